@@ -1,0 +1,55 @@
+"""Unbiased dynamic data pruning for PyTorch: train on fewer samples an epoch, with the same gradient.
+
+``DynamicPruner`` is the way in; the rest is what it is made of.
+"""
+
+from infobatch.dataset import IndexedCollate, IndexedDataset
+from infobatch.export import read_scores
+from infobatch.loss import (
+    classification_losses,
+    segmentation_losses,
+    sequence_losses,
+    weighted_mean,
+)
+from infobatch.policies import (
+    InfoBatch,
+    KeepProbabilities,
+    NoPruning,
+    PercentileTiers,
+    Policy,
+    RandomPruning,
+)
+from infobatch.pruner import DynamicPruner
+from infobatch.saving import Report, Saving, predict_saving
+from infobatch.schedule import ProgressScheduler, Schedule
+from infobatch.scores import ScoreTable
+from infobatch.seeding import epoch_generator
+from infobatch.selection import Selection, draw
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DynamicPruner",
+    "IndexedCollate",
+    "IndexedDataset",
+    "InfoBatch",
+    "KeepProbabilities",
+    "NoPruning",
+    "PercentileTiers",
+    "Policy",
+    "ProgressScheduler",
+    "RandomPruning",
+    "Report",
+    "Saving",
+    "Schedule",
+    "ScoreTable",
+    "Selection",
+    "classification_losses",
+    "draw",
+    "epoch_generator",
+    "predict_saving",
+    "read_scores",
+    "segmentation_losses",
+    "sequence_losses",
+    "weighted_mean",
+]

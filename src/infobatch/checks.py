@@ -1,0 +1,121 @@
+"""What is refused before training, each with its cause, the value and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from infobatch.policies import Policy
+from infobatch.scores import IndexArray
+
+STATE_VERSION = 1
+"""Of what ``DynamicPruner.state_dict`` returns; a change that older code cannot read raises it."""
+
+Samples = IndexArray | Tensor | Sequence[int]
+
+
+def check_run(
+    num_samples: int,
+    num_epochs: float | None,
+    max_steps: int | None,
+    policy: Policy,
+    delta: float,
+    warmup_epochs: int,
+    target: float | Sequence[int] | None,
+) -> None:
+    if num_samples == 0:
+        raise ValueError("the dataset is empty; there is nothing to select from")
+    if (num_epochs is None) == (max_steps is None):
+        raise ValueError(
+            f"num_epochs is {num_epochs} and max_steps is {max_steps}; give the run's length as one "
+            "of them"
+        )
+    length = num_epochs if max_steps is None else max_steps
+    if isinstance(length, bool) or not isinstance(length, int | float) or not 0 < length < np.inf:
+        name = "num_epochs" if max_steps is None else "max_steps"
+        raise ValueError(f"{name} is {length!r}; it must be a number above 0")
+    if not isinstance(policy, Policy):
+        raise TypeError(
+            f"policy is {policy!r}; give an object such as InfoBatch(prune_ratio=0.5), not a "
+            f"{type(policy).__name__}"
+        )
+    if not 0 <= delta <= 1:
+        raise ValueError(
+            f"delta is {delta}; it is the share of the run after which all data is used again, "
+            "between 0 (never prune) and 1 (never stop)"
+        )
+    if warmup_epochs < 0:
+        raise ValueError(f"warmup_epochs is {warmup_epochs}; it must be at least 0")
+    if isinstance(target, float | int) and not 0 <= target < 1:
+        raise ValueError(
+            f"target is {target}; it is the share of the run's samples to leave out, at least 0 and "
+            "less than 1"
+        )
+
+
+def check_losses(losses: Tensor, num_indices: int) -> None:
+    if losses.ndim != 1:
+        raise ValueError(
+            f"losses have shape {tuple(losses.shape)}; pruning needs one loss for each sample, shape "
+            "(B,): compute them with reduction='none' (averaged over pixels or tokens within each "
+            "sample, not over the batch)"
+        )
+    if len(losses) != num_indices:
+        raise ValueError(
+            f"{len(losses)} losses came with {num_indices} indices; pass the indices of this very batch"
+        )
+    if not losses.is_floating_point():
+        raise TypeError(f"losses have dtype {losses.dtype}; they must be floating point")
+
+
+def host_indices(samples: Samples) -> IndexArray:
+    """Sample indices of any integer kind as int64 (B,), without waiting for a device."""
+    if isinstance(samples, Tensor):
+        if samples.device.type != "cpu":
+            raise TypeError(
+                f"the sample indices are on {samples.device}; reading them would wait for the "
+                "device. Keep them on the host: move the batch, not the indices, to the device"
+            )
+        samples = samples.numpy()
+    indices = np.asarray(samples)
+    if not np.issubdtype(indices.dtype, np.integer):
+        raise TypeError(
+            f"the sample indices have dtype {indices.dtype}; only integers name samples exactly. "
+            "The loader gives (samples, batch): pass `samples` as it came"
+        )
+    if indices.ndim != 1:
+        raise ValueError(f"the sample indices have shape {indices.shape}; it must be (B,)")
+    return indices.astype(np.int64, copy=False)
+
+
+def foreign_sample(index: int, epoch: int, num_samples: int) -> ValueError:
+    if not 0 <= index < num_samples:
+        return ValueError(
+            f"sample {index} does not exist: the dataset has {num_samples:,}, numbered from 0"
+        )
+    return ValueError(
+        f"sample {index} was not selected in epoch {epoch}; pass the indices that came with the "
+        "batch, and advance the epoch only when all of its batches are through"
+    )
+
+
+def check_state(state: dict[str, Any], num_samples: int, seed: int) -> None:
+    version = state.get("version")
+    if version != STATE_VERSION:
+        raise ValueError(
+            f"the checkpoint has version {version}, this infobatch reads version {STATE_VERSION}; "
+            "load it with the release that wrote it"
+        )
+    if state["num_samples"] != num_samples:
+        raise ValueError(
+            f"the checkpoint is of a dataset of {state['num_samples']:,} samples, this one has "
+            f"{num_samples:,}; scores belong to indices, so resume on the data it was made with"
+        )
+    if state["seed"] != seed:
+        raise ValueError(
+            f"the checkpoint was made with seed {state['seed']}, this pruner has seed {seed}, so "
+            "its order would differ; make the pruner with the checkpoint's seed"
+        )

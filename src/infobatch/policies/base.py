@@ -1,0 +1,103 @@
+"""A policy turns what is known about each sample into its keep probability."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infobatch.scores import ScoreTable
+
+
+@dataclass(frozen=True)
+class KeepProbabilities:
+    """The probability, in (0, 1], with which each sample is kept this epoch.
+
+    Without ``strata``, ``probabilities`` has shape (N,): one for each sample. With ``strata``, a
+    uint8 tensor of shape (N,) that names each sample's stratum 0..S-1, it has shape (S,): one for
+    each stratum, and the draw takes a fixed number from every stratum.
+    """
+
+    probabilities: Tensor
+    strata: Tensor | None = None
+
+
+class Policy(ABC):
+    """Stateless: the score table owns all that is remembered, the draw owns all that is random.
+
+    To add one, write its file here, list it in ``policies/__init__.py`` and write its card in
+    ``docs/methods/``; the generic tests take it up from there.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ("last_loss",)
+    """The score columns it reads."""
+
+    @abstractmethod
+    def keep_probabilities(
+        self, scores: ScoreTable, num_pruned: int | None, generator: torch.Generator
+    ) -> KeepProbabilities:
+        """The keep probabilities of the coming epoch.
+
+        ``num_pruned`` is the number of samples to leave out, or None for the policy's own rule. In
+        the first case the probabilities (over strata: the counts they stand for) sum to exactly
+        N - num_pruned. ``generator`` is for breaking ties.
+        """
+
+    @abstractmethod
+    def check_target(self, num_pruned: int, num_samples: int) -> None:
+        """Raise ``ValueError`` with the remedy if no epoch can leave out ``num_pruned`` samples."""
+
+
+def mean_score(losses: Tensor) -> float:
+    """The mean over the scored samples of ``losses`` (N,), in float32 after a float64 sum.
+
+    The last rounding matters: the mean of equal scores is then that score, and none lies below it.
+    NaN when no sample has a score.
+    """
+    scored = int(losses.numel() - losses.isnan().sum())
+    total = torch.nansum(losses, dtype=torch.float64)
+    return float((total / scored).to(torch.float32))
+
+
+def prune_lowest(
+    losses: Tensor,
+    num_pruned: Sequence[int],
+    prune_ratios: Sequence[float],
+    generator: torch.Generator,
+) -> KeepProbabilities:
+    """Strata by rank, lowest scores first, that leave out exactly ``num_pruned[s]`` samples each.
+
+    Stratum s holds the next ceil(num_pruned[s] / prune_ratios[s]) samples; all others are kept.
+    Samples without a score rank last; equal scores are ordered at random.
+    """
+    sizes = [stratum_size(d, r) for d, r in zip(num_pruned, prune_ratios, strict=True)]
+    ends = np.cumsum(sizes)
+    strata = torch.full((len(losses),), len(sizes), dtype=torch.uint8)
+    if ends[-1] > 0:
+        # Partitioning a random permutation makes the choice among equal scores uniform.
+        shuffled = torch.randperm(len(losses), generator=generator)
+        inner = [int(end) - 1 for end in ends if end > 0]
+        ranked = shuffled[torch.from_numpy(np.argpartition(losses[shuffled].numpy(), inner))]
+        for stratum, (end, size) in enumerate(zip(ends, sizes, strict=True)):
+            strata[ranked[end - size : end]] = stratum
+    probabilities = [1 - d / n if n else 1.0 for d, n in zip(num_pruned, sizes, strict=True)]
+    return KeepProbabilities(torch.tensor([*probabilities, 1.0], dtype=torch.float64), strata)
+
+
+def stratum_size(num_pruned: int, prune_ratio: float) -> int:
+    """The fewest samples of which ``num_pruned`` are a share of at most ``prune_ratio``."""
+    return math.ceil(num_pruned / prune_ratio - 1e-9) if num_pruned else 0
+
+
+def check_prune_ratio(prune_ratio: float) -> None:
+    if not 0 <= prune_ratio < 1:
+        raise ValueError(
+            f"prune_ratio is {prune_ratio}; it is the share of the well-learned samples to leave "
+            "out, at least 0 and less than 1 (at 1 they would never be seen again)"
+        )

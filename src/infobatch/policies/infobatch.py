@@ -1,0 +1,66 @@
+"""The paper's rule: leave out a random part of the samples whose score is below the mean."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any
+
+import torch
+
+from infobatch.policies.base import (
+    KeepProbabilities,
+    Policy,
+    check_prune_ratio,
+    mean_score,
+    prune_lowest,
+    stratum_size,
+)
+from infobatch.scores import ScoreTable
+
+
+class InfoBatch(Policy):
+    """Keep probability 1 - r below the mean score, 1 elsewhere (InfoBatch, ICLR 2024, eq. 4).
+
+    ``prune_ratio``: r in [0, 1), the share of the *below-average* samples left out of an epoch, not
+    the share of all samples; 0.5 is the paper's default and leaves out a quarter to two fifths of
+    them. With an exact number d to leave out, the well-learned samples are instead the ceil(d / r)
+    with the lowest scores.
+    """
+
+    def __init__(self, prune_ratio: float = 0.5, *others: Any, **more_others: Any) -> None:
+        if others or more_others or not isinstance(prune_ratio, Real):
+            raise TypeError(
+                "InfoBatch here is a policy and takes only prune_ratio; these look like the "
+                "arguments of the authors' package. In place of its three calls write:\n"
+                "    pruner = DynamicPruner(dataset, num_epochs, policy=InfoBatch(prune_ratio=0.5))\n"
+                "    loader = pruner.loader(batch_size=128)  # yields (samples, batch)\n"
+                "    loss = pruner.update(losses, samples)   # losses with reduction='none'"
+            )
+        check_prune_ratio(prune_ratio)
+        self.prune_ratio = float(prune_ratio)
+
+    def __repr__(self) -> str:
+        return f"InfoBatch(prune_ratio={self.prune_ratio:g})"
+
+    def keep_probabilities(
+        self, scores: ScoreTable, num_pruned: int | None, generator: torch.Generator
+    ) -> KeepProbabilities:
+        losses = scores["last_loss"]
+        if num_pruned is not None:
+            return prune_lowest(losses, [num_pruned], [self.prune_ratio], generator)
+        below = losses < mean_score(losses)  # false where there is no score
+        return KeepProbabilities(
+            torch.tensor([1.0, 1 - self.prune_ratio], dtype=torch.float64), below.to(torch.uint8)
+        )
+
+    def check_target(self, num_pruned: int, num_samples: int) -> None:
+        needed = num_pruned / num_samples
+        possible = self.prune_ratio > 0 or num_pruned == 0
+        if not possible or stratum_size(num_pruned, self.prune_ratio) > num_samples:
+            smallest = math.ceil(needed * 1000) / 1000
+            raise ValueError(
+                f"the target leaves out {num_pruned:,} of {num_samples:,} samples in an epoch, but "
+                f"{self} can leave out at most {int(self.prune_ratio * num_samples):,}. The "
+                f"smallest prune_ratio that meets it is {smallest:g}; or lower the target"
+            )

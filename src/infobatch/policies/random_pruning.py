@@ -1,0 +1,36 @@
+"""The control every pruning method has to beat: leave out samples whatever their score."""
+
+from __future__ import annotations
+
+import torch
+
+from infobatch.policies.base import KeepProbabilities, Policy, check_prune_ratio
+from infobatch.scores import ScoreTable
+
+
+class RandomPruning(Policy):
+    """Every sample has keep probability 1 - r ("dynamic random" in the literature).
+
+    ``prune_ratio``: r in [0, 1), here the share of *all* samples left out of an epoch.
+    """
+
+    def __init__(self, prune_ratio: float = 0.5) -> None:
+        check_prune_ratio(prune_ratio)
+        self.prune_ratio = float(prune_ratio)
+
+    def __repr__(self) -> str:
+        return f"RandomPruning(prune_ratio={self.prune_ratio:g})"
+
+    def keep_probabilities(
+        self, scores: ScoreTable, num_pruned: int | None, generator: torch.Generator
+    ) -> KeepProbabilities:
+        share = self.prune_ratio if num_pruned is None else num_pruned / len(scores)
+        strata = torch.zeros(len(scores), dtype=torch.uint8)
+        return KeepProbabilities(torch.tensor([1 - share], dtype=torch.float64), strata)
+
+    def check_target(self, num_pruned: int, num_samples: int) -> None:
+        if num_pruned >= num_samples:
+            raise ValueError(
+                f"the target leaves out {num_pruned:,} of {num_samples:,} samples in an epoch; "
+                "at least one must be kept, so lower the target"
+            )

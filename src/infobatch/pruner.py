@@ -1,0 +1,467 @@
+"""The facade: owns the parts and closes the loop from losses to the next epoch's selection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence, Sized
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader, default_convert
+
+from infobatch.checks import (
+    STATE_VERSION,
+    Samples,
+    check_losses,
+    check_run,
+    check_state,
+    foreign_sample,
+    host_indices,
+)
+from infobatch.dataset import IndexedCollate, IndexedDataset
+from infobatch.distributed import find_replicas, merge_scores
+from infobatch.export import export_table
+from infobatch.loss import Normalizer, weighted_mean
+from infobatch.policies import InfoBatch, Policy
+from infobatch.sampler import (
+    Batching,
+    Epoch,
+    FilteredBatchSampler,
+    FilteredSampler,
+    LastRound,
+    PrunedSampler,
+)
+from infobatch.saving import EpochCounts, Report, Saving, predict_saving
+from infobatch.schedule import ProgressScheduler, Schedule
+from infobatch.scores import NO_SCORE, IndexArray, LossBuffer, ScoreTable
+from infobatch.seeding import Stream, epoch_generator
+from infobatch.selection import Selection, draw
+
+
+class DynamicPruner:
+    """Leaves out well-learned samples, epoch by epoch, without biasing the gradient.
+
+    ``dataset``: any map-style dataset of N samples. ``num_epochs``: C, the run's length; a fraction
+    cuts the last epoch short. ``max_steps``: the length in batches of full data instead; pruning
+    makes the run end after fewer. ``policy``: what to leave out. ``delta``: the share of the run
+    after which all data is used again, in [0, 1]; 1 never anneals. ``warmup_epochs``: unpruned epochs
+    at the start. ``target``: the share of the run's samples to leave out, met exactly with every
+    epoch's length known beforehand; or the number for each epoch; None leaves it to the policy.
+    ``seed``: of all randomness here. ``normalizer``: see :func:`weighted_mean`. ``rank`` and
+    ``num_replicas``: data-parallel coordinates, by default torch.distributed's.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        num_epochs: float | None = None,
+        *,
+        max_steps: int | None = None,
+        policy: Policy | None = None,
+        delta: float = 0.875,
+        warmup_epochs: int = 1,
+        target: float | Sequence[int] | None = None,
+        seed: int = 0,
+        normalizer: Normalizer = "batch",
+        rank: int | None = None,
+        num_replicas: int | None = None,
+    ) -> None:
+        policy = InfoBatch() if policy is None else policy
+        check_run(len(dataset), num_epochs, max_steps, policy, delta, warmup_epochs, target)
+        if normalizer not in ("batch", "weights"):
+            raise ValueError(f"normalizer is {normalizer!r}; choose 'batch' or 'weights'")
+        if seed < 0:
+            raise ValueError(f"seed is {seed}; it must be at least 0")
+        self.dataset = dataset
+        self.num_samples = len(dataset)
+        self.policy = policy
+        self.seed = seed
+        self.normalizer: Normalizer = normalizer
+        self.replicas = find_replicas(rank, num_replicas)
+        self.batching: Batching | None = None
+        self.history: list[EpochCounts] = []
+        self._length = (num_epochs, max_steps)
+        self._schedule_options = (delta, warmup_epochs, target)
+        self._schedule: Schedule | None = None
+        columns = dict.fromkeys(["last_loss", "visits", *policy.columns])
+        self._scores = ScoreTable(self.num_samples, list(columns))
+        self._buffer = LossBuffer(self._scores.record, capacity=min(self.num_samples, 1 << 16))
+        self._epoch: Epoch | None = None
+        self._last_round = LastRound()
+        self._loader_generator = torch.Generator()
+        self._followers: list[Any] = []
+        if max_steps is None:
+            self._schedule = self._plan()
+
+    # -- The run -----------------------------------------------------------------------------------
+
+    @property
+    def schedule(self) -> Schedule:
+        if self._schedule is None:
+            self._schedule = self._plan()
+        return self._schedule
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs begun in the whole run, the last perhaps cut short."""
+        return self.schedule.num_epochs
+
+    @property
+    def full_steps(self) -> int:
+        """Batches the run would have on full data: the ``total_steps`` of a step-based schedule."""
+        return self._num_steps([self.num_samples] * self.num_epochs)
+
+    @property
+    def total_steps(self) -> int:
+        """Batches the run has with pruning; known beforehand only where a target is set."""
+        schedule = self.schedule
+        if not schedule.has_target:
+            raise RuntimeError(
+                "how many samples the policy leaves out is known only when an epoch begins; set "
+                "target= for lengths known beforehand, or drive schedules by pruner.lr_scheduler"
+            )
+        kept = [self.num_samples - (schedule.num_pruned(e) or 0) for e in range(self.num_epochs)]
+        return self._num_steps(kept)
+
+    @property
+    def epoch(self) -> int:
+        return self.current.number
+
+    @property
+    def current(self) -> Epoch:
+        """The epoch under way. Epoch 0 begins when it is first asked for."""
+        if self._epoch is None:
+            self._begin(0)
+        assert self._epoch is not None
+        return self._epoch
+
+    @property
+    def selection(self) -> Selection:
+        """The samples of the epoch under way, and their weights."""
+        return self.current.selection
+
+    @property
+    def progress(self) -> float:
+        """The fraction of the training done, in [0, 1]: by samples *recorded*, not merely fetched."""
+        epoch, schedule = self.current, self.schedule
+        return min(1.0, (epoch.number + epoch.done * schedule.share(epoch.number)) / schedule.run_length)
+
+    def epochs(self) -> Iterator[int]:
+        """Begin each epoch still to be trained and give its number; resumes where a run left off."""
+        epoch = self.epoch + self.current.finished
+        while epoch < self.num_epochs:
+            self.set_epoch(epoch)
+            yield epoch
+            epoch = self.epoch + 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch: decide, once, what it trains on. Never goes backwards.
+
+        With several replicas, call it on all of them: it merges their scores.
+        """
+        if epoch >= self.num_epochs:
+            raise ValueError(
+                f"epoch {epoch} does not exist: the run has {self.num_epochs}, numbered from 0"
+            )
+        if self._epoch is None:
+            self._begin(epoch)
+        elif epoch > self._epoch.number:
+            self._close()
+            self._begin(epoch)
+
+    # -- Batches -----------------------------------------------------------------------------------
+
+    def loader(
+        self,
+        batch_size: int | None = 1,
+        *,
+        sampler: Iterable[int] | None = None,
+        batch_sampler: Iterable[Sequence[int]] | None = None,
+        bucket: Callable[[int], Hashable] | None = None,
+        collate_fn: Callable[[Any], Any] | None = None,
+        drop_last: bool = False,
+        loader_class: Callable[..., Any] = DataLoader,
+        **options: Any,
+    ) -> Any:
+        """A DataLoader of ``(samples, batch)``: int64 indices (B,) on the host, and what yours gives.
+
+        Takes DataLoader's options. ``sampler`` or ``batch_sampler``: your own, filtered;
+        ``bucket``: see :class:`FilteredBatchSampler`. ``loader_class``: torchdata's
+        StatefulDataLoader, say, which then does the skipping when a run is resumed.
+        """
+        if options.pop("shuffle", True) is False:
+            raise ValueError(
+                "shuffle=False has no meaning here: the epoch's order is a permutation of its own. "
+                "Give sampler= to have your own order filtered"
+            )
+        options.setdefault("generator", self._loader_generator)
+        sizes: dict[str, Any]
+        if batch_sampler is not None:
+            sizes = {"batch_sampler": self.filter_batches(batch_sampler, bucket)}
+        elif sampler is not None:
+            own = self.filter(sampler, batch_size or 1, drop_last=drop_last)
+            sizes = {"sampler": own, "batch_size": batch_size, "drop_last": drop_last}
+        else:
+            resumes = not hasattr(loader_class, "load_state_dict")
+            ours = self.sampler(batch_size or 1, drop_last=drop_last, resumes=resumes)
+            sizes = {"sampler": ours, "batch_size": batch_size, "drop_last": drop_last}
+        if collate_fn is None and batch_size is None and batch_sampler is None:
+            collate_fn = default_convert
+        dataset, collate = IndexedDataset(self.dataset), IndexedCollate(collate_fn)
+        return loader_class(dataset, collate_fn=collate, **sizes, **options)
+
+    def sampler(
+        self, batch_size: int, *, drop_last: bool = False, resumes: bool = True
+    ) -> PrunedSampler:
+        """The sampler, for a DataLoader of your own over ``IndexedDataset`` and ``IndexedCollate``.
+
+        ``batch_size`` (on each replica) and ``drop_last`` must be the loader's. ``resumes``: false
+        for a loader that skips what was trained itself.
+        """
+        self._set_batching(Batching(batch_size, drop_last, self.replicas.num_replicas))
+        return PrunedSampler(self, resumes)
+
+    def filter(
+        self, sampler: Iterable[int], batch_size: int, *, drop_last: bool = False
+    ) -> FilteredSampler:
+        """Your own sampler of indices, without the samples left out."""
+        self._set_batching(Batching(batch_size, drop_last, self.replicas.num_replicas))
+        self._followers.append(sampler)
+        return FilteredSampler(self, sampler)
+
+    def filter_batches(
+        self,
+        batch_sampler: Iterable[Sequence[int]],
+        bucket: Callable[[int], Hashable] | None = None,
+    ) -> FilteredBatchSampler:
+        """Your own batch sampler, without the samples left out: :class:`FilteredBatchSampler`."""
+        self._followers.append(batch_sampler)
+        return FilteredBatchSampler(self, batch_sampler, bucket)
+
+    # -- The loop's one call -----------------------------------------------------------------------
+
+    def update(self, losses: Tensor, samples: Samples, scored: Tensor | None = None) -> Tensor:
+        """Record a batch's losses and return their weighted mean, to call ``backward()`` on.
+
+        ``losses``: (B,), any float dtype and device, not averaged. ``samples``: (B,), the indices
+        that came with the batch. ``scored``: bool (B,), false for a sample that has no score (no
+        valid pixel, no supervised token). The same as :meth:`weigh` and :meth:`record`.
+        """
+        indices, weights = self._look_up(losses, samples)
+        self._record(indices, losses, scored)
+        return self._weigh(losses, indices, weights)
+
+    def weigh(self, losses: Tensor, samples: Samples) -> Tensor:
+        """The weighted mean alone, for optimisers that evaluate a step's loss several times."""
+        return self._weigh(losses, *self._look_up(losses, samples))
+
+    def record(self, losses: Tensor, samples: Samples, scored: Tensor | None = None) -> None:
+        """Record alone: once a step, with the losses at the step's first evaluation."""
+        indices, _ = self._look_up(losses, samples)
+        self._record(indices, losses, scored)
+
+    def weights(self, samples: Samples) -> Tensor:
+        """The weights of ``samples``, float32 (B,) on the host; 0 for a repeat that fills a batch."""
+        return torch.from_numpy(self._host_weights(host_indices(samples)))
+
+    def lr_scheduler(self, scheduler: LRScheduler, total_steps: int | None = None) -> ProgressScheduler:
+        """A step-based scheduler made for ``total_steps`` steps of full data, driven by progress.
+
+        ``total_steps``: by default :attr:`full_steps`, one step a batch; give the number of epochs
+        for a scheduler that counts epochs.
+        """
+        return ProgressScheduler(
+            scheduler, self, self.full_steps if total_steps is None else total_steps
+        )
+
+    # -- What is known -----------------------------------------------------------------------------
+
+    @property
+    def scores(self) -> ScoreTable:
+        """The score table, with everything recorded so far on this replica; waits for the device."""
+        self._buffer.drain()
+        return self._scores
+
+    def export(self, path: str | Path) -> Path:
+        """Write scores, visits and the selection's weights to a ``.parquet`` or ``.npz`` file."""
+        scores = self.scores
+        columns = {name: scores[name] for name in scores.columns}
+        return export_table(path, {**columns, "weight": self.selection.weights})
+
+    def predict_saving(self) -> Saving:
+        """What the run would save if the scores kept the distribution they have now."""
+        return predict_saving(self.scores, self.policy, self.schedule)
+
+    def report(self) -> Report:
+        """What was trained and left out so far."""
+        counts = [*self.history, self._counts()]
+        return Report(self.num_samples, counts, self.scores.num_nonfinite)
+
+    # -- State -------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run needs to go on, tensors and numbers only. Call it on every replica."""
+        self._merge()
+        epoch = self.current
+        return {
+            "version": STATE_VERSION,
+            "num_samples": self.num_samples,
+            "seed": self.seed,
+            "epoch": epoch.number,
+            "weights": epoch.selection.weights.clone(),
+            "recorded": torch.from_numpy(epoch.recorded.copy()),
+            "scores": self.scores.state_dict(),
+            "history": [list(counts) for counts in self.history],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was taken, within its epoch. Load it before iterating."""
+        check_state(state, self.num_samples, self.seed)
+        if state["epoch"] >= self.num_epochs:
+            raise ValueError(
+                f"the checkpoint was taken in epoch {state['epoch']}, but this run has only "
+                f"{self.num_epochs} epochs; give the num_epochs it was made with, or more"
+            )
+        self._buffer.drain()
+        self._scores.load_state_dict(state["scores"])
+        self.history = [EpochCounts(*counts) for counts in state["history"]]
+        self._start(state["epoch"], Selection.of(state["weights"].clone()), state["recorded"])
+
+    # -- Inside ------------------------------------------------------------------------------------
+
+    def _plan(self) -> Schedule:
+        num_epochs, max_steps = self._length
+        if max_steps is not None:
+            whole, rest = divmod(max_steps, self._known_batching.num_steps(self.num_samples))
+            num_epochs = whole + rest * self._known_batching.round_size / self.num_samples
+        assert num_epochs is not None
+        multiple = self.batching.multiple if self.batching else 1
+        schedule = Schedule(self.num_samples, num_epochs, *self._schedule_options, multiple)
+        self.policy.check_target(schedule.most_pruned, self.num_samples)
+        return schedule
+
+    def _num_steps(self, num_kept: Sequence[int]) -> int:
+        share, num_steps = self.schedule.share, self._known_batching.num_steps
+        return sum(num_steps(round(share(epoch) * kept)) for epoch, kept in enumerate(num_kept))
+
+    def _set_batching(self, batching: Batching) -> None:
+        if batching.batch_size < 1:
+            raise ValueError(f"batch_size is {batching.batch_size}; it must be at least 1")
+        if batching.round_size > self.num_samples:
+            raise ValueError(
+                f"{self.num_samples} samples are fewer than one batch of {batching.batch_size} on "
+                f"each of {batching.num_replicas} replicas; lower batch_size"
+            )
+        if self._epoch is not None and batching != self.batching:
+            raise RuntimeError(
+                f"{batching} comes after the run has begun with {self.batching}, and would change "
+                "its lengths; make the loader before training begins"
+            )
+        self.batching = batching
+        self._schedule = self._plan()
+
+    @property
+    def _known_batching(self) -> Batching:
+        if self.batching is None:
+            raise RuntimeError(
+                "the batch size is not known yet; make the loader first (pruner.loader(batch_size), "
+                "or pruner.sampler(batch_size) for a DataLoader of your own)"
+            )
+        return self.batching
+
+    def _begin(self, epoch: int) -> None:
+        self._start(epoch, self._select(epoch))
+        for follower in self._followers:
+            if hasattr(follower, "set_epoch"):
+                follower.set_epoch(epoch)
+
+    def _select(self, epoch: int) -> Selection:
+        schedule = self.schedule
+        if not schedule.prunes(epoch):
+            return Selection.full(self.num_samples)
+        generator = epoch_generator(self.seed, epoch, Stream.DRAW)
+        num_pruned = schedule.num_pruned(epoch)
+        keep = self.policy.keep_probabilities(self.scores, num_pruned, generator)
+        return draw(keep, generator, self.batching.multiple if self.batching else 1)
+
+    def _start(self, number: int, selection: Selection, recorded: Tensor | None = None) -> None:
+        num_trained = max(1, round(self.schedule.share(number) * selection.num_selected))
+        if self.batching is not None:
+            num_trained = self.batching.num_trained(num_trained)
+        self._epoch = Epoch(number, selection, self.seed, num_trained, recorded)
+        self._last_round = LastRound.of(self._epoch.resume_order, self.replicas, self.batching)
+        loader_seed = epoch_generator(self.seed, number, Stream.LOADER).initial_seed()
+        self._loader_generator.manual_seed(loader_seed)
+
+    def _close(self) -> None:
+        epoch = self.current
+        if epoch.num_recorded == 0:
+            raise RuntimeError(
+                f"epoch {epoch.number} ends without a single recorded loss, so nothing could ever "
+                "be pruned; call pruner.update(losses, samples) for every batch"
+            )
+        self._merge()
+        self.history.append(self._counts())
+
+    def _merge(self) -> None:
+        self._buffer.drain()
+        if self.replicas.num_replicas > 1 and dist.is_available() and dist.is_initialized():
+            self.current.merge(merge_scores(self._scores, self.current.recorded))
+
+    def _counts(self) -> EpochCounts:
+        epoch = self.current
+        return EpochCounts(epoch.number, len(epoch.order), epoch.num_recorded)
+
+    @torch.compiler.disable
+    def _look_up(self, losses: Tensor, samples: Samples) -> tuple[IndexArray, np.ndarray]:
+        """The batch's indices and weights, once all three are found to belong together."""
+        indices = host_indices(samples)
+        check_losses(losses, len(indices))
+        return indices, self._host_weights(indices)
+
+    def _host_weights(self, indices: IndexArray) -> np.ndarray:
+        epoch = self.current
+        inside = indices < self.num_samples
+        if not inside.all():
+            raise foreign_sample(int(indices[~inside][0]), epoch.number, self.num_samples)
+        weights = epoch.weights[indices]
+        repeats = indices < 0
+        if self.replicas.num_replicas > 1:
+            weights[repeats] = 0
+            drawn = repeats | (weights > 0)
+        else:
+            drawn = ~repeats & (weights > 0)
+        if not drawn.all():
+            raise foreign_sample(int(indices[~drawn][0]), epoch.number, self.num_samples)
+        return weights
+
+    @torch.compiler.disable
+    def _record(self, indices: IndexArray, losses: Tensor, scored: Tensor | None) -> None:
+        losses = losses.detach()
+        if scored is not None:
+            losses = losses.masked_fill(~scored, NO_SCORE)
+        if self.replicas.num_replicas > 1:
+            num_real = int(np.count_nonzero(indices >= 0))
+            indices, losses = indices[:num_real], losses[:num_real]  # repeats come last
+        self.current.record(indices)
+        self._buffer.put(indices, losses)
+
+    def _weigh(self, losses: Tensor, indices: IndexArray, host_weights: np.ndarray) -> Tensor:
+        weights = self._to_device(host_weights, losses.device)
+        mean = weighted_mean(losses, weights, self.normalizer)
+        last_round = self._last_round
+        if last_round.members and int(indices[0]) in last_round.members:
+            return mean * last_round.scale
+        return mean
+
+    @staticmethod
+    @torch.compiler.disable
+    def _to_device(host_weights: np.ndarray, device: torch.device) -> Tensor:
+        weights = torch.from_numpy(host_weights)
+        if device.type == "cuda":
+            weights = weights.pin_memory()
+        return weights if device.type == "cpu" else weights.to(device, non_blocking=True)

@@ -1,0 +1,277 @@
+"""The epoch's order, its share for each rank, and its replay."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from infobatch.seeding import epoch_generator
+from infobatch.selection import Selection
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """Where this process stands among those that train one model together."""
+
+    rank: int = 0
+    num_replicas: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.num_replicas:
+            raise ValueError(f"rank is {self.rank}; it must lie in 0..{self.num_replicas - 1}")
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How samples become batches; ``batch_size`` is that of each replica."""
+
+    batch_size: int
+    drop_last: bool = False
+    num_replicas: int = 1
+
+    @property
+    def round_size(self) -> int:
+        """The global batch: samples that all replicas together train in one step."""
+        return self.batch_size * self.num_replicas
+
+    @property
+    def multiple(self) -> int:
+        """The number of samples a pruned epoch keeps is a multiple of this: then no tail is dropped."""
+        return self.round_size if self.drop_last else 1
+
+    def num_trained(self, num_samples: int) -> int:
+        """Of ``num_samples``, those that are trained: all, but for a last short batch dropped."""
+        return num_samples // self.multiple * self.multiple
+
+    def num_steps(self, num_samples: int) -> int:
+        """The steps that training ``num_samples`` takes, the last one perhaps short."""
+        return -(-self.num_trained(num_samples) // self.round_size)
+
+
+def epoch_order(seed: int, epoch: int, selection: Selection) -> Tensor:
+    """The selected samples in the order they are trained, int64 (num_selected,).
+
+    One permutation of all N samples, filtered: with nothing left out it is the order of
+    ``RandomSampler(dataset, generator=epoch_generator(seed, epoch))``.
+    """
+    generator = epoch_generator(seed, epoch)
+    permutation = torch.randperm(len(selection.weights), generator=generator)
+    if selection.num_selected == len(permutation):
+        return permutation
+    return permutation[selection.weights[permutation] > 0]
+
+
+def rank_share(order: Tensor, replicas: Replicas) -> Tensor:
+    """Every ``num_replicas``-th sample of ``order``, equally many on each rank.
+
+    A last round that does not divide is filled with repeats, written ``~index`` (negative): they
+    have weight 0 and are not recorded.
+    """
+    if replicas.num_replicas == 1:
+        return order
+    missing = -len(order) % replicas.num_replicas
+    if missing and len(order):
+        order = torch.cat([order, ~order[torch.arange(missing) % len(order)]])
+    return order[replicas.rank :: replicas.num_replicas]
+
+
+@dataclass(frozen=True)
+class LastRound:
+    """A rank's samples in a last round that the ranks cannot share equally, and how to scale its mean.
+
+    The ranks' means are averaged; scaled so, they add up to the mean over the round's real samples.
+    """
+
+    members: frozenset[int] = frozenset()
+    scale: float = 1.0
+
+    @classmethod
+    def of(cls, order: Tensor, replicas: Replicas, batching: Batching | None) -> LastRound:
+        if replicas.num_replicas == 1 or batching is None or batching.drop_last:
+            return cls()
+        num_real = len(order) % batching.round_size
+        num_local = -(-num_real // replicas.num_replicas)
+        num_slots = num_local * replicas.num_replicas
+        if num_slots == num_real:
+            return cls()
+        members = rank_share(order, replicas)[-num_local:].tolist()
+        return cls(frozenset(members), num_slots / num_real)
+
+
+class Epoch:
+    """One epoch under way: its selection and order, and which samples have been recorded.
+
+    ``num_trained``: the length of its order, less than the selection where the run ends within the
+    epoch or the loader drops a last short batch. It lasts 13 bytes a sample: weights (4), order (at
+    most 8), recorded (1).
+    """
+
+    def __init__(
+        self,
+        number: int,
+        selection: Selection,
+        seed: int,
+        num_trained: int,
+        recorded: Tensor | None = None,
+    ) -> None:
+        self.number = number
+        self.selection = selection
+        self.order = epoch_order(seed, number, selection)[:num_trained]
+        self.weights = selection.weights.numpy()
+        num_samples = len(self.weights)
+        self.recorded = np.zeros(num_samples, bool) if recorded is None else recorded.numpy().copy()
+        self.num_recorded = int(self.recorded.sum())
+        self._resumed = self.recorded.copy() if self.num_recorded else None
+
+    @property
+    def resume_order(self) -> Tensor:
+        """What was still to be trained when the epoch began or was resumed; the same on all ranks."""
+        if self._resumed is None:
+            return self.order
+        return self.order[~torch.from_numpy(self._resumed)[self.order]]
+
+    @property
+    def wanted(self) -> np.ndarray:
+        """Which samples are still to be trained on, bool (N,)."""
+        wanted = np.zeros(len(self.weights), bool)
+        wanted[self.order.numpy()] = True
+        return wanted & ~self.recorded
+
+    @property
+    def finished(self) -> bool:
+        return self.num_recorded >= len(self.order) and not self.wanted.any()
+
+    @property
+    def done(self) -> float:
+        """The part of the epoch whose losses have been recorded, in [0, 1]."""
+        return min(1.0, self.num_recorded / len(self.order))
+
+    def record(self, indices: np.ndarray) -> None:
+        self.num_recorded += len(indices) - int(np.count_nonzero(self.recorded[indices]))
+        self.recorded[indices] = True
+
+    def merge(self, recorded: np.ndarray) -> None:
+        """Take over what all ranks together have recorded."""
+        self.recorded |= recorded
+        self.num_recorded = int(self.recorded.sum())
+
+
+class HasEpoch(Protocol):
+    """What a sampler needs of a pruner."""
+
+    replicas: Replicas
+
+    @property
+    def current(self) -> Epoch: ...
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+
+class PrunedSampler(Sampler[int]):
+    """The samples of the current epoch still to be trained on this rank, in order.
+
+    Iterating has no side effect. It starts after what has been recorded, unless ``resumes`` is
+    false: then it gives the whole epoch, for a loader that does the skipping (StatefulDataLoader).
+    ``len`` is the number left when the epoch began or was resumed.
+    """
+
+    def __init__(self, run: HasEpoch, resumes: bool = True) -> None:
+        self._run = run
+        self._resumes = resumes
+
+    def set_epoch(self, epoch: int) -> None:
+        self._run.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        epoch = self._run.current
+        order = epoch.resume_order if self._resumes else epoch.order
+        return -(-len(order) // self._run.replicas.num_replicas)
+
+    def __iter__(self) -> Iterator[int]:
+        epoch = self._run.current
+        refuse_finished(epoch)
+        if not self._resumes:
+            return iter(rank_share(epoch.order, self._run.replicas).tolist())
+        share = rank_share(epoch.resume_order, self._run.replicas)
+        if epoch.num_recorded:
+            samples = torch.where(share < 0, ~share, share)
+            share = share[(share < 0) | ~torch.from_numpy(epoch.recorded)[samples]]
+        return iter(share.tolist())
+
+
+class FilteredSampler(Sampler[int]):
+    """Your own sampler, without the samples left out of the epoch or recorded in it already.
+
+    It has no length: how many of its indices are selected is known only by drawing them.
+    """
+
+    def __init__(self, run: HasEpoch, sampler: Iterable[int]) -> None:
+        self._run = run
+        self.sampler = sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        self._run.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        epoch = self._run.current
+        refuse_finished(epoch)
+        wanted = epoch.wanted
+        return (int(index) for index in self.sampler if wanted[index])
+
+
+class FilteredBatchSampler(Sampler[list[int]]):
+    """Your own batch sampler, its batches without the samples left out and topped up again.
+
+    The selected samples of successive batches are pooled until they make a batch as large as yours
+    was, so that an epoch has fewer steps, not smaller ones. ``bucket`` maps an index to what its
+    batch mates must share (a length class, say): each bucket has its own pool. Pools that never
+    fill come last as short batches.
+    """
+
+    def __init__(
+        self,
+        run: HasEpoch,
+        batch_sampler: Iterable[Sequence[int]],
+        bucket: Callable[[int], Hashable] | None = None,
+    ) -> None:
+        self._run = run
+        self.batch_sampler = batch_sampler
+        self._bucket = bucket or (lambda index: None)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._run.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch = self._run.current
+        refuse_finished(epoch)
+        return self._pooled(epoch.wanted)
+
+    def _pooled(self, wanted: np.ndarray) -> Iterator[list[int]]:
+        pools: defaultdict[Hashable, list[int]] = defaultdict(list)
+        for batch in self.batch_sampler:
+            for index in batch:
+                if wanted[index]:
+                    pool = pools[self._bucket(index)]
+                    pool.append(int(index))
+                    if len(pool) >= len(batch):
+                        yield pool[:]
+                        pool.clear()
+        for pool in pools.values():
+            if pool:
+                yield pool
+
+
+def refuse_finished(epoch: Epoch) -> None:
+    if epoch.finished:
+        raise RuntimeError(
+            f"epoch {epoch.number} is finished: all of its {len(epoch.order):,} samples have been "
+            "recorded. Begin the next one, with `for epoch in pruner.epochs():` or "
+            f"`pruner.set_epoch({epoch.number + 1})`"
+        )

@@ -1,0 +1,157 @@
+"""When pruning acts, and how far a run has come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+# Products such as 0.55 * 100 come out a little above the whole number they stand for.
+_ROUNDING = 1e-9
+
+
+class Schedule:
+    """Which epochs are pruned, and where a target is set, by how much.
+
+    Epochs before ``warmup_epochs`` and from the annealing on are trained on full data. Annealing
+    starts at epoch ceil(delta * C) of C, and with delta < 1 leaves at least one whole epoch
+    (InfoBatch, ICLR 2024, section 2.4).
+
+    ``num_epochs``: C > 0; a fraction means that the last epoch is cut short. ``target``: the share
+    of the run's samples to leave out, in [0, 1), spread evenly over the prunable epochs; or the
+    number to leave out of each epoch. None leaves the amount to the policy. ``multiple``: the
+    numbers kept in pruned epochs are multiples of this.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        num_epochs: float,
+        delta: float = 0.875,
+        warmup_epochs: int = 1,
+        target: float | Sequence[int] | None = None,
+        multiple: int = 1,
+    ) -> None:
+        self.num_samples = num_samples
+        self.run_length = float(num_epochs)
+        self.num_epochs = math.ceil(num_epochs - _ROUNDING)
+        self.annealing_start = self.num_epochs
+        if delta < 1:
+            latest = max(0, math.floor(num_epochs + _ROUNDING) - 1)
+            self.annealing_start = min(math.ceil(delta * num_epochs - _ROUNDING), latest)
+        self.first_pruned = min(warmup_epochs, self.annealing_start)
+        self._multiple = multiple
+        self._num_pruned: list[int] | None = None
+        if isinstance(target, Sequence):
+            self._num_pruned = self._check_counts(target)
+        elif target is not None:
+            self._num_pruned = self._spread(target)
+
+    @property
+    def num_prunable(self) -> int:
+        return self.annealing_start - self.first_pruned
+
+    @property
+    def has_target(self) -> bool:
+        return self._num_pruned is not None
+
+    @property
+    def most_pruned(self) -> int:
+        """The largest number that a target leaves out of one epoch."""
+        return max(self._num_pruned or [0])
+
+    def prunes(self, epoch: int) -> bool:
+        if self._num_pruned is not None:
+            return self._num_pruned[epoch] > 0
+        return self.first_pruned <= epoch < self.annealing_start
+
+    def num_pruned(self, epoch: int) -> int | None:
+        """How many samples to leave out of this epoch; None where the policy decides."""
+        return None if self._num_pruned is None else self._num_pruned[epoch]
+
+    def share(self, epoch: int) -> float:
+        """The part of this epoch that is trained: 1, but for a last epoch that is cut short."""
+        return min(1.0, self.run_length - epoch)
+
+    def _check_counts(self, counts: Sequence[int]) -> list[int]:
+        if len(counts) != self.num_epochs:
+            raise ValueError(
+                f"target gives the number to leave out of {len(counts)} epochs, but the run has "
+                f"{self.num_epochs}"
+            )
+        if any(not 0 <= count < self.num_samples for count in counts):
+            raise ValueError(
+                f"target leaves out between {min(counts)} and {max(counts)} samples in an epoch; "
+                f"each number must be at least 0 and less than the {self.num_samples} there are"
+            )
+        return [int(count) for count in counts]
+
+    def _spread(self, target: float) -> list[int]:
+        total = round(target * self.num_samples * self.run_length)
+        counts = [0] * self.num_epochs
+        if total == 0:
+            return counts
+        epochs = self.num_prunable
+        if total > epochs * (self.num_samples - self._multiple):
+            share = epochs / self.run_length
+            raise ValueError(
+                f"target {target:g} cannot be met by any prune ratio: only {epochs} of "
+                f"{self.run_length:g} epochs are prunable (from epoch {self.first_pruned} up to "
+                f"{self.annealing_start}), so it must be below {share:.3f}. Lower the target, raise "
+                "delta, or shorten the warm-up"
+            )
+        # In whole units of `multiple` kept samples, so that every length is known beforehand.
+        units = round((epochs * self.num_samples - total) / self._multiple)
+        for i in range(epochs):
+            kept = (units // epochs + (i < units % epochs)) * self._multiple
+            counts[self.first_pruned + i] = max(0, self.num_samples - kept)
+        return counts
+
+
+class HasProgress(Protocol):
+    @property
+    def progress(self) -> float: ...
+
+
+class ProgressScheduler:
+    """Drives a step-based learning-rate schedule by the fraction of the training done.
+
+    Made by :meth:`DynamicPruner.lr_scheduler`. Call :meth:`step` after each update in place of the
+    wrapped scheduler's: it steps that one until its count is the fraction of ``total_steps`` done, so
+    that warm-up, peak and final rate come where they would on full data, whatever was pruned.
+    """
+
+    def __init__(self, scheduler: LRScheduler, run: HasProgress, total_steps: int) -> None:
+        if not isinstance(scheduler, LRScheduler) or hasattr(scheduler, "patience"):
+            raise TypeError(
+                f"{type(scheduler).__name__} does not count steps, so progress cannot drive it; "
+                "call its own step() as you would without pruning"
+            )
+        self.scheduler = scheduler
+        self.total_steps = total_steps
+        self._run = run
+        self._num_steps = 0
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return self.scheduler.optimizer
+
+    def step(self) -> None:
+        due = math.floor(self._run.progress * self.total_steps + 1e-6)
+        while self._num_steps < due:
+            self.scheduler.step()
+            self._num_steps += 1
+
+    def get_last_lr(self) -> list[Any]:
+        """The rates the next update uses, one for each parameter group."""
+        return self.scheduler.get_last_lr()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"num_steps": self._num_steps, "scheduler": self.scheduler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._num_steps = state["num_steps"]
+        self.scheduler.load_state_dict(state["scheduler"])

@@ -1,0 +1,170 @@
+"""What is known about each sample.
+
+A *score* is the loss a sample had when it was last trained on: a finite float32 in the loss's own
+unit, usually >= 0, low for a sample the model has learned well. A sample that was never trained on
+has no score, which is written NaN. A sample left out of an epoch keeps the score it had
+(InfoBatch, ICLR 2024, section 2.2). NaN and infinite losses are never scores: the sample keeps its
+old one and is counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+IndexArray = np.ndarray[Any, np.dtype[np.int64]]
+FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+
+NO_SCORE = float("-inf")
+"""Stands for the loss of a sample that has none (no valid pixel, no supervised token)."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number kept for every sample, and how a new loss changes it."""
+
+    dtype: torch.dtype
+    initial: float
+    update: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (old values, losses) -> new values
+
+
+COLUMNS = {
+    "last_loss": Column(torch.float32, float("nan"), lambda old, losses: losses),
+    "visits": Column(torch.int32, 0, lambda old, losses: old + 1),
+}
+
+
+class ScoreTable:
+    """The columns of all N samples, on the host: 8 bytes a sample for the two every run keeps.
+
+    ``table["last_loss"]`` is the column itself, a tensor of shape (N,): read it, do not write to it.
+    """
+
+    def __init__(self, num_samples: int, columns: Sequence[str] = ("last_loss", "visits")) -> None:
+        unknown = [name for name in columns if name not in COLUMNS]
+        if unknown:
+            raise ValueError(
+                f"unknown score column {unknown[0]!r}: the table keeps {', '.join(COLUMNS)}"
+            )
+        self.num_samples = num_samples
+        self.num_nonfinite = 0
+        self._columns = {
+            name: torch.full((num_samples,), COLUMNS[name].initial, dtype=COLUMNS[name].dtype)
+            for name in columns
+        }
+
+    @classmethod
+    def from_losses(cls, losses: Tensor | np.ndarray) -> ScoreTable:
+        """A table whose last losses are given, shape (N,); NaN where a sample has none."""
+        values = torch.as_tensor(losses).to(torch.float32).flatten()
+        table = cls(len(values))
+        table.record(np.arange(len(values)), values.numpy())
+        table.num_nonfinite = 0
+        return table
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __getitem__(self, column: str) -> Tensor:
+        return self._columns[column]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self._columns)
+
+    def record(self, indices: IndexArray, losses: FloatArray) -> None:
+        """Take in the losses (B,) of the samples ``indices`` (B,); a repeated sample counts its last."""
+        finite = np.isfinite(losses)
+        if not finite.all():
+            self.num_nonfinite += int(np.count_nonzero(~finite & (losses != NO_SCORE)))
+            indices, losses = indices[finite], losses[finite]
+        for name, values in self._columns.items():
+            column = values.numpy()
+            column[indices] = COLUMNS[name].update(column[indices], losses)
+
+    def state_dict(self) -> dict[str, Any]:
+        columns = {name: values.clone() for name, values in self._columns.items()}
+        return {"columns": columns, "num_nonfinite": self.num_nonfinite}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, values in self._columns.items():
+            if name in state["columns"]:
+                values.copy_(state["columns"][name])
+        self.num_nonfinite = state["num_nonfinite"]
+
+
+class LossBuffer:
+    """Losses on their way from the device to the host, without a step ever waiting.
+
+    A batch's losses are copied into a block on the device they live on. A full block starts an
+    asynchronous copy to pinned host memory; copies that have arrived are taken in by later calls.
+    Only :meth:`drain` waits.
+    """
+
+    def __init__(self, sink: Callable[[IndexArray, FloatArray], None], capacity: int) -> None:
+        self._sink = sink
+        self._capacity = capacity
+        self._block: Tensor | None = None
+        self._indices = np.empty(capacity, dtype=np.int64)
+        self._filled = 0
+        self._arriving: deque[tuple[IndexArray, Tensor, torch.cuda.Event | None]] = deque()
+
+    def put(self, indices: IndexArray, losses: Tensor) -> None:
+        """Queue a batch: ``indices`` int64 (B,) on the host, ``losses`` (B,) of any float dtype."""
+        if self._block is None or self._block.device != losses.device:
+            self._send()
+            self._block = torch.empty(self._capacity, dtype=torch.float32, device=losses.device)
+        for start in range(0, len(indices), self._capacity):
+            part = slice(start, start + self._capacity)
+            self._append(indices[part], losses[part])
+
+    def drain(self) -> None:
+        """Hand every queued loss to the sink; waits for the device."""
+        self._send()
+        while self._arriving:
+            self._take()
+
+    def _append(self, indices: IndexArray, losses: Tensor) -> None:
+        assert self._block is not None
+        end = self._filled + len(indices)
+        if end > self._capacity:
+            self._send()
+            while self._arriving and self._has_arrived(self._arriving[0]):
+                self._take()
+            end = len(indices)
+        self._block[self._filled : end].copy_(losses)
+        self._indices[self._filled : end] = indices
+        self._filled = end
+
+    def _send(self) -> None:
+        if self._filled == 0:
+            return
+        assert self._block is not None
+        filled = self._block[: self._filled]
+        event = None
+        if filled.is_cuda:
+            host = torch.empty(self._filled, dtype=torch.float32, pin_memory=True)
+            host.copy_(filled, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record(torch.cuda.current_stream(filled.device))
+        else:
+            host = filled.to("cpu", copy=True)
+        self._arriving.append((self._indices[: self._filled].copy(), host, event))
+        self._filled = 0
+
+    @staticmethod
+    def _has_arrived(entry: tuple[IndexArray, Tensor, torch.cuda.Event | None]) -> bool:
+        event = entry[2]
+        return event is None or event.query()
+
+    def _take(self) -> None:
+        indices, losses, event = self._arriving.popleft()
+        if event is not None:
+            event.synchronize()
+        self._sink(indices, losses.numpy())

@@ -1,0 +1,134 @@
+"""The draw: keep probabilities to a selection. The only place with sampling theory.
+
+For every sample, (probability of being selected) x (weight when selected) = 1. Hence at fixed
+parameters the expected weighted sum of per-sample losses over the selection is the sum over the
+whole data set (Horvitz & Thompson, 1952; InfoBatch, ICLR 2024, eq. 7), whatever the scores were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from infobatch.policies.base import KeepProbabilities
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The samples of one epoch: ``weights`` float32 (N,), >= 1 where selected, 0 where left out."""
+
+    weights: Tensor
+    num_selected: int
+
+    @property
+    def indices(self) -> Tensor:
+        """The selected samples in rising order, int64 (num_selected,)."""
+        return self.weights.nonzero().flatten()
+
+    @classmethod
+    def of(cls, weights: Tensor) -> Selection:
+        return cls(weights, int(weights.count_nonzero()))
+
+    @classmethod
+    def full(cls, num_samples: int) -> Selection:
+        return cls(torch.ones(num_samples), num_samples)
+
+
+def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1) -> Selection:
+    """Select samples with the given probabilities, a number of them known before the draw.
+
+    With strata, k = clamp(round(n * probability), 1, n) of each stratum's n samples are drawn
+    without replacement, with weight n / k. Without, a systematic draw over a random order gives
+    exactly the inclusion probabilities once their sum has been made whole, with weight 1 / p.
+
+    ``multiple``: the number selected is the nearest multiple of this that is possible (the global
+    batch size, where the loader drops the last short batch), unless nothing is to be left out.
+    """
+    probabilities = keep.probabilities.to(torch.float64)
+    num_samples = len(probabilities if keep.strata is None else keep.strata)
+    if num_samples < multiple:
+        raise ValueError(f"{num_samples} samples do not fill one batch of {multiple}")
+    if not bool(((probabilities > 0) & (probabilities <= 1)).all()):
+        raise ValueError("keep probabilities must lie in (0, 1]: a sample never kept is lost")
+    if keep.strata is None:
+        return _draw_systematic(probabilities, generator, multiple)
+    return _draw_stratified(probabilities.tolist(), keep.strata, generator, multiple)
+
+
+def _draw_stratified(
+    probabilities: Sequence[float], strata: Tensor, generator: torch.Generator, multiple: int
+) -> Selection:
+    sizes = torch.bincount(strata, minlength=len(probabilities)).tolist()
+    counts = _stratum_counts(sizes, probabilities, multiple)
+    weights = torch.ones(len(strata))
+    for stratum, (size, count) in enumerate(zip(sizes, counts, strict=True)):
+        if count == size:
+            continue
+        members = (strata == stratum).nonzero().flatten()
+        shuffled = members[torch.randperm(size, generator=generator)]
+        weights[shuffled[:count]] = size / count
+        weights[shuffled[count:]] = 0
+    return Selection(weights, sum(counts))
+
+
+def _stratum_counts(sizes: Sequence[int], probabilities: Sequence[float], multiple: int) -> list[int]:
+    """How many of each stratum to draw: at least one of any that is not empty."""
+    counts = [
+        min(max(round(n * p), 1), n) if n else 0 for n, p in zip(sizes, probabilities, strict=True)
+    ]
+    if counts == list(sizes):
+        return counts
+    missing = _nearest_multiple(sum(counts), multiple, sum(sizes)) - sum(counts)
+    # Pruned strata first, large before small; those kept whole only where the others do not suffice.
+    # Whatever the count, the weight n / k keeps the draw unbiased.
+    for s in sorted(range(len(sizes)), key=lambda s: (probabilities[s] == 1, -sizes[s])):
+        if sizes[s]:
+            changed = min(max(counts[s] + missing, 1), sizes[s])
+            missing -= changed - counts[s]
+            counts[s] = changed
+    return counts
+
+
+def _draw_systematic(probabilities: Tensor, generator: torch.Generator, multiple: int) -> Selection:
+    num_samples = len(probabilities)
+    if bool((probabilities == 1).all()):
+        return Selection.full(num_samples)
+    total = _nearest_multiple(round(float(probabilities.sum())), multiple, num_samples)
+    probabilities = _with_sum(probabilities, total)
+    certain = probabilities >= 1
+    weights = certain.to(torch.float64)
+    num_uncertain = total - int(certain.sum())
+    if num_uncertain > 0:
+        uncertain = (~certain).nonzero().flatten()
+        order = uncertain[torch.randperm(len(uncertain), generator=generator)]
+        ends = probabilities[order].cumsum(0)
+        ends *= num_uncertain / ends[-1]  # whole up to rounding; now exactly
+        start = torch.rand(1, generator=generator, dtype=torch.float64)
+        points = start + torch.arange(num_uncertain)
+        chosen = order[torch.searchsorted(ends, points, right=True).clamp_(max=len(order) - 1)]
+        weights[chosen] = 1 / probabilities[chosen]
+    return Selection.of(weights.to(torch.float32))
+
+
+def _with_sum(probabilities: Tensor, total: int) -> Tensor:
+    """The probabilities scaled by a common factor, those that reach 1 staying there, to sum to total."""
+    scaled = probabilities
+    certain = probabilities >= 1
+    for _ in range(len(probabilities)):
+        rest = total - int(certain.sum())
+        if rest <= 0:  # the certain ones alone are too many: all share the cut
+            return probabilities * (total / float(probabilities.sum()))
+        scaled = torch.where(certain, 1.0, probabilities * (rest / probabilities[~certain].sum()))
+        reached = scaled >= 1
+        if torch.equal(reached, certain) or bool(reached.all()):
+            break
+        certain = reached
+    return scaled.clamp(max=1)
+
+
+def _nearest_multiple(count: int, multiple: int, num_samples: int) -> int:
+    nearest = max(1, (count + multiple // 2) // multiple) * multiple
+    return min(nearest, num_samples // multiple * multiple)

@@ -19,7 +19,7 @@ class Stream(IntEnum):
     LOADER = 2  # the seeds that a DataLoader hands to its workers
 
 
-def epoch_generator(seed: int, epoch: int, stream: Stream = Stream.ORDER) -> torch.Generator:
+def epoch_generator(seed: int, epoch: int, stream: int = Stream.ORDER) -> torch.Generator:
     """A fresh CPU generator for one purpose in one epoch.
 
     With nothing pruned, an epoch's order is that of

@@ -1,0 +1,141 @@
+"""Image sets in parquet files of the Hugging Face hub's layout, downloaded or in a folder."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from infobatch.lab.data.images import ImageData, Images
+
+
+@dataclass(frozen=True)
+class HubSet:
+    """Where a set lies on the hub, and the names of its columns and splits."""
+
+    name: str
+    repository: str
+    folder: str
+    image_column: str
+    label_column: str
+    test_split: str
+    num_classes: int
+    size: int
+
+    def __call__(self, data_dir: Path | None) -> ImageData:
+        files = self._find(data_dir) if data_dir else self._download()
+        splits = {split: self._read(files[split]) for split in files}
+        return ImageData(
+            name=self.name,
+            train=splits["train"],
+            test=splits[self.test_split],
+            class_names=tuple(str(label) for label in range(self.num_classes)),
+            crop_padding=self.size // 8,
+            flip=True,
+        )
+
+    def _find(self, data_dir: Path) -> dict[str, list[Path]]:
+        folders = [data_dir / self.name, data_dir / self.folder, data_dir]
+        for folder in folders:
+            found = {
+                split: sorted(folder.glob(f"{split}*.parquet")) for split in ("train", self.test_split)
+            }
+            if all(found.values()):
+                return found
+        raise FileNotFoundError(
+            f"no train*.parquet and {self.test_split}*.parquet of {self.name} in "
+            f"{' or '.join(str(folder) for folder in folders)}; download them from "
+            f"huggingface.co/datasets/{self.repository}, or leave --data-dir out to have that done"
+        )
+
+    def _download(self) -> dict[str, list[Path]]:
+        from huggingface_hub import snapshot_download
+
+        try:
+            root = snapshot_download(
+                self.repository, repo_type="dataset", allow_patterns=f"{self.folder}/*.parquet"
+            )
+        except Exception as error:
+            raise ConnectionError(
+                f"{self.name} could not be downloaded from huggingface.co/datasets/"
+                f"{self.repository} ({type(error).__name__}); check the connection, or give "
+                "--data-dir with its parquet files"
+            ) from error
+        return self._find(Path(root) / self.folder)
+
+    def _read(self, paths: list[Path]) -> Images:
+        pixels, labels = [], []
+        for path in paths:
+            images, classes = self._columns(path)
+            pixels.append(_decode(images, path, self.size))
+            labels.append(classes)
+        merged = np.concatenate(labels)
+        wrong = (merged < 0) | (merged >= self.num_classes)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise ValueError(
+                f"label {merged[row]} in row {row} of {paths[0].name} and its siblings is out of "
+                f"range; {self.name} has classes 0..{self.num_classes - 1}"
+            )
+        return Images(torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(merged))
+
+    def _columns(self, path: Path) -> tuple[list[dict[str, Any]], np.ndarray]:
+        import pyarrow
+        import pyarrow.parquet as parquet
+
+        try:
+            table = parquet.read_table(path)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise ValueError(
+                f"{path} is not a readable parquet file ({error}); download it again"
+            ) from error
+        for column in (self.image_column, self.label_column):
+            if column not in table.column_names:
+                raise ValueError(
+                    f"{path} has columns {', '.join(table.column_names)}, but no {column!r}; "
+                    f"{self.name} needs {self.image_column!r} and {self.label_column!r}"
+                )
+        if table.num_rows == 0:
+            raise ValueError(f"{path} holds no rows; download it again")
+        labels = table[self.label_column].to_numpy().astype(np.int64)
+        return table[self.image_column].to_pylist(), labels
+
+
+def _decode(images: list[dict[str, Any]], path: Path, size: int) -> np.ndarray:
+    """Decode every image once, into uint8 (N, 3, size, size)."""
+    from PIL import Image
+
+    pixels = np.empty((len(images), 3, size, size), dtype=np.uint8)
+
+    def decode(row: int) -> None:
+        try:
+            image = Image.open(io.BytesIO(images[row]["bytes"])).convert("RGB")
+        except Exception as error:
+            raise ValueError(f"row {row} of {path} is not a readable image ({error})") from error
+        if image.size != (size, size):
+            raise ValueError(
+                f"row {row} of {path} is an image of {image.size[0]}x{image.size[1]} pixels; "
+                f"expected {size}x{size}"
+            )
+        pixels[row] = np.asarray(image).transpose(2, 0, 1)
+
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(decode, range(len(images))):
+            pass
+    return pixels
+
+
+HUB_SETS: dict[str, Callable[[Path | None], ImageData]] = {
+    "cifar10": HubSet(
+        "cifar10", "uoft-cs/cifar10", "plain_text", "img", "label", "test", num_classes=10, size=32
+    ),
+    "cifar100": HubSet(
+        "cifar100", "uoft-cs/cifar100", "cifar100", "img", "fine_label", "test", 100, size=32
+    ),
+}

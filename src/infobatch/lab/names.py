@@ -1,0 +1,17 @@
+"""Choices by name, with near matches for those that do not exist."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def choose(kind: str, name: str, choices: Mapping[str, T]) -> T:
+    if name in choices:
+        return choices[name]
+    near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise ValueError(f"there is no {kind} {name!r}; {hint}There are: {', '.join(choices)}")

@@ -1,0 +1,159 @@
+"""A run's folder: everything known of it, in files that any tool can open.
+
+config.json      the options
+metrics.jsonl    one line an epoch
+scores.npz       last loss, visits and the last selection's weight of each sample
+checkpoint.pt    to go on from, loaded with weights_only=True; gone once finished
+model.safetensors
+summary.json     the result; there once the run has finished
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from infobatch.lab.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One epoch: counts of samples, means over them, test results at its end, quantiles of scores."""
+
+    epoch: int
+    num_kept: int
+    num_samples: int
+    train_loss: float
+    test_loss: float
+    test_accuracy: float
+    seconds: float
+    lr: float
+    samples_so_far: int
+    score_quantiles: Sequence[float | None]
+
+
+SCORE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished run. ``accuracy``: of the last epoch, in percent; ``seconds``: of training alone."""
+
+    accuracy: float
+    test_loss: float
+    per_class: Sequence[float]
+    num_trained: int
+    num_full: int
+    num_steps: int
+    seconds: float
+    evaluation_seconds: float
+    num_nonfinite: int
+    environment: dict[str, Any]
+
+    @property
+    def saved(self) -> float:
+        """The share of the samples of this run's epochs that was left out."""
+        return 1 - self.num_trained / self.num_full
+
+
+class RunFolder:
+    """Reads and writes one run's files; each is replaced whole, so that a kill leaves the old one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def exists(self) -> bool:
+        return (self.path / "config.json").exists()
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "summary.json").exists()
+
+    def create(self, config: TrainConfig) -> None:
+        """Claim the folder for a new run."""
+        if self.path.exists() and any(self.path.iterdir()):
+            what = "a finished run" if self.finished else "another run" if self.exists else "other files"
+            remedy = "; give --resume to go on with it" if self.exists and not self.finished else ""
+            raise FileExistsError(f"{self.path} already holds {what}; choose another --out{remedy}")
+        make_writable(self.path)
+        self._write("config.json", json.dumps(config.to_json(), indent=2))
+
+    def config(self) -> TrainConfig:
+        if not self.exists:
+            raise FileNotFoundError(f"{self.path} holds no run (no config.json); check the folder")
+        return TrainConfig.from_json(json.loads((self.path / "config.json").read_text()))
+
+    def metrics(self) -> list[EpochMetrics]:
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [EpochMetrics(**json.loads(line)) for line in lines]
+
+    def write_metrics(self, metrics: Sequence[EpochMetrics]) -> None:
+        self._write("metrics.jsonl", "".join(json.dumps(asdict(m)) + "\n" for m in metrics))
+
+    def summary(self) -> Summary:
+        if not self.finished:
+            raise FileNotFoundError(
+                f"{self.path} holds no finished run (no summary.json); finish it with "
+                f"`infobatch train --out {self.path} --resume`"
+            )
+        return Summary(**json.loads((self.path / "summary.json").read_text()))
+
+    def write_summary(self, summary: Summary) -> None:
+        self._write("summary.json", json.dumps(asdict(summary), indent=2))
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        self._replace("checkpoint.pt", lambda path: torch.save(state, path))
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        path = self.path / "checkpoint.pt"
+        if not path.exists():
+            return None
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+
+    def drop_checkpoint(self) -> None:
+        (self.path / "checkpoint.pt").unlink(missing_ok=True)
+
+    def save_model(self, model: torch.nn.Module) -> None:
+        from safetensors.torch import save_file
+
+        tensors = {name: t.contiguous() for name, t in model.state_dict().items()}
+        self._replace("model.safetensors", lambda path: save_file(tensors, path))
+
+    def load_model(self, model: torch.nn.Module) -> None:
+        from safetensors.torch import load_file
+
+        model.load_state_dict(load_file(self.path / "model.safetensors"))
+
+    @property
+    def scores_path(self) -> Path:
+        return self.path / "scores.npz"
+
+    def _write(self, name: str, text: str) -> None:
+        self._replace(name, lambda path: path.write_text(text))
+
+    def _replace(self, name: str, write: Any) -> None:
+        part = self.path / f"{name}.part"
+        write(part)
+        os.replace(part, self.path / name)
+
+
+def make_writable(path: Path) -> None:
+    """Make the folder, or say why nothing can be written there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise PermissionError(
+            f"nothing can be written to {path} ({error.strerror}); choose another --out"
+        ) from error

@@ -1,0 +1,1 @@
+"""What is trained: per-sample losses and the metric of each task."""

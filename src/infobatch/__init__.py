@@ -11,6 +11,7 @@ from infobatch.loss import (
     sequence_losses,
     weighted_mean,
 )
+from infobatch.lr import ProgressScheduler
 from infobatch.policies import (
     InfoBatch,
     KeepProbabilities,
@@ -21,7 +22,7 @@ from infobatch.policies import (
 )
 from infobatch.pruner import DynamicPruner
 from infobatch.saving import Report, Saving, predict_saving
-from infobatch.schedule import ProgressScheduler, Schedule
+from infobatch.schedule import Schedule
 from infobatch.scores import ScoreTable
 from infobatch.seeding import epoch_generator
 from infobatch.selection import Selection, draw

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from infobatch.sampler import Replicas
+from infobatch.batching import Replicas
 from infobatch.scores import ScoreTable
 
 
@@ -40,4 +40,5 @@ def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
     for name, total in zip(scores.columns, sums, strict=True):
         column = scores[name]
         column.copy_(torch.where(num_scored > 0, total / num_scored, column))
-    return (num_recorded > 0).numpy()
+    union: np.ndarray = (num_recorded > 0).numpy()
+    return union

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,23 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, default_convert
 
+from infobatch.batching import Batching
 from infobatch.checks import (
     STATE_VERSION,
     Samples,
     check_losses,
     check_run,
     check_state,
-    foreign_sample,
     host_indices,
 )
 from infobatch.dataset import IndexedCollate, IndexedDataset
 from infobatch.distributed import find_replicas, merge_scores
 from infobatch.export import export_table
 from infobatch.loss import Normalizer, weighted_mean
+from infobatch.lr import ProgressScheduler
+from infobatch.plan import RunPlan
 from infobatch.policies import InfoBatch, Policy
 from infobatch.sampler import (
-    Batching,
     Epoch,
     FilteredBatchSampler,
     FilteredSampler,
@@ -36,7 +37,6 @@ from infobatch.sampler import (
     PrunedSampler,
 )
 from infobatch.saving import EpochCounts, Report, Saving, predict_saving
-from infobatch.schedule import ProgressScheduler, Schedule
 from infobatch.scores import NO_SCORE, IndexArray, LossBuffer, ScoreTable
 from infobatch.seeding import Stream, epoch_generator
 from infobatch.selection import Selection, draw
@@ -82,50 +82,34 @@ class DynamicPruner:
         self.seed = seed
         self.normalizer: Normalizer = normalizer
         self.replicas = find_replicas(rank, num_replicas)
-        self.batching: Batching | None = None
         self.history: list[EpochCounts] = []
-        self._length = (num_epochs, max_steps)
-        self._schedule_options = (delta, warmup_epochs, target)
-        self._schedule: Schedule | None = None
+        self.plan = RunPlan(
+            self.num_samples, policy, num_epochs, max_steps, delta, warmup_epochs, target
+        )
         columns = dict.fromkeys(["last_loss", "visits", *policy.columns])
         self._scores = ScoreTable(self.num_samples, list(columns))
         self._buffer = LossBuffer(self._scores.record, capacity=min(self.num_samples, 1 << 16))
         self._epoch: Epoch | None = None
         self._last_round = LastRound()
         self._loader_generator = torch.Generator()
-        self._followers: list[Any] = []
-        if max_steps is None:
-            self._schedule = self._plan()
+        self._own_samplers: list[Any] = []
 
     # -- The run -----------------------------------------------------------------------------------
 
     @property
-    def schedule(self) -> Schedule:
-        if self._schedule is None:
-            self._schedule = self._plan()
-        return self._schedule
-
-    @property
     def num_epochs(self) -> int:
         """Epochs begun in the whole run, the last perhaps cut short."""
-        return self.schedule.num_epochs
+        return self.plan.schedule.num_epochs
 
     @property
     def full_steps(self) -> int:
         """Batches the run would have on full data: the ``total_steps`` of a step-based schedule."""
-        return self._num_steps([self.num_samples] * self.num_epochs)
+        return self.plan.full_steps
 
     @property
     def total_steps(self) -> int:
         """Batches the run has with pruning; known beforehand only where a target is set."""
-        schedule = self.schedule
-        if not schedule.has_target:
-            raise RuntimeError(
-                "how many samples the policy leaves out is known only when an epoch begins; set "
-                "target= for lengths known beforehand, or drive schedules by pruner.lr_scheduler"
-            )
-        kept = [self.num_samples - (schedule.num_pruned(e) or 0) for e in range(self.num_epochs)]
-        return self._num_steps(kept)
+        return self.plan.total_steps
 
     @property
     def epoch(self) -> int:
@@ -147,7 +131,7 @@ class DynamicPruner:
     @property
     def progress(self) -> float:
         """The fraction of the training done, in [0, 1]: by samples *recorded*, not merely fetched."""
-        epoch, schedule = self.current, self.schedule
+        epoch, schedule = self.current, self.plan.schedule
         return min(1.0, (epoch.number + epoch.done * schedule.share(epoch.number)) / schedule.run_length)
 
     def epochs(self) -> Iterator[int]:
@@ -180,7 +164,7 @@ class DynamicPruner:
         batch_size: int | None = 1,
         *,
         sampler: Iterable[int] | None = None,
-        batch_sampler: Iterable[Sequence[int]] | None = None,
+        batch_sampler: Collection[Sequence[int]] | None = None,
         bucket: Callable[[int], Hashable] | None = None,
         collate_fn: Callable[[Any], Any] | None = None,
         drop_last: bool = False,
@@ -222,24 +206,26 @@ class DynamicPruner:
         ``batch_size`` (on each replica) and ``drop_last`` must be the loader's. ``resumes``: false
         for a loader that skips what was trained itself.
         """
-        self._set_batching(Batching(batch_size, drop_last, self.replicas.num_replicas))
+        self._set_batching(batch_size, drop_last, own_order=False)
         return PrunedSampler(self, resumes)
 
     def filter(
         self, sampler: Iterable[int], batch_size: int, *, drop_last: bool = False
     ) -> FilteredSampler:
         """Your own sampler of indices, without the samples left out."""
-        self._set_batching(Batching(batch_size, drop_last, self.replicas.num_replicas))
-        self._followers.append(sampler)
+        self._set_batching(batch_size, drop_last, own_order=True)
+        self._own_samplers.append(sampler)
         return FilteredSampler(self, sampler)
 
     def filter_batches(
         self,
-        batch_sampler: Iterable[Sequence[int]],
+        batch_sampler: Collection[Sequence[int]],
         bucket: Callable[[int], Hashable] | None = None,
     ) -> FilteredBatchSampler:
         """Your own batch sampler, without the samples left out: :class:`FilteredBatchSampler`."""
-        self._followers.append(batch_sampler)
+        num_batches = len(batch_sampler) * self.replicas.num_replicas
+        self._set_batching(self.num_samples / num_batches, drop_last=False, own_order=True)
+        self._own_samplers.append(batch_sampler)
         return FilteredBatchSampler(self, batch_sampler, bucket)
 
     # -- The loop's one call -----------------------------------------------------------------------
@@ -266,7 +252,7 @@ class DynamicPruner:
 
     def weights(self, samples: Samples) -> Tensor:
         """The weights of ``samples``, float32 (B,) on the host; 0 for a repeat that fills a batch."""
-        return torch.from_numpy(self._host_weights(host_indices(samples)))
+        return torch.from_numpy(self.current.weights_of(host_indices(samples)))
 
     def lr_scheduler(self, scheduler: LRScheduler, total_steps: int | None = None) -> ProgressScheduler:
         """A step-based scheduler made for ``total_steps`` steps of full data, driven by progress.
@@ -294,7 +280,7 @@ class DynamicPruner:
 
     def predict_saving(self) -> Saving:
         """What the run would save if the scores kept the distribution they have now."""
-        return predict_saving(self.scores, self.policy, self.schedule)
+        return predict_saving(self.scores, self.policy, self.plan.schedule)
 
     def report(self) -> Report:
         """What was trained and left out so far."""
@@ -333,69 +319,37 @@ class DynamicPruner:
 
     # -- Inside ------------------------------------------------------------------------------------
 
-    def _plan(self) -> Schedule:
-        num_epochs, max_steps = self._length
-        if max_steps is not None:
-            whole, rest = divmod(max_steps, self._known_batching.num_steps(self.num_samples))
-            num_epochs = whole + rest * self._known_batching.round_size / self.num_samples
-        assert num_epochs is not None
-        multiple = self.batching.multiple if self.batching else 1
-        schedule = Schedule(self.num_samples, num_epochs, *self._schedule_options, multiple)
-        self.policy.check_target(schedule.most_pruned, self.num_samples)
-        return schedule
-
-    def _num_steps(self, num_kept: Sequence[int]) -> int:
-        share, num_steps = self.schedule.share, self._known_batching.num_steps
-        return sum(num_steps(round(share(epoch) * kept)) for epoch, kept in enumerate(num_kept))
-
-    def _set_batching(self, batching: Batching) -> None:
-        if batching.batch_size < 1:
-            raise ValueError(f"batch_size is {batching.batch_size}; it must be at least 1")
-        if batching.round_size > self.num_samples:
-            raise ValueError(
-                f"{self.num_samples} samples are fewer than one batch of {batching.batch_size} on "
-                f"each of {batching.num_replicas} replicas; lower batch_size"
-            )
-        if self._epoch is not None and batching != self.batching:
+    def _set_batching(self, batch_size: float, drop_last: bool, own_order: bool) -> None:
+        batching = Batching(batch_size, drop_last, self.replicas.num_replicas, own_order)
+        if self._epoch is not None and batching != self.plan.batching:
             raise RuntimeError(
-                f"{batching} comes after the run has begun with {self.batching}, and would change "
-                "its lengths; make the loader before training begins"
+                f"{batching} comes after the run has begun with {self.plan.batching}, and would "
+                "change its lengths; make the loader before training begins"
             )
-        self.batching = batching
-        self._schedule = self._plan()
-
-    @property
-    def _known_batching(self) -> Batching:
-        if self.batching is None:
-            raise RuntimeError(
-                "the batch size is not known yet; make the loader first (pruner.loader(batch_size), "
-                "or pruner.sampler(batch_size) for a DataLoader of your own)"
-            )
-        return self.batching
+        self.plan.set_batching(batching)
 
     def _begin(self, epoch: int) -> None:
         self._start(epoch, self._select(epoch))
-        for follower in self._followers:
-            if hasattr(follower, "set_epoch"):
-                follower.set_epoch(epoch)
 
     def _select(self, epoch: int) -> Selection:
-        schedule = self.schedule
+        schedule = self.plan.schedule
         if not schedule.prunes(epoch):
             return Selection.full(self.num_samples)
         generator = epoch_generator(self.seed, epoch, Stream.DRAW)
         num_pruned = schedule.num_pruned(epoch)
         keep = self.policy.keep_probabilities(self.scores, num_pruned, generator)
-        return draw(keep, generator, self.batching.multiple if self.batching else 1)
+        return draw(keep, generator, self.plan.multiple)
 
     def _start(self, number: int, selection: Selection, recorded: Tensor | None = None) -> None:
-        num_trained = max(1, round(self.schedule.share(number) * selection.num_selected))
-        if self.batching is not None:
-            num_trained = self.batching.num_trained(num_trained)
-        self._epoch = Epoch(number, selection, self.seed, num_trained, recorded)
-        self._last_round = LastRound.of(self._epoch.resume_order, self.replicas, self.batching)
+        num_trained = self.plan.num_trained(number, selection.num_selected)
+        has_repeats = self.replicas.num_replicas > 1
+        self._epoch = Epoch(number, selection, self.seed, num_trained, has_repeats, recorded)
+        self._last_round = LastRound.of(self._epoch.resume_order, self.replicas, self.plan.batching)
         loader_seed = epoch_generator(self.seed, number, Stream.LOADER).initial_seed()
         self._loader_generator.manual_seed(loader_seed)
+        for sampler in self._own_samplers:
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(number)
 
     def _close(self) -> None:
         epoch = self.current
@@ -421,23 +375,7 @@ class DynamicPruner:
         """The batch's indices and weights, once all three are found to belong together."""
         indices = host_indices(samples)
         check_losses(losses, len(indices))
-        return indices, self._host_weights(indices)
-
-    def _host_weights(self, indices: IndexArray) -> np.ndarray:
-        epoch = self.current
-        inside = indices < self.num_samples
-        if not inside.all():
-            raise foreign_sample(int(indices[~inside][0]), epoch.number, self.num_samples)
-        weights = epoch.weights[indices]
-        repeats = indices < 0
-        if self.replicas.num_replicas > 1:
-            weights[repeats] = 0
-            drawn = repeats | (weights > 0)
-        else:
-            drawn = ~repeats & (weights > 0)
-        if not drawn.all():
-            raise foreign_sample(int(indices[~drawn][0]), epoch.number, self.num_samples)
-        return weights
+        return indices, self.current.weights_of(indices)
 
     @torch.compiler.disable
     def _record(self, indices: IndexArray, losses: Tensor, scored: Tensor | None) -> None:

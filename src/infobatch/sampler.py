@@ -12,47 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from infobatch.batching import Batching, Replicas
+from infobatch.checks import foreign_sample
+from infobatch.scores import FloatArray, IndexArray
 from infobatch.seeding import epoch_generator
 from infobatch.selection import Selection
-
-
-@dataclass(frozen=True)
-class Replicas:
-    """Where this process stands among those that train one model together."""
-
-    rank: int = 0
-    num_replicas: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.num_replicas:
-            raise ValueError(f"rank is {self.rank}; it must lie in 0..{self.num_replicas - 1}")
-
-
-@dataclass(frozen=True)
-class Batching:
-    """How samples become batches; ``batch_size`` is that of each replica."""
-
-    batch_size: int
-    drop_last: bool = False
-    num_replicas: int = 1
-
-    @property
-    def round_size(self) -> int:
-        """The global batch: samples that all replicas together train in one step."""
-        return self.batch_size * self.num_replicas
-
-    @property
-    def multiple(self) -> int:
-        """The number of samples a pruned epoch keeps is a multiple of this: then no tail is dropped."""
-        return self.round_size if self.drop_last else 1
-
-    def num_trained(self, num_samples: int) -> int:
-        """Of ``num_samples``, those that are trained: all, but for a last short batch dropped."""
-        return num_samples // self.multiple * self.multiple
-
-    def num_steps(self, num_samples: int) -> int:
-        """The steps that training ``num_samples`` takes, the last one perhaps short."""
-        return -(-self.num_trained(num_samples) // self.round_size)
 
 
 def epoch_order(seed: int, epoch: int, selection: Selection) -> Tensor:
@@ -94,9 +58,9 @@ class LastRound:
 
     @classmethod
     def of(cls, order: Tensor, replicas: Replicas, batching: Batching | None) -> LastRound:
-        if replicas.num_replicas == 1 or batching is None or batching.drop_last:
+        if batching is None or batching.drop_last or batching.own_order:
             return cls()
-        num_real = len(order) % batching.round_size
+        num_real = len(order) % int(batching.round_size)
         num_local = -(-num_real // replicas.num_replicas)
         num_slots = num_local * replicas.num_replicas
         if num_slots == num_real:
@@ -109,8 +73,8 @@ class Epoch:
     """One epoch under way: its selection and order, and which samples have been recorded.
 
     ``num_trained``: the length of its order, less than the selection where the run ends within the
-    epoch or the loader drops a last short batch. It lasts 13 bytes a sample: weights (4), order (at
-    most 8), recorded (1).
+    epoch or the loader drops a last short batch. ``has_repeats``: whether ranks may be given repeats.
+    It lasts 13 bytes a sample: weights (4), order (at most 8), recorded (1).
     """
 
     def __init__(
@@ -119,16 +83,18 @@ class Epoch:
         selection: Selection,
         seed: int,
         num_trained: int,
+        has_repeats: bool = False,
         recorded: Tensor | None = None,
     ) -> None:
         self.number = number
         self.selection = selection
         self.order = epoch_order(seed, number, selection)[:num_trained]
-        self.weights = selection.weights.numpy()
+        self.weights: FloatArray = selection.weights.numpy()
         num_samples = len(self.weights)
         self.recorded = np.zeros(num_samples, bool) if recorded is None else recorded.numpy().copy()
         self.num_recorded = int(self.recorded.sum())
         self._resumed = self.recorded.copy() if self.num_recorded else None
+        self._has_repeats = has_repeats
 
     @property
     def resume_order(self) -> Tensor:
@@ -142,7 +108,8 @@ class Epoch:
         """Which samples are still to be trained on, bool (N,)."""
         wanted = np.zeros(len(self.weights), bool)
         wanted[self.order.numpy()] = True
-        return wanted & ~self.recorded
+        wanted &= ~self.recorded
+        return wanted
 
     @property
     def finished(self) -> bool:
@@ -153,7 +120,24 @@ class Epoch:
         """The part of the epoch whose losses have been recorded, in [0, 1]."""
         return min(1.0, self.num_recorded / len(self.order))
 
-    def record(self, indices: np.ndarray) -> None:
+    def weights_of(self, indices: IndexArray) -> FloatArray:
+        """The weights of samples drawn in this epoch, float32 (B,); 0 for a repeat."""
+        inside = indices < len(self.weights)
+        if not inside.all():
+            raise foreign_sample(int(indices[~inside][0]), self.number, len(self.weights))
+        weights = self.weights[indices]
+        repeats = indices < 0
+        if self._has_repeats:
+            weights[repeats] = 0
+            drawn = repeats | (weights > 0)
+        else:
+            drawn = ~repeats & (weights > 0)
+        if not drawn.all():
+            raise foreign_sample(int(indices[~drawn][0]), self.number, len(self.weights))
+        return weights
+
+    def record(self, indices: IndexArray) -> None:
+        """Note that the losses of ``indices`` have been recorded."""
         self.num_recorded += len(indices) - int(np.count_nonzero(self.recorded[indices]))
         self.recorded[indices] = True
 

@@ -151,7 +151,7 @@ class LossBuffer:
         if filled.is_cuda:
             host = torch.empty(self._filled, dtype=torch.float32, pin_memory=True)
             host.copy_(filled, non_blocking=True)
-            event = torch.cuda.Event()
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record(torch.cuda.current_stream(filled.device))
         else:
             host = filled.to("cpu", copy=True)
@@ -161,7 +161,7 @@ class LossBuffer:
     @staticmethod
     def _has_arrived(entry: tuple[IndexArray, Tensor, torch.cuda.Event | None]) -> bool:
         event = entry[2]
-        return event is None or event.query()
+        return event is None or bool(event.query())  # type: ignore[no-untyped-call]
 
     def _take(self) -> None:
         indices, losses, event = self._arriving.popleft()

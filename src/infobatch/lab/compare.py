@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,5 +108,5 @@ def run_comparison(
             config = comparison.run_config(arm, seed)
             if not folder.exists:
                 folder.create(config)
-            train(config, data, folder, lambda p, a=arm, s=seed: watch(a, s, p), should_stop)
+            train(config, data, folder, partial(watch, arm, seed), should_stop)
         watch(arm, seed, None)

@@ -92,7 +92,7 @@ class TrainConfig:
 
     def make_policy(self) -> Policy:
         kind = choose("policy", self.policy, POLICIES)
-        return kind(self.prune_ratio) if kind in (InfoBatch, RandomPruning) else kind()  # type: ignore[call-arg]
+        return kind(self.prune_ratio) if kind in (InfoBatch, RandomPruning) else kind()
 
     def to_json(self) -> dict[str, Any]:
         values = dataclasses.asdict(self)
@@ -108,7 +108,6 @@ class TrainConfig:
 
     def differences(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
         """The options in which the two differ: name, own value, other's."""
-        pairs = {
-            f.name: (getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)
-        }
+        names = [field.name for field in dataclasses.fields(self)]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

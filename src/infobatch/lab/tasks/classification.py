@@ -28,6 +28,8 @@ class Evaluation:
 class Classification:
     """One model on one data set, on one device and in one precision."""
 
+    model: nn.Module
+
     def __init__(self, config: TrainConfig, data: ImageData) -> None:
         self.device = config.torch_device()
         self.data = data if config.workers else data.to(self.device)
@@ -39,7 +41,7 @@ class Classification:
         self._label_smoothing = config.label_smoothing
         torch.manual_seed(config.seed)
         model = make_model(config.model, data.num_channels, data.num_classes)
-        self.model: nn.Module = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def begin(self, epoch: int) -> None:
         """Decide the epoch's augmentation."""

@@ -1,0 +1,51 @@
+"""How samples become batches, on one process or several that train one model together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """Where this process stands among those that train one model together."""
+
+    rank: int = 0
+    num_replicas: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.num_replicas:
+            raise ValueError(f"rank is {self.rank}; it must lie in 0..{self.num_replicas - 1}")
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How samples become batches, so that steps can be counted before they are made.
+
+    ``batch_size``: of each replica; the mean where batches differ in size. ``own_order``: whether the
+    user's own sampler orders the epoch.
+    """
+
+    batch_size: float
+    drop_last: bool = False
+    num_replicas: int = 1
+    own_order: bool = False
+
+    @property
+    def round_size(self) -> float:
+        """The global batch: samples that all replicas together train in one step."""
+        return self.batch_size * self.num_replicas
+
+    @property
+    def multiple(self) -> int:
+        """Pruned epochs keep a multiple of this many samples, so that no tail is dropped."""
+        return int(self.round_size) if self.drop_last and not self.own_order else 1
+
+    def num_trained(self, num_samples: int) -> int:
+        """Of ``num_samples``, those that are trained: all, but for a last short batch dropped."""
+        return num_samples // self.multiple * self.multiple
+
+    def num_steps(self, num_samples: int) -> int:
+        """The steps that training ``num_samples`` takes, the last one perhaps short."""
+        steps = num_samples / self.round_size
+        return math.floor(steps) if self.drop_last else math.ceil(steps - 1e-9)

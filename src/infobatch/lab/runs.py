@@ -24,7 +24,10 @@ from infobatch.lab.config import TrainConfig
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One epoch: counts of samples, means over them, test results at its end, quantiles of scores."""
+    """One epoch: counts of samples, losses, test results at its end, quantiles of all scores.
+
+    ``train_loss`` is weighted: an unbiased estimate of the mean over all samples, kept or not.
+    """
 
     epoch: int
     num_kept: int

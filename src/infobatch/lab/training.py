@@ -141,7 +141,7 @@ class _Training:
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad()
-        self.loss_sum += losses.detach().sum()
+        self.loss_sum += loss.detach() * len(samples)
         self.num_steps += 1
 
     def _end_epoch(self, epoch: int) -> None:
@@ -152,12 +152,13 @@ class _Training:
         self.evaluation_seconds += time.perf_counter() - began
         current = self.pruner.current
         trained = sum(m.num_kept for m in self.metrics) + current.num_recorded
+        represented = self.pruner.plan.schedule.share(epoch) * self.pruner.num_samples
         self.metrics.append(
             EpochMetrics(
                 epoch=epoch,
                 num_kept=current.num_recorded,
                 num_samples=self.pruner.num_samples,
-                train_loss=float(self.loss_sum) / current.num_recorded,
+                train_loss=float(self.loss_sum) / represented,
                 test_loss=result.loss,
                 test_accuracy=result.accuracy,
                 seconds=self.epoch_seconds,

@@ -30,6 +30,8 @@ def export_table(path: str | Path, columns: Mapping[str, Tensor]) -> Path:
 def read_scores(path: str | Path) -> ScoreTable:
     """The last losses of a file written by :func:`export_table`, or of any with such a column."""
     path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}; give the scores that a run exported")
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

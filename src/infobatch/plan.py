@@ -64,9 +64,10 @@ class RunPlan:
         if batching.batch_size < 1:
             raise ValueError(f"batch_size is {batching.batch_size:g}; it must be at least 1")
         if batching.round_size > self.num_samples:
+            replicas = f" on each of {batching.num_replicas} replicas" * (batching.num_replicas > 1)
             raise ValueError(
-                f"{self.num_samples} samples are fewer than one batch of {batching.batch_size:g} on "
-                f"each of {batching.num_replicas} replicas; lower batch_size"
+                f"the {self.num_samples} samples are fewer than one batch of {batching.batch_size:g}"
+                f"{replicas}; lower batch_size"
             )
         self.batching = batching
         self._schedule = self._make_schedule()

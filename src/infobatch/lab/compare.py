@@ -1,7 +1,7 @@
 """Full data against pruning, and against the two things a user would do instead.
 
 Every arm of a seed starts from the same weights, sees samples in the same order and augmented the
-same way. The arms at equal cost follow InfoBatch's run of that seed: *fewer epochs* is given exactly
+same way. The arms at equal cost follow the pruned run of that seed: *fewer epochs* is given exactly
 the samples it recorded, with the schedule compressed and the last epoch partial; *random pruning*
 keeps as many samples of each epoch as it did.
 """
@@ -9,6 +9,7 @@ keeps as many samples of each epoch as it did.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,11 +22,11 @@ from infobatch.lab.runs import RunFolder, make_writable
 from infobatch.lab.training import Progress, train
 
 FULL = "full"
-INFOBATCH = "infobatch"
+PRUNED = "pruned"
 FEWER = "fewer-epochs"
-FEWER_SCALED = "fewer-epochs-scaled-lr"
+FEWER_SCALED = "fewer-epochs-lr"
 RANDOM = "random"
-ARMS = (FULL, INFOBATCH, FEWER, FEWER_SCALED, RANDOM)
+ARMS = (FULL, PRUNED, FEWER, FEWER_SCALED, RANDOM)
 
 
 @dataclass(frozen=True)
@@ -33,21 +34,25 @@ class Comparison:
     """A comparison's folder: ``<arm>/seed-<s>`` for each run, and ``compare.json``."""
 
     config: TrainConfig
-    seeds: int
+    num_seeds: int
     margin: float
     path: Path
+
+    @property
+    def seeds(self) -> range:
+        return range(self.config.seed, self.config.seed + self.num_seeds)
 
     def folder(self, arm: str, seed: int) -> RunFolder:
         return RunFolder(self.path / arm / f"seed-{seed}")
 
     def run_config(self, arm: str, seed: int) -> TrainConfig:
-        """The options of one run; those of the arms at equal cost need InfoBatch's to be finished."""
+        """The options of one run; those of the arms at equal cost need the pruned one to be finished."""
         config = replace(self.config, seed=seed)
-        if arm == INFOBATCH:
+        if arm == PRUNED:
             return config
         if arm == FULL:
             return replace(config, policy="none", target=None)
-        reference = self.folder(INFOBATCH, seed)
+        reference = self.folder(PRUNED, seed)
         kept = [m.num_kept for m in reference.metrics()]
         num_samples = reference.metrics()[0].num_samples
         if arm == RANDOM:
@@ -58,41 +63,52 @@ class Comparison:
         return replace(config, policy="none", target=None, epochs=epochs, lr=config.lr * scale)
 
     def runs(self) -> Iterator[tuple[str, int]]:
-        """All runs in the order they are trained: a whole seed at a time, InfoBatch first."""
-        for seed in range(self.seeds):
-            for arm in (INFOBATCH, FULL, FEWER, FEWER_SCALED, RANDOM):
+        """All runs in the order they are trained: a whole seed at a time, the pruned run first."""
+        for seed in self.seeds:
+            for arm in (PRUNED, FULL, FEWER, FEWER_SCALED, RANDOM):
                 yield arm, seed
 
-    def save(self) -> None:
-        self.path.joinpath("compare.json").write_text(json.dumps(self.to_json(), indent=2))
+    def check(self) -> None:
+        """Raise ``ValueError`` for what could only fail later."""
+        if self.num_seeds < 1:
+            raise ValueError(f"--seeds is {self.num_seeds}; it must be at least 1")
+        if self.margin < 0:
+            raise ValueError(f"--margin is {self.margin}; it must be at least 0")
+        if self.config.policy == "none":
+            raise ValueError("--policy is none; give compare a policy that prunes, such as infobatch")
+        self.config.check()
+
+    def create(self) -> None:
+        """Claim the folder for a new comparison."""
+        if (self.path / "compare.json").exists():
+            raise FileExistsError(
+                f"{self.path} already holds a comparison; choose another --out, or give --resume to go "
+                "on with it"
+            )
+        if self.path.exists() and any(self.path.iterdir()):
+            raise FileExistsError(f"{self.path} already holds other files; choose another --out")
+        make_writable(self.path)
+        (self.path / "compare.json").write_text(json.dumps(self.to_json(), indent=2))
+
+    def command(self) -> str:
+        """The command that repeats it."""
+        options = ["--seeds", str(self.num_seeds), "--margin", f"{self.margin:g}"]
+        return shlex.join(["infobatch", "compare", *self.config.to_arguments(), *options])
 
     def to_json(self) -> dict[str, Any]:
-        return {"config": self.config.to_json(), "seeds": self.seeds, "margin": self.margin}
+        return {
+            "config": self.config.to_json(),
+            "num_seeds": self.num_seeds,
+            "margin": self.margin,
+        }
 
     @classmethod
     def load(cls, path: Path) -> Comparison:
+        if not (path / "compare.json").exists():
+            raise FileNotFoundError(f"{path} holds no comparison (no compare.json); check the folder")
         saved = json.loads((path / "compare.json").read_text())
         config = TrainConfig.from_json(saved["config"])
-        return cls(config, saved["seeds"], saved["margin"], path)
-
-
-def open_comparison(comparison: Comparison, resume: bool) -> Comparison:
-    """Claim the folder for a new comparison, or go on with the one that it holds."""
-    path = comparison.path
-    if (path / "compare.json").exists():
-        if not resume:
-            raise FileExistsError(
-                f"{path} already holds a comparison; choose another --out, or give --resume to go on "
-                "with it"
-            )
-        return Comparison.load(path)
-    if resume:
-        raise FileNotFoundError(f"{path} holds no comparison to resume; leave --resume out")
-    if path.exists() and any(path.iterdir()):
-        raise FileExistsError(f"{path} already holds other files; choose another --out")
-    make_writable(path)
-    comparison.save()
-    return comparison
+        return cls(config, saved["num_seeds"], saved["margin"], path)
 
 
 def run_comparison(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+import tyro
 
 from infobatch.lab.data import DATA_SETS
 from infobatch.lab.models import MODELS
@@ -21,7 +22,7 @@ class TrainConfig:
 
     data: str = "mnist5k"
     """Data set: mnist5k or digits (built in), cifar10 or cifar100 (downloaded, or in --data-dir)."""
-    data_dir: Path | None = None
+    data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Folder with parquet files of the hub's layout; also read from INFOBATCH_DATA_DIR."""
     model: str = "small-cnn"
     """Network: small-cnn, resnet8, resnet20, resnet18 or resnet50."""
@@ -37,8 +38,8 @@ class TrainConfig:
     """Share of the run after which all data is used again."""
     warmup_epochs: int = 1
     """Unpruned epochs at the start."""
-    target: float | tuple[int, ...] | None = None
-    """Share of the run's samples to leave out, met exactly; or the number for each epoch."""
+    target: Annotated[float | tuple[int, ...] | None, tyro.conf.arg(metavar="SHARE")] = None
+    """Share of the run's samples to leave out, met exactly; by default the policy decides."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd has momentum 0.9."""
     lr: float = 0.2
@@ -105,6 +106,14 @@ class TrainConfig:
         if isinstance(target, list):
             values["target"] = tuple(target)
         return cls(**values)
+
+    def to_arguments(self) -> list[str]:
+        """The command-line options that make this configuration, without those at their default."""
+        arguments = []
+        for name, (value, _) in self.differences(TrainConfig()).items():
+            values = value if isinstance(value, tuple) else (value,)
+            arguments += ["--" + name.replace("_", "-"), *(str(v) for v in values)]
+        return arguments
 
     def differences(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
         """The options in which the two differ: name, own value, other's."""

@@ -58,25 +58,23 @@ def train(
     return _Training(config, data, folder).run(watch, should_stop)
 
 
+def check(config: TrainConfig, data: ImageData) -> None:
+    """Raise ``ValueError`` if these options do not fit the data."""
+    _make_pruner(config, data).loader(config.batch_size)
+
+
 class _Training:
     def __init__(self, config: TrainConfig, data: ImageData, folder: RunFolder) -> None:
         self.folder = folder
         self.task = Classification(config, data)
-        self.pruner = DynamicPruner(
-            range(len(data.train)),
-            config.epochs,
-            policy=config.make_policy(),
-            delta=config.delta,
-            warmup_epochs=config.warmup_epochs,
-            target=config.target,
-            seed=config.seed,
-        )
+        self.pruner = _make_pruner(config, data)
         self.loader = self.pruner.loader(
             config.batch_size,
             collate_fn=torch.tensor,
             num_workers=config.workers,
             persistent_workers=config.workers > 0,
             pin_memory=self.task.device.type == "cuda",
+            worker_init_fn=_ignore_interrupts,
         )
         self.optimizer = _make_optimizer(config, self.task.model)
         self.scheduler = self.pruner.lr_scheduler(
@@ -259,6 +257,11 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, previous)
 
 
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C is for the main process, which stops the workers at a step boundary."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def describe_environment(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     return {
@@ -275,6 +278,18 @@ def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
     return f"{os.cpu_count()} cores, {names[0] if names else platform.machine()}"
+
+
+def _make_pruner(config: TrainConfig, data: ImageData) -> DynamicPruner:
+    return DynamicPruner(
+        range(len(data.train)),
+        config.epochs,
+        policy=config.make_policy(),
+        delta=config.delta,
+        warmup_epochs=config.warmup_epochs,
+        target=config.target,
+        seed=config.seed,
+    )
 
 
 def _make_optimizer(config: TrainConfig, model: torch.nn.Module) -> torch.optim.Optimizer:

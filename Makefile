@@ -1,0 +1,38 @@
+# Every command works on a fresh machine: what it needs is installed into .venv first.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(shell date +%Y%m%d-%H%M%S)
+DEMO := --data mnist5k --epochs 12 --seeds 5
+PYTEST :=
+
+.PHONY: demo test check format bench clean
+
+demo: $(VENV)/lab  ## Train on 5,000 real digits and compare pruning with its alternatives.
+	$(BIN)/infobatch compare $(DEMO) --out runs/demo-$(STAMP)
+
+test: $(VENV)/dev  ## Run the tests.
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: $(VENV)/dev  ## Lint, format and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev  ## Put the code into shape.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/dev  ## Measure the library's overhead.
+	$(BIN)/python benchmarks/overhead.py
+
+$(VENV)/%: pyproject.toml constraints.txt
+	test -d $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS_$*)]'
+	touch $@
+
+EXTRAS_lab := lab
+EXTRAS_dev := lab,dev
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,33 @@
+"""Results as one self-contained HTML page: table, verdict, plots and how to repeat it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from infobatch.lab.report.results import Results
+from infobatch.lab.report.text import HEADINGS, cells
+
+
+def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
+    environment = Environment(
+        loader=PackageLoader("infobatch.lab.report"), autoescape=select_autoescape()
+    )
+    runs = [run for arm in results.arms for run in arm.runs.values()]
+    html = environment.get_template("page.html.jinja").render(
+        title=results.title,
+        headings=HEADINGS,
+        rows=[cells(row) for row in results.rows()],
+        verdict=results.verdict(),
+        controls=results.controls(),
+        notes=results.notes,
+        plots=[(plot.stem, base64.b64encode(plot.read_bytes()).decode()) for plot in plots],
+        commands=results.commands,
+        options=runs[0].config.to_json() if runs else {},
+        environment=runs[0].summary.environment if runs else {},
+    )
+    path.write_text(html)
+    return path

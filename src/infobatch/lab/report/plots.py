@@ -1,0 +1,113 @@
+"""Results as plots: lines are means over seeds, bands reach from the lowest to the highest seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from infobatch.lab.compare import FULL, PRUNED, RANDOM
+from infobatch.lab.report.results import Arm, Results, Run
+from infobatch.lab.runs import SCORE_QUANTILES, EpochMetrics
+
+# Okabe & Ito: told apart by readers with any colour vision.
+COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+
+
+def draw_plots(results: Results, folder: Path) -> list[Path]:
+    """Write every plot as a PNG; returns their paths in reading order."""
+    figures = {
+        "curves.png": draw_curves(results),
+        "kept.png": draw_kept(results),
+        "scores.png": draw_scores(results),
+    }
+    for name, figure in figures.items():
+        figure.savefig(folder / name, dpi=110)
+    return [folder / name for name in figures]
+
+
+def draw_curves(results: Results) -> Figure:
+    """Accuracy and losses against epochs and against samples processed."""
+    figure = Figure(figsize=(10, 10), layout="constrained")
+    axes = figure.subplots(3, 2, sharex="col", sharey="row")
+    quantities: list[tuple[str, Callable[[EpochMetrics], float]]] = [
+        ("test accuracy, %", lambda m: m.test_accuracy),
+        ("test loss", lambda m: m.test_loss),
+        ("train loss (weighted)", lambda m: m.train_loss),
+    ]
+    for row, (label, quantity) in zip(axes, quantities, strict=True):
+        for arm, colour in zip(results.arms, _colours(results), strict=True):
+            _band(row[0], arm, _epochs, quantity, colour)
+            _band(row[1], arm, _samples, quantity, colour)
+        row[0].set_ylabel(label)
+        for axis in row:
+            axis.grid(alpha=0.3)
+    axes[2][0].set_xlabel("epochs")
+    axes[2][1].set_xlabel("samples processed")
+    axes[0][0].legend(fontsize=8)
+    figure.suptitle(results.title)
+    return figure
+
+
+def draw_kept(results: Results) -> Figure:
+    """The share of samples kept in each epoch."""
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axis = figure.subplots()
+    for arm, colour in zip(results.arms, _colours(results), strict=True):
+        _band(axis, arm, _epochs, lambda m: 100 * m.num_kept / m.num_samples, colour)
+    axis.set(xlabel="epoch", ylabel="samples trained, %", ylim=(0, 105))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return figure
+
+
+def draw_scores(results: Results) -> Figure:
+    """The distribution of all samples' scores over time, for full data and for InfoBatch."""
+    shown = [arm for arm in results.arms if arm.name in (FULL, PRUNED)] or results.arms[:2]
+    figure = Figure(figsize=(5 * len(shown), 3.8), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
+    for axis, arm in zip(axes, shown, strict=True):
+        metrics = next(iter(arm.runs.values())).metrics
+        epochs = [m.epoch + 1 for m in metrics]
+        quantiles = np.array([m.score_quantiles for m in metrics], dtype=float).T
+        axis.fill_between(epochs, quantiles[0], quantiles[-1], alpha=0.2, color=COLOURS[1], lw=0)
+        axis.fill_between(epochs, quantiles[1], quantiles[-2], alpha=0.35, color=COLOURS[1], lw=0)
+        axis.plot(epochs, quantiles[len(SCORE_QUANTILES) // 2], color=COLOURS[1])
+        axis.set(title=arm.label, xlabel="epoch")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("score (last loss)")
+    figure.suptitle("Scores of all samples: median, middle 50 % and 90 % (first seed)", fontsize=10)
+    return figure
+
+
+def _colours(results: Results) -> Sequence[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(len(results.arms))]
+
+
+def _band(
+    axis: Axes,
+    arm: Arm,
+    x: Callable[[Run], list[float]],
+    y: Callable[[EpochMetrics], float],
+    colour: str,
+) -> None:
+    xs = [np.array(x(run)) for run in arm.runs.values()]
+    ys = [np.array([y(m) for m in run.metrics]) for run in arm.runs.values()]
+    # Runs cut short at different epochs have no common points: lay them on a common grid.
+    grid = np.linspace(max(points[0] for points in xs), np.mean([points[-1] for points in xs]), 200)
+    curves = np.array([np.interp(grid, *pair) for pair in zip(xs, ys, strict=True)])
+    style = "--" if arm.name == RANDOM else "-"  # it may lie on the pruned arm's line
+    axis.plot(grid, curves.mean(0), style, color=colour, label=arm.label, lw=1.5)
+    if len(curves) > 1:
+        axis.fill_between(grid, curves.min(0), curves.max(0), color=colour, alpha=0.15, lw=0)
+
+
+def _epochs(run: Run) -> list[float]:
+    return [min(m.epoch + 1, run.config.epochs) for m in run.metrics]
+
+
+def _samples(run: Run) -> list[float]:
+    return [m.samples_so_far for m in run.metrics]

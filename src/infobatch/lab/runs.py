@@ -82,8 +82,9 @@ class RunFolder:
     def create(self, config: TrainConfig) -> None:
         """Claim the folder for a new run."""
         if self.path.exists() and any(self.path.iterdir()):
-            what = "a finished run" if self.finished else "another run" if self.exists else "other files"
-            remedy = "; give --resume to go on with it" if self.exists and not self.finished else ""
+            what = "a finished run" if self.finished else "a run" if self.exists else "other files"
+            unfinished = self.exists and not self.finished
+            remedy = ", or give --resume to go on with it" if unfinished else ""
             raise FileExistsError(f"{self.path} already holds {what}; choose another --out{remedy}")
         make_writable(self.path)
         self._write("config.json", json.dumps(config.to_json(), indent=2))

@@ -89,6 +89,7 @@ class _Training:
         )
         self.metrics: list[EpochMetrics] = []
         self.loss_sum = torch.zeros((), device=self.task.device)
+        self.lr = 0.0  # of the last step taken
         self.num_steps = 0
         self.seconds = 0.0
         self.epoch_seconds = 0.0
@@ -99,6 +100,8 @@ class _Training:
 
     def run(self, watch: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Summary:
         self._warm_up()
+        if self.pruner.current.finished and len(self.metrics) <= self.pruner.epoch:
+            self._end_epoch(self.pruner.epoch)  # interrupted between its last step and its end
         last_saved = time.monotonic()
         with self._training_clock():
             epochs = self.pruner.epochs()
@@ -136,6 +139,7 @@ class _Training:
         losses = self.task.losses(indices)
         loss = self.pruner.update(losses, samples)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.lr = float(self.scheduler.get_last_lr()[0])
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad()
@@ -160,7 +164,7 @@ class _Training:
                 test_loss=result.loss,
                 test_accuracy=result.accuracy,
                 seconds=self.epoch_seconds,
-                lr=float(self.scheduler.get_last_lr()[0]),
+                lr=self.lr,
                 samples_so_far=trained,
                 score_quantiles=_quantiles(self.pruner.scores["last_loss"]),
             )
@@ -219,6 +223,7 @@ class _Training:
             "scheduler": self.scheduler.state_dict(),
             "pruner": self.pruner.state_dict(),
             "loss_sum": self.loss_sum.clone(),
+            "lr": self.lr,
             "num_steps": self.num_steps,
             "seconds": self.seconds,
             "epoch_seconds": self.epoch_seconds,
@@ -232,6 +237,7 @@ class _Training:
         self.scheduler.load_state_dict(state["scheduler"])
         self.pruner.load_state_dict(state["pruner"])
         self.loss_sum.copy_(state["loss_sum"])
+        self.lr = state["lr"]
         self.num_steps = state["num_steps"]
         self.seconds = state["seconds"]
         self.epoch_seconds = state["epoch_seconds"]

@@ -22,7 +22,7 @@ class Evaluation:
 
     accuracy: float
     loss: float
-    per_class: tuple[float, ...]
+    per_class: list[float]
 
 
 class Classification:
@@ -69,7 +69,7 @@ class Classification:
         return Evaluation(
             accuracy=100 * float(correct.mean()),
             loss=float(F.cross_entropy(scores, targets)),
-            per_class=tuple(100 * float(correct[targets == c].mean()) for c in classes),
+            per_class=[100 * float(correct[targets == c].mean()) for c in classes],
         )
 
     def _forward(self, pixels: Tensor) -> Tensor:

@@ -1,0 +1,155 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from infobatch.lab import cli
+from infobatch.lab.runs import RunFolder
+
+ENVIRONMENT = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
+QUICK = ["--data", "digits", "--epochs", "3", "--batch-size", "128", "--device", "cpu"]
+
+
+def infobatch(*arguments):
+    command = [sys.executable, "-m", "infobatch.lab.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """The command line in this process: (exit code, standard output, standard error)."""
+
+    def main(*arguments):
+        monkeypatch.setattr(sys, "argv", ["infobatch", *map(str, arguments)])
+        monkeypatch.setattr(cli, "console", Console(width=100))
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stopped:
+            code = stopped.code
+        return (code, *capsys.readouterr())
+
+    return main
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "run"
+    done = infobatch("train", *QUICK, "--out", path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def test_compare_ends_with_table_verdict_and_report(tmp_path):
+    done = infobatch("compare", *QUICK, "--seeds", 2, "--out", tmp_path / "c")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"full data +\d\d\.\d\d ± \d\.\d\d +4,200 +33 ", done.stdout)
+    assert "Verdict" in done.stdout
+    assert f"The report is {tmp_path / 'c' / 'report' / 'report.html'}" in done.stdout
+    again = infobatch("compare", "--out", tmp_path / "c", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.split("Verdict")[1] == done.stdout.split("Verdict")[1]
+    refused = infobatch("compare", *QUICK, "--out", tmp_path / "c")
+    assert refused.returncode == 2
+    assert "already holds a comparison" in refused.stderr
+
+
+def test_help_names_every_command_and_option(call):
+    _, overview, _ = call("--help")
+    assert all(name in overview for name in ("compare", "train", "eval", "report", "predict"))
+    _, options, _ = call("train", "--help")
+    for option in ("data", "model", "epochs", "batch-size", "prune-ratio", "delta", "optimizer"):
+        assert f"--{option}" in options
+    for option in ("lr", "seed", "device", "precision", "workers", "resume", "out"):
+        assert f"--{option}" in options
+
+
+def test_train_leaves_a_new_folder_where_none_is_named(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, output, _ = call("train", *QUICK)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (folder / "summary.json").exists()
+    assert folder.name in output
+
+
+def test_eval_gives_the_accuracy_of_the_run_and_of_each_class(call, finished):
+    _, output, _ = call("eval", finished)
+    assert len(re.findall(r"class \d: ", output)) == 10
+    accuracy = float(re.search(r"accuracy (\S+) %", output).group(1))
+    assert accuracy == pytest.approx(RunFolder(finished).summary().accuracy, abs=0.01)
+
+
+def test_report_draws_any_finished_runs(call, finished, tmp_path):
+    code, output, _ = call("report", finished, "--out", tmp_path)
+    assert code == 0
+    assert "InfoBatch r=0.5, 3 epochs, lr 0.2" in output
+    assert (tmp_path / "report.html").exists()
+
+
+def test_predict_reads_a_runs_scores(call, finished):
+    _, output, _ = call("predict", finished / "scores.npz", "--epochs", 100, "--prune-ratio", 0.5)
+    saving = float(re.search(r"predicted saving: (\S+)% of the run", output).group(1))
+    assert 15 < saving < 45
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--data", "mnst5k"], "no data set 'mnst5k'; did you mean mnist5k"),
+        (["train", "--delta", "2"], "--delta is 2.0; it must be between 0 and 1"),
+        (["train", "--resume"], "--resume needs --out"),
+        (["compare", "--data", "digits", "--batch-size", "4000"], "fewer than one batch of 4000"),
+        (["compare", "--policy", "none"], "give compare a policy that prunes"),
+        (["train", "--data", "digits", "--target", "0.9"], "cannot be met by any prune ratio"),
+        (["train", "--data", "digits", "--target", "0.6"], "smallest prune_ratio"),
+        (["eval", "nowhere"], "nowhere holds no run"),
+        (["report", "nowhere"], "nowhere holds no run"),
+        (["predict", "nowhere.npz"], "there is no file nowhere.npz"),
+    ],
+)
+def test_bad_input_is_one_line_that_leaves_nothing_behind(
+    call, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    code, _, error = call(*arguments)
+    assert code == 2
+    assert message in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_option_names_a_near_one(call):
+    _, _, error = call("train", "--prune-ration", "0.5")
+    assert "--prune-ratio" in error
+
+
+def test_resuming_refuses_other_options(call, finished):
+    _, _, error = call("train", "--out", finished, "--resume", "--lr", "0.3")
+    assert "--lr is 0.3, but the run was started with 0.2" in error
+
+
+def test_interrupting_leaves_a_resumable_run(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "infobatch.lab.cli", "train", "--data", "digits"]
+    command += ["--epochs", "500", "--device", "cpu", "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    wait_for(out / "metrics.jsonl")
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"infobatch train --out {out} --resume" in printed
+    assert (out / "checkpoint.pt").exists()
+    assert not (out / "summary.json").exists()
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} did not appear"
+        time.sleep(0.05)

@@ -1,0 +1,158 @@
+import io
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from infobatch.lab.data import Augment, ImageData, Images, Normalize, load_data
+
+
+def write_parquet(path, labels, size=32, column="img", label="label"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for i, _ in enumerate(labels):
+        buffer = io.BytesIO()
+        Image.new("RGB", (size, size), (i, 2 * i, 3 * i)).save(buffer, format="PNG")
+        rows.append({"bytes": buffer.getvalue(), "path": None})
+    pq.write_table(pa.table({column: rows, label: pa.array(labels, pa.int64())}), path)
+
+
+def cifar10(folder, train=(0, 1, 9), test=(3,), **options):
+    write_parquet(folder / "cifar10" / "train.parquet", train, **options)
+    write_parquet(folder / "cifar10" / "test.parquet", test, **options)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test", "shape"),
+    [("mnist5k", 4000, 1000, (1, 28, 28)), ("digits", 1400, 397, (1, 8, 8))],
+)
+def test_builtin_sets_have_a_fixed_split_without_overlap(name, train, test, shape):
+    data, again = load_data(name), load_data(name)
+    assert (len(data.train), len(data.test)) == (train, test)
+    assert data.train.pixels.shape[1:] == shape
+    assert data.train.pixels.dtype == torch.uint8
+    assert torch.equal(data.test.pixels, again.test.pixels)
+    assert set(data.train.labels.tolist()) == set(range(10)) == set(data.test.labels.tolist())
+
+
+def test_mnist5k_uses_all_of_the_grey_range():
+    assert load_data("mnist5k").train.pixels.max() == 255
+
+
+def test_hub_layout_is_read_in_row_order(tmp_path):
+    data = load_data("cifar10", cifar10(tmp_path))
+    assert data.train.labels.tolist() == [0, 1, 9]
+    assert data.train.pixels[2, :, 0, 0].tolist() == [2, 4, 6]
+    assert data.test.pixels.shape == (1, 3, 32, 32)
+
+
+def test_hub_layout_may_be_sharded(tmp_path):
+    folder = tmp_path / "plain_text"
+    write_parquet(folder / "train-00000-of-00002.parquet", [0, 1])
+    write_parquet(folder / "train-00001-of-00002.parquet", [2])
+    write_parquet(folder / "test-00000-of-00001.parquet", [3])
+    assert load_data("cifar10", tmp_path).train.labels.tolist() == [0, 1, 2]
+
+
+def test_data_dir_comes_from_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("INFOBATCH_DATA_DIR", str(cifar10(tmp_path)))
+    assert len(load_data("cifar10").train) == 3
+
+
+def test_cifar100_takes_the_fine_labels(tmp_path):
+    for split in ("train", "test"):
+        write_parquet(tmp_path / "cifar100" / f"{split}.parquet", [99], label="fine_label")
+    assert load_data("cifar100", tmp_path).train.labels.tolist() == [99]
+
+
+def test_unknown_set_names_near_matches():
+    with pytest.raises(ValueError, match="no data set 'cifar11'; did you mean cifar10"):
+        load_data("cifar11")
+
+
+def test_missing_files_name_the_folders_searched(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no train\*\.parquet.*download them from"):
+        load_data("cifar10", tmp_path)
+
+
+def test_malformed_parquet_is_named(tmp_path):
+    cifar10(tmp_path)
+    (tmp_path / "cifar10" / "train.parquet").write_bytes(b"PAR1 but not really")
+    with pytest.raises(ValueError, match=r"train\.parquet is not a readable parquet file"):
+        load_data("cifar10", tmp_path)
+
+
+def test_missing_column_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no 'img'; cifar10 needs 'img' and 'label'"):
+        load_data("cifar10", cifar10(tmp_path, column="image"))
+
+
+def test_label_out_of_range_names_the_row(tmp_path):
+    with pytest.raises(ValueError, match=r"label 10 in row 1 .* classes 0\.\.9"):
+        load_data("cifar10", cifar10(tmp_path, train=(0, 10)))
+
+
+def test_wrong_image_size_names_the_row(tmp_path):
+    with pytest.raises(ValueError, match=r"row 0 of .* 16x16 pixels; expected 32x32"):
+        load_data("cifar10", cifar10(tmp_path, size=16))
+
+
+def test_unreadable_image_names_the_row(tmp_path):
+    cifar10(tmp_path)
+    table = pa.table({"img": [{"bytes": b"no image", "path": None}], "label": [0]})
+    pq.write_table(table, tmp_path / "cifar10" / "train.parquet")
+    with pytest.raises(ValueError, match=r"row 0 of .* is not a readable image"):
+        load_data("cifar10", tmp_path)
+
+
+@pytest.mark.skipif("INFOBATCH_DATA_DIR" not in os.environ, reason="needs real data")
+def test_the_real_cifar10_is_whole():
+    data = load_data("cifar10")
+    assert (len(data.train), len(data.test)) == (50_000, 10_000)
+    assert data.train.labels.bincount().tolist() == [5000] * 10
+
+
+def numbered_images(flip):
+    pixels = torch.arange(4 * 8 * 8, dtype=torch.int64).remainder(251).to(torch.uint8)
+    images = Images(pixels.reshape(4, 1, 8, 8), torch.arange(4))
+    return ImageData("numbered", images, images, ("a", "b", "c", "d"), crop_padding=2, flip=flip)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_augmentation_is_a_window_of_the_padded_image(flip):
+    data = numbered_images(flip)
+    augment = Augment(data, seed=0)
+    augment.begin(3)
+    crops = augment(torch.tensor([2, 0]))
+    for crop, index in zip(crops, (2, 0), strict=True):
+        padded = np.pad(data.train.pixels[index, 0].numpy(), 2, mode="reflect")
+        windows = [padded[y : y + 8, x : x + 8] for y in range(5) for x in range(5)]
+        seen = [crop[0].numpy(), crop[0].flip(1).numpy()] if flip else [crop[0].numpy()]
+        assert any(np.array_equal(window, s) for window in windows for s in seen)
+
+
+def test_augmentation_depends_on_seed_epoch_and_index_alone():
+    data = numbered_images(flip=True)
+    one, other = Augment(data, seed=0), Augment(data, seed=0)
+    one.begin(1)
+    other.begin(0)
+    other.begin(1)
+    together = one(torch.tensor([0, 1, 2, 3]))
+    assert torch.equal(together[[3, 1]], other(torch.tensor([3, 1])))
+    differing = []
+    for epoch in range(2, 8):
+        one.begin(epoch)
+        differing.append(not torch.equal(one(torch.tensor([0, 1, 2, 3])), together))
+    assert any(differing)
+
+
+def test_normalised_training_pixels_have_mean_0_and_variance_1():
+    pixels = load_data("digits").train.pixels
+    normalised = Normalize(pixels)(pixels)
+    assert abs(float(normalised.mean())) < 1e-3
+    assert abs(float(normalised.std()) - 1) < 1e-3

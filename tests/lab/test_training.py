@@ -1,0 +1,172 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from infobatch.lab.config import TrainConfig
+from infobatch.lab.data import load_data
+from infobatch.lab.runs import RunFolder
+from infobatch.lab.tasks.classification import Classification
+from infobatch.lab.training import Interrupted, train
+
+QUICK = TrainConfig(data="digits", epochs=4, batch_size=128, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data("digits")
+
+
+def run(config, data, path, **options):
+    folder = RunFolder(path)
+    if not folder.exists:
+        folder.create(config)
+    return train(config, data, folder, **options)
+
+
+def stop_after(num_steps):
+    asked = 0
+
+    def should_stop():
+        nonlocal asked
+        asked += 1
+        return asked >= num_steps
+
+    return should_stop
+
+
+def without_times(folder):
+    return [
+        {name: value for name, value in json.loads(line).items() if name != "seconds"}
+        for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
+
+
+def test_a_run_learns_and_leaves_its_folder(data, tmp_path):
+    summary = run(QUICK, data, tmp_path)
+    assert summary.accuracy > 80
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        "config.json",
+        "metrics.jsonl",
+        "scores.npz",
+        "model.safetensors",
+        "summary.json",
+    }
+    metrics = RunFolder(tmp_path).metrics()
+    assert [m.epoch for m in metrics] == [0, 1, 2, 3]
+    assert metrics[0].num_kept == metrics[3].num_kept == 1400
+    assert metrics[1].num_kept < 1400
+    assert summary.num_trained == sum(m.num_kept for m in metrics) == metrics[-1].samples_so_far
+    assert summary.num_steps == sum(-(-m.num_kept // 128) for m in metrics)
+    with np.load(tmp_path / "scores.npz") as scores:
+        assert scores["visits"].sum() == summary.num_trained
+
+
+def test_the_result_is_that_of_the_last_epoch_not_the_best(data, tmp_path):
+    summary = run(replace(QUICK, lr=0.5), data, tmp_path)
+    assert summary.accuracy == RunFolder(tmp_path).metrics()[-1].test_accuracy
+
+
+def test_the_saved_model_evaluates_to_the_saved_result(data, tmp_path):
+    summary = run(QUICK, data, tmp_path)
+    task = Classification(QUICK, data)
+    RunFolder(tmp_path).load_model(task.model)
+    assert task.evaluate().accuracy == summary.accuracy
+
+
+@pytest.mark.parametrize("stop", [1, 11, 15, 30])
+def test_an_interrupted_run_goes_on_bit_for_bit(data, tmp_path, stop):
+    whole = run(QUICK, data, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(QUICK, data, tmp_path / "cut", should_stop=stop_after(stop))
+    assert not (tmp_path / "cut" / "summary.json").exists()
+    resumed = run(QUICK, data, tmp_path / "cut")
+    assert resumed.accuracy == whole.accuracy
+    assert resumed.num_steps == whole.num_steps
+    assert without_times(tmp_path / "cut") == without_times(tmp_path / "whole")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def test_workers_change_nothing(data, tmp_path):
+    run(QUICK, data, tmp_path / "none")
+    run(replace(QUICK, workers=2), data, tmp_path / "two")
+    assert without_times(tmp_path / "none") == without_times(tmp_path / "two")
+
+
+def test_a_finished_run_is_not_trained_again(data, tmp_path):
+    first = run(QUICK, data, tmp_path)
+    assert train(QUICK, data, RunFolder(tmp_path)) == first
+
+
+def test_the_learning_rate_ends_where_it_would_on_full_data(data, tmp_path):
+    config = replace(QUICK, epochs=6)
+    run(config, data, tmp_path / "pruned")
+    run(replace(config, policy="none"), data, tmp_path / "full")
+    rates = {name: RunFolder(tmp_path / name).metrics()[-1].lr for name in ("pruned", "full")}
+    assert rates["pruned"] == rates["full"]
+
+
+def test_the_checkpoint_loads_without_pickle(data, tmp_path):
+    with pytest.raises(Interrupted):
+        run(QUICK, data, tmp_path, should_stop=stop_after(13))
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["pruner"]["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": "digit"}, "no data set 'digit'; did you mean digits"),
+        ({"model": "resnet9"}, "no model 'resnet9'; did you mean"),
+        ({"policy": "infobach"}, "no policy 'infobach'; did you mean infobatch"),
+        ({"prune_ratio": 1.0}, "--prune-ratio is 1.0; it must be at least 0 and less than 1"),
+        ({"delta": 1.5}, "--delta is 1.5; it must be between 0 and 1"),
+        ({"epochs": 0}, "--epochs is 0; it must be above 0"),
+        ({"batch_size": 1}, "--batch-size is 1"),
+        ({"lr": 0.0}, "--lr is 0.0"),
+        ({"device": "abacus"}, "--device is 'abacus'"),
+    ],
+)
+def test_bad_options_are_refused_by_name(options, message):
+    with pytest.raises(ValueError, match=message):
+        replace(QUICK, **options).check()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_missing_device_is_said():
+    with pytest.raises(ValueError, match="finds no CUDA device"):
+        replace(QUICK, device="cuda").check()
+
+
+def test_a_folder_that_holds_something_is_refused(data, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(FileExistsError, match=r"already holds other files; choose another --out$"):
+        RunFolder(tmp_path).create(QUICK)
+    RunFolder(tmp_path / "a").create(QUICK)
+    with pytest.raises(FileExistsError, match=r"already holds a run; .* or give --resume"):
+        RunFolder(tmp_path / "a").create(QUICK)
+
+
+def test_an_unwritable_folder_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(PermissionError, match=r"nothing can be written to .*; choose another --out"):
+        RunFolder(tmp_path / "file" / "run").create(QUICK)
+
+
+def test_config_survives_json():
+    config = replace(QUICK, target=(0, 5, 5, 0), policy="random")
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_arguments_name_what_differs_from_the_defaults():
+    assert TrainConfig(lr=0.1, target=(1, 2)).to_arguments() == [
+        "--target",
+        "1",
+        "2",
+        "--lr",
+        "0.1",
+    ]

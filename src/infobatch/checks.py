@@ -81,7 +81,7 @@ def host_indices(samples: Samples) -> IndexArray:
             )
         samples = samples.numpy()
     indices = np.asarray(samples)
-    if not np.issubdtype(indices.dtype, np.integer):
+    if indices.dtype.kind not in "iu":
         raise TypeError(
             f"the sample indices have dtype {indices.dtype}; only integers name samples exactly. "
             "The loader gives (samples, batch): pass `samples` as it came"

@@ -237,18 +237,16 @@ class DynamicPruner:
         that came with the batch. ``scored``: bool (B,), false for a sample that has no score (no
         valid pixel, no supervised token). The same as :meth:`weigh` and :meth:`record`.
         """
-        indices, weights = self._look_up(losses, samples)
-        self._record(indices, losses, scored)
-        return self._weigh(losses, indices, weights)
+        weights = self._look_up(losses, samples, record=True, scored=scored)
+        return weighted_mean(losses, weights, self.normalizer)
 
     def weigh(self, losses: Tensor, samples: Samples) -> Tensor:
         """The weighted mean alone, for optimisers that evaluate a step's loss several times."""
-        return self._weigh(losses, *self._look_up(losses, samples))
+        return weighted_mean(losses, self._look_up(losses, samples), self.normalizer)
 
     def record(self, losses: Tensor, samples: Samples, scored: Tensor | None = None) -> None:
         """Record alone: once a step, with the losses at the step's first evaluation."""
-        indices, _ = self._look_up(losses, samples)
-        self._record(indices, losses, scored)
+        self._look_up(losses, samples, record=True, scored=scored)
 
     def weights(self, samples: Samples) -> Tensor:
         """The weights of ``samples``, float32 (B,) on the host; 0 for a repeat that fills a batch."""
@@ -371,15 +369,26 @@ class DynamicPruner:
         return EpochCounts(epoch.number, len(epoch.order), epoch.num_recorded)
 
     @torch.compiler.disable
-    def _look_up(self, losses: Tensor, samples: Samples) -> tuple[IndexArray, np.ndarray]:
-        """The batch's indices and weights, once all three are found to belong together."""
+    def _look_up(
+        self, losses: Tensor, samples: Samples, record: bool = False, scored: Tensor | None = None
+    ) -> Tensor:
+        """The batch's weights, on the device of its losses; all that a step does on the host."""
         indices = host_indices(samples)
         check_losses(losses, len(indices))
-        return indices, self.current.weights_of(indices)
+        host_weights = self.current.weights_of(indices)
+        last_round = self._last_round
+        if last_round.members and int(indices[0]) in last_round.members:
+            host_weights *= last_round.scale
+        if record:
+            self._record(indices, losses.detach(), scored)
+        weights = torch.from_numpy(host_weights)
+        if losses.is_cpu:
+            return weights
+        if losses.is_cuda:
+            weights = weights.pin_memory()
+        return weights.to(losses.device, non_blocking=True)
 
-    @torch.compiler.disable
     def _record(self, indices: IndexArray, losses: Tensor, scored: Tensor | None) -> None:
-        losses = losses.detach()
         if scored is not None:
             losses = losses.masked_fill(~scored, NO_SCORE)
         if self.replicas.num_replicas > 1:
@@ -387,19 +396,3 @@ class DynamicPruner:
             indices, losses = indices[:num_real], losses[:num_real]  # repeats come last
         self.current.record(indices)
         self._buffer.put(indices, losses)
-
-    def _weigh(self, losses: Tensor, indices: IndexArray, host_weights: np.ndarray) -> Tensor:
-        weights = self._to_device(host_weights, losses.device)
-        mean = weighted_mean(losses, weights, self.normalizer)
-        last_round = self._last_round
-        if last_round.members and int(indices[0]) in last_round.members:
-            return mean * last_round.scale
-        return mean
-
-    @staticmethod
-    @torch.compiler.disable
-    def _to_device(host_weights: np.ndarray, device: torch.device) -> Tensor:
-        weights = torch.from_numpy(host_weights)
-        if device.type == "cuda":
-            weights = weights.pin_memory()
-        return weights if device.type == "cpu" else weights.to(device, non_blocking=True)

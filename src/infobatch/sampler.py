@@ -29,7 +29,7 @@ def epoch_order(seed: int, epoch: int, selection: Selection) -> Tensor:
     permutation = torch.randperm(len(selection.weights), generator=generator)
     if selection.num_selected == len(permutation):
         return permutation
-    return permutation[selection.weights[permutation] > 0]
+    return permutation[(selection.weights > 0)[permutation]]
 
 
 def rank_share(order: Tensor, replicas: Replicas) -> Tensor:
@@ -122,19 +122,22 @@ class Epoch:
 
     def weights_of(self, indices: IndexArray) -> FloatArray:
         """The weights of samples drawn in this epoch, float32 (B,); 0 for a repeat."""
-        inside = indices < len(self.weights)
-        if not inside.all():
-            raise foreign_sample(int(indices[~inside][0]), self.number, len(self.weights))
-        weights = self.weights[indices]
-        repeats = indices < 0
-        if self._has_repeats:
-            weights[repeats] = 0
-            drawn = repeats | (weights > 0)
-        else:
-            drawn = ~repeats & (weights > 0)
-        if not drawn.all():
-            raise foreign_sample(int(indices[~drawn][0]), self.number, len(self.weights))
-        return weights
+        if self._has_repeats and np.minimum.reduce(indices, initial=0) < 0:
+            real = indices >= 0
+            weights = np.zeros(len(indices), dtype=np.float32)
+            weights[real] = self.weights_of(indices[real])
+            return weights
+        # As unsigned numbers negative ones are too large: a single look, for this is in every step.
+        if np.maximum.reduce(indices.view(np.uint64), initial=0) < len(self.weights):
+            weights = self.weights[indices]
+            if np.count_nonzero(weights) == len(weights):
+                return weights
+        raise foreign_sample(self._first_foreign(indices), self.number, len(self.weights))
+
+    def _first_foreign(self, indices: IndexArray) -> int:
+        foreign = (indices < 0) | (indices >= len(self.weights))
+        foreign[~foreign] = self.weights[indices[~foreign]] == 0
+        return int(indices[foreign][0])
 
     def record(self, indices: IndexArray) -> None:
         """Note that the losses of ``indices`` have been recorded."""

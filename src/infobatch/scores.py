@@ -9,6 +9,7 @@ old one and is counted.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,21 +30,21 @@ NO_SCORE = float("-inf")
 class Column:
     """One number kept for every sample, and how a new loss changes it."""
 
-    dtype: torch.dtype
+    dtype: type[np.generic]
     initial: float
     update: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (old values, losses) -> new values
 
 
 COLUMNS = {
-    "last_loss": Column(torch.float32, float("nan"), lambda old, losses: losses),
-    "visits": Column(torch.int32, 0, lambda old, losses: old + 1),
+    "last_loss": Column(np.float32, float("nan"), lambda old, losses: losses),
+    "visits": Column(np.int32, 0, lambda old, losses: old + 1),
 }
 
 
 class ScoreTable:
     """The columns of all N samples, on the host: 8 bytes a sample for the two every run keeps.
 
-    ``table["last_loss"]`` is the column itself, a tensor of shape (N,): read it, do not write to it.
+    ``table["last_loss"]`` is the column itself as a tensor, shape (N,): read it, do not write to it.
     """
 
     def __init__(self, num_samples: int, columns: Sequence[str] = ("last_loss", "visits")) -> None:
@@ -55,7 +56,7 @@ class ScoreTable:
         self.num_samples = num_samples
         self.num_nonfinite = 0
         self._columns = {
-            name: torch.full((num_samples,), COLUMNS[name].initial, dtype=COLUMNS[name].dtype)
+            name: np.full(num_samples, COLUMNS[name].initial, dtype=COLUMNS[name].dtype)
             for name in columns
         }
 
@@ -72,7 +73,7 @@ class ScoreTable:
         return self.num_samples
 
     def __getitem__(self, column: str) -> Tensor:
-        return self._columns[column]
+        return torch.from_numpy(self._columns[column])
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -80,31 +81,30 @@ class ScoreTable:
 
     def record(self, indices: IndexArray, losses: FloatArray) -> None:
         """Take in the losses (B,) of the samples ``indices`` (B,); a repeated sample counts its last."""
-        finite = np.isfinite(losses)
-        if not finite.all():
+        if not math.isfinite(losses @ losses):  # one fast look at all of them, in every step
+            finite = np.isfinite(losses)
             self.num_nonfinite += int(np.count_nonzero(~finite & (losses != NO_SCORE)))
             indices, losses = indices[finite], losses[finite]
-        for name, values in self._columns.items():
-            column = values.numpy()
+        for name, column in self._columns.items():
             column[indices] = COLUMNS[name].update(column[indices], losses)
 
     def state_dict(self) -> dict[str, Any]:
-        columns = {name: values.clone() for name, values in self._columns.items()}
+        columns = {name: self[name].clone() for name in self.columns}
         return {"columns": columns, "num_nonfinite": self.num_nonfinite}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, values in self._columns.items():
+        for name in self.columns:
             if name in state["columns"]:
-                values.copy_(state["columns"][name])
+                self[name].copy_(state["columns"][name])
         self.num_nonfinite = state["num_nonfinite"]
 
 
 class LossBuffer:
     """Losses on their way from the device to the host, without a step ever waiting.
 
-    A batch's losses are copied into a block on the device they live on. A full block starts an
-    asynchronous copy to pinned host memory; copies that have arrived are taken in by later calls.
-    Only :meth:`drain` waits.
+    Losses on the host go to the sink at once. Others are copied into a block on their device; a full
+    block starts an asynchronous copy to pinned host memory, and copies that have arrived go to the sink
+    in later calls. Only :meth:`drain` waits.
     """
 
     def __init__(self, sink: Callable[[IndexArray, FloatArray], None], capacity: int) -> None:
@@ -117,6 +117,9 @@ class LossBuffer:
 
     def put(self, indices: IndexArray, losses: Tensor) -> None:
         """Queue a batch: ``indices`` int64 (B,) on the host, ``losses`` (B,) of any float dtype."""
+        if losses.is_cpu:
+            self._sink(indices, losses.to(torch.float32).numpy())
+            return
         if self._block is None or self._block.device != losses.device:
             self._send()
             self._block = torch.empty(self._capacity, dtype=torch.float32, device=losses.device)

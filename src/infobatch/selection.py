@@ -67,10 +67,9 @@ def _draw_stratified(
     for stratum, (size, count) in enumerate(zip(sizes, counts, strict=True)):
         if count == size:
             continue
-        members = (strata == stratum).nonzero().flatten()
-        shuffled = members[torch.randperm(size, generator=generator)]
-        weights[shuffled[:count]] = size / count
-        weights[shuffled[count:]] = 0
+        drawn = torch.full((size,), size / count)
+        drawn[torch.randperm(size, generator=generator)[count:]] = 0
+        weights.masked_scatter_(strata == stratum, drawn)
     return Selection(weights, sum(counts))
 
 

@@ -77,15 +77,20 @@ def prune_lowest(
     Samples without a score rank last; equal scores are ordered at random.
     """
     sizes = [stratum_size(d, r) for d, r in zip(num_pruned, prune_ratios, strict=True)]
-    ends = np.cumsum(sizes)
+    values = torch.nan_to_num(losses, nan=torch.inf).numpy()
     strata = torch.full((len(losses),), len(sizes), dtype=torch.uint8)
-    if ends[-1] > 0:
-        # Partitioning a random permutation makes the choice among equal scores uniform.
-        shuffled = torch.randperm(len(losses), generator=generator)
-        inner = [int(end) - 1 for end in ends if end > 0]
-        ranked = shuffled[torch.from_numpy(np.argpartition(losses[shuffled].numpy(), inner))]
-        for stratum, (end, size) in enumerate(zip(ends, sizes, strict=True)):
-            strata[ranked[end - size : end]] = stratum
+    ends = np.cumsum(sizes)
+    bounds = np.partition(values, [max(end - 1, 0) for end in ends])
+    unassigned = np.ones(len(losses), dtype=bool)
+    for stratum, (end, size) in enumerate(zip(ends, sizes, strict=True)):
+        if size == 0:
+            continue
+        chosen = (values < bounds[end - 1]) & unassigned
+        tied = np.flatnonzero((values == bounds[end - 1]) & unassigned)
+        order = torch.randperm(len(tied), generator=generator).numpy()
+        chosen[tied[order[: size - np.count_nonzero(chosen)]]] = True
+        strata.numpy()[chosen] = stratum
+        unassigned &= ~chosen
     probabilities = [1 - d / n if n else 1.0 for d, n in zip(num_pruned, sizes, strict=True)]
     return KeepProbabilities(torch.tensor([*probabilities, 1.0], dtype=torch.float64), strata)
 

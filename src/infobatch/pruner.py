@@ -93,6 +93,7 @@ class DynamicPruner:
         self._last_round = LastRound()
         self._loader_generator = torch.Generator()
         self._own_samplers: list[Any] = []
+        self._skipping_loaders: list[Any] = []
 
     # -- The run -----------------------------------------------------------------------------------
 
@@ -183,20 +184,24 @@ class DynamicPruner:
                 "Give sampler= to have your own order filtered"
             )
         options.setdefault("generator", self._loader_generator)
+        size = 1 if batch_size is None else batch_size
         sizes: dict[str, Any]
         if batch_sampler is not None:
             sizes = {"batch_sampler": self.filter_batches(batch_sampler, bucket)}
         elif sampler is not None:
-            own = self.filter(sampler, batch_size or 1, drop_last=drop_last)
+            own = self.filter(sampler, size, drop_last=drop_last)
             sizes = {"sampler": own, "batch_size": batch_size, "drop_last": drop_last}
         else:
             resumes = not hasattr(loader_class, "load_state_dict")
-            ours = self.sampler(batch_size or 1, drop_last=drop_last, resumes=resumes)
+            ours = self.sampler(size, drop_last=drop_last, resumes=resumes)
             sizes = {"sampler": ours, "batch_size": batch_size, "drop_last": drop_last}
         if collate_fn is None and batch_size is None and batch_sampler is None:
             collate_fn = default_convert
         dataset, collate = IndexedDataset(self.dataset), IndexedCollate(collate_fn)
-        return loader_class(dataset, collate_fn=collate, **sizes, **options)
+        loader = loader_class(dataset, collate_fn=collate, **sizes, **options)
+        if hasattr(loader, "load_state_dict"):
+            self._skipping_loaders.append(loader)
+        return loader
 
     def sampler(
         self, batch_size: int, *, drop_last: bool = False, resumes: bool = True
@@ -351,6 +356,9 @@ class DynamicPruner:
 
     def _close(self) -> None:
         epoch = self.current
+        if epoch.resumed_at_end:
+            for loader in self._skipping_loaders:
+                next(iter(loader), None)  # it skips within this epoch, before the next one begins
         if epoch.num_recorded == 0:
             raise RuntimeError(
                 f"epoch {epoch.number} ends without a single recorded loss, so nothing could ever "

@@ -42,7 +42,8 @@ def rank_share(order: Tensor, replicas: Replicas) -> Tensor:
         return order
     missing = -len(order) % replicas.num_replicas
     if missing and len(order):
-        order = torch.cat([order, ~order[torch.arange(missing) % len(order)]])
+        # From the end, so that a run resumed within the epoch has the same ones.
+        order = torch.cat([order, ~order.flip(0)[torch.arange(missing) % len(order)]])
     return order[replicas.rank :: replicas.num_replicas]
 
 
@@ -102,6 +103,11 @@ class Epoch:
         if self._resumed is None:
             return self.order
         return self.order[~torch.from_numpy(self._resumed)[self.order]]
+
+    @property
+    def resumed_at_end(self) -> bool:
+        """Whether a run was resumed when this epoch had been recorded whole."""
+        return self._resumed is not None and len(self.resume_order) == 0
 
     @property
     def wanted(self) -> np.ndarray:
@@ -183,7 +189,8 @@ class PrunedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         epoch = self._run.current
-        refuse_finished(epoch)
+        if self._resumes or not epoch.resumed_at_end:
+            refuse_finished(epoch)
         if not self._resumes:
             return iter(rank_share(epoch.order, self._run.replicas).tolist())
         share = rank_share(epoch.resume_order, self._run.replicas)

@@ -9,7 +9,6 @@ old one and is counted.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,9 +79,12 @@ class ScoreTable:
         return tuple(self._columns)
 
     def record(self, indices: IndexArray, losses: FloatArray) -> None:
-        """Take in the losses (B,) of the samples ``indices`` (B,); a repeated sample counts its last."""
-        if not math.isfinite(losses @ losses):  # one fast look at all of them, in every step
-            finite = np.isfinite(losses)
+        """Take in the losses (B,) of the samples ``indices`` (B,).
+
+        A sample repeated within the batch counts once, with the last of its losses.
+        """
+        finite = np.isfinite(losses)
+        if np.count_nonzero(finite) < len(finite):
             self.num_nonfinite += int(np.count_nonzero(~finite & (losses != NO_SCORE)))
             indices, losses = indices[finite], losses[finite]
         for name, column in self._columns.items():

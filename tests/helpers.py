@@ -1,0 +1,39 @@
+"""What several test files need."""
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+
+class Numbers(Dataset):
+    """Sample i is the number i, so that an index that came with it can be checked."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        if not 0 <= index < self.size:
+            raise IndexError(index)
+        return torch.tensor(float(index))
+
+
+def record_epoch(pruner, losses):
+    """Record given losses, shape (N,), for all that the epoch still trains."""
+    order = pruner.current.resume_order.numpy()
+    pruner.record(losses[order], order)
+
+
+def train_epoch(pruner, loader, losses):
+    """Feed the losses of an epoch's batches through ``update``; the batches' indices."""
+    batches = []
+    for samples, _ in loader:
+        pruner.update(losses[samples], samples)
+        batches.append(samples)
+    return batches
+
+
+def random_losses(size, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).gamma(1.0, 1.0, size).astype("float32"))

@@ -1,0 +1,180 @@
+"""One clear error with cause, value and remedy, before any training time is spent."""
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import Numbers, random_losses, record_epoch
+from infobatch import (
+    DynamicPruner,
+    IndexedDataset,
+    InfoBatch,
+    NoPruning,
+    ScoreTable,
+    read_scores,
+)
+
+
+def pruner(size=20, num_epochs=5, **options):
+    made = DynamicPruner(Numbers(size), num_epochs, **options)
+    made.sampler(4)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((Numbers(0), 5), {}, ValueError, "dataset is empty"),
+        ((Numbers(9),), {}, ValueError, "num_epochs is None and max_steps is None; give"),
+        ((Numbers(9), 5), {"max_steps": 5}, ValueError, "num_epochs is 5 and max_steps is 5"),
+        ((Numbers(9), 0), {}, ValueError, "num_epochs is 0; it must be a number above 0"),
+        ((Numbers(9), -1.5), {}, ValueError, r"num_epochs is -1\.5"),
+        ((Numbers(9), "ten"), {}, ValueError, "num_epochs is 'ten'"),
+        ((Numbers(9),), {"max_steps": 0}, ValueError, "max_steps is 0"),
+        ((Numbers(9), 5), {"delta": 1.2}, ValueError, r"delta is 1\.2; .* between 0"),
+        ((Numbers(9), 5), {"delta": -0.1}, ValueError, r"delta is -0\.1"),
+        ((Numbers(9), 5), {"warmup_epochs": -1}, ValueError, "warmup_epochs is -1"),
+        ((Numbers(9), 5), {"target": 1.0}, ValueError, r"target is 1\.0; .* less than 1"),
+        ((Numbers(9), 5), {"target": 0.9}, ValueError, "cannot be met by any prune ratio"),
+        ((Numbers(99), 9), {"target": 0.4}, ValueError, r"smallest prune_ratio that meets it is 0\.516"),
+        ((Numbers(9), 5), {"target": 0.1, "policy": NoPruning()}, ValueError, "leaves out none"),
+        ((Numbers(9), 5), {"policy": InfoBatch}, TypeError, r"such as InfoBatch\(prune_ratio=0\.5\)"),
+        ((Numbers(9), 5), {"policy": "infobatch"}, TypeError, "policy is 'infobatch'; give an object"),
+        ((Numbers(9), 5), {"normalizer": "sum"}, ValueError, "normalizer is 'sum'; choose"),
+        ((Numbers(9), 5), {"seed": -1}, ValueError, "seed is -1"),
+        ((Numbers(9), 5), {"rank": 1}, ValueError, "rank is 1 and num_replicas is None; give both"),
+        ((Numbers(9), 5), {"rank": 2, "num_replicas": 2}, ValueError, r"rank is 2; .* 0\.\.1"),
+    ],
+)
+def test_a_pruner_that_cannot_be(arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        DynamicPruner(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("losses", "samples", "error", "message"),
+    [
+        (torch.tensor(1.0), [1], ValueError, r"losses have shape \(\); .* reduction='none'"),
+        (torch.ones(2, 3), [1, 2], ValueError, r"losses have shape \(2, 3\)"),
+        (torch.ones(3), [1, 2], ValueError, "3 losses came with 2 indices"),
+        (torch.ones(2, dtype=torch.long), [1, 2], TypeError, "dtype torch.int64; they must be floating"),
+        (torch.ones(2), np.array([1.0, 2.0]), TypeError, "indices have dtype float64"),
+        (
+            torch.ones(2),
+            torch.ones(2, dtype=int, device="meta"),
+            TypeError,
+            "indices are on meta; .* host",
+        ),
+        (torch.ones(2), np.ones((1, 2), int), ValueError, r"indices have shape \(1, 2\)"),
+        (torch.ones(2), [1, 20], ValueError, "sample 20 does not exist: the dataset has 20"),
+        (torch.ones(2), [1, -1], ValueError, "sample -1 does not exist"),
+    ],
+)
+@pytest.mark.parametrize("call", ["update", "weigh", "record"])
+def test_losses_and_indices_that_do_not_fit(losses, samples, error, message, call):
+    made = pruner()
+    with pytest.raises(error, match=message):
+        getattr(made, call)(losses, samples)
+    assert made.scores["last_loss"].isnan().all()
+    assert made.current.num_recorded == 0
+
+
+def test_samples_that_were_not_selected():
+    made = pruner()
+    record_epoch(made, random_losses(20))
+    made.set_epoch(1)
+    (left_out, *_) = (made.selection.weights == 0).nonzero().flatten().tolist()
+    with pytest.raises(ValueError, match=f"sample {left_out} was not selected in epoch 1; pass"):
+        made.update(torch.ones(1), [left_out])
+
+
+def test_a_finished_epoch_is_not_iterated_again():
+    made = DynamicPruner(Numbers(20), 5)
+    loader = made.loader(4)
+    record_epoch(made, random_losses(20))
+    with pytest.raises(RuntimeError, match=r"epoch 0 is finished: .* pruner\.epochs"):
+        next(iter(loader))
+
+
+def test_an_epoch_without_a_single_loss_is_not_passed_over():
+    made = pruner()
+    made.set_epoch(0)
+    with pytest.raises(RuntimeError, match="without a single recorded loss"):
+        made.set_epoch(1)
+
+
+def test_an_epoch_past_the_last():
+    with pytest.raises(ValueError, match="epoch 5 does not exist: the run has 5"):
+        pruner().set_epoch(5)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "message"),
+    [(21, "the 20 samples are fewer than one batch of 21; lower"), (0, "batch_size is 0")],
+)
+def test_a_batch_size_that_does_not_fit(batch_size, message):
+    with pytest.raises(ValueError, match=message):
+        DynamicPruner(Numbers(20), 5).loader(batch_size)
+
+
+def test_another_batch_size_once_the_run_has_begun():
+    made = pruner()
+    made.set_epoch(0)
+    made.sampler(4)
+    with pytest.raises(RuntimeError, match="make the loader before training begins"):
+        made.sampler(5)
+
+
+def test_shuffle_false():
+    with pytest.raises(ValueError, match="shuffle=False has no meaning here"):
+        pruner().loader(4, shuffle=False)
+
+
+def test_a_dataset_without_indices():
+    with pytest.raises(TypeError, match="list_iterator is not a map-style dataset"):
+        IndexedDataset(iter([1]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 21}, "is of a dataset of 20 samples, this one has 21"),
+        ({"seed": 1}, "made with seed 0, this pruner has seed 1"),
+        ({"num_epochs": 1}, "taken in epoch 1, but this run has only 1 epochs"),
+    ],
+)
+def test_a_checkpoint_of_another_run(options, message):
+    made = pruner()
+    record_epoch(made, random_losses(20))
+    made.set_epoch(1)
+    with pytest.raises(ValueError, match=message):
+        pruner(**options).load_state_dict(made.state_dict())
+
+
+def test_a_checkpoint_of_another_version():
+    state = {**pruner().state_dict(), "version": 99}
+    with pytest.raises(ValueError, match="version 99, this infobatch reads version 1"):
+        pruner().load_state_dict(state)
+
+
+def test_files_that_are_no_scores(tmp_path):
+    with pytest.raises(ValueError, match=r"ends in '\.csv'; name it \.npz or \.parquet"):
+        pruner().export(tmp_path / "scores.csv")
+    np.savez(tmp_path / "other.npz", loss=np.ones(3))
+    with pytest.raises(ValueError, match="has columns loss, but no 'last_loss'"):
+        read_scores(tmp_path / "other.npz")
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        read_scores(tmp_path / "missing.npz")
+
+
+def test_an_unknown_score_column():
+    with pytest.raises(ValueError, match="unknown score column 'margin': the table keeps last_loss"):
+        ScoreTable(3, ["margin"])
+
+
+def test_a_schedule_that_counts_no_steps():
+    made = pruner()
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    with pytest.raises(TypeError, match="ReduceLROnPlateau does not count steps"):
+        made.lr_scheduler(plateau)

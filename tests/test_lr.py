@@ -1,0 +1,128 @@
+"""Schedules driven by progress end where they would have on full data."""
+
+import math
+
+import pytest
+import torch
+from torch.optim import lr_scheduler as lr
+
+from helpers import Numbers, random_losses, record_epoch
+from infobatch import DynamicPruner, InfoBatch
+
+EPOCHS, SIZE, BATCH = 8, 64, 4
+STEPS = EPOCHS * SIZE // BATCH
+
+SCHEDULES = {
+    "OneCycle": lambda o: lr.OneCycleLR(o, 0.3, total_steps=STEPS),
+    "Cosine": lambda o: lr.CosineAnnealingLR(o, STEPS),
+    "Linear": lambda o: lr.LinearLR(o, 1, 0.1, STEPS),
+    "MultiStep": lambda o: lr.MultiStepLR(o, [STEPS // 2, 3 * STEPS // 4]),
+    "Step": lambda o: lr.StepLR(o, 30),
+    "Polynomial": lambda o: lr.PolynomialLR(o, STEPS, power=2),
+    "Lambda": lambda o: lr.LambdaLR(o, lambda step: 1 / (1 + step)),
+    "Sequential": lambda o: lr.SequentialLR(
+        o, [lr.LinearLR(o, 0.1, 1, 20), lr.CosineAnnealingLR(o, STEPS - 20)], [20]
+    ),
+}
+
+
+def optimizer():
+    return torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1, momentum=0.9)
+
+
+def trace(make, prune_ratio, total_steps=None):
+    """(progress after the step, learning rate of the step) for every step of a run."""
+    pruner = DynamicPruner(Numbers(SIZE), EPOCHS, policy=InfoBatch(prune_ratio))
+    loader = pruner.loader(BATCH)
+    driven = optimizer()
+    scheduler = pruner.lr_scheduler(make(driven), total_steps)
+    points = []
+    for _ in pruner.epochs():
+        for samples, _ in loader:
+            pruner.update(random_losses(SIZE)[samples], samples)
+            rate = driven.param_groups[0]["lr"]
+            driven.step()
+            scheduler.step()
+            points.append((pruner.progress, rate))
+    return points, scheduler
+
+
+def plain(make):
+    stepped = optimizer()
+    scheduler = make(stepped)
+    rates = []
+    for _ in range(STEPS):
+        rates.append(stepped.param_groups[0]["lr"])
+        stepped.step()
+        scheduler.step()
+    return rates, scheduler.get_last_lr()
+
+
+@pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step:UserWarning")
+def test_with_nothing_pruned_it_is_the_schedule_itself(make):
+    points, scheduler = trace(make, prune_ratio=0)
+    rates, last = plain(make)
+    assert [rate for _, rate in points] == rates
+    assert scheduler.get_last_lr() == last
+
+
+@pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step:UserWarning")
+def test_with_pruning_it_is_where_full_data_would_be(make):
+    points, scheduler = trace(make, prune_ratio=0.8)
+    rates, last = plain(make)
+    assert len(points) < 0.8 * STEPS
+    assert scheduler.get_last_lr() == last
+    before = [0.0, *(progress for progress, _ in points)]
+    for progress, (_, rate) in zip(before, points, strict=False):
+        assert rate == rates[math.floor(progress * STEPS + 1e-6)]
+
+
+def test_a_schedule_that_counts_epochs():
+    points, _ = trace(lambda o: lr.MultiStepLR(o, [4, 6]), prune_ratio=0.5, total_steps=EPOCHS)
+    for progress, rate in zip([0.0, *(p for p, _ in points)], [r for _, r in points], strict=False):
+        epoch = math.floor(progress * EPOCHS + 1e-6)
+        assert rate == pytest.approx(0.1 * 0.1 ** ((epoch >= 4) + (epoch >= 6)))
+
+
+def test_one_update_for_several_batches():
+    pruner = DynamicPruner(Numbers(SIZE), EPOCHS)
+    loader = pruner.loader(BATCH)
+    driven = optimizer()
+    updates = pruner.full_steps // 4
+    scheduler = pruner.lr_scheduler(lr.CosineAnnealingLR(driven, updates), updates)
+    for _ in pruner.epochs():
+        for step, (samples, _) in enumerate(loader):
+            pruner.update(random_losses(SIZE)[samples], samples)
+            if step % 4 == 3:
+                driven.step()
+                scheduler.step()
+    driven.step()
+    scheduler.step()
+    assert scheduler.get_last_lr() == [pytest.approx(0, abs=1e-12)]
+
+
+def test_state_goes_on():
+    def make():
+        pruner = DynamicPruner(Numbers(SIZE), EPOCHS)
+        pruner.sampler(BATCH)
+        driven = optimizer()
+        return pruner, driven, pruner.lr_scheduler(SCHEDULES["OneCycle"](driven))
+
+    pruner, driven, scheduler = make()
+    record_epoch(pruner, random_losses(SIZE))
+    driven.step()
+    scheduler.step()
+    other, moved, resumed = make()
+    other.load_state_dict(pruner.state_dict())
+    moved.load_state_dict(driven.state_dict())
+    resumed.load_state_dict(scheduler.state_dict())
+    assert resumed.get_last_lr() == scheduler.get_last_lr()
+    for run, optim, schedule in ((pruner, driven, scheduler), (other, moved, resumed)):
+        run.set_epoch(1)
+        record_epoch(run, random_losses(SIZE))
+        optim.step()
+        schedule.step()
+    assert resumed.get_last_lr() == scheduler.get_last_lr()
+    assert resumed.optimizer is moved

@@ -1,0 +1,178 @@
+"""What every policy has to hold, and each one's rule."""
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import random_losses
+from infobatch import InfoBatch, KeepProbabilities, PercentileTiers, RandomPruning, ScoreTable, draw
+from infobatch.policies import POLICIES, Policy
+
+NAN = float("nan")
+
+
+def keep(policy, losses, num_pruned=None, seed=0):
+    table = ScoreTable.from_losses(torch.as_tensor(losses))
+    return policy.keep_probabilities(table, num_pruned, torch.Generator().manual_seed(seed))
+
+
+def per_sample(kept):
+    return kept.probabilities[kept.strata.long()] if kept.strata is not None else kept.probabilities
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_keeps_no_state(name):
+    policy = POLICIES[name]()
+    before = dict(vars(policy))
+    one, other = keep(policy, random_losses(50)), keep(policy, random_losses(50))
+    assert torch.equal(per_sample(one), per_sample(other))
+    assert vars(policy) == before
+
+
+@pytest.mark.parametrize("name", [name for name in POLICIES if name != "none"])
+@pytest.mark.parametrize("num_pruned", [0, 1, 2, 7, 33, 40])
+@pytest.mark.parametrize("losses", [random_losses(101), torch.ones(101), torch.full((101,), NAN)])
+def test_an_exact_number_is_left_out(name, num_pruned, losses):
+    kept = keep(POLICIES[name](), losses, num_pruned)
+    selection = draw(kept, torch.Generator().manual_seed(1))
+    assert selection.num_selected == 101 - num_pruned
+    assert float(selection.weights.double().sum()) == pytest.approx(101, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_probabilities_lie_above_0_and_up_to_1(name):
+    probabilities = per_sample(keep(POLICIES[name](), random_losses(77)))
+    assert ((probabilities > 0) & (probabilities <= 1)).all()
+
+
+@pytest.mark.parametrize("name", ["infobatch", "percentile-tiers"])
+def test_nothing_is_pruned_before_there_are_scores(name):
+    assert (per_sample(keep(POLICIES[name](), torch.full((40,), NAN))) == 1).all()
+
+
+@pytest.mark.parametrize("name", ["infobatch", "percentile-tiers"])
+def test_samples_without_a_score_come_last(name):
+    losses = torch.tensor([NAN] * 10 + [1.0] * 10)
+    probabilities = per_sample(keep(POLICIES[name](), losses, num_pruned=4))
+    assert (probabilities[:10] == 1).all()
+    assert (probabilities[10:] < 1).any()
+
+
+def test_equal_scores_are_pruned_evenly():
+    times = torch.zeros(10)
+    for seed in range(3000):
+        times += per_sample(keep(InfoBatch(0.5), torch.ones(10), num_pruned=2, seed=seed)) < 1
+    assert ((times / 3000 - 0.4).abs() < 5 * (0.4 * 0.6 / 3000) ** 0.5).all()
+
+
+def test_infobatch_prunes_strictly_below_the_mean():
+    probabilities = per_sample(keep(InfoBatch(0.75), [1.0, 2.0, 3.0, 6.0, NAN]))  # mean 3
+    assert probabilities.tolist() == [0.25, 0.25, 1, 1, 1]
+
+
+def test_infobatch_to_a_number_prunes_the_lowest():
+    losses = [5.0, 1.0, 4.0, 2.0, 3.0, 6.0]
+    kept = keep(InfoBatch(0.5), losses, num_pruned=2)  # 2 of the ceil(2 / 0.5) = 4 lowest
+    assert per_sample(kept).tolist() == [1, 0.5, 0.5, 0.5, 0.5, 1]
+    assert draw(kept, torch.Generator()).weights[[0, 5]].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("num_pruned", "ratio", "size"), [(1, 0.3, 4), (3, 0.3, 10), (7, 0.7, 10)])
+def test_infobatch_rounds_the_stratum_up(num_pruned, ratio, size):
+    kept = keep(InfoBatch(ratio), random_losses(100), num_pruned)
+    assert int((per_sample(kept) < 1).sum()) == size
+
+
+def test_percentile_tiers_follow_the_authors_rule():
+    losses = torch.arange(1000.0)
+    kept = keep(PercentileTiers(), losses)
+    probabilities = per_sample(kept)
+    assert probabilities[:200].tolist() == [0.25] * 200
+    assert probabilities[200:850].tolist() == [0.5] * 650
+    assert (probabilities[850:] == 1).all()
+    selection = draw(kept, torch.Generator().manual_seed(0))
+    assert selection.num_selected == 525
+    assert set(selection.weights.tolist()) == {0, 1, 2, 4}
+
+
+def test_percentile_tiers_reach_a_number_by_moving_their_bounds():
+    losses = torch.arange(1000.0)
+    half = per_sample(keep(PercentileTiers(), losses, num_pruned=238))
+    assert int((half == half[0]).sum()) == pytest.approx(100, abs=1)
+    assert int((half < 1).sum()) == pytest.approx(426, abs=2)
+
+
+def test_random_pruning_looks_at_no_score():
+    kept = keep(RandomPruning(0.3), random_losses(100))
+    assert per_sample(kept).tolist() == [0.7] * 100
+
+
+def test_a_policy_of_ones_own_without_strata():
+    class ByLoss(Policy):
+        def keep_probabilities(self, scores, num_pruned, generator):
+            losses = scores["last_loss"]
+            return KeepProbabilities((losses / losses.max()).clamp(min=0.2))
+
+        def check_target(self, num_pruned, num_samples):
+            pass
+
+    kept = keep(ByLoss(), random_losses(60))
+    assert draw(kept, torch.Generator().manual_seed(0)).num_selected == round(
+        float(kept.probabilities.double().sum())
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "num_pruned", "message"),
+    [
+        (InfoBatch(0.5), 51, r"at most 50\. The smallest prune_ratio that meets it is 0\.51"),
+        (InfoBatch(0.0), 1, r"smallest prune_ratio that meets it is 0\.01"),
+        (PercentileTiers(), 60, r"at most 55\. Give smaller keep probabilities, or lower the target"),
+        (RandomPruning(), 100, "at least one must be kept"),
+        (POLICIES["none"](), 1, "NoPruning leaves out none; choose another policy"),
+    ],
+)
+def test_a_number_out_of_reach_is_refused_with_the_remedy(policy, num_pruned, message):
+    with pytest.raises(ValueError, match=message):
+        policy.check_target(num_pruned, 100)
+
+
+@pytest.mark.parametrize("policy", [InfoBatch(0.51), PercentileTiers((0.6,), (0.1,)), RandomPruning()])
+def test_a_number_within_reach_is_accepted(policy):
+    policy.check_target(51, 100)
+    assert draw(keep(policy, random_losses(100), 51), torch.Generator()).num_selected == 49
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, NAN])
+@pytest.mark.parametrize("policy", [InfoBatch, RandomPruning])
+def test_a_ratio_outside_0_to_1_is_refused(policy, ratio):
+    with pytest.raises(ValueError, match=f"prune_ratio is {ratio}; .* at least 0 and less than 1"):
+        policy(ratio)
+
+
+@pytest.mark.parametrize(
+    ("percentiles", "kept", "message"),
+    [
+        ((0.5,), (0.5, 0.5), "differ in length"),
+        ((0.5, 0.2), (0.5, 0.5), r"must rise within \(0, 1\]"),
+        ((0.5, 1.2), (0.5, 0.5), r"must rise within \(0, 1\]"),
+        ((0.5,), (0.0,), "never be seen"),
+        ((0.5,), (1.0,), "always kept need no tier"),
+    ],
+)
+def test_tiers_that_make_no_sense_are_refused(percentiles, kept, message):
+    with pytest.raises(ValueError, match=message):
+        PercentileTiers(percentiles, kept)
+
+
+@pytest.mark.parametrize(
+    "arguments", [([1, 2], 200, 0.5, 0.875), ([1, 2], 200), (np.zeros(3),)], ids=["all", "two", "one"]
+)
+def test_the_authors_constructor_is_answered_with_three_lines(arguments):
+    with pytest.raises(TypeError, match=r"DynamicPruner\(dataset[^Z]*loader[^Z]*update"):
+        InfoBatch(*arguments)
+
+
+def test_keep_probabilities_outside_0_to_1_are_refused():
+    with pytest.raises(ValueError, match=r"must lie in \(0, 1\]"):
+        draw(KeepProbabilities(torch.tensor([0.0, 1.0])), torch.Generator())

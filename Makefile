@@ -3,7 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
-DEMO := --data mnist5k --epochs 12 --seeds 5
+DEMO := --data mnist5k --epochs 10 --seeds 5
 PYTEST :=
 
 .PHONY: demo test check format bench clean

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import infobatch
@@ -83,7 +84,7 @@ def test_the_flow_of_data_is_the_flow_of_imports():
             reaches(other, goal, seen | {other}) for other in edges[start] - seen
         )
 
-    for earlier, later in zip(flow, flow[1:], strict=False):
+    for earlier, later in pairwise(flow):
         assert reaches(f"infobatch.{later}", f"infobatch.{earlier}")
         assert not reaches(f"infobatch.{earlier}", f"infobatch.{later}")
 

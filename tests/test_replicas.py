@@ -32,7 +32,7 @@ def ranks(size, num_replicas, batch_size, drop_last=False, **options):
 def test_the_union_of_the_ranks_is_the_selection(size, num_replicas, batch_size, drop_last):
     made = ranks(size, num_replicas, batch_size, drop_last)
     seen, batches = [], []
-    for pruner, loader in made:
+    for _, loader in made:
         own = [samples for samples, _ in loader]
         assert len(own) == len(loader)
         batches.append([len(samples) for samples in own])

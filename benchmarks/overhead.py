@@ -204,32 +204,45 @@ def handing_out_indices(repeats: int) -> list[Result]:
 
 
 def update_step(repeats: int) -> list[Result]:
-    """A step's loss by ``pruner.update`` over ``losses.mean()``, forward and backward of both.
+    """``pruner.update(losses, samples)`` over ``losses.mean()``: microseconds added to a step.
 
-    128 float32 losses on the CPU that require grad, in a pruned epoch of N = 1,281,167, a new batch
-    every step. Added microseconds a step; limit 25. Alternates step by step, so the caches are warm
-    with neither side's memory; nothing but the loss is computed in between.
+    128 float32 losses on the CPU that require grad, in a pruned epoch of N = 50,000, a new batch every
+    step. First each on its own for 350 steps at a time: limit 25. Then, without a limit, in turn step by
+    step and with the backward pass, so that neither finds its code and data in the caches.
     """
-    pruner = DynamicPruner(range(NUM_SAMPLES), 2, delta=1, seed=SEED)
+    pruner = DynamicPruner(range(50_000), 2, delta=1, seed=SEED)
     sampler = pruner.sampler(128)
     record_epoch(pruner, torch.Generator().manual_seed(SEED))
     pruner.set_epoch(1)
     indices = np.array(list(sampler))
-    batches = itertools.cycle(np.array_split(indices[: len(indices) // 128 * 128], len(indices) // 128))
+    batches = np.split(indices[: 128 * (len(indices) // 128)], len(indices) // 128)
     parameters = torch.rand(128, requires_grad=True)
+    losses = parameters * 2
 
-    def step(reduce: Callable[[torch.Tensor], torch.Tensor]) -> float:
-        parameters.grad = None
-        began = time.perf_counter()
-        reduce(parameters * 2).backward()  # type: ignore[no-untyped-call]
-        return time.perf_counter() - began
+    def steps(reduce: Callable[[Any], Any]) -> float:
+        return seconds_of(lambda: [reduce(samples) for samples in batches]) / len(batches)
 
-    def ours() -> float:
-        samples = next(batches).copy()  # as it comes from a worker
-        return step(lambda losses: pruner.update(losses, samples))
+    warm = take_turns(
+        lambda: steps(lambda samples: losses.mean()),
+        lambda: steps(lambda samples: pruner.update(losses, samples)),
+        3 * repeats,
+    )
 
-    times = take_turns(lambda: step(lambda losses: losses.mean()), ours, repeats * 400)
-    return [as_added_microseconds("update, 128 losses", *times, UPDATE_LIMIT)]
+    endless = itertools.cycle(batches)
+
+    def whole_step(reduce: Callable[[torch.Tensor, Any], torch.Tensor]) -> float:
+        samples, fresh = next(endless).copy(), parameters * 2
+        return seconds_of(lambda: reduce(fresh, samples).backward())  # type: ignore[no-untyped-call]
+
+    cold = take_turns(
+        lambda: whole_step(lambda fresh, samples: fresh.mean()),
+        lambda: whole_step(pruner.update),
+        200 * repeats,
+    )
+    return [
+        as_added_microseconds("update, 128 losses", *warm, UPDATE_LIMIT),
+        as_added_microseconds("update and backward, caches cold", *cold, None),
+    ]
 
 
 class Pictures(Dataset[tuple[torch.Tensor, int]]):

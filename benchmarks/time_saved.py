@@ -33,7 +33,7 @@ CONFIG = TrainConfig(data="mnist5k", model="small-cnn", epochs=10, device="cpu")
 
 @dataclass(frozen=True)
 class Pair:
-    """A full run and a pruned one of the same seed: seconds of training, samples, milliseconds a step."""
+    """A full run and a pruned one of the same seed: seconds, samples, milliseconds a step."""
 
     seed: int
     seconds_full: float

@@ -78,21 +78,21 @@ def prune_lowest(
     """
     sizes = [stratum_size(d, r) for d, r in zip(num_pruned, prune_ratios, strict=True)]
     values = torch.nan_to_num(losses, nan=torch.inf).numpy()
-    strata = torch.full((len(losses),), len(sizes), dtype=torch.uint8)
     ends = np.cumsum(sizes)
-    bounds = np.partition(values, [max(end - 1, 0) for end in ends])
-    unassigned = np.ones(len(losses), dtype=bool)
-    for stratum, (end, size) in enumerate(zip(ends, sizes, strict=True)):
-        if size == 0:
-            continue
-        chosen = (values < bounds[end - 1]) & unassigned
-        tied = np.flatnonzero((values == bounds[end - 1]) & unassigned)
-        order = torch.randperm(len(tied), generator=generator).numpy()
-        chosen[tied[order[: size - np.count_nonzero(chosen)]]] = True
-        strata.numpy()[chosen] = stratum
-        unassigned &= ~chosen
+    last = np.maximum(ends - 1, 0)  # the rank of each stratum's highest score
+    bounds = np.partition(values, last)[last]
+    strata = np.zeros(len(values), dtype=np.uint8)
+    for bound in bounds:
+        strata += values > bound
+    for stratum, (end, bound) in enumerate(zip(ends, bounds, strict=True)):
+        tied = np.flatnonzero((values == bound) & (strata == stratum))
+        excess = np.count_nonzero(strata <= stratum) - end
+        moved = torch.randperm(len(tied), generator=generator)[:excess].numpy()
+        strata[tied[moved]] += 1
     probabilities = [1 - d / n if n else 1.0 for d, n in zip(num_pruned, sizes, strict=True)]
-    return KeepProbabilities(torch.tensor([*probabilities, 1.0], dtype=torch.float64), strata)
+    return KeepProbabilities(
+        torch.tensor([*probabilities, 1.0], dtype=torch.float64), torch.from_numpy(strata)
+    )
 
 
 def stratum_size(num_pruned: int, prune_ratio: float) -> int:

@@ -1,8 +1,12 @@
 """What every policy has to hold, and each one's rule."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from helpers import random_losses
 from infobatch import InfoBatch, KeepProbabilities, PercentileTiers, RandomPruning, ScoreTable, draw
@@ -24,9 +28,16 @@ def per_sample(kept):
 def test_a_policy_keeps_no_state(name):
     policy = POLICIES[name]()
     before = dict(vars(policy))
-    one, other = keep(policy, random_losses(50)), keep(policy, random_losses(50))
-    assert torch.equal(per_sample(one), per_sample(other))
+    table = ScoreTable.from_losses(random_losses(50).round())
+    columns = {column: table[column].clone() for column in table.columns}
+    for num_pruned in (None, 0 if name == "none" else 11):
+        results = [
+            per_sample(policy.keep_probabilities(table, num_pruned, torch.Generator().manual_seed(3)))
+            for _ in range(2)
+        ]
+        assert torch.equal(*results)
     assert vars(policy) == before
+    assert all(torch.equal(table[column], values) for column, values in columns.items())
 
 
 @pytest.mark.parametrize("name", [name for name in POLICIES if name != "none"])
@@ -58,11 +69,41 @@ def test_samples_without_a_score_come_last(name):
     assert (probabilities[10:] < 1).any()
 
 
-def test_equal_scores_are_pruned_evenly():
+def test_samples_without_a_score_fill_up_what_the_scored_cannot_give():
+    losses = torch.tensor([NAN] * 10 + [1.0] * 10)
+    probabilities = per_sample(keep(InfoBatch(0.5), losses, num_pruned=8))  # 16 lowest of 20
+    assert (probabilities[10:] == 0.5).all()
+    assert int((probabilities[:10] == 0.5).sum()) == 6
+
+
+@settings(deadline=None)
+@given(
+    num_scored=st.integers(0, 40),
+    num_unscored=st.integers(1, 10),
+    bound=st.floats(0.05, 1),
+    kept=st.floats(0.05, 0.95),
+)
+def test_tiers_of_their_own_prune_no_sample_without_a_score(num_scored, num_unscored, bound, kept):
+    losses = torch.cat([random_losses(num_scored), torch.full((num_unscored,), NAN)])
+    for policy in (PercentileTiers(), PercentileTiers((bound,), (kept,))):
+        assert (per_sample(keep(policy, losses))[num_scored:] == 1).all()
+
+
+@pytest.mark.parametrize("policy", [InfoBatch(0.5), PercentileTiers((0.6,), (0.5,))])
+def test_equal_scores_are_pruned_evenly(policy):
     times = torch.zeros(10)
     for seed in range(3000):
-        times += per_sample(keep(InfoBatch(0.5), torch.ones(10), num_pruned=2, seed=seed)) < 1
+        times += per_sample(keep(policy, torch.ones(10), num_pruned=2, seed=seed)) < 1
     assert ((times / 3000 - 0.4).abs() < 5 * (0.4 * 0.6 / 3000) ** 0.5).all()
+
+
+def test_ties_at_the_bound_do_not_reach_below_it():
+    losses = [1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 3.0]
+    picked = torch.zeros(7)
+    for seed in range(3000):
+        picked += per_sample(keep(InfoBatch(0.5), losses, num_pruned=2, seed=seed)) < 1
+    assert picked[[0, 1, 6]].tolist() == [3000, 3000, 0]
+    assert ((picked[2:6] / 3000 - 0.5).abs() < 5 * (0.25 / 3000) ** 0.5).all()
 
 
 def test_infobatch_prunes_strictly_below_the_mean():
@@ -75,6 +116,25 @@ def test_infobatch_to_a_number_prunes_the_lowest():
     kept = keep(InfoBatch(0.5), losses, num_pruned=2)  # 2 of the ceil(2 / 0.5) = 4 lowest
     assert per_sample(kept).tolist() == [1, 0.5, 0.5, 0.5, 0.5, 1]
     assert draw(kept, torch.Generator()).weights[[0, 5]].tolist() == [1, 1]
+
+
+def test_infobatch_to_a_number_leaves_out_each_of_the_lowest_equally_often():
+    losses, left_out = random_losses(20), torch.zeros(20)
+    kept = keep(InfoBatch(0.5), losses, num_pruned=5)
+    for seed in range(2000):
+        left_out += draw(kept, torch.Generator().manual_seed(seed)).weights == 0
+    lowest = losses.argsort()[:10]
+    assert ((left_out[lowest] / 2000 - 0.5).abs() < 5 * (0.25 / 2000) ** 0.5).all()
+    assert left_out.sum() == left_out[lowest].sum() == 2000 * 5
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=60), st.floats(0.01, 0.99))
+def test_infobatch_prunes_no_sample_at_or_above_the_mean(losses, ratio):
+    probabilities = per_sample(keep(InfoBatch(ratio), np.array(losses, np.float32)))
+    mean = np.float32(np.mean(losses, dtype=np.float64))
+    assert (probabilities < 1).tolist() == [loss < mean for loss in losses]
+    assert set(probabilities.tolist()) <= {1.0, 1 - ratio}
 
 
 @pytest.mark.parametrize(("num_pruned", "ratio", "size"), [(1, 0.3, 4), (3, 0.3, 10), (7, 0.7, 10)])
@@ -137,6 +197,40 @@ def test_a_number_out_of_reach_is_refused_with_the_remedy(policy, num_pruned, me
         policy.check_target(num_pruned, 100)
 
 
+def refusal(policy, num_pruned, num_samples):
+    with pytest.raises(ValueError, match="the target leaves out") as caught:
+        policy.check_target(num_pruned, num_samples)
+    return str(caught.value)
+
+
+@settings(deadline=None)
+@given(num_samples=st.integers(2, 20_000), share=st.floats(0.01, 1, exclude_max=True))
+def test_the_smallest_ratio_that_is_named_meets_the_target(num_samples, share):
+    num_pruned = max(1, int(share * num_samples))
+    assume(num_pruned < num_samples)
+    message = refusal(InfoBatch(0), num_pruned, num_samples)
+    named = float(re.search(r"meets it is ([\d.]+);", message)[1])
+    InfoBatch(named).check_target(num_pruned, num_samples)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        *(InfoBatch(ratio) for ratio in (0.29, 0.5, 0.57, 0.7)),
+        *(PercentileTiers(*t) for t in ([], ((0.5,), (0.3,)), ((1.0,), (0.5,)))),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("num_samples", [10, 100, 203, 1000])
+def test_the_most_that_is_named_is_the_most_that_is_accepted(policy, num_samples):
+    named = re.search(r"at most ([\d,]+)\.", refusal(policy, num_samples - 1, num_samples))[1]
+    most = int(named.replace(",", ""))
+    policy.check_target(most, num_samples)
+    refusal(policy, most + 1, num_samples)
+    kept = keep(policy, random_losses(num_samples), most)
+    assert draw(kept, torch.Generator()).num_selected == num_samples - most
+
+
 @pytest.mark.parametrize("policy", [InfoBatch(0.51), PercentileTiers((0.6,), (0.1,)), RandomPruning()])
 def test_a_number_within_reach_is_accepted(policy):
     policy.check_target(51, 100)
@@ -154,6 +248,9 @@ def test_a_ratio_outside_0_to_1_is_refused(policy, ratio):
     ("percentiles", "kept", "message"),
     [
         ((0.5,), (0.5, 0.5), "differ in length"),
+        ((), (), "empty; give one keep probability for each tier"),
+        ((0.0, 0.5), (0.5, 0.5), r"must rise within \(0, 1\]"),
+        ((0.5, 0.5), (0.5, 0.5), r"must rise within \(0, 1\]"),
         ((0.5, 0.2), (0.5, 0.5), r"must rise within \(0, 1\]"),
         ((0.5, 1.2), (0.5, 0.5), r"must rise within \(0, 1\]"),
         ((0.5,), (0.0,), "never be seen"),
@@ -171,6 +268,11 @@ def test_tiers_that_make_no_sense_are_refused(percentiles, kept, message):
 def test_the_authors_constructor_is_answered_with_three_lines(arguments):
     with pytest.raises(TypeError, match=r"DynamicPruner\(dataset[^Z]*loader[^Z]*update"):
         InfoBatch(*arguments)
+
+
+def test_the_authors_keywords_are_answered_with_three_lines():
+    with pytest.raises(TypeError, match=r"DynamicPruner\(dataset[^Z]*loader[^Z]*update"):
+        InfoBatch(dataset=[1, 2], num_epochs=200, prune_ratio=0.5, delta=0.875)
 
 
 def test_keep_probabilities_outside_0_to_1_are_refused():

@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from helpers import Numbers, random_losses, train_epoch
 from infobatch import DynamicPruner, InfoBatch, PercentileTiers, RandomPruning, Schedule
@@ -64,6 +66,57 @@ def test_a_target_is_met_exactly_and_evenly(num_epochs, target):
     assert counts[0] == counts[-1] == 0
 
 
+@settings(deadline=None)
+@given(
+    num_samples=st.integers(1, 2000),
+    num_epochs=st.integers(1, 300) | st.floats(1, 50),
+    delta=st.floats(0, 0.999),
+    warmup_epochs=st.integers(0, 5),
+    target=st.floats(0, 0.95),
+)
+def test_any_target_is_met_exactly_or_refused(num_samples, num_epochs, delta, warmup_epochs, target):
+    total = round(target * num_samples * num_epochs)
+    num_prunable = Schedule(num_samples, num_epochs, delta, warmup_epochs).num_prunable
+    if total > num_prunable * (num_samples - 1):
+        with pytest.raises(ValueError, match="cannot be met by any prune ratio"):
+            Schedule(num_samples, num_epochs, delta, warmup_epochs, target)
+        return
+    schedule = Schedule(num_samples, num_epochs, delta, warmup_epochs, target)
+    counts = [schedule.num_pruned(epoch) for epoch in range(schedule.num_epochs)]
+    assert sum(counts) == total
+    assert schedule.most_pruned == max(counts)
+    prunable = range(schedule.first_pruned, schedule.annealing_start)
+    pruned = [counts[epoch] for epoch in prunable]
+    assert not pruned or max(pruned) - min(pruned) <= 1
+    assert all(counts[e] == 0 for e in range(schedule.num_epochs) if e not in prunable)
+
+
+@settings(deadline=None)
+@given(
+    num_epochs=st.integers(1, 400) | st.floats(0.01, 50),
+    delta=st.floats(0, 1),
+    warmup_epochs=st.integers(0, 5),
+)
+def test_a_whole_epoch_on_full_data_is_left_wherever_delta_is_below_1(num_epochs, delta, warmup_epochs):
+    epochs = pruned_epochs(num_epochs=num_epochs, delta=delta, warmup_epochs=warmup_epochs)
+    schedule = Schedule(100, num_epochs, delta, warmup_epochs)
+    assert epochs == list(range(schedule.first_pruned, schedule.annealing_start))
+    assert all(warmup_epochs <= epoch for epoch in epochs)
+    if delta < 1:
+        assert all(epoch < delta * num_epochs for epoch in epochs)
+        whole = [e for e in range(schedule.num_epochs) if e not in epochs and schedule.share(e) == 1]
+        assert num_epochs < 1 or whole[-1] >= max([*epochs, 0])
+
+
+def test_a_target_counts_a_cut_epoch_for_what_it_trains():
+    pruner = DynamicPruner(Numbers(200), 3.4, policy=RandomPruning(), delta=1, target=0.3)
+    loader = pruner.loader(16)
+    trained = sum(
+        sum(map(len, train_epoch(pruner, loader, random_losses(200)))) for _ in pruner.epochs()
+    )
+    assert trained == pytest.approx((1 - 0.3) * 200 * 3.4, abs=1)
+
+
 @pytest.mark.parametrize("multiple", [8, 64])
 def test_a_target_in_whole_batches(multiple):
     schedule = Schedule(997, 10, target=0.3, multiple=multiple)
@@ -87,6 +140,9 @@ def test_counts_may_be_given_for_each_epoch():
         ({"num_epochs": 3, "target": [0, 1]}, "of 2 epochs, but the run has 3"),
         ({"num_epochs": 2, "target": [0, 100]}, "less than the 100 there are"),
         ({"num_epochs": 2, "target": [0, -1]}, "at least 0"),
+        ({"num_epochs": 10, "target": 0.1, "warmup_epochs": 9}, r"only 0 of 10 .* shorten the warm-up"),
+        ({"num_epochs": 10, "target": 0.1, "delta": 0}, "only 0 of 10 .* raise delta"),
+        ({"num_epochs": 3.4, "target": 0.4}, r"only 1 of 3\.4 epochs .* below 0\.294"),
     ],
 )
 def test_targets_out_of_reach_are_refused(options, message):
@@ -108,6 +164,36 @@ def test_with_a_target_every_length_is_known_beforehand(policy, drop_last):
     assert pruner.full_steps == 9 * (12 if drop_last else 13)
     if not drop_last:
         assert num_trained == 203 * 9 - round(0.3 * 203 * 9)
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("target", [[0, 40, 11, 0], [0, 100, 1, 60]])
+def test_with_a_number_for_each_epoch_every_length_is_known_beforehand(target, drop_last):
+    pruner = DynamicPruner(Numbers(203), 4, policy=RandomPruning(), target=target)
+    loader = pruner.loader(16, drop_last=drop_last)
+    promised = pruner.total_steps
+    steps = [len(train_epoch(pruner, loader, random_losses(203))) for _ in pruner.epochs()]
+    assert sum(steps) == promised
+    if not drop_last:
+        assert steps == [math.ceil((203 - count) / 16) for count in target]
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("num_epochs", [6, 6.3])
+def test_replicas_take_the_steps_that_were_promised(num_epochs, drop_last):
+    steps = []
+    for rank in range(3):
+        pruner = DynamicPruner(
+            Numbers(203), num_epochs, policy=RandomPruning(), target=0.2, rank=rank, num_replicas=3
+        )
+        loader = pruner.loader(8, drop_last=drop_last)
+        num_steps = 0
+        for epoch in range(pruner.num_epochs):
+            pruner.set_epoch(epoch)
+            num_steps += len(train_epoch(pruner, loader, random_losses(203)))
+        assert num_steps == pruner.total_steps
+        steps.append(num_steps)
+    assert len(set(steps)) == 1
 
 
 def test_without_a_target_total_steps_are_not_known():
@@ -133,6 +219,31 @@ def test_pruning_makes_a_run_counted_in_steps_end_sooner():
     steps = sum(len(train_epoch(pruner, loader, random_losses(203))) for _ in pruner.epochs())
     assert 60 < steps < 90
     assert pruner.progress == 1
+
+
+@pytest.mark.parametrize("delta", [0.5, 1])
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("max_steps", [61, 66, 72, 100])
+def test_a_pruned_run_counted_in_steps_comes_to_its_end(max_steps, delta, drop_last):
+    pruner = DynamicPruner(Numbers(203), max_steps=max_steps, policy=RandomPruning(0.7), delta=delta)
+    loader = pruner.loader(16, drop_last=drop_last)
+    assert pruner.full_steps == max_steps
+    steps = sum(len(train_epoch(pruner, loader, random_losses(203))) for _ in pruner.epochs())
+    assert steps < max_steps
+    assert pruner.progress == 1
+
+
+def test_a_cut_epoch_shorter_than_a_batch_is_not_trained_where_it_is_dropped():
+    pruner = DynamicPruner(Numbers(203), 2.01, policy=InfoBatch(0))
+    loader = pruner.loader(32, drop_last=True)
+    steps = [len(train_epoch(pruner, loader, random_losses(203))) for _ in pruner.epochs()]
+    assert sum(steps) == pruner.full_steps == 12
+    assert pruner.progress == 1
+
+
+def test_steps_are_whole():
+    with pytest.raises(ValueError, match=r"max_steps is 10\.5"):
+        DynamicPruner(Numbers(203), max_steps=10.5)
 
 
 def test_a_fraction_of_an_epoch_trains_that_many_samples():

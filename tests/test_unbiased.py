@@ -3,18 +3,50 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from helpers import Numbers, random_losses, record_epoch
-from infobatch import DynamicPruner, KeepProbabilities, ScoreTable, draw
-from infobatch.policies import POLICIES
+from infobatch import (
+    DynamicPruner,
+    InfoBatch,
+    KeepProbabilities,
+    PercentileTiers,
+    RandomPruning,
+    ScoreTable,
+    draw,
+    epoch_generator,
+)
+from infobatch.policies import POLICIES, Policy
+from infobatch.seeding import Stream
 
 finite = st.floats(0, 100, width=32)
-scores = st.lists(finite | st.just(float("nan")), min_size=1, max_size=120) | st.builds(
-    lambda value, size: [value] * size, finite, st.integers(1, 120)
+scores = st.lists(finite | st.just(float("nan")), min_size=1, max_size=200) | st.builds(
+    lambda value, size: [value] * size, finite, st.integers(1, 200)
 )
 seeds = st.integers(0, 2**31)
+ratios = st.floats(0, 0.999)
+tiers = st.lists(
+    st.tuples(st.floats(0.01, 1), st.floats(0.01, 0.99)),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda t: t[0],
+).map(lambda pairs: PercentileTiers(*zip(*sorted(pairs), strict=True)))
+
+
+class ByLoss(Policy):
+    """A policy of one's own, without strata: the lower the loss, the more often left out."""
+
+    def keep_probabilities(self, scores, num_pruned, generator):
+        losses = scores["last_loss"].double()
+        return KeepProbabilities((losses / losses.nanmean()).nan_to_num(nan=1).clamp(0.1, 1))
+
+    def check_target(self, num_pruned, num_samples):
+        if num_pruned:
+            raise ValueError("ByLoss takes no target")
+
+
+PRUNING = [cls for name, cls in POLICIES.items() if name != "none"]
 
 
 def generator(seed):
@@ -38,15 +70,31 @@ def check_strata(keep, selection):
         assert float(kept.double().sum()) == pytest.approx(n, rel=1e-6)
 
 
+def check_policy(policy, losses, seed):
+    table = ScoreTable.from_losses(np.array(losses, dtype=np.float32))
+    keep = policy.keep_probabilities(table, None, generator(seed))
+    selection = draw(keep, generator(seed))
+    assert selection.num_selected == int(selection.weights.count_nonzero()) >= 1
+    check_strata(keep, selection)
+
+
 @pytest.mark.parametrize("name", POLICIES)
 @settings(deadline=None, max_examples=60)
 @given(losses=scores, seed=seeds)
 def test_every_policy_keeps_k_of_n_with_weight_n_over_k(name, losses, seed):
-    table = ScoreTable.from_losses(np.array(losses, dtype=np.float32))
-    keep = POLICIES[name]().keep_probabilities(table, None, generator(seed))
-    selection = draw(keep, generator(seed))
-    assert selection.num_selected == int(selection.weights.count_nonzero()) >= 1
-    check_strata(keep, selection)
+    check_policy(POLICIES[name](), losses, seed)
+
+
+@settings(deadline=None, max_examples=100)
+@given(policy=st.builds(InfoBatch, ratios) | st.builds(RandomPruning, ratios), losses=scores, seed=seeds)
+def test_any_prune_ratio_keeps_k_of_n_with_weight_n_over_k(policy, losses, seed):
+    check_policy(policy, losses, seed)
+
+
+@settings(deadline=None, max_examples=100)
+@given(policy=tiers, losses=scores, seed=seeds)
+def test_any_tiers_keep_k_of_n_with_weight_n_over_k(policy, losses, seed):
+    check_policy(policy, losses, seed)
 
 
 @settings(deadline=None, max_examples=200)
@@ -64,49 +112,100 @@ def test_any_strata_keep_their_sum(sizes, probabilities, seed):
 
 @settings(deadline=None, max_examples=200)
 @given(
-    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=4),
-    probabilities=st.lists(st.floats(0.05, 1), min_size=4, max_size=4),
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    probabilities=st.lists(st.floats(0.05, 1), min_size=5, max_size=5),
     multiple=st.integers(1, 16),
     seed=seeds,
 )
-def test_a_multiple_is_kept_without_losing_the_sum(sizes, probabilities, multiple, seed):
+@example(sizes=[3] * 4, probabilities=[0.1] * 5, multiple=3, seed=0)  # 3 cannot hold one of each
+def test_the_nearest_possible_multiple_is_kept_without_losing_the_sum(
+    sizes, probabilities, multiple, seed
+):
     strata = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).to(torch.uint8)
     keep = KeepProbabilities(torch.tensor(probabilities[: len(sizes)]).double(), strata)
-    if len(strata) < multiple or multiple < len(sizes):
-        return
+    possible = [k for k in range(multiple, len(strata) + 1, multiple) if k >= len(sizes)]
+    assume(possible)
     selection = draw(keep, generator(seed), multiple)
-    nothing_to_leave_out = [k for _, k in stratum_counts(keep)] == sizes
-    assert nothing_to_leave_out or selection.num_selected % multiple == 0
+    counts = [k for _, k in stratum_counts(keep)]
+    if counts == sizes:
+        assert selection.num_selected == len(strata)
+    else:
+        assert selection.num_selected in possible
+        distance = min(abs(k - sum(counts)) for k in possible)
+        assert abs(selection.num_selected - sum(counts)) == distance
     for stratum, size in enumerate(sizes):
         weights = selection.weights[strata == stratum]
-        assert float(weights.double().sum()) == pytest.approx(size, rel=1e-5)
-        assert len(set(weights[weights > 0].tolist())) == 1
+        kept = weights[weights > 0]
+        assert (kept == np.float32(size / len(kept))).all()
+        assert float(weights.double().sum()) == pytest.approx(size, rel=1e-6)
+
+
+def whole_sum(probabilities, total):
+    """The factor by which the probabilities, capped at 1, sum to ``total``: found by bisection."""
+    low, high = 0.0, total / probabilities.min()
+    for _ in range(200):
+        factor = (low + high) / 2
+        if np.minimum(1, factor * probabilities).sum() < total:
+            low = factor
+        else:
+            high = factor
+    return np.minimum(1, high * probabilities)
 
 
 @settings(deadline=None, max_examples=200)
 @given(
-    probabilities=st.lists(st.floats(0.02, 1), min_size=1, max_size=80),
+    probabilities=st.lists(st.floats(0.02, 0.99), min_size=1, max_size=200),
     multiple=st.integers(1, 8),
     seed=seeds,
 )
 def test_without_strata_the_size_is_whole_and_weights_are_inverse(probabilities, multiple, seed):
-    if len(probabilities) < multiple:
-        return
-    keep = KeepProbabilities(torch.tensor(probabilities).double())
+    assume(len(probabilities) >= multiple)
+    keep = KeepProbabilities(torch.tensor(probabilities, dtype=torch.float64))
     selection = draw(keep, generator(seed), multiple)
-    if min(probabilities) == 1:
-        assert selection.num_selected == len(probabilities)
-        return
-    assert selection.num_selected % multiple == 0
-    total = max(1, (round(sum(probabilities)) + multiple // 2) // multiple) * multiple
-    assert selection.num_selected == min(total, len(probabilities) // multiple * multiple)
-    kept = selection.weights[selection.weights > 0]
-    assert (kept >= 1).all()
+    total = float(keep.probabilities.sum())
+    possible = range(multiple, len(probabilities) + 1, multiple)
+    distance = min(abs(k - round(total)) for k in possible)
+    assert selection.num_selected in possible
+    assert abs(selection.num_selected - round(total)) == distance
+    kept = selection.indices.numpy()
+    assert len(kept) == selection.num_selected
+    adjusted = whole_sum(np.array(probabilities), selection.num_selected)
+    assert selection.weights[kept].numpy() == pytest.approx(1 / adjusted[kept], rel=1e-5)
+    certain = np.flatnonzero(adjusted == 1)
+    assert (selection.weights.numpy()[certain] > 0).all()
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    num_certain=st.integers(1, 50),
+    others=st.lists(st.floats(0.02, 0.99), min_size=1, max_size=50),
+    seed=seeds,
+)
+def test_without_strata_certain_samples_stay_certain(num_certain, others, seed):
+    probabilities = torch.tensor([1.0] * num_certain + others, dtype=torch.float64)
+    selection = draw(KeepProbabilities(probabilities), generator(seed))
+    if sum(others) > 0.6:
+        assert (selection.weights[:num_certain] == 1).all()
+    assert selection.num_selected == round(float(probabilities.sum()))
+
+
+def test_certain_samples_that_exceed_a_multiple_share_the_cut():
+    probabilities = torch.tensor([1.0] * 7 + [0.5] * 4)
+    frequencies, weights = torch.zeros(11), set()
+    for seed in range(2000):
+        selection = draw(KeepProbabilities(probabilities), generator(seed), multiple=6)
+        assert selection.num_selected == 6
+        frequencies += selection.weights > 0
+        weights.update(selection.weights[:7].tolist())
+    adjusted = probabilities * 6 / 9
+    error = (adjusted * (1 - adjusted) / 2000).sqrt()
+    assert ((frequencies / 2000 - adjusted).abs() <= 5 * error).all()
+    assert weights == {0, 1.5}
 
 
 def test_without_strata_inclusion_follows_the_probabilities():
     probabilities = torch.tensor([0.1, 0.9, 1.0, 0.5, 0.25, 0.25, 0.7, 0.3])  # they sum to 4
-    stream, num_draws = generator(0), 20_000
+    stream, num_draws = generator(0), 10_000
     sums = torch.zeros(8)
     included = torch.zeros(8)
     for _ in range(num_draws):
@@ -126,43 +225,72 @@ def within_five_errors(sums, expected):
     assert abs(sums.mean() - expected) <= 5 * error
 
 
-@pytest.mark.parametrize("name", [name for name in POLICIES if name != "none"])
-def test_the_weighted_sum_of_many_draws_is_the_full_sum(name):
+@pytest.mark.parametrize("policy", [*PRUNING, ByLoss])
+@pytest.mark.parametrize("multiple", [1, 64])
+def test_the_weighted_sum_of_many_draws_is_the_full_sum(policy, multiple):
     losses = random_losses(203)
     values = random_losses(203, seed=1)  # anything that is summed: here not the scores themselves
     table = ScoreTable.from_losses(losses)
     sums = []
     for seed in range(2000):
-        keep = POLICIES[name]().keep_probabilities(table, None, generator(seed))
-        selection = draw(keep, generator(seed + 10**6))
+        keep = policy().keep_probabilities(table, None, generator(seed))
+        selection = draw(keep, generator(seed + 10**6), multiple)
         sums.append(float((selection.weights * values).sum()))
     within_five_errors(sums, float(values.sum()))
 
 
-@pytest.mark.parametrize("name", [name for name in POLICIES if name != "none"])
-@pytest.mark.parametrize("target", [None, 0.15])
+def test_the_draws_of_successive_epochs_are_independent():
+    keep = KeepProbabilities(torch.tensor([0.5], dtype=torch.float64), torch.zeros(8, dtype=torch.uint8))
+    both, num_seeds = torch.zeros(8), 3000
+    for seed in range(num_seeds):
+        one, next_one = (draw(keep, epoch_generator(seed, e, Stream.DRAW)).weights > 0 for e in (1, 2))
+        both += one & next_one
+    assert ((both / num_seeds - 0.25).abs() <= 5 * (0.25 * 0.75 / num_seeds) ** 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("policy", "target"), [*((p, t) for p in PRUNING for t in (None, 0.15)), (ByLoss, None)]
+)
 @pytest.mark.parametrize(
     ("batch_size", "drop_last", "accumulate"),
     [(32, True, 1), (32, False, 1), (16, False, 3)],
     ids=["drop_last", "short_last_batch", "accumulation"],
 )
-def test_the_sum_over_samples_trained_is_the_full_sum(name, target, batch_size, drop_last, accumulate):
+def test_the_sum_over_samples_trained_is_the_full_sum(policy, target, batch_size, drop_last, accumulate):
     losses, values = random_losses(203), random_losses(203, seed=1)
     sums = []
     for seed in range(250):
-        policy = POLICIES[name]()
-        pruner = DynamicPruner(Numbers(203), 4, policy=policy, target=target, seed=seed)
+        pruner = DynamicPruner(Numbers(203), 4, policy=policy(), target=target, seed=seed)
         loader = pruner.loader(batch_size, drop_last=drop_last)
         record_epoch(pruner, losses)
         pruner.set_epoch(1)
-        total, gradient = 0.0, torch.zeros((), requires_grad=True)
-        for step, (samples, _) in enumerate(loader):
-            loss = pruner.update(values[samples] * gradient.exp(), samples) / accumulate
+        total, total_weight, parameter = 0.0, 0.0, torch.zeros((), requires_grad=True)
+        for samples, _ in loader:
+            loss = pruner.update(values[samples] * parameter.exp(), samples) / accumulate
             loss.backward()
             total += float(loss.detach()) * len(samples) * accumulate
-            assert step < len(loader)
-        assert gradient.grad is not None
+            total_weight += float(pruner.weights(samples).double().sum())
+        assert float(parameter.grad) > 0
         assert pruner.current.finished
+        assert pruner.current.num_recorded < 203
         assert not drop_last or pruner.current.num_recorded % batch_size == 0
+        if policy is not ByLoss:
+            assert total_weight == pytest.approx(203, rel=1e-6)
         sums.append(total)
     within_five_errors(sums, float(values.sum()))
+
+
+@pytest.mark.parametrize("policy", [*PRUNING, ByLoss])
+def test_an_epoch_cut_short_trains_its_share_of_the_full_sum(policy):
+    losses, values = random_losses(203), random_losses(203, seed=1)
+    shares = []
+    for seed in range(250):
+        pruner = DynamicPruner(Numbers(203), 1.4, policy=policy(), delta=1, seed=seed)
+        loader = pruner.loader(16)
+        record_epoch(pruner, losses)
+        pruner.set_epoch(1)
+        trained = np.concatenate([samples for samples, _ in loader])
+        assert len(trained) == round(0.4 * pruner.selection.num_selected)
+        total = float((pruner.weights(trained) * values[trained]).sum())
+        shares.append(total * pruner.selection.num_selected / len(trained))
+    within_five_errors(shares, float(values.sum()))

@@ -56,6 +56,13 @@ def check_run(
         )
 
 
+def check_choices(seed: int, normalizer: str) -> None:
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must be at least 0")
+    if normalizer not in ("batch", "weights"):
+        raise ValueError(f"normalizer is {normalizer!r}; choose 'batch' or 'weights'")
+
+
 def check_losses(losses: Tensor, num_indices: int) -> None:
     if losses.ndim != 1:
         raise ValueError(

@@ -17,6 +17,7 @@ from infobatch.batching import Batching
 from infobatch.checks import (
     STATE_VERSION,
     Samples,
+    check_choices,
     check_losses,
     check_run,
     check_state,
@@ -72,10 +73,7 @@ class DynamicPruner:
     ) -> None:
         policy = InfoBatch() if policy is None else policy
         check_run(len(dataset), num_epochs, max_steps, policy, delta, warmup_epochs, target)
-        if normalizer not in ("batch", "weights"):
-            raise ValueError(f"normalizer is {normalizer!r}; choose 'batch' or 'weights'")
-        if seed < 0:
-            raise ValueError(f"seed is {seed}; it must be at least 0")
+        check_choices(seed, normalizer)
         self.dataset = dataset
         self.num_samples = len(dataset)
         self.policy = policy
@@ -120,7 +118,7 @@ class DynamicPruner:
     def current(self) -> Epoch:
         """The epoch under way. Epoch 0 begins when it is first asked for."""
         if self._epoch is None:
-            self._begin(0)
+            self._start(0, self._select(0))
         assert self._epoch is not None
         return self._epoch
 
@@ -153,10 +151,10 @@ class DynamicPruner:
                 f"epoch {epoch} does not exist: the run has {self.num_epochs}, numbered from 0"
             )
         if self._epoch is None:
-            self._begin(epoch)
+            self._start(epoch, self._select(epoch))
         elif epoch > self._epoch.number:
             self._close()
-            self._begin(epoch)
+            self._start(epoch, self._select(epoch))
 
     # -- Batches -----------------------------------------------------------------------------------
 
@@ -330,9 +328,6 @@ class DynamicPruner:
                 "change its lengths; make the loader before training begins"
             )
         self.plan.set_batching(batching)
-
-    def _begin(self, epoch: int) -> None:
-        self._start(epoch, self._select(epoch))
 
     def _select(self, epoch: int) -> Selection:
         schedule = self.plan.schedule

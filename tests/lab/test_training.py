@@ -65,7 +65,8 @@ def test_a_run_learns_and_leaves_its_folder(data, tmp_path):
         assert scores["visits"].sum() == summary.num_trained
 
 
-def test_the_result_is_that_of_the_last_epoch_not_the_best(data, tmp_path):
+def test_fault_19_the_result_is_that_of_the_last_epoch(data, tmp_path):
+    """Elsewhere the best epoch on test data is reported, and augmentation left out counts as saved."""
     summary = run(replace(QUICK, lr=0.5), data, tmp_path)
     assert summary.accuracy == RunFolder(tmp_path).metrics()[-1].test_accuracy
 

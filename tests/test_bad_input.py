@@ -10,6 +10,7 @@ from infobatch import (
     IndexedDataset,
     InfoBatch,
     NoPruning,
+    Schedule,
     ScoreTable,
     read_scores,
 )
@@ -30,7 +31,13 @@ def pruner(size=20, num_epochs=5, **options):
         ((Numbers(9), 0), {}, ValueError, "num_epochs is 0; it must be a number above 0"),
         ((Numbers(9), -1.5), {}, ValueError, r"num_epochs is -1\.5"),
         ((Numbers(9), "ten"), {}, ValueError, "num_epochs is 'ten'"),
+        ((Numbers(9), True), {}, ValueError, "num_epochs is True"),
+        ((Numbers(9), float("nan")), {}, ValueError, "num_epochs is nan; it must be a number above 0"),
+        ((Numbers(9), float("inf")), {}, ValueError, "num_epochs is inf"),
         ((Numbers(9),), {"max_steps": 0}, ValueError, "max_steps is 0"),
+        ((Numbers(9), 5), {"delta": float("nan")}, ValueError, "delta is nan"),
+        ((Numbers(9), 5), {"target": -0.1}, ValueError, r"target is -0\.1; .* at least 0"),
+        ((Numbers(9), 5), {"target": float("nan")}, ValueError, "target is nan"),
         ((Numbers(9), 5), {"delta": 1.2}, ValueError, r"delta is 1\.2; .* between 0"),
         ((Numbers(9), 5), {"delta": -0.1}, ValueError, r"delta is -0\.1"),
         ((Numbers(9), 5), {"warmup_epochs": -1}, ValueError, "warmup_epochs is -1"),
@@ -51,6 +58,43 @@ def test_a_pruner_that_cannot_be(arguments, options, error, message):
         DynamicPruner(*arguments, **options)
 
 
+@pytest.mark.parametrize("options", [{"warmup_epochs": 1.5}, {"warmup_epochs": 1.5, "target": 0.1}])
+def test_a_warm_up_of_a_broken_number_of_epochs(options):
+    with pytest.raises((TypeError, ValueError), match=r"warmup_epochs is 1\.5"):
+        DynamicPruner(Numbers(9), 5, **options)
+
+
+@pytest.mark.parametrize("target", ["0.3", {"run": 0.3}])
+def test_a_target_that_is_neither_a_share_nor_numbers(target):
+    with pytest.raises((TypeError, ValueError), match="target is"):
+        DynamicPruner(Numbers(9), 3, target=target)
+
+
+@pytest.mark.parametrize("length", [{"num_epochs": np.int64(3)}, {"max_steps": np.int64(9)}])
+def test_a_length_that_numpy_made_is_a_number(length):
+    made = DynamicPruner(Numbers(9), **length, seed=np.int64(1))
+    made.sampler(3)
+    assert made.num_epochs == 3
+
+
+def test_numbers_for_each_epoch_may_come_as_an_array():
+    made = DynamicPruner(Numbers(9), 3, target=np.array([0, 2, 0]))
+    assert [made.plan.schedule.num_pruned(epoch) for epoch in range(3)] == [0, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delta": 2.0}, r"delta is 2\.0"),
+        ({"target": -0.1}, r"target is -0\.1"),
+        ({"warmup_epochs": -1}, "warmup_epochs is -1"),
+    ],
+)
+def test_a_schedule_of_ones_own_that_cannot_be(options, message):
+    with pytest.raises(ValueError, match=message):
+        Schedule(100, 10, **options)
+
+
 @pytest.mark.parametrize(
     ("losses", "samples", "error", "message"),
     [
@@ -58,7 +102,9 @@ def test_a_pruner_that_cannot_be(arguments, options, error, message):
         (torch.ones(2, 3), [1, 2], ValueError, r"losses have shape \(2, 3\)"),
         (torch.ones(3), [1, 2], ValueError, "3 losses came with 2 indices"),
         (torch.ones(2, dtype=torch.long), [1, 2], TypeError, "dtype torch.int64; they must be floating"),
-        (torch.ones(2), np.array([1.0, 2.0]), TypeError, "indices have dtype float64"),
+        (torch.ones(2), np.array([1.0, 2.0]), TypeError, "indices have dtype float64; .*as it came"),
+        (torch.ones(2), torch.tensor([1.0, 2.0]), TypeError, "indices have dtype float32"),
+        (torch.ones(2), np.array([True, False]), TypeError, "indices have dtype bool"),
         (
             torch.ones(2),
             torch.ones(2, dtype=int, device="meta"),
@@ -76,6 +122,15 @@ def test_losses_and_indices_that_do_not_fit(losses, samples, error, message, cal
     with pytest.raises(error, match=message):
         getattr(made, call)(losses, samples)
     assert made.scores["last_loss"].isnan().all()
+    assert made.current.num_recorded == 0
+
+
+@pytest.mark.parametrize("scored", [[True], [True, False, True]])
+@pytest.mark.parametrize("call", ["update", "record"])
+def test_a_mask_of_another_length(scored, call):
+    made = pruner()
+    with pytest.raises(ValueError, match="scored"):
+        getattr(made, call)(torch.ones(2), [1, 2], torch.tensor(scored))
     assert made.current.num_recorded == 0
 
 
@@ -101,6 +156,22 @@ def test_an_epoch_without_a_single_loss_is_not_passed_over():
     made.set_epoch(0)
     with pytest.raises(RuntimeError, match="without a single recorded loss"):
         made.set_epoch(1)
+
+
+def test_an_epoch_is_not_begun_twice_nor_gone_back_to():
+    made = pruner()
+    record_epoch(made, random_losses(20))
+    made.set_epoch(1)
+    weights = made.selection.weights.clone()
+    for epoch in (1, 0):
+        made.set_epoch(epoch)
+        assert made.epoch == 1
+        assert torch.equal(made.selection.weights, weights)
+
+
+def test_an_epoch_before_the_first():
+    with pytest.raises(ValueError, match="epoch -1 does not exist"):
+        pruner().set_epoch(-1)
 
 
 def test_an_epoch_past_the_last():

@@ -3,7 +3,7 @@
 import copy
 import pickle
 import random
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -14,9 +14,13 @@ from torch.utils.data import (
     RandomSampler,
     SequentialSampler,
     Subset,
+    SubsetRandomSampler,
+    TensorDataset,
     WeightedRandomSampler,
     default_collate,
 )
+from torch.utils.data._utils.pin_memory import pin_memory
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 from helpers import Numbers, random_losses, record_epoch, train_epoch
 from infobatch import (
@@ -82,8 +86,13 @@ def test_spawned_workers():
 def test_workers_that_answer_out_of_order():
     pruner = pruned()
     loader = pruner.loader(8, num_workers=2, in_order=False)
-    for samples, batch in loader:
-        assert batch.tolist() == samples.tolist()
+    losses = random_losses(60)
+    for _ in pruner.epochs():
+        for samples, batch in loader:
+            assert batch.tolist() == samples.tolist()
+            pruner.update(losses[batch.long()], samples)
+        assert pruner.current.finished
+    assert torch.equal(pruner.scores["last_loss"], losses)
 
 
 def test_a_batch_fetched_ahead_keeps_its_identity():
@@ -98,6 +107,19 @@ def test_a_batch_fetched_ahead_keeps_its_identity():
     assert torch.equal(recorded[scored], losses[scored])
 
 
+def test_batches_fetched_in_groups_keep_their_identity():
+    pruner = pruned()
+    loader = pruner.loader(8)
+    losses = random_losses(60)
+    for _ in pruner.epochs():
+        batches = iter(loader)
+        while group := list(islice(batches, 3)):
+            for samples, batch in group:
+                pruner.update(losses[batch.long()], samples)
+        assert pruner.current.finished
+    assert torch.equal(pruner.scores["last_loss"], losses)
+
+
 def test_two_iterators_at_once():
     pruner = pruned()
     loader = pruner.loader(8)
@@ -105,9 +127,10 @@ def test_two_iterators_at_once():
         assert one.tolist() == other.tolist() == first.tolist() == second.tolist()
 
 
-def test_a_single_item_at_a_time():
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_single_item_at_a_time(num_workers):
     pruner = pruned(size=9)
-    loader = pruner.loader(batch_size=None)
+    loader = pruner.loader(batch_size=None, num_workers=num_workers)
     seen = []
     for samples, value in loader:
         assert samples.tolist() == [value]
@@ -168,8 +191,30 @@ def test_a_loader_of_ones_own():
         sampler=pruner.sampler(8),
         collate_fn=IndexedCollate(default_collate),
     )
-    seen = [i for samples, _ in loader for i in samples]
-    assert sorted(seen) == list(range(60))
+    losses = random_losses(60)
+    for epoch in range(pruner.num_epochs):
+        loader.sampler.set_epoch(epoch)
+        loader.sampler.set_epoch(0)
+        assert pruner.epoch == epoch
+        for samples, batch in loader:
+            assert samples.tolist() == batch.tolist()
+            pruner.update(losses[samples], samples)
+        assert pruner.current.finished
+    assert pruner.history[1].num_selected < 60
+
+
+def test_a_loader_rebuilt_from_its_parts_keeps_identity_and_lengths():
+    pruner = pruned()
+    made = pruner.loader(8)
+    loader = DataLoader(
+        made.dataset, batch_sampler=made.batch_sampler, collate_fn=made.collate_fn, num_workers=2
+    )
+    losses = random_losses(60)
+    for _ in pruner.epochs():
+        promised = len(loader)
+        assert len(train_epoch(pruner, loader, losses)) == promised
+        assert pruner.current.finished
+    assert pruner.history[1].num_selected < 60
 
 
 @pytest.mark.parametrize("drop_last", [False, True])
@@ -186,39 +231,42 @@ def test_nothing_pruned_is_a_plain_shuffled_loader(policy, drop_last):
         train_epoch(pruner, loader, random_losses(50))
 
 
-def test_training_with_nothing_pruned_is_plain_training_bit_for_bit():
-    inputs, targets = torch.randn(50, 4), torch.randn(50)
-    dataset = torch.utils.data.TensorDataset(inputs, targets)
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("policy", [NoPruning(), InfoBatch(0)], ids=["none", "ratio 0"])
+def test_training_with_nothing_pruned_is_plain_training_bit_for_bit(policy, num_workers):
+    dataset = TensorDataset(torch.randn(50, 4), torch.randn(50))
 
     def fit(batches, mean):
         torch.manual_seed(0)
-        model = torch.nn.Linear(4, 1)
+        layers = torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.2)
+        model = torch.nn.Sequential(*layers, torch.nn.Linear(8, 1))
         optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+        values = []
         for samples, (x, y) in batches:
-            losses = (model(x).squeeze(1) - y) ** 2
-            mean(losses, samples).backward()
+            loss = mean((model(x).squeeze(1) - y) ** 2, samples)
+            loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-        return model.weight.detach()
+            values.append(loss.item())
+        return values, {name: value.tolist() for name, value in model.state_dict().items()}
 
-    pruner = DynamicPruner(dataset, 3, policy=InfoBatch(0), seed=5)
-    loader = pruner.loader(8)
+    pruner = DynamicPruner(dataset, 3, policy=policy, seed=5)
+    loader = pruner.loader(8, num_workers=num_workers)
     ours = fit((batch for _ in pruner.epochs() for batch in loader), pruner.update)
-    plain = (
-        (None, batch)
-        for epoch in range(3)
-        for batch in DataLoader(
-            dataset, 8, sampler=RandomSampler(dataset, generator=epoch_generator(5, epoch))
-        )
-    )
-    assert torch.equal(ours, fit(plain, lambda losses, _: losses.mean()))
+    plain = []
+    for epoch in range(3):
+        sampler = RandomSampler(dataset, generator=epoch_generator(5, epoch))
+        plain += [(None, batch) for batch in DataLoader(dataset, 8, sampler=sampler)]
+    assert len(plain) == pruner.full_steps
+    assert ours == fit(plain, lambda losses, _: losses.mean())
 
 
+@pytest.mark.parametrize("loader_class", [DataLoader, StatefulDataLoader])
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("drop_last", [False, True])
-def test_the_length_is_right_at_every_moment(workers, drop_last):
+def test_the_length_is_right_at_every_moment(workers, drop_last, loader_class):
     pruner = pruned()
-    loader = pruner.loader(8, drop_last=drop_last, **WORKERS[workers])
+    loader = pruner.loader(8, drop_last=drop_last, loader_class=loader_class, **WORKERS[workers])
     losses, lengths = random_losses(60), []
     for _ in pruner.epochs():
         promised = [len(loader)]
@@ -243,7 +291,8 @@ def test_looking_changes_nothing():
             if look:
                 next(iter(loader))
                 _ = len(loader), list(loader.sampler), pruner.progress, pruner.scores, pruner.selection
-                pruner.state_dict(), pruner.report(), pruner.predict_saving()
+                pruner.state_dict(), pruner.report()
+                _ = pruner.predict_saving() if pruner.epoch else None
                 pruner.set_epoch(pruner.epoch)
                 pruner.set_epoch(0)
             seen.append([batch.tolist() for batch in train_epoch(pruner, loader, random_losses(60))])
@@ -252,10 +301,39 @@ def test_looking_changes_nothing():
     assert run(look=True) == run(look=False)
 
 
-def test_global_random_states_are_left_alone():
+@pytest.mark.parametrize("look", ["epoch", "current", "selection", "progress", "scores", "report"])
+def test_looking_before_the_loader_is_made_changes_nothing(look):
+    pruner = pruned()
+    value = getattr(pruner, look)
+    if callable(value):
+        value()
+    assert len(pruner.loader(8)) == 8
+
+
+class Seeds(Numbers):
+    """Sample i is the seed that its worker has for random transforms."""
+
+    def __getitem__(self, index):
+        return torch.initial_seed()
+
+
+def test_looking_leaves_the_seeds_of_the_workers_as_they_were():
+    def seeds(look):
+        pruner = DynamicPruner(Seeds(8), 2, seed=3)
+        loader = pruner.loader(4, num_workers=1)
+        if look:
+            next(iter(loader))
+        return [batch.tolist() for _, batch in loader]
+
+    assert seeds(look=True) == seeds(look=False)
+
+
+@pytest.mark.parametrize("loader_class", [DataLoader, StatefulDataLoader])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_global_random_states_are_left_alone(num_workers, loader_class):
     before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())
     pruner = pruned()
-    loader = pruner.loader(8)
+    loader = pruner.loader(8, num_workers=num_workers, loader_class=loader_class)
     for _ in pruner.epochs():
         train_epoch(pruner, loader, random_losses(60))
     assert random.getstate() == before[0]
@@ -286,9 +364,10 @@ def test_the_order_is_a_part_of_the_full_one():
     assert pruner.current.order.tolist() == [i for i in permutation if i in kept]
 
 
-def test_an_epoch_broken_off_goes_on_and_the_next_one_can_begin():
+@pytest.mark.parametrize("workers", WORKERS)
+def test_an_epoch_broken_off_goes_on_and_the_next_one_can_begin(workers):
     pruner = pruned()
-    loader = pruner.loader(8)
+    loader = pruner.loader(8, **WORKERS[workers])
     losses = random_losses(60)
     first = []
     for step, (samples, _) in enumerate(loader):
@@ -300,7 +379,8 @@ def test_an_epoch_broken_off_goes_on_and_the_next_one_can_begin():
     assert first + rest == pruner.current.order.tolist()
     pruner.set_epoch(1)
     assert pruner.history[0].num_recorded == 24
-    assert len(train_epoch(pruner, loader, losses)) == len(loader)
+    seen = np.concatenate(train_epoch(pruner, loader, losses))
+    assert seen.tolist() == pruner.current.order.tolist()
 
 
 class Following:
@@ -340,6 +420,30 @@ def test_a_sampler_of_a_part_of_the_data():
         assert set(seen) <= set(range(10, 20)) & set(pruner.selection.indices.tolist())
 
 
+@pytest.mark.parametrize(
+    "mine",
+    [SequentialSampler(range(60)), SubsetRandomSampler(range(5, 60, 5)), RandomSampler(range(60))],
+    ids=lambda sampler: type(sampler).__name__,
+)
+def test_samplers_of_torch_are_filtered(mine):
+    pruner = pruned()
+    loader = pruner.loader(8, sampler=mine, num_workers=2, persistent_workers=True)
+    losses, trained = random_losses(60), []
+    for _ in pruner.epochs():
+        batches = train_epoch(pruner, loader, losses)
+        assert all(len(batch) == 8 for batch in batches[:-1])
+        seen = np.concatenate(batches).tolist()
+        assert sorted(seen) == sorted(set(mine) & set(pruner.selection.indices.tolist()))
+        trained.append(len(seen))
+    assert trained[0] == trained[-1] == len(mine) > min(trained)
+
+
+def test_a_filtered_sampler_has_no_length():
+    loader = pruned().loader(8, sampler=range(60))
+    with pytest.raises(TypeError, match=r"has no len\(\)"):
+        len(loader)
+
+
 def test_a_sampler_with_repeats_keeps_them():
     pruner = pruned()
     weights = torch.ones(60)
@@ -365,6 +469,28 @@ def test_ones_own_batches_are_filtered_and_topped_up():
     assert pruner.full_steps == 6 * 15
 
 
+def test_batches_of_like_length_and_bounded_size_stay_so():
+    lengths = np.random.default_rng(0).integers(1, 5, 200)
+    room = {length: 24 // length for length in range(1, 5)}
+    batches = []
+    for length in range(1, 5):
+        alike = np.flatnonzero(lengths == length).tolist()
+        batches += [alike[start : start + room[length]] for start in range(0, len(alike), room[length])]
+    random.shuffle(batches)
+    pruner = pruned(size=200)
+    loader = pruner.loader(batch_sampler=batches, bucket=lambda index: lengths[index])
+    losses = random_losses(200)
+    for epoch in pruner.epochs():
+        seen = train_epoch(pruner, loader, losses)
+        for batch in seen:
+            (length,) = {int(lengths[i]) for i in batch}
+            assert len(batch) <= room[length]
+        if epoch == 0:
+            assert sorted(map(sorted, seen)) == sorted(map(sorted, batches))
+        assert sorted(np.concatenate(seen)) == pruner.selection.indices.tolist()
+    assert pruner.history[1].num_selected < 200
+
+
 def test_a_batch_sampler_of_ones_own_with_workers():
     pruner = pruned()
     mine = BatchSampler(SequentialSampler(range(60)), 8, drop_last=False)
@@ -387,10 +513,21 @@ def test_wrappers_and_pruner_are_copied_whole(duplicate):
     assert torch.equal(pruner.selection.weights, other.selection.weights)
 
 
-def test_pinning_leaves_the_indices_alone():
+def test_pinning_leaves_the_indices_alone(monkeypatch):
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: tensor.clone())
     samples, batch = next(iter(pruned().loader(8)))
-    pinned = torch.utils.data._utils.pin_memory.pin_memory
-    if torch.cuda.is_available():
-        again, _ = pinned((samples, batch))
-        assert again is samples or again.tolist() == samples.tolist()
-    assert isinstance(samples, np.ndarray)
+    again, pinned = pin_memory((samples, batch))
+    assert isinstance(again, np.ndarray)
+    assert again.tolist() == samples.tolist()
+    assert pinned is not batch
+    assert torch.equal(pinned, batch)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="pins memory for a GPU")
+def test_a_pinning_loader():
+    pruner = pruned()
+    for samples, batch in pruner.loader(8, pin_memory=True, num_workers=2):
+        assert isinstance(samples, np.ndarray)
+        assert batch.is_pinned()
+        assert samples.tolist() == batch.tolist()

@@ -162,6 +162,26 @@ def test_percentile_tiers_reach_a_number_by_moving_their_bounds():
     assert int((half < 1).sum()) == pytest.approx(426, abs=2)
 
 
+@settings(deadline=None)
+@given(
+    losses=st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, NAN]), min_size=10, max_size=60),
+    share=st.floats(0, 0.45),
+    seed=st.integers(0, 1000),
+)
+def test_tiers_hold_the_next_lowest_each(losses, share, seed):
+    num_pruned = int(share * len(losses))
+    kept = keep(PercentileTiers(), losses, num_pruned, seed)
+    sizes = torch.bincount(kept.strata, minlength=3).tolist()
+    left_out = [n * (1 - p) for n, p in zip(sizes, kept.probabilities.tolist(), strict=True)]
+    assert sum(left_out) == pytest.approx(num_pruned)
+    assert left_out[0] == pytest.approx(num_pruned * 0.15 / 0.475, abs=0.51)
+    assert kept.probabilities[2] == 1
+    ranks = np.nan_to_num(np.array(losses), nan=np.inf)
+    by_stratum = [ranks[kept.strata.numpy() == stratum] for stratum in range(3)]
+    for lower, higher in ((0, 1), (1, 2), (0, 2)):
+        assert by_stratum[lower].max(initial=-1) <= by_stratum[higher].min(initial=np.inf)
+
+
 def test_random_pruning_looks_at_no_score():
     kept = keep(RandomPruning(0.3), random_losses(100))
     assert per_sample(kept).tolist() == [0.7] * 100

@@ -1,7 +1,9 @@
 """A checkpoint at any step boundary goes on bit for bit."""
 
 import io
+from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
@@ -17,11 +19,13 @@ class Run:
     """A small training with everything that a checkpoint has to hold."""
 
     def __init__(self, options, loader_options):
+        options = {"num_epochs": EPOCHS, **options}
         generator = torch.Generator().manual_seed(0)
         inputs = torch.randn(SIZE, 6, generator=generator)
         targets = (inputs[:, 0] > 0).float() * torch.rand(SIZE, generator=generator)
-        self.pruner = DynamicPruner(TensorDataset(inputs, targets), EPOCHS, seed=7, **options)
-        self.loader = self.pruner.loader(BATCH, **loader_options)
+        self.pruner = DynamicPruner(TensorDataset(inputs, targets), seed=7, **options)
+        sizes = {} if "batch_sampler" in loader_options else {"batch_size": BATCH}
+        self.loader = self.pruner.loader(**sizes, **loader_options)
         self.model = torch.nn.Linear(6, 1)
         with torch.no_grad():
             self.model.weight.fill_(0.1)
@@ -44,7 +48,8 @@ class Run:
                 self.scheduler.step()
                 self.optimizer.zero_grad()
                 weights = self.pruner.weights(samples).tolist()
-                yield epoch, samples.tolist(), weights, rate, self.model.weight.tolist()
+                parameters = [values.tolist() for values in self.model.parameters()]
+                yield epoch, samples.tolist(), weights, rate, parameters
 
     def save(self):
         file = io.BytesIO()
@@ -57,23 +62,42 @@ class Run:
             part.load_state_dict(state)
 
 
+def columns(pruner):
+    """The score columns, as they are, where a NaN equals another."""
+    return {name: pruner.scores[name].nan_to_num(-1).tolist() for name in pruner.scores.columns}
+
+
 def check_resuming(options, loader_options, stride):
     whole = Run(options, loader_options)
-    steps, checkpoints = [], []
+    steps, checkpoints, scores = [], [], []
     for step in whole.train():
         steps.append(step)
         checkpoints.append(whole.save())
-    scores = {name: whole.pruner.scores[name].clone() for name in whole.pruner.scores.columns}
+        scores.append(columns(whole.pruner))
     assert len({epoch for epoch, *_ in steps}) == EPOCHS
     assert any(weight > 1 for _, _, weights, _, _ in steps for weight in weights)
     last_of_epochs = {i for i in range(len(steps) - 1) if steps[i][0] != steps[i + 1][0]}
     for done in sorted({*range(0, len(steps), stride), *last_of_epochs, len(steps) - 1}):
         resumed = Run(options, loader_options)
         resumed.load(checkpoints[done])
+        assert columns(resumed.pruner) == scores[done]
         assert list(resumed.train()) == steps[done + 1 :], f"resumed after step {done}"
-        for name, column in scores.items():
-            assert torch.equal(resumed.pruner.scores[name].nan_to_num(), column.nan_to_num())
+        assert columns(resumed.pruner) == scores[-1]
         assert resumed.pruner.report() == whole.pruner.report()
+
+
+def check_resuming_at_every_step(options, loader_options, stride=1):
+    """A run that is stopped and resumed again and again, after every ``stride`` steps."""
+    whole = Run(options, loader_options)
+    expected, steps = list(whole.train()), []
+    run = Run(options, loader_options)
+    while len(steps) < len(expected):
+        steps += islice(run.train(), stride)
+        saved = run.save()
+        run = Run(options, loader_options)
+        run.load(saved)
+    assert steps == expected
+    assert columns(run.pruner) == columns(whole.pruner)
 
 
 POLICIES = {
@@ -98,11 +122,77 @@ def test_a_plain_loader_with_workers(persistent):
     check_resuming({}, options, stride=9)
 
 
+@pytest.mark.parametrize("num_epochs", [4.3, 4.9])
+def test_a_last_epoch_cut_short(num_epochs):
+    check_resuming({"num_epochs": num_epochs, "delta": 0.6}, {}, stride=1)
+
+
+class Backwards:
+    """A sampler of the user's own: another rotation of the data in each epoch, from the end."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __iter__(self):
+        return iter(np.roll(np.arange(SIZE), self.epoch)[::-1])
+
+
+class Buckets(Backwards):
+    """Batches of samples that are alike by their remainder."""
+
+    def __len__(self):
+        return 3 * -(-SIZE // (3 * BATCH))
+
+    def __iter__(self):
+        order = np.fromiter(super().__iter__(), int)
+        parts = [order[order % 3 == r] for r in np.roll(range(3), self.epoch)]
+        for start in range(0, SIZE // 3 + 1, BATCH):
+            yield from (part[start : start + BATCH].tolist() for part in parts)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("kind", ["sampler", "batch_sampler"])
+def test_a_sampler_of_ones_own(kind, num_workers):
+    def options():
+        own = {"sampler": Backwards()} if kind == "sampler" else {"batch_sampler": Buckets()}
+        return {**own, "num_workers": num_workers}
+
+    bucket = {"bucket": lambda index: index % 3} if kind == "batch_sampler" else {}
+    check_resuming({}, {**options(), **bucket}, stride=9 if num_workers else 1)
+
+
+@pytest.mark.parametrize("loader_class", [DataLoader, StatefulDataLoader])
+@pytest.mark.parametrize("options", POLICIES.values(), ids=POLICIES)
+def test_a_run_resumed_again_and_again(options, loader_class):
+    check_resuming_at_every_step(options, {"loader_class": loader_class})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loader_class": DataLoader, "num_workers": 2},
+        {"loader_class": StatefulDataLoader, "num_workers": 2},
+        {"loader_class": StatefulDataLoader, "snapshot_every_n_steps": 4},
+        {"loader_class": StatefulDataLoader, "num_workers": 2, "snapshot_every_n_steps": 4},
+    ],
+    ids=["workers", "stateful workers", "stateful every 4", "stateful workers every 4"],
+)
+def test_a_run_resumed_after_every_three_steps(options):
+    check_resuming_at_every_step({}, options, stride=3)
+
+
 @pytest.mark.parametrize("every", [1, 4])
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_a_stateful_loader(every, drop_last):
     options = {"loader_class": StatefulDataLoader, "snapshot_every_n_steps": every}
     check_resuming({}, {**options, "drop_last": drop_last}, stride=1)
+
+
+@pytest.mark.parametrize("options", POLICIES.values(), ids=POLICIES)
+def test_a_stateful_loader_with_any_policy(options):
+    check_resuming(options, {"loader_class": StatefulDataLoader}, stride=4)
 
 
 @pytest.mark.parametrize("every", [1, 4])

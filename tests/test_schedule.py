@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import Numbers, random_losses, train_epoch
-from infobatch import DynamicPruner, InfoBatch, PercentileTiers, RandomPruning, Schedule
+from infobatch import DynamicPruner, InfoBatch, NoPruning, PercentileTiers, RandomPruning, Schedule
 
 
 def pruned_epochs(**options):
@@ -194,6 +194,18 @@ def test_replicas_take_the_steps_that_were_promised(num_epochs, drop_last):
         assert num_steps == pruner.total_steps
         steps.append(num_steps)
     assert len(set(steps)) == 1
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_replicas_that_count_in_steps_take_that_many(drop_last):
+    for rank in range(3):
+        pruner = DynamicPruner(Numbers(203), max_steps=31, policy=NoPruning(), rank=rank, num_replicas=3)
+        loader = pruner.loader(8, drop_last=drop_last)
+        num_steps = 0
+        for epoch in range(pruner.num_epochs):
+            pruner.set_epoch(epoch)
+            num_steps += len(train_epoch(pruner, loader, random_losses(203)))
+        assert num_steps == pruner.full_steps == 31
 
 
 def test_without_a_target_total_steps_are_not_known():

@@ -218,6 +218,17 @@ def test_without_strata_inclusion_follows_the_probabilities():
     assert ((sums / num_draws - 1).abs() <= 5 * error / probabilities).all()
 
 
+def test_without_strata_any_two_samples_can_be_kept_together():
+    pairs, num_draws = {}, 3000
+    for seed in range(num_draws):
+        selection = draw(KeepProbabilities(torch.full((4,), 0.5)), generator(seed))
+        pair = tuple(selection.indices.tolist())
+        pairs[pair] = pairs.get(pair, 0) + 1
+    assert len(pairs) == 6
+    error = (1 / 6 * 5 / 6 / num_draws) ** 0.5
+    assert all(abs(count / num_draws - 1 / 6) <= 5 * error for count in pairs.values())
+
+
 def within_five_errors(sums, expected):
     sums = np.array(sums)
     error = sums.std(ddof=1) / np.sqrt(len(sums))

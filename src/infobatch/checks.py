@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def check_run(
             "of them"
         )
     length = num_epochs if max_steps is None else max_steps
-    if isinstance(length, bool) or not isinstance(length, int | float) or not 0 < length < np.inf:
+    if isinstance(length, bool) or not isinstance(length, Real) or not 0 < length < np.inf:
         name = "num_epochs" if max_steps is None else "max_steps"
         raise ValueError(f"{name} is {length!r}; it must be a number above 0")
     if not isinstance(policy, Policy):
@@ -42,17 +43,27 @@ def check_run(
             f"policy is {policy!r}; give an object such as InfoBatch(prune_ratio=0.5), not a "
             f"{type(policy).__name__}"
         )
+    check_schedule(delta, warmup_epochs, target)
+
+
+def check_schedule(delta: float, warmup_epochs: int, target: float | Sequence[int] | None) -> None:
     if not 0 <= delta <= 1:
         raise ValueError(
             f"delta is {delta}; it is the share of the run after which all data is used again, "
             "between 0 (never prune) and 1 (never stop)"
         )
-    if warmup_epochs < 0:
-        raise ValueError(f"warmup_epochs is {warmup_epochs}; it must be at least 0")
-    if isinstance(target, float | int) and not 0 <= target < 1:
-        raise ValueError(
-            f"target is {target}; it is the share of the run's samples to leave out, at least 0 and "
-            "less than 1"
+    if not isinstance(warmup_epochs, Integral) or warmup_epochs < 0:
+        raise ValueError(f"warmup_epochs is {warmup_epochs}; it must be a whole number, at least 0")
+    if isinstance(target, Real):
+        if not 0 <= target < 1:
+            raise ValueError(
+                f"target is {target}; it is the share of the run's samples to leave out, at least 0 "
+                "and less than 1"
+            )
+    elif target is not None and np.asarray(target).dtype.kind not in "iu":
+        raise TypeError(
+            f"target is {target!r}; give the share of the run's samples to leave out, or the number "
+            "to leave out of each epoch"
         )
 
 
@@ -63,7 +74,7 @@ def check_choices(seed: int, normalizer: str) -> None:
         raise ValueError(f"normalizer is {normalizer!r}; choose 'batch' or 'weights'")
 
 
-def check_losses(losses: Tensor, num_indices: int) -> None:
+def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> None:
     if losses.ndim != 1:
         raise ValueError(
             f"losses have shape {tuple(losses.shape)}; pruning needs one loss for each sample, shape "
@@ -73,6 +84,11 @@ def check_losses(losses: Tensor, num_indices: int) -> None:
     if len(losses) != num_indices:
         raise ValueError(
             f"{len(losses)} losses came with {num_indices} indices; pass the indices of this very batch"
+        )
+    if scored is not None and scored.shape != losses.shape:
+        raise ValueError(
+            f"scored has shape {tuple(scored.shape)} and the losses {tuple(losses.shape)}; give one "
+            "truth value for each sample"
         )
     if not losses.is_floating_point():
         raise TypeError(f"losses have dtype {losses.dtype}; they must be floating point")

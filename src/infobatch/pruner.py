@@ -77,7 +77,7 @@ class DynamicPruner:
         self.dataset = dataset
         self.num_samples = len(dataset)
         self.policy = policy
-        self.seed = seed
+        self.seed = int(seed)
         self.normalizer: Normalizer = normalizer
         self.replicas = find_replicas(rank, num_replicas)
         self.history: list[EpochCounts] = []
@@ -134,7 +134,10 @@ class DynamicPruner:
         return min(1.0, (epoch.number + epoch.done * schedule.share(epoch.number)) / schedule.run_length)
 
     def epochs(self) -> Iterator[int]:
-        """Begin each epoch still to be trained and give its number; resumes where a run left off."""
+        """Begin each epoch still to be trained and give its number; none once the run has finished.
+
+        Resumes within the epoch that a loaded state was in.
+        """
         epoch = self.epoch + self.current.finished
         while epoch < self.num_epochs:
             self.set_epoch(epoch)
@@ -146,7 +149,7 @@ class DynamicPruner:
 
         With several replicas, call it on all of them: it merges their scores.
         """
-        if epoch >= self.num_epochs:
+        if not 0 <= epoch < self.num_epochs:
             raise ValueError(
                 f"epoch {epoch} does not exist: the run has {self.num_epochs}, numbered from 0"
             )
@@ -172,8 +175,8 @@ class DynamicPruner:
     ) -> Any:
         """A DataLoader of ``(samples, batch)``: int64 indices (B,) on the host, and what yours gives.
 
-        Takes DataLoader's options. ``sampler`` or ``batch_sampler``: your own, filtered;
-        ``bucket``: see :class:`FilteredBatchSampler`. ``loader_class``: torchdata's
+        Takes DataLoader's options; the order is always shuffled. ``sampler`` or ``batch_sampler``: your
+        own, filtered; ``bucket``: see :class:`FilteredBatchSampler`. ``loader_class``: torchdata's
         StatefulDataLoader, say, which then does the skipping when a run is resumed.
         """
         if options.pop("shuffle", True) is False:
@@ -377,7 +380,7 @@ class DynamicPruner:
     ) -> Tensor:
         """The batch's weights, on the device of its losses; all that a step does on the host."""
         indices = host_indices(samples)
-        check_losses(losses, len(indices))
+        check_losses(losses, len(indices), scored)
         host_weights = self.current.weights_of(indices)
         last_round = self._last_round
         if last_round.members and int(indices[0]) in last_round.members:

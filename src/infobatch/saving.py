@@ -50,6 +50,11 @@ def predict_saving(scores: ScoreTable, policy: Policy, schedule: Schedule) -> Sa
         left_out = num_pruned / scores.num_samples
         each = left_out / len(epochs) if epochs else 0.0
     else:
+        if policy.columns and bool(scores["last_loss"].isnan().all()):
+            raise ValueError(
+                "no sample has a score yet, so there is nothing to predict from; ask again after an "
+                "epoch, or give the scores of another run"
+            )
         keep = policy.keep_probabilities(scores, None, torch.Generator().manual_seed(0))
         probabilities = keep.probabilities
         if keep.strata is not None:
@@ -75,8 +80,13 @@ class Report:
     @property
     def saved(self) -> float:
         """The share left out of the epochs listed, each of which would be N samples on full data."""
-        kept = sum(counts.num_recorded for counts in self.epochs)
-        return 1 - kept / (len(self.epochs) * self.num_samples)
+        selected = sum(counts.num_selected for counts in self.epochs)
+        return 1 - selected / (len(self.epochs) * self.num_samples)
+
+    @property
+    def num_unreached(self) -> int:
+        """Samples that were selected but not trained on: of epochs under way or broken off."""
+        return sum(counts.num_selected - counts.num_recorded for counts in self.epochs)
 
     def __str__(self) -> str:
         total = len(self.epochs) * self.num_samples
@@ -84,6 +94,8 @@ class Report:
             f"{len(self.epochs)} epochs: {self.num_recorded:,} of {total:,} samples trained, "
             f"{self.saved:.1%} left out"
         ]
+        if self.num_unreached:
+            lines.append(f"{self.num_unreached:,} more were selected, but not trained (yet)")
         if self.num_nonfinite:
             lines.append(
                 f"{self.num_nonfinite:,} losses were NaN or infinite; those samples kept their score"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
+
+from infobatch.checks import check_schedule
 
 # Products such as 0.55 * 100 come out a little above the whole number they stand for.
 _ROUNDING = 1e-9
@@ -31,6 +34,7 @@ class Schedule:
         target: float | Sequence[int] | None = None,
         multiple: int = 1,
     ) -> None:
+        check_schedule(delta, warmup_epochs, target)
         self.num_samples = num_samples
         self.run_length = float(num_epochs)
         self.num_epochs = math.ceil(num_epochs - _ROUNDING)
@@ -41,10 +45,10 @@ class Schedule:
         self.first_pruned = min(warmup_epochs, self.annealing_start)
         self._multiple = multiple
         self._num_pruned: list[int] | None = None
-        if isinstance(target, Sequence):
-            self._num_pruned = self._check_counts(target)
+        if isinstance(target, Real):
+            self._num_pruned = self._spread(float(target))
         elif target is not None:
-            self._num_pruned = self._spread(target)
+            self._num_pruned = self._check_counts(target)
 
     @property
     def num_prunable(self) -> int:
@@ -95,9 +99,9 @@ class Schedule:
             share = epochs / self.run_length
             raise ValueError(
                 f"target {target:g} cannot be met by any prune ratio: only {epochs} of "
-                f"{self.run_length:g} epochs are prunable (from epoch {self.first_pruned} up to "
-                f"{self.annealing_start}), so it must be below {share:.3f}. Lower the target, raise "
-                "delta, or shorten the warm-up"
+                f"{self.run_length:g} epochs are prunable (the first {self.first_pruned} are warm-up, "
+                f"the last {self.num_epochs - self.annealing_start} annealing), so it must be below "
+                f"{share:.3f}. Lower target, raise delta, or lower warmup_epochs"
             )
         # In whole units of `multiple` kept samples, so that every length is known beforehand.
         units = round((epochs * self.num_samples - total) / self._multiple)

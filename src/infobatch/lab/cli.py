@@ -62,6 +62,8 @@ def train(config: Options, out: OptionalPath = None, resume: bool = False) -> No
 
         summary = training.train(config, data, folder, watch, should_stop)
     _print_summary(summary)
+    if summary.saved == 0 and config.policy != "none":
+        console.print("No epoch was prunable: the first is warm-up, and the last anneals.")
     console.print(f"The run is in {folder.path}", highlight=False, soft_wrap=True)
 
 
@@ -140,12 +142,12 @@ def report(runs: Paths, out: OptionalPath = None) -> None:
 
     Args:
         runs: Folders of runs, or of one comparison.
-        out: Folder to write into; by default report/ in the comparison's folder, or runs/report.
+        out: Folder to write into; by default report/ in the comparison's folder, or a new one.
     """
     if len(runs) == 1 and (runs[0] / "compare.json").exists():
         results, default = read_comparison(runs[0]), runs[0] / "report"
     else:
-        results, default = read_runs(runs), Path("runs") / "report"
+        results, default = read_runs(runs), Path("runs") / time.strftime("report-%Y%m%d-%H%M%S")
     if not results.arms:
         raise FileNotFoundError("none of these runs is finished; there is nothing to report")
     page = write_report(results, out or default)

@@ -112,7 +112,8 @@ class TrainConfig:
         arguments = []
         for name, (value, _) in self.differences(TrainConfig()).items():
             values = value if isinstance(value, tuple) else (value,)
-            arguments += ["--" + name.replace("_", "-"), *(str(v) for v in values)]
+            texts = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
+            arguments += ["--" + name.replace("_", "-"), *texts]
         return arguments
 
     def differences(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:

@@ -11,6 +11,8 @@ from infobatch.scores import ScoreTable
 class NoPruning(Policy):
     """Every sample is kept; training is that of a plain shuffled loader, bit for bit."""
 
+    columns = ()
+
     def __repr__(self) -> str:
         return "NoPruning()"
 

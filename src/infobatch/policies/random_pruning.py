@@ -14,6 +14,8 @@ class RandomPruning(Policy):
     ``prune_ratio``: r in [0, 1), here the share of *all* samples left out of an epoch.
     """
 
+    columns = ()
+
     def __init__(self, prune_ratio: float = 0.5) -> None:
         check_prune_ratio(prune_ratio)
         self.prune_ratio = float(prune_ratio)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from infobatch.lab.compare import PRUNED
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.text import HEADINGS, cells
 
@@ -16,7 +17,8 @@ def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
     environment = Environment(
         loader=PackageLoader("infobatch.lab.report"), autoescape=select_autoescape()
     )
-    runs = [run for arm in results.arms for run in arm.runs.values()]
+    shown = results.arm(PRUNED) or results.arms[0]
+    runs = list(shown.runs.values())
     html = environment.get_template("page.html.jinja").render(
         title=results.title,
         headings=HEADINGS,
@@ -26,8 +28,8 @@ def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
         notes=results.notes,
         plots=[(plot.stem, base64.b64encode(plot.read_bytes()).decode()) for plot in plots],
         commands=results.commands,
-        options=runs[0].config.to_json() if runs else {},
-        environment=runs[0].summary.environment if runs else {},
+        options={"options of": shown.label, **runs[0].config.to_json()},
+        environment=runs[0].summary.environment,
     )
     path.write_text(html)
     return path

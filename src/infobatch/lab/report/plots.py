@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from infobatch.lab.compare import FULL, PRUNED, RANDOM
 from infobatch.lab.report.results import Arm, Results, Run
@@ -47,6 +48,8 @@ def draw_curves(results: Results) -> Figure:
             axis.grid(alpha=0.3)
     axes[2][0].set_xlabel("epochs")
     axes[2][1].set_xlabel("samples processed")
+    axes[2][0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[2][1].xaxis.set_major_formatter(EngFormatter(sep=""))
     axes[0][0].legend(fontsize=8)
     figure.suptitle(results.title)
     return figure
@@ -59,6 +62,7 @@ def draw_kept(results: Results) -> Figure:
     for arm, colour in zip(results.arms, _colours(results), strict=True):
         _band(axis, arm, _epochs, lambda m: 100 * m.num_kept / m.num_samples, colour)
     axis.set(xlabel="epoch", ylabel="samples trained, %", ylim=(0, 105))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     return figure

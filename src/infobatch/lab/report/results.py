@@ -139,7 +139,7 @@ class Results:
             return "No seed was trained both on full data and pruned: nothing to compare."
         saved = self._row(ours).saved
         judged = judge(difference, self.margin)
-        detail = f"accuracy {difference} points against full data, {saved:.1%} of the samples saved"
+        detail = f"{saved:.1%} of the samples saved, accuracy against full data {difference} points"
         if difference.num_pairs > 1:
             scope = (
                 f"The interval (95 %) covers the {difference.num_pairs} seeds, not the choice of test "
@@ -147,7 +147,21 @@ class Results:
             )
         else:
             scope = "One seed gives no interval."
-        return f"{judged}: {detail}. {scope}"
+        return " ".join([f"{judged}: {detail}.", *self._rivals(ours), scope])
+
+    def _rivals(self, ours: Arm) -> list[str]:
+        """A sentence on what a user would do instead, at the same cost."""
+        phrases = []
+        for arm in self.arms:
+            difference = Difference.of(ours.runs, arm.runs)
+            if arm.name in (FEWER, FEWER_SCALED, RANDOM) and difference is not None:
+                if difference.low > 0:
+                    phrases.append(f"ahead of {arm.label}")
+                elif difference.high < 0:
+                    phrases.append(f"behind {arm.label}")
+                else:
+                    phrases.append(f"not clearly different from {arm.label}")
+        return [f"At the same cost it is {' and '.join(phrases)}."] if phrases else []
 
     def controls(self) -> list[str]:
         """The pruned arm against what a user would do instead at the same cost."""

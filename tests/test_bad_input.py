@@ -190,7 +190,7 @@ def test_a_batch_size_that_does_not_fit(batch_size, message):
 
 def test_another_batch_size_once_the_run_has_begun():
     made = pruner()
-    made.set_epoch(0)
+    record_epoch(made, random_losses(20))
     made.sampler(4)
     with pytest.raises(RuntimeError, match="make the loader before training begins"):
         made.sampler(5)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -96,9 +97,41 @@ def test_a_prediction_from_a_file_needs_no_dataset(tmp_path):
     assert saving.run == pytest.approx(0.5 * 174 / 200)
 
 
-def test_the_report_counts_what_was_trained():
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_a_prediction_from_a_file_is_that_of_the_run(tmp_path, suffix):
+    pruner = after_one_epoch()
+    scores = read_scores(pruner.export(tmp_path / f"scores.{suffix}"))
+    assert predict_saving(scores, InfoBatch(), Schedule(100, 10)) == pruner.predict_saving()
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_any_float_column_of_losses_is_read(tmp_path, suffix):
+    losses = np.array([0.5, np.nan, 2.0])
+    path = tmp_path / f"mine.{suffix}"
+    if suffix == "npz":
+        np.savez(path, last_loss=losses)
+    else:
+        pq.write_table(pa.table({"last_loss": losses, "name": ["a", "b", "c"]}), path)
+    scores = read_scores(path)
+    assert scores["last_loss"].dtype == torch.float32
+    assert scores["last_loss"].nan_to_num(-1).tolist() == [0.5, -1, 2]
+
+
+def test_an_epoch_broken_off_is_reported_as_far_as_it_went():
     pruner = DynamicPruner(Numbers(100), 6)
     loader = pruner.loader(8)
+    for step, (samples, _) in enumerate(loader):
+        pruner.update(random_losses(100)[samples], samples)
+        if step == 3:
+            break
+    (counts,) = pruner.report().epochs
+    assert counts == (0, 100, 32)
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_the_report_counts_what_was_trained(drop_last):
+    pruner = DynamicPruner(Numbers(100), 6)
+    loader = pruner.loader(8, drop_last=drop_last)
     trained = [sum(map(len, train_epoch(pruner, loader, random_losses(100)))) for _ in pruner.epochs()]
     report = pruner.report()
     assert [counts.num_recorded for counts in report.epochs] == trained

@@ -86,6 +86,56 @@ def test_a_schedule_that_counts_epochs():
         assert rate == pytest.approx(0.1 * 0.1 ** ((epoch >= 4) + (epoch >= 6)))
 
 
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("length", [{"num_epochs": 5.3}, {"num_epochs": 5}, {"max_steps": 61}], ids=str)
+def test_the_last_rate_is_reached_whatever_the_length(length, drop_last):
+    pruner = DynamicPruner(Numbers(50), **length)
+    loader = pruner.loader(8, drop_last=drop_last)
+    driven = optimizer()
+    steps = pruner.full_steps
+    scheduler = pruner.lr_scheduler(lr.LinearLR(driven, 1, 0.1, steps))
+    for _ in pruner.epochs():
+        for samples, _ in loader:
+            pruner.update(random_losses(50)[samples], samples)
+            driven.step()
+            scheduler.step()
+    assert pruner.progress == 1
+    assert scheduler.get_last_lr() == [pytest.approx(0.01)]
+    assert scheduler.scheduler.last_epoch == steps
+
+
+@pytest.mark.parametrize("batch_size", [3, 8, 25, 50])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_with_nothing_pruned_every_batch_is_one_step(batch_size, drop_last):
+    pruner = DynamicPruner(Numbers(50), 7, policy=InfoBatch(0))
+    loader = pruner.loader(batch_size, drop_last=drop_last)
+    driven = optimizer()
+    scheduler = pruner.lr_scheduler(lr.LambdaLR(driven, lambda step: step))
+    counts = []
+    for _ in pruner.epochs():
+        for samples, _ in loader:
+            pruner.update(random_losses(50)[samples], samples)
+            driven.step()
+            scheduler.step()
+            counts.append(scheduler.scheduler.last_epoch)
+    assert counts == list(range(1, pruner.full_steps + 1))
+
+
+def test_stepping_without_new_losses_changes_nothing():
+    pruner = DynamicPruner(Numbers(SIZE), EPOCHS)
+    pruner.sampler(BATCH)
+    driven = optimizer()
+    scheduler = pruner.lr_scheduler(SCHEDULES["Cosine"](driven))
+    record_epoch(pruner, random_losses(SIZE))
+    driven.step()
+    scheduler.step()
+    rates = scheduler.get_last_lr()
+    for _ in range(3):
+        driven.step()
+        scheduler.step()
+    assert scheduler.get_last_lr() == rates != [0.1]
+
+
 def test_one_update_for_several_batches():
     pruner = DynamicPruner(Numbers(SIZE), EPOCHS)
     loader = pruner.loader(BATCH)

@@ -8,9 +8,13 @@ import textwrap
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.optim.lr_scheduler import LinearLR
+from torch.utils.data import BatchSampler
 
 from helpers import Numbers, random_losses
-from infobatch import DynamicPruner, weighted_mean
+from infobatch import DynamicPruner, InfoBatch, weighted_mean
 
 LAYOUTS = [(57, 2, 8), (57, 3, 4), (33, 2, 16), (40, 4, 5), (41, 4, 2), (7, 3, 2)]
 
@@ -46,6 +50,36 @@ def test_the_union_of_the_ranks_is_the_selection(size, num_replicas, batch_size,
     assert all(~index in real for index in repeats)
 
 
+@given(
+    num_replicas=st.integers(1, 7),
+    batch_size=st.integers(1, 9),
+    rest=st.integers(0, 60),
+    drop_last=st.booleans(),
+    epoch=st.sampled_from([0, 1, 5]),
+)
+def test_any_number_of_ranks_share_any_number_of_samples(
+    num_replicas, batch_size, rest, drop_last, epoch
+):
+    size = num_replicas * batch_size + rest
+    losses, shares = random_losses(size), []
+    for rank in range(num_replicas):
+        pruner = DynamicPruner(range(size), 6, rank=rank, num_replicas=num_replicas)
+        sampler = pruner.sampler(batch_size, drop_last=drop_last)
+        pruner.record(losses, np.arange(size))
+        pruner.set_epoch(epoch)
+        batches = list(BatchSampler(sampler, batch_size, drop_last))
+        assert sum(map(len, batches)) == len(sampler)
+        shares.append(batches)
+    assert len({tuple(map(len, batches)) for batches in shares}) == 1, "unequal ranks"
+    rounds = [[batches[step] for batches in shares] for step in range(len(shares[0]))]
+    trained = [i for parts in rounds for part in zip(*parts, strict=True) for i in part]
+    order = pruner.current.order.tolist()
+    assert [i for i in trained if i >= 0] == order
+    assert sum(i < 0 for i in trained) == -len(order) % num_replicas
+    if epoch == 1 or not drop_last:
+        assert sorted(order) == pruner.selection.indices.tolist()
+
+
 @pytest.mark.parametrize(("size", "num_replicas", "batch_size"), LAYOUTS)
 def test_the_ranks_mean_is_the_mean_over_the_real_global_batch(size, num_replicas, batch_size):
     losses = random_losses(size, seed=5)
@@ -55,7 +89,8 @@ def test_the_ranks_mean_is_the_mean_over_the_real_global_batch(size, num_replica
         means, real = [], []
         for (pruner, _), (samples, batch) in zip(made, step, strict=True):
             assert batch.tolist() == np.where(samples < 0, ~samples, samples).tolist()
-            means.append(float(pruner.update(losses[batch.long()], samples)))
+            means.append(float(pruner.weigh(losses[batch.long()], samples)))
+            assert float(pruner.update(losses[batch.long()], samples)) == means[-1]
             real += [index for index in samples if index >= 0]
         expected = float(weighted_mean(losses[real], weights[real]))
         assert np.mean(means) == pytest.approx(expected, rel=1e-5)
@@ -72,65 +107,146 @@ def test_repeats_are_not_recorded():
         assert int(pruner.scores["visits"].sum()) == 57 + pruner.current.num_recorded
 
 
-def test_two_of_16_select_as_one_of_32():
-    one = ranks(200, 1, 32, drop_last=True)[0][0]
-    two = ranks(200, 2, 16, drop_last=True)
-    assert torch.equal(one.selection.weights, two[0][0].selection.weights)
-    assert torch.equal(one.current.order, two[1][0].current.order)
+@pytest.mark.parametrize("num_replicas", [2, 4])
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("options", [{}, {"target": 0.25}], ids=str)
+def test_several_of_a_part_select_as_one_of_32(num_replicas, drop_last, options):
+    ((one, whole),) = ranks(200, 1, 32, drop_last, **options)
+    several = ranks(200, num_replicas, 32 // num_replicas, drop_last, **options)
+    assert len(set(one.selection.weights.tolist())) > 1
+    for pruner, loader in several:
+        assert torch.equal(one.selection.weights, pruner.selection.weights)
+        assert torch.equal(one.current.order, pruner.current.order)
+        assert pruner.full_steps == one.full_steps
+        assert len(loader) == len(whole)
+    for (samples, _), *parts in zip(whole, *(loader for _, loader in several), strict=True):
+        together = {i for part, _ in parts for i in part.tolist() if i >= 0}
+        assert together == set(samples.tolist())
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("size", [64, 57])
+def test_a_ranks_progress_is_the_runs(size, drop_last):
+    def trace(rank, num_replicas):
+        pruner = DynamicPruner(
+            Numbers(size), 3, policy=InfoBatch(0), rank=rank, num_replicas=num_replicas
+        )
+        loader = pruner.loader(16 // num_replicas, drop_last=drop_last)
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1)
+        scheduler = pruner.lr_scheduler(LinearLR(optimizer, 1, 0.1, pruner.full_steps))
+        for _ in pruner.epochs():
+            for samples, batch in loader:
+                pruner.update(batch, samples)
+                optimizer.step()
+                scheduler.step()
+                yield pruner.progress, scheduler.get_last_lr()[0]
+
+    single = list(trace(0, 1))
+    assert single[-1] == (1, pytest.approx(0.01))
+    assert list(trace(0, 2)) == list(trace(1, 2)) == single
+
+
+@pytest.mark.parametrize("size", [64, 57])
+def test_a_rank_that_is_through_its_share_does_not_iterate_it_again(size):
+    for pruner, loader in ranks(size, 2, 8):
+        for samples, batch in loader:
+            pruner.update(batch, samples)
+        with pytest.raises(RuntimeError, match="epoch 1 is finished"):
+            next(iter(loader))
 
 
 PROGRAM = """
     import sys, torch, torch.distributed as dist
     from infobatch import DynamicPruner
-    rank, folder = int(sys.argv[1]), sys.argv[2]
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=num_replicas)
+
+    def make():
+        pruner = DynamicPruner(range(57), 4)
+        return pruner, pruner.loader(5)
+
+    def train(pruner, loader):
+        for epoch in pruner.epochs():
+            for samples, batch in loader:
+                pruner.update(losses[batch] / (epoch + 1), samples)
+                yield epoch, samples.tolist(), pruner.progress
+
+    def columns(pruner):
+        return {name: value.clone() for name, value in pruner.scores.state_dict()["columns"].items()}
+
     try:
         losses = torch.rand(57, generator=torch.Generator().manual_seed(0))
-        def make():
-            pruner = DynamicPruner(range(57), 4)
-            return pruner, pruner.loader(8)
+        first, loader = make()
+        unsaved = list(train(first, loader))
+        reports = [str(first.report())]
         pruner, loader = make()
-        orders = []
-        for epoch in pruner.epochs():
-            for step, (samples, batch) in enumerate(loader):
-                pruner.update(losses[batch] / (epoch + 1), samples)
-                orders.append((epoch, samples.tolist()))
-                if (epoch, step) == (2, 0):
-                    middle = (len(orders), pruner.state_dict())
-        resumed, loader = make()
-        resumed.load_state_dict(middle[1])
-        rest = []
-        for epoch in resumed.epochs():
-            for samples, batch in loader:
-                resumed.update(losses[batch] / (epoch + 1), samples)
-                rest.append((epoch, samples.tolist()))
-        assert rest == orders[middle[0]:], (rest, orders[middle[0]:])
-        state = pruner.state_dict()
-        resumed_state = resumed.state_dict()
-        for name, column in state["scores"]["columns"].items():
-            assert torch.equal(column, resumed_state["scores"]["columns"][name]), name
-        torch.save([state, orders], f"{folder}/{rank}.pt")
+        steps, states = [], []
+        for step in train(pruner, loader):
+            steps.append(step)
+            states.append(pruner.state_dict())
+        assert steps == unsaved, "saving changes the run"
+        for done in range(0, len(steps), 3):
+            resumed, loader = make()
+            resumed.load_state_dict(states[done])
+            rest = list(train(resumed, loader))
+            assert rest == steps[done + 1 :], (done, rest, steps[done + 1 :])
+            resumed.state_dict()
+            for name, column in columns(pruner).items():
+                assert torch.equal(column, columns(resumed)[name]), (done, name)
+        reports.append(str(pruner.report()))
+        torch.save([states, steps, reports], f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()
 """
 
 
-def test_two_processes_share_scores_and_resume(tmp_path):
-    command = [sys.executable, "-c", textwrap.dedent(PROGRAM)]
+def launch(program, num_replicas, folder):
+    """Run a program in as many processes; what they saved, by rank."""
+    command = [sys.executable, "-c", textwrap.dedent(program)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     processes = [
-        subprocess.Popen([*command, str(rank), str(tmp_path)], env=environment, stderr=subprocess.PIPE)
-        for rank in range(2)
+        subprocess.Popen(
+            [*command, str(rank), str(num_replicas), str(folder)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(num_replicas)
     ]
-    errors = [process.communicate(timeout=120)[1].decode() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
-    states, orders = zip(*(torch.load(tmp_path / f"{rank}.pt") for rank in range(2)), strict=True)
-    for name in ("last_loss", "visits"):
-        one, other = (state["scores"]["columns"][name] for state in states)
-        assert torch.equal(one, other)
-    assert torch.equal(states[0]["weights"], states[1]["weights"])
-    visits = states[0]["scores"]["columns"]["visits"]
-    trained = [i for order in orders for _, samples in order for i in samples if i >= 0]
-    assert visits.tolist() == np.bincount(trained, minlength=57).tolist()
-    assert [h[1:] for h in states[0]["history"]] == [h[1:] for h in states[1]["history"]]
-    assert all(selected == recorded for _, selected, recorded in states[0]["history"])
+    try:
+        errors = [process.communicate(timeout=100)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * num_replicas, "\n".join(errors)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(num_replicas)]
+
+
+@pytest.mark.parametrize("num_replicas", [2, 3])
+def test_processes_share_scores_and_resume(num_replicas, tmp_path):
+    saved = launch(PROGRAM, num_replicas, tmp_path)
+    losses = torch.rand(57, generator=torch.Generator().manual_seed(0))
+    states, steps, reports = zip(*saved, strict=True)
+    for step in zip(*states, strict=True):
+        for name in ("last_loss", "visits"):
+            one, *others = (state["scores"]["columns"][name] for state in step)
+            assert all(torch.equal(one.nan_to_num(-1), other.nan_to_num(-1)) for other in others)
+        assert all(torch.equal(step[0]["weights"], state["weights"]) for state in step)
+        assert all(torch.equal(step[0]["recorded"], state["recorded"]) for state in step)
+        assert all(step[0]["history"] == state["history"] for state in step)
+    trained = np.zeros((4, 57), bool)
+    for epoch, samples, _ in (step for rank in steps for step in rank):
+        real = [i for i in samples if i >= 0]
+        assert not trained[epoch, real].any(), "trained twice"
+        trained[epoch, real] = True
+    last = states[0][-1]
+    assert last["scores"]["columns"]["visits"].tolist() == trained.sum(0).tolist()
+    last_epoch = 3 - trained[::-1].argmax(0)
+    expected = torch.stack([losses / (epoch + 1) for epoch in range(4)])[last_epoch, range(57)]
+    assert torch.equal(last["scores"]["columns"]["last_loss"], expected)
+    assert trained.sum(1).tolist()[:1] + trained.sum(1).tolist()[3:] == [57, 57]
+    assert [step[-1] for step in steps[0]] == sorted(step[-1] for step in steps[0])
+    assert steps[0][-1][-1] == 1
+    for report in (report for rank in reports for report in rank):
+        assert f"{trained.sum()} of 228 samples trained" in report

@@ -1,14 +1,17 @@
 """The loop's one call: weighted mean out, scores in."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from helpers import Numbers, random_losses, record_epoch
+from helpers import Numbers, random_losses, record_epoch, train_epoch
 from infobatch import (
     DynamicPruner,
     InfoBatch,
+    ScoreTable,
     classification_losses,
     segmentation_losses,
     sequence_losses,
@@ -85,6 +88,51 @@ def test_a_step_evaluated_twice_records_once():
     assert (pruner.scores["visits"] - visits).sum() == 8
 
 
+def test_the_gradient_is_weighted_at_every_evaluation_of_a_step():
+    pruner, samples = in_pruned_epoch()
+    shares = pruner.weights(samples) / 8
+    weight = torch.tensor(2.0, requires_grad=True)
+    inputs = torch.rand(8)
+    first = (weight * inputs).square()
+    pruner.weigh(first, samples).backward()
+    pruner.record(first, samples)
+    ascent = weight.grad.clone()
+    assert ascent == pytest.approx(float((shares * 2 * weight.detach() * inputs.square()).sum()))
+    with torch.no_grad():
+        weight += 0.1
+    weight.grad = None
+    pruner.weigh((weight * inputs).square(), samples).backward()
+    assert weight.grad == pytest.approx(float(ascent) * 2.1 / 2)
+    assert torch.equal(pruner.scores["last_loss"][samples], first.detach())
+
+
+def test_a_visit_is_counted_in_every_epoch_a_sample_is_trained():
+    pruner = DynamicPruner(Numbers(60), 6)
+    loader = pruner.loader(8)
+    selected = torch.zeros(60, dtype=torch.int32)
+    for _ in pruner.epochs():
+        selected += pruner.selection.weights > 0
+        train_epoch(pruner, loader, random_losses(60))
+    assert torch.equal(pruner.scores["visits"], selected)
+    assert len(set(selected.tolist())) > 1
+
+
+def test_losses_without_a_gradient_are_taken():
+    pruner, samples = in_pruned_epoch()
+    with torch.no_grad():
+        assert not pruner.update(torch.rand(8), samples).requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_value_of_half_precision_losses_is_in_single_precision(dtype):
+    pruner, samples = in_pruned_epoch()
+    losses = torch.rand(8).to(dtype)
+    value = pruner.update(losses, samples)
+    expected = (losses.double() * pruner.weights(samples)).mean()
+    assert value.dtype == torch.promote_types(dtype, torch.float32)
+    assert float(value) == pytest.approx(float(expected), rel=1e-6)
+
+
 def test_indices_may_be_an_array_a_tensor_or_a_list():
     pruner, samples = in_pruned_epoch()
     losses = torch.rand(8)
@@ -123,6 +171,41 @@ def test_inside_a_compiled_step(backend):
     assert torch.allclose(pruner.scores["last_loss"][samples], inputs.sum(1).square())
 
 
+COMPILED = [
+    "eager",
+    "aot_eager",
+    pytest.param(
+        "inductor",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler"),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+def test_with_a_compiled_model(backend):
+    def train(compile_model):
+        torch.manual_seed(0)
+        torch.compiler.reset()
+        model = torch.nn.Linear(3, 1)
+        forward = torch.compile(model, backend=backend) if compile_model else model
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        pruner, _ = in_pruned_epoch()
+        order = pruner.current.order.numpy()
+        for start in (0, 8, 16):
+            samples = order[start : start + 8]
+            inputs = torch.rand(8, 3)
+            pruner.update(forward(inputs).squeeze(1).square(), samples).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return model.weight.detach(), pruner.scores["last_loss"]
+
+    for ours, plain in zip(train(compile_model=True), train(compile_model=False), strict=True):
+        assert torch.allclose(ours, plain, rtol=1e-5)
+
+
 def test_accumulation_adds_up_to_the_whole_batch():
     pruner, samples = in_pruned_epoch()
     whole, parts = torch.rand(8, requires_grad=True), []
@@ -154,6 +237,25 @@ def test_bad_losses_are_counted_and_reported():
     assert "2 losses were NaN or infinite" in str(pruner.report())
 
 
+def test_a_bad_loss_may_be_followed_by_a_good_one():
+    pruner = DynamicPruner(Numbers(20), 5)
+    pruner.sampler(4)
+    pruner.update(torch.tensor([float("nan"), float("-inf"), 1.0]), [3, 4, 5])
+    assert pruner.scores["visits"][[3, 4, 5]].tolist() == [0, 0, 1]
+    assert pruner.scores.num_nonfinite == 2
+    pruner.update(torch.tensor([0.5]), [3])
+    assert pruner.scores["last_loss"][[3, 5]].tolist() == [0.5, 1]
+    assert pruner.scores["last_loss"][4].isnan()
+    assert "NaN" not in str(DynamicPruner(Numbers(20), 5).report())
+
+
+@pytest.mark.parametrize("scored", [torch.tensor([True]), torch.ones(3, dtype=bool)])
+def test_a_mask_of_another_length_is_refused(scored):
+    pruner, samples = in_pruned_epoch()
+    with pytest.raises(ValueError, match="scored"):
+        pruner.update(torch.rand(8), samples, scored=scored)
+
+
 def test_a_finite_batch_close_to_overflow_is_scored():
     pruner, samples = in_pruned_epoch()
     pruner.update(torch.full((8,), 1e30), samples)
@@ -175,6 +277,37 @@ def test_a_buffer_delivers_everything_in_order(sizes, monkeypatch):
     assert np.concatenate([losses for _, losses in taken]).tolist() == list(range(fed))
 
 
+def test_of_an_index_repeated_in_a_buffer_the_last_loss_counts(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "is_cpu", property(lambda self: False))
+    table = ScoreTable(6)
+    buffer = LossBuffer(table.record, capacity=4)
+    for round_ in range(5):
+        buffer.put(np.array([5, round_, 2]), torch.tensor([10.0, 20.0, 30.0]) + round_)
+    buffer.drain()
+    assert table["last_loss"].tolist() == [20, 21, 34, 23, 24, 14]
+
+
+@pytest.mark.parametrize("num_samples", [7, 40])
+def test_scores_are_the_same_through_a_device(num_samples, monkeypatch):
+    def run():
+        pruner = DynamicPruner(Numbers(num_samples), 4, policy=InfoBatch(0.7))
+        loader = pruner.loader(3)
+        for epoch in pruner.epochs():
+            losses = random_losses(num_samples, seed=epoch)
+            train_epoch(pruner, loader, losses + 1)
+            for _ in range(2):
+                samples = pruner.current.order.numpy()
+                pruner.record(losses[samples], samples)
+        return pruner.state_dict()
+
+    host = run()
+    monkeypatch.setattr(torch.Tensor, "is_cpu", property(lambda self: False))
+    device = run()
+    assert torch.equal(host["weights"], device["weights"])
+    for name, column in host["scores"]["columns"].items():
+        assert torch.equal(column, device["scores"]["columns"][name])
+
+
 def test_classification_losses_average_to_cross_entropy():
     logits, labels = torch.randn(16, 5), torch.randint(5, (16,))
     ours = classification_losses(logits, labels, label_smoothing=0.1)
@@ -183,6 +316,17 @@ def test_classification_losses_average_to_cross_entropy():
     weights = torch.rand(5)
     weighted = classification_losses(logits, labels, class_weights=weights)
     assert torch.allclose(weighted, classification_losses(logits, labels) * weights[labels])
+    renormalised = weighted.sum() / weights[labels].sum()
+    assert torch.allclose(renormalised, F.cross_entropy(logits, labels, weight=weights))
+
+
+def test_a_loss_does_not_depend_on_its_batch_mates():
+    logits, labels = torch.randn(6, 5), torch.randint(5, (6,))
+    options = {"label_smoothing": 0.1, "class_weights": torch.rand(5)}
+    together = classification_losses(logits, labels, **options)
+    for i in range(6):
+        (alone,) = classification_losses(logits[i : i + 1], labels[i : i + 1], **options)
+        assert torch.allclose(alone, together[i])
 
 
 def test_soft_targets_mix_the_losses_of_both_labels():
@@ -206,6 +350,42 @@ def test_segmentation_losses_average_over_valid_pixels():
     losses.sum().backward()
     assert (logits.grad[2] == 0).all()
     assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("spatial", [(9,), (3, 4), (2, 3, 4)])
+def test_segmentation_losses_with_smoothing_and_class_weights(spatial):
+    logits, targets = torch.randn(2, 4, *spatial), torch.randint(4, (2, *spatial))
+    targets.flatten(1)[:, :5] = 7
+    weights = torch.rand(4)
+    smoothed = segmentation_losses(logits, targets, ignore_index=7, label_smoothing=0.2)
+    weighted = segmentation_losses(logits, targets, ignore_index=7, class_weights=weights)
+    for i in range(2):
+        pixels = targets[i] != 7
+        rows, wanted = logits[i].movedim(0, -1)[pixels], targets[i][pixels]
+        assert torch.allclose(smoothed[i], F.cross_entropy(rows, wanted, label_smoothing=0.2))
+        each = F.cross_entropy(rows, wanted, weight=weights, reduction="none")
+        assert torch.allclose(weighted[i], each.mean())
+
+
+def test_an_image_without_valid_pixels_gets_no_score():
+    pruner = DynamicPruner(Numbers(20), 5)
+    pruner.sampler(4)
+    logits, targets = torch.randn(3, 4, 2, 2, requires_grad=True), torch.randint(4, (3, 2, 2))
+    targets[1] = 255
+    scored = (targets != 255).flatten(1).any(1)
+    pruner.update(segmentation_losses(logits, targets), [4, 5, 6], scored=scored).backward()
+    assert pruner.scores["last_loss"][[4, 5, 6]].isnan().tolist() == [False, True, False]
+    assert pruner.scores["visits"][[4, 5, 6]].tolist() == [1, 0, 1]
+    assert pruner.scores.num_nonfinite == 0
+    assert logits.grad.flatten(1).abs().sum(1).gt(0).tolist() == [True, False, True]
+
+
+def test_sequence_losses_with_smoothing():
+    logits, labels = torch.randn(2, 6, 5), torch.randint(5, (2, 6))
+    labels[0, 3:] = -1
+    losses = sequence_losses(logits, labels, ignore_index=-1, label_smoothing=0.3)
+    expected = F.cross_entropy(logits[0, :3], labels[0, :3], label_smoothing=0.3)
+    assert torch.allclose(losses[0], expected)
 
 
 @pytest.mark.parametrize("shift", [False, True])

@@ -159,6 +159,11 @@ class DynamicPruner:
             self._close()
             self._start(epoch, self._select(epoch))
 
+    def seed_workers(self) -> None:
+        """Set what our loaders seed their workers from, so that it depends on the epoch alone."""
+        generator = epoch_generator(self.seed, self.current.number, Stream.LOADER)
+        self._loader_generator.manual_seed(generator.initial_seed())
+
     # -- Batches -----------------------------------------------------------------------------------
 
     def loader(
@@ -325,12 +330,15 @@ class DynamicPruner:
 
     def _set_batching(self, batch_size: float, drop_last: bool, own_order: bool) -> None:
         batching = Batching(batch_size, drop_last, self.replicas.num_replicas, own_order)
-        if self._epoch is not None and batching != self.plan.batching:
+        if batching == self.plan.batching:
+            return
+        if self._epoch is not None and self._epoch.number + self._epoch.num_recorded > 0:
             raise RuntimeError(
                 f"{batching} comes after the run has begun with {self.plan.batching}, and would "
                 "change its lengths; make the loader before training begins"
             )
         self.plan.set_batching(batching)
+        self._epoch = None  # looked at, perhaps, but nothing trained: it begins anew
 
     def _select(self, epoch: int) -> Selection:
         schedule = self.plan.schedule
@@ -346,8 +354,7 @@ class DynamicPruner:
         has_repeats = self.replicas.num_replicas > 1
         self._epoch = Epoch(number, selection, self.seed, num_trained, has_repeats, recorded)
         self._last_round = LastRound.of(self._epoch.resume_order, self.replicas, self.plan.batching)
-        loader_seed = epoch_generator(self.seed, number, Stream.LOADER).initial_seed()
-        self._loader_generator.manual_seed(loader_seed)
+        self.seed_workers()
         for sampler in self._own_samplers:
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(number)

@@ -166,6 +166,8 @@ class HasEpoch(Protocol):
 
     def set_epoch(self, epoch: int) -> None: ...
 
+    def seed_workers(self) -> None: ...
+
 
 class PrunedSampler(Sampler[int]):
     """The samples of the current epoch still to be trained on this rank, in order.
@@ -189,6 +191,7 @@ class PrunedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         epoch = self._run.current
+        self._run.seed_workers()
         if self._resumes or not epoch.resumed_at_end:
             refuse_finished(epoch)
         if not self._resumes:
@@ -215,6 +218,7 @@ class FilteredSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         epoch = self._run.current
+        self._run.seed_workers()
         refuse_finished(epoch)
         wanted = epoch.wanted
         return (int(index) for index in self.sampler if wanted[index])
@@ -244,6 +248,7 @@ class FilteredBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch = self._run.current
+        self._run.seed_workers()
         refuse_finished(epoch)
         return self._pooled(epoch.wanted)
 

@@ -12,7 +12,7 @@ demo: $(VENV)/lab  ## Train on 5,000 real digits and compare pruning with its al
 	$(BIN)/infobatch compare $(DEMO) --out runs/demo-$(STAMP)
 
 test: $(VENV)/dev  ## Run the tests.
-	$(BIN)/python -m pytest $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST)
 
 check: $(VENV)/dev  ## Lint, format and types.
 	$(BIN)/ruff check .

@@ -207,7 +207,7 @@ def test_a_policy_of_ones_own_without_strata():
     [
         (InfoBatch(0.5), 51, r"at most 50\. The smallest prune_ratio that meets it is 0\.51"),
         (InfoBatch(0.0), 1, r"smallest prune_ratio that meets it is 0\.01"),
-        (PercentileTiers(), 60, r"at most 55\. Give smaller keep probabilities, or lower the target"),
+        (PercentileTiers(), 60, r"at most 56\. Give smaller keep probabilities, or lower the target"),
         (RandomPruning(), 100, "at least one must be kept"),
         (POLICIES["none"](), 1, "NoPruning leaves out none; choose another policy"),
     ],

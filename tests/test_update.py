@@ -185,6 +185,7 @@ COMPILED = [
 
 
 @pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # inductor's
 def test_with_a_compiled_model(backend):
     def train(compile_model):
         torch.manual_seed(0)

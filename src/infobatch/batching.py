@@ -49,3 +49,9 @@ class Batching:
         """The steps that training ``num_samples`` takes, the last one perhaps short."""
         steps = num_samples / self.round_size
         return math.floor(steps) if self.drop_last else math.ceil(steps - 1e-9)
+
+
+def nearest_multiple(count: int, multiple: int, num_samples: int, least: int = 1) -> int:
+    """The multiple nearest to ``count`` among those from ``least`` to ``num_samples``."""
+    nearest = max((count + multiple // 2) // multiple, -(-least // multiple)) * multiple
+    return min(nearest, num_samples // multiple * multiple)

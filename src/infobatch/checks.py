@@ -38,6 +38,8 @@ def check_run(
     if isinstance(length, bool) or not isinstance(length, Real) or not 0 < length < np.inf:
         name = "num_epochs" if max_steps is None else "max_steps"
         raise ValueError(f"{name} is {length!r}; it must be a number above 0")
+    if max_steps is not None and not isinstance(max_steps, Integral):
+        raise ValueError(f"max_steps is {max_steps}; it must be a whole number of batches")
     if not isinstance(policy, Policy):
         raise TypeError(
             f"policy is {policy!r}; give an object such as InfoBatch(prune_ratio=0.5), not a "

@@ -27,18 +27,18 @@ def find_replicas(rank: int | None, num_replicas: int | None) -> Replicas:
 def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
     """Give every rank the scores that any rank recorded; returns the union of ``recorded`` (N,).
 
-    A single all-reduce, to be called on all ranks. Each sample takes the values of the ranks that
-    recorded it, bitwise equal everywhere; merging twice changes nothing.
+    A single all-reduce, to be called on all ranks. A sample takes the values of the rank that recorded
+    it, bitwise equal everywhere; merging twice changes nothing.
     """
+    nothing = -torch.inf
     scored = torch.from_numpy(recorded) & ~scores["last_loss"].isnan()
-    parts = [torch.where(scored, scores[name].float(), 0.0) for name in scores.columns]
-    packed = torch.stack([*parts, scored.float(), torch.from_numpy(recorded).float()])
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    packed = packed.to(device)
-    dist.all_reduce(packed)
-    *sums, num_scored, num_recorded = packed.cpu()
-    for name, total in zip(scores.columns, sums, strict=True):
+    parts = [torch.where(scored, scores[name].float(), nothing) for name in scores.columns]
+    packed = torch.stack([*parts, torch.from_numpy(recorded).float()])
+    packed = packed.to("cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(packed, dist.ReduceOp.MAX)
+    *merged, union = packed.cpu()
+    for name, values in zip(scores.columns, merged, strict=True):
         column = scores[name]
-        column.copy_(torch.where(num_scored > 0, total / num_scored, column))
-    union: np.ndarray = (num_recorded > 0).numpy()
-    return union
+        column.copy_(torch.where(values > nothing, values, column))
+    recorded_by_any: np.ndarray = (union > 0).numpy()
+    return recorded_by_any

@@ -89,7 +89,7 @@ class DynamicPruner:
         self._buffer = LossBuffer(self._scores.record, capacity=min(self.num_samples, 1 << 16))
         self._epoch: Epoch | None = None
         self._last_round = LastRound()
-        self._loader_generator = torch.Generator()
+        self._loader_generator = epoch_generator(self.seed, 0, Stream.LOADER)
         self._own_samplers: list[Any] = []
         self._skipping_loaders: list[Any] = []
 
@@ -141,6 +141,8 @@ class DynamicPruner:
         epoch = self.epoch + self.current.finished
         while epoch < self.num_epochs:
             self.set_epoch(epoch)
+            if len(self.current.order) == 0:
+                return  # a last epoch cut so short that its only batch would be dropped
             yield epoch
             epoch = self.epoch + 1
 
@@ -351,8 +353,7 @@ class DynamicPruner:
 
     def _start(self, number: int, selection: Selection, recorded: Tensor | None = None) -> None:
         num_trained = self.plan.num_trained(number, selection.num_selected)
-        has_repeats = self.replicas.num_replicas > 1
-        self._epoch = Epoch(number, selection, self.seed, num_trained, has_repeats, recorded)
+        self._epoch = Epoch(number, selection, self.seed, num_trained, self.replicas, recorded)
         self._last_round = LastRound.of(self._epoch.resume_order, self.replicas, self.plan.batching)
         self.seed_workers()
         for sampler in self._own_samplers:
@@ -379,7 +380,7 @@ class DynamicPruner:
 
     def _counts(self) -> EpochCounts:
         epoch = self.current
-        return EpochCounts(epoch.number, len(epoch.order), epoch.num_recorded)
+        return EpochCounts(epoch.number, len(epoch.order), round(epoch.done * len(epoch.order)))
 
     @torch.compiler.disable
     def _look_up(
@@ -404,8 +405,10 @@ class DynamicPruner:
     def _record(self, indices: IndexArray, losses: Tensor, scored: Tensor | None) -> None:
         if scored is not None:
             losses = losses.masked_fill(~scored, NO_SCORE)
+        num_repeats = 0
         if self.replicas.num_replicas > 1:
-            num_real = int(np.count_nonzero(indices >= 0))
+            num_repeats = int(np.count_nonzero(indices < 0))
+            num_real = len(indices) - num_repeats
             indices, losses = indices[:num_real], losses[:num_real]  # repeats come last
-        self.current.record(indices)
+        self.current.record(indices, num_repeats)
         self._buffer.put(indices, losses)

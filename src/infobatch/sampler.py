@@ -74,8 +74,9 @@ class Epoch:
     """One epoch under way: its selection and order, and which samples have been recorded.
 
     ``num_trained``: the length of its order, less than the selection where the run ends within the
-    epoch or the loader drops a last short batch. ``has_repeats``: whether ranks may be given repeats.
-    It lasts 13 bytes a sample: weights (4), order (at most 8), recorded (1).
+    epoch or the loader drops a last short batch. ``resume_order``: what was still to be trained when it
+    began or was resumed, on all ranks; ``share``: this rank's part of that. It lasts 13 bytes a sample:
+    weights (4), order (at most 8), recorded (1).
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Epoch:
         selection: Selection,
         seed: int,
         num_trained: int,
-        has_repeats: bool = False,
+        replicas: Replicas | None = None,
         recorded: Tensor | None = None,
     ) -> None:
         self.number = number
@@ -94,41 +95,48 @@ class Epoch:
         num_samples = len(self.weights)
         self.recorded = np.zeros(num_samples, bool) if recorded is None else recorded.numpy().copy()
         self.num_recorded = int(self.recorded.sum())
-        self._resumed = self.recorded.copy() if self.num_recorded else None
-        self._has_repeats = has_repeats
-
-    @property
-    def resume_order(self) -> Tensor:
-        """What was still to be trained when the epoch began or was resumed; the same on all ranks."""
-        if self._resumed is None:
-            return self.order
-        return self.order[~torch.from_numpy(self._resumed)[self.order]]
+        self.replicas = replicas or Replicas()
+        self.resume_order = self.order
+        if self.num_recorded:
+            self.resume_order = self.order[~torch.from_numpy(self.recorded)[self.order]]
+        self.share = rank_share(self.resume_order, self.replicas)
+        self._num_resumed = self.num_recorded
+        self._num_seen = 0
 
     @property
     def resumed_at_end(self) -> bool:
         """Whether a run was resumed when this epoch had been recorded whole."""
-        return self._resumed is not None and len(self.resume_order) == 0
+        return len(self.resume_order) == 0
 
     @property
-    def wanted(self) -> np.ndarray:
-        """Which samples are still to be trained on, bool (N,)."""
-        wanted = np.zeros(len(self.weights), bool)
-        wanted[self.order.numpy()] = True
-        wanted &= ~self.recorded
-        return wanted
+    def remaining(self) -> Tensor:
+        """Of this rank's share, what has not been recorded, and the repeats."""
+        if self._num_seen == 0:
+            return self.share
+        samples = torch.where(self.share < 0, ~self.share, self.share)
+        return self.share[(self.share < 0) | ~torch.from_numpy(self.recorded)[samples]]
 
     @property
     def finished(self) -> bool:
-        return self.num_recorded >= len(self.order) and not self.wanted.any()
+        """Whether all of this rank's share has been recorded."""
+        return self._num_seen >= len(self.share) and not bool((self.remaining >= 0).any())
+
+    @property
+    def selected(self) -> np.ndarray:
+        """Which samples this epoch trains on, bool (N,)."""
+        selected = np.zeros(len(self.weights), bool)
+        selected[self.order.numpy()] = True
+        return selected
 
     @property
     def done(self) -> float:
-        """The part of the epoch whose losses have been recorded, in [0, 1]."""
-        return min(1.0, self.num_recorded / len(self.order))
+        """The part of the epoch that all ranks together have recorded, in [0, 1]; equal on each."""
+        seen = self._num_resumed + self._num_seen * self.replicas.num_replicas
+        return min(1.0, seen / len(self.order)) if len(self.order) else 1.0
 
     def weights_of(self, indices: IndexArray) -> FloatArray:
         """The weights of samples drawn in this epoch, float32 (B,); 0 for a repeat."""
-        if self._has_repeats and np.minimum.reduce(indices, initial=0) < 0:
+        if self.replicas.num_replicas > 1 and np.minimum.reduce(indices, initial=0) < 0:
             real = indices >= 0
             weights = np.zeros(len(indices), dtype=np.float32)
             weights[real] = self.weights_of(indices[real])
@@ -145,10 +153,12 @@ class Epoch:
         foreign[~foreign] = self.weights[indices[~foreign]] == 0
         return int(indices[foreign][0])
 
-    def record(self, indices: IndexArray) -> None:
-        """Note that the losses of ``indices`` have been recorded."""
-        self.num_recorded += len(indices) - int(np.count_nonzero(self.recorded[indices]))
+    def record(self, indices: IndexArray, num_repeats: int = 0) -> None:
+        """Note that the losses of ``indices``, and of some repeats, have been recorded."""
+        num_new = len(indices) - int(np.count_nonzero(self.recorded[indices]))
         self.recorded[indices] = True
+        self.num_recorded += num_new
+        self._num_seen += num_new + num_repeats
 
     def merge(self, recorded: np.ndarray) -> None:
         """Take over what all ranks together have recorded."""
@@ -185,22 +195,20 @@ class PrunedSampler(Sampler[int]):
         self._run.set_epoch(epoch)
 
     def __len__(self) -> int:
-        epoch = self._run.current
-        order = epoch.resume_order if self._resumes else epoch.order
-        return -(-len(order) // self._run.replicas.num_replicas)
+        return len(self._whole_share(self._run.current))
 
     def __iter__(self) -> Iterator[int]:
         epoch = self._run.current
         self._run.seed_workers()
-        if self._resumes or not epoch.resumed_at_end:
+        if self._resumes:
             refuse_finished(epoch)
-        if not self._resumes:
-            return iter(rank_share(epoch.order, self._run.replicas).tolist())
-        share = rank_share(epoch.resume_order, self._run.replicas)
-        if epoch.num_recorded:
-            samples = torch.where(share < 0, ~share, share)
-            share = share[(share < 0) | ~torch.from_numpy(epoch.recorded)[samples]]
-        return iter(share.tolist())
+            return iter(epoch.remaining.tolist())
+        if not epoch.resumed_at_end:
+            refuse_finished(epoch)
+        return iter(self._whole_share(epoch).tolist())
+
+    def _whole_share(self, epoch: Epoch) -> Tensor:
+        return epoch.share if self._resumes else rank_share(epoch.order, epoch.replicas)
 
 
 class FilteredSampler(Sampler[int]):
@@ -220,7 +228,7 @@ class FilteredSampler(Sampler[int]):
         epoch = self._run.current
         self._run.seed_workers()
         refuse_finished(epoch)
-        wanted = epoch.wanted
+        wanted = epoch.selected & ~epoch.recorded
         return (int(index) for index in self.sampler if wanted[index])
 
 
@@ -250,13 +258,16 @@ class FilteredBatchSampler(Sampler[list[int]]):
         epoch = self._run.current
         self._run.seed_workers()
         refuse_finished(epoch)
-        return self._pooled(epoch.wanted)
+        recorded = epoch.recorded.copy()
+        pooled = self._pooled(epoch.selected)
+        rest = ([index for index in batch if not recorded[index]] for batch in pooled)
+        return (batch for batch in rest if batch)
 
-    def _pooled(self, wanted: np.ndarray) -> Iterator[list[int]]:
+    def _pooled(self, selected: np.ndarray) -> Iterator[list[int]]:
         pools: defaultdict[Hashable, list[int]] = defaultdict(list)
         for batch in self.batch_sampler:
             for index in batch:
-                if wanted[index]:
+                if selected[index]:
                     pool = pools[self._bucket(index)]
                     pool.append(int(index))
                     if len(pool) >= len(batch):
@@ -268,7 +279,7 @@ class FilteredBatchSampler(Sampler[list[int]]):
 
 
 def refuse_finished(epoch: Epoch) -> None:
-    if epoch.finished:
+    if epoch.finished and len(epoch.order):
         raise RuntimeError(
             f"epoch {epoch.number} is finished: all of its {len(epoch.order):,} samples have been "
             "recorded. Begin the next one, with `for epoch in pruner.epochs():` or "

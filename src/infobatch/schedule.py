@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 
+from infobatch.batching import nearest_multiple
 from infobatch.checks import check_schedule
 
 # Products such as 0.55 * 100 come out a little above the whole number they stand for.
@@ -47,8 +48,8 @@ class Schedule:
         self._num_pruned: list[int] | None = None
         if isinstance(target, Real):
             self._num_pruned = self._spread(float(target))
-        elif target is not None:
-            self._num_pruned = self._check_counts(target)
+        elif isinstance(target, Iterable):
+            self._num_pruned = self._check_counts([int(count) for count in target])
 
     @property
     def num_prunable(self) -> int:
@@ -87,14 +88,18 @@ class Schedule:
                 f"target leaves out between {min(counts)} and {max(counts)} samples in an epoch; "
                 f"each number must be at least 0 and less than the {self.num_samples} there are"
             )
-        return [int(count) for count in counts]
+        kept = [nearest_multiple(self.num_samples - c, self._multiple, self.num_samples) for c in counts]
+        return [self.num_samples - k if c else 0 for c, k in zip(counts, kept, strict=True)]
 
     def _spread(self, target: float) -> list[int]:
-        total = round(target * self.num_samples * self.run_length)
         counts = [0] * self.num_epochs
+        epochs = self.num_prunable
+        # An epoch that is cut short trains, and leaves out, only its share.
+        prunable = range(self.first_pruned, self.annealing_start)
+        inflated = epochs / sum(map(self.share, prunable)) if epochs else 1.0
+        total = round(target * self.num_samples * self.run_length * inflated)
         if total == 0:
             return counts
-        epochs = self.num_prunable
         if total > epochs * (self.num_samples - self._multiple):
             share = epochs / self.run_length
             raise ValueError(

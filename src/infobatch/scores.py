@@ -21,7 +21,7 @@ from torch import Tensor
 IndexArray = np.ndarray[Any, np.dtype[np.int64]]
 FloatArray = np.ndarray[Any, np.dtype[np.float32]]
 
-NO_SCORE = float("-inf")
+NO_SCORE = -3.4028234663852886e38  # the lowest float32, which no loss takes
 """Stands for the loss of a sample that has none (no valid pixel, no supervised token)."""
 
 
@@ -83,7 +83,7 @@ class ScoreTable:
 
         A sample repeated within the batch counts once, with the last of its losses.
         """
-        finite = np.isfinite(losses)
+        finite = np.abs(losses) < -NO_SCORE
         if np.count_nonzero(finite) < len(finite):
             self.num_nonfinite += int(np.count_nonzero(~finite & (losses != NO_SCORE)))
             indices, losses = indices[finite], losses[finite]
@@ -101,6 +101,10 @@ class ScoreTable:
         self.num_nonfinite = state["num_nonfinite"]
 
 
+# A block on its way: its batches' indices, the host's copy of their losses, when that is complete.
+_Arriving = tuple[list[IndexArray], Tensor, torch.cuda.Event | None]
+
+
 class LossBuffer:
     """Losses on their way from the device to the host, without a step ever waiting.
 
@@ -113,9 +117,9 @@ class LossBuffer:
         self._sink = sink
         self._capacity = capacity
         self._block: Tensor | None = None
-        self._indices = np.empty(capacity, dtype=np.int64)
         self._filled = 0
-        self._arriving: deque[tuple[IndexArray, Tensor, torch.cuda.Event | None]] = deque()
+        self._batches: list[IndexArray] = []  # what the block holds
+        self._arriving: deque[_Arriving] = deque()
 
     def put(self, indices: IndexArray, losses: Tensor) -> None:
         """Queue a batch: ``indices`` int64 (B,) on the host, ``losses`` (B,) of any float dtype."""
@@ -144,7 +148,7 @@ class LossBuffer:
                 self._take()
             end = len(indices)
         self._block[self._filled : end].copy_(losses)
-        self._indices[self._filled : end] = indices
+        self._batches.append(indices.copy())
         self._filled = end
 
     def _send(self) -> None:
@@ -160,16 +164,18 @@ class LossBuffer:
             event.record(torch.cuda.current_stream(filled.device))
         else:
             host = filled.to("cpu", copy=True)
-        self._arriving.append((self._indices[: self._filled].copy(), host, event))
-        self._filled = 0
+        self._arriving.append((self._batches, host, event))
+        self._filled, self._batches = 0, []
 
     @staticmethod
-    def _has_arrived(entry: tuple[IndexArray, Tensor, torch.cuda.Event | None]) -> bool:
+    def _has_arrived(entry: _Arriving) -> bool:
         event = entry[2]
         return event is None or bool(event.query())  # type: ignore[no-untyped-call]
 
     def _take(self) -> None:
-        indices, losses, event = self._arriving.popleft()
+        batches, losses, event = self._arriving.popleft()
         if event is not None:
             event.synchronize()
-        self._sink(indices, losses.numpy())
+        ends = np.cumsum([len(indices) for indices in batches])
+        for indices, part in zip(batches, np.split(losses.numpy(), ends[:-1]), strict=True):
+            self._sink(indices, part)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from infobatch.batching import nearest_multiple
 from infobatch.policies.base import KeepProbabilities
 
 
@@ -80,7 +81,8 @@ def _stratum_counts(sizes: Sequence[int], probabilities: Sequence[float], multip
     ]
     if counts == list(sizes):
         return counts
-    missing = _nearest_multiple(sum(counts), multiple, sum(sizes)) - sum(counts)
+    least = sum(size > 0 for size in sizes)
+    missing = nearest_multiple(sum(counts), multiple, sum(sizes), least) - sum(counts)
     # Pruned strata first, large before small; those kept whole only where the others do not suffice.
     # Whatever the count, the weight n / k keeps the draw unbiased.
     for s in sorted(range(len(sizes)), key=lambda s: (probabilities[s] == 1, -sizes[s])):
@@ -95,7 +97,7 @@ def _draw_systematic(probabilities: Tensor, generator: torch.Generator, multiple
     num_samples = len(probabilities)
     if bool((probabilities == 1).all()):
         return Selection.full(num_samples)
-    total = _nearest_multiple(round(float(probabilities.sum())), multiple, num_samples)
+    total = nearest_multiple(round(float(probabilities.sum())), multiple, num_samples)
     probabilities = _with_sum(probabilities, total)
     certain = probabilities >= 1
     weights = certain.to(torch.float64)
@@ -126,8 +128,3 @@ def _with_sum(probabilities: Tensor, total: int) -> Tensor:
             break
         certain = reached
     return scaled.clamp(max=1)
-
-
-def _nearest_multiple(count: int, multiple: int, num_samples: int) -> int:
-    nearest = max(1, (count + multiple // 2) // multiple) * multiple
-    return min(nearest, num_samples // multiple * multiple)

@@ -74,9 +74,22 @@ def prune_lowest(
     """Strata by rank, lowest scores first, that leave out exactly ``num_pruned[s]`` samples each.
 
     Stratum s holds the next ceil(num_pruned[s] / prune_ratios[s]) samples; all others are kept.
-    Samples without a score rank last; equal scores are ordered at random.
     """
     sizes = [stratum_size(d, r) for d, r in zip(num_pruned, prune_ratios, strict=True)]
+    probabilities = [1 - d / n if n else 1.0 for d, n in zip(num_pruned, sizes, strict=True)]
+    return rank_strata(losses, sizes, probabilities, generator)
+
+
+def rank_strata(
+    losses: Tensor,
+    sizes: Sequence[int],
+    probabilities: Sequence[float],
+    generator: torch.Generator,
+) -> KeepProbabilities:
+    """Strata of the given sizes by rank, lowest scores first, and a last one that is kept whole.
+
+    Samples without a score rank last; equal scores are ordered at random.
+    """
     values = torch.nan_to_num(losses, nan=torch.inf).numpy()
     ends = np.cumsum(sizes)
     last = np.maximum(ends - 1, 0)  # the rank of each stratum's highest score
@@ -89,7 +102,6 @@ def prune_lowest(
         excess = np.count_nonzero(strata <= stratum) - end
         moved = torch.randperm(len(tied), generator=generator)[:excess].numpy()
         strata[tied[moved]] += 1
-    probabilities = [1 - d / n if n else 1.0 for d, n in zip(num_pruned, sizes, strict=True)]
     return KeepProbabilities(
         torch.tensor([*probabilities, 1.0], dtype=torch.float64), torch.from_numpy(strata)
     )

@@ -58,9 +58,11 @@ class InfoBatch(Policy):
         needed = num_pruned / num_samples
         possible = self.prune_ratio > 0 or num_pruned == 0
         if not possible or stratum_size(num_pruned, self.prune_ratio) > num_samples:
-            smallest = math.ceil(needed * 1000) / 1000
+            smallest = math.ceil(needed * 1e3) / 1e3
+            if smallest == 1:
+                smallest = math.ceil(needed * 1e6) / 1e6
             raise ValueError(
                 f"the target leaves out {num_pruned:,} of {num_samples:,} samples in an epoch, but "
-                f"{self} can leave out at most {int(self.prune_ratio * num_samples):,}. The "
+                f"{self} can leave out at most {int(self.prune_ratio * num_samples + 1e-9):,}. The "
                 f"smallest prune_ratio that meets it is {smallest:g}; or lower the target"
             )

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 
 import torch
 
-from infobatch.policies.base import KeepProbabilities, Policy, prune_lowest, stratum_size
+from infobatch.policies.base import (
+    KeepProbabilities,
+    Policy,
+    prune_lowest,
+    rank_strata,
+    stratum_size,
+)
 from infobatch.scores import ScoreTable
 
 
@@ -49,19 +55,26 @@ class PercentileTiers(Policy):
     ) -> KeepProbabilities:
         losses = scores["last_loss"]
         if num_pruned is None:
-            scored = int(len(losses) - losses.isnan().sum())
-            num_pruned = int(self._nominal_share * scored + 0.5)
+            num_scored = int(len(losses) - losses.isnan().sum())
+            ends = [int(bound * num_scored + 0.5) for bound in (0.0, *self.percentiles)]
+            sizes = [b - a for a, b in itertools.pairwise(ends)]
+            return rank_strata(losses, sizes, self.keep, generator)
         return prune_lowest(losses, self._split(num_pruned), self._prune_ratios, generator)
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
-        tiers = zip(self._split(num_pruned), self._prune_ratios, strict=True)
-        if sum(stratum_size(d, r) for d, r in tiers) > num_samples:
-            most = int(self._nominal_share / self.percentiles[-1] * num_samples)
+        if not self._fits(num_pruned, num_samples):
+            most = int(self._nominal_share / self.percentiles[-1] * num_samples) + len(self.keep)
+            while not self._fits(most, num_samples):
+                most -= 1
             raise ValueError(
                 f"the target leaves out {num_pruned:,} of {num_samples:,} samples in an epoch, but "
                 f"{self} can leave out at most {most:,}. Give smaller keep probabilities, or lower "
                 "the target"
             )
+
+    def _fits(self, num_pruned: int, num_samples: int) -> bool:
+        tiers = zip(self._split(num_pruned), self._prune_ratios, strict=True)
+        return sum(stratum_size(d, r) for d, r in tiers) <= num_samples
 
     @property
     def _prune_ratios(self) -> list[float]:

@@ -159,6 +159,16 @@ def test_fault_07_every_float_dtype_is_taken(dtype):
     assert losses.grad.dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_fault_07_every_float_dtype_may_have_samples_without_a_score(dtype):
+    """Half and bfloat16 losses raise an error."""
+    pruner = DynamicPruner(Numbers(10), 2)
+    pruner.update(torch.ones(2, dtype=dtype), [3, 4], scored=torch.tensor([True, False]))
+    assert pruner.scores["last_loss"][3] == 1
+    assert pruner.scores["last_loss"][4].isnan()
+    assert pruner.report().num_nonfinite == 0
+
+
 def test_fault_08_indices_are_exact_above_2_to_the_24():
     """Indices gathered in the loss's dtype are wrong above 2**24 in float32, 256 in bfloat16."""
     size = 2**24 + 3

@@ -91,9 +91,12 @@ def check_resuming_at_every_step(options, loader_options, stride=1):
     whole = Run(options, loader_options)
     expected, steps = list(whole.train()), []
     run = Run(options, loader_options)
-    while len(steps) < len(expected):
-        steps += islice(run.train(), stride)
+    for _ in range(0, len(expected), stride):
+        training = run.train()
+        steps += islice(training, stride)
         saved = run.save()
+        for _ in training:  # to the end, for torchdata waits 5 s for workers left amid an epoch
+            pass
         run = Run(options, loader_options)
         run.load(saved)
     assert steps == expected
@@ -179,8 +182,8 @@ def test_a_run_resumed_again_and_again(options, loader_class):
     ],
     ids=["workers", "stateful workers", "stateful every 4", "stateful workers every 4"],
 )
-def test_a_run_resumed_after_every_three_steps(options):
-    check_resuming_at_every_step({}, options, stride=3)
+def test_a_run_resumed_after_every_nine_steps(options):
+    check_resuming_at_every_step({}, options, stride=9)
 
 
 @pytest.mark.parametrize("every", [1, 4])

@@ -404,7 +404,7 @@ class DynamicPruner:
 
     def _record(self, indices: IndexArray, losses: Tensor, scored: Tensor | None) -> None:
         if scored is not None:
-            losses = losses.masked_fill(~scored, NO_SCORE)
+            losses = losses.float().masked_fill(~scored, NO_SCORE)
         num_repeats = 0
         if self.replicas.num_replicas > 1:
             num_repeats = int(np.count_nonzero(indices < 0))

@@ -98,6 +98,8 @@ def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> Non
 
 def host_indices(samples: Samples) -> IndexArray:
     """Sample indices of any integer kind as int64 (B,), without waiting for a device."""
+    if type(samples) is np.ndarray and samples.dtype == np.int64 and samples.ndim == 1:
+        return samples  # as they come with a batch
     if isinstance(samples, Tensor):
         if samples.device.type != "cpu":
             raise TypeError(

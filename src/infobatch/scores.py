@@ -24,6 +24,8 @@ FloatArray = np.ndarray[Any, np.dtype[np.float32]]
 NO_SCORE = -3.4028234663852886e38  # the lowest float32, which no loss takes
 """Stands for the loss of a sample that has none (no valid pixel, no supervised token)."""
 
+_HIGHEST = -NO_SCORE
+
 
 @dataclass(frozen=True)
 class Column:
@@ -83,7 +85,7 @@ class ScoreTable:
 
         A sample repeated within the batch counts once, with the last of its losses.
         """
-        finite = np.abs(losses) < -NO_SCORE
+        finite = np.abs(losses) < _HIGHEST
         if np.count_nonzero(finite) < len(finite):
             self.num_nonfinite += int(np.count_nonzero(~finite & (losses != NO_SCORE)))
             indices, losses = indices[finite], losses[finite]

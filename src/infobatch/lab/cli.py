@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 try:
     import tyro
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Table
 except ImportError as error:
     raise SystemExit(
         f"infobatch: the command line needs {error.name}: pip install 'infobatch[lab]'"
@@ -21,47 +20,79 @@ except ImportError as error:
 
 from infobatch.export import read_scores
 from infobatch.lab import training
-from infobatch.lab.compare import Comparison, run_comparison
-from infobatch.lab.config import TrainConfig
-from infobatch.lab.data import load_data
+from infobatch.lab.compare import Comparison, Variant, run_comparison
+from infobatch.lab.config import OPTIONS, CommonConfig, TrainConfig
+from infobatch.lab.console import ComparisonWatch, console, describe, live, print_summary
+from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
+from infobatch.lab.processes import agree, joined
+from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.report import print_results, read_comparison, read_runs, write_report
-from infobatch.lab.runs import RunFolder, Summary
+from infobatch.lab.report.classes import CLASS_HEADINGS, class_rows
+from infobatch.lab.runs import RunFolder
+from infobatch.lab.sweep import Sweep, helpers
 from infobatch.lab.tasks.classification import Classification
 from infobatch.policies import InfoBatch
 from infobatch.saving import predict_saving
 from infobatch.schedule import Schedule
 
 Options = Annotated[TrainConfig, tyro.conf.arg(name="")]
+CommonOptions = Annotated[CommonConfig, tyro.conf.arg(name="")]
 OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+RecipeName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE]")]
 Paths = tyro.conf.Positional[tuple[Path, ...]]
+Switch = tyro.conf.FlagCreatePairsOff[bool]
 
-console = Console()
+
+def recipes() -> None:
+    """List the recipes: the published experiments and small ones."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("recipe", "what", "needs", "notes"):
+        table.add_column(heading, overflow="fold")
+    for recipe in RECIPES.values():
+        data = recipe.config().data
+        needs = ["GPU"] if recipe.needs_gpu else []
+        needs += [f"{data}: {DOWNLOADS[data]}"] if data in DOWNLOADS else []
+        table.add_row(recipe.name, recipe.summary, "; ".join(needs), recipe.notes)
+    console.print(table, highlight=False)
+    console.print(
+        "\nRun one with `infobatch train RECIPE`, `infobatch compare RECIPE` or `infobatch sweep "
+        "RECIPE…`; options given after it replace its own.",
+        highlight=False,
+    )
 
 
-def train(config: Options, out: OptionalPath = None, resume: bool = False) -> None:
+def train(
+    config: Options, recipe: RecipeName = "", out: OptionalPath = None, resume: Switch = False
+) -> None:
     """Train one run and leave its folder.
 
     Args:
-        config: The run.
+        config: The run; with a recipe, the options given replace the recipe's.
+        recipe: Start from this recipe's options; `infobatch recipes` lists them.
         out: Folder of the run; by default a new one under runs/.
         resume: Go on with the unfinished run in --out, with the options it was started with.
     """
+    config = _of_recipe(recipe, config)
     folder = RunFolder(_folder(out, config, resume))
     if resume:
-        config = _saved_options(config, folder.config())
-    config.check()
-    data = load_data(config.data, config.data_dir)
+        config = _saved_options(config, agree(folder.config))
+    _check(config)
+    data = _load(config)
     training.check(config, data)
     if not resume:
-        folder.create(config)
-    with _interruptible("train", folder.path) as (progress, should_stop):
+        agree(folder.check_unused)
+    if not agree(folder.claim):
+        raise FileExistsError(f"{folder.path} is being trained by another process; wait for it")
+    if not resume:
+        agree(lambda: folder.create(config))
+    with live("train", folder.path) as (progress, should_stop):
         task = progress.add_task("training", total=1)
 
         def watch(done: training.Progress) -> None:
-            progress.update(task, completed=done.fraction, description=_describe(done))
+            progress.update(task, completed=done.fraction, description=describe(done))
 
         summary = training.train(config, data, folder, watch, should_stop)
-    _print_summary(summary)
+    print_summary(summary)
     if summary.saved == 0 and config.policy != "none":
         console.print("No epoch was prunable: the first is warm-up, and the last anneals.")
     console.print(f"The run is in {folder.path}", highlight=False, soft_wrap=True)
@@ -69,48 +100,86 @@ def train(config: Options, out: OptionalPath = None, resume: bool = False) -> No
 
 def compare(
     config: Options,
+    recipe: RecipeName = "",
     seeds: int = 5,
     margin: float = 0.5,
     out: OptionalPath = None,
-    resume: bool = False,
+    resume: Switch = False,
 ) -> None:
     """Compare pruning with full data, and with fewer epochs and random pruning at the same cost.
 
     Args:
         config: The pruned run; the other arms are derived from it.
+        recipe: Start from this recipe's options; `infobatch recipes` lists them.
         seeds: Runs of each arm, with seeds from --seed on.
         margin: Accuracy points that may be lost for the verdict "lossless".
         out: Folder of the comparison; by default a new one under runs/.
         resume: Go on with the unfinished comparison in --out, with the options it was started with.
     """
-    comparison = Comparison(config, seeds, margin, _folder(out, config, resume))
+    config = _of_recipe(recipe, config)
+    path = _folder(out, config, resume)
+    variant = Variant(config.policy, config.prune_ratio)
+    comparison = Comparison(config, (variant,), seeds, margin, path)
     if resume:
-        comparison = Comparison.load(comparison.path)
+        comparison = agree(lambda: Comparison.load(path))
         _saved_options(config, comparison.config)
     comparison.check()
-    data = load_data(comparison.config.data, comparison.config.data_dir)
+    _check(comparison.config)
+    data = _load(comparison.config)
     training.check(comparison.config, data)
     if not resume:
-        comparison.create()
-    runs = list(comparison.runs())
-    with _interruptible("compare", comparison.path) as (progress, should_stop):
-        task = progress.add_task("training", total=len(runs))
+        agree(comparison.create)
+    with live("compare", path) as (progress, should_stop):
+        run_comparison(comparison, data, ComparisonWatch(comparison, progress), should_stop)
+    agree(lambda: _report([path]))
 
-        def watch(arm: str, seed: int, done: training.Progress | None) -> None:
-            place = runs.index((arm, seed))
-            if done is not None:
-                text = f"seed {seed}, {arm}: {_describe(done)}"
-                progress.update(task, completed=place + done.fraction, description=text)
-                return
-            summary = comparison.folder(arm, seed).summary()
-            progress.update(task, completed=place + 1)
-            progress.console.print(f"seed {seed}  {arm:12}  {_one_line(summary)}", highlight=False)
 
-        run_comparison(comparison, data, watch, should_stop)
-    results = read_comparison(comparison.path)
-    page = write_report(results, comparison.path / "report")
-    print_results(results, console)
-    console.print(f"\nThe report is {page}", highlight=False, soft_wrap=True)
+def sweep(
+    config: CommonOptions,
+    recipe: tyro.conf.Positional[tuple[str, ...]],
+    policies: str = "infobatch,percentile-tiers",
+    prune_ratio: str = "0.3,0.5,0.7",
+    controls: bool = True,
+    seeds: int = 3,
+    margin: float = 0.5,
+    jobs: int = 1,
+    out: Annotated[Path, tyro.conf.arg(metavar="PATH")] = Path("runs/sweep"),
+) -> None:
+    """Run recipes on full data and with several ways of pruning: what is missing, and no more.
+
+    Every finished run in --out is kept, so that a sweep that was killed goes on with the same command,
+    and one with more seeds or ratios adds to it.
+
+    Args:
+        config: Options that replace the recipes'.
+        recipe: Recipes; `infobatch recipes` lists them.
+        policies: What to leave out, separated by commas.
+        prune_ratio: InfoBatch's prune ratios, separated by commas.
+        controls: Train each variant's rivals at equal cost, too: fewer epochs and random pruning.
+        seeds: Runs of each arm, with seeds from --seed on.
+        margin: Accuracy points that may be lost for the verdict "lossless".
+        jobs: Processes that share the work; several may also be started by hand, on several GPUs, say.
+        out: Folder of the sweep.
+    """
+    if not recipe:
+        raise ValueError(f"name a recipe to sweep; there are: {', '.join(RECIPES)}")
+    if jobs < 1:
+        raise ValueError(f"--jobs is {jobs}; it must be at least 1")
+    configs = [find_recipe(name).config().overridden(config, _typed(config)) for name in recipe]
+    made = Sweep.of(configs, _variants(policies, prune_ratio), seeds, margin, controls, out)
+    made.check()
+    for each in configs:
+        _check(each)
+    data = {each.data: _load(each) for each in configs}
+    for each in configs:
+        training.check(each, data[each.data])
+    agree(made.save)
+    with live("sweep", out) as (progress, should_stop), helpers(jobs - 1):
+        for comparison in made.comparisons:
+            watch = ComparisonWatch(comparison, progress, comparison.config.recipe)
+            run_comparison(comparison, data[comparison.config.data], watch, should_stop)
+    for comparison in made.comparisons:
+        agree(lambda path=comparison.path: _report([path]))  # type: ignore[misc]
 
 
 def evaluate(
@@ -124,35 +193,41 @@ def evaluate(
         device: cpu, cuda, cuda:1, ...; auto takes cuda where there is one.
     """
     folder = RunFolder(run)
-    config = folder.config()
-    folder.summary()
-    values = {**config.to_json(), "device": device}
-    config = TrainConfig.from_json({**values, "data_dir": data_dir or config.data_dir})
-    data = load_data(config.data, config.data_dir)
+    config = replace(folder.config(), device=device, compile=False)
+    if data_dir:
+        config = replace(config, data_dir=data_dir)
+    summary = folder.summary()
+    data = _load(config)
     task = Classification(config, data)
     folder.load_model(task.model)
     result = task.evaluate()
-    console.print(f"accuracy {result.accuracy:.2f} %, loss {result.loss:.4f}", highlight=False)
-    for name, accuracy in zip(data.class_names, result.per_class, strict=True):
-        console.print(f"  class {name}: {accuracy:.2f} %", highlight=False)
+    console.print(
+        f"accuracy {result.accuracy:.2f} %, top-5 {result.top5:.2f} %, loss {result.loss:.4f}, "
+        f"{sum(result.counts):,} test images",
+        highlight=False,
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in CLASS_HEADINGS:
+        table.add_column(heading, justify="left" if heading == CLASS_HEADINGS[0] else "right")
+    for row in class_rows(data, folder.scores(), result, summary.num_full):
+        table.add_row(*row.cells())
+    Console(file=console.file, width=max(console.width, 100)).print(table)
 
 
 def report(runs: Paths, out: OptionalPath = None) -> None:
     """Draw finished runs, or a comparison's, together: table, plots and one HTML page.
 
     Args:
-        runs: Folders of runs, or of one comparison.
+        runs: Folders of runs, or of one comparison or sweep.
         out: Folder to write into; by default report/ in the comparison's folder, or a new one.
     """
-    if len(runs) == 1 and (runs[0] / "compare.json").exists():
-        results, default = read_comparison(runs[0]), runs[0] / "report"
-    else:
-        results, default = read_runs(runs), Path("runs") / time.strftime("report-%Y%m%d-%H%M%S")
-    if not results.arms:
-        raise FileNotFoundError("none of these runs is finished; there is nothing to report")
-    page = write_report(results, out or default)
-    print_results(results, console)
-    console.print(f"\nThe report is {page}", highlight=False, soft_wrap=True)
+    if len(runs) == 1 and not (runs[0] / "compare.json").exists():
+        inside = sorted(path.parent for path in runs[0].glob("*/compare.json"))
+        for path in inside:
+            _report([path], out and out / path.name)
+        if inside:
+            return
+    _report(runs, out)
 
 
 def predict(
@@ -179,6 +254,8 @@ def predict(
 COMMANDS: dict[str, Callable[..., Any]] = {
     "compare": compare,
     "train": train,
+    "recipes": recipes,
+    "sweep": sweep,
     "eval": evaluate,
     "report": report,
     "predict": predict,
@@ -188,29 +265,30 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 def main() -> None:
     """Unbiased dynamic data pruning: train, compare and report."""
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
-            prog="infobatch",
-            description=main.__doc__,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    except (ValueError, OSError, ImportError) as error:
+        with joined() as replicas:
+            console.quiet = console.quiet or replicas.rank > 0
+            tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="infobatch", description=main.__doc__)
+    except (ValueError, OSError, ImportError, training.OutOfMemory) as error:
         print(f"infobatch: {error}", file=sys.stderr)
         raise SystemExit(2) from error
 
 
-def _folder(out: Path | None, config: TrainConfig, resume: bool) -> Path:
-    if out is None and resume:
-        raise ValueError("--resume needs --out, the folder to go on in")
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return out or Path("runs") / f"{config.data}-{config.model}-{stamp}"
+def _of_recipe(name: str, options: TrainConfig) -> TrainConfig:
+    """The recipe's options, but for those that were typed; without a recipe, all as they are."""
+    return find_recipe(name).config().overridden(options, _typed(options)) if name else options
+
+
+def _typed(options: CommonConfig) -> list[str]:
+    """Those of the options that stand on the command line, not left at their defaults."""
+    flags = [text.split("=")[0] for text in sys.argv[2:] if text.startswith("--")]
+    names = {flag[2:].replace("-", "_") for flag in flags}
+    return [name for name in OPTIONS if hasattr(options, name) and names & {name, f"no_{name}"}]
 
 
 def _saved_options(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
     """The options a run was started with; refuses others given now."""
-    defaults = TrainConfig()
     for name, (now, then) in given.differences(saved).items():
-        if now != getattr(defaults, name):
+        if name in _typed(given):
             flag = "--" + name.replace("_", "-")
             raise ValueError(
                 f"{flag} is {now}, but the run was started with {then}; leave it out to go on, or "
@@ -219,45 +297,57 @@ def _saved_options(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
     return saved
 
 
-@contextmanager
-def _interruptible(command: str, path: Path) -> Iterator[tuple[Progress, Callable[[], bool]]]:
-    """Live progress, and Ctrl-C answered at the next step boundary."""
-    columns = (
-        BarColumn(bar_width=30),
-        TextColumn("{task.percentage:3.0f} %"),
-        TimeRemainingColumn(compact=True),
-        TextColumn("left, {task.description}"),
-    )
+def _check(config: TrainConfig) -> None:
+    """Raise an error for what could only fail later."""
+    config.check()
+    on_cpu = config.torch_device().type == "cpu"
+    if config.recipe and find_recipe(config.recipe).needs_gpu and on_cpu and config.device == "auto":
+        raise ValueError(
+            f"the recipe {config.recipe} needs a GPU, and PyTorch finds no CUDA device here; give "
+            "--device cpu to run it all the same, or take a small recipe (`infobatch recipes`)"
+        )
+
+
+def _load(config: TrainConfig) -> Data:
+    if config.data in DOWNLOADS and local_folder(config.data_dir) is None:
+        size = DOWNLOADS[config.data]
+        console.print(
+            f"{config.data} comes from the Hugging Face hub ({size}), unless it was loaded before"
+        )
+    return load_data(config.data, config.data_dir)
+
+
+def _variants(policies: str, prune_ratio: str) -> list[Variant]:
     try:
-        with (
-            Progress(*columns, console=console, transient=True) as progress,
-            training.stop_on_interrupt() as should_stop,
-        ):
-            yield progress, should_stop
-    except training.Interrupted as stopped:
-        resume = shlex.join(["infobatch", command, "--out", str(path), "--resume"])
-        console.print(f"Stopped at a step boundary. To go on: {resume}", soft_wrap=True)
-        raise SystemExit(130) from stopped
+        ratios = [float(text) for text in prune_ratio.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"--prune-ratio is {prune_ratio!r}; give numbers, such as 0.3,0.5,0.7"
+        ) from None
+    variants = []
+    for policy in policies.split(","):
+        has_ratio = policy in ("infobatch", "random")
+        variants += [Variant(policy, ratio) for ratio in ratios] if has_ratio else [Variant(policy)]
+    return variants
 
 
-def _describe(done: training.Progress) -> str:
-    metrics = done.metrics
-    kept = metrics.num_kept / metrics.num_samples
-    return f"epoch {metrics.epoch + 1}, {kept:.0%} kept, test {metrics.test_accuracy:.2f} %"
+def _folder(out: Path | None, config: TrainConfig, resume: bool) -> Path:
+    if out is None and resume:
+        raise ValueError("--resume needs --out, the folder to go on in")
+    stamp = agree(lambda: time.strftime("%Y%m%d-%H%M%S"))
+    return out or Path("runs") / f"{config.recipe or f'{config.data}-{config.model}'}-{stamp}"
 
 
-def _one_line(summary: Summary) -> str:
-    return (
-        f"{summary.accuracy:.2f} %  {summary.num_trained:,} samples  {summary.num_steps:,} steps  "
-        f"{summary.seconds:.1f} s"
-    )
-
-
-def _print_summary(summary: Summary) -> None:
-    text = f"accuracy {_one_line(summary)}  {summary.saved:.1%} left out"
-    if summary.num_nonfinite:
-        text += f"  {summary.num_nonfinite:,} losses were NaN or infinite"
-    console.print(text, highlight=False)
+def _report(paths: Sequence[Path], out: Path | None = None) -> None:
+    if len(paths) == 1 and (paths[0] / "compare.json").exists():
+        results, default = read_comparison(paths[0]), paths[0] / "report"
+    else:
+        results, default = read_runs(paths), Path("runs") / time.strftime("report-%Y%m%d-%H%M%S")
+    if not results.arms:
+        raise FileNotFoundError("none of these runs is finished; there is nothing to report")
+    page = write_report(results, out or default)
+    print_results(results, console)
+    console.print(f"\nThe report is {page}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Full data against pruning, and against the two things a user would do instead.
+"""Full data against pruning, and against the things a user would do instead.
 
 Every arm of a seed starts from the same weights, sees samples in the same order and augmented the
-same way. The arms at equal cost follow the pruned run of that seed: *fewer epochs* is given exactly
+same way. The arms at equal cost follow a pruned run of that seed: *fewer epochs* is given exactly
 the samples it recorded, with the schedule compressed and the last epoch partial; *random pruning*
 keeps as many samples of each epoch as it did.
 """
@@ -10,63 +10,109 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from infobatch.lab.config import TrainConfig
-from infobatch.lab.data import ImageData
+from infobatch.lab.data import Data
+from infobatch.lab.processes import agree
 from infobatch.lab.runs import RunFolder, make_writable
-from infobatch.lab.training import Progress, train
+from infobatch.lab.training import Interrupted, Progress, train
 
 FULL = "full"
 PRUNED = "pruned"
 FEWER = "fewer-epochs"
 FEWER_SCALED = "fewer-epochs-lr"
 RANDOM = "random"
-ARMS = (FULL, PRUNED, FEWER, FEWER_SCALED, RANDOM)
+CONTROLS = (FEWER, FEWER_SCALED, RANDOM)
+
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of pruning that is compared."""
+
+    policy: str
+    prune_ratio: float = 0.5
+
+    @property
+    def name(self) -> str:
+        has_ratio = self.policy in ("infobatch", "random")
+        return f"{self.policy}-{self.prune_ratio:g}" if has_ratio else self.policy
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ in nothing but their seed: full data, a variant, or a control at its cost."""
+
+    kind: str
+    variant: Variant | None = None
+
+    @property
+    def name(self) -> str:
+        """Its folder in the comparison's."""
+        return self.kind if self.variant is None else f"{self.variant.name}/{self.kind}"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison's folder: ``<arm>/seed-<s>`` for each run, and ``compare.json``."""
+    """A comparison's folder: ``<arm>/seed-<s>`` for each run, and ``compare.json``.
+
+    ``config``: what all its runs have in common. ``variants``: what is compared with full data.
+    ``controls``: whether each is also compared with its rivals at equal cost. ``margin``: accuracy
+    points that may be lost for the verdict "lossless".
+    """
 
     config: TrainConfig
+    variants: tuple[Variant, ...]
     num_seeds: int
     margin: float
     path: Path
+    controls: bool = True
 
     @property
     def seeds(self) -> range:
         return range(self.config.seed, self.config.seed + self.num_seeds)
 
-    def folder(self, arm: str, seed: int) -> RunFolder:
-        return RunFolder(self.path / arm / f"seed-{seed}")
+    @property
+    def arms(self) -> list[Arm]:
+        kinds = (PRUNED, *CONTROLS) if self.controls else (PRUNED,)
+        return [Arm(FULL), *(Arm(kind, variant) for variant in self.variants for kind in kinds)]
 
-    def run_config(self, arm: str, seed: int) -> TrainConfig:
-        """The options of one run; those of the arms at equal cost need the pruned one to be finished."""
+    @property
+    def runs(self) -> list[tuple[Arm, int]]:
+        """All runs in the order they are trained: a whole seed at a time, the pruned runs first."""
+        first = sorted(self.arms, key=lambda arm: [PRUNED, FULL, *CONTROLS].index(arm.kind))
+        return [(arm, seed) for seed in self.seeds for arm in first]
+
+    def folder(self, arm: Arm, seed: int) -> RunFolder:
+        return RunFolder(self.path / arm.name / f"seed-{seed}")
+
+    def is_ready(self, arm: Arm, seed: int) -> bool:
+        """Whether its options are known: those of a control need its pruned run to be finished."""
+        return arm.kind not in CONTROLS or self.folder(Arm(PRUNED, arm.variant), seed).finished
+
+    def run_config(self, arm: Arm, seed: int) -> TrainConfig:
+        """The options of one run that is ready."""
         config = replace(self.config, seed=seed)
-        if arm == PRUNED:
-            return config
-        if arm == FULL:
+        if arm.variant is None:
             return replace(config, policy="none", target=None)
-        reference = self.folder(PRUNED, seed)
+        if arm.kind == PRUNED:
+            return replace(config, policy=arm.variant.policy, prune_ratio=arm.variant.prune_ratio)
+        reference = self.folder(Arm(PRUNED, arm.variant), seed)
         kept = [m.num_kept for m in reference.metrics()]
         num_samples = reference.metrics()[0].num_samples
-        if arm == RANDOM:
+        if arm.kind == RANDOM:
             left_out = tuple(num_samples - k for k in kept)
             return replace(config, policy="random", target=left_out)
         epochs = sum(kept) / num_samples
-        scale = config.epochs / epochs if arm == FEWER_SCALED else 1.0
+        scale = config.epochs / epochs if arm.kind == FEWER_SCALED else 1.0
         return replace(config, policy="none", target=None, epochs=epochs, lr=config.lr * scale)
-
-    def runs(self) -> Iterator[tuple[str, int]]:
-        """All runs in the order they are trained: a whole seed at a time, the pruned run first."""
-        for seed in self.seeds:
-            for arm in (PRUNED, FULL, FEWER, FEWER_SCALED, RANDOM):
-                yield arm, seed
 
     def check(self) -> None:
         """Raise ``ValueError`` for what could only fail later."""
@@ -74,9 +120,14 @@ class Comparison:
             raise ValueError(f"--seeds is {self.num_seeds}; it must be at least 1")
         if self.margin < 0:
             raise ValueError(f"--margin is {self.margin}; it must be at least 0")
-        if self.config.policy == "none":
-            raise ValueError("--policy is none; give compare a policy that prunes, such as infobatch")
-        self.config.check()
+        if not self.variants:
+            raise ValueError("there is nothing to compare with full data; name a policy")
+        for variant in self.variants:
+            if variant.policy == "none":
+                raise ValueError(
+                    "--policy is none; give compare a policy that prunes, such as infobatch"
+                )
+            replace(self.config, policy=variant.policy, prune_ratio=variant.prune_ratio).check()
 
     def create(self) -> None:
         """Claim the folder for a new comparison."""
@@ -87,19 +138,34 @@ class Comparison:
             )
         if self.path.exists() and any(self.path.iterdir()):
             raise FileExistsError(f"{self.path} already holds other files; choose another --out")
+        self.save()
+
+    def save(self) -> None:
         make_writable(self.path)
         (self.path / "compare.json").write_text(json.dumps(self.to_json(), indent=2))
 
     def command(self) -> str:
         """The command that repeats it."""
         options = ["--seeds", str(self.num_seeds), "--margin", f"{self.margin:g}"]
-        return shlex.join(["infobatch", "compare", *self.config.to_arguments(), *options])
+        config = replace(self.config, data_dir=None, device="auto")
+        if len(self.variants) == 1 and self.controls:
+            (variant,) = self.variants
+            config = replace(config, policy=variant.policy, prune_ratio=variant.prune_ratio)
+            start = [config.recipe] if config.recipe else []
+            return shlex.join(["infobatch", "compare", *start, *config.to_arguments(), *options])
+        policies = ",".join(dict.fromkeys(variant.policy for variant in self.variants))
+        ratios = dict.fromkeys(v.prune_ratio for v in self.variants if v.policy == "infobatch")
+        options += ["--policies", policies, "--prune-ratio", ",".join(f"{r:g}" for r in ratios)]
+        options += [] if self.controls else ["--no-controls"]
+        return shlex.join(["infobatch", "sweep", config.recipe, *config.to_arguments(), *options])
 
     def to_json(self) -> dict[str, Any]:
         return {
             "config": self.config.to_json(),
+            "variants": [[variant.policy, variant.prune_ratio] for variant in self.variants],
             "num_seeds": self.num_seeds,
             "margin": self.margin,
+            "controls": self.controls,
         }
 
     @classmethod
@@ -108,21 +174,52 @@ class Comparison:
             raise FileNotFoundError(f"{path} holds no comparison (no compare.json); check the folder")
         saved = json.loads((path / "compare.json").read_text())
         config = TrainConfig.from_json(saved["config"])
-        return cls(config, saved["num_seeds"], saved["margin"], path)
+        variants = tuple(Variant(*variant) for variant in saved["variants"])
+        return cls(config, variants, saved["num_seeds"], saved["margin"], path, saved["controls"])
+
+
+Watch = Callable[[Arm, int, Progress | None], None]
 
 
 def run_comparison(
-    comparison: Comparison,
-    data: ImageData,
-    watch: Callable[[str, int, Progress | None], None],
-    should_stop: Callable[[], bool],
+    comparison: Comparison, data: Data, watch: Watch, should_stop: Callable[[], bool]
 ) -> None:
-    """Train every run that is not finished; ``watch(arm, seed, progress)``, None when one is done."""
-    for arm, seed in comparison.runs():
-        folder = comparison.folder(arm, seed)
-        if not folder.finished:
-            config = comparison.run_config(arm, seed)
-            if not folder.exists:
-                folder.create(config)
+    """Train every run that is not finished; ``watch(arm, seed, progress)``, None when one is done.
+
+    Others may do the same in the same folder at the same time: a run belongs to whoever locked it, and
+    a lock ends with its process.
+    """
+    waiting = [(arm, seed, comparison.folder(arm, seed)) for arm, seed in comparison.runs]
+    while waiting:
+        place = agree(partial(_claim, comparison, waiting))
+        if place is None:  # others are at work on all that can be done now
+            if agree(should_stop):
+                raise Interrupted(str(comparison.path))
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            continue
+        arm, seed, folder = waiting.pop(place)
+        config = agree(partial(_prepare, comparison, arm, seed, folder))
+        if config is not None:
             train(config, data, folder, partial(watch, arm, seed), should_stop)
+        agree(folder.release)
         watch(arm, seed, None)
+
+
+def _claim(comparison: Comparison, waiting: Sequence[tuple[Arm, int, RunFolder]]) -> int | None:
+    """The place of the first run that is finished, or ours to train."""
+    for place, (arm, seed, folder) in enumerate(waiting):
+        if folder.finished or (comparison.is_ready(arm, seed) and folder.claim()):
+            return place
+    return None
+
+
+def _prepare(comparison: Comparison, arm: Arm, seed: int, folder: RunFolder) -> TrainConfig | None:
+    """The options to train it with, once its folder is made or seen to be of this run; None if done."""
+    if folder.finished and not comparison.is_ready(arm, seed):
+        return None
+    config = comparison.run_config(arm, seed)
+    if folder.exists:
+        folder.require(config)
+    else:
+        folder.create(config)
+    return None if folder.finished else config

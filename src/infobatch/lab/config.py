@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,57 +12,87 @@ import torch
 import tyro
 
 from infobatch.lab.data import DATA_SETS
-from infobatch.lab.models import MODELS
+from infobatch.lab.models import check_model
 from infobatch.lab.names import choose
+from infobatch.lab.optimizers import OPTIMIZERS
 from infobatch.policies import POLICIES, InfoBatch, Policy, RandomPruning
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """One training run."""
+class CommonConfig:
+    """What the runs of a comparison have in common."""
 
+    recipe: Annotated[str, tyro.conf.Suppress] = ""
+    """The recipe it came from, if any."""
     data: str = "mnist5k"
-    """Data set: mnist5k or digits (built in), cifar10 or cifar100 (downloaded, or in --data-dir)."""
+    """Data set: mnist5k or digits (built in); cifar10, cifar100, tiny-imagenet, tiny-imagenet-40 or
+    imagenet (downloaded, or in --data-dir)."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """Folder with parquet files of the hub's layout; also read from INFOBATCH_DATA_DIR."""
+    """Folder with parquet files of the hub's layout, or ImageNet's folders of images; also read from
+    INFOBATCH_DATA_DIR."""
     model: str = "small-cnn"
-    """Network: small-cnn, resnet8, resnet20, resnet18 or resnet50."""
+    """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, or timm/NAME if timm is installed."""
+    stem_stride: Literal[1, 2, 4] = 1
+    """By what the ResNets' first layer shrinks the image: 1 for 32 pixels, 4 for ImageNet's 224."""
+    norm: Literal["batch", "group"] = "batch"
+    """batch, or group: samples independent of their batch mates, and of the number of processes."""
     epochs: float = 15
     """Length of the run; a fraction cuts the last epoch short."""
     batch_size: int = 128
-    """Samples a step."""
-    policy: str = "infobatch"
-    """What to leave out: infobatch, percentile-tiers, random or none."""
-    prune_ratio: float = 0.5
-    """InfoBatch: share of the below-average samples left out; random: of all samples."""
+    """Samples a step, over all processes together."""
     delta: float = 0.875
     """Share of the run after which all data is used again."""
     warmup_epochs: int = 1
     """Unpruned epochs at the start."""
     target: Annotated[float | tuple[int, ...] | None, tyro.conf.arg(metavar="SHARE")] = None
     """Share of the run's samples to leave out, met exactly; by default the policy decides."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """sgd has momentum 0.9."""
+    normalizer: Literal["batch", "weights"] = "batch"
+    """Weighted losses are divided by the batch's size, or by its weights (for lars and lamb)."""
+    optimizer: str = "sgd"
+    """sgd (momentum 0.9), adamw, lars (momentum 0.9) or lamb."""
     lr: float = 0.2
     """Peak learning rate of the one-cycle schedule (30 % warm-up, from 1/25, down to 1/250000)."""
     weight_decay: float = 5e-4
     """Weight decay."""
     label_smoothing: float = 0.1
     """Label smoothing, in [0, 1)."""
+    clip_norm: float = 0.0
+    """Largest norm of a step's gradient; 0 leaves it as it is."""
+    ema_decay: float = 0.0
+    """Evaluate the exponential moving average of the weights, with this decay a step; 0 for none."""
+    mixup: float = 0.0
+    """Mix each image with another of its batch: alpha of the Beta distribution; 0 for none."""
+    cutmix: float = 0.0
+    """Paste a box of another image of the batch: alpha of the Beta distribution; 0 for none."""
+    drop_last: bool = False
+    """Leave out a last short batch; pruned epochs then keep a whole number of batches."""
     seed: int = 0
     """Seed of the initial weights, the order, the selection and the augmentation."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto takes cuda where there is one."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 computes under autocast."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """bf16 and fp16 compute under autocast, fp16 with scaled gradients."""
+    compile: bool = False
+    """torch.compile the network, on CUDA with graphs; a last short batch runs uncompiled."""
     workers: int = 0
-    """Loader processes; the data is in memory, so they seldom help."""
+    """Loader processes: for ImageNet, which is decoded as it is read; other sets are in memory."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(CommonConfig):
+    """One training run."""
+
+    policy: str = "infobatch"
+    """What to leave out: infobatch, percentile-tiers, random or none."""
+    prune_ratio: float = 0.5
+    """InfoBatch: share of the below-average samples left out; random: of all samples."""
 
     def check(self) -> None:
         """Raise ``ValueError`` for what could only fail later."""
         choose("data set", self.data, DATA_SETS)
-        choose("model", self.model, MODELS)
+        check_model(self.model, self.stem_stride, self.norm)
         choose("policy", self.policy, POLICIES)
+        choose("optimizer", self.optimizer, OPTIMIZERS)
         bounds = {
             "--epochs": (self.epochs > 0, "above 0"),
             "--batch-size": (self.batch_size >= 2, "at least 2 (batch norm needs two samples)"),
@@ -71,6 +102,10 @@ class TrainConfig:
             "--lr": (self.lr > 0, "above 0"),
             "--weight-decay": (self.weight_decay >= 0, "at least 0"),
             "--label-smoothing": (0 <= self.label_smoothing < 1, "at least 0 and less than 1"),
+            "--clip-norm": (self.clip_norm >= 0, "at least 0"),
+            "--ema-decay": (0 <= self.ema_decay < 1, "at least 0 and less than 1"),
+            "--mixup": (self.mixup >= 0, "at least 0"),
+            "--cutmix": (self.cutmix >= 0, "at least 0"),
             "--seed": (self.seed >= 0, "at least 0"),
             "--workers": (self.workers >= 0, "at least 0"),
         }
@@ -78,11 +113,15 @@ class TrainConfig:
             if not holds:
                 value = getattr(self, flag[2:].replace("-", "_"))
                 raise ValueError(f"{flag} is {value}; it must be {rule}")
+        if self.mixup and self.cutmix:
+            raise ValueError(f"--mixup is {self.mixup:g} and --cutmix {self.cutmix:g}; give one of them")
         self.torch_device()
 
     def torch_device(self) -> torch.device:
         if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            if not torch.cuda.is_available():
+                return torch.device("cpu")
+            return torch.device("cuda", torch.cuda.current_device())
         try:
             device = torch.device(self.device)
         except RuntimeError:
@@ -101,23 +140,33 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainConfig:
+        """Reads what older releases wrote, too: options they did not know are at their defaults."""
         target, data_dir = values["target"], values["data_dir"]
         values = {**values, "data_dir": Path(data_dir) if data_dir else None}
         if isinstance(target, list):
             values["target"] = tuple(target)
         return cls(**values)
 
-    def to_arguments(self) -> list[str]:
-        """The command-line options that make this configuration, without those at their default."""
+    def to_arguments(self, base: TrainConfig | None = None) -> list[str]:
+        """The command-line options that make this configuration of ``base``, or of the defaults."""
         arguments = []
-        for name, (value, _) in self.differences(TrainConfig()).items():
+        for name, (value, _) in self.differences(base or TrainConfig()).items():
             values = value if isinstance(value, tuple) else (value,)
-            texts = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
-            arguments += ["--" + name.replace("_", "-"), *texts]
+            flag = "--" + name.replace("_", "-")
+            if isinstance(value, bool):
+                arguments.append(flag if value else flag.replace("--", "--no-", 1))
+            elif name != "recipe":
+                arguments += [flag, *(f"{v:g}" if isinstance(v, float) else str(v) for v in values)]
         return arguments
 
     def differences(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
         """The options in which the two differ: name, own value, other's."""
-        names = [field.name for field in dataclasses.fields(self)]
-        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in OPTIONS}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+    def overridden(self, options: CommonConfig, given: Collection[str]) -> TrainConfig:
+        """A copy with the options named in ``given`` taken from ``options``."""
+        return dataclasses.replace(self, **{name: getattr(options, name) for name in given})
+
+
+OPTIONS = tuple(field.name for field in dataclasses.fields(TrainConfig))

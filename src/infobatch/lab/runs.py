@@ -6,18 +6,22 @@ scores.npz       last loss, visits and the last selection's weight of each sampl
 checkpoint.pt    to go on from, loaded with weights_only=True; gone once finished
 model.safetensors
 summary.json     the result; there once the run has finished
+lock             held by the process that trains it, and released by its end, however it ends
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from infobatch.lab.config import TrainConfig
 
@@ -41,12 +45,17 @@ class EpochMetrics:
     score_quantiles: Sequence[float | None]
 
 
+WHERE = ("data_dir", "device", "workers")
+"""Options that say where a run is trained, not what."""
+
 SCORE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A finished run. ``accuracy``: of the last epoch, in percent; ``seconds``: of training alone."""
+    """A finished run. ``accuracy`` and ``top5``: after the last epoch, in percent; ``seconds``: of
+    training alone.
+    """
 
     accuracy: float
     test_loss: float
@@ -58,6 +67,7 @@ class Summary:
     evaluation_seconds: float
     num_nonfinite: int
     environment: dict[str, Any]
+    top5: float = math.nan
 
     @property
     def saved(self) -> float:
@@ -70,6 +80,19 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = FileLock(path / "lock")
+
+    def claim(self) -> bool:
+        """Lock it, unless another process has."""
+        make_writable(self.path)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
 
     @property
     def exists(self) -> bool:
@@ -79,15 +102,24 @@ class RunFolder:
     def finished(self) -> bool:
         return (self.path / "summary.json").exists()
 
-    def create(self, config: TrainConfig) -> None:
-        """Claim the folder for a new run."""
-        if self.path.exists() and any(self.path.iterdir()):
+    def check_unused(self) -> bool:
+        """True, or ``FileExistsError`` if a new run would not be alone in the folder."""
+        if self.path.exists() and any(path.name != "lock" for path in self.path.iterdir()):
             what = "a finished run" if self.finished else "a run" if self.exists else "other files"
             unfinished = self.exists and not self.finished
             remedy = ", or give --resume to go on with it" if unfinished else ""
             raise FileExistsError(f"{self.path} already holds {what}; choose another --out{remedy}")
+        return True
+
+    def create(self, config: TrainConfig) -> None:
+        """Begin a new run in the folder."""
+        self.check_unused()
         make_writable(self.path)
         self._write("config.json", json.dumps(config.to_json(), indent=2))
+
+    def require(self, config: TrainConfig) -> None:
+        """Raise ``ValueError`` if the folder's run has other options."""
+        require_same(config, self.config(), self.path)
 
     def config(self) -> TrainConfig:
         if not self.exists:
@@ -137,6 +169,11 @@ class RunFolder:
 
         model.load_state_dict(load_file(self.path / "model.safetensors"))
 
+    def scores(self) -> dict[str, torch.Tensor]:
+        """The columns of scores.npz, each of shape (N,)."""
+        with np.load(self.scores_path, allow_pickle=False) as file:
+            return {name: torch.from_numpy(file[name]) for name in file.files}
+
     @property
     def scores_path(self) -> Path:
         return self.path / "scores.npz"
@@ -148,6 +185,17 @@ class RunFolder:
         part = self.path / f"{name}.part"
         write(part)
         os.replace(part, self.path / name)
+
+
+def require_same(wanted: TrainConfig, there: TrainConfig, path: Path) -> None:
+    """Raise ``ValueError`` if what is there was trained with other options."""
+    for name, (now, then) in wanted.differences(there).items():
+        if name not in WHERE:
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(
+                f"{path} was trained with {flag} {then}, but {flag} {now} is wanted, and mixing them "
+                "would spoil the result; choose another --out, or remove that folder"
+            )
 
 
 def make_writable(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import platform
 import re
@@ -14,23 +13,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import OneCycleLR
 
 import infobatch
 from infobatch import DynamicPruner
 from infobatch.lab.config import TrainConfig
-from infobatch.lab.data import ImageData
+from infobatch.lab.data import Data
+from infobatch.lab.data.feed import ignore_interrupts
+from infobatch.lab.optimization import Optimization
+from infobatch.lab.processes import agree, replicas, total
 from infobatch.lab.runs import SCORE_QUANTILES, EpochMetrics, RunFolder, Summary
 from infobatch.lab.tasks.classification import Classification
+from infobatch.scores import ScoreTable
 
 CHECKPOINT_SECONDS = 60.0
-WARM_UP_STEPS = 2
+STEPS_BETWEEN_PAUSES = 20
+"""Several processes ask each other this often whether to pause."""
+WARM_UP_STEPS = 3
+"""CUDA graphs are recorded in the second call of a compiled network."""
 
 
 class Interrupted(Exception):
     """The user asked to stop; the run's checkpoint is written."""
+
+
+class OutOfMemory(Exception):
+    """The device has too little memory for these options."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Progress:
 
 def train(
     config: TrainConfig,
-    data: ImageData,
+    data: Data,
     folder: RunFolder,
     watch: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -55,38 +65,51 @@ def train(
     """
     if folder.finished:
         return folder.summary()
-    return _Training(config, data, folder).run(watch, should_stop)
+    try:
+        return _Training(config, data, folder).run(watch, should_stop)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"out of memory with {config.model} at batch size {config.batch_size} on "
+            f"{config.torch_device()}; lower --batch-size (and --lr with it)"
+            + (", or give --precision bf16" if config.precision == "fp32" else "")
+            + f". What was trained up to the last checkpoint is kept in {folder.path}"
+        ) from error
 
 
-def check(config: TrainConfig, data: ImageData) -> None:
-    """Raise ``ValueError`` if these options do not fit the data."""
-    _make_pruner(config, data).loader(config.batch_size)
+def check(config: TrainConfig, data: Data) -> None:
+    """Raise ``ValueError`` if these options do not fit the data or the processes."""
+    num_replicas = replicas().num_replicas
+    if config.batch_size % num_replicas:
+        raise ValueError(
+            f"--batch-size is {config.batch_size}, which {num_replicas} processes cannot share equally; "
+            f"give a multiple of {num_replicas}"
+        )
+    _make_pruner(config, data).loader(config.batch_size // num_replicas, drop_last=config.drop_last)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    is_cpu = "can't allocate memory" in str(error)  # PyTorch has no type of its own for the CPU's
+    return is_cpu or isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
 
 
 class _Training:
-    def __init__(self, config: TrainConfig, data: ImageData, folder: RunFolder) -> None:
+    def __init__(self, config: TrainConfig, data: Data, folder: RunFolder) -> None:
+        self.config = config
         self.folder = folder
         self.task = Classification(config, data)
-        self.pruner = _make_pruner(config, data)
+        self.pruner = _make_pruner(config, data, self.task.feed.dataset)
         self.loader = self.pruner.loader(
-            config.batch_size,
-            collate_fn=torch.tensor,
+            config.batch_size // self.pruner.replicas.num_replicas,
+            drop_last=config.drop_last,
+            collate_fn=self.task.feed.collate,
             num_workers=config.workers,
             persistent_workers=config.workers > 0,
             pin_memory=self.task.device.type == "cuda",
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=ignore_interrupts,
         )
-        self.optimizer = _make_optimizer(config, self.task.model)
-        self.scheduler = self.pruner.lr_scheduler(
-            OneCycleLR(
-                self.optimizer,
-                config.lr,
-                total_steps=self.pruner.full_steps,
-                pct_start=0.3,
-                div_factor=25,
-                final_div_factor=1e4,
-            )
-        )
+        self.optimization = Optimization(config, self.task.model, self.pruner)
         self.metrics: list[EpochMetrics] = []
         self.loss_sum = torch.zeros((), device=self.task.device)
         self.lr = 0.0  # of the last step taken
@@ -94,7 +117,8 @@ class _Training:
         self.seconds = 0.0
         self.epoch_seconds = 0.0
         self.evaluation_seconds = 0.0
-        state = folder.load_checkpoint()
+        self.last_saved = time.monotonic()
+        state = agree(folder.load_checkpoint)
         if state is not None:
             self.load_state_dict(state)
 
@@ -102,7 +126,6 @@ class _Training:
         self._warm_up()
         if self.pruner.current.finished and len(self.metrics) <= self.pruner.epoch:
             self._end_epoch(self.pruner.epoch)  # interrupted between its last step and its end
-        last_saved = time.monotonic()
         with self._training_clock():
             epochs = self.pruner.epochs()
         while True:
@@ -111,12 +134,7 @@ class _Training:
             if epoch is None:
                 break
             for _ in self._steps(epoch):
-                if should_stop():
-                    self.folder.save_checkpoint(self.state_dict())
-                    raise Interrupted(str(self.folder.path))
-                if time.monotonic() - last_saved > CHECKPOINT_SECONDS:
-                    self.folder.save_checkpoint(self.state_dict())
-                    last_saved = time.monotonic()
+                self._pause(should_stop)
             self._end_epoch(epoch)
             watch(Progress(self.pruner.progress, self.metrics[-1]))
         return self._finish()
@@ -126,84 +144,107 @@ class _Training:
         with self._training_clock():
             self.task.begin(epoch)
             batches = iter(self.loader)
+            left = len(self.pruner.current.resume_order)
         while True:
             with self._training_clock():
                 batch = next(batches, None)
                 if batch is not None:
-                    self._step(*batch)
+                    samples, inputs = batch
+                    self._step(samples, inputs, min(left, self.config.batch_size))
+                    left -= self.config.batch_size
             if batch is None:
                 return
             yield
 
-    def _step(self, samples: Any, indices: Tensor) -> None:
-        losses = self.task.losses(indices)
+    def _step(self, samples: np.ndarray, inputs: Any, num_trained: int) -> None:
+        """``num_trained``: the samples of this step over all processes."""
+        losses = self.task.losses(inputs, samples)
         loss = self.pruner.update(losses, samples)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.lr = float(self.scheduler.get_last_lr()[0])
-        self.optimizer.step()
-        self.scheduler.step()
-        self.optimizer.zero_grad()
-        self.loss_sum += loss.detach() * len(samples)
+        self.lr = self.optimization.lr
+        self.optimization.step(loss)
+        self.loss_sum += loss.detach() * (num_trained / self.pruner.replicas.num_replicas)
         self.num_steps += 1
+
+    def _pause(self, should_stop: Callable[[], bool]) -> None:
+        """Write a checkpoint if one is due, and stop if asked to; several processes do so together."""
+        if self.pruner.replicas.num_replicas > 1 and self.num_steps % STEPS_BETWEEN_PAUSES:
+            return
+        due = time.monotonic() - self.last_saved > CHECKPOINT_SECONDS
+        stop, due = agree(lambda: (should_stop(), due))
+        if stop or due:
+            self._write(self.folder.save_checkpoint, self.state_dict())
+            self.last_saved = time.monotonic()
+        if stop:
+            raise Interrupted(str(self.folder.path))
 
     def _end_epoch(self, epoch: int) -> None:
         with self._training_clock(wait=True):
             pass
         began = time.perf_counter()
-        result = self.task.evaluate()
+        result = self.task.evaluate(self.optimization.evaluated)
         self.evaluation_seconds += time.perf_counter() - began
-        current = self.pruner.current
-        trained = sum(m.num_kept for m in self.metrics) + current.num_recorded
+        num_kept = len(self.pruner.current.order)
         represented = self.pruner.plan.schedule.share(epoch) * self.pruner.num_samples
         self.metrics.append(
             EpochMetrics(
                 epoch=epoch,
-                num_kept=current.num_recorded,
+                num_kept=num_kept,
                 num_samples=self.pruner.num_samples,
-                train_loss=float(self.loss_sum) / represented,
+                train_loss=float(total(self.loss_sum)) / represented,
                 test_loss=result.loss,
                 test_accuracy=result.accuracy,
                 seconds=self.epoch_seconds,
                 lr=self.lr,
-                samples_so_far=trained,
-                score_quantiles=_quantiles(self.pruner.scores["last_loss"]),
+                samples_so_far=sum(m.num_kept for m in self.metrics) + num_kept,
+                score_quantiles=_quantiles(self._merged_scores()["last_loss"]),
             )
         )
-        self.folder.write_metrics(self.metrics)
+        self._write(self.folder.write_metrics, self.metrics)
         self.loss_sum.zero_()
         self.epoch_seconds = 0.0
 
     def _finish(self) -> Summary:
-        result = self.task.evaluate()
-        num_trained = sum(m.num_kept for m in self.metrics)
+        result = self.task.evaluate(self.optimization.evaluated)
         num_full = round(self.pruner.plan.schedule.run_length * self.pruner.num_samples)
         summary = Summary(
             accuracy=result.accuracy,
+            top5=result.top5,
             test_loss=result.loss,
             per_class=result.per_class,
-            num_trained=num_trained,
+            num_trained=sum(m.num_kept for m in self.metrics),
             num_full=num_full,
             num_steps=self.num_steps,
             seconds=self.seconds,
             evaluation_seconds=self.evaluation_seconds,
-            num_nonfinite=self.pruner.scores.num_nonfinite,
+            num_nonfinite=self._merged_scores().num_nonfinite,
             environment=describe_environment(self.task.device),
         )
-        self.pruner.export(self.folder.scores_path)
-        self.folder.save_model(self.task.model)
-        self.folder.write_summary(summary)
-        self.folder.drop_checkpoint()
+        self._write(self.pruner.export, self.folder.scores_path)
+        self._write(self.folder.save_model, self.optimization.evaluated)
+        self._write(self.folder.write_summary, summary)
+        self._write(RunFolder.drop_checkpoint, self.folder)
         return summary
 
+    def _write(self, write: Callable[[Any], Any], what: Any) -> None:
+        """Files are the first process's."""
+        if self.pruner.replicas.rank == 0:
+            write(what)
+
+    def _merged_scores(self) -> ScoreTable:
+        """The scores that any process recorded."""
+        if self.pruner.replicas.num_replicas > 1:
+            self.pruner.state_dict()  # merges
+        return self.pruner.scores
+
     def _warm_up(self) -> None:
-        """Run a few steps on a copy, so that one-time costs do not fall to whichever run is first."""
-        trained = self.task.model
-        self.task.model = copy.deepcopy(trained)
+        """Take a few steps, and take them back, so that one-time costs fall to no run's clock."""
         self.task.begin(0)
-        indices = torch.arange(min(self.pruner.num_samples, self.loader.batch_size))
-        for _ in range(WARM_UP_STEPS):
-            self.task.losses(indices).mean().backward()  # type: ignore[no-untyped-call]
-        self.task.model = trained
+        size = self.config.batch_size // self.pruner.replicas.num_replicas
+        batch = self.task.feed.first(size)
+        samples = np.arange(min(size, self.pruner.num_samples))
+        with self.task.on_a_copy():
+            for _ in range(WARM_UP_STEPS):
+                self.task.losses(batch, samples).mean().backward()  # type: ignore[no-untyped-call]
 
     @contextmanager
     def _training_clock(self, wait: bool = False) -> Iterator[None]:
@@ -219,10 +260,9 @@ class _Training:
     def state_dict(self) -> dict[str, Any]:
         return {
             "model": self.task.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
+            "optimization": self.optimization.state_dict(),
             "pruner": self.pruner.state_dict(),
-            "loss_sum": self.loss_sum.clone(),
+            "loss_sum": total(self.loss_sum),
             "lr": self.lr,
             "num_steps": self.num_steps,
             "seconds": self.seconds,
@@ -233,16 +273,16 @@ class _Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.task.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        self.optimization.load_state_dict(state["optimization"])
         self.pruner.load_state_dict(state["pruner"])
-        self.loss_sum.copy_(state["loss_sum"])
+        if self.pruner.replicas.rank == 0:
+            self.loss_sum.copy_(state["loss_sum"])
         self.lr = state["lr"]
         self.num_steps = state["num_steps"]
         self.seconds = state["seconds"]
         self.epoch_seconds = state["epoch_seconds"]
         self.evaluation_seconds = state["evaluation_seconds"]
-        self.metrics = self.folder.metrics()[: state["num_epochs_done"]]
+        self.metrics = agree(self.folder.metrics)[: state["num_epochs_done"]]
 
 
 @contextmanager
@@ -263,11 +303,6 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C is for the main process, which stops the workers at a step boundary."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def describe_environment(device: torch.device) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     return {
@@ -286,23 +321,17 @@ def _cpu_name() -> str:
     return f"{os.cpu_count()} cores, {names[0] if names else platform.machine()}"
 
 
-def _make_pruner(config: TrainConfig, data: ImageData) -> DynamicPruner:
+def _make_pruner(config: TrainConfig, data: Data, dataset: Any = None) -> DynamicPruner:
     return DynamicPruner(
-        range(len(data.train)),
+        range(len(data.train)) if dataset is None else dataset,
         config.epochs,
         policy=config.make_policy(),
         delta=config.delta,
         warmup_epochs=config.warmup_epochs,
         target=config.target,
         seed=config.seed,
+        normalizer=config.normalizer,
     )
-
-
-def _make_optimizer(config: TrainConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
-    parameters = model.parameters()
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(parameters, config.lr, momentum=0.9, weight_decay=config.weight_decay)
 
 
 def _quantiles(losses: Tensor) -> list[float | None]:

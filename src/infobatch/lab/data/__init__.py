@@ -6,23 +6,54 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from infobatch.lab.data import imagenet
+from infobatch.lab.data.augment import Augment, Mixing
 from infobatch.lab.data.builtin import load_digits, load_mnist5k
+from infobatch.lab.data.feed import Feed, make_feed
 from infobatch.lab.data.hub import HUB_SETS
-from infobatch.lab.data.images import Augment, ImageData, Images, Normalize
+from infobatch.lab.data.imagenet import StreamedData, load_imagenet
+from infobatch.lab.data.images import ImageData, Images, Normalize
 from infobatch.lab.names import choose
 
-DATA_SETS: dict[str, Callable[[Path | None], ImageData]] = {
+Data = ImageData | StreamedData
+
+DATA_SETS: dict[str, Callable[[Path | None], Data]] = {
     "mnist5k": load_mnist5k,
     "digits": load_digits,
     **HUB_SETS,
+    "imagenet": load_imagenet,
 }
 
+DOWNLOADS = {
+    **{name: hub_set.download for name, hub_set in HUB_SETS.items()},
+    "imagenet": imagenet.DOWNLOAD,
+}
+"""What a download of each set takes that is not built in."""
 
-def load_data(name: str, data_dir: Path | None = None) -> ImageData:
+
+def load_data(name: str, data_dir: Path | None = None) -> Data:
     """The data set of that name; ``data_dir``, or INFOBATCH_DATA_DIR, holds those not built in."""
-    load = choose("data set", name, DATA_SETS)
+    return choose("data set", name, DATA_SETS)(local_folder(data_dir))
+
+
+def local_folder(data_dir: Path | None) -> Path | None:
+    """Where data sets that are not built in lie; None where they have to be downloaded."""
     folder = data_dir or os.environ.get("INFOBATCH_DATA_DIR")
-    return load(Path(folder) if folder else None)
+    return Path(folder) if folder else None
 
 
-__all__ = ["DATA_SETS", "Augment", "ImageData", "Images", "Normalize", "load_data"]
+__all__ = [
+    "DATA_SETS",
+    "DOWNLOADS",
+    "Augment",
+    "Data",
+    "Feed",
+    "ImageData",
+    "Images",
+    "Mixing",
+    "Normalize",
+    "StreamedData",
+    "load_data",
+    "local_folder",
+    "make_feed",
+]

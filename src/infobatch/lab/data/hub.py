@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,11 @@ from infobatch.lab.data.images import ImageData, Images
 
 @dataclass(frozen=True)
 class HubSet:
-    """Where a set lies on the hub, and the names of its columns and splits."""
+    """Where a set lies on the hub, and the names of its columns and splits.
+
+    ``size``: of its images, in pixels. ``download``: what a download of it takes. ``in_part``: only
+    the first ``num_classes`` of its classes are used.
+    """
 
     name: str
     repository: str
@@ -27,6 +30,8 @@ class HubSet:
     test_split: str
     num_classes: int
     size: int
+    download: str
+    in_part: bool = False
 
     def __call__(self, data_dir: Path | None) -> ImageData:
         files = self._find(data_dir) if data_dir else self._download()
@@ -73,6 +78,9 @@ class HubSet:
         pixels, labels = [], []
         for path in paths:
             images, classes = self._columns(path)
+            if self.in_part:
+                rows = np.flatnonzero(classes < self.num_classes)
+                images, classes = [images[row] for row in rows], classes[rows]
             pixels.append(_decode(images, path, self.size))
             labels.append(classes)
         merged = np.concatenate(labels)
@@ -131,11 +139,29 @@ def _decode(images: list[dict[str, Any]], path: Path, size: int) -> np.ndarray:
     return pixels
 
 
-HUB_SETS: dict[str, Callable[[Path | None], ImageData]] = {
-    "cifar10": HubSet(
-        "cifar10", "uoft-cs/cifar10", "plain_text", "img", "label", "test", num_classes=10, size=32
-    ),
-    "cifar100": HubSet(
-        "cifar100", "uoft-cs/cifar100", "cifar100", "img", "fine_label", "test", 100, size=32
-    ),
+def _tiny_imagenet(name: str, num_classes: int, in_part: bool = False) -> HubSet:
+    return HubSet(
+        name,
+        "zh-plus/tiny-imagenet",
+        "data",
+        "image",
+        "label",
+        "valid",
+        num_classes,
+        size=64,
+        download="147 MB",
+        in_part=in_part,
+    )
+
+
+HUB_SETS = {
+    hub_set.name: hub_set
+    for hub_set in (
+        HubSet("cifar10", "uoft-cs/cifar10", "plain_text", "img", "label", "test", 10, 32, "144 MB"),
+        HubSet(
+            "cifar100", "uoft-cs/cifar100", "cifar100", "img", "fine_label", "test", 100, 32, "143 MB"
+        ),
+        _tiny_imagenet("tiny-imagenet", num_classes=200),
+        _tiny_imagenet("tiny-imagenet-40", num_classes=40, in_part=True),
+    )
 }

@@ -3,25 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
-from infobatch.lab.models.resnet import resnet8, resnet18, resnet20, resnet50
+from infobatch.lab.models.norms import Norm
+from infobatch.lab.models.resnet import RESNETS
 from infobatch.lab.models.small_cnn import small_cnn
 from infobatch.lab.names import choose
 
-MODELS: dict[str, Callable[[int, int], nn.Module]] = {
-    "small-cnn": small_cnn,
-    "resnet8": resnet8,
-    "resnet20": resnet20,
-    "resnet18": resnet18,
-    "resnet50": resnet50,
-}
+MODELS: dict[str, Callable[..., nn.Module]] = {"small-cnn": small_cnn, **RESNETS}
+
+TIMM = "timm/"
+"""Before the name of a model of timm's, which has to be installed."""
 
 
-def make_model(name: str, num_channels: int, num_classes: int) -> nn.Module:
+def make_model(
+    name: str, num_channels: int, num_classes: int, stem_stride: int = 1, norm: Norm = "batch"
+) -> nn.Module:
     """A freshly initialised model for images of any size, from the global generator."""
-    return choose("model", name, MODELS)(num_channels, num_classes)
+    if name.startswith(TIMM):
+        model: nn.Module = _import_timm().create_model(
+            name.removeprefix(TIMM), in_chans=num_channels, num_classes=num_classes
+        )
+        return model
+    options: dict[str, Any] = {"norm": norm}
+    if name in RESNETS:
+        options["stem_stride"] = stem_stride
+    return choose("model", name, MODELS)(num_channels, num_classes, **options)
 
 
-__all__ = ["MODELS", "make_model"]
+def check_model(name: str, stem_stride: int, norm: Norm) -> None:
+    """Raise an error for a model that cannot be made."""
+    if name.startswith(TIMM):
+        _import_timm()
+    else:
+        choose("model", name, MODELS)
+    if stem_stride != 1 and name not in RESNETS:
+        raise ValueError(f"--stem-stride is {stem_stride}, but {name} has no such stem; leave it out")
+    if norm != "batch" and name.startswith(TIMM):
+        raise ValueError(f"--norm is {norm}, but {name} comes with its own; leave it out")
+
+
+def _import_timm() -> Any:
+    try:
+        import timm
+    except Exception as error:  # timm may be there and its torchvision not fit this PyTorch
+        raise ImportError(
+            f"models named {TIMM}NAME need timm and torchvision, and importing them failed "
+            f"({type(error).__name__}: {error}): pip install timm"
+        ) from error
+    return timm
+
+
+__all__ = ["MODELS", "TIMM", "check_model", "make_model"]

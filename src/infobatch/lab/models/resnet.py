@@ -1,27 +1,30 @@
-"""Residual networks for 32x32 images (He et al., 2016), with a 3x3 stem and no first pooling."""
+"""Residual networks (He et al., 2016) with a stem for images of 32, 64 or 224 pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from infobatch.lab.models.norms import Norm, make_norm
 
 
 class _Block(nn.Module):
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, norm: Norm) -> None:
         super().__init__()
         outputs = width * self.expansion
-        self.body = self.make_body(inputs, width, stride)
+        self.body = self.make_body(inputs, width, stride, norm)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), make_norm(norm, outputs)
             )
 
-    def make_body(self, inputs: int, width: int, stride: int) -> nn.Module:
+    def make_body(self, inputs: int, width: int, stride: int, norm: Norm) -> nn.Module:
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,13 +34,13 @@ class _Block(nn.Module):
 class BasicBlock(_Block):
     """Two 3x3 convolutions."""
 
-    def make_body(self, inputs: int, width: int, stride: int) -> nn.Module:
+    def make_body(self, inputs: int, width: int, stride: int, norm: Norm) -> nn.Module:
         return nn.Sequential(
             nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+            make_norm(norm, width),
             nn.ReLU(inplace=True),
             nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+            make_norm(norm, width),
         )
 
 
@@ -46,21 +49,25 @@ class Bottleneck(_Block):
 
     expansion = 4
 
-    def make_body(self, inputs: int, width: int, stride: int) -> nn.Module:
+    def make_body(self, inputs: int, width: int, stride: int, norm: Norm) -> nn.Module:
         return nn.Sequential(
             nn.Conv2d(inputs, width, 1, bias=False),
-            nn.BatchNorm2d(width),
+            make_norm(norm, width),
             nn.ReLU(inplace=True),
             nn.Conv2d(width, width, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+            make_norm(norm, width),
             nn.ReLU(inplace=True),
             nn.Conv2d(width, 4 * width, 1, bias=False),
-            nn.BatchNorm2d(4 * width),
+            make_norm(norm, 4 * width),
         )
 
 
 class ResNet(nn.Module):
-    """``depths``: the number of blocks of each stage; ``widths``: their channels."""
+    """``depths``: the number of blocks of each stage; ``widths``: their channels.
+
+    ``stem_stride``: by what the stem shrinks the image. 1 or 2: a 3x3 convolution; 4: ImageNet's 7x7
+    convolution and 3x3 pooling, of stride 2 each.
+    """
 
     def __init__(
         self,
@@ -69,19 +76,24 @@ class ResNet(nn.Module):
         widths: Sequence[int],
         num_channels: int,
         num_classes: int,
+        stem_stride: int = 1,
+        norm: Norm = "batch",
     ) -> None:
         super().__init__()
+        kernel, stride = (7, 2) if stem_stride == 4 else (3, stem_stride)
         self.stem = nn.Sequential(
-            nn.Conv2d(num_channels, widths[0], 3, padding=1, bias=False),
-            nn.BatchNorm2d(widths[0]),
+            nn.Conv2d(num_channels, widths[0], kernel, stride, padding=kernel // 2, bias=False),
+            make_norm(norm, widths[0]),
             nn.ReLU(inplace=True),
         )
+        if stem_stride == 4:
+            self.stem.append(nn.MaxPool2d(3, 2, padding=1))
         stages: list[nn.Module] = []
         inputs = widths[0]
         for i, (depth, width) in enumerate(zip(depths, widths, strict=True)):
             for j in range(depth):
                 stride = 2 if i > 0 and j == 0 else 1
-                stages.append(block(inputs, width, stride))
+                stages.append(block(inputs, width, stride, norm))
                 inputs = width * block.expansion
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(inputs, num_classes)
@@ -95,17 +107,10 @@ class ResNet(nn.Module):
         return logits
 
 
-def resnet8(num_channels: int, num_classes: int) -> nn.Module:
-    return ResNet(BasicBlock, (1, 1, 1), (16, 32, 64), num_channels, num_classes)
-
-
-def resnet20(num_channels: int, num_classes: int) -> nn.Module:
-    return ResNet(BasicBlock, (3, 3, 3), (16, 32, 64), num_channels, num_classes)
-
-
-def resnet18(num_channels: int, num_classes: int) -> nn.Module:
-    return ResNet(BasicBlock, (2, 2, 2, 2), (64, 128, 256, 512), num_channels, num_classes)
-
-
-def resnet50(num_channels: int, num_classes: int) -> nn.Module:
-    return ResNet(Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512), num_channels, num_classes)
+SMALL, LARGE = (16, 32, 64), (64, 128, 256, 512)
+RESNETS = {
+    "resnet8": partial(ResNet, BasicBlock, (1, 1, 1), SMALL),
+    "resnet20": partial(ResNet, BasicBlock, (3, 3, 3), SMALL),
+    "resnet18": partial(ResNet, BasicBlock, (2, 2, 2, 2), LARGE),
+    "resnet50": partial(ResNet, Bottleneck, (3, 4, 6, 3), LARGE),
+}

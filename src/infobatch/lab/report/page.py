@@ -8,22 +8,30 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from infobatch.lab.compare import PRUNED
 from infobatch.lab.report.results import Results
-from infobatch.lab.report.text import HEADINGS, cells
+from infobatch.lab.report.text import (
+    HEADINGS,
+    PUBLISHED_HEADINGS,
+    PUBLISHED_NOTE,
+    cells,
+    published_cells,
+)
 
 
 def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
     environment = Environment(
         loader=PackageLoader("infobatch.lab.report"), autoescape=select_autoescape()
     )
-    shown = results.arm(PRUNED) or results.arms[0]
+    shown = (results.pruned or results.arms)[0]
     runs = list(shown.runs.values())
     html = environment.get_template("page.html.jinja").render(
         title=results.title,
         headings=HEADINGS,
         rows=[cells(row) for row in results.rows()],
-        verdict=results.verdict(),
+        verdict=results.verdict().splitlines(),
+        published_headings=PUBLISHED_HEADINGS,
+        published=[published_cells(row) for row in results.published_rows()],
+        published_note=PUBLISHED_NOTE,
         controls=results.controls(),
         notes=results.notes,
         plots=[(plot.stem, base64.b64encode(plot.read_bytes()).decode()) for plot in plots],

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from infobatch.lab.compare import FULL, PRUNED, RANDOM
-from infobatch.lab.report.results import Arm, Results, Run
+from infobatch.lab.compare import CONTROLS, FULL, PRUNED, RANDOM
+from infobatch.lab.report.results import ArmRuns, Results, Run
 from infobatch.lab.runs import SCORE_QUANTILES, EpochMetrics
 
 # Okabe & Ito: told apart by readers with any colour vision.
@@ -21,6 +21,7 @@ COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#5
 def draw_plots(results: Results, folder: Path) -> list[Path]:
     """Write every plot as a PNG; returns their paths in reading order."""
     figures = {
+        "overlay.png": draw_overlay(results),
         "curves.png": draw_curves(results),
         "kept.png": draw_kept(results),
         "scores.png": draw_scores(results),
@@ -28,6 +29,26 @@ def draw_plots(results: Results, folder: Path) -> list[Path]:
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=110)
     return [folder / name for name in figures]
+
+
+def draw_overlay(results: Results) -> Figure:
+    """Loss and accuracy over the epochs, full data and pruned laid over one another."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
+    panels: list[tuple[str, Callable[[EpochMetrics], float]]] = [
+        ("train loss (weighted)", lambda m: m.train_loss),
+        ("test accuracy, %", lambda m: m.test_accuracy),
+    ]
+    shown = [arm for arm in results.arms if arm.kind not in CONTROLS]
+    for axis, (label, quantity) in zip(axes, panels, strict=True):
+        for arm, colour in zip(shown, _colours(shown), strict=True):
+            _band(axis, arm, _epochs, quantity, colour)
+        axis.set(xlabel="epochs", ylabel=label)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    figure.suptitle(results.title)
+    return figure
 
 
 def draw_curves(results: Results) -> Figure:
@@ -40,7 +61,7 @@ def draw_curves(results: Results) -> Figure:
         ("train loss (weighted)", lambda m: m.train_loss),
     ]
     for row, (label, quantity) in zip(axes, quantities, strict=True):
-        for arm, colour in zip(results.arms, _colours(results), strict=True):
+        for arm, colour in zip(results.arms, _colours(results.arms), strict=True):
             _band(row[0], arm, _epochs, quantity, colour)
             _band(row[1], arm, _samples, quantity, colour)
         row[0].set_ylabel(label)
@@ -59,7 +80,7 @@ def draw_kept(results: Results) -> Figure:
     """The share of samples kept in each epoch."""
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axis = figure.subplots()
-    for arm, colour in zip(results.arms, _colours(results), strict=True):
+    for arm, colour in zip(results.arms, _colours(results.arms), strict=True):
         _band(axis, arm, _epochs, lambda m: 100 * m.num_kept / m.num_samples, colour)
     axis.set(xlabel="epoch", ylabel="samples trained, %", ylim=(0, 105))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -70,7 +91,7 @@ def draw_kept(results: Results) -> Figure:
 
 def draw_scores(results: Results) -> Figure:
     """The distribution of all samples' scores over time, for full data and for InfoBatch."""
-    shown = [arm for arm in results.arms if arm.name in (FULL, PRUNED)] or results.arms[:2]
+    shown = [arm for arm in results.arms if arm.kind in (FULL, PRUNED)] or results.arms[:2]
     figure = Figure(figsize=(5 * len(shown), 3.8), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
     for axis, arm in zip(axes, shown, strict=True):
@@ -87,13 +108,13 @@ def draw_scores(results: Results) -> Figure:
     return figure
 
 
-def _colours(results: Results) -> Sequence[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(len(results.arms))]
+def _colours(arms: Sequence[ArmRuns]) -> Sequence[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(len(arms))]
 
 
 def _band(
     axis: Axes,
-    arm: Arm,
+    arm: ArmRuns,
     x: Callable[[Run], list[float]],
     y: Callable[[EpochMetrics], float],
     colour: str,
@@ -103,7 +124,7 @@ def _band(
     # Runs cut short at different epochs have no common points: lay them on a common grid.
     grid = np.linspace(max(points[0] for points in xs), np.mean([points[-1] for points in xs]), 200)
     curves = np.array([np.interp(grid, *pair) for pair in zip(xs, ys, strict=True)])
-    style = "--" if arm.name == RANDOM else "-"  # it may lie on the pruned arm's line
+    style = "--" if arm.kind == RANDOM else "-"  # it may lie on the pruned arm's line
     axis.plot(grid, curves.mean(0), style, color=colour, label=arm.label, lw=1.5)
     if len(curves) > 1:
         axis.fill_between(grid, curves.min(0), curves.max(0), color=colour, alpha=0.15, lw=0)

@@ -7,11 +7,22 @@ import math
 import shlex
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infobatch.lab.compare import ARMS, FEWER, FEWER_SCALED, FULL, PRUNED, RANDOM, Comparison
+from infobatch.lab.compare import (
+    CONTROLS,
+    FEWER,
+    FEWER_SCALED,
+    FULL,
+    PRUNED,
+    RANDOM,
+    Arm,
+    Comparison,
+    Variant,
+)
 from infobatch.lab.config import TrainConfig
+from infobatch.lab.recipes import RECIPES, Published
 from infobatch.lab.runs import EpochMetrics, RunFolder, Summary
 
 LABELS = {
@@ -69,12 +80,16 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Arm:
-    """Runs that differ in nothing but their seed, keyed by it."""
+class ArmRuns:
+    """The finished runs of an arm, keyed by their seed."""
 
-    name: str
+    arm: Arm
     label: str
     runs: dict[int, Run]
+
+    @property
+    def kind(self) -> str:
+        return self.arm.kind
 
     @property
     def accuracies(self) -> list[float]:
@@ -108,53 +123,84 @@ class Row:
 
 
 @dataclass(frozen=True)
+class PublishedRow:
+    """What others report beside what we measured; ``ours``: None where there is no counterpart."""
+
+    published: Published
+    ours: Row | None
+    num_seeds: int
+
+
+@dataclass(frozen=True)
 class Results:
     """All that a report shows.
 
-    ``full`` is the arm that others are compared with, if there is one; ``commands`` repeat it all.
+    ``full`` is the arm that others are compared with, if there is one; ``commands`` repeat it all;
+    ``published`` is what others report for the same experiment.
     """
 
     title: str
-    arms: Sequence[Arm]
-    full: Arm | None
+    arms: Sequence[ArmRuns]
+    full: ArmRuns | None
     margin: float
     commands: Sequence[str]
     notes: Sequence[str] = ()
+    published: Sequence[Published] = ()
 
-    def arm(self, name: str) -> Arm | None:
-        """The arm of that name, if there is exactly one."""
-        named = [arm for arm in self.arms if arm.name == name]
-        return named[0] if len(named) == 1 else None
+    @property
+    def pruned(self) -> list[ArmRuns]:
+        return [arm for arm in self.arms if arm.kind == PRUNED]
 
     def rows(self) -> list[Row]:
         return [self._row(arm) for arm in self.arms]
 
+    def published_rows(self) -> list[PublishedRow]:
+        """What others report, with ours in the next column; none where nothing of ours compares."""
+        ours = {arm.arm.variant.name if arm.arm.variant else FULL: arm for arm in self.pruned}
+        if self.full is not None:
+            ours[FULL] = self.full
+        rows = []
+        for published in self.published:
+            arm = ours.get(published.arm)
+            row = self._row(arm) if arm else None
+            rows.append(PublishedRow(published, row, len(arm.runs) if arm else 0))
+        return rows if any(row.ours for row in rows) else []
+
     def verdict(self) -> str:
-        """The comparison in plain words."""
-        ours = self.arm(PRUNED)
-        if self.full is None or ours is None:
+        """The comparison in plain words, a line for each way of pruning."""
+        if self.full is None:
             return ""
-        difference = Difference.of(ours.runs, self.full.runs)
+        lines = [self._verdict_on(arm, self.full) for arm in self.pruned]
+        if len(lines) > 1:
+            lines = [f"{arm.label}: {line}" for arm, line in zip(self.pruned, lines, strict=True)]
+        return "\n".join([*lines, *self._scope()])
+
+    def _verdict_on(self, ours: ArmRuns, full: ArmRuns) -> str:
+        difference = Difference.of(ours.runs, full.runs)
         if difference is None:
             return "No seed was trained both on full data and pruned: nothing to compare."
-        saved = self._row(ours).saved
         judged = judge(difference, self.margin)
-        detail = f"{saved:.1%} of the samples saved, accuracy against full data {difference} points"
-        if difference.num_pairs > 1:
-            scope = (
-                f"The interval (95 %) covers the {difference.num_pairs} seeds, not the choice of test "
-                f"images; lossless means above -{self.margin:g} points."
-            )
-        else:
-            scope = "One seed gives no interval."
-        return " ".join([f"{judged}: {detail}.", *self._rivals(ours), scope])
+        saved = f"{self._row(ours).saved:.1%} of the samples saved"
+        detail = f"{saved}, accuracy against full data {difference} points"
+        return " ".join([f"{judged}: {detail}.", *self._rivals(ours)])
 
-    def _rivals(self, ours: Arm) -> list[str]:
+    def _scope(self) -> list[str]:
+        counts = [len(arm.runs) for arm in self.pruned]
+        if not counts:
+            return []
+        if max(counts) == 1:
+            return ["One seed gives no interval."]
+        return [
+            f"The interval (95 %) covers the {max(counts)} seeds, not the choice of test images; "
+            f"lossless means above -{self.margin:g} points."
+        ]
+
+    def _rivals(self, ours: ArmRuns) -> list[str]:
         """A sentence on what a user would do instead, at the same cost."""
         phrases = []
-        for arm in self.arms:
+        for arm in self._controls_of(ours):
             difference = Difference.of(ours.runs, arm.runs)
-            if arm.name in (FEWER, FEWER_SCALED, RANDOM) and difference is not None:
+            if difference is not None:
                 if difference.low > 0:
                     phrases.append(f"ahead of {arm.label}")
                 elif difference.high < 0:
@@ -164,16 +210,19 @@ class Results:
         return [f"At the same cost it is {' and '.join(phrases)}."] if phrases else []
 
     def controls(self) -> list[str]:
-        """The pruned arm against what a user would do instead at the same cost."""
-        ours = self.arm(PRUNED)
-        named = [arm for arm in self.arms if arm.name in (FEWER, FEWER_SCALED, RANDOM)]
-        if ours is None or not named:
-            return []
+        """Each pruned arm against what a user would do instead at the same cost."""
+        lines = []
+        for ours in self.pruned:
+            for arm in self._controls_of(ours):
+                difference = Difference.of(ours.runs, arm.runs)
+                lines.append(f"  {ours.label} against {arm.label}: {difference} points")
         cost = "At the same cost, the samples that each seed's pruned run trained on:"
-        differences = [(arm.label, Difference.of(ours.runs, arm.runs)) for arm in named]
-        return [cost, *(f"  {ours.label} against {label}: {d} points" for label, d in differences)]
+        return [cost, *lines] if lines else []
 
-    def _row(self, arm: Arm) -> Row:
+    def _controls_of(self, ours: ArmRuns) -> list[ArmRuns]:
+        return [arm for arm in self.arms if arm.kind in CONTROLS and arm.arm.variant == ours.arm.variant]
+
+    def _row(self, arm: ArmRuns) -> Row:
         reference = self.full.mean("num_trained") if self.full else arm.mean("num_full")
         return Row(
             label=arm.label,
@@ -199,40 +248,53 @@ def judge(difference: Difference, margin: float) -> str:
 def read_comparison(path: Path) -> Results:
     """The finished runs of a comparison's folder."""
     comparison = Comparison.load(path)
-    folders = {name: {seed: comparison.folder(name, seed) for seed in comparison.seeds} for name in ARMS}
-    labels = {**LABELS, PRUNED: _policy_label(comparison.config)}
-    arms = [
-        Arm(name, labels[name], {s: read_run(f) for s, f in seeds.items() if f.finished})
-        for name, seeds in folders.items()
-    ]
-    trained = {arm.name: arm for arm in arms if arm.runs}
-    notes = []
-    if FEWER in trained and FEWER_SCALED in trained:
-        worse = min(trained[FEWER], trained[FEWER_SCALED], key=lambda arm: arm.accuracy)
-        del trained[worse.name]
-        notes.append(
-            "Fewer epochs was trained at the same peak learning rate and at one scaled by N/|S| (lr↑); "
-            f"the better is shown, the other reached {worse.accuracy:.2f} %."
-        )
+    several = len(comparison.variants) > 1
+    arms = []
+    for arm in comparison.arms:
+        folders = {seed: comparison.folder(arm, seed) for seed in comparison.seeds}
+        runs = {seed: read_run(folder) for seed, folder in folders.items() if folder.finished}
+        if runs:
+            arms.append(ArmRuns(arm, _arm_label(arm, comparison.config, several), runs))
+    arms, notes = _with_better_rates(arms)
+    recipe = RECIPES.get(comparison.config.recipe)
     return Results(
         title=_title(comparison.config),
-        arms=list(trained.values()),
-        full=trained.get(FULL),
+        arms=arms,
+        full=next((arm for arm in arms if arm.kind == FULL), None),
         margin=comparison.margin,
         commands=[comparison.command()],
         notes=notes,
+        published=recipe.published if recipe else (),
     )
+
+
+def _with_better_rates(arms: Sequence[ArmRuns]) -> tuple[list[ArmRuns], list[str]]:
+    """Of the two learning rates that fewer epochs were trained at, the better one's arm."""
+    kept, others = list(arms), []
+    for same in (arm for arm in arms if arm.kind == FEWER):
+        for scaled in arms:
+            if scaled.kind == FEWER_SCALED and scaled.arm.variant == same.arm.variant:
+                worse = min(same, scaled, key=lambda arm: arm.accuracy)
+                kept.remove(worse)
+                others.append(f"{worse.accuracy:.2f} %")
+    if not others:
+        return kept, []
+    return kept, [
+        "Fewer epochs was trained at the same peak learning rate and at one scaled by N/|S| (lr↑); the "
+        f"better is shown, the other reached {', '.join(others)}."
+    ]
 
 
 def read_runs(paths: Sequence[Path]) -> Results:
     """Any finished runs, those that differ only in their seed taken together."""
-    groups: dict[str, Arm] = {}
+    groups: dict[str, ArmRuns] = {}
     for path in paths:
         run = read_run(RunFolder(path))
         options = {**run.config.to_json(), "seed": None, "data_dir": None}
         key = json.dumps(options, sort_keys=True)
-        name = FULL if run.config.policy == "none" else PRUNED
-        arm = groups.setdefault(key, Arm(name, _describe(run.config), {}))
+        variant = Variant(run.config.policy, run.config.prune_ratio)
+        kind = Arm(FULL) if run.config.policy == "none" else Arm(PRUNED, variant)
+        arm = groups.setdefault(key, ArmRuns(kind, _describe(run.config), {}))
         if run.config.seed in arm.runs:
             raise ValueError(
                 f"{path} and another folder hold the same run (seed {run.config.seed}, {arm.label}); "
@@ -244,7 +306,7 @@ def read_runs(paths: Sequence[Path]) -> Results:
     if len({config.data for config in configs}) > 1:
         names = ", ".join(sorted({config.data for config in configs}))
         raise ValueError(f"these runs are on different data sets ({names}); report each set apart")
-    longest = max((arm for arm in arms if arm.name == FULL), key=_length, default=None)
+    longest = max((arm for arm in arms if arm.kind == FULL), key=_length, default=None)
     commands = [
         shlex.join(["infobatch", "train", *run.config.to_arguments()])
         for arm in arms
@@ -257,12 +319,21 @@ def read_run(folder: RunFolder) -> Run:
     return Run(folder.config(), folder.summary(), folder.metrics())
 
 
-def _length(arm: Arm) -> float:
+def _length(arm: ArmRuns) -> float:
     return max(run.config.epochs for run in arm.runs.values())
 
 
 def _title(config: TrainConfig) -> str:
     return f"{config.model} on {config.data}, {config.epochs:g} epochs, batch {config.batch_size}"
+
+
+def _arm_label(arm: Arm, config: TrainConfig, several: bool) -> str:
+    if arm.variant is None:
+        return LABELS[FULL]
+    pruned = replace(config, policy=arm.variant.policy, prune_ratio=arm.variant.prune_ratio)
+    if arm.kind == PRUNED:
+        return _policy_label(pruned)
+    return LABELS[arm.kind] + (f" at cost of {_policy_label(pruned)}" if several else "")
 
 
 def _policy_label(config: TrainConfig) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from infobatch.lab.report.results import Results, Row
+from infobatch.lab.report.results import PublishedRow, Results, Row
 
 HEADINGS = ("", "accuracy %", "against full", "samples", "steps", "time s", "saved")
 
@@ -27,6 +28,42 @@ def cells(row: Row) -> list[str]:
     ]
 
 
+PUBLISHED_HEADINGS = (
+    "reported by",
+    "run",
+    "accuracy %",
+    "saved",
+    "min",
+    "ours %",
+    "saved",
+    "min",
+    "seeds",
+)
+
+
+def published_cells(row: PublishedRow) -> list[str]:
+    """One row of others' figures with ours in the next columns."""
+    theirs, ours = row.published, row.ours
+    spread = f" ± {ours.deviation:.2f}" if ours and not math.isnan(ours.deviation) else ""
+    return [
+        theirs.source,
+        theirs.label,
+        f"{theirs.accuracy:.2f}",
+        "" if theirs.saved is None else f"{theirs.saved:.1f}%",
+        "" if theirs.minutes is None else f"{theirs.minutes:.1f}",
+        f"{ours.accuracy:.2f}{spread}" if ours else "",
+        f"{ours.saved:.1%}" if ours else "",
+        f"{ours.seconds / 60:.1f}" if ours else "",
+        str(row.num_seeds) if ours else "",
+    ]
+
+
+PUBLISHED_NOTE = (
+    "Others' figures are of one seed each and, in the reproductions, of the best test epoch; ours are "
+    "means of the last epoch."
+)
+
+
 def print_results(results: Results, console: Console) -> None:
     table = Table(title=results.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i, heading in enumerate(HEADINGS):
@@ -36,13 +73,32 @@ def print_results(results: Results, console: Console) -> None:
     # At its natural width even where the terminal is narrower: a number cut short would mislead.
     wide = Console(file=console.file, width=max(console.width, 140))
     wide.print(table)
+    if results.published_rows():
+        wide.print(_published_table(results))
+        console.print(PUBLISHED_NOTE, highlight=False)
     for line in (*results.controls(), *results.notes):
         console.print(line, highlight=False)
     if results.verdict():
         console.print(f"\n[bold]Verdict[/bold]  {results.verdict()}", highlight=False)
 
 
+def _published_table(results: Results) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for i, heading in enumerate(PUBLISHED_HEADINGS):
+        table.add_column(heading, justify="left" if i < 2 else "right", no_wrap=True)
+    for row in results.published_rows():
+        table.add_row(*published_cells(row))
+    return table
+
+
 def to_markdown(results: Results) -> str:
-    lines = ["| " + " | ".join(HEADINGS) + " |", "| --- " + "| ---: " * (len(HEADINGS) - 1) + "|"]
-    lines += ["| " + " | ".join(cells(row)) + " |" for row in results.rows()]
-    return "\n".join(lines) + "\n"
+    text = _markdown(HEADINGS, [cells(row) for row in results.rows()])
+    if results.published_rows():
+        rows = [published_cells(row) for row in results.published_rows()]
+        text += f"\n{_markdown(PUBLISHED_HEADINGS, rows)}\n{PUBLISHED_NOTE}\n"
+    return text
+
+
+def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(headings) + " |", "| --- " + "| ---: " * (len(headings) - 1) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"

@@ -2,79 +2,155 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from infobatch.lab.config import TrainConfig
-from infobatch.lab.data import Augment, ImageData, Normalize
+from infobatch.lab.data import Data, Mixing, make_feed
 from infobatch.lab.models import make_model
+from infobatch.lab.processes import replicas, total
 from infobatch.loss import classification_losses
 
-EVALUATION_BATCH = 1000
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``accuracy`` in percent and mean ``loss`` over the test images; ``per_class`` accuracies."""
+    """Over the test images: ``accuracy`` and ``top5`` in percent, mean ``loss``.
+
+    ``per_class``: accuracies in percent, and ``counts``: test images, of each class.
+    """
 
     accuracy: float
+    top5: float
     loss: float
     per_class: list[float]
+    counts: list[int]
 
 
 class Classification:
-    """One model on one data set, on one device and in one precision."""
+    """One model on one data set, on one device and in one precision.
+
+    ``model``: the network itself, which is evaluated and saved.
+    """
 
     model: nn.Module
 
-    def __init__(self, config: TrainConfig, data: ImageData) -> None:
+    def __init__(self, config: TrainConfig, data: Data) -> None:
         self.device = config.torch_device()
-        self.data = data if config.workers else data.to(self.device)
-        self._normalize = Normalize(data.train.pixels)
-        self._normalize.mean = self._normalize.mean.to(self.device)
-        self._normalize.std = self._normalize.std.to(self.device)
-        self._augment = Augment(self.data, config.seed)
-        self._bf16 = config.precision == "bf16"
+        self.data = data
+        self.feed = make_feed(data, self.device, config.seed, config.workers)
+        self._batch_size = config.batch_size // replicas().num_replicas
+        self._dtype = DTYPES.get(config.precision)
         self._label_smoothing = config.label_smoothing
+        self._mixing = None
+        if config.mixup or config.cutmix:
+            num_samples = len(self.feed.dataset)
+            self._mixing = Mixing(num_samples, config.mixup, config.cutmix, config.seed)
         torch.manual_seed(config.seed)
-        model = make_model(config.model, data.num_channels, data.num_classes)
+        model = make_model(
+            config.model, data.num_channels, data.num_classes, config.stem_stride, config.norm
+        )
         self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._train_model = self._prepare(config.compile)
 
     def begin(self, epoch: int) -> None:
         """Decide the epoch's augmentation."""
-        self._augment.begin(epoch)
+        self.feed.begin(epoch)
+        if self._mixing is not None:
+            self._mixing.begin(epoch, self.device)
 
-    def losses(self, indices: Tensor) -> Tensor:
-        """The losses of the training images ``indices`` (B,), augmented: float32 (B,)."""
-        indices = indices.to(self.data.train.labels.device, non_blocking=True)
-        logits = self._forward(self._augment(indices))
-        labels = self.data.train.labels[indices].to(self.device, non_blocking=True)
-        return classification_losses(logits, labels, label_smoothing=self._label_smoothing)
+    def losses(self, batch: Any, samples: np.ndarray) -> Tensor:
+        """The losses of a batch of training images, augmented: float32 (B,).
+
+        ``batch``: as the loader gives it, of the images ``samples`` (B,).
+        """
+        pixels, labels = self.feed(batch)
+        images = self._to_images(pixels)
+        targets = labels
+        if self._mixing is not None:
+            indices = torch.from_numpy(np.where(samples < 0, ~samples, samples))
+            if self.device.type == "cuda":
+                indices = indices.pin_memory()
+            indices = indices.to(self.device, non_blocking=True)
+            images, targets = self._mixing(images, labels, indices, self.data.num_classes)
+        return self.losses_of(images, targets)
+
+    def losses_of(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The losses of normalised images (B, C, H, W) on the device."""
+        if self._graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        whole = len(images) == self._batch_size
+        logits = self._forward(self._train_model if whole else self._uncompiled, images)
+        return classification_losses(logits, targets, label_smoothing=self._label_smoothing)
+
+    @contextmanager
+    def on_a_copy(self) -> Iterator[None]:
+        """What is trained inside leaves weights, statistics and gradients as they were."""
+        state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        yield
+        self.model.load_state_dict(state)
+        self.model.zero_grad()
 
     @torch.no_grad()
-    def evaluate(self) -> Evaluation:
-        self.model.eval()
-        logits, labels = [], []
-        for start in range(0, len(self.data.test), EVALUATION_BATCH):
-            part = slice(start, start + EVALUATION_BATCH)
-            logits.append(self._forward(self.data.test.pixels[part]))
-            labels.append(self.data.test.labels[part].to(self.device))
-        self.model.train()
-        scores, targets = torch.cat(logits), torch.cat(labels)
-        correct = (scores.argmax(1) == targets).double()
-        classes = range(self.data.num_classes)
+    def evaluate(self, model: nn.Module | None = None) -> Evaluation:
+        """Evaluate the model, or an average of its weights; over all processes together."""
+        model = model or self.model
+        model.eval()
+        # Of each class: images, right ones, right ones among five guesses, sum of losses.
+        sums = torch.zeros(4, self.data.num_classes, dtype=torch.float64, device=self.device)
+        num_guesses = min(5, self.data.num_classes)
+        for pixels, labels in self.feed.test_batches(replicas()):
+            logits = self._forward(model, self._to_images(pixels))
+            right = logits.topk(num_guesses).indices == labels[:, None]
+            values = torch.stack(
+                [
+                    torch.ones_like(labels, dtype=torch.float64),
+                    right[:, 0].double(),
+                    right.any(1).double(),
+                    classification_losses(logits, labels).double(),
+                ]
+            )
+            sums.index_add_(1, labels, values)
+        model.train()
+        counts, right, among_five, losses = total(sums)
+        num_images = counts.sum()
         return Evaluation(
-            accuracy=100 * float(correct.mean()),
-            loss=float(F.cross_entropy(scores, targets)),
-            per_class=[100 * float(correct[targets == c].mean()) for c in classes],
+            accuracy=float(100 * right.sum() / num_images),
+            top5=float(100 * among_five.sum() / num_images),
+            loss=float(losses.sum() / num_images),
+            per_class=(100 * right / counts).tolist(),
+            counts=counts.long().tolist(),
         )
 
-    def _forward(self, pixels: Tensor) -> Tensor:
-        images = self._normalize(pixels.to(self.device, non_blocking=True))
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-            logits: Tensor = self.model(images)
+    def _prepare(self, compiled: bool) -> nn.Module:
+        """The model as it is trained; the last short batch of an epoch runs uncompiled."""
+        model = self.model
+        self._uncompiled = model
+        if replicas().num_replicas > 1:
+            if self.device.type == "cuda":
+                model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+                self.model = model
+            devices = [self.device] if self.device.type == "cuda" else None
+            self._uncompiled = model = DistributedDataParallel(model, device_ids=devices)
+        self._graphs = compiled and self.device.type == "cuda" and replicas().num_replicas == 1
+        if compiled:
+            mode = "reduce-overhead" if self._graphs else "default"
+            model = torch.compile(model, dynamic=False, mode=mode)  # type: ignore[assignment]
+        return model
+
+    def _to_images(self, pixels: Tensor) -> Tensor:
+        images = self.feed.normalize(pixels)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _forward(self, model: nn.Module, images: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
+            logits: Tensor = model(images)
         return logits.float()

@@ -1,0 +1,85 @@
+"""What the commands print while and after they train."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from infobatch.lab import training
+from infobatch.lab.compare import Arm, Comparison
+from infobatch.lab.runs import Summary
+from infobatch.lab.sweep import HELPER
+
+console = Console(quiet=HELPER in os.environ)
+
+
+@contextmanager
+def live(command: str, path: Path) -> Iterator[tuple[Progress, Callable[[], bool]]]:
+    """Live progress, and Ctrl-C answered at the next step boundary."""
+    columns = (
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left, {task.description}"),
+    )
+    try:
+        with (
+            Progress(*columns, console=console, transient=True) as progress,
+            training.stop_on_interrupt() as should_stop,
+        ):
+            yield progress, should_stop
+    except training.Interrupted as stopped:
+        again = shlex.join(["infobatch", command, "--out", str(path), "--resume"])
+        if command == "sweep":
+            again = "the same command"
+        console.print(f"Stopped at a step boundary. To go on: {again}", soft_wrap=True)
+        raise SystemExit(130) from stopped
+
+
+class ComparisonWatch:
+    """Tells how far a comparison is, run by run."""
+
+    def __init__(self, comparison: Comparison, progress: Progress, title: str = "") -> None:
+        self._comparison = comparison
+        self._progress = progress
+        self._title = f"{title}: " if title else ""
+        self._num_done = 0
+        self._task = progress.add_task(f"{self._title}training", total=len(comparison.runs))
+
+    def __call__(self, arm: Arm, seed: int, done: training.Progress | None) -> None:
+        if done is not None:
+            text = f"{self._title}seed {seed}, {arm.name}: {describe(done)}"
+            now = self._num_done + done.fraction
+            self._progress.update(self._task, completed=now, description=text)
+            return
+        summary = self._comparison.folder(arm, seed).summary()
+        self._num_done += 1
+        self._progress.update(self._task, completed=self._num_done)
+        line = f"{self._title}seed {seed}  {arm.name:30}  {one_line(summary)}"
+        self._progress.console.print(line, highlight=False, soft_wrap=True)
+
+
+def describe(done: training.Progress) -> str:
+    metrics = done.metrics
+    kept = metrics.num_kept / metrics.num_samples
+    return f"epoch {metrics.epoch + 1}, {kept:.0%} kept, test {metrics.test_accuracy:.2f} %"
+
+
+def one_line(summary: Summary) -> str:
+    return (
+        f"{summary.accuracy:.2f} %  {summary.num_trained:,} samples  {summary.num_steps:,} steps  "
+        f"{summary.seconds:.1f} s"
+    )
+
+
+def print_summary(summary: Summary) -> None:
+    text = f"accuracy {one_line(summary)}  {summary.saved:.1%} left out"
+    if summary.num_nonfinite:
+        text += f"  {summary.num_nonfinite:,} losses were NaN or infinite"
+    console.print(text, highlight=False)

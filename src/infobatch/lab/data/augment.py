@@ -1,0 +1,97 @@
+"""Augmentation in batches on the device, decided by (seed, epoch, index) alone.
+
+So a sample looks the same in an epoch of every arm of a comparison, of a resumed run and of a run on
+several processes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from infobatch.lab.data.images import ImageData
+from infobatch.seeding import epoch_generator
+
+# Far from the streams of the library, whose generators the augmentation must not repeat.
+AUGMENTATION_STREAM = 1 << 16
+MIXING_STREAM = AUGMENTATION_STREAM + 1
+
+
+class Augment:
+    """Random crops with reflect padding, and flips."""
+
+    def __init__(self, data: ImageData, seed: int) -> None:
+        padding = data.crop_padding
+        border = ((0, 0), (0, 0), (padding, padding), (padding, padding))
+        pixels = np.pad(data.train.pixels.cpu().numpy(), border, mode="reflect")
+        height, width = data.train.pixels.shape[2:]
+        padded = torch.from_numpy(pixels).to(data.train.pixels.device)
+        self._windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+        self._offsets = 2 * padding + 1
+        self._flip = data.flip
+        self._seed = seed
+
+    def begin(self, epoch: int) -> None:
+        num_samples, device = len(self._windows), self._windows.device
+        generator = epoch_generator(self._seed, epoch, AUGMENTATION_STREAM)
+        shifts = torch.randint(self._offsets, (2, num_samples), generator=generator)
+        self._shifts = shifts.to(device)
+        self._flips = (torch.rand(num_samples, generator=generator) < 0.5).to(device)
+
+    def __call__(self, indices: Tensor) -> Tensor:
+        """The augmented training pixels of ``indices`` (B,), uint8 (B, C, H, W)."""
+        rows, columns = self._shifts[:, indices]
+        pixels = self._windows[indices, :, rows, columns]
+        if not self._flip:
+            return pixels
+        return torch.where(self._flips[indices][:, None, None, None], pixels.flip(3), pixels)
+
+
+class Mixing:
+    """Mixup (Zhang et al., 2018) or cutmix (Yun et al., 2019): each image with the next of its batch.
+
+    A sample's share of its own mixture is drawn for it in each epoch; its partner depends on the
+    batch, and so does its loss, which is therefore a noisier score.
+    """
+
+    def __init__(self, num_samples: int, mixup: float, cutmix: float, seed: int) -> None:
+        self._num_samples = num_samples
+        self._alpha = mixup or cutmix
+        self._pastes = cutmix > 0
+        self._seed = seed
+
+    def begin(self, epoch: int, device: torch.device) -> None:
+        generator = epoch_generator(self._seed, epoch, MIXING_STREAM)
+        rng = np.random.default_rng(generator.initial_seed())
+        share = torch.from_numpy(rng.beta(self._alpha, self._alpha, self._num_samples))
+        self._shares = share.float().to(device)
+        self._centres = torch.rand(2, self._num_samples, generator=generator).to(device)
+
+    def __call__(
+        self, images: Tensor, labels: Tensor, indices: Tensor, num_classes: int
+    ) -> tuple[Tensor, Tensor]:
+        """Mixed ``images`` (B, C, H, W), and their classes' shares (B, num_classes).
+
+        ``indices``: which samples of the training set they are, (B,) on their device.
+        """
+        own = self._shares[indices]
+        others = images.roll(1, 0)
+        if self._pastes:
+            pasted = self._boxes(own, indices, images.shape[2], images.shape[3])
+            own = 1 - pasted.flatten(1).float().mean(1)  # what the box, cut off at the edges, leaves
+            mixed = torch.where(pasted[:, None], others, images)
+        else:
+            mixed = others.lerp(images, own[:, None, None, None])
+        targets = F.one_hot(labels, num_classes).float()
+        return mixed, targets.roll(1, 0).lerp(targets, own[:, None])
+
+    def _boxes(self, own: Tensor, indices: Tensor, height: int, width: int) -> Tensor:
+        """Whether a pixel lies in its image's box, bool (B, H, W)."""
+        half = (1 - own).sqrt() / 2
+        inside: list[Tensor] = []
+        for centres, size in zip(self._centres, (height, width), strict=True):
+            places = (torch.arange(size, device=own.device) + 0.5) / size
+            inside.append((places - centres[indices][:, None]).abs() < half[:, None])
+        return inside[0][:, :, None] & inside[1][:, None, :]

@@ -1,0 +1,118 @@
+"""How a data set's images reach the device: from memory there, or through loader processes."""
+
+from __future__ import annotations
+
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset, default_collate
+
+from infobatch.batching import Replicas
+from infobatch.lab.data.augment import Augment
+from infobatch.lab.data.imagenet import MEAN, STD, StreamedData, TestImages, TrainImages
+from infobatch.lab.data.images import ImageData, Normalize
+
+Batch = tuple[Tensor, Tensor]
+"""``pixels`` uint8 (B, C, H, W) and ``labels`` int64 (B,), on the device."""
+
+
+class Feed(ABC):
+    """``dataset``: what the loader indexes; ``collate``: its collate function."""
+
+    dataset: Any
+    collate: Callable[[list[Any]], Any]
+    normalize: Normalize
+
+    @abstractmethod
+    def begin(self, epoch: int) -> None:
+        """Decide the epoch's augmentation."""
+
+    @abstractmethod
+    def __call__(self, batch: Any) -> Batch:
+        """The augmented training images of a batch as the loader gives it."""
+
+    @abstractmethod
+    def test_batches(self, replicas: Replicas) -> Iterator[Batch]:
+        """The test images, each once over all replicas together."""
+
+    def first(self, num_samples: int) -> Any:
+        """A batch of the first training images, as the loader gives it."""
+        return self.collate([self.dataset[i] for i in range(min(num_samples, len(self.dataset)))])
+
+
+class MemoryFeed(Feed):
+    """Everything lies on the device as uint8 and is augmented there; the loader gives only indices."""
+
+    TEST_BATCH = 1000
+
+    def __init__(self, data: ImageData, device: torch.device, seed: int) -> None:
+        self.dataset: Sequence[int] = range(len(data.train))
+        self.collate = torch.tensor
+        self.normalize = Normalize.of(data.train.pixels).to(device)
+        self._data = data.to(device)
+        self._augment = Augment(self._data, seed)
+
+    def begin(self, epoch: int) -> None:
+        self._augment.begin(epoch)
+
+    def __call__(self, batch: Tensor) -> Batch:
+        indices = batch.to(self._data.train.labels.device, non_blocking=True)
+        return self._augment(indices), self._data.train.labels[indices]
+
+    def test_batches(self, replicas: Replicas) -> Iterator[Batch]:
+        test = self._data.test
+        for start in range(replicas.rank, len(test), self.TEST_BATCH * replicas.num_replicas):
+            end = start + self.TEST_BATCH * replicas.num_replicas
+            part = slice(start, end, replicas.num_replicas)
+            yield test.pixels[part], test.labels[part]
+
+
+class StreamFeed(Feed):
+    """Loader processes decode and augment; batches are copied while the device computes."""
+
+    TEST_BATCH = 256
+
+    def __init__(self, data: StreamedData, device: torch.device, seed: int, num_workers: int) -> None:
+        self.dataset = TrainImages(data.train, seed)
+        self.collate = default_collate
+        self.normalize = Normalize(MEAN, STD).to(device)
+        self._test = TestImages(data.test)
+        self._device = device
+        self._num_workers = num_workers
+
+    def begin(self, epoch: int) -> None:
+        self.dataset.begin(epoch)
+
+    def __call__(self, batch: Batch) -> Batch:
+        pixels, labels = batch
+        return (
+            pixels.to(self._device, non_blocking=True),
+            labels.to(self._device, non_blocking=True),
+        )
+
+    def test_batches(self, replicas: Replicas) -> Iterator[Batch]:
+        part = Subset(self._test, range(replicas.rank, len(self._test), replicas.num_replicas))
+        pinned = self._device.type == "cuda"
+        loader = DataLoader(
+            part,
+            self.TEST_BATCH,
+            num_workers=self._num_workers,
+            pin_memory=pinned,
+            worker_init_fn=ignore_interrupts,
+        )
+        yield from map(self, loader)
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Ctrl-C is for the main process, which stops the loader's processes at a step boundary."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def make_feed(data: ImageData | StreamedData, device: torch.device, seed: int, num_workers: int) -> Feed:
+    if isinstance(data, StreamedData):
+        return StreamFeed(data, device, seed, num_workers)
+    return MemoryFeed(data, device, seed)

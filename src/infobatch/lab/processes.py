@@ -1,0 +1,66 @@
+"""One process, or several that ``torchrun`` or ``accelerate launch`` started to train one model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from infobatch.batching import Replicas
+
+T = TypeVar("T")
+
+
+@contextmanager
+def joined() -> Iterator[Replicas]:
+    """Join the processes that the launcher started, by its environment variables; alone without one."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
+        yield replicas()
+        return
+    # Objects and counts travel over gloo, so that they never wait for the device.
+    backend = "cpu:gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        backend += ",cuda:nccl"
+    dist.init_process_group(backend)
+    try:
+        yield replicas()
+    finally:
+        dist.destroy_process_group()
+
+
+def replicas() -> Replicas:
+    """Where this process stands among those that train together."""
+    if dist.is_available() and dist.is_initialized():
+        return Replicas(dist.get_rank(), dist.get_world_size())
+    return Replicas()
+
+
+def agree(decide: Callable[[], T]) -> T:
+    """What ``decide`` gives, or raises, on the first process: the same on all. Call it on all."""
+    if replicas().num_replicas == 1:
+        return decide()
+    outcome: list[Any] = [None, None]
+    if replicas().rank == 0:
+        try:
+            outcome[0] = decide()
+        except (Exception, KeyboardInterrupt) as error:
+            outcome[1] = error
+    dist.broadcast_object_list(outcome, src=0, device=torch.device("cpu"))
+    if outcome[1] is not None:
+        raise outcome[1]
+    result: T = outcome[0]
+    return result
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, on the host; waits for the device."""
+    values = values.cpu()
+    if replicas().num_replicas > 1:
+        dist.all_reduce(values)
+    return values

@@ -1,0 +1,32 @@
+"""Experiments of minutes on a CPU: smaller networks and fewer epochs, no reproduction of anything."""
+
+from __future__ import annotations
+
+from infobatch.lab.config import TrainConfig
+from infobatch.lab.recipes.base import recipe
+
+
+@recipe()
+def mnist5k_small_cnn() -> TrainConfig:
+    """5,000 MNIST digits, small CNN, 10 epochs: seconds a run."""
+    return TrainConfig(data="mnist5k", model="small-cnn", epochs=10)
+
+
+@recipe()
+def cifar10_resnet8() -> TrainConfig:
+    """CIFAR-10, ResNet-8, 16 epochs: five to ten minutes a run on one or two cores.
+
+    bf16 is fast only on a CPU with AVX-512 bfloat16 or AMX; elsewhere give --precision fp32.
+    """
+    return TrainConfig(data="cifar10", model="resnet8", epochs=16, precision="bf16")
+
+
+@recipe()
+def tiny_imagenet_40_resnet8() -> TrainConfig:
+    """The first 40 classes of Tiny-ImageNet, ResNet-8 with a stem of stride 2, 20 epochs.
+
+    Three to six minutes a run on one or two cores; see cifar10-resnet8 for bf16.
+    """
+    return TrainConfig(
+        data="tiny-imagenet-40", model="resnet8", stem_stride=2, epochs=20, precision="bf16"
+    )

@@ -37,11 +37,12 @@ def modules():
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
-def imported_at_the_top(path):
+def imported_at_the_top(path, names=()):
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            yield node.module
+            modules = {f"{node.module}.{alias.name}" for alias in node.names} & set(names)
+            yield from modules or {node.module}
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
@@ -49,7 +50,7 @@ def imported_at_the_top(path):
 def graph():
     names = dict(modules())
     return {
-        name: {other for other in imported_at_the_top(path) if other in names}
+        name: {other for other in imported_at_the_top(path, names) if other in names}
         for name, path in names.items()
     }
 

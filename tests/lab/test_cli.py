@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from infobatch.lab import cli
+from infobatch.lab import cli, console
 from infobatch.lab.runs import RunFolder
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
@@ -27,7 +27,8 @@ def call(monkeypatch, capsys):
 
     def main(*arguments):
         monkeypatch.setattr(sys, "argv", ["infobatch", *map(str, arguments)])
-        monkeypatch.setattr(cli, "console", Console(width=100))
+        for module in (cli, console):
+            monkeypatch.setattr(module, "console", Console(width=100))
         code = 0
         try:
             cli.main()
@@ -62,7 +63,7 @@ def test_compare_ends_with_table_verdict_and_report(tmp_path):
 
 def test_help_names_every_command_and_option(call):
     _, overview, _ = call("--help")
-    assert all(name in overview for name in ("compare", "train", "eval", "report", "predict"))
+    assert all(name in overview for name in cli.COMMANDS)
     _, options, _ = call("train", "--help")
     for option in ("data", "model", "epochs", "batch-size", "prune-ratio", "delta", "optimizer"):
         assert f"--{option}" in options
@@ -80,7 +81,15 @@ def test_train_leaves_a_new_folder_where_none_is_named(call, tmp_path, monkeypat
 
 def test_eval_gives_the_accuracy_of_the_run_and_of_each_class(call, finished):
     _, output, _ = call("eval", finished)
-    assert len(re.findall(r"class \d: ", output)) == 10
+    rows = re.findall(r"^(\d) +(\d+\.\d\d) +(\d+) +(\d+\.\d) +(\d+) ", output, re.M)
+    assert len(rows) == 10
+    assert sum(int(row[2]) for row in rows) == 397
+    assert sum(int(row[4]) for row in rows) == 1400
+    left_out = [float(row[3]) for row in rows]
+    assert left_out == sorted(left_out, reverse=True)
+    summary = RunFolder(finished).summary()
+    overall = sum(float(row[3]) * int(row[4]) for row in rows) / 1400
+    assert overall == pytest.approx(100 * summary.saved, abs=0.1)
     accuracy = float(re.search(r"accuracy (\S+) %", output).group(1))
     assert accuracy == pytest.approx(RunFolder(finished).summary().accuracy, abs=0.01)
 

@@ -3,28 +3,26 @@ import math
 
 import pytest
 
-from infobatch.lab.compare import (
-    ARMS,
-    FEWER,
-    FEWER_SCALED,
-    FULL,
-    PRUNED,
-    RANDOM,
-    Comparison,
-    run_comparison,
-)
+from infobatch.lab import compare
+from infobatch.lab.compare import Arm, Comparison, Variant, run_comparison
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.report import read_comparison, read_runs, to_markdown, write_report
 from infobatch.lab.report.results import Difference, judge
 
 CONFIG = TrainConfig(data="digits", epochs=4, batch_size=128, device="cpu", seed=3)
+HALF = Variant("infobatch", 0.5)
+FULL = Arm(compare.FULL)
+PRUNED, FEWER, FEWER_SCALED, RANDOM = (
+    Arm(kind, HALF) for kind in (compare.PRUNED, compare.FEWER, compare.FEWER_SCALED, compare.RANDOM)
+)
+ARMS = (FULL, PRUNED, FEWER, FEWER_SCALED, RANDOM)
 
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "comparison"
-    made = Comparison(CONFIG, num_seeds=2, margin=0.5, path=path)
+    made = Comparison(CONFIG, (HALF,), num_seeds=2, margin=0.5, path=path)
     made.create()
     run_comparison(made, load_data("digits"), lambda arm, seed, progress: None, lambda: False)
     return made
@@ -83,7 +81,7 @@ def test_a_finished_comparison_is_only_read_again(comparison):
 
 def test_results_agree_with_the_summaries(comparison):
     results = read_comparison(comparison.path)
-    assert [arm.name for arm in results.arms][:2] == [FULL, PRUNED]
+    assert [arm.arm for arm in results.arms][:2] == [FULL, PRUNED]
     assert len(results.arms) == 4, "the worse of the two learning rates is not a row"
     rows = {row.label: row for row in results.rows()}
     pruned = rows["InfoBatch r=0.5"]
@@ -99,12 +97,12 @@ def test_the_report_is_one_page_with_its_plots_inside(comparison, tmp_path):
     results = read_comparison(comparison.path)
     page = write_report(results, tmp_path)
     html = page.read_text()
-    assert html.count("data:image/png;base64,") == 3
+    assert html.count("data:image/png;base64,") == 4
     assert "http://" not in html
     assert "https://" not in html
     assert "infobatch compare --data digits" in html
     assert results.verdict()[:20] in html
-    for name in ("curves.png", "kept.png", "scores.png"):
+    for name in ("overlay.png", "curves.png", "kept.png", "scores.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert to_markdown(results) == (tmp_path / "table.md").read_text()
 
@@ -170,4 +168,4 @@ def test_the_interval_is_students_over_paired_seeds():
 def test_bad_comparison_options_are_refused(tmp_path, options, message):
     values = {"num_seeds": 2, "margin": 0.5, **options}
     with pytest.raises(ValueError, match=message):
-        Comparison(CONFIG, path=tmp_path, **values).check()
+        Comparison(CONFIG, (HALF,), path=tmp_path, **values).check()

@@ -9,7 +9,7 @@ from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.runs import RunFolder
 from infobatch.lab.tasks.classification import Classification
-from infobatch.lab.training import Interrupted, train
+from infobatch.lab.training import WARM_UP_STEPS, Interrupted, OutOfMemory, train
 
 QUICK = TrainConfig(data="digits", epochs=4, batch_size=128, device="cpu")
 
@@ -130,6 +130,11 @@ def test_the_checkpoint_loads_without_pickle(data, tmp_path):
         ({"batch_size": 1}, "--batch-size is 1"),
         ({"lr": 0.0}, "--lr is 0.0"),
         ({"device": "abacus"}, "--device is 'abacus'"),
+        ({"optimizer": "larch"}, "no optimizer 'larch'; did you mean lars"),
+        ({"stem_stride": 2}, "--stem-stride is 2, but small-cnn has no such stem"),
+        ({"mixup": 0.2, "cutmix": 1.0}, "--mixup is 0.2 and --cutmix 1; give one of them"),
+        ({"ema_decay": 1.0}, "--ema-decay is 1.0"),
+        ({"clip_norm": -1.0}, "--clip-norm is -1.0"),
     ],
 )
 def test_bad_options_are_refused_by_name(options, message):
@@ -171,3 +176,114 @@ def test_arguments_name_what_differs_from_the_defaults():
         "--lr",
         "0.1",
     ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"precision": "bf16"},
+        {"precision": "fp16"},
+        {"ema_decay": 0.9},
+        {"mixup": 0.2},
+        {"cutmix": 1.0},
+        {"clip_norm": 1.0},
+        {"norm": "group"},
+        {"drop_last": True},
+        {"optimizer": "lars", "lr": 20.0, "normalizer": "weights"},
+        {"optimizer": "lamb", "lr": 0.02, "normalizer": "weights"},
+        {"optimizer": "adamw", "lr": 0.02},
+    ],
+    ids=str,
+)
+def test_every_option_learns_and_goes_on_bit_for_bit(data, tmp_path, options):
+    config = replace(QUICK, **options)
+    whole = run(config, data, tmp_path / "whole")
+    assert whole.accuracy > 20, "no better than a guess"
+    with pytest.raises(Interrupted):
+        run(config, data, tmp_path / "cut", should_stop=stop_after(16))
+    run(config, data, tmp_path / "cut")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def test_the_last_short_batch_is_not_compiled(data, tmp_path, monkeypatch):
+    compiled = []
+
+    def compile_(model, **options):
+        def call(images):
+            compiled.append(tuple(images.shape))
+            return model(images)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    summary = run(replace(QUICK, compile=True), data, tmp_path / "compiled")
+    assert set(compiled) == {(128, 1, 8, 8)}
+    short = sum(m.num_kept % 128 > 0 for m in RunFolder(tmp_path / "compiled").metrics())
+    assert len(compiled) == summary.num_steps - short + WARM_UP_STEPS
+    assert short > 0
+    assert summary.accuracy == run(QUICK, data, tmp_path / "plain").accuracy
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default::DeprecationWarning")  # of torch's own modules
+def test_torch_compile_compiles_once(data, tmp_path):
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    torch._dynamo.reset()
+    config = replace(QUICK, compile=True)
+    compiled = run(config, data, tmp_path / "compiled")
+    assert counters["stats"]["unique_graphs"] == 1
+    plain = run(QUICK, data, tmp_path / "plain")
+    assert compiled.test_loss == pytest.approx(plain.test_loss, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["cuda", "cpu"],
+)
+def test_out_of_memory_says_what_to_lower(data, tmp_path, monkeypatch, error):
+    def fail(self, images, targets):
+        raise error
+
+    monkeypatch.setattr(Classification, "losses_of", fail)
+    with pytest.raises(
+        OutOfMemory, match=r"batch size 128 on cpu; lower --batch-size .* --precision bf16"
+    ):
+        run(QUICK, data, tmp_path)
+
+
+def test_other_errors_are_not_called_out_of_memory(data, tmp_path, monkeypatch):
+    def fail(self, images, targets):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(Classification, "losses_of", fail)
+    with pytest.raises(RuntimeError, match="mat1"):
+        run(QUICK, data, tmp_path)
+
+
+def test_top_5_and_class_accuracies_agree_with_the_logits(data):
+    task = Classification(QUICK, data)
+    result = task.evaluate()
+    task.model.eval()
+    with torch.no_grad():
+        images = task.feed.normalize(data.test.pixels)
+        logits = task.model(images.contiguous(memory_format=torch.channels_last))
+    labels = data.test.labels
+    right = logits.argmax(1) == labels
+    assert result.accuracy == pytest.approx(100 * right.float().mean().item())
+    in_five = (logits.topk(5).indices == labels[:, None]).any(1)
+    assert result.top5 == pytest.approx(100 * in_five.float().mean().item())
+    assert result.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item())
+    assert result.counts == labels.bincount().tolist()
+    assert result.per_class[3] == pytest.approx(100 * right[labels == 3].float().mean().item())
+
+
+def test_boolean_arguments_can_be_switched_off():
+    base = TrainConfig(compile=True, drop_last=False)
+    assert TrainConfig(drop_last=True).to_arguments(base) == ["--drop-last", "--no-compile"]

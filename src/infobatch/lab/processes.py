@@ -22,11 +22,10 @@ def joined() -> Iterator[Replicas]:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
         yield replicas()
         return
-    # Objects and counts travel over gloo, so that they never wait for the device.
-    backend = "cpu:gloo"
+    backend = "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        backend += ",cuda:nccl"
+        backend = "cpu:gloo,cuda:nccl"  # objects and counts travel over gloo, without the device
     dist.init_process_group(backend)
     try:
         yield replicas()

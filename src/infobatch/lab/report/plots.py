@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from infobatch.lab.compare import CONTROLS, FULL, PRUNED, RANDOM
+from infobatch.lab.compare import CONTROLS, RANDOM
 from infobatch.lab.report.results import ArmRuns, Results, Run
 from infobatch.lab.runs import SCORE_QUANTILES, EpochMetrics
 
@@ -39,7 +39,7 @@ def draw_overlay(results: Results) -> Figure:
         ("train loss (weighted)", lambda m: m.train_loss),
         ("test accuracy, %", lambda m: m.test_accuracy),
     ]
-    shown = [arm for arm in results.arms if arm.kind not in CONTROLS]
+    shown = _without_controls(results)
     for axis, (label, quantity) in zip(axes, panels, strict=True):
         for arm, colour in zip(shown, _colours(shown), strict=True):
             _band(axis, arm, _epochs, quantity, colour)
@@ -55,13 +55,14 @@ def draw_curves(results: Results) -> Figure:
     """Accuracy and losses against epochs and against samples processed."""
     figure = Figure(figsize=(10, 10), layout="constrained")
     axes = figure.subplots(3, 2, sharex="col", sharey="row")
+    shown = results.arms if len(results.pruned) == 1 else _without_controls(results)
     quantities: list[tuple[str, Callable[[EpochMetrics], float]]] = [
         ("test accuracy, %", lambda m: m.test_accuracy),
         ("test loss", lambda m: m.test_loss),
         ("train loss (weighted)", lambda m: m.train_loss),
     ]
     for row, (label, quantity) in zip(axes, quantities, strict=True):
-        for arm, colour in zip(results.arms, _colours(results.arms), strict=True):
+        for arm, colour in zip(shown, _colours(shown), strict=True):
             _band(row[0], arm, _epochs, quantity, colour)
             _band(row[1], arm, _samples, quantity, colour)
         row[0].set_ylabel(label)
@@ -80,7 +81,8 @@ def draw_kept(results: Results) -> Figure:
     """The share of samples kept in each epoch."""
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axis = figure.subplots()
-    for arm, colour in zip(results.arms, _colours(results.arms), strict=True):
+    shown = results.arms if len(results.pruned) == 1 else _without_controls(results)
+    for arm, colour in zip(shown, _colours(shown), strict=True):
         _band(axis, arm, _epochs, lambda m: 100 * m.num_kept / m.num_samples, colour)
     axis.set(xlabel="epoch", ylabel="samples trained, %", ylim=(0, 105))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -90,8 +92,8 @@ def draw_kept(results: Results) -> Figure:
 
 
 def draw_scores(results: Results) -> Figure:
-    """The distribution of all samples' scores over time, for full data and for InfoBatch."""
-    shown = [arm for arm in results.arms if arm.kind in (FULL, PRUNED)] or results.arms[:2]
+    """The distribution of all samples' scores over time, for full data and the first pruned arm."""
+    shown = _without_controls(results)[:2]
     figure = Figure(figsize=(5 * len(shown), 3.8), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
     for axis, arm in zip(axes, shown, strict=True):
@@ -106,6 +108,10 @@ def draw_scores(results: Results) -> Figure:
     axes[0].set_ylabel("score (last loss)")
     figure.suptitle("Scores of all samples: median, middle 50 % and 90 % (first seed)", fontsize=10)
     return figure
+
+
+def _without_controls(results: Results) -> Sequence[ArmRuns]:
+    return [arm for arm in results.arms if arm.kind not in CONTROLS]
 
 
 def _colours(arms: Sequence[ArmRuns]) -> Sequence[str]:

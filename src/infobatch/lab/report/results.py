@@ -224,8 +224,9 @@ class Results:
 
     def _row(self, arm: ArmRuns) -> Row:
         reference = self.full.mean("num_trained") if self.full else arm.mean("num_full")
+        of_one = arm.kind in CONTROLS and len(self.pruned) > 1
         return Row(
-            label=arm.label,
+            label=f"– {arm.label}" if of_one else arm.label,
             accuracy=arm.accuracy,
             deviation=arm.deviation,
             to_full=Difference.of(arm.runs, self.full.runs) if self.full not in (None, arm) else None,
@@ -248,13 +249,12 @@ def judge(difference: Difference, margin: float) -> str:
 def read_comparison(path: Path) -> Results:
     """The finished runs of a comparison's folder."""
     comparison = Comparison.load(path)
-    several = len(comparison.variants) > 1
     arms = []
     for arm in comparison.arms:
         folders = {seed: comparison.folder(arm, seed) for seed in comparison.seeds}
         runs = {seed: read_run(folder) for seed, folder in folders.items() if folder.finished}
         if runs:
-            arms.append(ArmRuns(arm, _arm_label(arm, comparison.config, several), runs))
+            arms.append(ArmRuns(arm, _arm_label(arm, comparison.config), runs))
     arms, notes = _with_better_rates(arms)
     recipe = RECIPES.get(comparison.config.recipe)
     return Results(
@@ -327,13 +327,10 @@ def _title(config: TrainConfig) -> str:
     return f"{config.model} on {config.data}, {config.epochs:g} epochs, batch {config.batch_size}"
 
 
-def _arm_label(arm: Arm, config: TrainConfig, several: bool) -> str:
-    if arm.variant is None:
-        return LABELS[FULL]
-    pruned = replace(config, policy=arm.variant.policy, prune_ratio=arm.variant.prune_ratio)
-    if arm.kind == PRUNED:
-        return _policy_label(pruned)
-    return LABELS[arm.kind] + (f" at cost of {_policy_label(pruned)}" if several else "")
+def _arm_label(arm: Arm, config: TrainConfig) -> str:
+    if arm.variant is None or arm.kind != PRUNED:
+        return LABELS[arm.kind]
+    return _policy_label(replace(config, policy=arm.variant.policy, prune_ratio=arm.variant.prune_ratio))
 
 
 def _policy_label(config: TrainConfig) -> str:

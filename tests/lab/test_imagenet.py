@@ -1,0 +1,161 @@
+"""ImageNet's loader on small files of the hub's and of the folders' layout."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from infobatch.batching import Replicas
+from infobatch.lab.config import TrainConfig
+from infobatch.lab.data import StreamedData, load_data, make_feed
+from infobatch.lab.data.imagenet import random_box
+from infobatch.lab.runs import RunFolder
+from infobatch.lab.training import train
+
+CPU = torch.device("cpu")
+
+
+def picture(label, i, kind="JPEG", size=(60, 40)):
+    rng = np.random.default_rng([label, i])
+    pixels = rng.integers(0, 80, (size[1], size[0], 3), dtype=np.uint8)
+    pixels[:, :, label % 3] += 150
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for split, count in (("train", 8), ("val", 2)):
+        for label, name in enumerate(("n01", "n02", "n03")):
+            folder = tmp_path / "imagenet" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                (folder / f"{name}_{i}.JPEG").write_bytes(picture(label, i))
+    return tmp_path
+
+
+@pytest.fixture
+def shards(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    folder = tmp_path / "imagenet" / "data"
+    folder.mkdir(parents=True)
+    for name, labels in (
+        ("train-00000-of-00002", [0, 1, 2]),
+        ("train-00001-of-00002", [2, 1]),
+        ("validation-00000-of-00001", [1, 0]),
+    ):
+        rows = [{"bytes": picture(label, i), "path": f"{i}.JPEG"} for i, label in enumerate(labels)]
+        table = pa.table({"image": rows, "label": pa.array(labels, pa.int64())})
+        pq.write_table(table, folder / f"{name}.parquet")
+    return tmp_path
+
+
+def test_folders_give_classes_in_order(folders):
+    data = load_data("imagenet", folders)
+    assert isinstance(data, StreamedData)
+    assert data.class_names == ("n01", "n02", "n03")
+    assert data.train.labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
+    assert len(data.test) == 6
+
+
+def test_parquet_shards_are_read_in_row_order(shards):
+    data = load_data("imagenet", shards)
+    assert data.train.labels.tolist() == [0, 1, 2, 2, 1]
+    assert data.test.labels.tolist() == [1, 0]
+    assert data.num_classes == 1000
+    pixels, label = make_feed(data, CPU, 0, 0).dataset[3]
+    assert label == 2
+    assert pixels.shape == (3, 224, 224)
+    assert pixels.dtype == torch.uint8
+    assert pixels[2].float().mean() > 150 > pixels[0].float().mean() + 50
+
+
+def test_augmentation_depends_on_seed_epoch_and_index_alone(folders):
+    data = load_data("imagenet", folders)
+    feeds = [make_feed(data, CPU, seed, 0) for seed in (0, 0, 1)]
+    for feed in feeds:
+        feed.begin(3)
+    first, again, other = (feed.dataset[5][0] for feed in feeds)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    feeds[0].begin(4)
+    assert not torch.equal(feeds[0].dataset[5][0], first)
+
+
+def test_running_workers_see_the_epoch(folders):
+    feed = make_feed(load_data("imagenet", folders), CPU, 0, 2)
+    loader = torch.utils.data.DataLoader(feed.dataset, 24, num_workers=1, persistent_workers=True)
+    seen = []
+    for epoch in (1, 2, 1):
+        feed.begin(epoch)
+        seen.append(next(iter(loader))[0])
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_boxes_have_the_areas_and_shapes_wanted():
+    rng = np.random.default_rng(0)
+    for width, height in ((500, 375), (100, 300)):
+        for _ in range(300):
+            left, top, right, bottom = random_box(width, height, rng)
+            assert 0 <= left < right <= width + 1e-9
+            assert 0 <= top < bottom <= height + 1e-9
+            assert 0.08 - 1e-6 <= (right - left) * (bottom - top) / (width * height) <= 1
+            assert 0.75 - 1e-6 <= (right - left) / (bottom - top) <= 4 / 3 + 1e-6
+
+
+def test_an_image_no_box_fits_in_gives_its_centre():
+    left, top, right, bottom = random_box(1000, 10, np.random.default_rng(0))
+    assert (left + right, top + bottom) == (1000, 10)
+    assert (right - left) / (bottom - top) <= 4 / 3 + 1e-6
+
+
+def test_processes_share_the_test_images(folders):
+    feed = make_feed(load_data("imagenet", folders), CPU, 0, 0)
+    batches = [batch for rank in range(4) for batch in feed.test_batches(Replicas(rank, 4))]
+    assert sorted(torch.cat([labels for _, labels in batches]).tolist()) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_run_streams_through_workers(folders, tmp_path):
+    config = TrainConfig(
+        data="imagenet", data_dir=folders, model="resnet8", stem_stride=4, epochs=3, batch_size=8,
+        workers=2, drop_last=True, device="cpu", mixup=0.2,
+    )  # fmt: skip
+    data = load_data("imagenet", folders)
+    summaries = []
+    for name, workers in (("two", 2), ("none", 0)):
+        run = replace(config, workers=workers)
+        folder = RunFolder(tmp_path / name)
+        folder.create(run)
+        summaries.append(train(run, data, folder))
+        assert [m.num_kept % 8 for m in folder.metrics()] == [0, 0, 0]
+    assert summaries[0].test_loss == summaries[1].test_loss
+
+
+def test_missing_files_say_what_is_looked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"neither train/ and val/ .* nor train\*\.parquet"):
+        load_data("imagenet", tmp_path)
+
+
+def test_a_class_without_test_images_is_named(folders):
+    for path in (folders / "imagenet" / "val" / "n02").iterdir():
+        path.unlink()
+    (folders / "imagenet" / "val" / "n02").rmdir()
+    with pytest.raises(FileNotFoundError, match="val has no folder n02"):
+        load_data("imagenet", folders)
+
+
+def test_a_broken_image_is_named(folders):
+    (folders / "imagenet" / "train" / "n01" / "n01_0.JPEG").write_bytes(b"no image")
+    feed = make_feed(load_data("imagenet", folders), CPU, 0, 0)
+    with pytest.raises(ValueError, match="image 0 cannot be read"):
+        feed.dataset[0]

@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from infobatch.lab.config import TrainConfig
+from infobatch.lab.data import DATA_SETS, DOWNLOADS
+from infobatch.lab.models import make_model
+from infobatch.lab.recipes import RECIPES, find_recipe
+
+NUM_CLASSES = {"cifar10": 10, "cifar100": 100, "tiny-imagenet": 200, "imagenet": 1000}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_a_valid_configuration_that_knows_its_name(name):
+    recipe = find_recipe(name)
+    config = recipe.config()
+    assert isinstance(config, TrainConfig)
+    config.check()
+    assert config.recipe == name
+    assert recipe.summary.endswith((".", ":", "run"))
+    assert config.data in DATA_SETS
+    assert TrainConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.needs_gpu])
+def test_large_recipes_use_what_a_gpu_has(name):
+    config = find_recipe(name).config()
+    assert config.precision == "bf16"
+    assert config.compile
+    assert config.data in DOWNLOADS
+
+
+def test_the_experiments_of_the_paper_and_its_reproductions_are_there():
+    wanted = {
+        *(f"cifar{n}-resnet{m}" for n in (10, 100) for m in (18, 50)),
+        *("cifar10-resnet18-batch256", "cifar10-resnet50-lars", "cifar100-resnet50-lars"),
+        *("tiny-imagenet-resnet18", "tiny-imagenet-resnet50", "imagenet-resnet50-lars"),
+        *("imagenet-resnet50-sgd", "imagenet-resnet18-lamb", "cifar10-resnet18-lamb"),
+    }
+    assert wanted <= set(RECIPES)
+
+
+def test_the_recipe_of_reproduction_1_has_its_settings():
+    config = find_recipe("cifar10-resnet18").config()
+    assert (config.epochs, config.batch_size, config.lr) == (200, 128, 0.2)
+    assert (config.weight_decay, config.label_smoothing, config.delta) == (5e-4, 0.1, 0.875)
+    assert "0.05" in find_recipe("cifar10-resnet18").notes
+
+
+def test_scale_invariant_optimisers_divide_by_the_weights():
+    for name, recipe in RECIPES.items():
+        config = recipe.config()
+        if config.optimizer in ("lars", "lamb"):
+            assert config.normalizer == "weights", name
+
+
+@pytest.mark.parametrize("name", ["imagenet-resnet50-sgd", "imagenet-resnet18-lamb"])
+def test_imagenet_networks_shrink_the_image_to_seven_pixels(name):
+    config = find_recipe(name).config()
+    model = make_model(config.model, 3, NUM_CLASSES[config.data], config.stem_stride)
+    features = model.stages(model.stem(torch.zeros(1, 3, 224, 224)))
+    assert features.shape[2:] == (7, 7)
+
+
+def test_what_others_report_belongs_to_arms_that_a_sweep_has():
+    arms = {"", "full", "infobatch-0.3", "infobatch-0.5", "infobatch-0.7", "percentile-tiers"}
+    for recipe in RECIPES.values():
+        assert {published.arm for published in recipe.published} <= arms
+
+
+def test_an_unknown_recipe_names_near_matches():
+    with pytest.raises(ValueError, match="no recipe 'cifar10-resnet-18'; did you mean cifar10-resnet18"):
+        find_recipe("cifar10-resnet-18")

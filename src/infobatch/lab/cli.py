@@ -143,6 +143,7 @@ def sweep(
     seeds: int = 3,
     margin: float = 0.5,
     jobs: int = 1,
+    minutes: float | None = None,
     out: Annotated[Path, tyro.conf.arg(metavar="PATH")] = Path("runs/sweep"),
 ) -> None:
     """Run recipes on full data and with several ways of pruning: what is missing, and no more.
@@ -159,6 +160,7 @@ def sweep(
         seeds: Runs of each arm, with seeds from --seed on.
         margin: Accuracy points that may be lost for the verdict "lossless".
         jobs: Processes that share the work; several may also be started by hand, on several GPUs, say.
+        minutes: Stop at a checkpoint after this long.
         out: Folder of the sweep.
     """
     if not recipe:
@@ -174,7 +176,7 @@ def sweep(
     for each in configs:
         training.check(each, data[each.data])
     agree(made.save)
-    with live("sweep", out) as (progress, should_stop), helpers(jobs - 1):
+    with live("sweep", out, minutes) as (progress, should_stop), helpers(jobs - 1):
         for comparison in made.comparisons:
             watch = ComparisonWatch(comparison, progress, comparison.config.recipe)
             run_comparison(comparison, data[comparison.config.data], watch, should_stop)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +22,11 @@ console = Console(quiet=HELPER in os.environ)
 
 
 @contextmanager
-def live(command: str, path: Path) -> Iterator[tuple[Progress, Callable[[], bool]]]:
-    """Live progress, and Ctrl-C answered at the next step boundary."""
+def live(
+    command: str, path: Path, minutes: float | None = None
+) -> Iterator[tuple[Progress, Callable[[], bool]]]:
+    """Live progress; Ctrl-C, or the end of ``minutes``, is answered at the next step boundary."""
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     columns = (
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:3.0f} %"),
@@ -31,9 +36,9 @@ def live(command: str, path: Path) -> Iterator[tuple[Progress, Callable[[], bool
     try:
         with (
             Progress(*columns, console=console, transient=True) as progress,
-            training.stop_on_interrupt() as should_stop,
+            training.stop_on_interrupt() as interrupted,
         ):
-            yield progress, should_stop
+            yield progress, lambda: interrupted() or time.monotonic() > end
     except training.Interrupted as stopped:
         again = shlex.join(["infobatch", command, "--out", str(path), "--resume"])
         if command == "sweep":

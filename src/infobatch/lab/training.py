@@ -245,6 +245,7 @@ class _Training:
         with self.task.on_a_copy():
             for _ in range(WARM_UP_STEPS):
                 self.task.losses(batch, samples).mean().backward()  # type: ignore[no-untyped-call]
+                self.task.model.zero_grad()  # with CUDA graphs, the next call overwrites gradients
 
     @contextmanager
     def _training_clock(self, wait: bool = False) -> Iterator[None]:

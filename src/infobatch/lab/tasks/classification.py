@@ -93,11 +93,10 @@ class Classification:
 
     @contextmanager
     def on_a_copy(self) -> Iterator[None]:
-        """What is trained inside leaves weights, statistics and gradients as they were."""
+        """What is trained inside leaves weights and statistics as they were."""
         state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         yield
         self.model.load_state_dict(state)
-        self.model.zero_grad()
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module | None = None) -> Evaluation:
@@ -142,6 +141,7 @@ class Classification:
             self._uncompiled = model = DistributedDataParallel(model, device_ids=devices)
         self._graphs = compiled and self.device.type == "cuda" and replicas().num_replicas == 1
         if compiled:
+            torch.compiler.reset()  # earlier runs of this process count against a limit
             mode = "reduce-overhead" if self._graphs else "default"
             model = torch.compile(model, dynamic=False, mode=mode)  # type: ignore[assignment]
         return model

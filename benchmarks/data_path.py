@@ -1,0 +1,167 @@
+"""Whether the device is kept busy: a training epoch against as many steps on one batch that stays there.
+
+    python benchmarks/data_path.py [--recipe NAME] [--epochs N] [--data-dir DIR] [--device DEVICE]
+                                   [--repeats N] [--peak TFLOPS] [--json FILE]
+
+Each pair is one epoch of full data through the loader, the augmentation and the pruner, and as many
+steps of the same model and optimiser on one augmented batch, taking turns. Limit: a median ratio of at
+most 1.05. On CUDA, a training step must also pass ``torch.cuda.set_sync_debug_mode("error")``. The
+share of the peak counts the floating-point operations of PyTorch's FlopCounterMode.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from infobatch import DynamicPruner
+from infobatch.lab.data import load_data
+from infobatch.lab.optimization import Optimization
+from infobatch.lab.recipes import find_recipe
+from infobatch.lab.tasks.classification import Classification
+from infobatch.lab.training import describe_environment
+
+LIMIT = 1.05
+
+
+class Bench:
+    """One model and optimiser, trained through the data path or on a batch kept on the device."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        config = find_recipe(options.recipe).config()
+        config = replace(config, data_dir=options.data_dir, device=options.device, drop_last=True)
+        if options.batch_size:
+            config = replace(config, batch_size=options.batch_size)
+        config.check()
+        self.config = config
+        self.task = Classification(config, load_data(config.data, config.data_dir))
+        num_epochs = options.repeats + 2
+        self.pruner = DynamicPruner(self.task.feed.dataset, num_epochs, delta=0.0, seed=config.seed)
+        self.loader = self.pruner.loader(
+            config.batch_size,
+            drop_last=True,
+            collate_fn=self.task.feed.collate,
+            num_workers=config.workers,
+            persistent_workers=config.workers > 0,
+            pin_memory=self.task.device.type == "cuda",
+        )
+        self.optimization = Optimization(config, self.task.model, self.pruner)
+        self.epochs = self.pruner.epochs()
+        self.task.begin(0)
+        with torch.no_grad():
+            pixels, self.labels = self.task.feed(self.task.feed.first(config.batch_size))
+            images = self.task.feed.normalize(pixels)
+            self.images = images.contiguous(memory_format=torch.channels_last)
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.loader)
+
+    def step(self, samples: Any, inputs: Any) -> None:
+        losses = self.task.losses(inputs, samples)
+        self.optimization.step(self.pruner.update(losses, samples))
+
+    def train_epoch(self) -> None:
+        self.task.begin(next(self.epochs))
+        for samples, inputs in self.loader:
+            self.step(samples, inputs)
+
+    def train_on_one_batch(self) -> None:
+        for _ in range(self.num_steps):
+            losses = self.task.losses_of(self.images, self.labels)
+            self.optimization.step(losses.mean())
+
+    def seconds(self, work: Callable[[], None]) -> float:
+        self.wait()
+        began = time.perf_counter()
+        work()
+        self.wait()
+        return time.perf_counter() - began
+
+    def wait(self) -> None:
+        if self.task.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def check_no_step_waits(self) -> None:
+        """Train an epoch in which any wait for the device raises an error."""
+        self.task.begin(next(self.epochs))
+        batches = iter(self.loader)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for samples, inputs in batches:
+                self.step(samples, inputs)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    def flops_per_image(self) -> float:
+        """Of a forward and a backward pass."""
+        with FlopCounterMode(display=False) as counter:
+            self.task.model(
+                self.images[:8].to(next(self.task.model.parameters()).dtype)
+            ).sum().backward()
+        self.task.model.zero_grad()
+        return counter.get_total_flops() / 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", default="mnist5k-small-cnn")
+    parser.add_argument("--batch-size", type=int, help="by default the recipe's")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--repeats", type=int, default=5, help="pairs (default 5)")
+    parser.add_argument("--peak", type=float, metavar="TFLOPS", help="of the device in this precision")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    options = parser.parse_args()
+    if options.repeats < 1:
+        parser.error(f"--repeats is {options.repeats}; it must be at least 1")
+    bench = Bench(options)
+    flops = bench.flops_per_image()
+    bench.train_epoch()  # discarded
+    bench.train_on_one_batch()
+    pairs = [
+        (bench.seconds(bench.train_epoch), bench.seconds(bench.train_on_one_batch))
+        for _ in range(options.repeats)
+    ]
+    ratios = [epoch / kept for epoch, kept in pairs]
+    speed = bench.num_steps * bench.config.batch_size / statistics.median(epoch for epoch, _ in pairs)
+    ratio = statistics.median(ratios)
+    result = {
+        "recipe": options.recipe,
+        "batch_size": bench.config.batch_size,
+        "precision": bench.config.precision,
+        **describe_environment(bench.task.device),
+        "load": round(os.getloadavg()[0], 2),
+        "images_per_second": round(speed),
+        "tflops": flops * speed / 1e12,
+        "ratio": ratio,
+        "ratios": ratios,
+    }
+    print(", ".join(f"{name} {value}" for name, value in result.items() if name != "ratios"))
+    if options.peak:
+        result["share_of_peak"] = result["tflops"] / options.peak
+        print(f"{result['share_of_peak']:.1%} of the peak of {options.peak:g} TFLOPS")
+    if bench.task.device.type == "cuda":
+        bench.check_no_step_waits()
+        result["no_step_waits"] = True
+        print("no step of an epoch waited for the device")
+    print(
+        f"an epoch takes {ratio:.3f} of as many steps on one batch ({min(ratios):.3f} .. "
+        f"{max(ratios):.3f} over {len(ratios)} pairs); limit {LIMIT}: {'ok' if ratio <= LIMIT else 'over'}"
+    )
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,12 @@ from torch.utils.data import BatchSampler
 from helpers import Numbers, random_losses
 from infobatch import DynamicPruner, InfoBatch, weighted_mean
 
+
+def keep_apart(scores, recorded):
+    """For ranks that record all samples themselves, or whose scores do not matter."""
+    return recorded
+
+
 LAYOUTS = [(57, 2, 8), (57, 3, 4), (33, 2, 16), (40, 4, 5), (41, 4, 2), (7, 3, 2)]
 
 
@@ -23,6 +29,7 @@ def ranks(size, num_replicas, batch_size, drop_last=False, **options):
     """The pruners of all ranks in their first pruned epoch, with equal scores, and their loaders."""
     losses, made = random_losses(size), []
     for rank in range(num_replicas):
+        options = {"merge": keep_apart, **options}
         pruner = DynamicPruner(Numbers(size), 6, rank=rank, num_replicas=num_replicas, **options)
         loader = pruner.loader(batch_size, drop_last=drop_last)
         pruner.record(losses, np.arange(size))
@@ -64,7 +71,7 @@ def test_any_number_of_ranks_share_any_number_of_samples(
     size = num_replicas * batch_size + rest
     losses, shares = random_losses(size), []
     for rank in range(num_replicas):
-        pruner = DynamicPruner(range(size), 6, rank=rank, num_replicas=num_replicas)
+        pruner = DynamicPruner(range(size), 6, rank=rank, num_replicas=num_replicas, merge=keep_apart)
         sampler = pruner.sampler(batch_size, drop_last=drop_last)
         if epoch > 0:
             pruner.record(losses, np.arange(size))
@@ -130,9 +137,8 @@ def test_several_of_a_part_select_as_one_of_32(num_replicas, drop_last, options)
 @pytest.mark.parametrize("size", [64, 57])
 def test_a_ranks_progress_is_the_runs(size, drop_last):
     def trace(rank, num_replicas):
-        pruner = DynamicPruner(
-            Numbers(size), 3, policy=InfoBatch(0), rank=rank, num_replicas=num_replicas
-        )
+        options = {"rank": rank, "num_replicas": num_replicas, "merge": keep_apart}
+        pruner = DynamicPruner(Numbers(size), 3, policy=InfoBatch(0), **options)
         loader = pruner.loader(16 // num_replicas, drop_last=drop_last)
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1)
         scheduler = pruner.lr_scheduler(LinearLR(optimizer, 1, 0.1, pruner.full_steps))

@@ -183,9 +183,8 @@ def test_with_a_number_for_each_epoch_every_length_is_known_beforehand(target, d
 def test_replicas_take_the_steps_that_were_promised(num_epochs, drop_last):
     steps = []
     for rank in range(3):
-        pruner = DynamicPruner(
-            Numbers(203), num_epochs, policy=RandomPruning(), target=0.2, rank=rank, num_replicas=3
-        )
+        options = {"rank": rank, "num_replicas": 3, "merge": lambda scores, recorded: recorded}
+        pruner = DynamicPruner(Numbers(203), num_epochs, policy=RandomPruning(), target=0.2, **options)
         loader = pruner.loader(8, drop_last=drop_last)
         num_steps = 0
         for epoch in range(pruner.num_epochs):
@@ -199,7 +198,8 @@ def test_replicas_take_the_steps_that_were_promised(num_epochs, drop_last):
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_replicas_that_count_in_steps_take_that_many(drop_last):
     for rank in range(3):
-        pruner = DynamicPruner(Numbers(203), max_steps=31, policy=NoPruning(), rank=rank, num_replicas=3)
+        options = {"rank": rank, "num_replicas": 3, "merge": lambda scores, recorded: recorded}
+        pruner = DynamicPruner(Numbers(203), max_steps=31, policy=NoPruning(), **options)
         loader = pruner.loader(8, drop_last=drop_last)
         num_steps = 0
         for epoch in range(pruner.num_epochs):

@@ -76,6 +76,14 @@ def check_choices(seed: int, normalizer: str) -> None:
         raise ValueError(f"normalizer is {normalizer!r}; choose 'batch' or 'weights'")
 
 
+def check_own_order(normalizer: str, num_replicas: int) -> None:
+    if normalizer == "weights" and num_replicas > 1:
+        raise ValueError(
+            "normalizer='weights' divides by the sum of weights on all replicas, and which samples "
+            "the others train is not known with a sampler of your own; use normalizer='batch'"
+        )
+
+
 def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> None:
     if losses.ndim != 1:
         raise ValueError(
@@ -129,7 +137,7 @@ def foreign_sample(index: int, epoch: int, num_samples: int) -> ValueError:
     )
 
 
-def check_state(state: dict[str, Any], num_samples: int, seed: int) -> None:
+def check_state(state: dict[str, Any], num_samples: int, seed: int, num_epochs: int) -> None:
     version = state.get("version")
     if version != STATE_VERSION:
         raise ValueError(
@@ -145,4 +153,9 @@ def check_state(state: dict[str, Any], num_samples: int, seed: int) -> None:
         raise ValueError(
             f"the checkpoint was made with seed {state['seed']}, this pruner has seed {seed}, so "
             "its order would differ; make the pruner with the checkpoint's seed"
+        )
+    if state["epoch"] >= num_epochs:
+        raise ValueError(
+            f"the checkpoint was taken in epoch {state['epoch']}, but this run has only "
+            f"{num_epochs} epochs; give the num_epochs it was made with, or more"
         )

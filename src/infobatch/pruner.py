@@ -90,7 +90,7 @@ class DynamicPruner:
         self._rounds: Rounds | None = None
         # On several replicas it is the rounds that divide by the sum of weights.
         self._mean_over: Normalizer = normalizer if self.replicas.num_replicas == 1 else "batch"
-        self._loader_generator = epoch_generator(self.seed, 0, Stream.LOADER)
+        self._loader_generator = self._worker_seeds(0)
         self._own_samplers: list[Any] = []
         self._skipping_loaders = SkippingLoaders()
 
@@ -165,9 +165,8 @@ class DynamicPruner:
 
     def seed_workers(self) -> None:
         """Set what our loaders seed their workers from, so that it depends on the epoch alone."""
-        rank = self.replicas.rank
-        generator = epoch_generator(self.seed, self.current.number, Stream.LOADER, rank)
-        self._loader_generator.manual_seed(generator.initial_seed())
+        seeds = self._worker_seeds(self.current.number)
+        self._loader_generator.manual_seed(seeds.initial_seed())
 
     # -- Batches -----------------------------------------------------------------------------------
 
@@ -336,6 +335,9 @@ class DynamicPruner:
         self._start(state["epoch"], state)
 
     # -- Inside ------------------------------------------------------------------------------------
+
+    def _worker_seeds(self, epoch: int) -> torch.Generator:
+        return epoch_generator(self.seed, epoch, Stream.LOADER, self.replicas.rank)
 
     def _set_own_order(
         self, sampler: Any, batch_size: float, length: int, drop_last: bool = False

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 from infobatch.batching import Batching, Replicas
@@ -144,9 +147,22 @@ class RunPlan:
             whole, rest = divmod(max_steps, batching.num_steps(self.full_length))
             num_epochs = whole + rest * batching.round_size / self.full_length
         assert num_epochs is not None
-        schedule = Schedule(self.num_samples, num_epochs, *self._options, self.multiple)
-        self.policy.check_target(schedule.most_pruned, self.num_samples)
-        return schedule
+        delta, warmup_epochs, target = self._options
+
+        def with_target(target: float | Sequence[int] | None) -> Schedule:
+            schedule = Schedule(
+                self.num_samples, num_epochs, delta, warmup_epochs, target, self.multiple
+            )
+            self.policy.check_target(schedule.most_pruned, self.num_samples)
+            return schedule
+
+        try:
+            return with_target(target)
+        except ValueError as error:
+            highest = _highest(with_target, float(target)) if isinstance(target, Real) else 0
+            if not highest:
+                raise
+            raise ValueError(f"{error}. The highest target that can be reached is {highest:g}") from None
 
     def _num_steps(self, num_kept: Sequence[int]) -> int:
         num_steps = self._known_batching.num_steps
@@ -160,3 +176,18 @@ class RunPlan:
                 "or pruner.sampler(batch_size) for a DataLoader of your own)"
             )
         return self.batching
+
+
+def _highest(attempt: Callable[[float], Schedule], target: float) -> float:
+    """The highest target below one that fails, to a thousandth, that can be met; 0 if none can."""
+    reached, failed, most_pruned = 0, math.ceil(target * 1000), 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what has no effect
+        while failed - reached > 1:
+            middle = (reached + failed) // 2
+            try:
+                most_pruned = attempt(middle / 1000).most_pruned
+                reached = middle
+            except ValueError:
+                failed = middle
+    return reached / 1000 if most_pruned else 0.0

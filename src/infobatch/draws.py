@@ -61,7 +61,9 @@ class OwnDraws:
 
     def wanted(self, selected: np.ndarray, resumes: bool = True) -> Callable[[int], bool]:
         """Whether a draw is to be trained: selected and, if it ``resumes``, not recorded before."""
-        counts = self.counts.copy() if resumes else np.zeros_like(self.counts)
+        if not resumes or self.num_recorded == 0:
+            return selected.__getitem__
+        counts = self.counts.copy()
 
         def is_wanted(index: int) -> bool:
             if counts[index] > 0:

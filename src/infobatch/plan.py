@@ -87,7 +87,7 @@ class RunPlan:
         if own is None:
             num_trained = self.num_trained(number, selection.num_selected)
             return Epoch(number, selection, seed, num_trained, replicas, recorded)
-        if state is not None and state["draws"] is not None:
+        if state is not None and state.get("draws") is not None:
             own.load_state_dict(state["draws"])
         elif recorded is not None:  # until then the order was the library's
             own.record(recorded.nonzero().flatten().numpy()[:: replicas.num_replicas])

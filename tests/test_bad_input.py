@@ -9,9 +9,13 @@ from infobatch import (
     DynamicPruner,
     IndexedDataset,
     InfoBatch,
+    KeepProbabilities,
     NoPruning,
+    PercentileTiers,
+    RandomPruning,
     Schedule,
     ScoreTable,
+    draw,
     read_scores,
 )
 
@@ -38,6 +42,8 @@ def pruner(size=20, num_epochs=5, **options):
         ((Numbers(9), 5), {"delta": float("nan")}, ValueError, "delta is nan"),
         ((Numbers(9), 5), {"target": -0.1}, ValueError, r"target is -0\.1; .* at least 0"),
         ((Numbers(9), 5), {"target": float("nan")}, ValueError, "target is nan"),
+        ((Numbers(9), 1e-10), {}, ValueError, "num_epochs is 1e-10; it must be a number above 1e-09"),
+        ((Numbers(9), 5), {"delta": "x"}, TypeError, "delta is 'x'; it must be a number, between 0"),
         ((Numbers(9), 5), {"delta": 1.2}, ValueError, r"delta is 1\.2; .* between 0"),
         ((Numbers(9), 5), {"delta": -0.1}, ValueError, r"delta is -0\.1"),
         ((Numbers(9), 5), {"warmup_epochs": -1}, ValueError, "warmup_epochs is -1"),
@@ -62,6 +68,68 @@ def test_a_pruner_that_cannot_be(arguments, options, error, message):
 def test_a_warm_up_of_a_broken_number_of_epochs(options):
     with pytest.raises((TypeError, ValueError), match=r"warmup_epochs is 1\.5"):
         DynamicPruner(Numbers(9), 5, **options)
+
+
+@pytest.mark.parametrize(
+    "policy", [InfoBatch(), InfoBatch(0.3), PercentileTiers(), RandomPruning()], ids=repr
+)
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_a_target_that_is_too_high_is_told_the_highest(policy, drop_last):
+    def make(target):
+        made = DynamicPruner(Numbers(99), 9, policy=policy, target=target)
+        made.sampler(8, drop_last=drop_last)
+        return made.plan.schedule.most_pruned
+
+    highest = 0.95
+    for _ in range(1 + drop_last):  # lower once it is known that pruned epochs keep whole batches
+        with pytest.raises(ValueError, match="highest target that can be reached is") as caught:
+            make(highest)
+        highest = float(str(caught.value).split()[-1])
+    assert make(highest) > 0
+    with pytest.raises(ValueError, match="highest target"):
+        make(highest + 0.02)
+
+
+@pytest.mark.parametrize("policy", [NoPruning(), InfoBatch(0)], ids=repr)
+def test_where_no_target_can_be_met_none_is_named(policy):
+    with pytest.raises(ValueError, match="the target leaves out") as caught:
+        DynamicPruner(Numbers(99), 9, policy=policy, target=0.3)
+    assert "highest" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("size", "left_out"), [(99, 51), (10**7, 10**7 - 1), (14_197_122, 14_197_121)])
+def test_the_smallest_ratio_that_is_named_meets_the_target(size, left_out):
+    with pytest.raises(ValueError, match="smallest prune_ratio") as caught:
+        InfoBatch(0.5).check_target(left_out, size)
+    named = float(str(caught.value).split("meets it is ")[1].split(";")[0])
+    InfoBatch(named).check_target(left_out, size)
+
+
+def test_a_ratio_that_a_target_overrides_is_warned_of():
+    with pytest.warns(UserWarning, match=r"prune_ratio=0\.3 has no effect: with a target"):
+        DynamicPruner(Numbers(99), 9, policy=RandomPruning(0.3), target=0.2)
+    DynamicPruner(Numbers(99), 9, policy=RandomPruning(), target=0.2)
+    DynamicPruner(Numbers(99), 9, policy=RandomPruning(0.3))
+
+
+def test_a_ratio_that_is_no_number():
+    with pytest.raises(TypeError, match=r"prune_ratio is '0\.5'; it must be a number"):
+        RandomPruning("0.5")
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "strata", "message"),
+    [
+        ([0.5], [0, 1, 1], "there is a stratum 1, but only 1 keep probabilities; give one for each"),
+        ([0.5, float("nan"), 1], None, r"a keep probability is nan; .* in \(0, 1\]"),
+        ([0.5, 1.5, 1], None, r"a keep probability is 1\.5"),
+        ([0.5, 0.0], [0, 1, 1], r"a keep probability is 0\.0"),
+    ],
+)
+def test_keep_probabilities_that_cannot_be(probabilities, strata, message):
+    strata = None if strata is None else torch.tensor(strata, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=message):
+        draw(KeepProbabilities(torch.tensor(probabilities), strata), torch.Generator())
 
 
 @pytest.mark.parametrize("target", ["0.3", {"run": 0.3}])
@@ -101,6 +169,15 @@ def test_a_schedule_of_ones_own_that_cannot_be(options, message):
         (torch.tensor(1.0), [1], ValueError, r"losses have shape \(\); .* reduction='none'"),
         (torch.ones(2, 3), [1, 2], ValueError, r"losses have shape \(2, 3\)"),
         (torch.ones(3), [1, 2], ValueError, "3 losses came with 2 indices"),
+        (
+            torch.ones(0),
+            [],
+            ValueError,
+            "the batch is empty, .* NaN; pass over",
+        ),
+        (torch.ones(0), np.empty(0, int), ValueError, "the batch is empty"),
+        ([0.5, 0.5], [1, 2], TypeError, "losses are a list; give the tensor"),
+        (np.ones(2), [1, 2], TypeError, "losses are a ndarray; give the tensor"),
         (torch.ones(2, dtype=torch.long), [1, 2], TypeError, "dtype torch.int64; they must be floating"),
         (torch.ones(2), np.array([1.0, 2.0]), TypeError, "indices have dtype float64; .*as it came"),
         (torch.ones(2), torch.tensor([1.0, 2.0]), TypeError, "indices have dtype float32"),
@@ -132,6 +209,26 @@ def test_a_mask_of_another_length(scored, call):
     with pytest.raises(ValueError, match="scored"):
         getattr(made, call)(torch.ones(2), [1, 2], torch.tensor(scored))
     assert made.current.num_recorded == 0
+
+
+@pytest.mark.parametrize(
+    ("scored", "kind"),
+    [
+        ([True, False], "list"),
+        (np.array([True, False]), "ndarray"),
+        (torch.tensor([1, 0]), "torch.int64"),
+    ],
+)
+@pytest.mark.parametrize("call", ["update", "record"])
+def test_a_mask_of_another_kind(scored, kind, call):
+    made = pruner()
+    with pytest.raises(TypeError, match=f"scored is {kind}; give a bool tensor"):
+        getattr(made, call)(torch.ones(2), [1, 2], scored)
+    assert made.current.num_recorded == 0
+
+
+def test_no_samples_have_no_weights():
+    assert pruner().weights([]).tolist() == []
 
 
 def test_samples_that_were_not_selected():

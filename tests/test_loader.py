@@ -154,6 +154,19 @@ def test_whole_batches_asked_of_the_dataset():
         assert samples.tolist() == [int(value) for value in values]
 
 
+@pytest.mark.parametrize("kind", [list, tuple, np.array])
+def test_several_indices_at_once_of_any_kind(kind):
+    class Table(Numbers):
+        def __getitem__(self, index):
+            return torch.tensor(index) * 10
+
+    index, values = IndexedDataset(Table(20))[kind([3, 5, ~7])]
+    assert list(index) == [3, 5, ~7]
+    assert values.tolist() == [30, 50, 70]
+    samples, _ = IndexedCollate(list)((index, values))
+    assert samples.tolist() == [3, 5, ~7]
+
+
 def test_getitems_of_the_dataset_is_used():
     class Fetching(Numbers):
         calls = 0

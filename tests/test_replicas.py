@@ -14,7 +14,13 @@ from torch.optim.lr_scheduler import LinearLR
 from torch.utils.data import BatchSampler
 
 from helpers import Numbers, random_losses
-from infobatch import DynamicPruner, InfoBatch, weighted_mean
+from infobatch import DynamicPruner, InfoBatch, PercentileTiers, weighted_mean
+
+
+def keep_apart(scores, recorded):
+    """For ranks that record all samples themselves, or whose scores do not matter."""
+    return recorded
+
 
 LAYOUTS = [(57, 2, 8), (57, 3, 4), (33, 2, 16), (40, 4, 5), (41, 4, 2), (7, 3, 2)]
 
@@ -23,6 +29,7 @@ def ranks(size, num_replicas, batch_size, drop_last=False, **options):
     """The pruners of all ranks in their first pruned epoch, with equal scores, and their loaders."""
     losses, made = random_losses(size), []
     for rank in range(num_replicas):
+        options = {"merge": keep_apart, **options}
         pruner = DynamicPruner(Numbers(size), 6, rank=rank, num_replicas=num_replicas, **options)
         loader = pruner.loader(batch_size, drop_last=drop_last)
         pruner.record(losses, np.arange(size))
@@ -64,7 +71,7 @@ def test_any_number_of_ranks_share_any_number_of_samples(
     size = num_replicas * batch_size + rest
     losses, shares = random_losses(size), []
     for rank in range(num_replicas):
-        pruner = DynamicPruner(range(size), 6, rank=rank, num_replicas=num_replicas)
+        pruner = DynamicPruner(range(size), 6, rank=rank, num_replicas=num_replicas, merge=keep_apart)
         sampler = pruner.sampler(batch_size, drop_last=drop_last)
         if epoch > 0:
             pruner.record(losses, np.arange(size))
@@ -130,9 +137,8 @@ def test_several_of_a_part_select_as_one_of_32(num_replicas, drop_last, options)
 @pytest.mark.parametrize("size", [64, 57])
 def test_a_ranks_progress_is_the_runs(size, drop_last):
     def trace(rank, num_replicas):
-        pruner = DynamicPruner(
-            Numbers(size), 3, policy=InfoBatch(0), rank=rank, num_replicas=num_replicas
-        )
+        options = {"rank": rank, "num_replicas": num_replicas, "merge": keep_apart}
+        pruner = DynamicPruner(Numbers(size), 3, policy=InfoBatch(0), **options)
         loader = pruner.loader(16 // num_replicas, drop_last=drop_last)
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1)
         scheduler = pruner.lr_scheduler(LinearLR(optimizer, 1, 0.1, pruner.full_steps))
@@ -252,3 +258,112 @@ def test_processes_share_scores_and_resume(num_replicas, tmp_path):
     assert steps[0][-1][-1] == 1
     for report in (report for rank in reports for report in rank):
         assert f"{trained.sum()} of 228 samples trained" in report
+
+
+def test_ranks_without_a_process_group_do_not_drift_apart():
+    pruner = DynamicPruner(Numbers(40), 3, rank=1, num_replicas=2)
+    loader = pruner.loader(4)
+    for samples, batch in loader:
+        pruner.update(batch, samples)
+    for merging in (pruner.state_dict, lambda: pruner.set_epoch(1)):
+        with pytest.raises(RuntimeError, match=r"not initialised, .*init_process_group .* merge="):
+            merging()
+    assert pruner.epoch == 0
+
+
+def test_ranks_may_merge_their_scores_themselves():
+    tables = []
+
+    def merge(scores, recorded):
+        for other, recorded_there in tables:
+            scores["last_loss"][recorded_there] = other["last_loss"][recorded_there]
+        return np.logical_or.reduce([mine for _, mine in tables])
+
+    made = []
+    for rank in range(2):
+        pruner = DynamicPruner(Numbers(40), 3, rank=rank, num_replicas=2, merge=merge)
+        for samples, batch in pruner.loader(4):
+            pruner.update(batch, samples)
+        made.append(pruner)
+        tables.append((pruner.scores, pruner.current.recorded.copy()))
+    for pruner in made:
+        pruner.set_epoch(1)
+        assert pruner.scores["last_loss"].tolist() == list(range(40))
+        assert torch.equal(pruner.selection.weights, made[0].selection.weights)
+
+
+@pytest.mark.parametrize(("size", "num_replicas", "batch_size"), LAYOUTS)
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("num_parts", [1, 2])
+def test_the_ranks_mean_over_weights_is_that_of_the_global_batch(
+    size, num_replicas, batch_size, drop_last, num_parts
+):
+    losses = random_losses(size, seed=5)
+    options = {"normalizer": "weights", "policy": PercentileTiers()}
+    ((one, whole),) = ranks(size, 1, batch_size * num_replicas, drop_last, **options)
+    made = ranks(size, num_replicas, batch_size, drop_last, **options)
+    assert len(set(one.selection.weights.tolist())) > 1
+    for (samples, _), *step in zip(whole, *(loader for _, loader in made), strict=True):
+        means = []
+        for (pruner, _), (part, batch) in zip(made, step, strict=True):
+            if num_parts > len(part):
+                num_parts = 1
+            mine = losses[batch.long()]
+            split = zip(np.array_split(part, num_parts), mine.tensor_split(num_parts), strict=True)
+            accumulated = [len(x) / len(part) * float(pruner.update(y, x)) for x, y in split]
+            means.append(sum(accumulated))
+        assert np.mean(means) == pytest.approx(float(one.update(losses[samples], samples)), rel=1e-5)
+
+
+def test_a_mean_over_weights_is_the_same_after_resuming():
+    losses = random_losses(57, seed=5)
+    made = ranks(57, 2, 8, normalizer="weights")
+    for pruner, loader in made:
+        values = []
+        for step, (samples, batch) in enumerate(loader):
+            values.append(float(pruner.update(losses[batch.long()], samples)))
+            if step == 0:
+                recorded = pruner.current.recorded.copy()
+                state = pruner.state_dict()
+        # What both ranks together have recorded, as merging would have it.
+        recorded[pruner.current.order[:16]] = True
+        state["recorded"] = torch.from_numpy(recorded)
+        resumed = DynamicPruner(
+            Numbers(57),
+            6,
+            rank=pruner.replicas.rank,
+            num_replicas=2,
+            normalizer="weights",
+            merge=keep_apart,
+        )
+        loader = resumed.loader(8)
+        resumed.load_state_dict(state)
+        rest = [float(resumed.update(losses[batch.long()], samples)) for samples, batch in loader]
+        assert rest == values[1:]
+
+
+def test_a_mean_over_weights_needs_the_global_batch():
+    options = {"rank": 0, "num_replicas": 2, "normalizer": "weights"}
+    with pytest.raises(RuntimeError, match="make the loader first, or use normalizer='batch'"):
+        DynamicPruner(Numbers(40), 3, **options).weigh(torch.ones(2), [1, 2])
+    for own in ({"sampler": range(40)}, {"batch_sampler": [[1, 2], [3]]}):
+        with pytest.raises(ValueError, match=r"not known with a sampler of your own; use"):
+            DynamicPruner(Numbers(40), 3, **options).loader(**own)
+
+
+class Seeds(Numbers):
+    """Sample i is the seed that its worker has for random transforms."""
+
+    def __getitem__(self, index):
+        return torch.initial_seed()
+
+
+def test_the_workers_of_ranks_have_seeds_of_their_own():
+    seeds = []
+    for options in ({}, *({"rank": rank, "num_replicas": 3} for rank in range(3))):
+        loader = DynamicPruner(Seeds(12), 2, **options).loader(4, num_workers=1)
+        ((_, batch), *_) = loader
+        seeds.append(int(batch[0]))
+    single, first, *others = seeds
+    assert single == first
+    assert len({first, *others}) == 3

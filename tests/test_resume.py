@@ -1,6 +1,10 @@
 """A checkpoint at any step boundary goes on bit for bit."""
 
+import copy
+import gc
 import io
+import pickle
+import weakref
 from itertools import islice
 
 import numpy as np
@@ -252,6 +256,30 @@ def test_the_length_stays_what_it_was_when_the_epoch_was_resumed():
         pruner.update(torch.ones(len(samples)), samples)
         lengths.append(len(loader))
     assert lengths == [9] * 9
+
+
+def test_a_loader_is_not_kept_alive_by_its_pruner():
+    pruner = DynamicPruner(range(40), 3)
+    loader = pruner.loader(4, loader_class=StatefulDataLoader)
+    reference = weakref.ref(loader)
+    gc.disable()
+    try:
+        del loader
+        assert reference() is None
+    finally:
+        gc.enable()
+    for samples in np.split(np.arange(40), 10):
+        pruner.record(torch.ones(4), samples)
+    pruner.load_state_dict(pruner.state_dict())
+    pruner.set_epoch(1)
+
+
+def test_a_pruner_with_a_stateful_loader_can_be_copied():
+    pruner = DynamicPruner(range(40), 3)
+    loader = pruner.loader(4, loader_class=StatefulDataLoader)
+    for clone in (copy.deepcopy(pruner), pickle.loads(pickle.dumps(pruner))):
+        assert clone.progress == pruner.progress
+        assert len(clone.loader(4)) == len(loader)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -22,14 +22,19 @@ class Replicas:
 class Batching:
     """How samples become batches, so that steps can be counted before they are made.
 
-    ``batch_size``: of each replica; the mean where batches differ in size. ``own_order``: whether the
-    user's own sampler orders the epoch.
+    ``batch_size``: of each replica; the mean where batches differ in size. ``own_length``: where the
+    user's own sampler orders the epoch, the indices it gives on this replica in one of full data.
     """
 
     batch_size: float
     drop_last: bool = False
     num_replicas: int = 1
-    own_order: bool = False
+    own_length: int | None = None
+
+    @property
+    def own_order(self) -> bool:
+        """Whether the user's own sampler orders the epoch."""
+        return self.own_length is not None
 
     @property
     def round_size(self) -> float:
@@ -40,6 +45,10 @@ class Batching:
     def multiple(self) -> int:
         """Pruned epochs keep a multiple of this many samples, so that no tail is dropped."""
         return int(self.round_size) if self.drop_last and not self.own_order else 1
+
+    def full_length(self, num_samples: int) -> int:
+        """The draws on all replicas in an epoch of full data."""
+        return num_samples if self.own_length is None else self.own_length * self.num_replicas
 
     def num_trained(self, num_samples: int) -> int:
         """Of ``num_samples``, those that are trained: all, but for a last short batch dropped."""

@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from infobatch.policies import Policy
@@ -49,6 +50,8 @@ def check_run(
 
 
 def check_schedule(delta: float, warmup_epochs: int, target: float | Sequence[int] | None) -> None:
+    if not isinstance(delta, Real):
+        raise TypeError(f"delta is {delta!r}; it must be a number, between 0 and 1")
     if not 0 <= delta <= 1:
         raise ValueError(
             f"delta is {delta}; it is the share of the run after which all data is used again, "
@@ -76,7 +79,20 @@ def check_choices(seed: int, normalizer: str) -> None:
         raise ValueError(f"normalizer is {normalizer!r}; choose 'batch' or 'weights'")
 
 
+def check_own_order(normalizer: str, num_replicas: int) -> None:
+    if normalizer == "weights" and num_replicas > 1:
+        raise ValueError(
+            "normalizer='weights' divides by the sum of weights on all replicas, and which samples "
+            "the others train is not known with a sampler of your own; use normalizer='batch'"
+        )
+
+
 def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> None:
+    if not isinstance(losses, Tensor):
+        raise TypeError(
+            f"losses are a {type(losses).__name__}; give the tensor that the loss function made, shape "
+            "(B,), for gradients flow through it"
+        )
     if losses.ndim != 1:
         raise ValueError(
             f"losses have shape {tuple(losses.shape)}; pruning needs one loss for each sample, shape "
@@ -87,13 +103,28 @@ def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> Non
         raise ValueError(
             f"{len(losses)} losses came with {num_indices} indices; pass the indices of this very batch"
         )
-    if scored is not None and scored.shape != losses.shape:
+    if num_indices == 0:
+        raise ValueError(
+            "the batch is empty, and a mean over no losses is NaN; pass over batches without samples"
+        )
+    if not losses.is_floating_point():
+        raise TypeError(f"losses have dtype {losses.dtype}; they must be floating point")
+    if scored is not None:
+        check_scored(scored, losses)
+
+
+def check_scored(scored: Tensor, losses: Tensor) -> None:
+    if not isinstance(scored, Tensor) or scored.dtype != torch.bool:
+        kind = scored.dtype if isinstance(scored, Tensor) else type(scored).__name__
+        raise TypeError(
+            f"scored is {kind}; give a bool tensor on the losses' device, true for the samples that "
+            "have a score"
+        )
+    if scored.shape != losses.shape:
         raise ValueError(
             f"scored has shape {tuple(scored.shape)} and the losses {tuple(losses.shape)}; give one "
             "truth value for each sample"
         )
-    if not losses.is_floating_point():
-        raise TypeError(f"losses have dtype {losses.dtype}; they must be floating point")
 
 
 def host_indices(samples: Samples) -> IndexArray:
@@ -108,6 +139,8 @@ def host_indices(samples: Samples) -> IndexArray:
             )
         samples = samples.numpy()
     indices = np.asarray(samples)
+    if indices.shape == (0,):
+        return np.empty(0, np.int64)  # of no dtype in particular, as an empty list
     if indices.dtype.kind not in "iu":
         raise TypeError(
             f"the sample indices have dtype {indices.dtype}; only integers name samples exactly. "
@@ -129,7 +162,7 @@ def foreign_sample(index: int, epoch: int, num_samples: int) -> ValueError:
     )
 
 
-def check_state(state: dict[str, Any], num_samples: int, seed: int) -> None:
+def check_state(state: dict[str, Any], num_samples: int, seed: int, num_epochs: int) -> None:
     version = state.get("version")
     if version != STATE_VERSION:
         raise ValueError(
@@ -145,4 +178,9 @@ def check_state(state: dict[str, Any], num_samples: int, seed: int) -> None:
         raise ValueError(
             f"the checkpoint was made with seed {state['seed']}, this pruner has seed {seed}, so "
             "its order would differ; make the pruner with the checkpoint's seed"
+        )
+    if state["epoch"] >= num_epochs:
+        raise ValueError(
+            f"the checkpoint was taken in epoch {state['epoch']}, but this run has only "
+            f"{num_epochs} epochs; give the num_epochs it was made with, or more"
         )

@@ -31,8 +31,9 @@ class IndexedDataset(Dataset[tuple[Index, Any]]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: Index) -> tuple[Index, Any]:
-        if isinstance(index, Sequence):  # a batch at once, as with DataLoader(batch_size=None)
+    def __getitem__(self, index: Index | IndexArray) -> tuple[Index, Any]:
+        if isinstance(index, (Sequence, np.ndarray)):  # a batch at once: DataLoader(batch_size=None)
+            index = [int(i) for i in index]
             return index, self.dataset[[_sample(i) for i in index]]
         return index, self.dataset[_sample(index)]
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.distributed as dist
 
 from infobatch.batching import Replicas
 from infobatch.scores import ScoreTable
+
+Merge = Callable[[ScoreTable, np.ndarray], np.ndarray]
+"""(this rank's scores, which samples it recorded, bool (N,)) -> which samples any rank recorded, after
+it has given this rank the scores of the others."""
 
 
 def find_replicas(rank: int | None, num_replicas: int | None) -> Replicas:
@@ -30,6 +36,12 @@ def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
     A single all-reduce, to be called on all ranks. A sample takes the values of the rank that recorded
     it, bitwise equal everywhere; merging twice changes nothing.
     """
+    if not (dist.is_available() and dist.is_initialized()):
+        raise RuntimeError(
+            "this is one of several replicas, but torch.distributed is not initialised, so that their "
+            "scores cannot be merged, and the samples they select would differ from here on. Call "
+            "torch.distributed.init_process_group first, or give DynamicPruner a merge= of your own"
+        )
     nothing = -torch.inf
     scored = torch.from_numpy(recorded) & ~scores["last_loss"].isnan()
     parts = [torch.where(scored, scores[name].float(), nothing) for name in scores.columns]

@@ -30,6 +30,13 @@ def weighted_mean(losses: Tensor, weights: Tensor, normalizer: Normalizer = "bat
     return (losses * weights).mean()
 
 
+def sent_to_device(weights: Tensor, device: torch.device) -> Tensor:
+    """The host's weights on their way to a device, without waiting for it."""
+    if device.type == "cuda":
+        weights = weights.pin_memory()
+    return weights.to(device, non_blocking=True)
+
+
 def classification_losses(
     logits: Tensor,
     targets: Tensor,

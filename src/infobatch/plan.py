@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import Any
 
-from infobatch.batching import Batching
+from infobatch.batching import Batching, Replicas
+from infobatch.draws import OwnDraws
+from infobatch.epoch import Epoch
 from infobatch.policies import Policy
 from infobatch.schedule import Schedule
+from infobatch.scores import ScoreTable
+from infobatch.seeding import Stream, epoch_generator
+from infobatch.selection import Selection, draw
 
 
 class RunPlan:
@@ -41,8 +50,13 @@ class RunPlan:
         return self.batching.multiple if self.batching else 1
 
     @property
+    def full_length(self) -> int:
+        """The samples of an epoch on full data, or the draws where the user's own sampler orders it."""
+        return self.batching.full_length(self.num_samples) if self.batching else self.num_samples
+
+    @property
     def full_steps(self) -> int:
-        return self._num_steps([self.num_samples] * self.schedule.num_epochs)
+        return self._num_steps([self.full_length] * self.schedule.num_epochs)
 
     @property
     def total_steps(self) -> int:
@@ -53,20 +67,74 @@ class RunPlan:
                 "target= for lengths known beforehand, or drive schedules by pruner.lr_scheduler"
             )
         left_out = [schedule.num_pruned(epoch) or 0 for epoch in range(schedule.num_epochs)]
-        return self._num_steps([self.num_samples - count for count in left_out])
+        kept = [(self.num_samples - count) / self.num_samples for count in left_out]
+        return self._num_steps([round(share * self.full_length) for share in kept])
+
+    def make_epoch(
+        self,
+        number: int,
+        scores: ScoreTable,
+        seed: int,
+        replicas: Replicas,
+        state: dict[str, Any] | None = None,
+    ) -> Epoch:
+        """An epoch that begins, or goes on where ``state`` was taken."""
+        if state is None:
+            selection, recorded = self._select(number, scores, seed), None
+        else:
+            selection, recorded = Selection.of(state["weights"].clone()), state["recorded"]
+        own = self._own_draws(number, selection.num_selected)
+        if own is None:
+            num_trained = self.num_trained(number, selection.num_selected)
+            return Epoch(number, selection, seed, num_trained, replicas, recorded)
+        if state is not None and state.get("draws") is not None:
+            own.load_state_dict(state["draws"])
+        elif recorded is not None:  # until then the order was the library's
+            own.record(recorded.nonzero().flatten().numpy()[:: replicas.num_replicas])
+            own.merge(recorded.numpy())
+        return Epoch(number, selection, seed, selection.num_selected, replicas, recorded, own)
+
+    def _select(self, epoch: int, scores: ScoreTable, seed: int) -> Selection:
+        """What an epoch trains on: all, or what the policy makes of the scores."""
+        if not self.schedule.prunes(epoch):
+            return Selection.full(self.num_samples)
+        generator = epoch_generator(seed, epoch, Stream.DRAW)
+        num_pruned = self.schedule.num_pruned(epoch)
+        keep = self.policy.keep_probabilities(scores, num_pruned, generator)
+        return draw(keep, generator, self.multiple)
+
+    def _own_draws(self, epoch: int, num_selected: int) -> OwnDraws | None:
+        """What the user's own sampler is to give in an epoch on this rank, if it orders the epoch."""
+        batching = self.batching
+        if batching is None or batching.own_length is None:
+            return None
+        num_drawn = max(1, round(self.schedule.share(epoch) * batching.own_length))
+        part = num_drawn / batching.own_length
+        expected = num_drawn * num_selected / self.num_samples
+        if batching.drop_last:
+            expected = expected // batching.batch_size * batching.batch_size
+        return OwnDraws(self.num_samples, expected, part)
 
     def num_trained(self, epoch: int, num_selected: int) -> int:
         """Of an epoch's selected samples, those that are trained."""
         num_trained = max(1, round(self.schedule.share(epoch) * num_selected))
         return self.batching.num_trained(num_trained) if self.batching else num_trained
 
-    def set_batching(self, batching: Batching) -> None:
+    def set_batching(self, batching: Batching, begun: bool = False) -> None:
+        if begun:
+            raise RuntimeError(
+                f"{batching} comes after the run has begun with {self.batching}, and would "
+                "change its lengths; make the loader before training begins"
+            )
+        if batching.own_length == 0:
+            raise ValueError("the sampler gives no samples: its length is 0; give one that does")
         if batching.batch_size < 1:
             raise ValueError(f"batch_size is {batching.batch_size:g}; it must be at least 1")
-        if batching.round_size > self.num_samples:
+        full_length = batching.full_length(self.num_samples)
+        if batching.round_size > full_length and not (batching.own_order and not batching.drop_last):
             replicas = f" on each of {batching.num_replicas} replicas" * (batching.num_replicas > 1)
             raise ValueError(
-                f"the {self.num_samples} samples are fewer than one batch of {batching.batch_size:g}"
+                f"the {full_length} samples are fewer than one batch of {batching.batch_size:g}"
                 f"{replicas}; lower batch_size"
             )
         self.batching = batching
@@ -76,12 +144,25 @@ class RunPlan:
         num_epochs, max_steps = self._length
         if max_steps is not None:
             batching = self._known_batching
-            whole, rest = divmod(max_steps, batching.num_steps(self.num_samples))
-            num_epochs = whole + rest * batching.round_size / self.num_samples
+            whole, rest = divmod(max_steps, batching.num_steps(self.full_length))
+            num_epochs = whole + rest * batching.round_size / self.full_length
         assert num_epochs is not None
-        schedule = Schedule(self.num_samples, num_epochs, *self._options, self.multiple)
-        self.policy.check_target(schedule.most_pruned, self.num_samples)
-        return schedule
+        delta, warmup_epochs, target = self._options
+
+        def with_target(target: float | Sequence[int] | None) -> Schedule:
+            schedule = Schedule(
+                self.num_samples, num_epochs, delta, warmup_epochs, target, self.multiple
+            )
+            self.policy.check_target(schedule.most_pruned, self.num_samples)
+            return schedule
+
+        try:
+            return with_target(target)
+        except ValueError as error:
+            highest = _highest(with_target, float(target)) if isinstance(target, Real) else 0
+            if not highest:
+                raise
+            raise ValueError(f"{error}. The highest target that can be reached is {highest:g}") from None
 
     def _num_steps(self, num_kept: Sequence[int]) -> int:
         num_steps = self._known_batching.num_steps
@@ -95,3 +176,18 @@ class RunPlan:
                 "or pruner.sampler(batch_size) for a DataLoader of your own)"
             )
         return self.batching
+
+
+def _highest(attempt: Callable[[float], Schedule], target: float) -> float:
+    """The highest target below one that fails, to a thousandth, that can be met; 0 if none can."""
+    reached, failed, most_pruned = 0, math.ceil(target * 1000), 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what has no effect
+        while failed - reached > 1:
+            middle = (reached + failed) // 2
+            try:
+                most_pruned = attempt(middle / 1000).most_pruned
+                reached = middle
+            except ValueError:
+                failed = middle
+    return reached / 1000 if most_pruned else 0.0

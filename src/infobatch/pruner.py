@@ -6,12 +6,10 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader, default_convert
+from torch.utils.data import DataLoader
 
 from infobatch.batching import Batching
 from infobatch.checks import (
@@ -19,28 +17,26 @@ from infobatch.checks import (
     Samples,
     check_choices,
     check_losses,
+    check_own_order,
     check_run,
     check_state,
     host_indices,
 )
-from infobatch.dataset import IndexedCollate, IndexedDataset
-from infobatch.distributed import find_replicas, merge_scores
+from infobatch.distributed import Merge, find_replicas, merge_scores
+from infobatch.draws import num_batch_draws, num_draws
+from infobatch.epoch import Epoch
 from infobatch.export import export_table
-from infobatch.loss import Normalizer, weighted_mean
+from infobatch.loading import SkippingLoaders, make_loader
+from infobatch.loss import Normalizer, sent_to_device, weighted_mean
 from infobatch.lr import ProgressScheduler
 from infobatch.plan import RunPlan
 from infobatch.policies import InfoBatch, Policy
-from infobatch.sampler import (
-    Epoch,
-    FilteredBatchSampler,
-    FilteredSampler,
-    LastRound,
-    PrunedSampler,
-)
+from infobatch.rounds import Rounds
+from infobatch.sampler import FilteredBatchSampler, FilteredSampler, PrunedSampler
 from infobatch.saving import EpochCounts, Report, Saving, predict_saving
-from infobatch.scores import NO_SCORE, IndexArray, LossBuffer, ScoreTable
+from infobatch.scores import LossBuffer, ScoreTable
 from infobatch.seeding import Stream, epoch_generator
-from infobatch.selection import Selection, draw
+from infobatch.selection import Selection
 
 
 class DynamicPruner:
@@ -53,7 +49,8 @@ class DynamicPruner:
     at the start. ``target``: the share of the run's samples to leave out, met exactly with every
     epoch's length known beforehand; or the number for each epoch; None leaves it to the policy.
     ``seed``: of all randomness here. ``normalizer``: see :func:`weighted_mean`. ``rank`` and
-    ``num_replicas``: data-parallel coordinates, by default torch.distributed's.
+    ``num_replicas``: data-parallel coordinates, by default torch.distributed's. ``merge``: shares the
+    scores among the replicas when an epoch ends and for a checkpoint: see :data:`Merge`.
     """
 
     def __init__(
@@ -70,6 +67,7 @@ class DynamicPruner:
         normalizer: Normalizer = "batch",
         rank: int | None = None,
         num_replicas: int | None = None,
+        merge: Merge = merge_scores,
     ) -> None:
         policy = InfoBatch() if policy is None else policy
         check_run(len(dataset), num_epochs, max_steps, policy, delta, warmup_epochs, target)
@@ -88,10 +86,13 @@ class DynamicPruner:
         self._scores = ScoreTable(self.num_samples, list(columns))
         self._buffer = LossBuffer(self._scores.record, capacity=min(self.num_samples, 1 << 16))
         self._epoch: Epoch | None = None
-        self._last_round = LastRound()
-        self._loader_generator = epoch_generator(self.seed, 0, Stream.LOADER)
+        self._merge_scores = merge
+        self._rounds: Rounds | None = None
+        # On several replicas it is the rounds that divide by the sum of weights.
+        self._mean_over: Normalizer = normalizer if self.replicas.num_replicas == 1 else "batch"
+        self._loader_generator = self._worker_seeds(0)
         self._own_samplers: list[Any] = []
-        self._skipping_loaders: list[Any] = []
+        self._skipping_loaders = SkippingLoaders()
 
     # -- The run -----------------------------------------------------------------------------------
 
@@ -118,7 +119,7 @@ class DynamicPruner:
     def current(self) -> Epoch:
         """The epoch under way. Epoch 0 begins when it is first asked for."""
         if self._epoch is None:
-            self._start(0, self._select(0))
+            self._start(0)
         assert self._epoch is not None
         return self._epoch
 
@@ -145,6 +146,7 @@ class DynamicPruner:
                 return  # a last epoch cut so short that its only batch would be dropped
             yield epoch
             epoch = self.epoch + 1
+        self.current.close()
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch: decide, once, what it trains on. Never goes backwards.
@@ -156,15 +158,15 @@ class DynamicPruner:
                 f"epoch {epoch} does not exist: the run has {self.num_epochs}, numbered from 0"
             )
         if self._epoch is None:
-            self._start(epoch, self._select(epoch))
+            self._start(epoch)
         elif epoch > self._epoch.number:
             self._close()
-            self._start(epoch, self._select(epoch))
+            self._start(epoch)
 
     def seed_workers(self) -> None:
         """Set what our loaders seed their workers from, so that it depends on the epoch alone."""
-        generator = epoch_generator(self.seed, self.current.number, Stream.LOADER)
-        self._loader_generator.manual_seed(generator.initial_seed())
+        seeds = self._worker_seeds(self.current.number)
+        self._loader_generator.manual_seed(seeds.initial_seed())
 
     # -- Batches -----------------------------------------------------------------------------------
 
@@ -183,8 +185,9 @@ class DynamicPruner:
         """A DataLoader of ``(samples, batch)``: int64 indices (B,) on the host, and what yours gives.
 
         Takes DataLoader's options; the order is always shuffled. ``sampler`` or ``batch_sampler``: your
-        own, filtered; ``bucket``: see :class:`FilteredBatchSampler`. ``loader_class``: torchdata's
-        StatefulDataLoader, say, which then does the skipping when a run is resumed.
+        own, filtered, on several replicas one that gives this rank's share: see :meth:`filter`.
+        ``bucket``: see :class:`FilteredBatchSampler`. ``loader_class``: torchdata's StatefulDataLoader,
+        say, which then does the skipping when a run is resumed.
         """
         if options.pop("shuffle", True) is False:
             raise ValueError(
@@ -193,22 +196,18 @@ class DynamicPruner:
             )
         options.setdefault("generator", self._loader_generator)
         size = 1 if batch_size is None else batch_size
-        sizes: dict[str, Any]
+        resumes = not hasattr(loader_class, "load_state_dict")
         if batch_sampler is not None:
-            sizes = {"batch_sampler": self.filter_batches(batch_sampler, bucket)}
-        elif sampler is not None:
-            own = self.filter(sampler, size, drop_last=drop_last)
-            sizes = {"sampler": own, "batch_size": batch_size, "drop_last": drop_last}
+            options["batch_sampler"] = self.filter_batches(batch_sampler, bucket, resumes=resumes)
         else:
-            resumes = not hasattr(loader_class, "load_state_dict")
-            ours = self.sampler(size, drop_last=drop_last, resumes=resumes)
-            sizes = {"sampler": ours, "batch_size": batch_size, "drop_last": drop_last}
-        if collate_fn is None and batch_size is None and batch_sampler is None:
-            collate_fn = default_convert
-        dataset, collate = IndexedDataset(self.dataset), IndexedCollate(collate_fn)
-        loader = loader_class(dataset, collate_fn=collate, **sizes, **options)
-        if hasattr(loader, "load_state_dict"):
-            self._skipping_loaders.append(loader)
+            options.update(batch_size=batch_size, drop_last=drop_last)
+            options["sampler"] = (
+                self.sampler(size, drop_last=drop_last, resumes=resumes)
+                if sampler is None
+                else self.filter(sampler, size, drop_last=drop_last, resumes=resumes)
+            )
+        loader = make_loader(loader_class, self.dataset, collate_fn, **options)
+        self._skipping_loaders.add(loader)
         return loader
 
     def sampler(
@@ -219,27 +218,42 @@ class DynamicPruner:
         ``batch_size`` (on each replica) and ``drop_last`` must be the loader's. ``resumes``: false
         for a loader that skips what was trained itself.
         """
-        self._set_batching(batch_size, drop_last, own_order=False)
+        self._set_batching(Batching(batch_size, drop_last, self.replicas.num_replicas))
         return PrunedSampler(self, resumes)
 
     def filter(
-        self, sampler: Iterable[int], batch_size: int, *, drop_last: bool = False
+        self,
+        sampler: Iterable[int],
+        batch_size: int,
+        *,
+        drop_last: bool = False,
+        resumes: bool = True,
     ) -> FilteredSampler:
-        """Your own sampler of indices, without the samples left out."""
-        self._set_batching(batch_size, drop_last, own_order=True)
-        self._own_samplers.append(sampler)
-        return FilteredSampler(self, sampler)
+        """Your own sampler of indices, without the samples left out. Arguments as in :meth:`sampler`.
+
+        Its ``len``, else the number of samples, is an epoch's length on full data; a sample that it
+        gives twice is trained twice. It is not shared out: on several replicas it must give this rank's
+        share, as ``DistributedSampler`` does, and the ranks' batches may then differ in number.
+        """
+        share = -(-self.num_samples // self.replicas.num_replicas)
+        self._set_own_order(sampler, batch_size, num_draws(sampler, share), drop_last)
+        return FilteredSampler(self, sampler, batch_size if drop_last else 1, resumes)
 
     def filter_batches(
         self,
         batch_sampler: Collection[Sequence[int]],
         bucket: Callable[[int], Hashable] | None = None,
+        *,
+        resumes: bool = True,
     ) -> FilteredBatchSampler:
-        """Your own batch sampler, without the samples left out: :class:`FilteredBatchSampler`."""
-        num_batches = len(batch_sampler) * self.replicas.num_replicas
-        self._set_batching(self.num_samples / num_batches, drop_last=False, own_order=True)
-        self._own_samplers.append(batch_sampler)
-        return FilteredBatchSampler(self, batch_sampler, bucket)
+        """Your own batch sampler, without the samples left out: :class:`FilteredBatchSampler`.
+
+        What :meth:`filter` says of samplers holds for it.
+        """
+        share = -(-self.num_samples // self.replicas.num_replicas)
+        length = num_batch_draws(batch_sampler, share)
+        self._set_own_order(batch_sampler, length / max(1, len(batch_sampler)), length)
+        return FilteredBatchSampler(self, batch_sampler, bucket, resumes)
 
     # -- The loop's one call -----------------------------------------------------------------------
 
@@ -251,11 +265,11 @@ class DynamicPruner:
         valid pixel, no supervised token). The same as :meth:`weigh` and :meth:`record`.
         """
         weights = self._look_up(losses, samples, record=True, scored=scored)
-        return weighted_mean(losses, weights, self.normalizer)
+        return weighted_mean(losses, weights, self._mean_over)
 
     def weigh(self, losses: Tensor, samples: Samples) -> Tensor:
         """The weighted mean alone, for optimisers that evaluate a step's loss several times."""
-        return weighted_mean(losses, self._look_up(losses, samples), self.normalizer)
+        return weighted_mean(losses, self._look_up(losses, samples), self._mean_over)
 
     def record(self, losses: Tensor, samples: Samples, scored: Tensor | None = None) -> None:
         """Record alone: once a step, with the losses at the step's first evaluation."""
@@ -296,65 +310,53 @@ class DynamicPruner:
     def report(self) -> Report:
         """What was trained and left out so far."""
         counts = [*self.history, self._counts()]
-        return Report(self.num_samples, counts, self.scores.num_nonfinite)
+        return Report(self.plan.full_length, counts, self.scores.num_nonfinite)
 
     # -- State -------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on, tensors and numbers only. Call it on every replica."""
         self._merge()
-        epoch = self.current
         return {
             "version": STATE_VERSION,
             "num_samples": self.num_samples,
             "seed": self.seed,
-            "epoch": epoch.number,
-            "weights": epoch.selection.weights.clone(),
-            "recorded": torch.from_numpy(epoch.recorded.copy()),
+            **self.current.state_dict(),
             "scores": self.scores.state_dict(),
             "history": [list(counts) for counts in self.history],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where ``state`` was taken, within its epoch. Load it before iterating."""
-        check_state(state, self.num_samples, self.seed)
-        if state["epoch"] >= self.num_epochs:
-            raise ValueError(
-                f"the checkpoint was taken in epoch {state['epoch']}, but this run has only "
-                f"{self.num_epochs} epochs; give the num_epochs it was made with, or more"
-            )
+        check_state(state, self.num_samples, self.seed, self.num_epochs)
         self._buffer.drain()
         self._scores.load_state_dict(state["scores"])
         self.history = [EpochCounts(*counts) for counts in state["history"]]
-        self._start(state["epoch"], Selection.of(state["weights"].clone()), state["recorded"])
+        self._start(state["epoch"], state)
 
     # -- Inside ------------------------------------------------------------------------------------
 
-    def _set_batching(self, batch_size: float, drop_last: bool, own_order: bool) -> None:
-        batching = Batching(batch_size, drop_last, self.replicas.num_replicas, own_order)
-        if batching == self.plan.batching:
-            return
-        if self._epoch is not None and self._epoch.number + self._epoch.num_recorded > 0:
-            raise RuntimeError(
-                f"{batching} comes after the run has begun with {self.plan.batching}, and would "
-                "change its lengths; make the loader before training begins"
-            )
-        self.plan.set_batching(batching)
-        self._epoch = None  # looked at, perhaps, but nothing trained: it begins anew
+    def _worker_seeds(self, epoch: int) -> torch.Generator:
+        return epoch_generator(self.seed, epoch, Stream.LOADER, self.replicas.rank)
 
-    def _select(self, epoch: int) -> Selection:
-        schedule = self.plan.schedule
-        if not schedule.prunes(epoch):
-            return Selection.full(self.num_samples)
-        generator = epoch_generator(self.seed, epoch, Stream.DRAW)
-        num_pruned = schedule.num_pruned(epoch)
-        keep = self.policy.keep_probabilities(self.scores, num_pruned, generator)
-        return draw(keep, generator, self.plan.multiple)
+    def _set_own_order(
+        self, sampler: Any, batch_size: float, length: int, drop_last: bool = False
+    ) -> None:
+        check_own_order(self.normalizer, self.replicas.num_replicas)
+        self._set_batching(Batching(batch_size, drop_last, self.replicas.num_replicas, length))
+        # A batch sampler may hand its epoch on to the sampler within, or leave that to us.
+        self._own_samplers += [sampler, getattr(sampler, "sampler", None)]
 
-    def _start(self, number: int, selection: Selection, recorded: Tensor | None = None) -> None:
-        num_trained = self.plan.num_trained(number, selection.num_selected)
-        self._epoch = Epoch(number, selection, self.seed, num_trained, self.replicas, recorded)
-        self._last_round = LastRound.of(self._epoch.resume_order, self.replicas, self.plan.batching)
+    def _set_batching(self, batching: Batching) -> None:
+        if batching != self.plan.batching:
+            epoch = self._epoch
+            begun = epoch is not None and epoch.number + epoch.num_recorded > 0
+            self.plan.set_batching(batching, begun)
+            self._epoch = None  # looked at, perhaps, but nothing trained: it begins anew
+
+    def _start(self, number: int, state: dict[str, Any] | None = None) -> None:
+        self._epoch = self.plan.make_epoch(number, self.scores, self.seed, self.replicas, state)
+        self._rounds = Rounds.of(self._epoch, self.plan.batching, self.normalizer)
         self.seed_workers()
         for sampler in self._own_samplers:
             if hasattr(sampler, "set_epoch"):
@@ -363,24 +365,20 @@ class DynamicPruner:
     def _close(self) -> None:
         epoch = self.current
         if epoch.resumed_at_end:
-            for loader in self._skipping_loaders:
-                next(iter(loader), None)  # it skips within this epoch, before the next one begins
-        if epoch.num_recorded == 0:
-            raise RuntimeError(
-                f"epoch {epoch.number} ends without a single recorded loss, so nothing could ever "
-                "be pruned; call pruner.update(losses, samples) for every batch"
-            )
+            self._skipping_loaders.skip()
+        epoch.check_recorded()
         self._merge()
+        epoch.close()
         self.history.append(self._counts())
 
     def _merge(self) -> None:
         self._buffer.drain()
-        if self.replicas.num_replicas > 1 and dist.is_available() and dist.is_initialized():
-            self.current.merge(merge_scores(self._scores, self.current.recorded))
+        if self.replicas.num_replicas > 1:
+            self.current.merge(self._merge_scores(self._scores, self.current.recorded))
 
     def _counts(self) -> EpochCounts:
         epoch = self.current
-        return EpochCounts(epoch.number, len(epoch.order), round(epoch.done * len(epoch.order)))
+        return EpochCounts(epoch.number, epoch.length, epoch.num_done)
 
     @torch.compiler.disable
     def _look_up(
@@ -390,25 +388,10 @@ class DynamicPruner:
         indices = host_indices(samples)
         check_losses(losses, len(indices), scored)
         host_weights = self.current.weights_of(indices)
-        last_round = self._last_round
-        if last_round.members and int(indices[0]) in last_round.members:
-            host_weights *= last_round.scale
+        if self._rounds is not None:
+            host_weights *= self._rounds.scale_of(int(indices[0]))
         if record:
-            self._record(indices, losses.detach(), scored)
+            num_real = self.current.record(indices)
+            self._buffer.put(indices, losses.detach(), scored, num_real)
         weights = torch.from_numpy(host_weights)
-        if losses.is_cpu:
-            return weights
-        if losses.is_cuda:
-            weights = weights.pin_memory()
-        return weights.to(losses.device, non_blocking=True)
-
-    def _record(self, indices: IndexArray, losses: Tensor, scored: Tensor | None) -> None:
-        if scored is not None:
-            losses = losses.float().masked_fill(~scored, NO_SCORE)
-        num_repeats = 0
-        if self.replicas.num_replicas > 1:
-            num_repeats = int(np.count_nonzero(indices < 0))
-            num_real = len(indices) - num_repeats
-            indices, losses = indices[:num_real], losses[:num_real]  # repeats come last
-        self.current.record(indices, num_repeats)
-        self._buffer.put(indices, losses)
+        return weights if losses.is_cpu else sent_to_device(weights, losses.device)

@@ -39,6 +39,8 @@ class Schedule:
         self.num_samples = num_samples
         self.run_length = float(num_epochs)
         self.num_epochs = math.ceil(num_epochs - _ROUNDING)
+        if self.num_epochs < 1:
+            raise ValueError(f"num_epochs is {num_epochs}; it must be a number above {_ROUNDING:g}")
         self.annealing_start = self.num_epochs
         if delta < 1:
             latest = max(0, math.floor(num_epochs + _ROUNDING) - 1)
@@ -101,12 +103,12 @@ class Schedule:
         if total == 0:
             return counts
         if total > epochs * (self.num_samples - self._multiple):
-            share = epochs / self.run_length
+            most = epochs * (1 - self._multiple / self.num_samples) / (self.run_length * inflated)
             raise ValueError(
                 f"target {target:g} cannot be met by any prune ratio: only {epochs} of "
                 f"{self.run_length:g} epochs are prunable (the first {self.first_pruned} are warm-up, "
-                f"the last {self.num_epochs - self.annealing_start} annealing), so it must be below "
-                f"{share:.3f}. Lower target, raise delta, or lower warmup_epochs"
+                f"the last {self.num_epochs - self.annealing_start} annealing), so it must be at most "
+                f"{math.floor(most * 1000) / 1000:g}. Lower target, raise delta, or lower warmup_epochs"
             )
         # In whole units of `multiple` kept samples, so that every length is known beforehand.
         units = round((epochs * self.num_samples - total) / self._multiple)

@@ -123,8 +123,21 @@ class LossBuffer:
         self._batches: list[IndexArray] = []  # what the block holds
         self._arriving: deque[_Arriving] = deque()
 
-    def put(self, indices: IndexArray, losses: Tensor) -> None:
-        """Queue a batch: ``indices`` int64 (B,) on the host, ``losses`` (B,) of any float dtype."""
+    def put(
+        self,
+        indices: IndexArray,
+        losses: Tensor,
+        scored: Tensor | None = None,
+        num_real: int | None = None,
+    ) -> None:
+        """Queue a batch: ``indices`` int64 (B,) on the host, ``losses`` (B,) of any float dtype.
+
+        ``scored``: bool (B,), false for a sample that has no score; ``num_real``: repeats come after.
+        """
+        if scored is not None:
+            losses = losses.float().masked_fill(~scored, NO_SCORE)
+        if num_real is not None:
+            indices, losses = indices[:num_real], losses[:num_real]
         if losses.is_cpu:
             self._sink(indices, losses.to(torch.float32).numpy())
             return

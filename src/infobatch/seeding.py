@@ -19,12 +19,12 @@ class Stream(IntEnum):
     LOADER = 2  # the seeds that a DataLoader hands to its workers
 
 
-def epoch_generator(seed: int, epoch: int, stream: int = Stream.ORDER) -> torch.Generator:
-    """A fresh CPU generator for one purpose in one epoch.
+def epoch_generator(seed: int, epoch: int, stream: int = Stream.ORDER, rank: int = 0) -> torch.Generator:
+    """A fresh CPU generator for one purpose in one epoch, on one rank where ranks are to differ.
 
     With nothing pruned, an epoch's order is that of
     ``RandomSampler(dataset, generator=epoch_generator(seed, epoch))``.
     """
-    entropy = np.random.SeedSequence([seed, epoch, int(stream)])
+    entropy = np.random.SeedSequence([seed, epoch, int(stream), *[rank] * (rank > 0)])
     (state,) = entropy.generate_state(1, np.uint32)
     return torch.Generator().manual_seed(int(state))

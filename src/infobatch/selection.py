@@ -52,8 +52,17 @@ def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1)
     num_samples = len(probabilities if keep.strata is None else keep.strata)
     if num_samples < multiple:
         raise ValueError(f"{num_samples} samples do not fill one batch of {multiple}")
-    if not bool(((probabilities > 0) & (probabilities <= 1)).all()):
-        raise ValueError("keep probabilities must lie in (0, 1]: a sample never kept is lost")
+    fits = (probabilities > 0) & (probabilities <= 1)  # false for NaN
+    if not bool(fits.all()):
+        raise ValueError(
+            f"a keep probability is {float(probabilities[~fits][0])}; keep probabilities must lie in "
+            "(0, 1]: a sample never kept is lost"
+        )
+    if keep.strata is not None and int(keep.strata.max()) >= len(probabilities):
+        raise ValueError(
+            f"there is a stratum {int(keep.strata.max())}, but only {len(probabilities)} keep "
+            "probabilities; give one for each stratum, numbered from 0"
+        )
     if keep.strata is None:
         return _draw_systematic(probabilities, generator, multiple)
     return _draw_stratified(probabilities.tolist(), keep.strata, generator, multiple)

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar
 
 import numpy as np
@@ -113,6 +114,8 @@ def stratum_size(num_pruned: int, prune_ratio: float) -> int:
 
 
 def check_prune_ratio(prune_ratio: float) -> None:
+    if not isinstance(prune_ratio, Real):
+        raise TypeError(f"prune_ratio is {prune_ratio!r}; it must be a number, such as 0.5")
     if not 0 <= prune_ratio < 1:
         raise ValueError(
             f"prune_ratio is {prune_ratio}; it is the share of the well-learned samples to leave "

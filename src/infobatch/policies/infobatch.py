@@ -55,14 +55,21 @@ class InfoBatch(Policy):
         )
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
-        needed = num_pruned / num_samples
         possible = self.prune_ratio > 0 or num_pruned == 0
         if not possible or stratum_size(num_pruned, self.prune_ratio) > num_samples:
-            smallest = math.ceil(needed * 1e3) / 1e3
-            if smallest == 1:
-                smallest = math.ceil(needed * 1e6) / 1e6
+            smallest = _smallest_ratio(num_pruned, num_samples)
             raise ValueError(
                 f"the target leaves out {num_pruned:,} of {num_samples:,} samples in an epoch, but "
                 f"{self} can leave out at most {int(self.prune_ratio * num_samples + 1e-9):,}. The "
-                f"smallest prune_ratio that meets it is {smallest:g}; or lower the target"
+                f"smallest prune_ratio that meets it is {smallest}; or lower the target"
             )
+
+
+def _smallest_ratio(num_pruned: int, num_samples: int) -> float:
+    """The least prune ratio, rounded up, that can leave out so many; below 1, however close to it."""
+    ratio = 1.0
+    for digits in range(3, 16):
+        ratio = math.ceil(num_pruned / num_samples * 10**digits - 1e-9) / 10**digits
+        if ratio < 1 and stratum_size(num_pruned, ratio) <= num_samples:
+            break
+    return ratio

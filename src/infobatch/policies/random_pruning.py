@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 from infobatch.policies.base import KeepProbabilities, Policy, check_prune_ratio
 from infobatch.scores import ScoreTable
 
+DEFAULT = 0.5  # as for InfoBatch
+
 
 class RandomPruning(Policy):
     """Every sample has keep probability 1 - r ("dynamic random" in the literature).
 
-    ``prune_ratio``: r in [0, 1), here the share of *all* samples left out of an epoch.
+    ``prune_ratio``: r in [0, 1), here the share of *all* samples left out of an epoch; with a target
+    it has no say.
     """
 
     columns = ()
 
-    def __init__(self, prune_ratio: float = 0.5) -> None:
+    def __init__(self, prune_ratio: float = DEFAULT) -> None:
         check_prune_ratio(prune_ratio)
         self.prune_ratio = float(prune_ratio)
 
@@ -31,6 +36,13 @@ class RandomPruning(Policy):
         return KeepProbabilities(torch.tensor([1 - share], dtype=torch.float64), strata)
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
+        if num_pruned and self.prune_ratio != DEFAULT:
+            warnings.warn(
+                f"prune_ratio={self.prune_ratio:g} has no effect: with a target, that decides how many "
+                "samples are left out; drop one of them",
+                UserWarning,
+                stacklevel=2,
+            )
         if num_pruned >= num_samples:
             raise ValueError(
                 f"the target leaves out {num_pruned:,} of {num_samples:,} samples in an epoch; "

@@ -1,0 +1,190 @@
+"""One epoch under way: what it trains on, in which order, and what of it has been recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infobatch.batching import Replicas
+from infobatch.checks import foreign_sample
+from infobatch.draws import OwnDraws
+from infobatch.scores import FloatArray, IndexArray
+from infobatch.seeding import epoch_generator
+from infobatch.selection import Selection
+
+
+def epoch_order(seed: int, epoch: int, selection: Selection) -> Tensor:
+    """The selected samples in the order they are trained, int64 (num_selected,).
+
+    One permutation of all N samples, filtered: with nothing left out it is the order of
+    ``RandomSampler(dataset, generator=epoch_generator(seed, epoch))``.
+    """
+    generator = epoch_generator(seed, epoch)
+    permutation = torch.randperm(len(selection.weights), generator=generator)
+    if selection.num_selected == len(permutation):
+        return permutation
+    return permutation[(selection.weights > 0)[permutation]]
+
+
+def rank_share(order: Tensor, replicas: Replicas) -> Tensor:
+    """Every ``num_replicas``-th sample of ``order``, equally many on each rank.
+
+    A last round that does not divide is filled with repeats, written ``~index`` (negative): they
+    have weight 0 and are not recorded.
+    """
+    if replicas.num_replicas == 1:
+        return order
+    missing = -len(order) % replicas.num_replicas
+    if missing and len(order):
+        # From the end, so that a run resumed within the epoch has the same ones.
+        order = torch.cat([order, ~order.flip(0)[torch.arange(missing) % len(order)]])
+    return order[replicas.rank :: replicas.num_replicas]
+
+
+class Epoch:
+    """One epoch under way: its selection and order, and which samples have been recorded.
+
+    ``num_trained``: the length of its order, less than the selection where the run ends within the
+    epoch or the loader drops a last short batch. ``resume_order``: what was still to be trained when it
+    began or was resumed, on all ranks; ``share``: this rank's part of that. It lasts 13 bytes a sample:
+    weights (4), order (at most 8), recorded (1). ``own``: where the user's own sampler orders it, what
+    that gives; order and share then only say what is selected.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        selection: Selection,
+        seed: int,
+        num_trained: int,
+        replicas: Replicas | None = None,
+        recorded: Tensor | None = None,
+        own: OwnDraws | None = None,
+    ) -> None:
+        self.number = number
+        self.selection = selection
+        self.order = epoch_order(seed, number, selection)[:num_trained]
+        self.weights: FloatArray = selection.weights.numpy()
+        num_samples = len(self.weights)
+        self.recorded = np.zeros(num_samples, bool) if recorded is None else recorded.numpy().copy()
+        self.num_recorded = int(self.recorded.sum())
+        self.replicas = replicas or Replicas()
+        self.resume_order = self.order
+        if self.num_recorded:
+            self.resume_order = self.order[~torch.from_numpy(self.recorded)[self.order]]
+        self.share = rank_share(self.resume_order, self.replicas)
+        self.own = own
+        self._num_resumed = self.num_recorded
+        self._num_seen = 0
+        # Whether a run was resumed when this epoch had been recorded whole.
+        self.resumed_at_end = own.finished if own else len(self.resume_order) == 0
+
+    @property
+    def length(self) -> int:
+        """The draws it has on all ranks; with a sampler of one's own as expected, until its end."""
+        if self.own is None:
+            return len(self.order)
+        length = round(self.own.expected) if self.own.length is None else self.own.length
+        return length * self.replicas.num_replicas
+
+    @property
+    def remaining(self) -> Tensor:
+        """Of this rank's share, what has not been recorded, and the repeats."""
+        if self._num_seen == 0:
+            return self.share
+        samples = torch.where(self.share < 0, ~self.share, self.share)
+        return self.share[(self.share < 0) | ~torch.from_numpy(self.recorded)[samples]]
+
+    @property
+    def num_done(self) -> int:
+        """The draws that all ranks together have recorded."""
+        if self.own is None:
+            return round(self.done * self.length)
+        return self.own.num_recorded * self.replicas.num_replicas
+
+    @property
+    def finished(self) -> bool:
+        """Whether all of this rank's share has been recorded."""
+        if self.own is not None:
+            return self.own.finished
+        return self._num_seen >= len(self.share) and not bool((self.remaining >= 0).any())
+
+    @property
+    def selected(self) -> np.ndarray:
+        """Which samples this epoch trains on, bool (N,)."""
+        selected = np.zeros(len(self.weights), bool)
+        selected[self.order.numpy()] = True
+        return selected
+
+    @property
+    def done(self) -> float:
+        """The part of the epoch that all ranks together have recorded, in [0, 1]; equal on each."""
+        if self.own is not None:
+            return self.own.done
+        seen = self._num_resumed + self._num_seen * self.replicas.num_replicas
+        return min(1.0, seen / len(self.order)) if len(self.order) else 1.0
+
+    def weights_of(self, indices: IndexArray) -> FloatArray:
+        """The weights of samples drawn in this epoch, float32 (B,); 0 for a repeat."""
+        if self.replicas.num_replicas > 1 and np.minimum.reduce(indices, initial=0) < 0:
+            real = indices >= 0
+            weights = np.zeros(len(indices), dtype=np.float32)
+            weights[real] = self.weights_of(indices[real])
+            return weights
+        # As unsigned numbers negative ones are too large: a single look, for this is in every step.
+        if np.maximum.reduce(indices.view(np.uint64), initial=0) < len(self.weights):
+            weights = self.weights[indices]
+            if np.count_nonzero(weights) == len(weights):
+                return weights
+        raise foreign_sample(self._first_foreign(indices), self.number, len(self.weights))
+
+    def _first_foreign(self, indices: IndexArray) -> int:
+        foreign = (indices < 0) | (indices >= len(self.weights))
+        foreign[~foreign] = self.weights[indices[~foreign]] == 0
+        return int(indices[foreign][0])
+
+    def record(self, indices: IndexArray) -> int | None:
+        """Note that losses have been recorded: how many are not of repeats, if there may be any."""
+        num_real, num_repeats = None, 0
+        if self.replicas.num_replicas > 1:
+            num_repeats = int(np.count_nonzero(indices < 0))
+            num_real = len(indices) - num_repeats
+            indices = indices[:num_real]  # repeats come last
+        num_new = len(indices) - int(np.count_nonzero(self.recorded[indices]))
+        self.recorded[indices] = True
+        self.num_recorded += num_new
+        self._num_seen += num_new + num_repeats
+        if self.own is not None:
+            self.own.record(indices)
+        return num_real
+
+    def merge(self, recorded: np.ndarray) -> None:
+        """Take over what all ranks together have recorded."""
+        self.recorded |= recorded
+        self.num_recorded = int(self.recorded.sum())
+        if self.own is not None:
+            self.own.merge(recorded)
+
+    def check_recorded(self) -> None:
+        """Refuse to leave an epoch of which nothing was recorded, unless there was nothing to."""
+        if self.num_recorded == 0 and not self.finished:
+            raise RuntimeError(
+                f"epoch {self.number} ends without a single recorded loss, so nothing could ever "
+                "be pruned; call pruner.update(losses, samples) for every batch"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "epoch": self.number,
+            "weights": self.selection.weights.clone(),
+            "recorded": torch.from_numpy(self.recorded.copy()),
+            "draws": None if self.own is None else self.own.state_dict(),
+        }
+
+    def close(self) -> None:
+        """The epoch is over, whatever of it is still missing."""
+        if self.own is not None:
+            self.own.close()

@@ -114,6 +114,9 @@ def test_predict_reads_a_runs_scores(call, finished):
         (["train", "--delta", "2"], "--delta is 2.0; it must be between 0 and 1"),
         (["train", "--resume"], "--resume needs --out"),
         (["compare", "--data", "digits", "--batch-size", "4000"], "fewer than one batch of 4000"),
+        (["train", "cifar10-resnet18"], "the recipe cifar10-resnet18 needs a GPU"),
+        (["train", "cifar10-resnet-18"], "no recipe 'cifar10-resnet-18'; did you mean cifar10-resnet18"),
+        (["train", "cifar10-resnet8", "--data-dir", "nowhere"], "no train*.parquet"),
         (["compare", "--policy", "none"], "give compare a policy that prunes"),
         (["train", "--data", "digits", "--target", "0.9"], "cannot be met by any prune ratio"),
         (["train", "--data", "digits", "--target", "0.6"], "smallest prune_ratio"),
@@ -162,3 +165,62 @@ def wait_for(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < until, f"{path} did not appear"
         time.sleep(0.05)
+
+
+def test_a_recipe_is_trained_with_the_options_that_were_typed(call, tmp_path):
+    code, output, error = call(
+        "train",
+        "mnist5k-small-cnn",
+        "--data",
+        "digits",
+        "--epochs",
+        "2",
+        "--norm=group",
+        "--out",
+        tmp_path,
+    )
+    assert code == 0, error
+    config = RunFolder(tmp_path).config()
+    assert (config.recipe, config.data, config.norm, config.epochs) == (
+        "mnist5k-small-cnn",
+        "digits",
+        "group",
+        2,
+    )
+
+
+def test_a_typed_default_overrides_the_recipe(call, tmp_path):
+    call("train", "mnist5k-small-cnn", "--epochs", "15", "--data", "digits", "--out", tmp_path)
+    assert RunFolder(tmp_path).config().epochs == 15, "15 is the default, but not the recipe's"
+
+
+def test_recipes_are_listed_with_what_they_need(call):
+    code, output, _ = call("recipes")
+    assert code == 0
+    words = " ".join(output.split())
+    assert "cifar10-resnet18 " in words
+    assert "GPU" in words
+    assert "153 GB" in words
+    assert "mnist5k-small-cnn" in words
+
+
+def test_a_download_is_announced_before_it_starts(call, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError("no route to host")
+
+    monkeypatch.delenv("INFOBATCH_DATA_DIR", raising=False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    code, output, error = call("train", "cifar10-resnet8")
+    assert code == 2
+    assert "cifar10 is downloaded (144 MB)" in output
+    assert "could not be downloaded from huggingface.co/datasets/uoft-cs/cifar10" in error
+
+
+def test_a_sweep_stops_after_the_minutes_given(tmp_path):
+    done = infobatch(
+        "sweep", "mnist5k-small-cnn", "--data", "digits", "--epochs", 500, "--seeds", 1,
+        "--minutes", 0.05, "--out", tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert "To go on: the same command" in done.stdout
+    assert list(tmp_path.rglob("checkpoint.pt"))

@@ -104,7 +104,20 @@ def test_the_report_is_one_page_with_its_plots_inside(comparison, tmp_path):
     assert results.verdict()[:20] in html
     for name in ("overlay.png", "curves.png", "kept.png", "scores.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-    assert to_markdown(results) == (tmp_path / "table.md").read_text()
+    text = (tmp_path / "report.md").read_text()
+    assert text.startswith(to_markdown(results).rstrip())
+    assert "![curves](curves.png)" in text
+
+
+def test_the_data_behind_the_report_is_written_beside_it(comparison, tmp_path):
+    write_report(read_comparison(comparison.path), tmp_path)
+    saved = json.loads((tmp_path / "runs.json").read_text())
+    assert len(saved["runs"]) == 2 * 4
+    for run in saved["runs"]:
+        assert sum(run["kept"]) == run["num_trained"]
+        assert run["test_accuracy"][-1] == pytest.approx(run["accuracy"], abs=1e-3)
+        assert run["config"]["seed"] in (3, 4)
+    assert saved["commands"][0].startswith("infobatch compare --data digits")
 
 
 def test_runs_are_grouped_by_all_but_their_seed(comparison):

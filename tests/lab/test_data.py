@@ -70,6 +70,21 @@ def test_cifar100_takes_the_fine_labels(tmp_path):
     assert load_data("cifar100", tmp_path).train.labels.tolist() == [99]
 
 
+def test_tiny_imagenet_is_read_from_the_hubs_layout(tmp_path):
+    for split, labels in (("train", [0, 199, 39]), ("valid", [40, 7])):
+        path = tmp_path / "data" / f"{split}-00000-of-00001-abc.parquet"
+        write_parquet(path, labels, size=64, column="image")
+    whole = load_data("tiny-imagenet", tmp_path)
+    assert whole.train.labels.tolist() == [0, 199, 39]
+    assert whole.test.pixels.shape == (2, 3, 64, 64)
+    assert whole.num_classes == 200
+    part = load_data("tiny-imagenet-40", tmp_path)
+    assert part.train.labels.tolist() == [0, 39]
+    assert part.train.pixels[1, :, 0, 0].tolist() == [2, 4, 6], "the pixels went with their labels"
+    assert part.test.labels.tolist() == [7]
+    assert part.num_classes == 40
+
+
 def test_unknown_set_names_near_matches():
     with pytest.raises(ValueError, match="no data set 'cifar11'; did you mean cifar10"):
         load_data("cifar11")
@@ -111,10 +126,14 @@ def test_unreadable_image_names_the_row(tmp_path):
 
 
 @pytest.mark.skipif("INFOBATCH_DATA_DIR" not in os.environ, reason="needs real data")
-def test_the_real_cifar10_is_whole():
-    data = load_data("cifar10")
-    assert (len(data.train), len(data.test)) == (50_000, 10_000)
-    assert data.train.labels.bincount().tolist() == [5000] * 10
+@pytest.mark.parametrize(
+    ("name", "sizes", "num_classes"),
+    [("cifar10", (50_000, 10_000), 10), ("tiny-imagenet-40", (20_000, 2_000), 40)],
+)
+def test_real_data_is_whole(name, sizes, num_classes):
+    data = load_data(name)
+    assert (len(data.train), len(data.test)) == sizes
+    assert data.train.labels.bincount().tolist() == [sizes[0] // num_classes] * num_classes
 
 
 def numbered_images(flip):

@@ -313,9 +313,7 @@ def _check(config: TrainConfig) -> None:
 def _load(config: TrainConfig) -> Data:
     if config.data in DOWNLOADS and local_folder(config.data_dir) is None:
         size = DOWNLOADS[config.data]
-        console.print(
-            f"{config.data} comes from the Hugging Face hub ({size}), unless it was loaded before"
-        )
+        console.print(f"{config.data} is downloaded ({size}), unless it was before", highlight=False)
     return load_data(config.data, config.data_dir)
 
 

@@ -132,7 +132,9 @@ class TrainConfig(CommonConfig):
 
     def make_policy(self) -> Policy:
         kind = choose("policy", self.policy, POLICIES)
-        return kind(self.prune_ratio) if kind in (InfoBatch, RandomPruning) else kind()
+        if kind is InfoBatch or (kind is RandomPruning and self.target is None):
+            return kind(self.prune_ratio)
+        return kind()
 
     def to_json(self) -> dict[str, Any]:
         values = dataclasses.asdict(self)

@@ -1,9 +1,8 @@
-"""Results as a table for the terminal, and as Markdown."""
+"""Results as tables for the terminal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -89,16 +88,3 @@ def _published_table(results: Results) -> Table:
     for row in results.published_rows():
         table.add_row(*published_cells(row))
     return table
-
-
-def to_markdown(results: Results) -> str:
-    text = _markdown(HEADINGS, [cells(row) for row in results.rows()])
-    if results.published_rows():
-        rows = [published_cells(row) for row in results.published_rows()]
-        text += f"\n{_markdown(PUBLISHED_HEADINGS, rows)}\n{PUBLISHED_NOTE}\n"
-    return text
-
-
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(headings) + " |", "| --- " + "| ---: " * (len(headings) - 1) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"

@@ -1,0 +1,35 @@
+"""Results as data: every run with its options, its result and its course."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from infobatch.lab.report.results import Results, Run
+
+
+def to_json(results: Results) -> str:
+    """A line for each run, so that a difference between two files can be read."""
+    runs = [
+        {"arm": arm.arm.name, "label": arm.label, **_run(run)}
+        for arm in results.arms
+        for run in arm.runs.values()
+    ]
+    lines = ",\n".join(f"    {json.dumps(run)}" for run in runs)
+    head = {"title": results.title, "commands": list(results.commands)}
+    return json.dumps(head, indent=2)[:-2] + f',\n  "runs": [\n{lines}\n  ]\n}}\n'
+
+
+def _run(run: Run) -> dict[str, Any]:
+    summary = asdict(run.summary)
+    del summary["per_class"]
+    metrics = run.metrics
+    return {
+        "config": {**run.config.to_json(), "data_dir": None},
+        **summary,
+        "kept": [m.num_kept for m in metrics],
+        "train_loss": [round(m.train_loss, 5) for m in metrics],
+        "test_loss": [round(m.test_loss, 5) for m in metrics],
+        "test_accuracy": [round(m.test_accuracy, 3) for m in metrics],
+    }

@@ -157,7 +157,8 @@ def main() -> None:
         print("no step of an epoch waited for the device")
     print(
         f"an epoch takes {ratio:.3f} of as many steps on one batch ({min(ratios):.3f} .. "
-        f"{max(ratios):.3f} over {len(ratios)} pairs); limit {LIMIT}: {'ok' if ratio <= LIMIT else 'over'}"
+        f"{max(ratios):.3f} over {len(ratios)} pairs); "
+        f"limit {LIMIT}: {'ok' if ratio <= LIMIT else 'over'}"
     )
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")

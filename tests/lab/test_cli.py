@@ -168,17 +168,8 @@ def wait_for(path: Path) -> None:
 
 
 def test_a_recipe_is_trained_with_the_options_that_were_typed(call, tmp_path):
-    code, output, error = call(
-        "train",
-        "mnist5k-small-cnn",
-        "--data",
-        "digits",
-        "--epochs",
-        "2",
-        "--norm=group",
-        "--out",
-        tmp_path,
-    )
+    typed = ["--data", "digits", "--epochs", "2", "--norm=group"]
+    code, _, error = call("train", "mnist5k-small-cnn", *typed, "--out", tmp_path)
     assert code == 0, error
     config = RunFolder(tmp_path).config()
     assert (config.recipe, config.data, config.norm, config.epochs) == (

@@ -195,6 +195,14 @@ def test_recipes_are_listed_with_what_they_need(call):
     assert "mnist5k-small-cnn" in words
 
 
+def test_a_recipe_tells_its_options_and_what_others_report(call):
+    _, output, _ = call("recipes", "cifar10-resnet50-lars")
+    words = " ".join(output.split())
+    assert "infobatch train --data cifar10 --model resnet50 --epochs 200" in words
+    assert "--optimizer lars --lr 5.2" in words
+    assert "reproduction 3, InfoBatch r=0.7: 95.17 %, 50.7 % saved" in words
+
+
 def test_a_download_is_announced_before_it_starts(call, monkeypatch):
     def refuse(*arguments, **options):
         raise OSError("no route to host")

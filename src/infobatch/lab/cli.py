@@ -22,7 +22,7 @@ from infobatch.export import read_scores
 from infobatch.lab import training
 from infobatch.lab.compare import Comparison, Variant, run_comparison
 from infobatch.lab.config import OPTIONS, CommonConfig, TrainConfig
-from infobatch.lab.console import ComparisonWatch, console, describe, live, print_summary
+from infobatch.lab.console import ComparisonWatch, console, describe, live, print_recipe, print_summary
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
 from infobatch.lab.processes import agree, joined
 from infobatch.lab.recipes import RECIPES, find_recipe
@@ -43,20 +43,27 @@ Paths = tyro.conf.Positional[tuple[Path, ...]]
 Switch = tyro.conf.FlagCreatePairsOff[bool]
 
 
-def recipes() -> None:
-    """List the recipes: the published experiments and small ones."""
+def recipes(recipe: RecipeName = "") -> None:
+    """List the recipes, the published experiments and small ones; or tell all of one.
+
+    Args:
+        recipe: The one to tell of: its options, what its sources leave open, what others report.
+    """
+    if recipe:
+        print_recipe(find_recipe(recipe))
+        return
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("recipe", "what", "needs", "notes"):
-        table.add_column(heading, overflow="fold")
-    for recipe in RECIPES.values():
-        data = recipe.config().data
-        needs = ["GPU"] if recipe.needs_gpu else []
-        needs += [f"{data}: {DOWNLOADS[data]}"] if data in DOWNLOADS else []
-        table.add_row(recipe.name, recipe.summary, "; ".join(needs), recipe.notes)
+    for heading in ("recipe", "what", "needs"):
+        table.add_column(heading, no_wrap=heading == "recipe")
+    for each in sorted(RECIPES.values(), key=lambda each: each.needs_gpu):
+        data = each.config().data
+        needs = ["a GPU"] if each.needs_gpu else []
+        needs += [f"{data} ({DOWNLOADS[data]})"] if data in DOWNLOADS else []
+        table.add_row(each.name, each.summary, ", ".join(needs))
     console.print(table, highlight=False)
     console.print(
-        "\nRun one with `infobatch train RECIPE`, `infobatch compare RECIPE` or `infobatch sweep "
-        "RECIPE…`; options given after it replace its own.",
+        "\n`infobatch recipes RECIPE` tells its options and what others report. Run it with `infobatch "
+        "train RECIPE`, `compare RECIPE` or `sweep RECIPE…`; options given after it replace its own.",
         highlight=False,
     )
 

@@ -25,8 +25,8 @@ class CommonConfig:
     recipe: Annotated[str, tyro.conf.Suppress] = ""
     """The recipe it came from, if any."""
     data: str = "mnist5k"
-    """Data set: mnist5k or digits (built in); cifar10, cifar100, tiny-imagenet, tiny-imagenet-40 or
-    imagenet (downloaded, or in --data-dir)."""
+    """Data set: mnist5k, digits (built in), cifar10, cifar100, tiny-imagenet, tiny-imagenet-40, imagenet
+    (downloaded, or in --data-dir)."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Folder with parquet files of the hub's layout, or ImageNet's folders of images; also read from
     INFOBATCH_DATA_DIR."""
@@ -49,9 +49,9 @@ class CommonConfig:
     normalizer: Literal["batch", "weights"] = "batch"
     """Weighted losses are divided by the batch's size, or by its weights (for lars and lamb)."""
     optimizer: str = "sgd"
-    """sgd (momentum 0.9), adamw, lars (momentum 0.9) or lamb."""
+    """sgd, adamw, lars or lamb; the schedule cycles momentum from 0.95 to 0.85 and back."""
     lr: float = 0.2
-    """Peak learning rate of the one-cycle schedule (30 % warm-up, from 1/25, down to 1/250000)."""
+    """Peak learning rate of the one-cycle schedule: 30 % warm-up from 1/25, then down to 1/250000."""
     weight_decay: float = 5e-4
     """Weight decay."""
     label_smoothing: float = 0.1

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from infobatch.lab import training
 from infobatch.lab.compare import Arm, Comparison
+from infobatch.lab.recipes import Recipe
 from infobatch.lab.runs import Summary
 from infobatch.lab.sweep import HELPER
 
@@ -81,6 +82,18 @@ def one_line(summary: Summary) -> str:
         f"{summary.accuracy:.2f} %  {summary.num_trained:,} samples  {summary.num_steps:,} steps  "
         f"{summary.seconds:.1f} s"
     )
+
+
+def print_recipe(recipe: Recipe) -> None:
+    console.print(f"{recipe.summary} {recipe.notes}\n", highlight=False)
+    options = recipe.config().to_arguments()
+    console.print(shlex.join(["infobatch", "train", *options]), highlight=False, soft_wrap=True)
+    if recipe.published:
+        console.print("\nReported by others:")
+    for published in recipe.published:
+        saved = "" if published.saved is None else f", {published.saved:g} % saved"
+        line = f"  {published.source}, {published.label}: {published.accuracy:.2f} %{saved}"
+        console.print(line, highlight=False)
 
 
 def print_summary(summary: Summary) -> None:

@@ -17,7 +17,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from infobatch.lab.names import choose
 
-MOMENTUM = 0.9
+MOMENTUM = 0.9  # until the one-cycle schedule sets it
 
 
 def _sgd(parameters: Any, lr: float, weight_decay: float) -> Optimizer:

@@ -20,7 +20,8 @@ from typing import Any
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.processes import agree
-from infobatch.lab.runs import RunFolder, make_writable
+from infobatch.lab.recipes import RECIPES, find_recipe
+from infobatch.lab.runs import RunFolder, make_writable, write_whole
 from infobatch.lab.training import Interrupted, Progress, train
 
 FULL = "full"
@@ -142,22 +143,27 @@ class Comparison:
 
     def save(self) -> None:
         make_writable(self.path)
-        (self.path / "compare.json").write_text(json.dumps(self.to_json(), indent=2))
+        text = json.dumps(self.to_json(), indent=2)
+        write_whole(self.path / "compare.json", lambda path: path.write_text(text))
 
     def command(self) -> str:
         """The command that repeats it."""
         options = ["--seeds", str(self.num_seeds), "--margin", f"{self.margin:g}"]
         config = replace(self.config, data_dir=None, device="auto")
-        if len(self.variants) == 1 and self.controls:
+        one_of_all = len(self.variants) == 1 and self.controls
+        if one_of_all:
             (variant,) = self.variants
             config = replace(config, policy=variant.policy, prune_ratio=variant.prune_ratio)
-            start = [config.recipe] if config.recipe else []
-            return shlex.join(["infobatch", "compare", *start, *config.to_arguments(), *options])
-        policies = ",".join(dict.fromkeys(variant.policy for variant in self.variants))
-        ratios = dict.fromkeys(v.prune_ratio for v in self.variants if v.policy == "infobatch")
-        options += ["--policies", policies, "--prune-ratio", ",".join(f"{r:g}" for r in ratios)]
-        options += [] if self.controls else ["--no-controls"]
-        return shlex.join(["infobatch", "sweep", config.recipe, *config.to_arguments(), *options])
+        else:
+            policies = ",".join(dict.fromkeys(variant.policy for variant in self.variants))
+            ratios = dict.fromkeys(v.prune_ratio for v in self.variants if v.policy == "infobatch")
+            options += ["--policies", policies]
+            options += ["--prune-ratio", ",".join(f"{r:g}" for r in ratios)] if ratios else []
+            options += [] if self.controls else ["--no-controls"]
+        recipe = [config.recipe] if config.recipe else []
+        base = find_recipe(config.recipe).config() if config.recipe in RECIPES else None
+        arguments = [*recipe, *config.to_arguments(base), *options]
+        return shlex.join(["infobatch", "compare" if one_of_all else "sweep", *arguments])
 
     def to_json(self) -> dict[str, Any]:
         return {

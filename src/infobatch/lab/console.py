@@ -64,6 +64,8 @@ class ComparisonWatch:
             now = self._num_done + done.fraction
             self._progress.update(self._task, completed=now, description=text)
             return
+        if console.quiet:  # another process tells, and this one may not see its files
+            return
         summary = self._comparison.folder(arm, seed).summary()
         self._num_done += 1
         self._progress.update(self._task, completed=self._num_done)

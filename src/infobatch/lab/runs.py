@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -84,11 +84,13 @@ class RunFolder:
 
     def claim(self) -> bool:
         """Lock it, unless another process has."""
-        make_writable(self.path)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)
         except Timeout:
             return False
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
         return True
 
     def release(self) -> None:
@@ -146,7 +148,7 @@ class RunFolder:
         self._write("summary.json", json.dumps(asdict(summary), indent=2))
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        self._replace("checkpoint.pt", lambda path: torch.save(state, path))
+        write_whole(self.path / "checkpoint.pt", lambda path: torch.save(state, path))
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         path = self.path / "checkpoint.pt"
@@ -162,7 +164,7 @@ class RunFolder:
         from safetensors.torch import save_file
 
         tensors = {name: t.contiguous() for name, t in model.state_dict().items()}
-        self._replace("model.safetensors", lambda path: save_file(tensors, path))
+        write_whole(self.path / "model.safetensors", lambda path: save_file(tensors, path))
 
     def load_model(self, model: torch.nn.Module) -> None:
         from safetensors.torch import load_file
@@ -179,12 +181,7 @@ class RunFolder:
         return self.path / "scores.npz"
 
     def _write(self, name: str, text: str) -> None:
-        self._replace(name, lambda path: path.write_text(text))
-
-    def _replace(self, name: str, write: Any) -> None:
-        part = self.path / f"{name}.part"
-        write(part)
-        os.replace(part, self.path / name)
+        write_whole(self.path / name, lambda path: path.write_text(text))
 
 
 def require_same(wanted: TrainConfig, there: TrainConfig, path: Path) -> None:
@@ -198,14 +195,23 @@ def require_same(wanted: TrainConfig, there: TrainConfig, path: Path) -> None:
             )
 
 
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Replace a file by what ``write`` writes, so that no one ever reads a half."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    write(part)
+    os.replace(part, path)
+
+
 def make_writable(path: Path) -> None:
     """Make the folder, or say why nothing can be written there."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
-        raise PermissionError(
-            f"nothing can be written to {path} ({error.strerror}); choose another --out"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> PermissionError:
+    return PermissionError(f"nothing can be written to {path} ({error.strerror}); choose another --out")

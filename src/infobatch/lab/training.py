@@ -63,8 +63,9 @@ def train(
     ``should_stop`` is asked at every step; if true, the checkpoint is written and ``Interrupted``
     raised.
     """
-    if folder.finished:
-        return folder.summary()
+    finished = agree(lambda: folder.summary() if folder.finished else None)
+    if finished is not None:
+        return finished
     try:
         return _Training(config, data, folder).run(watch, should_stop)
     except (RuntimeError, MemoryError) as error:

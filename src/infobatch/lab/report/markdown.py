@@ -25,7 +25,8 @@ def to_markdown(results: Results, plots: Sequence[Path] = ()) -> str:
     if controls:
         parts += ["\n".join([controls[0], "", *(f"- {line.strip()}" for line in controls[1:])])]
     parts += results.notes
-    parts += [f"**Verdict**: {line}" for line in results.verdict().splitlines()]
+    if results.verdict():
+        parts += f"**Verdict**: {results.verdict()}".splitlines()
     parts += [_environment(results)]
     parts += [f"![{plot.stem}]({plot.name})" for plot in plots]
     return "\n\n".join(parts) + "\n"

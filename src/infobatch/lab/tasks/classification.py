@@ -134,10 +134,11 @@ class Classification:
         model = self.model
         self._uncompiled = model
         if replicas().num_replicas > 1:
+            devices = None
             if self.device.type == "cuda":
+                devices = [torch.cuda.current_device()]
                 model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
                 self.model = model
-            devices = [self.device] if self.device.type == "cuda" else None
             self._uncompiled = model = DistributedDataParallel(model, device_ids=devices)
         self._graphs = compiled and self.device.type == "cuda" and replicas().num_replicas == 1
         if compiled:

@@ -258,6 +258,24 @@ def test_out_of_memory_says_what_to_lower(data, tmp_path, monkeypatch, error):
         run(QUICK, data, tmp_path)
 
 
+def test_a_damaged_checkpoint_is_named(data, tmp_path):
+    with pytest.raises(Interrupted):
+        run(QUICK, data, tmp_path, should_stop=stop_after(13))
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"checkpoint\.pt cannot be read .* remove it to train"):
+        run(QUICK, data, tmp_path)
+    checkpoint.unlink()
+    assert run(QUICK, data, tmp_path).accuracy > 60
+
+
+def test_what_a_kill_left_half_written_goes_with_the_end_of_the_run(data, tmp_path):
+    RunFolder(tmp_path).create(QUICK)
+    (tmp_path / "checkpoint.pt.123.part").write_bytes(b"half")
+    run(QUICK, data, tmp_path)
+    assert not list(tmp_path.glob("*.part"))
+
+
 def test_other_errors_are_not_called_out_of_memory(data, tmp_path, monkeypatch):
     def fail(self, images, targets):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")

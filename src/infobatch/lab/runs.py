@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -154,11 +155,18 @@ class RunFolder:
         path = self.path / "checkpoint.pt"
         if not path.exists():
             return None
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"{path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); remove it "
+                "to train this run from its start"
+            ) from error
         return state
 
     def drop_checkpoint(self) -> None:
-        (self.path / "checkpoint.pt").unlink(missing_ok=True)
+        for path in (self.path / "checkpoint.pt", *self.path.glob("*.part")):
+            path.unlink(missing_ok=True)
 
     def save_model(self, model: torch.nn.Module) -> None:
         from safetensors.torch import save_file

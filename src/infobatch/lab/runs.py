@@ -159,8 +159,8 @@ class RunFolder:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
             raise ValueError(
-                f"{path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); remove it "
-                "to train this run from its start"
+                f"{path} cannot be read ({type(error).__name__}); remove it to train this run from its "
+                "start"
             ) from error
         return state
 

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 
 import numpy as np
@@ -68,6 +69,18 @@ def test_cifar100_takes_the_fine_labels(tmp_path):
     for split in ("train", "test"):
         write_parquet(tmp_path / "cifar100" / f"{split}.parquet", [99], label="fine_label")
     assert load_data("cifar100", tmp_path).train.labels.tolist() == [99]
+
+
+def test_classes_have_the_names_that_the_hub_gives_them(tmp_path):
+    names = [f"animal {i}" for i in range(10)]
+    cifar10(tmp_path)
+    assert load_data("cifar10", tmp_path).class_names == tuple(map(str, range(10)))
+    path = tmp_path / "cifar10" / "train.parquet"
+    feature = {"names": names, "_type": "ClassLabel"}
+    info = {"info": {"features": {"img": {"_type": "Image"}, "label": feature}}}
+    table = pq.read_table(path).replace_schema_metadata({"huggingface": json.dumps(info)})
+    pq.write_table(table, path)
+    assert load_data("cifar10", tmp_path).class_names == tuple(names)
 
 
 def test_tiny_imagenet_is_read_from_the_hubs_layout(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +41,19 @@ class HubSet:
             name=self.name,
             train=splits["train"],
             test=splits[self.test_split],
-            class_names=tuple(str(label) for label in range(self.num_classes)),
+            class_names=self._class_names(files["train"][0]),
             crop_padding=self.size // 8,
             flip=True,
         )
+
+    def _class_names(self, path: Path) -> tuple[str, ...]:
+        """As the hub's files name them; numbers where a file does not."""
+        import pyarrow.parquet as parquet
+
+        described = (parquet.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
+        features = json.loads(described).get("info", {}).get("features", {})
+        names = features.get(self.label_column, {}).get("names") or map(str, range(self.num_classes))
+        return tuple(names)[: self.num_classes]
 
     def _find(self, data_dir: Path) -> dict[str, list[Path]]:
         folders = [data_dir / self.name, data_dir / self.folder, data_dir]

@@ -321,6 +321,7 @@ class DynamicPruner:
             "version": STATE_VERSION,
             "num_samples": self.num_samples,
             "seed": self.seed,
+            "num_replicas": self.replicas.num_replicas,
             **self.current.state_dict(),
             "scores": self.scores.state_dict(),
             "history": [list(counts) for counts in self.history],

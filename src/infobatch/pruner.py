@@ -26,6 +26,7 @@ from infobatch.distributed import Merge, find_replicas, merge_scores
 from infobatch.draws import num_batch_draws, num_draws
 from infobatch.epoch import Epoch
 from infobatch.export import export_table
+from infobatch.layout import Replicated
 from infobatch.loading import SkippingLoaders, make_loader
 from infobatch.loss import Normalizer, sent_to_device, weighted_mean
 from infobatch.lr import ProgressScheduler
@@ -34,7 +35,7 @@ from infobatch.policies import InfoBatch, Policy
 from infobatch.rounds import Rounds
 from infobatch.sampler import FilteredBatchSampler, FilteredSampler, PrunedSampler
 from infobatch.saving import EpochCounts, Report, Saving, predict_saving
-from infobatch.scores import LossBuffer, ScoreTable
+from infobatch.scores import ScoreTable
 from infobatch.seeding import Stream, epoch_generator
 from infobatch.selection import Selection
 
@@ -82,11 +83,9 @@ class DynamicPruner:
         self.plan = RunPlan(
             self.num_samples, policy, num_epochs, max_steps, delta, warmup_epochs, target
         )
-        columns = dict.fromkeys(["last_loss", "visits", *policy.columns])
-        self._scores = ScoreTable(self.num_samples, list(columns))
-        self._buffer = LossBuffer(self._scores.record, capacity=min(self.num_samples, 1 << 16))
+        self._layout = Replicated(self.plan, self.seed, self.replicas, merge)
+        self._buffer = self._layout.buffer
         self._epoch: Epoch | None = None
-        self._merge_scores = merge
         self._rounds: Rounds | None = None
         # On several replicas it is the rounds that divide by the sum of weights.
         self._mean_over: Normalizer = normalizer if self.replicas.num_replicas == 1 else "batch"
@@ -151,7 +150,8 @@ class DynamicPruner:
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch: decide, once, what it trains on. Never goes backwards.
 
-        With several replicas, call it on all of them: it merges their scores.
+        With several replicas, call it on all of them: it merges their scores, and raises if they are not
+        about to train the same.
         """
         if not 0 <= epoch < self.num_epochs:
             raise ValueError(
@@ -162,6 +162,7 @@ class DynamicPruner:
         elif epoch > self._epoch.number:
             self._close()
             self._start(epoch)
+        self._layout.agree(self.current)
 
     def seed_workers(self) -> None:
         """Set what our loaders seed their workers from, so that it depends on the epoch alone."""
@@ -294,8 +295,7 @@ class DynamicPruner:
     @property
     def scores(self) -> ScoreTable:
         """The score table, with everything recorded so far on this replica; waits for the device."""
-        self._buffer.drain()
-        return self._scores
+        return self._layout.scores
 
     def export(self, path: str | Path) -> Path:
         """Write scores, visits and the selection's weights to a ``.parquet`` or ``.npz`` file."""
@@ -316,24 +316,21 @@ class DynamicPruner:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on, tensors and numbers only. Call it on every replica."""
-        self._merge()
+        self._layout.merge(self.current)
         return {
             "version": STATE_VERSION,
             "num_samples": self.num_samples,
             "seed": self.seed,
             "num_replicas": self.replicas.num_replicas,
-            **self.current.state_dict(),
-            "scores": self.scores.state_dict(),
+            **self._layout.state_dict(self.current),
             "history": [list(counts) for counts in self.history],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where ``state`` was taken, within its epoch. Load it before iterating."""
         check_state(state, self.num_samples, self.seed, self.num_epochs)
-        self._buffer.drain()
-        self._scores.load_state_dict(state["scores"])
         self.history = [EpochCounts(*counts) for counts in state["history"]]
-        self._start(state["epoch"], state)
+        self._begin(self._layout.load_state_dict(state))
 
     # -- Inside ------------------------------------------------------------------------------------
 
@@ -355,27 +352,25 @@ class DynamicPruner:
             self.plan.set_batching(batching, begun)
             self._epoch = None  # looked at, perhaps, but nothing trained: it begins anew
 
-    def _start(self, number: int, state: dict[str, Any] | None = None) -> None:
-        self._epoch = self.plan.make_epoch(number, self.scores, self.seed, self.replicas, state)
-        self._rounds = Rounds.of(self._epoch, self.plan.batching, self.normalizer)
+    def _start(self, number: int) -> None:
+        self._begin(self._layout.make_epoch(number))
+
+    def _begin(self, epoch: Epoch) -> None:
+        self._epoch = epoch
+        self._rounds = self._layout.rounds(epoch, self.plan.batching, self.normalizer)
         self.seed_workers()
         for sampler in self._own_samplers:
             if hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(number)
+                sampler.set_epoch(epoch.number)
 
     def _close(self) -> None:
         epoch = self.current
         if epoch.resumed_at_end:
             self._skipping_loaders.skip()
+        self._layout.merge(epoch)
         epoch.check_recorded()
-        self._merge()
         epoch.close()
         self.history.append(self._counts())
-
-    def _merge(self) -> None:
-        self._buffer.drain()
-        if self.replicas.num_replicas > 1:
-            self.current.merge(self._merge_scores(self._scores, self.current.recorded))
 
     def _counts(self) -> EpochCounts:
         epoch = self.current

@@ -16,6 +16,9 @@ Merge = Callable[[ScoreTable, np.ndarray], np.ndarray]
 """(this rank's scores, which samples it recorded, bool (N,)) -> which samples any rank recorded, after
 it has given this rank the scores of the others."""
 
+Reduce = Callable[[torch.Tensor], torch.Tensor]
+"""(a tensor of this rank, on the host) -> its sum over all ranks, on the host."""
+
 
 def find_replicas(rank: int | None, num_replicas: int | None) -> Replicas:
     """The given coordinates, else those of the default process group, else a single process."""
@@ -64,6 +67,25 @@ def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
         column.copy_(torch.where(values > nothing, values, column))
     recorded_by_any: np.ndarray = (union > 0).numpy()
     return recorded_by_any
+
+
+def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
+    """The sum over the default process group: a :data:`Reduce`."""
+    if not has_process_group():
+        raise RuntimeError(
+            "this is one of several replicas, but torch.distributed is not initialised, so that nothing "
+            "can be summed over them. Call torch.distributed.init_process_group first, or give Sharded "
+            "a reduce= of your own"
+        )
+    return sum_over_group(values, None)
+
+
+def sum_over_group(values: torch.Tensor, group: dist.ProcessGroup | None) -> torch.Tensor:
+    """The sum over a process group, such as the data-parallel one of a device mesh."""
+    device = "cuda" if dist.get_backend(group) == "nccl" else "cpu"
+    values = values.to(device)
+    dist.all_reduce(values, group=group)
+    return values.cpu()
 
 
 def check_agreement(facts: Mapping[str, int]) -> None:

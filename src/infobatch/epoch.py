@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,20 @@ class Epoch:
             return len(self.order)
         length = round(self.own.expected) if self.own.length is None else self.own.length
         return length * self.replicas.num_replicas
+
+    @property
+    def num_trained(self) -> int:
+        """The samples of its order, recorded or not, on all ranks."""
+        return len(self.order)
+
+    def num_draws(self, resumes: bool = True) -> int:
+        """How many draws this rank had left when the epoch began, or else in all."""
+        return len(self.share if resumes else rank_share(self.order, self.replicas))
+
+    def draws(self, resumes: bool = True) -> Iterator[int]:
+        """What this rank has still to train, in order, or else its whole share."""
+        left = self.remaining if resumes else rank_share(self.order, self.replicas)
+        return iter(left.tolist())
 
     @property
     def num_left(self) -> int:

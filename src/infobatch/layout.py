@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
 
 from infobatch.batching import Batching, Replicas
 from infobatch.distributed import Merge, check_agreement, merge_scores
@@ -11,18 +12,28 @@ from infobatch.epoch import Epoch
 from infobatch.loss import Normalizer
 from infobatch.plan import RunPlan
 from infobatch.rounds import Rounds
-from infobatch.scores import LossBuffer, ScoreTable
+from infobatch.scores import FloatArray, IndexArray, LossBuffer, ScoreTable
 
 
 class Layout(ABC):
     """Owns the scores that this rank holds; the rest of the library does not know whose they are."""
 
-    def __init__(self, plan: RunPlan, seed: int, replicas: Replicas, scores: ScoreTable) -> None:
+    name: ClassVar[str]
+    """What a checkpoint says it was made with."""
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        seed: int,
+        replicas: Replicas,
+        scores: ScoreTable,
+        record: Callable[[IndexArray, FloatArray], None],
+    ) -> None:
         self.plan = plan
         self.seed = seed
         self.replicas = replicas
         self._scores = scores
-        self.buffer = LossBuffer(scores.record, capacity=min(len(scores), 1 << 16))
+        self.buffer = LossBuffer(record, capacity=min(len(scores), 1 << 16))
 
     @property
     def scores(self) -> ScoreTable:
@@ -30,9 +41,14 @@ class Layout(ABC):
         self.buffer.drain()
         return self._scores
 
+    @property
     @abstractmethod
-    def make_epoch(self, number: int, state: dict[str, Any] | None = None) -> Epoch:
-        """An epoch that begins, or goes on where ``state`` was taken; the same on all ranks."""
+    def whole_scores(self) -> ScoreTable:
+        """The scores of all samples."""
+
+    @abstractmethod
+    def make_epoch(self, number: int) -> Epoch:
+        """An epoch that begins; the same on all ranks."""
 
     @abstractmethod
     def merge(self, epoch: Epoch) -> None:
@@ -48,21 +64,22 @@ class Layout(ABC):
         Once an epoch, by a collective of a few numbers, to be called on all ranks.
         """
         if self.replicas.num_replicas > 1 and not epoch.agreed:
-            batching = self.plan.batching
-            own_order = batching is None or batching.own_order
-            self._compare(
-                {
-                    "the number of samples in the dataset": self.plan.num_samples,
-                    "seed": self.seed,
-                    "num_epochs": self.plan.schedule.num_epochs,
-                    "num_replicas": self.replicas.num_replicas,
-                    "batch_size": 0 if batching is None or own_order else int(batching.batch_size),
-                    "the epoch": epoch.number,
-                    "the number of samples left to train in the epoch": epoch.num_left,
-                    "selection": epoch.fingerprint,
-                }
-            )
+            self._compare(self._facts(epoch))
         epoch.agreed = True
+
+    def _facts(self, epoch: Epoch) -> dict[str, int]:
+        batching = self.plan.batching
+        own_order = batching is None or batching.own_order
+        return {
+            "the number of samples in the dataset": self.plan.num_samples,
+            "seed": self.seed,
+            "num_epochs": self.plan.schedule.num_epochs,
+            "num_replicas": self.replicas.num_replicas,
+            "batch_size": 0 if batching is None or own_order else int(batching.batch_size),
+            "the epoch": epoch.number,
+            "the number of samples left to train in the epoch": epoch.num_left,
+            "selection": epoch.fingerprint,
+        }
 
     def _compare(self, facts: dict[str, int]) -> None:
         check_agreement(facts)
@@ -71,10 +88,12 @@ class Layout(ABC):
         """What this rank saves of the scores and of the epoch under way."""
         return {**epoch.state_dict(), "scores": self.scores.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> Epoch:
-        """The epoch that ``state`` was taken in, after its scores have been taken over."""
-        self.scores.load_state_dict(state["scores"])
-        return self.make_epoch(state["epoch"], state)
+    @abstractmethod
+    def load(self, states: Iterable[dict[str, Any]]) -> Epoch:
+        """The epoch that ``states`` were taken in, after its scores have been taken over.
+
+        Of one rank or of several, those of any number of ranks together.
+        """
 
 
 class Replicated(Layout):
@@ -83,13 +102,25 @@ class Replicated(Layout):
     ``merge``: see :data:`Merge`.
     """
 
+    name = "replicated"
+
     def __init__(self, plan: RunPlan, seed: int, replicas: Replicas, merge: Merge) -> None:
         columns = dict.fromkeys(["last_loss", "visits", *plan.policy.columns])
-        super().__init__(plan, seed, replicas, ScoreTable(plan.num_samples, list(columns)))
+        table = ScoreTable(plan.num_samples, list(columns))
+        super().__init__(plan, seed, replicas, table, table.record)
         self._merge = merge
 
-    def make_epoch(self, number: int, state: dict[str, Any] | None = None) -> Epoch:
-        return self.plan.make_epoch(number, self.scores, self.seed, self.replicas, state)
+    @property
+    def whole_scores(self) -> ScoreTable:
+        return self.scores
+
+    def make_epoch(self, number: int) -> Epoch:
+        return self.plan.make_epoch(number, self.scores, self.seed, self.replicas)
+
+    def load(self, states: Iterable[dict[str, Any]]) -> Epoch:
+        state = next(iter(states))  # each rank's holds all
+        self.scores.load_state_dict(state["scores"])
+        return self.plan.make_epoch(state["epoch"], self.scores, self.seed, self.replicas, state)
 
     def merge(self, epoch: Epoch) -> None:
         scores = self.scores

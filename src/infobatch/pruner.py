@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence, Sized
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from infobatch.distributed import Merge, find_replicas, merge_scores
 from infobatch.draws import num_batch_draws, num_draws
 from infobatch.epoch import Epoch
 from infobatch.export import export_table
-from infobatch.layout import Replicated
+from infobatch.layout import Layout, Replicated
 from infobatch.loading import SkippingLoaders, make_loader
 from infobatch.loss import Normalizer, sent_to_device, weighted_mean
 from infobatch.lr import ProgressScheduler
@@ -38,6 +39,7 @@ from infobatch.saving import EpochCounts, Report, Saving, predict_saving
 from infobatch.scores import ScoreTable
 from infobatch.seeding import Stream, epoch_generator
 from infobatch.selection import Selection
+from infobatch.sharded import Sharded
 
 
 class DynamicPruner:
@@ -51,7 +53,8 @@ class DynamicPruner:
     epoch's length known beforehand; or the number for each epoch; None leaves it to the policy.
     ``seed``: of all randomness here. ``normalizer``: see :func:`weighted_mean`. ``rank`` and
     ``num_replicas``: data-parallel coordinates, by default torch.distributed's. ``merge``: shares the
-    scores among the replicas when an epoch ends and for a checkpoint: see :data:`Merge`.
+    scores among the replicas when an epoch ends and for a checkpoint: see :data:`Merge`. ``layout``:
+    None keeps all scores on each replica, :class:`Sharded` an equal part.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class DynamicPruner:
         rank: int | None = None,
         num_replicas: int | None = None,
         merge: Merge = merge_scores,
+        layout: Sharded | None = None,
     ) -> None:
         policy = InfoBatch() if policy is None else policy
         check_run(len(dataset), num_epochs, max_steps, policy, delta, warmup_epochs, target)
@@ -83,7 +87,8 @@ class DynamicPruner:
         self.plan = RunPlan(
             self.num_samples, policy, num_epochs, max_steps, delta, warmup_epochs, target
         )
-        self._layout = Replicated(self.plan, self.seed, self.replicas, merge)
+        parts = (self.plan, self.seed, self.replicas)
+        self._layout: Layout = layout.make(*parts, normalizer) if layout else Replicated(*parts, merge)
         self._buffer = self._layout.buffer
         self._epoch: Epoch | None = None
         self._rounds: Rounds | None = None
@@ -141,7 +146,7 @@ class DynamicPruner:
         epoch = self.epoch + self.current.finished
         while epoch < self.num_epochs:
             self.set_epoch(epoch)
-            if len(self.current.order) == 0:
+            if self.current.num_trained == 0:
                 return  # a last epoch cut so short that its only batch would be dropped
             yield epoch
             epoch = self.epoch + 1
@@ -305,7 +310,7 @@ class DynamicPruner:
 
     def predict_saving(self) -> Saving:
         """What the run would save if the scores kept the distribution they have now."""
-        return predict_saving(self.scores, self.policy, self.plan.schedule)
+        return predict_saving(self._layout.whole_scores, self.policy, self.plan.schedule)
 
     def report(self) -> Report:
         """What was trained and left out so far."""
@@ -322,15 +327,23 @@ class DynamicPruner:
             "num_samples": self.num_samples,
             "seed": self.seed,
             "num_replicas": self.replicas.num_replicas,
+            "layout": self._layout.name,
             **self._layout.state_dict(self.current),
             "history": [list(counts) for counts in self.history],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` was taken, within its epoch. Load it before iterating."""
-        check_state(state, self.num_samples, self.seed, self.num_epochs)
-        self.history = [EpochCounts(*counts) for counts in state["history"]]
-        self._begin(self._layout.load_state_dict(state))
+    def load_state_dict(self, state: dict[str, Any] | Iterable[dict[str, Any]]) -> None:
+        """Go on where ``state`` was taken, within its epoch. Load it before iterating.
+
+        With :class:`Sharded` scores and another number of ranks than saved it, the states of all those.
+        """
+        states = iter([state] if isinstance(state, dict) else state)
+        run = (self.num_samples, self.seed, self.num_epochs, self._layout.name)
+        checked = (check_state(each, *run) for each in states)
+        first = next(checked)
+        epoch = self._layout.load(chain([first], checked))
+        self.history = [EpochCounts(*counts) for counts in first["history"]]
+        self._begin(epoch)
 
     # -- Inside ------------------------------------------------------------------------------------
 
@@ -340,7 +353,7 @@ class DynamicPruner:
     def _set_own_order(
         self, sampler: Any, batch_size: float, length: int, drop_last: bool = False
     ) -> None:
-        check_own_order(self.normalizer, self.replicas.num_replicas)
+        check_own_order(self.normalizer, self.replicas.num_replicas, self._layout.name)
         self._set_batching(Batching(batch_size, drop_last, self.replicas.num_replicas, length))
         # A batch sampler may hand its epoch on to the sampler within, or leave that to us.
         self._own_samplers += [sampler, getattr(sampler, "sampler", None)]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from infobatch.batching import Batching, Replicas
+from infobatch.checks import STATE_VERSION
 from infobatch.distributed import Merge, check_agreement, merge_scores
 from infobatch.epoch import Epoch
 from infobatch.loss import Normalizer
@@ -86,7 +87,15 @@ class Layout(ABC):
 
     def state_dict(self, epoch: Epoch) -> dict[str, Any]:
         """What this rank saves of the scores and of the epoch under way."""
-        return {**epoch.state_dict(), "scores": self.scores.state_dict()}
+        return {
+            "version": STATE_VERSION,
+            "num_samples": self.plan.num_samples,
+            "seed": self.seed,
+            "num_replicas": self.replicas.num_replicas,
+            "layout": self.name,
+            **epoch.state_dict(),
+            "scores": self.scores.state_dict(),
+        }
 
     @abstractmethod
     def load(self, states: Iterable[dict[str, Any]]) -> Epoch:

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 
 from infobatch.batching import Batching
 from infobatch.checks import (
-    STATE_VERSION,
     Samples,
     check_choices,
     check_losses,
@@ -171,8 +170,7 @@ class DynamicPruner:
 
     def seed_workers(self) -> None:
         """Set what our loaders seed their workers from, so that it depends on the epoch alone."""
-        seeds = self._worker_seeds(self.current.number)
-        self._loader_generator.manual_seed(seeds.initial_seed())
+        self._loader_generator.manual_seed(self._worker_seeds(self.current.number).initial_seed())
 
     # -- Batches -----------------------------------------------------------------------------------
 
@@ -322,15 +320,8 @@ class DynamicPruner:
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on, tensors and numbers only. Call it on every replica."""
         self._layout.merge(self.current)
-        return {
-            "version": STATE_VERSION,
-            "num_samples": self.num_samples,
-            "seed": self.seed,
-            "num_replicas": self.replicas.num_replicas,
-            "layout": self._layout.name,
-            **self._layout.state_dict(self.current),
-            "history": [list(counts) for counts in self.history],
-        }
+        history = [list(counts) for counts in self.history]
+        return {**self._layout.state_dict(self.current), "history": history}
 
     def load_state_dict(self, state: dict[str, Any] | Iterable[dict[str, Any]]) -> None:
         """Go on where ``state`` was taken, within its epoch. Load it before iterating.

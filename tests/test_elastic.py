@@ -153,6 +153,20 @@ def test_a_sampler_of_ones_own_goes_on_with_another_number_of_ranks(before, afte
         assert not rest or rest[-1][2] == (number + 1) / EPOCHS
 
 
+def test_a_state_saved_before_it_told_its_ranks_loads():
+    pruner = DynamicPruner(Numbers(SIZE), EPOCHS)
+    samples, batch = next(iter(pruner.loader(4)))
+    pruner.update(batch, samples)
+    state = pruner.state_dict()
+    del state["layout"], state["num_replicas"]
+    for options in ({}, {"sampler": list(range(SIZE))}):
+        resumed = DynamicPruner(Numbers(SIZE), EPOCHS)
+        loader = resumed.loader(4, **options)
+        resumed.load_state_dict(state)
+        rest = [sample for step, _ in loader for sample in step.tolist()]
+        assert sorted([*rest, *samples.tolist()]) == list(range(SIZE))
+
+
 PROGRAM = """
     import sys, torch, torch.distributed as dist
     from infobatch import DynamicPruner

@@ -525,6 +525,25 @@ def test_an_epoch_of_which_nothing_was_recorded_is_refused_by_all():
         ranks.each(lambda pruner: pruner.set_epoch(pruner.epoch + 1))
 
 
+def test_coordinates_that_ranks_share(monkeypatch):
+    monkeypatch.setattr("infobatch.distributed.has_process_group", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 4)
+    message = r"num_replicas is 2, but the process group has 4 ranks, .* more than once; give Sharded a"
+    with pytest.raises(ValueError, match=message):
+        DynamicPruner(Numbers(600), 4, rank=0, num_replicas=2, layout=Sharded())
+    DynamicPruner(Numbers(600), 4, rank=0, num_replicas=2, layout=Sharded(reduce=torch.clone))
+
+
+def test_saving_before_training_changes_nothing():
+    options = {"policy": PercentileTiers(), "warmup_epochs": 0, "target": 0.3}
+    saved = Ranks(3, **options)
+    saved.states()
+    for pruner in saved.pruners:
+        pruner.loader(2)  # another batch size: the epoch begins anew
+    assert saved.together.num_reductions == 2
+    assert torch.equal(saved.weights, Ranks(3, **options).weights)
+
+
 def test_ranks_without_a_process_group():
     pruner = DynamicPruner(Numbers(600), 4, rank=0, num_replicas=2, layout=Sharded())
     with pytest.raises(

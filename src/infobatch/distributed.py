@@ -88,6 +88,16 @@ def sum_over_group(values: torch.Tensor, group: dist.ProcessGroup | None) -> tor
     return values.cpu()
 
 
+def check_world(num_replicas: int) -> None:
+    """Refuse to sum over a process group in which ranks share their data-parallel coordinates."""
+    if num_replicas > 1 and has_process_group() and dist.get_world_size() != num_replicas:
+        raise ValueError(
+            f"num_replicas is {num_replicas}, but the process group has {dist.get_world_size()} ranks, "
+            "and a sum over all of them would count samples more than once; give Sharded a reduce= that "
+            "sums over the data-parallel group (sum_over_group)"
+        )
+
+
 def check_agreement(facts: Mapping[str, int]) -> None:
     """Raise ``RuntimeError`` on all ranks, naming them, if ``facts`` differ between any two.
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from infobatch.batching import Batching, Replicas
-from infobatch.distributed import Reduce, check_agreement, sum_over_ranks
+from infobatch.distributed import Reduce, check_agreement, check_world, sum_over_ranks
 from infobatch.epoch import Epoch
 from infobatch.layout import Layout
 from infobatch.loss import Normalizer
@@ -47,6 +47,8 @@ class Sharded:
                 "normalizer='weights' divides by the sum of weights on all replicas, and which samples "
                 "the others train is not known with layout=Sharded(); use normalizer='batch'"
             )
+        if self.reduce is sum_over_ranks:
+            check_world(replicas.num_replicas)
         if type(plan.policy).score_bounds is Policy.score_bounds:
             plan.policy.score_bounds(NoScores(plan.num_samples), None)  # says why not
         num_shards = self.num_shards or default_num_shards(plan.num_samples)
@@ -136,7 +138,7 @@ class ShardedLayout(Layout):
         self.agree(epoch)
         assert isinstance(epoch, ShardedEpoch)
         epoch.num_recorded_by_any = int(self._reduce(torch.tensor([epoch.num_recorded])))
-        self._begun = True
+        self._begun = self._begun or epoch.num_recorded_by_any > 0
 
     def _facts(self, epoch: Epoch) -> dict[str, int]:
         return {"num_shards": self.shards.num_shards, **super()._facts(epoch)}
@@ -202,8 +204,8 @@ class ShardedLayout(Layout):
                 f"saved on {first['num_replicas'] if first else 'no'} ranks, so give load_state_dict a "
                 "list of the states of all of them"
             )
-        self._begun = True
         left, num_trained = first["left"].numpy(), first["num_trained"]
+        self._begun = first["epoch"] > 0 or int(left.sum()) < num_trained
         return ShardedEpoch(
             first["epoch"],
             ShardedSelection(codes, weights, first["num_selected"]),

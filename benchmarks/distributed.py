@@ -159,7 +159,7 @@ def measure_collective(options: argparse.Namespace) -> list[Row]:
 
 
 def plan_cost(num_samples: int, policy: str) -> None:
-    """Print the seconds and bytes of one rank's plan: the child of :func:`measure_plan`."""
+    """Print one rank's seconds, those of its processor, and megabytes: child of :func:`measure_plan`."""
 
     def reduce(values: Tensor) -> Tensor:
         if len(values) != num_shards:
@@ -187,10 +187,10 @@ def plan_cost(num_samples: int, policy: str) -> None:
     pruner.scores["visits"].fill_(1)
     one = next(pruner.current.draws())
     pruner.record(torch.ones(1), [one])
-    began = time.perf_counter()
+    began, processor_began = time.perf_counter(), time.process_time()
     pruner.set_epoch(1)
-    seconds = time.perf_counter() - began
-    print(json.dumps([seconds, (resident("VmHWM") - before) / 2**20]))
+    seconds, processor = time.perf_counter() - began, time.process_time() - processor_began
+    print(json.dumps([seconds, processor, (resident("VmHWM") - before) / 2**20]))
 
 
 def resident(field: str) -> int:
@@ -211,10 +211,11 @@ def measure_plan(options: argparse.Namespace) -> list[Row]:
                     command, env=environment, check=True, capture_output=True, text=True
                 )
                 found.append(json.loads(done.stdout))
-            seconds, memory = (statistics.median(values) for values in zip(*found, strict=True))
+            seconds, processor, memory = map(statistics.median, zip(*found, strict=True))
             name = f"{policy}: one rank of {NUM_RANKS}, {num_samples:,} samples"
             rows += [
                 row(f"{name}, seconds", seconds, "s", PLAN_LIMIT),
+                row(f"{name}, of the processor", processor, "s", None),
                 row(f"{name}, memory", memory, "MB", MEMORY_LIMIT),
             ]
     return rows

@@ -19,8 +19,9 @@ def distributed():
 @pytest.mark.parametrize("policy", ["mean", "tiers", "random"])
 def test_the_plan_of_one_rank_of_many(policy, distributed, capsys):
     distributed.plan_cost(70_000, policy)
-    seconds, megabytes = json.loads(capsys.readouterr().out)
+    seconds, processor, megabytes = json.loads(capsys.readouterr().out)
     assert 0 < seconds < 5
+    assert 0 < processor < 5
     assert megabytes < 300
 
 

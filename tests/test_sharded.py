@@ -512,11 +512,10 @@ def test_checkpoints_that_do_not_fit():
 
 
 def test_strata_that_do_not_fit_into_a_shard():
-    policy = PercentileTiers([0.5, 1.0], [0.01, 0.01])
-    with pytest.raises(
-        ValueError, match=r"of a shard's 5 samples 1 are to be kept, fewer than its strata"
-    ):
-        Ranks(1, 60, num_shards=12, policy=policy).score(random_losses(60))
+    ranks = Ranks(2, 60, num_shards=12, policy=PercentileTiers([0.5, 1.0], [0.1, 0.2]))
+    message = r"keep 0 of its 5 samples, fewer than there are strata \(2\), .* num_shards is 12, lower"
+    with pytest.raises(ValueError, match=message):
+        ranks.score(random_losses(60))
 
 
 def test_an_epoch_of_which_nothing_was_recorded_is_refused_by_all():

@@ -119,17 +119,18 @@ class ShardedLayout(Layout):
         token = zlib.crc32(repr((by_score, totals, counts)).encode())
         if sum(counts) == plan.num_samples:
             return ShardedSelection.full(shards), token
+        least, num_strata = sum(counts) // shards.num_shards, sum(total > 0 for total in totals)
+        if least < num_strata:  # asked of the whole, so that all ranks raise
+            raise ValueError(
+                f"a shard is to keep {least} of its {plan.num_samples // shards.num_shards} samples, "
+                f"fewer than there are strata ({num_strata}), of which each keeps one; num_shards is "
+                f"{shards.num_shards}, lower it"
+            )
         shares = shards.shared(sum(counts))[shards.ids].tolist()
         weights = np.zeros((len(shares), len(probabilities) + 1), np.float32)
         strata += 1  # now codes
         for column, part in enumerate(self._parts):
             kept = stratum_counts(sizes[column].tolist(), probabilities, total=shares[column])
-            if sum(kept) != shares[column]:
-                raise ValueError(
-                    f"of a shard's {part.stop - part.start} samples {shares[column]} are to be kept, "
-                    "fewer than its strata, of which each keeps one; num_shards is "
-                    f"{shards.num_shards}, lower it"
-                )
             weights[column, 1:] = sizes[column] / np.maximum(kept, 1)
             leave_out(strata[part], kept, generators[column])
         return ShardedSelection(strata, weights, sum(counts)), token

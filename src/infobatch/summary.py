@@ -98,10 +98,14 @@ class NoScores:
 
 
 def sort_keys(losses: FloatArray) -> np.ndarray:
-    """Of each loss an unsigned number, int64 (n,) in [0, 2^32), in the same order; NaN as infinity."""
-    values = np.where(np.isnan(losses), np.float32(np.inf), losses) + np.float32(0)  # no -0
-    bits = values.view(np.int32).astype(np.int64)
-    return np.where(bits < 0, ~bits & 0xFFFFFFFF, bits | 0x80000000)
+    """Of each loss an unsigned number, uint32 (n,), in the same order; NaN as infinity."""
+    values = np.where(np.isnan(losses), np.float32(np.inf), losses)
+    values += np.float32(0)  # no -0
+    bits = values.view(np.int32)
+    keys = bits >> 31  # all ones where negative: then every bit is turned, else the sign's alone
+    keys |= np.int32(-(2**31))
+    keys ^= bits
+    return keys.view(np.uint32)
 
 
 def score_of_key(key: int) -> float:

@@ -85,12 +85,20 @@ class PruningMixin(_Base):
             self._pruner = self._make_pruner()
         return self._pruner
 
+    @property
+    def progress(self) -> float:
+        """The part of the run done, in [0, 1], by which the schedule is driven.
+
+        An epoch counts as the optimizer steps it has on full data, its last short one too.
+        """
+        epoch, before = self.pruner.current, self.pruner.epoch * self._full_epoch
+        return (before + epoch.done * min(self._full_epoch, self._full_run - before)) / self._full_run
+
     def sample_losses(self, outputs: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Each sequence's mean loss (B,), and how many supervised items it is a mean of (B,).
 
         Cross-entropy, of a label for each sequence or for each token; override it for another loss.
         """
-        check_labels(labels)
         logits = _logits(outputs).float()
         smoothes = self.label_smoother is not None and self.model.training
         smoothing = self.args.label_smoothing_factor if smoothes else 0.0
@@ -140,7 +148,7 @@ class PruningMixin(_Base):
     def set_initial_training_values(self, args: Any, *others: Any, **options: Any) -> Any:
         """Lengths as on full data: the learning rate's schedule is made for them."""
         values = super().set_initial_training_values(args, *others, **options)
-        return (self.pruner.num_epochs, *values[1:-1], self._full_updates)
+        return (self.pruner.num_epochs, *values[1:-1], self._full_run)
 
     def _init_training_state(
         self, max_steps: int, updates: int, num_epochs: int, checkpoint: str | None, trial: Any
@@ -157,7 +165,7 @@ class PruningMixin(_Base):
             self.lr_scheduler = self.lr_scheduler.scheduler
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         if not hasattr(scheduler, "patience"):  # one that follows a metric, not the steps
-            self.lr_scheduler = self.pruner.lr_scheduler(scheduler, num_training_steps)
+            self.lr_scheduler = ProgressScheduler(scheduler, self, num_training_steps)
         return self.lr_scheduler
 
     def _run_epoch(self, *, epoch: int, **kwargs: Any) -> Any:
@@ -214,17 +222,20 @@ class PruningMixin(_Base):
         return -(-num_batches // self.args.gradient_accumulation_steps)
 
     @property
-    def _full_updates(self) -> int:
+    def _full_epoch(self) -> int:
+        """The optimizer steps of an epoch on full data."""
+        return max(1, self._updates(self._batching.num_steps(len(self.train_dataset))))
+
+    @property
+    def _full_run(self) -> int:
         """The optimizer steps that the run would have on full data."""
         if self.args.max_steps > 0:
             return int(self.args.max_steps)
-        in_epoch = self._updates(self._batching.num_steps(len(self.train_dataset)))
-        return math.ceil(self.args.num_train_epochs * in_epoch)
+        return math.ceil(self.args.num_train_epochs * self._full_epoch)
 
     def _make_pruner(self) -> DynamicPruner:
         num_samples = len(IndexedDataset(self.train_dataset))
-        in_epoch = self._updates(self._batching.num_steps(num_samples))
-        whole, rest = divmod(self._full_updates, max(1, in_epoch))
+        whole, rest = divmod(self._full_run, self._full_epoch)
         update_size = self._batching.round_size * self.args.gradient_accumulation_steps
         num_epochs = whole + rest * update_size / num_samples
         options = {"seed": self.args.seed, **self.pruning}
@@ -298,6 +309,7 @@ class PruningMixin(_Base):
     def _check_loss(self, model: Any, inputs: Any) -> None:
         """Compare, once, with the loss that the model itself makes of a batch."""
         labels = inputs["labels"]
+        check_labels(labels)
         model.eval()
         outputs = model(**inputs)
         losses, counts = self.sample_losses(outputs, labels)

@@ -1,10 +1,5 @@
 """Several processes that train one model: equal shares of one selection, one set of scores."""
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +8,7 @@ from hypothesis import strategies as st
 from torch.optim.lr_scheduler import LinearLR
 from torch.utils.data import BatchSampler
 
-from helpers import Numbers, random_losses
+from helpers import Numbers, launch, random_losses
 from infobatch import DynamicPruner, InfoBatch, PercentileTiers, weighted_mean
 
 
@@ -207,28 +202,6 @@ PROGRAM = """
     finally:
         dist.destroy_process_group()
 """
-
-
-def launch(program, num_replicas, folder):
-    """Run a program in as many processes; what they saved, by rank."""
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(num_replicas), str(folder)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(num_replicas)
-    ]
-    try:
-        errors = [process.communicate(timeout=100)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * num_replicas, "\n".join(errors)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(num_replicas)]
 
 
 @pytest.mark.parametrize("num_replicas", [2, 3])

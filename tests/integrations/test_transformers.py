@@ -1,4 +1,4 @@
-"""The Trainer with pruning: the stock one's numbers where nothing is pruned, a plain loop's where it is."""
+"""The Trainer with pruning: the stock one's numbers where nothing is pruned, else a plain loop's."""
 
 import subprocess
 import sys
@@ -199,8 +199,7 @@ def test_pruned_training_is_a_plain_loops(pruning, accumulated, smoothing, tmp_p
     assert 0 < ours.pruner.report().saved < 1
 
 
-@pytest.mark.parametrize("accumulated", [1, 4])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("accumulated", "workers"), [(1, 0), (4, 0), (4, 2)])
 def test_epochs_of_any_length(accumulated, workers, tmp_path):
     ours = trainer(
         tmp_path,
@@ -303,7 +302,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(arguments, tmp_path):
 def test_a_checkpoint_without_a_pruner_is_refused(tmp_path):
     stock = trainer(tmp_path, Stock, save_strategy="epoch")
     stock.train()
-    with pytest.raises(FileNotFoundError, match=f"checkpoint-13 has no {STATE_FILE}.*saved without pruning"):
+    with pytest.raises(
+        FileNotFoundError, match=f"checkpoint-13 has no {STATE_FILE}.*saved without pruning"
+    ):
         trainer(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-13"))
 
 
@@ -425,7 +426,10 @@ def test_a_mixture_of_experts_keeps_its_routers_loss(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"auto_find_batch_size": True}, "auto_find_batch_size is True.*set per_device_train_batch_size"),
+        (
+            {"auto_find_batch_size": True},
+            "auto_find_batch_size is True.*set per_device_train_batch",
+        ),
         ({"use_liger_kernel": True}, "use_liger_kernel is True.*never makes the logits"),
         ({"ignore_data_skip": True}, "ignore_data_skip is True.*leave it off"),
         ({"train_sampling_strategy": "group_by_length"}, "is 'group_by_length': the order of an epoch"),
@@ -452,13 +456,13 @@ def test_options_that_are_the_trainers(pruning, message, tmp_path):
 
 def test_a_loss_of_the_whole_batch_is_refused(tmp_path):
     kind = partial(PruningTrainer, compute_loss_func=lambda *args, **kwargs: None)
-    with pytest.raises(ValueError, match="compute_loss_func gives one loss.*override sample_losses"):
+    with pytest.raises(ValueError, match=r"compute_loss_func gives one loss.*override sample_losses"):
         trainer(tmp_path, kind)
 
 
 def test_several_devices_in_one_process_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
-    with pytest.raises(ValueError, match="n_gpu is 2.*torchrun"):
+    with pytest.raises(ValueError, match=r"n_gpu is 2.*torchrun"):
         trainer(tmp_path)
 
 
@@ -483,7 +487,7 @@ def test_a_batch_without_labels_is_refused(tmp_path):
         del batch["labels"]
         return batch
 
-    with pytest.raises(ValueError, match="no 'labels'.*name the column so"):
+    with pytest.raises(ValueError, match=r"no 'labels'.*name the column so"):
         trainer(tmp_path, collate=unlabelled).train()
 
 
@@ -501,7 +505,7 @@ def test_a_model_without_logits_is_refused(tmp_path):
             return CausalLMOutput(loss=super().forward(input_ids, **kwargs).loss)
 
     model = Fused(causal_model().config)
-    with pytest.raises(ValueError, match="without logits.*Liger"):
+    with pytest.raises(ValueError, match=r"without logits.*Liger"):
         trainer(tmp_path, model=model).train()
 
 
@@ -518,7 +522,7 @@ def test_a_model_with_a_loss_of_its_own_is_refused_unless_it_is_given(tmp_path):
         torch.manual_seed(1)
         return Doubled(causal_model().config)
 
-    with pytest.raises(ValueError, match="Doubled makes a loss of.*Override sample_losses"):
+    with pytest.raises(ValueError, match=r"Doubled makes a loss of.*Override sample_losses"):
         trainer(tmp_path, model=model()).train()
 
     class Own(PruningTrainer):
@@ -534,7 +538,7 @@ def test_labels_that_are_not_classes_are_refused(tmp_path):
     for sample in data:
         sample["labels"] = sample["labels"].float()
     made = trainer(tmp_path, model=classifier(), data=data, collate=pad_labelled)
-    with pytest.raises(ValueError, match="dtype torch.float32, as regression and multi-label"):
+    with pytest.raises(ValueError, match=r"dtype torch.float32, as regression and multi-label"):
         made.train()
 
 
@@ -549,12 +553,16 @@ def test_streams_are_refused(tmp_path):
 
 def test_an_older_transformers_is_refused():
     older = type("Trainer", (), {"_inner_training_loop": None})
-    with pytest.raises(ImportError, match=r"transformers is 4.57.1, whose Trainer has no _run_epoch.*5.4"):
+    with pytest.raises(
+        ImportError, match=r"transformers is 4.57.1, whose Trainer has no _run_epoch.*5.4"
+    ):
         check_version(older, "4.57.1")
 
 
 def test_without_transformers_the_extra_is_named():
-    program = "import sys; sys.modules['transformers'] = None; import infobatch.integrations.transformers"
+    program = (
+        "import sys; sys.modules['transformers'] = None; import infobatch.integrations.transformers"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "pip install 'infobatch[transformers]'" in done.stderr
 

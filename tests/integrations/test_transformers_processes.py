@@ -17,6 +17,7 @@ from tiny import causal_model, parameters
 pytestmark = pytest.mark.integrations
 
 PROGRAM = """
+    import gc
     import sys
 
     import torch
@@ -31,7 +32,7 @@ PROGRAM = """
         made.train(resume_from_checkpoint=resume)
         return made
 
-    try:
+    def main():
         ends = {}
         for kind, pruning in [(Stock, None), (Watched, NOTHING)]:
             made = trained(
@@ -59,6 +60,11 @@ PROGRAM = """
         resumed_scores = resumed.pruner.state_dict()["scores"]["columns"]
         order = whole.pruner.current.order
         torch.save([ends, whole.seen, scores, resumed_scores, order], f"{folder}/{rank}.pt")
+
+    try:
+        main()
+        gc.collect()  # models that outlive the process group can abort the process
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 """
@@ -89,7 +95,8 @@ def test_two_processes_train_one_selection(tmp_path):
     alone.train()
     steps = [mine + theirs for mine, theirs in zip(seen, other_seen, strict=True)]
     assert [sorted(i for i in step if i >= 0) for step in steps] == [sorted(s) for s in alone.seen]
-    last = [index for step in steps[-(-(-len(order) // 8)) :] for index in step if index >= 0]
+    num_steps = (len(order) + 7) // 8
+    last = [index for step in steps[-num_steps:] for index in step if index >= 0]
     assert sorted(last) == sorted(order.tolist()), "no sample twice, none missing"
     assert (parameters(alone.model) - ends["whole"]).abs().max() < 1e-6
     assert np.isclose(alone.state.epoch, 4)

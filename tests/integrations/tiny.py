@@ -148,8 +148,8 @@ class FullOrder(Sampler):
 def train_plainly(pruner, model, num_accumulated=1, label_smoothing=0.0, lr=0.1, batch_size=4):
     """What the Trainer should do, as a loop; the learning rates and the batches' samples."""
     loader = pruner.loader(batch_size, collate_fn=pad)
-    updates = -(-(-(-pruner.num_samples // batch_size)) // num_accumulated)
-    total = updates * pruner.num_epochs
+    update_size = batch_size * num_accumulated
+    total = -(-pruner.num_samples // update_size) * pruner.num_epochs
     optimizer = torch.optim.SGD(model.parameters(), lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / total)
     schedule = pruner.lr_scheduler(schedule, total)

@@ -7,11 +7,10 @@ from functools import partial
 from typing import Any
 
 from infobatch.pruner import DynamicPruner
-from infobatch.sampler import PrunedSampler
 
 try:
     from accelerate import Accelerator
-    from accelerate.data_loader import BatchSamplerShard, DataLoaderDispatcher, DataLoaderShard
+    from accelerate.data_loader import DataLoaderShard
 except ImportError as error:
     raise ImportError(
         "infobatch.integrations.accelerate needs accelerate: pip install 'infobatch[accelerate]'"
@@ -34,8 +33,6 @@ def pruned_loader(
     must not share it out again; it leaves this loader as it is.
     """
     check_processes(accelerator, pruner)
-    for prepared in accelerator._dataloaders:
-        check_not_resharded(prepared)
     placed = accelerator.device if accelerator.device_placement else None
     make = partial(PrunedShard, pruner, device=placed, _non_blocking=accelerator.non_blocking)
     loader = pruner.loader(
@@ -65,22 +62,4 @@ def check_processes(accelerator: Accelerator, pruner: DynamicPruner) -> None:
             f"the pruner was made for {pruner.replicas.num_replicas} processes and the accelerator has "
             f"{accelerator.num_processes}, so that each would train another's samples too; make the "
             "Accelerator before the DynamicPruner"
-        )
-
-
-def check_not_resharded(loader: Any) -> None:
-    """Refuse a pruner's loader that ``accelerator.prepare`` has shared out a second time."""
-    shared_out = loader.batch_sampler
-    if isinstance(loader, DataLoaderDispatcher):
-        num_parts = loader.state.num_processes
-    elif isinstance(shared_out, BatchSamplerShard):
-        num_parts = shared_out.num_processes
-        shared_out = shared_out.batch_sampler
-    else:
-        return
-    if num_parts > 1 and isinstance(getattr(shared_out, "sampler", None), PrunedSampler):
-        raise ValueError(
-            f"accelerator.prepare() has shared out a pruner's loader among {num_parts} processes, each "
-            "of which had its share already, so that most of the selection would never be trained; "
-            "make the loader with pruned_loader, and do not prepare pruner.loader(...)"
         )

@@ -1,6 +1,7 @@
 """What several test files need."""
 
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -44,14 +45,18 @@ def random_losses(size, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).gamma(1.0, 1.0, size).astype("float32"))
 
 
-def launch(program, num_replicas, folder):
-    """Run a program in as many processes; what they saved, by rank."""
+def launch(program, num_replicas, folder, path=()):
+    """Run a program in as many processes, as torchrun does; what they saved, by rank."""
     command = [sys.executable, "-c", textwrap.dedent(program)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared |= {"PYTHONPATH": os.pathsep.join(path), "WORLD_SIZE": str(num_replicas)}
     processes = [
         subprocess.Popen(
             [*command, str(rank), str(num_replicas), str(folder)],
-            env=environment,
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -340,3 +340,17 @@ def test_the_workers_of_ranks_have_seeds_of_their_own():
     single, first, *others = seeds
     assert single == first
     assert len({first, *others}) == 3
+
+
+@pytest.mark.parametrize(("every", "warns"), [(2, True), (3, True), (1, False)])
+def test_a_loader_shared_out_twice_is_noticed(every, warns, recwarn):
+    """As accelerator.prepare does; a broken-off epoch skips nothing."""
+    pruner = DynamicPruner(Numbers(64), 3, rank=0, num_replicas=2, merge=keep_apart)
+    for step, (samples, batch) in enumerate(pruner.loader(4)):
+        if every == 1 and step == 5:
+            break
+        if step % every == every - 1:
+            pruner.record(batch, samples)
+    pruner.set_epoch(1)
+    said = [str(warning.message) for warning in recwarn]
+    assert [("shared out among the ranks a second time" in text) for text in said] == [True] * warns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -202,6 +203,24 @@ class Epoch:
                 f"epoch {self.number} ends without a single recorded loss, so nothing could ever "
                 "be pruned; call pruner.update(losses, samples) for every batch"
             )
+        num_skipped = self._num_skipped()
+        # Two ranks that share out a share again skip every other batch; more ranks skip more.
+        if self.replicas.num_replicas > 1 and num_skipped > 0.4 * len(self.share):
+            warnings.warn(
+                f"epoch {self.number} skipped {num_skipped:,} of the {len(self.share):,} samples of "
+                "this rank and recorded later ones, as if the loader were shared out among the ranks a "
+                "second time. Each has its share already: do not pass the loader to "
+                "accelerator.prepare(), use infobatch.integrations.accelerate.pruned_loader",
+                stacklevel=2,
+            )
+
+    def _num_skipped(self) -> int:
+        """Of this rank's share, the samples not recorded that come before one that is."""
+        if self.own is not None:
+            return 0
+        recorded = self.recorded[self.share[self.share >= 0].numpy()]
+        length = int(np.max(np.flatnonzero(recorded), initial=-1)) + 1
+        return length - int(np.count_nonzero(recorded))
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -93,7 +93,8 @@ class DynamicPruner:
         self._rounds: Rounds | None = None
         # On several replicas it is the rounds that divide by the sum of weights.
         self._mean_over: Normalizer = normalizer if self.replicas.num_replicas == 1 else "batch"
-        self._loader_generator = self._worker_seeds(0)
+        # What loaders seed their workers from, so that it depends on the epoch alone.
+        self.worker_generator = self._worker_seeds(0)
         self._own_samplers: list[Any] = []
         self._skipping_loaders = SkippingLoaders()
 
@@ -169,8 +170,9 @@ class DynamicPruner:
         self._layout.agree(self.current)
 
     def seed_workers(self) -> None:
-        """Set what our loaders seed their workers from, so that it depends on the epoch alone."""
-        self._loader_generator.manual_seed(self._worker_seeds(self.current.number).initial_seed())
+        """Set :attr:`worker_generator` to the epoch's seed."""
+        seeds = self._worker_seeds(self.current.number)
+        self.worker_generator.manual_seed(seeds.initial_seed())
 
     # -- Batches -----------------------------------------------------------------------------------
 
@@ -198,7 +200,7 @@ class DynamicPruner:
                 "shuffle=False has no meaning here: the epoch's order is a permutation of its own. "
                 "Give sampler= to have your own order filtered"
             )
-        options.setdefault("generator", self._loader_generator)
+        options.setdefault("generator", self.worker_generator)
         size = 1 if batch_size is None else batch_size
         resumes = not hasattr(loader_class, "load_state_dict")
         if batch_sampler is not None:
@@ -211,7 +213,8 @@ class DynamicPruner:
                 else self.filter(sampler, size, drop_last=drop_last, resumes=resumes)
             )
         loader = make_loader(loader_class, self.dataset, collate_fn, **options)
-        self._skipping_loaders.add(loader)
+        if not resumes:
+            self._skipping_loaders.add(loader)
         return loader
 
     def sampler(

@@ -52,7 +52,10 @@ def launch(program, num_replicas, folder, path=()):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    shared |= {"PYTHONPATH": os.pathsep.join(path), "WORLD_SIZE": str(num_replicas)}
+    shared |= {
+        "PYTHONPATH": os.pathsep.join([*path, os.environ.get("PYTHONPATH", "")]),
+        "WORLD_SIZE": str(num_replicas),
+    }
     processes = [
         subprocess.Popen(
             [*command, str(rank), str(num_replicas), str(folder)],

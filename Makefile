@@ -6,13 +6,16 @@ STAMP := $(shell date +%Y%m%d-%H%M%S)
 DEMO := --data mnist5k --epochs 10 --seeds 5
 PYTEST :=
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test integrations check format bench clean
 
 demo: $(VENV)/lab  ## Train on 5,000 real digits and compare pruning with its alternatives.
 	$(BIN)/infobatch compare $(DEMO) --out runs/demo-$(STAMP)
 
 test: $(VENV)/dev  ## Run the tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST)
+
+integrations: $(VENV)/integrations  ## Run the tests of the frameworks' plug-ins.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integrations $(PYTEST)
 
 check: $(VENV)/dev  ## Lint, format and types.
 	$(BIN)/ruff check .
@@ -33,6 +36,7 @@ $(VENV)/%: pyproject.toml constraints.txt
 
 EXTRAS_lab := lab
 EXTRAS_dev := lab,dev
+EXTRAS_integrations := lab,dev,transformers
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

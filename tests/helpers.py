@@ -1,5 +1,11 @@
 """What several test files need."""
 
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -37,3 +43,32 @@ def train_epoch(pruner, loader, losses):
 
 def random_losses(size, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).gamma(1.0, 1.0, size).astype("float32"))
+
+
+def launch(program, num_replicas, folder, path=()):
+    """Run a program in as many processes, as torchrun does; what they saved, by rank."""
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared |= {
+        "PYTHONPATH": os.pathsep.join([*path, os.environ.get("PYTHONPATH", "")]),
+        "WORLD_SIZE": str(num_replicas),
+    }
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), str(num_replicas), str(folder)],
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(num_replicas)
+    ]
+    try:
+        errors = [process.communicate(timeout=100)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * num_replicas, "\n".join(errors)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(num_replicas)]

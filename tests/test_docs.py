@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 import warnings
 from pathlib import Path
 
@@ -25,14 +26,24 @@ def commands():
     return sorted({line.split("#")[0].strip() for line in lines if line.startswith("infobatch")})
 
 
+def language_names():
+    for package in ("transformers", "accelerate"):
+        pytest.importorskip(package)
+    sys.path.append(str(ROOT / "tests" / "integrations"))
+    import tiny
+
+    return {"language_model": tiny.causal_model(), "sentences": tiny.sentences(), "pad": tiny.pad}
+
+
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem
 )
 def test_python_blocks_run_in_their_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    names = language_names() if page.stem == "integrations" else {}
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
-    names = {
+    names |= {
         "train_set": TensorDataset(torch.randn(300, 1, 8, 8), torch.randint(10, (300,))),
         "model": model,
         "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
@@ -40,6 +51,7 @@ def test_python_blocks_run_in_their_order(page, tmp_path, monkeypatch):
     with warnings.catch_warnings():
         # A page shows the call of scheduler.step() on its own, without the loop around it.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        warnings.filterwarnings("ignore", message="'pin_memory' argument is set as true")
         for block in blocks(page, "python"):
             exec(compile(block, str(page), "exec"), names)
 

@@ -76,6 +76,12 @@ def test_the_method_does_not_know_the_lab():
             assert not lab, name
 
 
+def test_nothing_needs_an_integration():
+    for name, others in graph().items():
+        if not name.startswith("infobatch.integrations"):
+            assert not [other for other in others if other.startswith("infobatch.integrations")], name
+
+
 def test_imports_have_no_circle():
     remaining = graph()
     while remaining:
@@ -101,6 +107,6 @@ def test_the_flow_of_data_is_the_flow_of_imports():
 
 def test_only_named_modules_of_the_method_touch_optional_packages():
     for name, path in modules():
-        if not name.startswith("infobatch.lab"):
+        if not name.startswith(("infobatch.lab", "infobatch.integrations.")):
             tops = {module.split(".")[0] for module in imported_at_the_top(path)}
             assert not tops & set(HEAVY), name

@@ -1,10 +1,5 @@
 """Several processes that train one model: equal shares of one selection, one set of scores."""
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +8,7 @@ from hypothesis import strategies as st
 from torch.optim.lr_scheduler import LinearLR
 from torch.utils.data import BatchSampler
 
-from helpers import Numbers, random_losses
+from helpers import Numbers, launch, random_losses
 from infobatch import DynamicPruner, InfoBatch, PercentileTiers, weighted_mean
 
 
@@ -209,28 +204,6 @@ PROGRAM = """
 """
 
 
-def launch(program, num_replicas, folder):
-    """Run a program in as many processes; what they saved, by rank."""
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(num_replicas), str(folder)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(num_replicas)
-    ]
-    try:
-        errors = [process.communicate(timeout=100)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * num_replicas, "\n".join(errors)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(num_replicas)]
-
-
 @pytest.mark.parametrize("num_replicas", [2, 3])
 def test_processes_share_scores_and_resume(num_replicas, tmp_path):
     saved = launch(PROGRAM, num_replicas, tmp_path)
@@ -367,3 +340,17 @@ def test_the_workers_of_ranks_have_seeds_of_their_own():
     single, first, *others = seeds
     assert single == first
     assert len({first, *others}) == 3
+
+
+@pytest.mark.parametrize(("every", "warns"), [(2, True), (3, True), (1, False)])
+def test_a_loader_shared_out_twice_is_noticed(every, warns, recwarn):
+    """As accelerator.prepare does; a broken-off epoch skips nothing."""
+    pruner = DynamicPruner(Numbers(64), 3, rank=0, num_replicas=2, merge=keep_apart)
+    for step, (samples, batch) in enumerate(pruner.loader(4)):
+        if every == 1 and step == 5:
+            break
+        if step % every == every - 1:
+            pruner.record(batch, samples)
+    pruner.set_epoch(1)
+    said = [str(warning.message) for warning in recwarn]
+    assert [("shared out among the ranks a second time" in text) for text in said] == [True] * warns

@@ -26,6 +26,7 @@ from infobatch.schedule import Schedule
 from infobatch.scores import ScoreTable
 from infobatch.seeding import epoch_generator
 from infobatch.selection import Selection, draw
+from infobatch.sharded import Sharded
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ __all__ = [
     "Schedule",
     "ScoreTable",
     "Selection",
+    "Sharded",
     "classification_losses",
     "draw",
     "epoch_generator",

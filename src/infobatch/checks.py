@@ -79,7 +79,12 @@ def check_choices(seed: int, normalizer: str) -> None:
         raise ValueError(f"normalizer is {normalizer!r}; choose 'batch' or 'weights'")
 
 
-def check_own_order(normalizer: str, num_replicas: int) -> None:
+def check_own_order(normalizer: str, num_replicas: int, layout: str) -> None:
+    if layout == "sharded":
+        raise ValueError(
+            "with layout=Sharded() each rank trains the samples whose scores it holds, and a sampler of "
+            "your own may give it others; leave the order to the pruner, or drop layout="
+        )
     if normalizer == "weights" and num_replicas > 1:
         raise ValueError(
             "normalizer='weights' divides by the sum of weights on all replicas, and which samples "
@@ -162,12 +167,21 @@ def foreign_sample(index: int, epoch: int, num_samples: int) -> ValueError:
     )
 
 
-def check_state(state: dict[str, Any], num_samples: int, seed: int, num_epochs: int) -> None:
+def check_state(
+    state: dict[str, Any], num_samples: int, seed: int, num_epochs: int, layout: str
+) -> dict[str, Any]:
+    """The state, if it is one that the run can go on from."""
     version = state.get("version")
     if version != STATE_VERSION:
         raise ValueError(
             f"the checkpoint has version {version}, this infobatch reads version {STATE_VERSION}; "
             "load it with the release that wrote it"
+        )
+    made_with = state.get("layout", "replicated")
+    if made_with != layout:
+        raise ValueError(
+            f"the checkpoint holds {made_with} scores, this pruner's are {layout}; make the pruner with "
+            f"layout={'Sharded()' if made_with == 'sharded' else 'None'}"
         )
     if state["num_samples"] != num_samples:
         raise ValueError(
@@ -184,3 +198,4 @@ def check_state(state: dict[str, Any], num_samples: int, seed: int, num_epochs: 
             f"the checkpoint was taken in epoch {state['epoch']}, but this run has only "
             f"{num_epochs} epochs; give the num_epochs it was made with, or more"
         )
+    return state

@@ -98,10 +98,15 @@ class OwnDraws:
         counts = torch.from_numpy(self.counts.copy())
         return {"counts": counts, "num_recorded": self.num_recorded, "length": self.length}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], scale: float = 1.0) -> None:
+        """``scale``: ranks then over ranks now; if it is not 1 a rank's share is another than it was."""
         self.counts[:] = state["counts"].numpy()
-        self.num_recorded = state["num_recorded"]
-        self.length = state["length"]
+        self.num_recorded = round(scale * state["num_recorded"])
+        finished = state["length"] is not None and state["num_recorded"] >= state["length"]
+        if scale == 1:
+            self.length = state["length"]
+        else:
+            self.length = self.num_recorded if finished else None
 
 
 def num_draws(sampler: object, otherwise: int) -> int:

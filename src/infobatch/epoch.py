@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -77,6 +80,7 @@ class Epoch:
             self.resume_order = self.order[~torch.from_numpy(self.recorded)[self.order]]
         self.share = rank_share(self.resume_order, self.replicas)
         self.own = own
+        self.agreed = False  # whether the ranks are known to train the same epoch
         self._num_resumed = self.num_recorded
         self._num_seen = 0
         # Whether a run was resumed when this epoch had been recorded whole.
@@ -89,6 +93,30 @@ class Epoch:
             return len(self.order)
         length = round(self.own.expected) if self.own.length is None else self.own.length
         return length * self.replicas.num_replicas
+
+    @property
+    def num_trained(self) -> int:
+        """The samples of its order, recorded or not, on all ranks."""
+        return len(self.order)
+
+    def num_draws(self, resumes: bool = True) -> int:
+        """How many draws this rank had left when the epoch began, or else in all."""
+        return len(self.share if resumes else rank_share(self.order, self.replicas))
+
+    def draws(self, resumes: bool = True) -> Iterator[int]:
+        """What this rank has still to train, in order, or else its whole share."""
+        left = self.remaining if resumes else rank_share(self.order, self.replicas)
+        return iter(left.tolist())
+
+    @property
+    def num_left(self) -> int:
+        """The samples still to be trained on all ranks when it began or was resumed."""
+        return len(self.resume_order)
+
+    @property
+    def fingerprint(self) -> int:
+        """A hash of the selection, equal on ranks that drew the same."""
+        return zlib.crc32(self.weights.data)
 
     @property
     def remaining(self) -> Tensor:
@@ -175,6 +203,24 @@ class Epoch:
                 f"epoch {self.number} ends without a single recorded loss, so nothing could ever "
                 "be pruned; call pruner.update(losses, samples) for every batch"
             )
+        num_skipped = self._num_skipped()
+        # Two ranks that share out a share again skip every other batch; more ranks skip more.
+        if self.replicas.num_replicas > 1 and num_skipped > 0.4 * len(self.share):
+            warnings.warn(
+                f"epoch {self.number} skipped {num_skipped:,} of the {len(self.share):,} samples of "
+                "this rank and recorded later ones, as if the loader were shared out among the ranks a "
+                "second time. Each has its share already: do not pass the loader to "
+                "accelerator.prepare(), use infobatch.integrations.accelerate.pruned_loader",
+                stacklevel=2,
+            )
+
+    def _num_skipped(self) -> int:
+        """Of this rank's share, the samples not recorded that come before one that is."""
+        if self.own is not None:
+            return 0
+        recorded = self.recorded[self.share[self.share >= 0].numpy()]
+        length = int(np.max(np.flatnonzero(recorded), initial=-1)) + 1
+        return length - int(np.count_nonzero(recorded))
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -31,8 +31,7 @@ class SkippingLoaders:
         self._references: list[weakref.ref[Any]] = []
 
     def add(self, loader: Any) -> None:
-        if hasattr(loader, "load_state_dict"):
-            self._references.append(weakref.ref(loader))
+        self._references.append(weakref.ref(loader))
 
     def skip(self) -> None:
         """Have each skip what it still has to, within the epoch that the run was resumed in."""

@@ -88,7 +88,8 @@ class RunPlan:
             num_trained = self.num_trained(number, selection.num_selected)
             return Epoch(number, selection, seed, num_trained, replicas, recorded)
         if state is not None and state.get("draws") is not None:
-            own.load_state_dict(state["draws"])
+            num_before = state.get("num_replicas", replicas.num_replicas)
+            own.load_state_dict(state["draws"], num_before / replicas.num_replicas)
         elif recorded is not None:  # until then the order was the library's
             own.record(recorded.nonzero().flatten().numpy()[:: replicas.num_replicas])
             own.merge(recorded.numpy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence, Sized
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from torch.utils.data import DataLoader
 
 from infobatch.batching import Batching
 from infobatch.checks import (
-    STATE_VERSION,
     Samples,
     check_choices,
     check_losses,
@@ -26,6 +26,7 @@ from infobatch.distributed import Merge, find_replicas, merge_scores
 from infobatch.draws import num_batch_draws, num_draws
 from infobatch.epoch import Epoch
 from infobatch.export import export_table
+from infobatch.layout import Layout, Replicated
 from infobatch.loading import SkippingLoaders, make_loader
 from infobatch.loss import Normalizer, sent_to_device, weighted_mean
 from infobatch.lr import ProgressScheduler
@@ -34,9 +35,10 @@ from infobatch.policies import InfoBatch, Policy
 from infobatch.rounds import Rounds
 from infobatch.sampler import FilteredBatchSampler, FilteredSampler, PrunedSampler
 from infobatch.saving import EpochCounts, Report, Saving, predict_saving
-from infobatch.scores import LossBuffer, ScoreTable
+from infobatch.scores import ScoreTable
 from infobatch.seeding import Stream, epoch_generator
 from infobatch.selection import Selection
+from infobatch.sharded import Sharded
 
 
 class DynamicPruner:
@@ -50,7 +52,8 @@ class DynamicPruner:
     epoch's length known beforehand; or the number for each epoch; None leaves it to the policy.
     ``seed``: of all randomness here. ``normalizer``: see :func:`weighted_mean`. ``rank`` and
     ``num_replicas``: data-parallel coordinates, by default torch.distributed's. ``merge``: shares the
-    scores among the replicas when an epoch ends and for a checkpoint: see :data:`Merge`.
+    scores among the replicas when an epoch ends and for a checkpoint: see :data:`Merge`. ``layout``:
+    None keeps all scores on each replica, :class:`Sharded` an equal part.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class DynamicPruner:
         rank: int | None = None,
         num_replicas: int | None = None,
         merge: Merge = merge_scores,
+        layout: Sharded | None = None,
     ) -> None:
         policy = InfoBatch() if policy is None else policy
         check_run(len(dataset), num_epochs, max_steps, policy, delta, warmup_epochs, target)
@@ -82,15 +86,15 @@ class DynamicPruner:
         self.plan = RunPlan(
             self.num_samples, policy, num_epochs, max_steps, delta, warmup_epochs, target
         )
-        columns = dict.fromkeys(["last_loss", "visits", *policy.columns])
-        self._scores = ScoreTable(self.num_samples, list(columns))
-        self._buffer = LossBuffer(self._scores.record, capacity=min(self.num_samples, 1 << 16))
+        parts = (self.plan, self.seed, self.replicas)
+        self._layout: Layout = layout.make(*parts, normalizer) if layout else Replicated(*parts, merge)
+        self._buffer = self._layout.buffer
         self._epoch: Epoch | None = None
-        self._merge_scores = merge
         self._rounds: Rounds | None = None
         # On several replicas it is the rounds that divide by the sum of weights.
         self._mean_over: Normalizer = normalizer if self.replicas.num_replicas == 1 else "batch"
-        self._loader_generator = self._worker_seeds(0)
+        # What loaders seed their workers from, so that it depends on the epoch alone.
+        self.worker_generator = self._worker_seeds(0)
         self._own_samplers: list[Any] = []
         self._skipping_loaders = SkippingLoaders()
 
@@ -142,7 +146,7 @@ class DynamicPruner:
         epoch = self.epoch + self.current.finished
         while epoch < self.num_epochs:
             self.set_epoch(epoch)
-            if len(self.current.order) == 0:
+            if self.current.num_trained == 0:
                 return  # a last epoch cut so short that its only batch would be dropped
             yield epoch
             epoch = self.epoch + 1
@@ -151,7 +155,8 @@ class DynamicPruner:
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch: decide, once, what it trains on. Never goes backwards.
 
-        With several replicas, call it on all of them: it merges their scores.
+        With several replicas, call it on all of them: it merges their scores, and raises if they are not
+        about to train the same.
         """
         if not 0 <= epoch < self.num_epochs:
             raise ValueError(
@@ -162,11 +167,12 @@ class DynamicPruner:
         elif epoch > self._epoch.number:
             self._close()
             self._start(epoch)
+        self._layout.agree(self.current)
 
     def seed_workers(self) -> None:
-        """Set what our loaders seed their workers from, so that it depends on the epoch alone."""
+        """Set :attr:`worker_generator` to the epoch's seed."""
         seeds = self._worker_seeds(self.current.number)
-        self._loader_generator.manual_seed(seeds.initial_seed())
+        self.worker_generator.manual_seed(seeds.initial_seed())
 
     # -- Batches -----------------------------------------------------------------------------------
 
@@ -194,7 +200,7 @@ class DynamicPruner:
                 "shuffle=False has no meaning here: the epoch's order is a permutation of its own. "
                 "Give sampler= to have your own order filtered"
             )
-        options.setdefault("generator", self._loader_generator)
+        options.setdefault("generator", self.worker_generator)
         size = 1 if batch_size is None else batch_size
         resumes = not hasattr(loader_class, "load_state_dict")
         if batch_sampler is not None:
@@ -207,7 +213,8 @@ class DynamicPruner:
                 else self.filter(sampler, size, drop_last=drop_last, resumes=resumes)
             )
         loader = make_loader(loader_class, self.dataset, collate_fn, **options)
-        self._skipping_loaders.add(loader)
+        if not resumes:
+            self._skipping_loaders.add(loader)
         return loader
 
     def sampler(
@@ -294,8 +301,7 @@ class DynamicPruner:
     @property
     def scores(self) -> ScoreTable:
         """The score table, with everything recorded so far on this replica; waits for the device."""
-        self._buffer.drain()
-        return self._scores
+        return self._layout.scores
 
     def export(self, path: str | Path) -> Path:
         """Write scores, visits and the selection's weights to a ``.parquet`` or ``.npz`` file."""
@@ -305,7 +311,7 @@ class DynamicPruner:
 
     def predict_saving(self) -> Saving:
         """What the run would save if the scores kept the distribution they have now."""
-        return predict_saving(self.scores, self.policy, self.plan.schedule)
+        return predict_saving(self._layout.whole_scores, self.policy, self.plan.schedule)
 
     def report(self) -> Report:
         """What was trained and left out so far."""
@@ -316,23 +322,22 @@ class DynamicPruner:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on, tensors and numbers only. Call it on every replica."""
-        self._merge()
-        return {
-            "version": STATE_VERSION,
-            "num_samples": self.num_samples,
-            "seed": self.seed,
-            **self.current.state_dict(),
-            "scores": self.scores.state_dict(),
-            "history": [list(counts) for counts in self.history],
-        }
+        self._layout.merge(self.current)
+        history = [list(counts) for counts in self.history]
+        return {**self._layout.state_dict(self.current), "history": history}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` was taken, within its epoch. Load it before iterating."""
-        check_state(state, self.num_samples, self.seed, self.num_epochs)
-        self._buffer.drain()
-        self._scores.load_state_dict(state["scores"])
-        self.history = [EpochCounts(*counts) for counts in state["history"]]
-        self._start(state["epoch"], state)
+    def load_state_dict(self, state: dict[str, Any] | Iterable[dict[str, Any]]) -> None:
+        """Go on where ``state`` was taken, within its epoch. Load it before iterating.
+
+        With :class:`Sharded` scores and another number of ranks than saved it, the states of all those.
+        """
+        states = iter([state] if isinstance(state, dict) else state)
+        run = (self.num_samples, self.seed, self.num_epochs, self._layout.name)
+        checked = (check_state(each, *run) for each in states)
+        first = next(checked)
+        epoch = self._layout.load(chain([first], checked))
+        self.history = [EpochCounts(*counts) for counts in first["history"]]
+        self._begin(epoch)
 
     # -- Inside ------------------------------------------------------------------------------------
 
@@ -342,7 +347,7 @@ class DynamicPruner:
     def _set_own_order(
         self, sampler: Any, batch_size: float, length: int, drop_last: bool = False
     ) -> None:
-        check_own_order(self.normalizer, self.replicas.num_replicas)
+        check_own_order(self.normalizer, self.replicas.num_replicas, self._layout.name)
         self._set_batching(Batching(batch_size, drop_last, self.replicas.num_replicas, length))
         # A batch sampler may hand its epoch on to the sampler within, or leave that to us.
         self._own_samplers += [sampler, getattr(sampler, "sampler", None)]
@@ -354,27 +359,25 @@ class DynamicPruner:
             self.plan.set_batching(batching, begun)
             self._epoch = None  # looked at, perhaps, but nothing trained: it begins anew
 
-    def _start(self, number: int, state: dict[str, Any] | None = None) -> None:
-        self._epoch = self.plan.make_epoch(number, self.scores, self.seed, self.replicas, state)
-        self._rounds = Rounds.of(self._epoch, self.plan.batching, self.normalizer)
+    def _start(self, number: int) -> None:
+        self._begin(self._layout.make_epoch(number))
+
+    def _begin(self, epoch: Epoch) -> None:
+        self._epoch = epoch
+        self._rounds = self._layout.rounds(epoch, self.plan.batching, self.normalizer)
         self.seed_workers()
         for sampler in self._own_samplers:
             if hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(number)
+                sampler.set_epoch(epoch.number)
 
     def _close(self) -> None:
         epoch = self.current
         if epoch.resumed_at_end:
             self._skipping_loaders.skip()
+        self._layout.merge(epoch)
         epoch.check_recorded()
-        self._merge()
         epoch.close()
         self.history.append(self._counts())
-
-    def _merge(self) -> None:
-        self._buffer.drain()
-        if self.replicas.num_replicas > 1:
-            self.current.merge(self._merge_scores(self._scores, self.current.recorded))
 
     def _counts(self) -> EpochCounts:
         epoch = self.current

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,13 +18,12 @@ class Rounds:
     """How to scale a rank's weights, for the ranks' means to average to that of the global batch.
 
     A *round* is what all ranks train in one step. With the mean over samples only a last round that the
-    ranks cannot share equally needs it: ``members``, this rank's samples in it, and ``scale``, its slots
-    over its real samples. With the mean over weights each round does: ``by_sample`` float32 (N,), the
-    slots of a sample's round over the sum of the weights in it.
+    ranks cannot share equally needs it: ``by_member``, for each of this rank's samples in it, the
+    slots of the round over its real samples. With the mean over weights each round does: ``by_sample``
+    float32 (N,), the slots of a sample's round over the sum of the weights in it.
     """
 
-    members: frozenset[int] = frozenset()
-    scale: float = 1.0
+    by_member: Mapping[int, float] = field(default_factory=dict)
     by_sample: FloatArray | None = None
 
     @classmethod
@@ -42,19 +42,18 @@ class Rounds:
         num_slots = num_local * replicas.num_replicas
         if num_slots == num_real:
             return None
-        members = epoch.share[-num_local:].tolist()
-        return cls(frozenset(members), num_slots / num_real)
+        return cls(dict.fromkeys(epoch.share[-num_local:].tolist(), num_slots / num_real))
 
     def scale_of(self, index: int) -> float:
         """The scale of the round that a sample, or a repeat, of this rank is trained in."""
         if self.by_sample is not None:
             return float(self.by_sample[index])  # a repeat has weight 0, whatever the scale
-        if not self.members:
+        if not self.by_member:
             raise RuntimeError(
                 "normalizer='weights' divides by the sum of weights on all replicas, which is not known "
                 "before the batch size is; make the loader first, or use normalizer='batch'"
             )
-        return self.scale if index in self.members else 1.0
+        return self.by_member.get(index, 1.0)
 
 
 def _scales_over_weights(epoch: Epoch, round_size: int) -> FloatArray:

@@ -8,12 +8,11 @@ from itertools import chain, islice
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor
 from torch.utils.data import Sampler
 
 from infobatch.batching import Replicas
 from infobatch.draws import OwnDraws, num_draws
-from infobatch.epoch import Epoch, rank_share
+from infobatch.epoch import Epoch
 
 
 class HasEpoch(Protocol):
@@ -45,17 +44,13 @@ class PrunedSampler(Sampler[int]):
         self._run.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return len(self._whole_share(self._run.current))
+        return self._run.current.num_draws(self._resumes)
 
     def __iter__(self) -> Iterator[int]:
         epoch = begin_pass(self._run, self._resumes)
         if epoch.own is not None:
             raise other_order("filters a sampler of yours", "has the library's own order")
-        left = epoch.remaining if self._resumes else self._whole_share(epoch)
-        return iter(left.tolist())
-
-    def _whole_share(self, epoch: Epoch) -> Tensor:
-        return epoch.share if self._resumes else rank_share(epoch.order, epoch.replicas)
+        return epoch.draws(self._resumes)
 
 
 class FilteredSampler(Sampler[int]):
@@ -143,7 +138,7 @@ def begin_pass(run: HasEpoch, resumes: bool = True) -> Epoch:
     epoch = run.current
     run.seed_workers()
     may_be_finished = epoch.resumed_at_end and not resumes
-    if epoch.finished and len(epoch.order) and not may_be_finished:
+    if epoch.finished and epoch.num_trained and not may_be_finished:
         raise RuntimeError(
             f"epoch {epoch.number} is finished: all of its {epoch.length:,} samples have been "
             "recorded. Begin the next one, with `for epoch in pruner.epochs():` or "

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,7 +73,7 @@ def _draw_stratified(
     probabilities: Sequence[float], strata: Tensor, generator: torch.Generator, multiple: int
 ) -> Selection:
     sizes = torch.bincount(strata, minlength=len(probabilities)).tolist()
-    counts = _stratum_counts(sizes, probabilities, multiple)
+    counts = stratum_counts(sizes, probabilities, multiple)
     weights = torch.ones(len(strata))
     for stratum, (size, count) in enumerate(zip(sizes, counts, strict=True)):
         if count == size:
@@ -83,15 +84,22 @@ def _draw_stratified(
     return Selection(weights, sum(counts))
 
 
-def _stratum_counts(sizes: Sequence[int], probabilities: Sequence[float], multiple: int) -> list[int]:
-    """How many of each stratum to draw: at least one of any that is not empty."""
+def stratum_counts(
+    sizes: Sequence[int], probabilities: Sequence[float], multiple: int = 1, total: int | None = None
+) -> list[int]:
+    """How many of each stratum to draw: at least one of any that is not empty.
+
+    They sum to ``total``, by default to the multiple nearest to what the probabilities say.
+    """
     counts = [
         min(max(round(n * p), 1), n) if n else 0 for n, p in zip(sizes, probabilities, strict=True)
     ]
-    if counts == list(sizes):
-        return counts
-    least = sum(size > 0 for size in sizes)
-    missing = nearest_multiple(sum(counts), multiple, sum(sizes), least) - sum(counts)
+    if total is None:
+        if counts == list(sizes):
+            return counts
+        least = sum(size > 0 for size in sizes)
+        total = nearest_multiple(sum(counts), multiple, sum(sizes), least)
+    missing = total - sum(counts)
     # Pruned strata first, large before small; those kept whole only where the others do not suffice.
     # Whatever the count, the weight n / k keeps the draw unbiased.
     for s in sorted(range(len(sizes)), key=lambda s: (probabilities[s] == 1, -sizes[s])):
@@ -137,3 +145,15 @@ def _with_sum(probabilities: Tensor, total: int) -> Tensor:
             break
         certain = reached
     return scaled.clamp(max=1)
+
+
+def leave_out(codes: np.ndarray, kept: Sequence[int], generator: torch.Generator) -> None:
+    """Of the samples with code s + 1, keep a random ``kept[s]`` and give the others code 0, in place.
+
+    ``codes``: uint8 (n,), of one shard, within which the draw is complete: weight n / k, as always.
+    """
+    for stratum, count in enumerate(kept):
+        members = np.flatnonzero(codes == stratum + 1)
+        if count < len(members):
+            drawn = torch.randperm(len(members), generator=generator).numpy()
+            codes[members[drawn[count:]]] = 0

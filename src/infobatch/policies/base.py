@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.policies.bounds import ScoreBounds, ScoreSummary
 from infobatch.scores import ScoreTable
 
 
@@ -49,6 +51,17 @@ class Policy(ABC):
         the first case the probabilities (over strata: the counts they stand for) sum to exactly
         N - num_pruned. ``generator`` is for breaking ties.
         """
+
+    def score_bounds(self, summary: ScoreSummary, num_pruned: int | None) -> ScoreBounds:
+        """The same where no rank sees all scores: strata by score alone, and their probabilities.
+
+        For ``layout=Sharded()``; a policy that gives each sample a probability of its own has none.
+        """
+        raise TypeError(
+            f"{self!r} cannot be used with layout=Sharded(): it needs the scores of all samples on each "
+            f"rank. Drop layout=, or give {type(self).__name__} a method score_bounds that names its "
+            "strata by bounds on the score"
+        )
 
     @abstractmethod
     def check_target(self, num_pruned: int, num_samples: int) -> None:
@@ -106,6 +119,23 @@ def rank_strata(
     return KeepProbabilities(
         torch.tensor([*probabilities, 1.0], dtype=torch.float64), torch.from_numpy(strata)
     )
+
+
+def bounds_of_sizes(
+    summary: ScoreSummary, sizes: Sequence[int], probabilities: Sequence[float]
+) -> ScoreBounds:
+    """Strata of the given sizes, lowest scores first, and a last one that is kept whole."""
+    ends = list(itertools.accumulate(sizes))
+    return ScoreBounds(summary.bounds_at(ends), [*probabilities, 1.0])
+
+
+def bounds_of_lowest(
+    summary: ScoreSummary, num_pruned: Sequence[int], prune_ratios: Sequence[float]
+) -> ScoreBounds:
+    """As :func:`prune_lowest`: strata that leave out exactly ``num_pruned[s]`` samples each."""
+    sizes = [stratum_size(d, r) for d, r in zip(num_pruned, prune_ratios, strict=True)]
+    probabilities = [1 - d / n if n else 1.0 for d, n in zip(num_pruned, sizes, strict=True)]
+    return bounds_of_sizes(summary, sizes, probabilities)
 
 
 def stratum_size(num_pruned: int, prune_ratio: float) -> int:

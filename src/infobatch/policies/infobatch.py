@@ -11,11 +11,13 @@ import torch
 from infobatch.policies.base import (
     KeepProbabilities,
     Policy,
+    bounds_of_lowest,
     check_prune_ratio,
     mean_score,
     prune_lowest,
     stratum_size,
 )
+from infobatch.policies.bounds import Bound, ScoreBounds, ScoreSummary
 from infobatch.scores import ScoreTable
 
 
@@ -53,6 +55,11 @@ class InfoBatch(Policy):
         return KeepProbabilities(
             torch.tensor([1.0, 1 - self.prune_ratio], dtype=torch.float64), below.to(torch.uint8)
         )
+
+    def score_bounds(self, summary: ScoreSummary, num_pruned: int | None) -> ScoreBounds:
+        if num_pruned is not None:
+            return bounds_of_lowest(summary, [num_pruned], [self.prune_ratio])
+        return ScoreBounds([Bound(summary.mean)], [1 - self.prune_ratio, 1.0])
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         possible = self.prune_ratio > 0 or num_pruned == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from infobatch.policies.base import KeepProbabilities, Policy
+from infobatch.policies.bounds import ScoreBounds, ScoreSummary
 from infobatch.scores import ScoreTable
 
 
@@ -21,6 +22,9 @@ class NoPruning(Policy):
     ) -> KeepProbabilities:
         strata = torch.zeros(len(scores), dtype=torch.uint8)
         return KeepProbabilities(torch.ones(1, dtype=torch.float64), strata)
+
+    def score_bounds(self, summary: ScoreSummary, num_pruned: int | None) -> ScoreBounds:
+        return ScoreBounds([], [1.0])
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         if num_pruned > 0:

@@ -10,10 +10,13 @@ import torch
 from infobatch.policies.base import (
     KeepProbabilities,
     Policy,
+    bounds_of_lowest,
+    bounds_of_sizes,
     prune_lowest,
     rank_strata,
     stratum_size,
 )
+from infobatch.policies.bounds import ScoreBounds, ScoreSummary
 from infobatch.scores import ScoreTable
 
 
@@ -55,11 +58,18 @@ class PercentileTiers(Policy):
     ) -> KeepProbabilities:
         losses = scores["last_loss"]
         if num_pruned is None:
-            num_scored = int(len(losses) - losses.isnan().sum())
-            ends = [int(bound * num_scored + 0.5) for bound in (0.0, *self.percentiles)]
-            sizes = [b - a for a, b in itertools.pairwise(ends)]
+            sizes = self._sizes(int(len(losses) - losses.isnan().sum()))
             return rank_strata(losses, sizes, self.keep, generator)
         return prune_lowest(losses, self._split(num_pruned), self._prune_ratios, generator)
+
+    def score_bounds(self, summary: ScoreSummary, num_pruned: int | None) -> ScoreBounds:
+        if num_pruned is None:
+            return bounds_of_sizes(summary, self._sizes(summary.num_scored), self.keep)
+        return bounds_of_lowest(summary, self._split(num_pruned), self._prune_ratios)
+
+    def _sizes(self, num_scored: int) -> list[int]:
+        ends = [int(bound * num_scored + 0.5) for bound in (0.0, *self.percentiles)]
+        return [b - a for a, b in itertools.pairwise(ends)]
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         if not self._fits(num_pruned, num_samples):

@@ -7,6 +7,7 @@ import warnings
 import torch
 
 from infobatch.policies.base import KeepProbabilities, Policy, check_prune_ratio
+from infobatch.policies.bounds import ScoreBounds, ScoreSummary
 from infobatch.scores import ScoreTable
 
 DEFAULT = 0.5  # as for InfoBatch
@@ -31,9 +32,15 @@ class RandomPruning(Policy):
     def keep_probabilities(
         self, scores: ScoreTable, num_pruned: int | None, generator: torch.Generator
     ) -> KeepProbabilities:
-        share = self.prune_ratio if num_pruned is None else num_pruned / len(scores)
+        share = self._share(num_pruned, len(scores))
         strata = torch.zeros(len(scores), dtype=torch.uint8)
         return KeepProbabilities(torch.tensor([1 - share], dtype=torch.float64), strata)
+
+    def score_bounds(self, summary: ScoreSummary, num_pruned: int | None) -> ScoreBounds:
+        return ScoreBounds([], [1 - self._share(num_pruned, summary.num_samples)])
+
+    def _share(self, num_pruned: int | None, num_samples: int) -> float:
+        return self.prune_ratio if num_pruned is None else num_pruned / num_samples
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         if num_pruned and self.prune_ratio != DEFAULT:

@@ -1,0 +1,139 @@
+"""What the Trainer offers that does not go together with pruning; each with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from infobatch.scores import IndexArray
+
+_OF_THE_ARGUMENTS = ("num_epochs", "max_steps", "rank", "num_replicas")
+
+
+def check_version(trainer_class: type, version: str) -> None:
+    missing = [
+        name for name in ("_run_epoch", "_init_training_state") if not hasattr(trainer_class, name)
+    ]
+    if missing:
+        raise ImportError(
+            f"transformers is {version}, whose Trainer has no {missing[0]}, and without it epochs of "
+            "varying length are cut short; install 5.4 or later: "
+            "pip install -U 'infobatch[transformers]'"
+        )
+
+
+def check_trainer(trainer: Any, pruning: Mapping[str, Any]) -> None:
+    """Refuse what would train something else than asked for, before training."""
+    for name in _OF_THE_ARGUMENTS:
+        if name in pruning:
+            raise ValueError(
+                f"pruning gives {name}={pruning[name]!r}; the Trainer takes it from TrainingArguments "
+                "and the processes it was launched on, so leave it out"
+            )
+    if pruning.get("normalizer", "batch") != "batch":
+        raise ValueError(
+            f"normalizer is {pruning['normalizer']!r}; the Trainer divides by the number of supervised "
+            "items in the batch (num_items_in_batch), so leave it at 'batch'"
+        )
+    for name, (allowed, reason, remedy) in _REFUSED.items():
+        value = getattr(trainer.args, name, allowed)
+        if value != allowed:
+            raise ValueError(f"{name} is {value!r}: {reason}; {remedy}")
+    if trainer.compute_loss_func is not None:
+        raise ValueError(
+            "compute_loss_func gives one loss for the whole batch, but pruning needs each sequence's; "
+            "leave it out and override sample_losses instead"
+        )
+    if trainer.args.n_gpu > 1:
+        raise ValueError(
+            f"n_gpu is {trainer.args.n_gpu}: one process drives several devices "
+            "(torch.nn.DataParallel); launch one for each, with torchrun or accelerate launch"
+        )
+    sizes = {kind: getattr(trainer, f"get_{kind}_size")() for kind in ("tp", "cp", "sp")}
+    if max(sizes.values()) > 1:
+        raise ValueError(
+            f"the parallel sizes are {sizes}: processes that share one batch's tensors, context or "
+            "sequences would train different samples; use data parallelism alone"
+        )
+    if getattr(trainer.args.accelerator_config, "split_batches", False):
+        raise ValueError(
+            "accelerator_config has split_batches=True: a batch is not split among the processes here, "
+            "each has its own share of the selection; leave it out"
+        )
+
+
+_REFUSED: dict[str, tuple[Any, str, str]] = {
+    "auto_find_batch_size": (
+        False,
+        "it restarts training with another batch size when memory runs out, but which samples were "
+        "trained and their scores would stay those of the attempt",
+        "set per_device_train_batch_size",
+    ),
+    "use_liger_kernel": (
+        False,
+        "its fused loss never makes the logits that the loss of a single sequence needs",
+        "leave it off",
+    ),
+    "ignore_data_skip": (
+        False,
+        "a resumed run would train the samples of its epoch again; skipping costs nothing here, for "
+        "only indices are skipped",
+        "leave it off",
+    ),
+    "train_sampling_strategy": (
+        "random",
+        "the order of an epoch is the pruner's own permutation",
+        "leave it at 'random'",
+    ),
+    "dataloader_in_order": (
+        True,
+        "a resumed run skips as many batches as were trained, which are not the first ones then",
+        "leave it on",
+    ),
+    "enable_jit_checkpoint": (
+        False,
+        "it saves between a batch's losses and the update they belong to, which a resumed run would "
+        "then miss",
+        "use save_strategy",
+    ),
+}
+
+
+def check_rows(labels: Any, samples: IndexArray) -> None:
+    """Refuse batches whose rows are not their samples."""
+    if labels is None:
+        raise ValueError(
+            "the batch has no 'labels', so its sequences' losses cannot be computed; name the column "
+            "so, or have the data collator make it"
+        )
+    if len(labels) != len(samples):
+        raise ValueError(
+            f"the batch has {len(labels)} rows of labels for {len(samples)} samples: packing or "
+            "padding-free collation joins several in a row, so that none has a loss of its own. Use a "
+            "collator that pads, or pack the dataset beforehand, its rows being the samples"
+        )
+
+
+def check_labels(labels: Tensor) -> None:
+    if labels.is_floating_point():
+        raise ValueError(
+            f"the labels have dtype {labels.dtype}, as regression and multi-label classification have "
+            "them; override sample_losses to give each sequence's loss"
+        )
+
+
+def check_same_loss(outputs: Any, ours: Tensor, name: str) -> None:
+    """Refuse a model whose own loss is not the cross-entropy that we would train instead."""
+    theirs = outputs.get("loss") if isinstance(outputs, Mapping) else None
+    if theirs is None or not theirs.isfinite():
+        return  # nothing to compare with, or a batch without a supervised token
+    routers = outputs.get("aux_loss")
+    tolerance = 0.02 * max(1.0, abs(float(theirs)))  # in half precision too
+    if routers is None and abs(float(theirs) - float(ours)) > tolerance:
+        raise ValueError(
+            f"{name} makes a loss of {float(theirs):.4g} of the first batch, where the cross-entropy of "
+            f"its logits and labels is {float(ours):.4g}: it has a loss of its own, which pruning would "
+            "replace. Override sample_losses to give each sequence's"
+        )

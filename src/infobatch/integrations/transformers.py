@@ -1,0 +1,360 @@
+"""Hugging Face's Trainer with pruning: sequence classification, causal and masked language models.
+
+A batch carries its samples' indices to ``compute_loss``, which records one loss a sequence and weighs
+them; an epoch has the steps its selection needs, and progress drives the learning rate. What the
+Trainer does otherwise (accumulation, normalising by the tokens of all devices, evaluation) stays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, MutableMapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from infobatch.batching import Batching
+from infobatch.dataset import IndexedCollate, IndexedDataset
+from infobatch.integrations.refusals import (
+    check_labels,
+    check_rows,
+    check_same_loss,
+    check_trainer,
+    check_version,
+)
+from infobatch.loss import classification_losses, sent_to_device, sequence_losses
+from infobatch.lr import ProgressScheduler
+from infobatch.pruner import DynamicPruner
+from infobatch.scores import IndexArray
+
+try:
+    import transformers
+    from transformers import Trainer
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, seed_worker
+    from transformers.utils import is_datasets_available
+except ImportError as error:
+    raise ImportError(
+        "infobatch.integrations.transformers needs transformers and accelerate: "
+        "pip install 'infobatch[transformers]'"
+    ) from error
+
+check_version(Trainer, transformers.__version__)
+
+SAMPLES = "infobatch_samples"
+"""The batch's entry that holds its samples' indices, int64 (B,); the model never sees it."""
+
+STATE_FILE = "pruner.pt"
+"""The pruner's state within a checkpoint's folder."""
+
+NOT_SUPERVISED = -100
+
+if TYPE_CHECKING:
+    from transformers import Trainer as _Base
+else:
+    _Base = object
+
+
+class PruningMixin(_Base):
+    """Gives any Trainer pruning: ``class Mine(PruningMixin, MyTrainer)``.
+
+    ``pruning``: options of :class:`DynamicPruner` such as ``policy``, ``delta`` or ``target``. The run's
+    length is that of the TrainingArguments, as on full data (``max_steps`` counts steps of full data;
+    pruning makes the run end after fewer), and so is the seed unless it is given. What does not go
+    together with pruning is refused with a ``ValueError``.
+    """
+
+    lr_scheduler: Any
+    compute_loss_func: Any
+
+    def __init__(self, *args: Any, pruning: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.pruning = dict(pruning or {})
+        check_trainer(self, self.pruning)
+        self._pruner: DynamicPruner | None = None
+        self._loss_is_checked = False
+
+    @property
+    def pruner(self) -> DynamicPruner:
+        """The pruner of the run under way or just finished; ``train`` begins with a new one."""
+        if self._pruner is None:
+            self._pruner = self._make_pruner()
+        return self._pruner
+
+    @property
+    def progress(self) -> float:
+        """The part of the run done, in [0, 1], by which the schedule is driven.
+
+        An epoch counts as the optimizer steps it has on full data, its last short one too.
+        """
+        epoch, before = self.pruner.current, self.pruner.epoch * self._full_epoch
+        return (before + epoch.done * min(self._full_epoch, self._full_run - before)) / self._full_run
+
+    def sample_losses(self, outputs: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Each sequence's mean loss (B,), and how many supervised items it is a mean of (B,).
+
+        Cross-entropy, of a label for each sequence or for each token; override it for another loss.
+        """
+        logits = _logits(outputs).float()
+        smoothes = self.label_smoother is not None and self.model.training
+        smoothing = self.args.label_smoothing_factor if smoothes else 0.0
+        if logits.ndim == 2:
+            # A label -100 has loss and gradient 0, as in a sequence.
+            losses = classification_losses(logits, labels.flatten(), label_smoothing=smoothing)
+            return losses, labels.flatten().ne(NOT_SUPERVISED)
+        shift = self._labels_are_shifted
+        losses = sequence_losses(logits, labels, label_smoothing=smoothing, shift=shift)
+        return losses, labels[:, int(shift) :].ne(NOT_SUPERVISED).sum(1)
+
+    # -- What the Trainer calls --------------------------------------------------------------------
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        self._pruner = None
+        self._loss_is_checked = type(self).sample_losses is not PruningMixin.sample_losses
+        return super().train(*args, **kwargs)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The selection's batches, shared out among the ranks already: Accelerate must not do it."""
+        args, pruner = self.args, self.pruner
+        dataset, collate = self.train_dataset, self.data_collator
+        if is_datasets_available() and _is_hugging_face(dataset):
+            dataset = self._remove_unused_columns(dataset, description="Training")
+        else:
+            collate = self._get_collator_with_removed_columns(collate, description="Training")
+        return DataLoader(
+            IndexedDataset(dataset),
+            batch_size=self._train_batch_size,
+            # The Trainer skips what was trained before it was resumed.
+            sampler=pruner.sampler(
+                self._train_batch_size, drop_last=args.dataloader_drop_last, resumes=False
+            ),
+            drop_last=args.dataloader_drop_last,
+            collate_fn=_Collate(collate),
+            generator=pruner.worker_generator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=getattr(args, "dataloader_multiprocessing_context", None),
+            worker_init_fn=partial(
+                seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index
+            ),
+        )
+
+    def set_initial_training_values(self, args: Any, *others: Any, **options: Any) -> Any:
+        """Lengths as on full data: the learning rate's schedule is made for them."""
+        values = super().set_initial_training_values(args, *others, **options)
+        return (self.pruner.num_epochs, *values[1:-1], self._full_run)
+
+    def _init_training_state(
+        self, max_steps: int, updates: int, num_epochs: int, checkpoint: str | None, trial: Any
+    ) -> tuple[int, int]:
+        start = super()._init_training_state(max_steps, updates, num_epochs, checkpoint, trial)
+        if checkpoint is not None:
+            start = self._resume(Path(checkpoint))
+        self._set_max_steps(*start)
+        return start
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The schedule for full data, driven by progress."""
+        if isinstance(self.lr_scheduler, ProgressScheduler):  # given to us, and trained with before
+            self.lr_scheduler = self.lr_scheduler.scheduler
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        if not hasattr(scheduler, "patience"):  # one that follows a metric, not the steps
+            self.lr_scheduler = ProgressScheduler(scheduler, self, num_training_steps)
+        return self.lr_scheduler
+
+    def _run_epoch(self, *, epoch: int, **kwargs: Any) -> Any:
+        self.pruner.set_epoch(epoch)
+        kwargs["steps_in_epoch"] = len(kwargs["train_dataloader"])
+        kwargs["num_update_steps_per_epoch"] = self._updates(kwargs["steps_in_epoch"])
+        resumed = epoch == kwargs["epochs_trained"]
+        self._set_max_steps(epoch, kwargs["steps_trained_in_current_epoch"] if resumed else 0)
+        return super()._run_epoch(epoch=epoch, **kwargs)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        samples = inputs.pop(SAMPLES, None)
+        if samples is None:  # evaluation
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        check_rows(inputs.get("labels"), samples)
+        if not self._loss_is_checked:
+            self._check_loss(model, inputs)
+        # Set for this call alone: elsewhere the Trainer would take it for the user's.
+        self.compute_loss_func = partial(self._weighted_loss, samples)
+        try:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        finally:
+            self.compute_loss_func = None
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if not self.args.save_only_model:
+            state = self.pruner.state_dict()  # on every rank
+            if self.args.should_save:
+                name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+                folder = Path(self._get_output_dir(trial=trial)) / name
+                folder.mkdir(parents=True, exist_ok=True)
+                torch.save(state, folder / STATE_FILE)
+        super()._save_checkpoint(model, trial)
+
+    def _finalize_training(self, trial: Any, num_train_samples: float, start_time: float) -> Any:
+        """With the samples trained, not those of full data, in the reported throughput."""
+        return super()._finalize_training(trial, self.pruner.report().num_recorded, start_time)
+
+    # -- Inside ------------------------------------------------------------------------------------
+
+    @property
+    def _batching(self) -> Batching:
+        args = self.args
+        return Batching(self._train_batch_size, args.dataloader_drop_last, args.world_size)
+
+    def _updates(self, num_batches: int) -> int:
+        """The optimizer steps of an epoch with so many batches; the last may accumulate fewer."""
+        return -(-num_batches // self.args.gradient_accumulation_steps)
+
+    @property
+    def _full_epoch(self) -> int:
+        """The optimizer steps of an epoch on full data."""
+        return max(1, self._updates(self._batching.num_steps(len(self.train_dataset))))
+
+    @property
+    def _full_run(self) -> int:
+        """The optimizer steps that the run would have on full data."""
+        if self.args.max_steps > 0:
+            return int(self.args.max_steps)
+        return math.ceil(self.args.num_train_epochs * self._full_epoch)
+
+    def _make_pruner(self) -> DynamicPruner:
+        num_samples = len(IndexedDataset(self.train_dataset))
+        whole, rest = divmod(self._full_run, self._full_epoch)
+        update_size = self._batching.round_size * self.args.gradient_accumulation_steps
+        num_epochs = whole + rest * update_size / num_samples
+        options = {"seed": self.args.seed, **self.pruning}
+        return DynamicPruner(self.train_dataset, num_epochs, **options)
+
+    def _updates_in(self, epoch: int) -> int:
+        """The optimizer steps of an epoch; at most so many where it has not begun and has no target."""
+        plan, num_kept = self.pruner.plan, self.pruner.selection.num_selected
+        if epoch != self.pruner.epoch:
+            num_kept = plan.num_samples - (plan.schedule.num_pruned(epoch) or 0)
+        return self._updates(self._batching.num_steps(plan.num_trained(epoch, num_kept)))
+
+    def _set_max_steps(self, epoch: int, num_batches: int) -> None:
+        """Tell the Trainer's callbacks when the run ends, as far as that is known."""
+        left = sum(map(self._updates_in, range(epoch, self.pruner.num_epochs)))
+        self.state.max_steps = self.state.global_step - self._updates(num_batches) + left
+
+    def _resume(self, checkpoint: Path) -> tuple[int, int]:
+        """Load the pruner; the epoch to go on with, and the batches of it that were trained."""
+        path = checkpoint / STATE_FILE
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{checkpoint} has no {STATE_FILE}, so which samples the run trained and their scores "
+                "are not known: it was saved without pruning, or with save_only_model. Train from the "
+                "model it holds instead, without resume_from_checkpoint"
+            )
+        self.pruner.load_state_dict(torch.load(path, weights_only=True))
+        epoch = self.pruner.current
+        if epoch.finished:
+            return epoch.number + 1, 0
+        num_accumulated = self.args.gradient_accumulation_steps
+        update_size = int(self._batching.round_size) * num_accumulated
+        num_updates, rest = divmod(epoch.num_recorded, update_size)
+        if rest:
+            raise ValueError(
+                f"{checkpoint} was saved {epoch.num_recorded:,} samples into epoch {epoch.number}, no "
+                f"multiple of the {update_size} of an update here (batch size x accumulation x "
+                "processes); resume with the values it was trained with"
+            )
+        return epoch.number, num_updates * num_accumulated
+
+    @property
+    def _labels_are_shifted(self) -> bool:
+        name = type(self.accelerator.unwrap_model(self.model)).__name__
+        if hasattr(self.model, "get_base_model"):  # of PEFT
+            name = type(self.model.get_base_model()).__name__
+        causal = name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+        return causal or getattr(self, "_loss_shifts_labels", False)
+
+    def _weighted_loss(
+        self,
+        samples: IndexArray,
+        outputs: Any,
+        labels: Tensor,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """sum_i w_i * (the summed loss of sequence i) / the supervised items of the whole update."""
+        losses, counts = self.sample_losses(outputs, labels)
+        self.pruner.record(losses, samples, scored=counts > 0)
+        weights = sent_to_device(self.pruner.weights(samples), losses.device)
+        total = counts.sum() if num_items_in_batch is None else num_items_in_batch
+        total = torch.as_tensor(total, device=losses.device).clamp(min=1)
+        loss = (losses * counts * weights).sum() / total
+        # Mixtures of experts add their routers' loss themselves only when they are given labels.
+        routers = outputs.get("aux_loss") if isinstance(outputs, Mapping) else None
+        if routers is not None:
+            loss = loss + self.model.config.router_aux_loss_coef * routers.to(loss.device)
+        return loss
+
+    @torch.no_grad()
+    def _check_loss(self, model: Any, inputs: Any) -> None:
+        """Compare, once, with the loss that the model itself makes of a batch."""
+        labels = inputs["labels"]
+        check_labels(labels)
+        model.eval()
+        outputs = model(**inputs)
+        losses, counts = self.sample_losses(outputs, labels)
+        model.train()
+        check_same_loss(outputs, (losses * counts).sum() / counts.sum(), type(self.model).__name__)
+        self._loss_is_checked = True
+
+
+class PruningTrainer(PruningMixin, Trainer):
+    """``transformers.Trainer`` with pruning: see :class:`PruningMixin` and ``docs/integrations.md``."""
+
+
+class _Collate:
+    """Any collate function whose batches are mappings, with their samples' indices added to them."""
+
+    def __init__(self, collate_fn: Any) -> None:
+        self._collate = IndexedCollate(collate_fn)
+
+    def __call__(self, pairs: Any) -> Any:
+        samples, batch = self._collate(pairs)
+        if not isinstance(batch, MutableMapping):
+            raise TypeError(
+                f"the data collator made a {type(batch).__name__}; the Trainer needs a mapping of the "
+                "model's arguments, to which the samples' indices are added"
+            )
+        if (samples < 0).any() and "labels" in batch:
+            # Repeats that only fill up a last batch, in no count of supervised items.
+            batch["labels"] = batch["labels"].clone()
+            batch["labels"][torch.from_numpy(samples < 0)] = NOT_SUPERVISED
+        batch[SAMPLES] = samples
+        return batch
+
+
+def _is_hugging_face(dataset: Any) -> bool:
+    import datasets
+
+    return isinstance(dataset, datasets.Dataset)
+
+
+def _logits(outputs: Any) -> Tensor:
+    logits = outputs.get("logits") if isinstance(outputs, Mapping) else outputs[0]
+    if logits is None:
+        raise ValueError(
+            f"the model gave only {', '.join(outputs)}, without logits, so that no loss of a single "
+            "sequence can be computed: a fused loss (Liger) never makes them. Turn it off"
+        )
+    assert isinstance(logits, Tensor)
+    return logits

@@ -1,0 +1,262 @@
+"""Accelerate: a loader that is shared out once, and checkpoints that hold the pruner."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from helpers import Numbers, launch
+from infobatch import DynamicPruner, InfoBatch, NoPruning
+
+pytest.importorskip("accelerate")
+
+from accelerate import Accelerator
+from tiny import FullOrder, parameters
+
+from infobatch.integrations.accelerate import pruned_loader
+
+pytestmark = pytest.mark.integrations
+
+SIZE, BATCH = 50, 4
+
+
+def points():
+    generator = torch.Generator().manual_seed(5)
+    return TensorDataset(
+        torch.randn(SIZE, 6, generator=generator), torch.randint(3, (SIZE,), generator=generator)
+    )
+
+
+def new_model():
+    torch.manual_seed(2)
+    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+
+
+def new_pruner(policy=None, **options):
+    return DynamicPruner(points(), num_epochs=4, policy=policy or InfoBatch(0.9), delta=1, **options)
+
+
+class Run:
+    """A training with Accelerate; stops after a number of updates, or goes on from there."""
+
+    def __init__(self, num_accumulated=1, policy=None, smoothing=0.0, **options):
+        self.accelerator = Accelerator(cpu=True, gradient_accumulation_steps=num_accumulated)
+        self.pruner = new_pruner(policy)
+        self.loader = pruned_loader(self.accelerator, self.pruner, BATCH, **options)
+        model = new_model()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, self.pruner.full_steps)
+        self.schedule = self.pruner.lr_scheduler(schedule)
+        self.accelerator.register_for_checkpointing(self.schedule)
+        self.smoothing = smoothing
+        self.seen, self.num_updates = [], 0
+
+    def train(self, num_updates=None, folder=None):
+        for _ in self.pruner.epochs():
+            for samples, (inputs, labels) in self.loader:
+                with self.accelerator.accumulate(self.model):
+                    losses = F.cross_entropy(
+                        self.model(inputs), labels, reduction="none", label_smoothing=self.smoothing
+                    )
+                    self.accelerator.backward(self.pruner.update(losses, samples))
+                    self.seen.append(samples.tolist())
+                    self.optimizer.step()
+                    if self.accelerator.sync_gradients:
+                        self.schedule.step()
+                    self.optimizer.zero_grad()
+                self.num_updates += self.accelerator.sync_gradients
+                if self.accelerator.sync_gradients and self.num_updates == num_updates:
+                    self.accelerator.save_state(folder)
+                    return self
+        return self
+
+    @property
+    def parameters(self):
+        return parameters(self.accelerator.unwrap_model(self.model))
+
+
+@pytest.mark.parametrize("num_accumulated", [1, 3])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_nothing_pruned_is_accelerates_own_training(num_accumulated, smoothing):
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=num_accumulated)
+    model = new_model()
+    model, optimizer, loader = accelerator.prepare(
+        model,
+        torch.optim.SGD(model.parameters(), 0.1, momentum=0.9),
+        DataLoader(points(), BATCH, sampler=FullOrder(SIZE, 0)),
+    )
+    num_steps = 4 * len(loader)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer.optimizer, 1.0, 0.0, num_steps)
+    for _ in range(4):
+        for step, (inputs, labels) in enumerate(loader):
+            with accelerator.accumulate(model):
+                accelerator.backward(F.cross_entropy(model(inputs), labels, label_smoothing=smoothing))
+                optimizer.step()
+                # A schedule of batches, which progress counts by samples.
+                for _ in range((step % num_accumulated + 1) * accelerator.sync_gradients):
+                    schedule.step()
+                optimizer.zero_grad()
+    ours = Run(num_accumulated, NoPruning(), smoothing).train()
+    assert (parameters(model) - ours.parameters).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("num_accumulated", [1, 3])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pruned_training_is_a_plain_loops(num_accumulated, workers):
+    ours = Run(num_accumulated, num_workers=workers, persistent_workers=workers > 0).train()
+    pruner, model, seen = new_pruner(), new_model(), []
+    loader = pruner.loader(BATCH)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, pruner.full_steps)
+    schedule = pruner.lr_scheduler(schedule)
+    for _ in pruner.epochs():
+        batches = list(loader)
+        for step, (samples, (inputs, labels)) in enumerate(batches):
+            losses = F.cross_entropy(model(inputs), labels, reduction="none")
+            (pruner.update(losses, samples) / num_accumulated).backward()
+            seen.append(samples.tolist())
+            if (step + 1) % num_accumulated == 0 or step + 1 == len(batches):
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+    assert ours.seen == seen
+    assert torch.equal(ours.pruner.selection.weights, pruner.selection.weights)
+    assert (parameters(model) - ours.parameters).abs().max() < 1e-6
+    assert ours.schedule.get_last_lr() == schedule.get_last_lr() == [0.0]
+    assert 0 < ours.pruner.report().saved < 1
+
+
+@pytest.mark.parametrize("num_accumulated", [1, 3])
+def test_a_resumed_run_is_the_uninterrupted_one(num_accumulated, tmp_path):
+    whole = Run(num_accumulated).train()
+    ends = np.cumsum([-(-13 // num_accumulated), 4])
+    for num_updates in (2, ends[0], ends[0] + 1):  # within an epoch, at its end, in a pruned one
+        folder = tmp_path / str(num_updates)
+        first = Run(num_accumulated).train(num_updates, folder)
+        resumed = Run(num_accumulated)
+        resumed.accelerator.load_state(folder)
+        resumed.train()
+        assert first.seen + resumed.seen == whole.seen
+        assert torch.equal(resumed.parameters, whole.parameters)
+        for column in ("last_loss", "visits"):
+            assert torch.equal(resumed.pruner.scores[column], whole.pruner.scores[column])
+
+
+def test_a_raw_loader_loses_the_tail_of_what_is_accumulated():
+    """Why the loader is one of Accelerate's: a raw one does not tell where an epoch ends."""
+    pruner = DynamicPruner(Numbers(32), num_epochs=1)
+
+    def count_updates(make_loader):
+        accelerator = Accelerator(cpu=True, gradient_accumulation_steps=3)
+        model, updates = accelerator.prepare(torch.nn.Linear(1, 1)), 0
+        for _ in make_loader(accelerator):
+            with accelerator.accumulate(model):
+                updates += accelerator.sync_gradients
+        return updates
+
+    assert count_updates(lambda accelerator: pruner.loader(BATCH)) == 2
+    assert count_updates(lambda accelerator: pruned_loader(accelerator, pruner, BATCH)) == 3
+
+
+def test_prepare_leaves_the_loader_alone():
+    accelerator = Accelerator(cpu=True)
+    loader = pruned_loader(accelerator, new_pruner(), BATCH)
+    assert accelerator.prepare(loader) is loader
+    assert accelerator.prepare_data_loader(loader) is loader
+
+
+def test_iterating_begins_no_epoch():
+    pruner = DynamicPruner(Numbers(20), num_epochs=3)
+    loader = pruned_loader(Accelerator(cpu=True), pruner, BATCH)
+    for _ in range(3):  # Accelerate's own loader would be in its third epoch by now
+        assert len(list(loader)) == 5
+    assert pruner.epoch == 0
+    for samples, batch in loader:
+        pruner.record(batch, samples)
+    with pytest.raises(RuntimeError, match=r"epoch 0 is finished.*Begin the next one"):
+        list(loader)
+    loader.set_epoch(1)
+    assert pruner.epoch == 1
+
+
+def test_the_pruner_is_registered_once():
+    accelerator, pruner = Accelerator(cpu=True), new_pruner()
+    before = len(accelerator._custom_objects)
+    pruned_loader(accelerator, pruner, BATCH)
+    pruned_loader(accelerator, pruner, BATCH)
+    assert len(accelerator._custom_objects) == before + 1
+
+
+def test_a_pruner_for_other_processes_is_refused():
+    pruner = new_pruner(rank=0, num_replicas=2)
+    with pytest.raises(ValueError, match=r"for 2 processes and the accelerator has 1.*before the Dyn"):
+        pruned_loader(Accelerator(cpu=True), pruner, BATCH)
+
+
+def test_without_accelerate_the_extra_is_named():
+    program = "import sys; sys.modules['accelerate'] = None; import infobatch.integrations.accelerate"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "pip install 'infobatch[accelerate]'" in done.stderr
+
+
+PROGRAM = """
+    import gc
+    import sys
+    import warnings
+
+    import torch
+    import torch.distributed as dist
+    from accelerate import Accelerator
+    from test_accelerate import BATCH, Run, new_pruner
+
+    rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    def main():
+        whole = Run(3).train()
+        first = Run(3).train(6, f"{folder}/state")
+        resumed = Run(3)
+        resumed.accelerator.load_state(f"{folder}/state")
+        resumed.train()
+        assert torch.equal(whole.parameters, resumed.parameters)
+        assert first.seen + resumed.seen == whole.seen
+
+        pruner, accelerator = new_pruner(), Accelerator(cpu=True)
+        naive = accelerator.prepare(pruner.loader(BATCH))
+        kept = []
+        for samples, (inputs, _) in naive:
+            pruner.record(inputs[:, 0].abs(), samples)
+            kept += samples.tolist()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            pruner.set_epoch(1)
+        said = [str(warning.message) for warning in said]
+        order = whole.pruner.current.order.tolist()
+        torch.save([whole.seen, whole.num_updates, order, kept, said], f"{folder}/{rank}.pt")
+
+    try:
+        main()
+        gc.collect()  # models that outlive the process group can abort the process
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+"""
+
+
+def test_two_processes_train_one_selection(tmp_path):
+    here = Path(__file__).parent
+    one, two = launch(PROGRAM, 2, tmp_path, [str(here), str(here.parent)])
+    seen, num_updates, order, kept, said = one
+    assert [len(batch) for batch in seen] == [len(batch) for batch in two[0]]
+    assert num_updates == two[1]
+    assert sorted(i for part in (seen, two[0]) for batch in part[:7] for i in batch) == list(range(SIZE))
+    last = -(-len(order) // (2 * BATCH))
+    trained = [i for part in (seen, two[0]) for batch in part[-last:] for i in batch if i >= 0]
+    assert sorted(trained) == sorted(order), "no sample twice, none missing"
+    # The naive way, told when the epoch ends.
+    assert len({i for i in kept + two[3] if i >= 0}) <= 0.6 * SIZE
+    assert any("shared out among the ranks a second time" in text for text in said + two[4])

@@ -1,15 +1,18 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from infobatch.lab.compare import Arm, Comparison, Variant
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import load_data
+from infobatch.lab.recipes import RECIPES
 from infobatch.lab.recipes.published import Published
 from infobatch.lab.report import read_comparison, to_markdown
 from infobatch.lab.report.results import Results
@@ -150,6 +153,50 @@ def test_published_figures_stand_beside_ours(swept):
     assert "one seed each" in to_markdown(shown)
 
 
+def test_figures_of_others_are_for_the_very_recipe_alone(tmp_path):
+    recipe = RECIPES["cifar10-resnet18"]
+    for name, options in (("same", {}), ("shorter", {"epochs": 2.0, "model": "small-cnn"})):
+        config = replace(recipe.config(), **options)
+        made = Comparison(config, (Variant("infobatch"),), 1, 0.5, tmp_path / name)
+        made.save()
+    assert read_comparison(tmp_path / "same").published == recipe.published
+    shorter = read_comparison(tmp_path / "shorter")
+    assert not shorter.published
+    assert "it differs from the recipe in --model, --epochs" in shorter.notes[-1]
+
+
+@pytest.mark.parametrize("name", ["config.json", "summary.json", "metrics.jsonl"])
+def test_a_damaged_file_is_named(swept, tmp_path, name):
+    shutil.copytree(swept[0] / NAME, tmp_path / NAME)
+    damaged = tmp_path / NAME / "full" / "seed-0" / name
+    damaged.write_text("{")
+    with pytest.raises(ValueError, match=rf"seed-0/{name} is damaged"):
+        read_comparison(tmp_path / NAME)
+
+
+def test_options_that_are_none_are_named(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"config\.json holds no options of a run"):
+        RunFolder(tmp_path).config()
+
+
+def test_a_helper_ends_with_the_sweep_that_started_it(tmp_path):
+    long = [NAME, "--data", "digits", "--device", "cpu", "--epochs", 500]
+    process = start(*long, "--seeds", 1, "--jobs", 2, "--out", tmp_path)
+    until = time.monotonic() + 120
+    while len(list(tmp_path.rglob("metrics.jsonl"))) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    folders = [RunFolder(path.parent) for path in tmp_path.rglob("config.json")]
+    while not all(folder.claim() for folder in folders):
+        for folder in folders:
+            folder.release()
+        assert time.monotonic() < until, "the helper still trains"
+        time.sleep(0.2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -157,6 +204,11 @@ def test_published_figures_stand_beside_ours(swept):
         ([NAME, "--prune-ratio", "half"], "--prune-ratio is 'half'; give numbers"),
         ([NAME, "--policies", "infobach"], "no policy 'infobach'; did you mean infobatch"),
         ([NAME, "--jobs", 0], "--jobs is 0"),
+        ([NAME, "--minutes", -1], "--minutes is -1; it must be above 0"),
+        (
+            [NAME, "--policies", "infobatch", "--target", 0.3, "--prune-ratio", "0.7,0.1"],
+            "InfoBatch(prune_ratio=0.1) can leave out at most",
+        ),
         (["cifar10-resnet17"], "no recipe 'cifar10-resnet17'"),
     ],
 )

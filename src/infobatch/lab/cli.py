@@ -133,7 +133,7 @@ def compare(
     comparison.check()
     _check(comparison.config)
     data = _load(comparison.config)
-    training.check(comparison.config, data)
+    comparison.check_data(data)
     if not resume:
         agree(comparison.create)
     with live("compare", path) as (progress, should_stop):
@@ -174,15 +174,21 @@ def sweep(
         raise ValueError(f"name a recipe to sweep; there are: {', '.join(RECIPES)}")
     if jobs < 1:
         raise ValueError(f"--jobs is {jobs}; it must be at least 1")
+    if minutes is not None and minutes <= 0:
+        raise ValueError(f"--minutes is {minutes:g}; it must be above 0")
     configs = [find_recipe(name).config().overridden(config, _typed(config)) for name in recipe]
     made = Sweep.of(configs, _variants(policies, prune_ratio), seeds, margin, controls, out)
     made.check()
     for each in configs:
         _check(each)
     data = {each.data: _load(each) for each in configs}
-    for each in configs:
-        training.check(each, data[each.data])
+    for comparison in made.comparisons:
+        comparison.check_data(data[comparison.config.data])
     agree(made.save)
+    for comparison in made.comparisons:
+        done = sum(comparison.folder(arm, seed).finished for arm, seed in comparison.runs)
+        count = f"{len(comparison.runs)} runs, {done} of them finished"
+        console.print(f"{comparison.config.recipe}: {count}", highlight=False)
     with live("sweep", out, minutes) as (progress, should_stop), helpers(jobs - 1):
         for comparison in made.comparisons:
             watch = ComparisonWatch(comparison, progress, comparison.config.recipe)
@@ -335,7 +341,7 @@ def _variants(policies: str, prune_ratio: str) -> list[Variant]:
     for policy in policies.split(","):
         has_ratio = policy in ("infobatch", "random")
         variants += [Variant(policy, ratio) for ratio in ratios] if has_ratio else [Variant(policy)]
-    return variants
+    return list(dict.fromkeys(variants))
 
 
 def _folder(out: Path | None, config: TrainConfig, resume: bool) -> Path:

@@ -21,8 +21,8 @@ from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.processes import agree
 from infobatch.lab.recipes import RECIPES, find_recipe
-from infobatch.lab.runs import RunFolder, make_writable, write_whole
-from infobatch.lab.training import Interrupted, Progress, train
+from infobatch.lab.runs import RunFolder, make_writable, read_json, write_whole
+from infobatch.lab.training import Interrupted, Progress, check, train
 
 FULL = "full"
 PRUNED = "pruned"
@@ -98,13 +98,21 @@ class Comparison:
         """Whether its options are known: those of a control need its pruned run to be finished."""
         return arm.kind not in CONTROLS or self.folder(Arm(PRUNED, arm.variant), seed).finished
 
+    def pruned_config(self, variant: Variant) -> TrainConfig:
+        return replace(self.config, policy=variant.policy, prune_ratio=variant.prune_ratio)
+
+    def check_data(self, data: Data) -> None:
+        """Raise ``ValueError`` if the options of any run do not fit the data or the processes."""
+        for variant in self.variants:
+            check(self.pruned_config(variant), data)
+
     def run_config(self, arm: Arm, seed: int) -> TrainConfig:
         """The options of one run that is ready."""
         config = replace(self.config, seed=seed)
         if arm.variant is None:
             return replace(config, policy="none", target=None)
         if arm.kind == PRUNED:
-            return replace(config, policy=arm.variant.policy, prune_ratio=arm.variant.prune_ratio)
+            return replace(self.pruned_config(arm.variant), seed=seed)
         reference = self.folder(Arm(PRUNED, arm.variant), seed)
         kept = [m.num_kept for m in reference.metrics()]
         num_samples = reference.metrics()[0].num_samples
@@ -128,7 +136,7 @@ class Comparison:
                 raise ValueError(
                     "--policy is none; give compare a policy that prunes, such as infobatch"
                 )
-            replace(self.config, policy=variant.policy, prune_ratio=variant.prune_ratio).check()
+            self.pruned_config(variant).check()
 
     def create(self) -> None:
         """Claim the folder for a new comparison."""
@@ -178,7 +186,7 @@ class Comparison:
     def load(cls, path: Path) -> Comparison:
         if not (path / "compare.json").exists():
             raise FileNotFoundError(f"{path} holds no comparison (no compare.json); check the folder")
-        saved = json.loads((path / "compare.json").read_text())
+        saved = read_json(path / "compare.json")
         config = TrainConfig.from_json(saved["config"])
         variants = tuple(Variant(*variant) for variant in saved["variants"])
         return cls(config, variants, saved["num_seeds"], saved["margin"], path, saved["controls"])

@@ -28,6 +28,12 @@ def live(
 ) -> Iterator[tuple[Progress, Callable[[], bool]]]:
     """Live progress; Ctrl-C, or the end of ``minutes``, is answered at the next step boundary."""
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    parent = os.getppid()
+
+    def over() -> bool:
+        # A sweep's helper ends with the process that started it, even if that was killed.
+        return time.monotonic() > end or (HELPER in os.environ and os.getppid() != parent)
+
     columns = (
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:3.0f} %"),
@@ -39,7 +45,7 @@ def live(
             Progress(*columns, console=console, transient=True) as progress,
             training.stop_on_interrupt() as interrupted,
         ):
-            yield progress, lambda: interrupted() or time.monotonic() > end
+            yield progress, lambda: interrupted() or over()
     except training.Interrupted as stopped:
         again = shlex.join(["infobatch", command, "--out", str(path), "--resume"])
         if command == "sweep":

@@ -127,12 +127,19 @@ class RunFolder:
     def config(self) -> TrainConfig:
         if not self.exists:
             raise FileNotFoundError(f"{self.path} holds no run (no config.json); check the folder")
-        return TrainConfig.from_json(json.loads((self.path / "config.json").read_text()))
+        path = self.path / "config.json"
+        try:
+            return TrainConfig.from_json(read_json(path))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} holds no options of a run ({error!r}); restore it") from error
 
     def metrics(self) -> list[EpochMetrics]:
         path = self.path / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
-        return [EpochMetrics(**json.loads(line)) for line in lines]
+        try:
+            return [EpochMetrics(**json.loads(line)) for line in lines]
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is damaged ({error}); remove the run's folder") from error
 
     def write_metrics(self, metrics: Sequence[EpochMetrics]) -> None:
         self._write("metrics.jsonl", "".join(json.dumps(asdict(m)) + "\n" for m in metrics))
@@ -143,7 +150,7 @@ class RunFolder:
                 f"{self.path} holds no finished run (no summary.json); finish it with "
                 f"`infobatch train --out {self.path} --resume`"
             )
-        return Summary(**json.loads((self.path / "summary.json").read_text()))
+        return Summary(**read_json(self.path / "summary.json"))
 
     def write_summary(self, summary: Summary) -> None:
         self._write("summary.json", json.dumps(asdict(summary), indent=2))
@@ -175,9 +182,15 @@ class RunFolder:
         write_whole(self.path / "model.safetensors", lambda path: save_file(tensors, path))
 
     def load_model(self, model: torch.nn.Module) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        model.load_state_dict(load_file(self.path / "model.safetensors"))
+        path = self.path / "model.safetensors"
+        try:
+            model.load_state_dict(load_file(path))
+        except (SafetensorError, RuntimeError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path} does not hold this run's model ({reason}); restore it") from error
 
     def scores(self) -> dict[str, torch.Tensor]:
         """The columns of scores.npz, each of shape (N,)."""
@@ -201,6 +214,13 @@ def require_same(wanted: TrainConfig, there: TrainConfig, path: Path) -> None:
                 f"{path} was trained with {flag} {then}, but {flag} {now} is wanted, and mixing them "
                 "would spoil the result; choose another --out, or remove that folder"
             )
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it or remove its folder") from error
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:

@@ -23,7 +23,7 @@ from infobatch.lab.compare import (
 )
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.recipes import RECIPES, Published
-from infobatch.lab.runs import EpochMetrics, RunFolder, Summary
+from infobatch.lab.runs import WHERE, EpochMetrics, RunFolder, Summary
 
 LABELS = {
     FULL: "full data",
@@ -256,16 +256,29 @@ def read_comparison(path: Path) -> Results:
         if runs:
             arms.append(ArmRuns(arm, _arm_label(arm, comparison.config), runs))
     arms, notes = _with_better_rates(arms)
-    recipe = RECIPES.get(comparison.config.recipe)
+    published, differs = _published(comparison.config)
     return Results(
         title=_title(comparison.config),
         arms=arms,
         full=next((arm for arm in arms if arm.kind == FULL), None),
         margin=comparison.margin,
         commands=[comparison.command()],
-        notes=notes,
-        published=recipe.published if recipe else (),
+        notes=[*notes, *differs],
+        published=published,
     )
+
+
+def _published(config: TrainConfig) -> tuple[Sequence[Published], list[str]]:
+    """What others report for the very experiment of a recipe; else a note on how this one differs."""
+    recipe = RECIPES.get(config.recipe)
+    if recipe is None or not recipe.published:
+        return (), []
+    where = (*WHERE, "seed", "policy", "prune_ratio")
+    changed = [name for name in config.differences(recipe.config()) if name not in where]
+    if not changed:
+        return recipe.published, []
+    names = ", ".join("--" + name.replace("_", "-") for name in changed)
+    return (), [f"Not beside what others report: it differs from the recipe in {names}."]
 
 
 def _with_better_rates(arms: Sequence[ArmRuns]) -> tuple[list[ArmRuns], list[str]]:

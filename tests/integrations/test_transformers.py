@@ -14,6 +14,7 @@ from infobatch import DynamicPruner, InfoBatch, NoPruning
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
+from accelerate import Accelerator
 from tiny import (
     FullOrder,
     causal_model,
@@ -464,6 +465,12 @@ def test_several_devices_in_one_process_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
     with pytest.raises(ValueError, match=r"n_gpu is 2.*torchrun"):
         trainer(tmp_path)
+
+
+def test_accumulation_that_is_divided_by_twice_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Accelerator, "gradient_accumulation_steps", 3)
+    with pytest.raises(ValueError, match=r"steps is 3, by which .* a second time; install 5.6 or later"):
+        trainer(tmp_path, gradient_accumulation_steps=3)
 
 
 @pytest.mark.parametrize("kind", ["tp", "cp", "sp"])

@@ -51,6 +51,12 @@ def check_trainer(trainer: Any, pruning: Mapping[str, Any]) -> None:
             f"n_gpu is {trainer.args.n_gpu}: one process drives several devices "
             "(torch.nn.DataParallel); launch one for each, with torchrun or accelerate launch"
         )
+    if trainer.accelerator.gradient_accumulation_steps > 1:
+        raise ValueError(
+            f"gradient_accumulation_steps is {trainer.args.gradient_accumulation_steps}, by which "
+            "this transformers' Trainer (5.4 and 5.5) divides the gradient a second time; install 5.6 "
+            "or later"
+        )
     sizes = {kind: getattr(trainer, f"get_{kind}_size")() for kind in ("tp", "cp", "sp")}
     if max(sizes.values()) > 1:
         raise ValueError(

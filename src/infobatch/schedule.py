@@ -37,7 +37,8 @@ class Schedule:
     ) -> None:
         check_schedule(delta, warmup_epochs, target)
         self.num_samples = num_samples
-        self.run_length = float(num_epochs)
+        whole = round(num_epochs)
+        self.run_length = float(whole if abs(num_epochs - whole) < _ROUNDING else num_epochs)
         self.num_epochs = math.ceil(num_epochs - _ROUNDING)
         if self.num_epochs < 1:
             raise ValueError(f"num_epochs is {num_epochs}; it must be a number above {_ROUNDING:g}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from infobatch import __version__
 from infobatch.lab import cli, console
 from infobatch.lab.runs import RunFolder
 
@@ -77,6 +78,11 @@ def test_train_leaves_a_new_folder_where_none_is_named(call, tmp_path, monkeypat
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "summary.json").exists()
     assert folder.name in output
+    assert re.findall(r"^epoch (\d), \d+% kept, test \d+\.\d\d %$", output, re.M) == ["1", "2", "3"]
+
+
+def test_the_version_is_told(call):
+    assert call("--version") == (0, f"infobatch {__version__}\n", "")
 
 
 def test_eval_gives_the_accuracy_of_the_run_and_of_each_class(call, finished):
@@ -112,6 +118,8 @@ def test_predict_reads_a_runs_scores(call, finished):
     [
         (["train", "--data", "mnst5k"], "no data set 'mnst5k'; did you mean mnist5k"),
         (["train", "--delta", "2"], "--delta is 2.0; it must be between 0 and 1"),
+        (["train", "--lr", "inf"], "--lr is inf; it must be above 0 and finite"),
+        (["train", "--policy", "none", "--prune-ratio", "0.3"], "the policy none has none; leave it out"),
         (["train", "--resume"], "--resume needs --out"),
         (["compare", "--data", "digits", "--batch-size", "4000"], "fewer than one batch of 4000"),
         (["train", "cifar10-resnet18"], "the recipe cifar10-resnet18 needs a GPU"),

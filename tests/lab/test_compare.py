@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -132,6 +133,22 @@ def test_runs_are_grouped_by_all_but_their_seed(comparison):
 def test_unfinished_runs_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no run"):
         read_runs([tmp_path])
+
+
+def test_a_report_tells_how_many_runs_are_missing(comparison):
+    replace(comparison, num_seeds=3).save()
+    try:
+        (note,) = [note for note in read_comparison(comparison.path).notes if "missing" in note]
+        assert note == "Unfinished: 5 of the 15 runs are missing."
+    finally:
+        comparison.save()
+
+
+def test_the_verdict_says_if_nothing_was_pruned(tmp_path):
+    made = Comparison(replace(CONFIG, epochs=1), (HALF,), 1, 0.5, tmp_path / "c", controls=False)
+    made.create()
+    run_comparison(made, load_data("digits"), lambda arm, seed, progress: None, lambda: False)
+    assert read_comparison(made.path).verdict().startswith("Nothing was pruned: the first epoch")
 
 
 def test_a_comparison_folder_is_not_used_twice(comparison):

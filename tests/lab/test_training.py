@@ -269,6 +269,13 @@ def test_a_damaged_checkpoint_is_named(data, tmp_path):
     assert run(QUICK, data, tmp_path).accuracy > 60
 
 
+def test_options_edited_under_a_checkpoint_are_refused(data, tmp_path):
+    with pytest.raises(Interrupted):
+        run(QUICK, data, tmp_path, should_stop=stop_after(13))
+    with pytest.raises(ValueError, match=r"was trained with --epochs \S+, but --epochs 9 is wanted"):
+        run(replace(QUICK, epochs=9), data, tmp_path)
+
+
 def test_what_a_kill_left_half_written_goes_with_the_end_of_the_run(data, tmp_path):
     RunFolder(tmp_path).create(QUICK)
     (tmp_path / "checkpoint.pt.123.part").write_bytes(b"half")

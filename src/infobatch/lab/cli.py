@@ -18,6 +18,7 @@ except ImportError as error:
         f"infobatch: the command line needs {error.name}: pip install 'infobatch[lab]'"
     ) from error
 
+from infobatch import __version__
 from infobatch.export import read_scores
 from infobatch.lab import training
 from infobatch.lab.compare import Comparison, Variant, run_comparison
@@ -40,6 +41,7 @@ CommonOptions = Annotated[CommonConfig, tyro.conf.arg(name="")]
 OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 RecipeName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE]")]
 Paths = tyro.conf.Positional[tuple[Path, ...]]
+WITHOUT_RATIO = ("none", "percentile-tiers")
 Switch = tyro.conf.FlagCreatePairsOff[bool]
 
 
@@ -97,6 +99,8 @@ def train(
 
         def watch(done: training.Progress) -> None:
             progress.update(task, completed=done.fraction, description=describe(done))
+            if not console.is_terminal:
+                console.print(describe(done), highlight=False)
 
         summary = training.train(config, data, folder, watch, should_stop)
     print_summary(summary)
@@ -279,6 +283,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 def main() -> None:
     """Unbiased dynamic data pruning: train, compare and report."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"infobatch {__version__}")
+        return
     try:
         with joined() as replicas:
             console.quiet = console.quiet or replicas.rank > 0
@@ -290,7 +297,14 @@ def main() -> None:
 
 def _of_recipe(name: str, options: TrainConfig) -> TrainConfig:
     """The recipe's options, but for those that were typed; without a recipe, all as they are."""
-    return find_recipe(name).config().overridden(options, _typed(options)) if name else options
+    typed = _typed(options)
+    config = find_recipe(name).config().overridden(options, typed) if name else options
+    if "prune_ratio" in typed and config.policy in WITHOUT_RATIO:
+        raise ValueError(
+            f"--prune-ratio is {config.prune_ratio:g}, but the policy {config.policy} has none; leave it "
+            "out, or take --policy infobatch or random"
+        )
+    return config
 
 
 def _typed(options: CommonConfig) -> list[str]:
@@ -339,8 +353,8 @@ def _variants(policies: str, prune_ratio: str) -> list[Variant]:
         ) from None
     variants = []
     for policy in policies.split(","):
-        has_ratio = policy in ("infobatch", "random")
-        variants += [Variant(policy, ratio) for ratio in ratios] if has_ratio else [Variant(policy)]
+        without = policy in WITHOUT_RATIO
+        variants += [Variant(policy)] if without else [Variant(policy, ratio) for ratio in ratios]
     return list(dict.fromkeys(variants))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,12 +95,12 @@ class TrainConfig(CommonConfig):
         choose("policy", self.policy, POLICIES)
         choose("optimizer", self.optimizer, OPTIMIZERS)
         bounds = {
-            "--epochs": (self.epochs > 0, "above 0"),
+            "--epochs": (0 < self.epochs < math.inf, "above 0 and finite"),
             "--batch-size": (self.batch_size >= 2, "at least 2 (batch norm needs two samples)"),
             "--prune-ratio": (0 <= self.prune_ratio < 1, "at least 0 and less than 1"),
             "--delta": (0 <= self.delta <= 1, "between 0 and 1"),
             "--warmup-epochs": (self.warmup_epochs >= 0, "at least 0"),
-            "--lr": (self.lr > 0, "above 0"),
+            "--lr": (0 < self.lr < math.inf, "above 0 and finite"),
             "--weight-decay": (self.weight_decay >= 0, "at least 0"),
             "--label-smoothing": (0 <= self.label_smoothing < 1, "at least 0 and less than 1"),
             "--clip-norm": (self.clip_norm >= 0, "at least 0"),

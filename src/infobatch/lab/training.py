@@ -24,7 +24,7 @@ from infobatch.lab.data import Data
 from infobatch.lab.data.feed import ignore_interrupts
 from infobatch.lab.optimization import Optimization
 from infobatch.lab.processes import agree, replicas, total
-from infobatch.lab.runs import SCORE_QUANTILES, EpochMetrics, RunFolder, Summary
+from infobatch.lab.runs import SCORE_QUANTILES, EpochMetrics, RunFolder, Summary, require_same
 from infobatch.lab.tasks.classification import Classification
 from infobatch.scores import ScoreTable
 
@@ -121,6 +121,7 @@ class _Training:
         self.last_saved = time.monotonic()
         state = agree(folder.load_checkpoint)
         if state is not None:
+            require_same(config, TrainConfig.from_json(state["config"]), folder.path)
             self.load_state_dict(state)
 
     def run(self, watch: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Summary:
@@ -261,6 +262,7 @@ class _Training:
 
     def state_dict(self) -> dict[str, Any]:
         return {
+            "config": self.config.to_json(),
             "model": self.task.model.state_dict(),
             "optimization": self.optimization.state_dict(),
             "pruner": self.pruner.state_dict(),

@@ -180,6 +180,8 @@ class Results:
         if difference is None:
             return "No seed was trained both on full data and pruned: nothing to compare."
         judged = judge(difference, self.margin)
+        if ours.mean("num_trained") == ours.mean("num_full"):
+            return "Nothing was pruned: the first epoch is warm-up, and the last ones anneal."
         saved = f"{self._row(ours).saved:.1%} of the samples saved"
         detail = f"{saved}, accuracy against full data {difference} points"
         return " ".join([f"{judged}: {detail}.", *self._rivals(ours)])
@@ -191,8 +193,9 @@ class Results:
         if max(counts) == 1:
             return ["One seed gives no interval."]
         return [
-            f"The interval (95 %) covers the {max(counts)} seeds, not the choice of test images; "
-            f"lossless means above -{self.margin:g} points."
+            "± is the standard deviation over seeds, in parentheses is the 95 % interval of the mean paired "
+            f"difference: it covers the {max(counts)} seeds, not the choice of test images. Lossless means "
+            f"above -{self.margin:g} points."
         ]
 
     def _rivals(self, ours: ArmRuns) -> list[str]:
@@ -249,14 +252,17 @@ def judge(difference: Difference, margin: float) -> str:
 def read_comparison(path: Path) -> Results:
     """The finished runs of a comparison's folder."""
     comparison = Comparison.load(path)
-    arms = []
+    arms, num_missing = [], 0
     for arm in comparison.arms:
         folders = {seed: comparison.folder(arm, seed) for seed in comparison.seeds}
         runs = {seed: read_run(folder) for seed, folder in folders.items() if folder.finished}
+        num_missing += len(folders) - len(runs)
         if runs:
             arms.append(ArmRuns(arm, _arm_label(arm, comparison.config), runs))
     arms, notes = _with_better_rates(arms)
     published, differs = _published(comparison.config)
+    if num_missing:
+        notes.append(f"Unfinished: {num_missing} of the {len(comparison.runs)} runs are missing.")
     return Results(
         title=_title(comparison.config),
         arms=arms,

@@ -1,6 +1,6 @@
 """What several ranks cost: a step beside plain DDP, the collective of an epoch, the sharded plan.
 
-    python benchmarks/distributed.py [--json FILE] [--only NAME ...]
+    python benchmarks/distributed.py [--json FILE] [--plot FILE] [--only NAME ...]
 
 step: two gloo processes train a small network; steps with the pruner and without it take turns.
 collective: ending an epoch and beginning the next, of which the draw and the order are told apart.
@@ -42,7 +42,7 @@ MEMORY_LIMIT = 300.0
 Row = dict[str, Any]
 
 
-def row(name: str, value: float, unit: str, limit: float | None, **more: float) -> Row:
+def row(name: str, value: float, unit: str, limit: float | None, **more: Any) -> Row:
     verdict = "-" if limit is None else "ok" if value <= limit else "over"
     return {"name": name, "value": value, "unit": unit, "limit": limit, "verdict": verdict, **more}
 
@@ -213,12 +213,30 @@ def measure_plan(options: argparse.Namespace) -> list[Row]:
                 found.append(json.loads(done.stdout))
             seconds, processor, memory = map(statistics.median, zip(*found, strict=True))
             name = f"{policy}: one rank of {NUM_RANKS}, {num_samples:,} samples"
+            of = {"policy": policy, "num_samples": num_samples}
             rows += [
-                row(f"{name}, seconds", seconds, "s", PLAN_LIMIT),
+                row(f"{name}, seconds", seconds, "s", PLAN_LIMIT, **of),
                 row(f"{name}, of the processor", processor, "s", None),
-                row(f"{name}, memory", memory, "MB", MEMORY_LIMIT),
+                row(f"{name}, memory", memory, "MB", MEMORY_LIMIT, **of),
             ]
     return rows
+
+
+def plot_plan(rows: list[Row], path: Path) -> None:
+    """Draw one rank's seconds and megabytes against the number of samples on all ranks."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    titles = {"s": "seconds to plan an epoch", "MB": "megabytes"}
+    for axes, (unit, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        drawn = [each for each in rows if each["unit"] == unit and "policy" in each]
+        for policy in POLICIES:
+            points = [(each["num_samples"], each["value"]) for each in drawn if each["policy"] == policy]
+            axes.loglog(*zip(*points, strict=True), marker="o", label=policy)
+        axes.axhline(drawn[0]["limit"], color="0.5", linestyle="--", linewidth=1)
+        axes.set(title=f"one rank of {NUM_RANKS}: {title}", xlabel="samples on all ranks")
+        axes.legend()
+    figure.savefig(path)
 
 
 # -- Reporting -------------------------------------------------------------------------------------
@@ -233,6 +251,7 @@ MEASUREMENTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the plan's cost against N there")
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS))
     parser.add_argument("--steps", type=int, default=600, help="of each kind (default 600)")
     parser.add_argument("--width", type=int, default=512, help="of the network trained (default 512)")
@@ -252,6 +271,8 @@ def main() -> None:
         return rank_of(*options.rank_of)
     if options.plan_of:
         return plan_cost(int(options.plan_of[1]), options.plan_of[0])
+    if options.plot and "plan" not in options.only:
+        parser.error(f"--plot is {options.plot}, but the plan is not measured; add plan to --only")
     if options.repeats < 2 or options.steps < 2:
         parser.error(f"--repeats is {options.repeats} and --steps {options.steps}; give at least 2")
     where = {
@@ -274,6 +295,8 @@ def main() -> None:
     if options.json:
         text = json.dumps({"environment": where, "results": rows}, indent=2)
         options.json.write_text(text + "\n")
+    if options.plot:
+        plot_plan(rows, options.plot)
 
 
 if __name__ == "__main__":

@@ -301,8 +301,8 @@ def _of_recipe(name: str, options: TrainConfig) -> TrainConfig:
     config = find_recipe(name).config().overridden(options, typed) if name else options
     if "prune_ratio" in typed and config.policy in WITHOUT_RATIO:
         raise ValueError(
-            f"--prune-ratio is {config.prune_ratio:g}, but the policy {config.policy} has none; leave it "
-            "out, or take --policy infobatch or random"
+            f"--prune-ratio is {config.prune_ratio:g}, but the policy {config.policy} has none; leave "
+            "it out, or take --policy infobatch or random"
         )
     return config
 

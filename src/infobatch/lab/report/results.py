@@ -193,9 +193,9 @@ class Results:
         if max(counts) == 1:
             return ["One seed gives no interval."]
         return [
-            "± is the standard deviation over seeds, in parentheses is the 95 % interval of the mean paired "
-            f"difference: it covers the {max(counts)} seeds, not the choice of test images. Lossless means "
-            f"above -{self.margin:g} points."
+            "± is the standard deviation over seeds, in parentheses is the 95 % interval of the mean "
+            f"paired difference: it covers the {max(counts)} seeds, not the choice of test images. "
+            f"Lossless means above -{self.margin:g} points."
         ]
 
     def _rivals(self, ours: ArmRuns) -> list[str]:

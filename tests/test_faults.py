@@ -20,6 +20,7 @@ from infobatch import (
     IndexedDataset,
     InfoBatch,
     KeepProbabilities,
+    Request,
     ScoreTable,
     draw,
 )
@@ -321,7 +322,7 @@ def test_fault_13_a_run_that_has_diverged_prunes_nothing():
 def test_fault_14_no_score_lies_below_the_mean_of_equal_ones(score, size):
     """The mean of equal scores, rounded, lies above them."""
     table = ScoreTable.from_losses(np.full(size, score, np.float32))
-    keep = InfoBatch().keep_probabilities(table, None, torch.Generator())
+    keep = InfoBatch().keep_probabilities(table, Request(None, torch.Generator()))
     assert int(keep.strata.sum()) == 0
 
 
@@ -330,7 +331,7 @@ def test_fault_14_the_mean_of_equal_scores_is_that_score():
     size = 14_197_122
     table = ScoreTable(size)
     table.record(np.arange(size), np.full(size, 0.1, dtype=np.float32))
-    keep = InfoBatch().keep_probabilities(table, None, torch.Generator())
+    keep = InfoBatch().keep_probabilities(table, Request(None, torch.Generator()))
     assert int(keep.strata.sum()) == 0
 
 

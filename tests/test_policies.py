@@ -9,15 +9,42 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from helpers import random_losses
-from infobatch import InfoBatch, KeepProbabilities, PercentileTiers, RandomPruning, ScoreTable, draw
+from infobatch import (
+    BiasedPolicy,
+    InfoBatch,
+    KeepProbabilities,
+    PercentileTiers,
+    RandomPruning,
+    Request,
+    ScoreTable,
+    draw,
+    select,
+)
 from infobatch.policies import POLICIES, Policy
 
 NAN = float("nan")
 
 
+UNBIASED = [name for name, kind in POLICIES.items() if not issubclass(kind, BiasedPolicy)]
+BIASED = [name for name in POLICIES if name not in UNBIASED]
+
+
+def request(num_pruned=None, seed=0, epoch=1, **options):
+    return Request(num_pruned, torch.Generator().manual_seed(seed), epoch, range(1, 9), **options)
+
+
+def table_of(losses, policy):
+    columns = dict.fromkeys(["last_loss", "visits", *policy.columns])
+    return ScoreTable.from_losses(torch.as_tensor(losses), list(columns))
+
+
 def keep(policy, losses, num_pruned=None, seed=0):
-    table = ScoreTable.from_losses(torch.as_tensor(losses))
-    return policy.keep_probabilities(table, num_pruned, torch.Generator().manual_seed(seed))
+    return policy.keep_probabilities(table_of(losses, policy), request(num_pruned, seed))
+
+
+def selected(policy, losses, num_pruned=None, seed=0, epoch=1, **options):
+    asked = request(num_pruned, seed, epoch, **options)
+    return select(policy, table_of(losses, policy), asked)
 
 
 def per_sample(kept):
@@ -28,13 +55,10 @@ def per_sample(kept):
 def test_a_policy_keeps_no_state(name):
     policy = POLICIES[name]()
     before = dict(vars(policy))
-    table = ScoreTable.from_losses(random_losses(50).round())
+    table = table_of(random_losses(50).round(), policy)
     columns = {column: table[column].clone() for column in table.columns}
     for num_pruned in (None, 0 if name == "none" else 11):
-        results = [
-            per_sample(policy.keep_probabilities(table, num_pruned, torch.Generator().manual_seed(3)))
-            for _ in range(2)
-        ]
+        results = [select(policy, table, request(num_pruned, seed=3)).weights for _ in range(2)]
         assert torch.equal(*results)
     assert vars(policy) == before
     assert all(torch.equal(table[column], values) for column, values in columns.items())
@@ -44,13 +68,31 @@ def test_a_policy_keeps_no_state(name):
 @pytest.mark.parametrize("num_pruned", [0, 1, 2, 7, 33, 40])
 @pytest.mark.parametrize("losses", [random_losses(101), torch.ones(101), torch.full((101,), NAN)])
 def test_an_exact_number_is_left_out(name, num_pruned, losses):
-    kept = keep(POLICIES[name](), losses, num_pruned)
-    selection = draw(kept, torch.Generator().manual_seed(1))
-    assert selection.num_selected == 101 - num_pruned
-    assert float(selection.weights.double().sum()) == pytest.approx(101, rel=1e-6)
+    selection = selected(POLICIES[name](), losses, num_pruned)
+    assert selection.num_selected == int(selection.weights.count_nonzero()) == 101 - num_pruned
+    total = 101 - num_pruned if name in BIASED else 101
+    if name != "proportional":
+        assert float(selection.weights.double().sum()) == pytest.approx(total, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", [name for name in POLICIES if name != "none"])
+@pytest.mark.parametrize("num_pruned", [None, 7, 33, 40])
+def test_a_multiple_is_kept(name, num_pruned):
+    selection = selected(POLICIES[name](), random_losses(101), num_pruned, multiple=8)
+    assert selection.num_selected % 8 == 0
+    if num_pruned is not None:
+        assert abs(selection.num_selected - (101 - num_pruned)) <= 4
+
+
+@pytest.mark.parametrize("name", BIASED)
+def test_a_biased_policy_says_so(name):
+    with pytest.raises(TypeError, match="is biased by design"):
+        keep(POLICIES[name](), random_losses(10))
+    with pytest.raises(ValueError, match="at least one must be kept"):
+        POLICIES[name]().check_target(10, 10)
+
+
+@pytest.mark.parametrize("name", UNBIASED)
 def test_probabilities_lie_above_0_and_up_to_1(name):
     probabilities = per_sample(keep(POLICIES[name](), random_losses(77)))
     assert ((probabilities > 0) & (probabilities <= 1)).all()
@@ -189,7 +231,7 @@ def test_random_pruning_looks_at_no_score():
 
 def test_a_policy_of_ones_own_without_strata():
     class ByLoss(Policy):
-        def keep_probabilities(self, scores, num_pruned, generator):
+        def keep_probabilities(self, scores, request):
             losses = scores["last_loss"]
             return KeepProbabilities((losses / losses.max()).clamp(min=0.2))
 

@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 
 from helpers import Numbers, random_losses, record_epoch
 from infobatch import (
+    BiasedPolicy,
     DynamicPruner,
     InfoBatch,
     KeepProbabilities,
     PercentileTiers,
+    Proportional,
     RandomPruning,
+    Request,
     ScoreTable,
     draw,
     epoch_generator,
@@ -37,7 +40,7 @@ tiers = st.lists(
 class ByLoss(Policy):
     """A policy of one's own, without strata: the lower the loss, the more often left out."""
 
-    def keep_probabilities(self, scores, num_pruned, generator):
+    def keep_probabilities(self, scores, request):
         losses = scores["last_loss"].double()
         return KeepProbabilities((losses / losses.nanmean()).nan_to_num(nan=1).clamp(0.1, 1))
 
@@ -46,7 +49,8 @@ class ByLoss(Policy):
             raise ValueError("ByLoss takes no target")
 
 
-PRUNING = [cls for name, cls in POLICIES.items() if name != "none"]
+UNBIASED = {name: kind for name, kind in POLICIES.items() if not issubclass(kind, BiasedPolicy)}
+PRUNING = [kind for name, kind in UNBIASED.items() if name != "none"]
 
 
 def generator(seed):
@@ -72,16 +76,26 @@ def check_strata(keep, selection):
 
 def check_policy(policy, losses, seed):
     table = ScoreTable.from_losses(np.array(losses, dtype=np.float32))
-    keep = policy.keep_probabilities(table, None, generator(seed))
+    keep = policy.keep_probabilities(table, Request(None, generator(seed)))
     selection = draw(keep, generator(seed))
     assert selection.num_selected == int(selection.weights.count_nonzero()) >= 1
-    check_strata(keep, selection)
+    if keep.strata is None:
+        check_weights(keep, selection)
+    else:
+        check_strata(keep, selection)
 
 
-@pytest.mark.parametrize("name", POLICIES)
+def check_weights(keep, selection):
+    """Where the probabilities sum to a whole number, the weight is one by the probability."""
+    assert selection.num_selected == pytest.approx(float(keep.probabilities.sum()), rel=1e-6)
+    kept = selection.weights > 0
+    assert selection.weights[kept].numpy() == pytest.approx(1 / keep.probabilities[kept], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", UNBIASED)
 @settings(deadline=None, max_examples=60)
 @given(losses=scores, seed=seeds)
-def test_every_policy_keeps_k_of_n_with_weight_n_over_k(name, losses, seed):
+def test_every_policy_keeps_with_the_inverse_weight(name, losses, seed):
     check_policy(POLICIES[name](), losses, seed)
 
 
@@ -244,7 +258,7 @@ def test_the_weighted_sum_of_many_draws_is_the_full_sum(policy, multiple):
     table = ScoreTable.from_losses(losses)
     sums = []
     for seed in range(2000):
-        keep = policy().keep_probabilities(table, None, generator(seed))
+        keep = policy().keep_probabilities(table, Request(None, generator(seed)))
         selection = draw(keep, generator(seed + 10**6), multiple)
         sums.append(float((selection.weights * values).sum()))
     within_five_errors(sums, float(values.sum()))
@@ -285,7 +299,7 @@ def test_the_sum_over_samples_trained_is_the_full_sum(policy, target, batch_size
         assert pruner.current.finished
         assert pruner.current.num_recorded < 203
         assert not drop_last or pruner.current.num_recorded % batch_size == 0
-        if policy is not ByLoss:
+        if policy not in (ByLoss, Proportional):
             assert total_weight == pytest.approx(203, rel=1e-6)
         sums.append(total)
     within_five_errors(sums, float(values.sum()))

@@ -13,38 +13,54 @@ from infobatch.loss import (
 )
 from infobatch.lr import ProgressScheduler
 from infobatch.policies import (
+    RS2,
+    UCB,
+    BiasedPolicy,
+    EpsilonGreedy,
     InfoBatch,
     KeepProbabilities,
     NoPruning,
+    OrderDP,
     PercentileTiers,
     Policy,
+    Proportional,
     RandomPruning,
+    Request,
+    SeTa,
 )
 from infobatch.pruner import DynamicPruner
 from infobatch.saving import Report, Saving, predict_saving
 from infobatch.schedule import Schedule
 from infobatch.scores import ScoreTable
 from infobatch.seeding import epoch_generator
-from infobatch.selection import Selection, draw
+from infobatch.selection import Selection, draw, select
 from infobatch.sharded import Sharded
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "RS2",
+    "UCB",
+    "BiasedPolicy",
     "DynamicPruner",
+    "EpsilonGreedy",
     "IndexedCollate",
     "IndexedDataset",
     "InfoBatch",
     "KeepProbabilities",
     "NoPruning",
+    "OrderDP",
     "PercentileTiers",
     "Policy",
     "ProgressScheduler",
+    "Proportional",
     "RandomPruning",
     "Report",
+    "Request",
     "Saving",
     "Schedule",
     "ScoreTable",
+    "SeTa",
     "Selection",
     "Sharded",
     "classification_losses",
@@ -53,6 +69,7 @@ __all__ = [
     "predict_saving",
     "read_scores",
     "segmentation_losses",
+    "select",
     "sequence_losses",
     "weighted_mean",
 ]

@@ -11,11 +11,11 @@ from typing import Any
 from infobatch.batching import Batching, Replicas
 from infobatch.draws import OwnDraws
 from infobatch.epoch import Epoch
-from infobatch.policies import Policy
+from infobatch.policies import Policy, Request
 from infobatch.schedule import Schedule
 from infobatch.scores import ScoreTable
 from infobatch.seeding import Stream, epoch_generator
-from infobatch.selection import Selection, draw
+from infobatch.selection import Selection, select
 
 
 class RunPlan:
@@ -99,10 +99,14 @@ class RunPlan:
         """What an epoch trains on: all, or what the policy makes of the scores."""
         if not self.schedule.prunes(epoch):
             return Selection.full(self.num_samples)
-        generator = epoch_generator(seed, epoch, Stream.DRAW)
-        num_pruned = self.schedule.num_pruned(epoch)
-        keep = self.policy.keep_probabilities(scores, num_pruned, generator)
-        return draw(keep, generator, self.multiple)
+        request = Request(
+            self.schedule.num_pruned(epoch),
+            epoch_generator(seed, epoch, Stream.DRAW),
+            epoch,
+            self.schedule.prunable,
+            self.multiple,
+        )
+        return select(self.policy, scores, request)
 
     def _own_draws(self, epoch: int, num_selected: int) -> OwnDraws | None:
         """What the user's own sampler is to give in an epoch on this rank, if it orders the epoch."""

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import torch
 
-from infobatch.policies import Policy
+from infobatch.policies import Policy, Request
 from infobatch.schedule import Schedule
 from infobatch.scores import ScoreTable
+from infobatch.selection import select
 
 
 class EpochCounts(NamedTuple):
@@ -55,11 +56,9 @@ def predict_saving(scores: ScoreTable, policy: Policy, schedule: Schedule) -> Sa
                 "no sample has a score yet, so there is nothing to predict from; ask again after an "
                 "epoch, or give the scores of another run"
             )
-        keep = policy.keep_probabilities(scores, None, torch.Generator().manual_seed(0))
-        probabilities = keep.probabilities
-        if keep.strata is not None:
-            probabilities = probabilities[keep.strata.long()]
-        each = 1 - float(probabilities.double().mean())
+        first = schedule.first_pruned
+        request = Request(None, torch.Generator().manual_seed(0), first, schedule.prunable)
+        each = 1 - select(policy, scores, request).num_selected / scores.num_samples
         left_out = each * sum(schedule.share(epoch) for epoch in epochs)
     return Saving(left_out / schedule.run_length, each, len(epochs), schedule.run_length)
 

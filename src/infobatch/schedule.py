@@ -55,8 +55,12 @@ class Schedule:
             self._num_pruned = self._check_counts([int(count) for count in target])
 
     @property
+    def prunable(self) -> range:
+        return range(self.first_pruned, self.annealing_start)
+
+    @property
     def num_prunable(self) -> int:
-        return self.annealing_start - self.first_pruned
+        return len(self.prunable)
 
     @property
     def has_target(self) -> bool:
@@ -98,8 +102,7 @@ class Schedule:
         counts = [0] * self.num_epochs
         epochs = self.num_prunable
         # An epoch that is cut short trains, and leaves out, only its share.
-        prunable = range(self.first_pruned, self.annealing_start)
-        inflated = epochs / sum(map(self.share, prunable)) if epochs else 1.0
+        inflated = epochs / sum(map(self.share, self.prunable)) if epochs else 1.0
         total = round(target * self.num_samples * self.run_length * inflated)
         if total == 0:
             return counts

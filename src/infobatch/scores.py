@@ -36,8 +36,17 @@ class Column:
     update: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (old values, losses) -> new values
 
 
+SMOOTHING = 0.8
+
+
+def smoothed(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """S <- 0.8 s + 0.2 l, from a sample's first loss on (Raju et al., 2021, section 3)."""
+    return np.where(np.isnan(old), losses, SMOOTHING * old + (1 - SMOOTHING) * losses)
+
+
 COLUMNS = {
     "last_loss": Column(np.float32, float("nan"), lambda old, losses: losses),
+    "smoothed_loss": Column(np.float32, float("nan"), smoothed),
     "visits": Column(np.int32, 0, lambda old, losses: old + 1),
 }
 
@@ -62,10 +71,12 @@ class ScoreTable:
         }
 
     @classmethod
-    def from_losses(cls, losses: Tensor | np.ndarray) -> ScoreTable:
+    def from_losses(
+        cls, losses: Tensor | np.ndarray, columns: Sequence[str] = ("last_loss", "visits")
+    ) -> ScoreTable:
         """A table whose last losses are given, shape (N,); NaN where a sample has none."""
         values = torch.as_tensor(losses).to(torch.float32).flatten()
-        table = cls(len(values))
+        table = cls(len(values), columns)
         table.record(np.arange(len(values)), values.numpy())
         table.num_nonfinite = 0
         return table

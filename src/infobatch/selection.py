@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from infobatch.batching import nearest_multiple
-from infobatch.policies.base import KeepProbabilities
+from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
+from infobatch.scores import ScoreTable
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,13 @@ class Selection:
     @classmethod
     def full(cls, num_samples: int) -> Selection:
         return cls(torch.ones(num_samples), num_samples)
+
+
+def select(policy: Policy, scores: ScoreTable, request: Request) -> Selection:
+    """What the coming epoch trains on: drawn, or as a biased policy has it."""
+    if isinstance(policy, BiasedPolicy):
+        return Selection.of(policy.weights(scores, request))
+    return draw(policy.keep_probabilities(scores, request), request.generator, request.multiple)
 
 
 def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1) -> Selection:

@@ -25,6 +25,7 @@ from infobatch.lab.compare import Comparison, Variant, run_comparison
 from infobatch.lab.config import OPTIONS, CommonConfig, TrainConfig
 from infobatch.lab.console import ComparisonWatch, console, describe, live, print_recipe, print_summary
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
+from infobatch.lab.names import choose
 from infobatch.lab.processes import agree, joined
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.report import print_results, read_comparison, read_runs, write_report
@@ -32,7 +33,7 @@ from infobatch.lab.report.classes import CLASS_HEADINGS, class_rows
 from infobatch.lab.runs import RunFolder
 from infobatch.lab.sweep import Sweep, helpers
 from infobatch.lab.tasks.classification import Classification
-from infobatch.policies import InfoBatch
+from infobatch.policies import POLICIES, InfoBatch, has_prune_ratio
 from infobatch.saving import predict_saving
 from infobatch.schedule import Schedule
 
@@ -41,7 +42,6 @@ CommonOptions = Annotated[CommonConfig, tyro.conf.arg(name="")]
 OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 RecipeName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE]")]
 Paths = tyro.conf.Positional[tuple[Path, ...]]
-WITHOUT_RATIO = ("none", "percentile-tiers")
 Switch = tyro.conf.FlagCreatePairsOff[bool]
 
 
@@ -299,10 +299,10 @@ def _of_recipe(name: str, options: TrainConfig) -> TrainConfig:
     """The recipe's options, but for those that were typed; without a recipe, all as they are."""
     typed = _typed(options)
     config = find_recipe(name).config().overridden(options, typed) if name else options
-    if "prune_ratio" in typed and config.policy in WITHOUT_RATIO:
+    if "prune_ratio" in typed and config.policy in POLICIES and not has_prune_ratio(config.policy):
         raise ValueError(
             f"--prune-ratio is {config.prune_ratio:g}, but the policy {config.policy} has none; leave "
-            "it out, or take --policy infobatch or random"
+            "it out, or take another --policy, such as infobatch"
         )
     return config
 
@@ -353,8 +353,9 @@ def _variants(policies: str, prune_ratio: str) -> list[Variant]:
         ) from None
     variants = []
     for policy in policies.split(","):
-        without = policy in WITHOUT_RATIO
-        variants += [Variant(policy)] if without else [Variant(policy, ratio) for ratio in ratios]
+        choose("policy", policy, POLICIES)
+        has_ratio = has_prune_ratio(policy)
+        variants += [Variant(policy, ratio) for ratio in ratios] if has_ratio else [Variant(policy)]
     return list(dict.fromkeys(variants))
 
 

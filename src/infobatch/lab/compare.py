@@ -23,6 +23,7 @@ from infobatch.lab.processes import agree
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.runs import RunFolder, make_writable, read_json, write_whole
 from infobatch.lab.training import Interrupted, Progress, check, train
+from infobatch.policies import has_prune_ratio
 
 FULL = "full"
 PRUNED = "pruned"
@@ -43,8 +44,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        has_ratio = self.policy in ("infobatch", "random")
-        return f"{self.policy}-{self.prune_ratio:g}" if has_ratio else self.policy
+        return f"{self.policy}-{self.prune_ratio:g}" if has_prune_ratio(self.policy) else self.policy
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Comparison:
             config = replace(config, policy=variant.policy, prune_ratio=variant.prune_ratio)
         else:
             policies = ",".join(dict.fromkeys(variant.policy for variant in self.variants))
-            ratios = dict.fromkeys(v.prune_ratio for v in self.variants if v.policy == "infobatch")
+            ratios = dict.fromkeys(v.prune_ratio for v in self.variants if has_prune_ratio(v.policy))
             options += ["--policies", policies]
             options += ["--prune-ratio", ",".join(f"{r:g}" for r in ratios)] if ratios else []
             options += [] if self.controls else ["--no-controls"]

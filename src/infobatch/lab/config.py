@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +16,7 @@ from infobatch.lab.data import DATA_SETS
 from infobatch.lab.models import check_model
 from infobatch.lab.names import choose
 from infobatch.lab.optimizers import OPTIMIZERS
-from infobatch.policies import POLICIES, InfoBatch, Policy, RandomPruning
+from infobatch.policies import POLICIES, Policy, has_prune_ratio
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,10 @@ class TrainConfig(CommonConfig):
     """One training run."""
 
     policy: str = "infobatch"
-    """What to leave out: infobatch, percentile-tiers, random or none."""
+    """What to leave out: infobatch, percentile-tiers, proportional, random, or none; of the biased rules
+    rs2, epsilon-greedy, ucb, seta or order-dp."""
     prune_ratio: float = 0.5
-    """InfoBatch: share of the below-average samples left out; random: of all samples."""
+    """InfoBatch: share of the below-average samples left out; other policies: of all samples."""
 
     def check(self) -> None:
         """Raise ``ValueError`` for what could only fail later."""
@@ -132,10 +133,9 @@ class TrainConfig(CommonConfig):
         return device
 
     def make_policy(self) -> Policy:
-        kind = choose("policy", self.policy, POLICIES)
-        if kind is InfoBatch or (kind is RandomPruning and self.target is None):
-            return kind(self.prune_ratio)
-        return kind()
+        kind: Callable[..., Policy] = choose("policy", self.policy, POLICIES)
+        decides = self.policy == "infobatch" or self.target is None  # else the target says how many
+        return kind(self.prune_ratio) if decides and has_prune_ratio(self.policy) else kind()
 
     def to_json(self) -> dict[str, Any]:
         values = dataclasses.asdict(self)

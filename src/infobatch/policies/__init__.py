@@ -1,24 +1,52 @@
-"""One file a policy. The registry names them for the command line and the generic tests."""
+"""The registry names the policies for the command line and the generic tests."""
 
-from infobatch.policies.base import KeepProbabilities, Policy
+from inspect import signature
+
+from infobatch.policies.bandits import UCB, EpsilonGreedy
+from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.policies.infobatch import InfoBatch
 from infobatch.policies.no_pruning import NoPruning
+from infobatch.policies.order_dp import OrderDP
 from infobatch.policies.percentile_tiers import PercentileTiers
+from infobatch.policies.proportional import Proportional
 from infobatch.policies.random_pruning import RandomPruning
+from infobatch.policies.rs2 import RS2
+from infobatch.policies.seta import SeTa
 
 POLICIES: dict[str, type[Policy]] = {
     "infobatch": InfoBatch,
     "percentile-tiers": PercentileTiers,
+    "proportional": Proportional,
     "random": RandomPruning,
+    "rs2": RS2,
+    "epsilon-greedy": EpsilonGreedy,
+    "ucb": UCB,
+    "seta": SeTa,
+    "order-dp": OrderDP,
     "none": NoPruning,
 }
 
+
+def has_prune_ratio(name: str) -> bool:
+    """Whether the policy of this name takes a prune ratio."""
+    return "prune_ratio" in signature(POLICIES[name]).parameters
+
+
 __all__ = [
     "POLICIES",
+    "RS2",
+    "UCB",
+    "BiasedPolicy",
+    "EpsilonGreedy",
     "InfoBatch",
     "KeepProbabilities",
     "NoPruning",
+    "OrderDP",
     "PercentileTiers",
     "Policy",
+    "Proportional",
     "RandomPruning",
+    "Request",
+    "SeTa",
+    "has_prune_ratio",
 ]

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.batching import nearest_multiple
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
-from infobatch.scores import ScoreTable
+from infobatch.scores import IndexArray, ScoreTable
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,29 @@ class KeepProbabilities:
     strata: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a coming epoch asks of a policy.
+
+    ``num_pruned``: how many samples to leave out, or None for the policy's own rule. ``generator``: of
+    all that is random. ``epoch``: its number; ``prunable``: the epochs in which samples may be left out.
+    ``multiple``: the number of samples selected is the nearest possible multiple of it.
+    """
+
+    num_pruned: int | None
+    generator: torch.Generator
+    epoch: int = 0
+    prunable: range = range(0)
+    multiple: int = 1
+
+    def num_kept(self, num_samples: int, prune_ratio: float) -> int:
+        """How many to keep, of samples all alike: a share 1 - r of them, or N - d."""
+        num_pruned = self.num_pruned
+        if num_pruned is None:
+            num_pruned = round(prune_ratio * num_samples)
+        return nearest_multiple(max(1, num_samples - num_pruned), self.multiple, num_samples)
+
+
 class Policy(ABC):
     """Stateless: the score table owns all that is remembered, the draw owns all that is random.
 
@@ -42,14 +66,11 @@ class Policy(ABC):
     """The score columns it reads."""
 
     @abstractmethod
-    def keep_probabilities(
-        self, scores: ScoreTable, num_pruned: int | None, generator: torch.Generator
-    ) -> KeepProbabilities:
+    def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         """The keep probabilities of the coming epoch.
 
-        ``num_pruned`` is the number of samples to leave out, or None for the policy's own rule. In
-        the first case the probabilities (over strata: the counts they stand for) sum to exactly
-        N - num_pruned. ``generator`` is for breaking ties.
+        Where ``request.num_pruned`` is given they (over strata: the counts they stand for) sum to
+        exactly N - num_pruned. The request's generator is for breaking ties.
         """
 
     def score_bounds(self, summary: ScoreSummary, num_pruned: int | None) -> ScoreBounds:
@@ -66,6 +87,48 @@ class Policy(ABC):
     @abstractmethod
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         """Raise ``ValueError`` with the remedy if no epoch can leave out ``num_pruned`` samples."""
+
+
+class BiasedPolicy(Policy):
+    """A rule in which some samples may have no chance, so that no weight makes up for them.
+
+    The expected gradient is not that of full data. It gives its own weights, by default 1.
+    """
+
+    def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
+        raise TypeError(f"{self!r} is biased by design: it has weights, no keep probabilities")
+
+    def check_target(self, num_pruned: int, num_samples: int) -> None:
+        check_some_are_kept(num_pruned, num_samples)
+
+    @abstractmethod
+    def weights(self, scores: ScoreTable, request: Request) -> Tensor:
+        """The weights of the coming epoch, float32 (N,): 0 where a sample is left out."""
+
+
+def ones_at(samples: IndexArray, num_samples: int) -> Tensor:
+    """Weights, float32 (N,): 1 for ``samples`` (k,), 0 for all others."""
+    weights = torch.zeros(num_samples)
+    weights[torch.from_numpy(samples)] = 1
+    return weights
+
+
+def highest(values: np.ndarray, num: int, generator: torch.Generator) -> IndexArray:
+    """The samples with the ``num`` highest ``values`` (n,), highest first, equal ones in random order.
+
+    NaN counts as the highest of all: a sample without a score has to get one.
+    """
+    order = torch.randperm(len(values), generator=generator).numpy()
+    ranked = np.argsort(-np.nan_to_num(values[order], nan=np.inf), kind="stable")
+    return order[ranked[:num]]
+
+
+def check_some_are_kept(num_pruned: int, num_samples: int) -> None:
+    if num_pruned >= num_samples:
+        raise ValueError(
+            f"the target leaves out {num_pruned:,} of {num_samples:,} samples in an epoch; "
+            "at least one must be kept, so lower the target"
+        )
 
 
 def mean_score(losses: Tensor) -> float:

@@ -11,6 +11,7 @@ import torch
 from infobatch.policies.base import (
     KeepProbabilities,
     Policy,
+    Request,
     bounds_of_lowest,
     check_prune_ratio,
     mean_score,
@@ -45,12 +46,10 @@ class InfoBatch(Policy):
     def __repr__(self) -> str:
         return f"InfoBatch(prune_ratio={self.prune_ratio:g})"
 
-    def keep_probabilities(
-        self, scores: ScoreTable, num_pruned: int | None, generator: torch.Generator
-    ) -> KeepProbabilities:
+    def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         losses = scores["last_loss"]
-        if num_pruned is not None:
-            return prune_lowest(losses, [num_pruned], [self.prune_ratio], generator)
+        if request.num_pruned is not None:
+            return prune_lowest(losses, [request.num_pruned], [self.prune_ratio], request.generator)
         below = losses < mean_score(losses)  # false where there is no score
         return KeepProbabilities(
             torch.tensor([1.0, 1 - self.prune_ratio], dtype=torch.float64), below.to(torch.uint8)

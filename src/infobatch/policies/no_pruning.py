@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from infobatch.policies.base import KeepProbabilities, Policy
+from infobatch.policies.base import KeepProbabilities, Policy, Request
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
 from infobatch.scores import ScoreTable
 
@@ -17,9 +17,7 @@ class NoPruning(Policy):
     def __repr__(self) -> str:
         return "NoPruning()"
 
-    def keep_probabilities(
-        self, scores: ScoreTable, num_pruned: int | None, generator: torch.Generator
-    ) -> KeepProbabilities:
+    def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         strata = torch.zeros(len(scores), dtype=torch.uint8)
         return KeepProbabilities(torch.ones(1, dtype=torch.float64), strata)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-import torch
-
 from infobatch.policies.base import (
     KeepProbabilities,
     Policy,
+    Request,
     bounds_of_lowest,
     bounds_of_sizes,
     prune_lowest,
@@ -53,14 +52,14 @@ class PercentileTiers(Policy):
     def __repr__(self) -> str:
         return f"PercentileTiers(percentiles={self.percentiles}, keep={self.keep})"
 
-    def keep_probabilities(
-        self, scores: ScoreTable, num_pruned: int | None, generator: torch.Generator
-    ) -> KeepProbabilities:
+    def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         losses = scores["last_loss"]
-        if num_pruned is None:
+        if request.num_pruned is None:
             sizes = self._sizes(int(len(losses) - losses.isnan().sum()))
-            return rank_strata(losses, sizes, self.keep, generator)
-        return prune_lowest(losses, self._split(num_pruned), self._prune_ratios, generator)
+            return rank_strata(losses, sizes, self.keep, request.generator)
+        return prune_lowest(
+            losses, self._split(request.num_pruned), self._prune_ratios, request.generator
+        )
 
     def score_bounds(self, summary: ScoreSummary, num_pruned: int | None) -> ScoreBounds:
         if num_pruned is None:

@@ -6,7 +6,13 @@ import warnings
 
 import torch
 
-from infobatch.policies.base import KeepProbabilities, Policy, check_prune_ratio
+from infobatch.policies.base import (
+    KeepProbabilities,
+    Policy,
+    Request,
+    check_prune_ratio,
+    check_some_are_kept,
+)
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
 from infobatch.scores import ScoreTable
 
@@ -29,10 +35,8 @@ class RandomPruning(Policy):
     def __repr__(self) -> str:
         return f"RandomPruning(prune_ratio={self.prune_ratio:g})"
 
-    def keep_probabilities(
-        self, scores: ScoreTable, num_pruned: int | None, generator: torch.Generator
-    ) -> KeepProbabilities:
-        share = self._share(num_pruned, len(scores))
+    def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
+        share = self._share(request.num_pruned, len(scores))
         strata = torch.zeros(len(scores), dtype=torch.uint8)
         return KeepProbabilities(torch.tensor([1 - share], dtype=torch.float64), strata)
 
@@ -50,8 +54,4 @@ class RandomPruning(Policy):
                 UserWarning,
                 stacklevel=2,
             )
-        if num_pruned >= num_samples:
-            raise ValueError(
-                f"the target leaves out {num_pruned:,} of {num_samples:,} samples in an epoch; "
-                "at least one must be kept, so lower the target"
-            )
+        check_some_are_kept(num_pruned, num_samples)

@@ -24,6 +24,7 @@ from infobatch.lab.compare import (
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.recipes import RECIPES, Published
 from infobatch.lab.runs import WHERE, EpochMetrics, RunFolder, Summary
+from infobatch.policies import POLICIES, BiasedPolicy, has_prune_ratio
 
 LABELS = {
     FULL: "full data",
@@ -31,6 +32,7 @@ LABELS = {
     FEWER_SCALED: "fewer epochs lr↑",
     RANDOM: "random pruning",
 }
+NAMES = {"infobatch": "InfoBatch", "rs2": "RS2", "ucb": "UCB", "seta": "SeTa", "order-dp": "OrderDP"}
 CONFIDENCE = 0.95
 
 
@@ -355,10 +357,12 @@ def _arm_label(arm: Arm, config: TrainConfig) -> str:
 def _policy_label(config: TrainConfig) -> str:
     if config.policy == "none":
         return LABELS[FULL]
-    label = config.policy.replace("-", " ").replace("infobatch", "InfoBatch")
-    if config.policy in ("infobatch", "random"):
+    label = NAMES.get(config.policy, config.policy.replace("-", " "))
+    if has_prune_ratio(config.policy):
         label += f" r={config.prune_ratio:g}"
-    return label + (f", target {config.target:g}" if isinstance(config.target, float) else "")
+    if isinstance(config.target, float):
+        label += f", target {config.target:g}"
+    return label + " (biased)" * issubclass(POLICIES[config.policy], BiasedPolicy)
 
 
 def _describe(config: TrainConfig) -> str:

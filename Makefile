@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 DEMO := --data mnist5k --epochs 10 --seeds 5
-PYTEST :=
+PYTEST := -n auto --dist worksteal
 
 .PHONY: demo test integrations check format bench clean
 

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 DEMO := --data mnist5k --epochs 10 --seeds 5
-PYTEST := -n auto --dist worksteal
+PYTEST := -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test integrations check format bench clean
 

@@ -7,10 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from infobatch import __version__
-from infobatch.lab import cli, console
+from infobatch.lab import cli
 from infobatch.lab.runs import RunFolder
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
@@ -20,24 +19,6 @@ QUICK = ["--data", "digits", "--epochs", "3", "--batch-size", "128", "--device",
 def infobatch(*arguments):
     command = [sys.executable, "-m", "infobatch.lab.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """The command line in this process: (exit code, standard output, standard error)."""
-
-    def main(*arguments):
-        monkeypatch.setattr(sys, "argv", ["infobatch", *map(str, arguments)])
-        for module in (cli, console):
-            monkeypatch.setattr(module, "console", Console(width=100))
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stopped:
-            code = stopped.code
-        return (code, *capsys.readouterr())
-
-    return main
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +24,7 @@ from infobatch.lab import training
 from infobatch.lab.compare import Comparison, Variant, run_comparison
 from infobatch.lab.config import OPTIONS, CommonConfig, TrainConfig
 from infobatch.lab.console import ComparisonWatch, console, describe, live, print_recipe, print_summary
+from infobatch.lab.contest import CONTESTANTS, contestants
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
 from infobatch.lab.names import choose
 from infobatch.lab.processes import agree, joined
@@ -176,16 +177,60 @@ def sweep(
     """
     if not recipe:
         raise ValueError(f"name a recipe to sweep; there are: {', '.join(RECIPES)}")
+    configs = [find_recipe(name).config().overridden(config, _typed(config)) for name in recipe]
+    variants = _variants(policies, prune_ratio)
+    made = Sweep.of(configs, variants, seeds, margin, controls, out)
+    _run(made, {each.data: _load(each) for each in _checked(configs)}, jobs, minutes)
+
+
+def contest(
+    config: CommonOptions,
+    recipe: RecipeName = "mnist5k-small-cnn",
+    save: str = "30",
+    policies: str = ",".join(CONTESTANTS),
+    controls: bool = True,
+    seeds: int = 5,
+    margin: float = 0.5,
+    jobs: int = 1,
+    minutes: float | None = None,
+    out: Annotated[Path, tyro.conf.arg(metavar="PATH")] = Path("runs/contest"),
+) -> None:
+    """Train every policy on a recipe at the same costs, beside full data and fewer epochs.
+
+    Like a sweep it trains what is missing, and no more. InfoBatch meets a cost by raising its prune
+    ratio; a policy that cannot meet one says so and does not take part.
+
+    Args:
+        config: Options that replace the recipe's.
+        recipe: A recipe; `infobatch recipes` lists them.
+        save: Percentages of the samples to leave out, separated by commas.
+        policies: The policies, separated by commas.
+        controls: Train fewer epochs at each cost, too, at two learning rates.
+        seeds: Runs of each arm, with seeds from --seed on.
+        margin: Accuracy points that may be lost for the verdict "lossless".
+        jobs: Processes that share the work; several may also be started by hand, on several GPUs, say.
+        minutes: Stop at a checkpoint after this long.
+        out: Folder of the contest.
+    """
+    targets = [share / 100 for share in _numbers("--save", save, "30,50,70")]
+    base = find_recipe(recipe).config().overridden(config, _typed(config))
+    names = policies.split(",")
+    (checked,) = _checked([base])
+    data = _load(checked)
+    variants, reasons = contestants(base, names, targets, len(data.train))
+    for reason in reasons:
+        console.print(reason, highlight=False)
+    made = Sweep.of([base], variants, seeds, margin, controls, out)
+    _run(made, {base.data: data}, jobs, minutes)
+
+
+def _run(made: Sweep, data: Mapping[str, Data], jobs: int, minutes: float | None) -> None:
+    """Train what is missing of a sweep and report on it."""
     if jobs < 1:
         raise ValueError(f"--jobs is {jobs}; it must be at least 1")
     if minutes is not None and minutes <= 0:
         raise ValueError(f"--minutes is {minutes:g}; it must be above 0")
-    configs = [find_recipe(name).config().overridden(config, _typed(config)) for name in recipe]
-    made = Sweep.of(configs, _variants(policies, prune_ratio), seeds, margin, controls, out)
     made.check()
-    for each in configs:
-        _check(each)
-    data = {each.data: _load(each) for each in configs}
     for comparison in made.comparisons:
         comparison.check_data(data[comparison.config.data])
     agree(made.save)
@@ -193,7 +238,10 @@ def sweep(
         done = sum(comparison.folder(arm, seed).finished for arm, seed in comparison.runs)
         count = f"{len(comparison.runs)} runs, {done} of them finished"
         console.print(f"{comparison.config.recipe}: {count}", highlight=False)
-    with live("sweep", out, minutes) as (progress, should_stop), helpers(jobs - 1):
+    with (
+        live("sweep", made.comparisons[0].path.parent, minutes) as (progress, should_stop),
+        helpers(jobs - 1),
+    ):
         for comparison in made.comparisons:
             watch = ComparisonWatch(comparison, progress, comparison.config.recipe)
             run_comparison(comparison, data[comparison.config.data], watch, should_stop)
@@ -275,6 +323,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
     "recipes": recipes,
     "sweep": sweep,
+    "contest": contest,
     "eval": evaluate,
     "report": report,
     "predict": predict,
@@ -337,6 +386,12 @@ def _check(config: TrainConfig) -> None:
         )
 
 
+def _checked(configs: list[TrainConfig]) -> list[TrainConfig]:
+    for config in configs:
+        _check(config)
+    return configs
+
+
 def _load(config: TrainConfig) -> Data:
     if config.data in DOWNLOADS and local_folder(config.data_dir) is None:
         size = DOWNLOADS[config.data]
@@ -345,18 +400,20 @@ def _load(config: TrainConfig) -> Data:
 
 
 def _variants(policies: str, prune_ratio: str) -> list[Variant]:
-    try:
-        ratios = [float(text) for text in prune_ratio.split(",")]
-    except ValueError:
-        raise ValueError(
-            f"--prune-ratio is {prune_ratio!r}; give numbers, such as 0.3,0.5,0.7"
-        ) from None
+    ratios = _numbers("--prune-ratio", prune_ratio, "0.3,0.5,0.7")
     variants = []
     for policy in policies.split(","):
         choose("policy", policy, POLICIES)
         has_ratio = has_prune_ratio(policy)
         variants += [Variant(policy, ratio) for ratio in ratios] if has_ratio else [Variant(policy)]
     return list(dict.fromkeys(variants))
+
+
+def _numbers(flag: str, text: str, example: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{flag} is {text!r}; give numbers, such as {example}") from None
 
 
 def _folder(out: Path | None, config: TrainConfig, resume: bool) -> Path:

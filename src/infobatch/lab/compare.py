@@ -37,14 +37,26 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of pruning that is compared."""
+    """One way of pruning that is compared; ``target``: the share of the run's samples it leaves out."""
 
     policy: str
     prune_ratio: float = 0.5
+    target: float | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.policy}-{self.prune_ratio:g}" if has_prune_ratio(self.policy) else self.policy
+        parts = [self.policy]
+        if has_prune_ratio(self.policy) and (self.target is None or self.policy == "infobatch"):
+            parts.append(f"{self.prune_ratio:g}")
+        if self.target is not None:
+            parts.append(f"save-{100 * self.target:g}")
+        return "-".join(parts)
+
+    def costs_as(self, other: Variant | None) -> bool:
+        """Whether both are known to train on equally many samples of each epoch."""
+        if other is None:
+            return False
+        return self == other or (self.target is not None and self.target == other.target)
 
 
 @dataclass(frozen=True)
@@ -82,8 +94,20 @@ class Comparison:
 
     @property
     def arms(self) -> list[Arm]:
-        kinds = (PRUNED, *CONTROLS) if self.controls else (PRUNED,)
-        return [Arm(FULL), *(Arm(kind, variant) for variant in self.variants for kind in kinds)]
+        arms = [Arm(FULL)]
+        for variant in self.variants:
+            arms.append(Arm(PRUNED, variant))
+            if self.controls:
+                arms += self._controls_of(variant)
+        return arms
+
+    def _controls_of(self, variant: Variant) -> list[Arm]:
+        """Its rivals at equal cost; of variants that cost the same, those of the first are all's."""
+        alike = [other for other in self.variants if variant.costs_as(other)]
+        if variant != alike[0]:
+            return []
+        has_random = any(other.policy == "random" for other in alike)
+        return [Arm(kind, variant) for kind in CONTROLS if not (kind == RANDOM and has_random)]
 
     @property
     def runs(self) -> list[tuple[Arm, int]]:
@@ -99,7 +123,10 @@ class Comparison:
         return arm.kind not in CONTROLS or self.folder(Arm(PRUNED, arm.variant), seed).finished
 
     def pruned_config(self, variant: Variant) -> TrainConfig:
-        return replace(self.config, policy=variant.policy, prune_ratio=variant.prune_ratio)
+        target = self.config.target if variant.target is None else variant.target
+        return replace(
+            self.config, policy=variant.policy, prune_ratio=variant.prune_ratio, target=target
+        )
 
     def check_data(self, data: Data) -> None:
         """Raise ``ValueError`` if the options of any run do not fit the data or the processes."""
@@ -158,25 +185,30 @@ class Comparison:
         """The command that repeats it."""
         options = ["--seeds", str(self.num_seeds), "--margin", f"{self.margin:g}"]
         config = replace(self.config, data_dir=None, device="auto")
-        one_of_all = len(self.variants) == 1 and self.controls
-        if one_of_all:
+        policies = ",".join(dict.fromkeys(variant.policy for variant in self.variants))
+        ratios = dict.fromkeys(v.prune_ratio for v in self.variants if has_prune_ratio(v.policy))
+        targets = dict.fromkeys(v.target for v in self.variants if v.target is not None)
+        if targets:
+            name = "contest"
+            options += ["--policies", policies, "--save", ",".join(f"{100 * t:g}" for t in targets)]
+        elif len(self.variants) == 1 and self.controls:
+            name = "compare"
             (variant,) = self.variants
             config = replace(config, policy=variant.policy, prune_ratio=variant.prune_ratio)
         else:
-            policies = ",".join(dict.fromkeys(variant.policy for variant in self.variants))
-            ratios = dict.fromkeys(v.prune_ratio for v in self.variants if has_prune_ratio(v.policy))
+            name = "sweep"
             options += ["--policies", policies]
             options += ["--prune-ratio", ",".join(f"{r:g}" for r in ratios)] if ratios else []
-            options += [] if self.controls else ["--no-controls"]
+        options += [] if self.controls else ["--no-controls"]
         recipe = [config.recipe] if config.recipe else []
         base = find_recipe(config.recipe).config() if config.recipe in RECIPES else None
         arguments = [*recipe, *config.to_arguments(base), *options]
-        return shlex.join(["infobatch", "compare" if one_of_all else "sweep", *arguments])
+        return shlex.join(["infobatch", name, *arguments])
 
     def to_json(self) -> dict[str, Any]:
         return {
             "config": self.config.to_json(),
-            "variants": [[variant.policy, variant.prune_ratio] for variant in self.variants],
+            "variants": [[v.policy, v.prune_ratio, v.target] for v in self.variants],
             "num_seeds": self.num_seeds,
             "margin": self.margin,
             "controls": self.controls,

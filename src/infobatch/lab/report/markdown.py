@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from infobatch.lab.report.duels import STANDING_HEADINGS, STANDING_NOTE, standing_cells, standings
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.text import (
     HEADINGS,
@@ -22,7 +23,9 @@ def to_markdown(results: Results, plots: Sequence[Path] = ()) -> str:
     if published:
         parts += [_table(PUBLISHED_HEADINGS, map(published_cells, published)), PUBLISHED_NOTE]
     controls = results.controls()
-    if controls:
+    if results.is_contest:
+        parts += [_table(STANDING_HEADINGS, map(standing_cells, standings(results))), STANDING_NOTE]
+    elif controls:
         parts += ["\n".join([controls[0], "", *(f"- {line.strip()}" for line in controls[1:])])]
     parts += results.notes
     if results.verdict():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from infobatch.lab.compare import CONTROLS, RANDOM
+from infobatch.lab.compare import CONTROLS, FEWER, FEWER_SCALED, FULL, RANDOM
 from infobatch.lab.report.results import ArmRuns, Results, Run
 from infobatch.lab.runs import SCORE_QUANTILES, EpochMetrics
 
@@ -26,9 +27,40 @@ def draw_plots(results: Results, folder: Path) -> list[Path]:
         "kept.png": draw_kept(results),
         "scores.png": draw_scores(results),
     }
+    if results.is_contest:
+        figures = {"costs.png": draw_costs(results), **figures}
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=110)
     return [folder / name for name in figures]
+
+
+def draw_costs(results: Results) -> Figure:
+    """Last-epoch accuracy against cost, with 95 % intervals over seeds; the line is full data's."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axis = figure.subplots()
+    line = [arm for arm in results.arms if arm.kind in (FULL, FEWER, FEWER_SCALED)]
+    policies: dict[str, list[ArmRuns]] = {"full data, fewer epochs": line}
+    for arm in results.pruned:
+        policies.setdefault(arm.policy, []).append(arm)
+    for place, (name, arms) in enumerate(policies.items()):
+        arms = sorted(arms, key=lambda arm: arm.mean("num_trained"))
+        # Beside one another, for at each cost there is one of each.
+        costs = [100 * results.cost(arm) + (0.35 * place if place else 0) for arm in arms]
+        axis.errorbar(
+            costs,
+            [arm.accuracy for arm in arms],
+            [0 if math.isnan(arm.half_interval) else arm.half_interval for arm in arms],
+            fmt="o-" if place == 0 else "o:",
+            color=COLOURS[place % len(COLOURS)],
+            markerfacecolor=None if place < len(COLOURS) else "white",
+            capsize=2,
+            lw=1.5 if place == 0 else 0.8,
+            label=name,
+        )
+    axis.set(xlabel="samples trained, % of full data's", ylabel="test accuracy, %", title=results.title)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return figure
 
 
 def draw_overlay(results: Results) -> Figure:

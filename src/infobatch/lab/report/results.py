@@ -45,6 +45,16 @@ class Run:
     metrics: Sequence[EpochMetrics]
 
 
+def half_interval(values: Sequence[float]) -> float:
+    """Half the width of the 95 % t interval of the mean of ``values``; NaN for a single one."""
+    if len(values) < 2:
+        return math.nan
+    from scipy import stats
+
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+    return float(quantile) * statistics.stdev(values) / math.sqrt(len(values))
+
+
 @dataclass(frozen=True)
 class Difference:
     """Mean of paired differences in accuracy, in points, and its 95 % t interval over seeds."""
@@ -64,10 +74,7 @@ class Difference:
         mean = statistics.fmean(pairs)
         if len(pairs) == 1:
             return cls(mean, -math.inf, math.inf, 1)
-        from scipy import stats
-
-        quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(pairs) - 1)
-        half = float(quantile) * statistics.stdev(pairs) / math.sqrt(len(pairs))
+        half = half_interval(pairs)
         return cls(mean, mean - half, mean + half, len(pairs))
 
     @property
@@ -94,6 +101,10 @@ class ArmRuns:
         return self.arm.kind
 
     @property
+    def policy(self) -> str:
+        return self.arm.variant.policy if self.arm.variant else "none"
+
+    @property
     def accuracies(self) -> list[float]:
         return [run.summary.accuracy for run in self.runs.values()]
 
@@ -105,6 +116,11 @@ class ArmRuns:
     def deviation(self) -> float:
         """Sample standard deviation over seeds; NaN for a single one."""
         return statistics.stdev(self.accuracies) if len(self.runs) > 1 else math.nan
+
+    @property
+    def half_interval(self) -> float:
+        """Half the width of the mean accuracy's 95 % t interval over seeds; NaN for a single one."""
+        return half_interval(self.accuracies)
 
     def mean(self, field: str) -> float:
         return statistics.fmean(getattr(run.summary, field) for run in self.runs.values())
@@ -168,9 +184,14 @@ class Results:
             rows.append(PublishedRow(published, row, len(arm.runs) if arm else 0))
         return rows if any(row.ours for row in rows) else []
 
+    @property
+    def is_contest(self) -> bool:
+        """Whether several policies were brought to the same cost."""
+        return sum(arm.arm.variant.target is not None for arm in self.pruned if arm.arm.variant) > 1
+
     def verdict(self) -> str:
         """The comparison in plain words, a line for each way of pruning."""
-        if self.full is None:
+        if self.full is None or self.is_contest:
             return ""
         lines = [self._verdict_on(arm, self.full) for arm in self.pruned]
         if len(lines) > 1:
@@ -203,7 +224,7 @@ class Results:
     def _rivals(self, ours: ArmRuns) -> list[str]:
         """A sentence on what a user would do instead, at the same cost."""
         phrases = []
-        for arm in self._controls_of(ours):
+        for arm in self.controls_of(ours):
             difference = Difference.of(ours.runs, arm.runs)
             if difference is not None:
                 if difference.low > 0:
@@ -218,17 +239,31 @@ class Results:
         """Each pruned arm against what a user would do instead at the same cost."""
         lines = []
         for ours in self.pruned:
-            for arm in self._controls_of(ours):
+            for arm in self.controls_of(ours):
                 difference = Difference.of(ours.runs, arm.runs)
                 lines.append(f"  {ours.label} against {arm.label}: {difference} points")
         cost = "At the same cost, the samples that each seed's pruned run trained on:"
         return [cost, *lines] if lines else []
 
-    def _controls_of(self, ours: ArmRuns) -> list[ArmRuns]:
-        return [arm for arm in self.arms if arm.kind in CONTROLS and arm.arm.variant == ours.arm.variant]
+    def controls_of(self, ours: ArmRuns) -> list[ArmRuns]:
+        """What a user would do instead, at the cost of a pruned arm."""
+        return [arm for arm in self._of_cost(ours) if arm.kind in CONTROLS]
+
+    def alike(self, ours: ArmRuns) -> list[ArmRuns]:
+        """The pruned arms of the same cost."""
+        return [arm for arm in self._of_cost(ours) if arm.kind == PRUNED]
+
+    def _of_cost(self, ours: ArmRuns) -> list[ArmRuns]:
+        variant = ours.arm.variant
+        assert variant is not None
+        return [arm for arm in self.arms if variant.costs_as(arm.arm.variant)]
+
+    def cost(self, arm: ArmRuns) -> float:
+        """The samples it trained on, as a share of full data's."""
+        reference = self.full.mean("num_trained") if self.full else arm.mean("num_full")
+        return arm.mean("num_trained") / reference
 
     def _row(self, arm: ArmRuns) -> Row:
-        reference = self.full.mean("num_trained") if self.full else arm.mean("num_full")
         of_one = arm.kind in CONTROLS and len(self.pruned) > 1
         return Row(
             label=f"– {arm.label}" if of_one else arm.label,
@@ -238,7 +273,7 @@ class Results:
             num_trained=arm.mean("num_trained"),
             num_steps=arm.mean("num_steps"),
             seconds=arm.mean("seconds"),
-            saved=1 - arm.mean("num_trained") / reference,
+            saved=1 - self.cost(arm),
         )
 
 
@@ -313,7 +348,9 @@ def read_runs(paths: Sequence[Path]) -> Results:
         run = read_run(RunFolder(path))
         options = {**run.config.to_json(), "seed": None, "data_dir": None}
         key = json.dumps(options, sort_keys=True)
-        variant = Variant(run.config.policy, run.config.prune_ratio)
+        target = run.config.target
+        target = target if isinstance(target, float) else None
+        variant = Variant(run.config.policy, run.config.prune_ratio, target)
         kind = Arm(FULL) if run.config.policy == "none" else Arm(PRUNED, variant)
         arm = groups.setdefault(key, ArmRuns(kind, _describe(run.config), {}))
         if run.config.seed in arm.runs:
@@ -349,19 +386,24 @@ def _title(config: TrainConfig) -> str:
 
 
 def _arm_label(arm: Arm, config: TrainConfig) -> str:
-    if arm.variant is None or arm.kind != PRUNED:
+    variant = arm.variant
+    if variant is None:
         return LABELS[arm.kind]
-    return _policy_label(replace(config, policy=arm.variant.policy, prune_ratio=arm.variant.prune_ratio))
+    target = config.target if variant.target is None else variant.target
+    if arm.kind == PRUNED:
+        ratio = variant.prune_ratio
+        return _policy_label(replace(config, policy=variant.policy, prune_ratio=ratio, target=target))
+    return LABELS[arm.kind] + ("" if variant.target is None else f", {100 * variant.target:g} % saved")
 
 
 def _policy_label(config: TrainConfig) -> str:
     if config.policy == "none":
         return LABELS[FULL]
     label = NAMES.get(config.policy, config.policy.replace("-", " "))
-    if has_prune_ratio(config.policy):
+    if has_prune_ratio(config.policy) and (config.target is None or config.policy == "infobatch"):
         label += f" r={config.prune_ratio:g}"
     if isinstance(config.target, float):
-        label += f", target {config.target:g}"
+        label += f", {100 * config.target:g} % saved"
     return label + " (biased)" * issubclass(POLICIES[config.policy], BiasedPolicy)
 
 

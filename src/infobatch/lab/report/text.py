@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from infobatch.lab.report.duels import STANDING_HEADINGS, STANDING_NOTE, standing_cells, standings
 from infobatch.lab.report.results import PublishedRow, Results, Row
 
 HEADINGS = ("", "accuracy %", "against full", "samples", "steps", "time s", "saved")
@@ -64,27 +66,29 @@ PUBLISHED_NOTE = (
 
 
 def print_results(results: Results, console: Console) -> None:
-    table = Table(title=results.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for i, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=True)
-    for row in results.rows():
-        table.add_row(*cells(row))
+    table = _table(HEADINGS, map(cells, results.rows()), 1, results.title)
     # At its natural width even where the terminal is narrower: a number cut short would mislead.
     wide = Console(file=console.file, width=max(console.width, 140))
     wide.print(table)
     if results.published_rows():
-        wide.print(_published_table(results))
+        wide.print(_table(PUBLISHED_HEADINGS, map(published_cells, results.published_rows()), 2))
         console.print(PUBLISHED_NOTE, highlight=False)
-    for line in (*results.controls(), *results.notes):
+    for line in (*([] if results.is_contest else results.controls()), *results.notes):
         console.print(line, highlight=False)
+    if results.is_contest:
+        wide.print(_table(STANDING_HEADINGS, map(standing_cells, standings(results)), 1))
+        console.print(STANDING_NOTE, highlight=False)
     if results.verdict():
         console.print(f"\n[bold]Verdict[/bold]  {results.verdict()}", highlight=False)
 
 
-def _published_table(results: Results) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for i, heading in enumerate(PUBLISHED_HEADINGS):
-        table.add_column(heading, justify="left" if i < 2 else "right", no_wrap=True)
-    for row in results.published_rows():
-        table.add_row(*published_cells(row))
+def _table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], num_left: int, title: str | None = None
+) -> Table:
+    """A table whose first ``num_left`` columns are words."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if i < num_left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table

@@ -1,0 +1,99 @@
+"""Policies that cost the same, against fewer epochs and against the paper's rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from infobatch.lab.report.results import ArmRuns, Difference, Results
+
+PAPER = "infobatch"
+"""The policy that the others are compared with."""
+
+
+@dataclass(frozen=True)
+class Duel:
+    """One arm against another over the seeds of both; ``p``: NaN for fewer than two of them.
+
+    p is two-sided, of a paired t test, after Holm's correction over all duels of a contest.
+    """
+
+    rival: str
+    difference: Difference
+    p: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One policy at one cost against fewer epochs and the paper's rule, where they are there."""
+
+    label: str
+    to_fewer: Duel | None
+    to_paper: Duel | None
+
+
+def standings(results: Results) -> list[Standing]:
+    """Each policy of a contest."""
+    rows = []
+    for ours in results.pruned:
+        fewer = next(iter(results.controls_of(ours)), None)
+        paper = next((arm for arm in results.alike(ours) if arm.policy == PAPER), None)
+        to_paper = None if paper is ours else _duel(ours, paper)
+        rows.append(Standing(ours.label, _duel(ours, fewer), to_paper))
+    return _corrected(rows)
+
+
+def _duel(ours: ArmRuns, rival: ArmRuns | None) -> Duel | None:
+    difference = Difference.of(ours.runs, rival.runs) if rival else None
+    if rival is None or difference is None:
+        return None
+    return Duel(rival.label, difference, _p_value(ours, rival))
+
+
+def _p_value(ours: ArmRuns, rival: ArmRuns) -> float:
+    from scipy import stats
+
+    seeds = sorted(ours.runs.keys() & rival.runs.keys())
+    pairs = [[arm.runs[seed].summary.accuracy for seed in seeds] for arm in (ours, rival)]
+    if len(seeds) < 2 or pairs[0] == pairs[1]:
+        return math.nan if len(seeds) < 2 else 1.0
+    return float(stats.ttest_rel(*pairs).pvalue)
+
+
+def _corrected(rows: Sequence[Standing]) -> list[Standing]:
+    duels = [duel for row in rows for duel in (row.to_fewer, row.to_paper) if duel]
+    corrected = iter(holm([duel.p for duel in duels]))
+
+    def again(duel: Duel | None) -> Duel | None:
+        return replace(duel, p=next(corrected)) if duel else None
+
+    return [replace(row, to_fewer=again(row.to_fewer), to_paper=again(row.to_paper)) for row in rows]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction of ``p_values``; NaN stays and does not count (Holm, 1979)."""
+    known = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    corrected, largest = list(p_values), 0.0
+    for rank, (p, i) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        corrected[i] = largest
+    return corrected
+
+
+STANDING_HEADINGS = ("", "against fewer epochs", "p", "against InfoBatch", "p")
+STANDING_NOTE = (
+    "At the same cost, points of accuracy: mean paired difference over seeds and its 95 % interval; p "
+    "of a paired t test, after Holm's correction over the whole table. Fewer epochs is the better of "
+    "two learning rates."
+)
+
+
+def standing_cells(row: Standing) -> list[str]:
+    return [row.label, *_duel_cells(row.to_fewer), *_duel_cells(row.to_paper)]
+
+
+def _duel_cells(duel: Duel | None) -> list[str]:
+    if duel is None:
+        return ["", ""]
+    return [duel.difference.short, "" if math.isnan(duel.p) else f"{duel.p:.3f}"]

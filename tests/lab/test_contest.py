@@ -1,0 +1,108 @@
+import re
+from dataclasses import replace
+
+import pytest
+
+from infobatch.lab.compare import Arm, Comparison, Variant
+from infobatch.lab.contest import CONTESTANTS, contestants
+from infobatch.lab.recipes import find_recipe
+from infobatch.lab.report import read_comparison
+from infobatch.lab.report.duels import holm, standings
+from infobatch.policies import POLICIES
+
+CONFIG = find_recipe("mnist5k-small-cnn").config()
+NAN = float("nan")
+
+
+def test_holms_correction_is_that_of_a_worked_example():
+    # Holm (1979): 0.01 x 4, 0.013 x 3, 0.014 x 2, 0.19 x 1, never falling, at most 1.
+    assert holm([0.014, 0.01, 0.19, 0.013]) == pytest.approx([0.04, 0.04, 0.19, 0.04])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    corrected = holm([0.02, NAN, 0.03])
+    assert [corrected[0], corrected[2]] == pytest.approx([0.04, 0.04])
+    assert corrected[1] != corrected[1]
+    assert holm([]) == []
+
+
+def test_every_policy_that_can_meets_every_saving():
+    variants, reasons = contestants(CONFIG, CONTESTANTS, [0.3, 0.5], 5000)
+    names = {variant.name for variant in variants}
+    assert {f"{name}-save-30" for name in CONTESTANTS if name != "infobatch"} < names
+    assert "infobatch-0.5-save-30" in names
+    assert "percentile-tiers-save-50" not in names
+    (reason,) = reasons
+    assert reason.startswith("percentile-tiers does not take part at 50 % saved: the target leaves out")
+    assert {variant.policy for variant in variants} == set(POLICIES) - {"none"}
+
+
+def test_infobatch_meets_a_saving_by_its_smallest_ratio():
+    variants, _ = contestants(replace(CONFIG, epochs=100), ["infobatch"], [0.3, 0.5, 0.7], 10_000)
+    ratios = [variant.prune_ratio for variant in variants]
+    # 87 of 100 epochs can be pruned
+    assert ratios == pytest.approx([0.5, 0.5 / 0.87, 0.7 / 0.87], abs=0.001)
+
+
+def test_a_saving_out_of_reach_says_which_could_be_met():
+    with pytest.raises(
+        ValueError, match=r"target 0\.95 cannot be met by any prune ratio.* at most 0\.\d"
+    ):
+        contestants(CONFIG, ["random"], [0.95], 5000)
+    with pytest.raises(ValueError, match="no policy 'ucbb'; did you mean ucb"):
+        contestants(CONFIG, ["ucbb"], [0.3], 5000)
+
+
+def test_policies_of_one_cost_share_its_controls(tmp_path):
+    variants = [Variant(name, 0.5, share) for share in (0.3, 0.5) for name in ("infobatch", "rs2")]
+    comparison = Comparison(CONFIG, tuple(variants), 1, 0.5, tmp_path)
+    arms = [arm.name for arm in comparison.arms if arm.kind != "pruned"]
+    assert arms == [
+        "full",
+        *(
+            f"infobatch-0.5-save-{share}/{kind}"
+            for share in (30, 50)
+            for kind in ("fewer-epochs", "fewer-epochs-lr", "random")
+        ),
+    ]
+    with_random = replace(comparison, variants=(*variants, Variant("random", 0.5, 0.3)))
+    assert Arm("random", variants[0]) not in with_random.arms
+    assert Arm("random", variants[2]) in with_random.arms
+
+
+def test_a_contest_ends_with_its_table(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--delta", 1, "--save", "25"]
+    options += ["--policies", "infobatch,proportional,rs2", "--seeds", 2, "--out", tmp_path]
+    code, output, error = call("contest", *options)
+    assert code == 0, error
+    for name in ("InfoBatch r=0.5", "proportional", "RS2"):
+        assert re.search(rf"{name}, 25 % saved .*25\.\d%", output)
+    assert "RS2, 25 % saved (biased)" in output
+    assert "against fewer epochs" in output
+    assert "after Holm's correction" in " ".join(output.split())
+    path = tmp_path / "mnist5k-small-cnn"
+    assert (path / "report" / "costs.png").exists()
+    results = read_comparison(path)
+    rows = standings(results)
+    assert [row.label.split(",")[0] for row in rows] == ["InfoBatch r=0.5", "proportional", "RS2"]
+    assert rows[0].to_paper is None
+    assert all(0 <= row.to_paper.p <= 1 for row in rows[1:])
+    assert all(row.to_fewer.rival.startswith("fewer epochs") for row in rows)
+    trained = {arm.mean("num_trained") for arm in results.pruned}
+    assert len(trained) == 1  # the same cost
+    assert "infobatch contest mnist5k-small-cnn" in results.commands[0]
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("summary.json")}
+    code, output, _ = call("contest", *options)
+    assert f"{len(before)} runs, {len(before)} of them finished" in output
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("summary.json")} == before
+
+
+def test_bad_contests_are_refused(call, tmp_path):
+    for options, message in (
+        (["--save", "x"], "--save is 'x'; give numbers, such as 30,50,70"),
+        (["--save", "99"], "cannot be met by any prune ratio"),
+        (["--policies", "none"], "there is nothing to compare with full data"),
+        (["--jobs", 0], "--jobs is 0"),
+    ):
+        code, _, error = call("contest", "--data", "digits", *options, "--out", tmp_path / "c")
+        assert code == 2
+        assert message in error
+        assert not (tmp_path / "c").exists()

@@ -14,7 +14,7 @@ from infobatch import DynamicPruner, InfoBatch, NoPruning
 pytest.importorskip("lightning")
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import ModelCheckpoint
 from tiny import FullOrder, parameters
 
 from infobatch.integrations.lightning import PruningCallback, check_version
@@ -456,12 +456,14 @@ def test_fitting_again_goes_on_or_begins_anew():
 
 
 def test_averaged_weights_share_the_pruner():
+    averaging = pytest.importorskip("lightning.pytorch.callbacks.weight_averaging")
+
     class Large(TensorDataset):
         def __deepcopy__(self, memo):
             raise AssertionError("the dataset was copied")
 
     data = Large(*points().tensors)
-    module, callback, _ = fit(callbacks=[WeightAveraging()], data=data)
+    module, callback, _ = fit(callbacks=[averaging.WeightAveraging()], data=data)
     assert module.seen == fit()[0].seen
     assert copy.deepcopy(module).pruner is callback.pruner
 

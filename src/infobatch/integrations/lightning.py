@@ -67,6 +67,8 @@ class PruningCallback(_Base):
     with a ``ValueError`` when the fit begins.
     """
 
+    state_key: str
+
     def __init__(self, **options: Any) -> None:
         check_options(options)
         self._options = options
@@ -284,12 +286,13 @@ def check_options(options: Mapping[str, Any]) -> None:
     for name in ("num_epochs", "max_steps", "rank", "num_replicas"):
         if name in options:
             raise ValueError(
-                f"PruningCallback is given {name}={options[name]!r}, which is the Trainer's; leave it out"
+                f"PruningCallback is given {name}={options[name]!r}, which is the Trainer's; leave it "
+                "out"
             )
     if options.get("layout") is not None:
         raise ValueError(
-            "PruningCallback is given a layout: Lightning's checkpoints hold the callback's state of the "
-            "first process alone, and with sharded scores each has its own; leave it out"
+            "PruningCallback is given a layout: Lightning's checkpoints hold the callback's state of "
+            "the first process alone, and with sharded scores each has its own; leave it out"
         )
 
 

@@ -22,7 +22,7 @@ from infobatch.lr import ProgressScheduler
 from infobatch.policies import NoPruning
 from infobatch.pruner import DynamicPruner
 
-OLDEST, NEWEST = (2, 2), (2, 6)
+OLDEST, NEWEST = (2, 5), (2, 6)
 """The versions that the tests pass with; later ones of the same major version are let through."""
 
 
@@ -43,8 +43,9 @@ def check_version(version: str) -> None:
     found = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if not OLDEST <= found < (NEWEST[0] + 1, 0):
         raise ImportError(
-            f"lightning is {version}; epochs of varying length are known to be right with "
-            f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}: pip install -U 'infobatch[lightning]'"
+            f"lightning is {version}; runs of epochs of any length are known to be right, and resumed "
+            f"right, with {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}: "
+            "pip install -U 'infobatch[lightning]'"
         )
 
 

@@ -271,6 +271,17 @@ def test_pruned_training_is_a_plain_loops(accumulated, workers, clip):
     check_same(module, callback.pruner, train_plainly(accumulated, clip, num_epochs=4, **VARYING))
 
 
+class Validated(Module):
+    checked = 0
+
+    def validation_step(self, batch, batch_idx):
+        inputs, labels = batch
+        self.log("val_loss", F.cross_entropy(self.layers(inputs), labels))
+
+    def on_validation_epoch_start(self):
+        self.checked += not self.trainer.sanity_checking
+
+
 class Manual(Module):
     def __init__(self):
         super().__init__()
@@ -330,6 +341,28 @@ def test_a_resumed_run_is_the_uninterrupted_one(accumulated, workers, tmp_path):
         assert resumed_callback.pruner.history == callback.pruner.history
 
 
+@pytest.mark.parametrize("interval", [1.0, 4])
+def test_a_run_saved_at_a_validation_is_resumed(interval, tmp_path):
+    saving = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, save_on_train_epoch_end=False)
+
+    def validated(callbacks=(), resume=None):
+        module, callback = Validated(), PruningCallback(**VARYING)
+        trainer = new_trainer(callbacks=[callback, *callbacks], val_check_interval=interval)
+        loader = callback.loader(points(), BATCH)
+        trainer.fit(module, loader, DataLoader(points(), BATCH), ckpt_path=resume)
+        return module
+
+    whole = validated([saving])
+    paths = sorted(tmp_path.glob("*.ckpt"))
+    assert len(paths) >= 4
+    for path in paths:
+        step = int(path.stem.removeprefix("step="))
+        resumed = validated(resume=str(path))
+        assert resumed.seen == whole.seen[step:], path
+        assert resumed.rates == whole.rates[step:], path
+        assert torch.equal(parameters(resumed), parameters(whole)), path
+
+
 def test_a_run_cut_short_by_max_steps_is_resumed(tmp_path):
     saving = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=5, save_top_k=-1)
     options = {"max_epochs": None, "max_steps": 45}
@@ -365,16 +398,6 @@ def test_a_stock_loader_trains_the_epoch_again_when_resumed(tmp_path):
 
 
 def test_validation_changes_nothing_and_comes_when_asked_for():
-    class Validated(Module):
-        checked = 0
-
-        def validation_step(self, batch, batch_idx):
-            inputs, labels = batch
-            self.log("val_loss", F.cross_entropy(self.layers(inputs), labels))
-
-        def on_validation_epoch_start(self):
-            self.checked += not self.trainer.sanity_checking
-
     expected, _, _ = fit()
     held_out = DataLoader(points(), BATCH)
     counts = expected.batch_counts

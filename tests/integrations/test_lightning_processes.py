@@ -1,5 +1,9 @@
 """Lightning with pruning in two processes."""
 
+import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -117,3 +121,33 @@ def test_two_processes_train_one_selection(tmp_path):
     # The naive way: a sampler that knows its rank is shared out once more.
     trained = {index for batch in naive + other_naive for index in batch}
     assert len(trained) <= 0.6 * SIZE
+
+
+SCRIPT = """
+    import torch
+    from test_lightning import Module, VARYING, fit, points
+    from infobatch import DynamicPruner
+
+    if __name__ == "__main__":
+        before = DynamicPruner(points(), 1)
+        module, callback, trainer = fit(devices=2, strategy="ddp")
+        found = [before.replicas.num_replicas, callback.pruner.replicas.num_replicas, module.batches]
+        torch.save(found, f"{trainer.global_rank}.pt")
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+"""
+
+
+def test_lightning_starts_the_other_process(tmp_path):
+    """Why the callback makes the pruner: until the fit, the first process is the only one."""
+    (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "script.py"], cwd=tmp_path, env=environment, check=True, timeout=100)
+    (before, inside, one), (_, other_inside, two) = (torch.load(tmp_path / f"{i}.pt") for i in (0, 1))
+    assert before == 1
+    assert inside == other_inside == 2
+    assert len(one) == len(two)
+    first = [index for batch in one[:7] + two[:7] for index in batch if index >= 0]
+    assert sorted(first) == list(range(SIZE))

@@ -112,7 +112,7 @@ class PruningCallback(_Base):
         length = _run_length(trainer, loader, _replicas(trainer))
         options = {**self._options, **_replicas(trainer), **length}
         if trainer.fast_dev_run:
-            options["target"] = None  # of the whole run
+            options["target"] = None  # it is of the whole run
         pruner = Pruner(loader.dataset, **options)
         loader.attach(pruner, trainer)
         trainer.fit_loop.max_epochs = pruner.num_epochs
@@ -129,13 +129,13 @@ class PruningCallback(_Base):
         check_same_loader(trainer.train_dataloader, self._loader)
         batches = trainer.fit_loop.epoch_loop.batch_progress
         if batches.is_last_batch:
-            # Resumed at an epoch's end, which Lightning sees by its length.
+            # Resumed at an epoch's end, which Lightning tells by how many batches it had.
             trainer.fit_loop.max_batches = batches.current.ready
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self.pruner.set_epoch(trainer.current_epoch)
         if self.pruner.current.done == 0:
-            self._set_length(0)
+            self._set_length(0)  # for progress bars, which look now
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         assert self._loader is not None
@@ -153,7 +153,8 @@ class PruningCallback(_Base):
             check_recorded(self.pruner)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        check_recorded(self.pruner)
+        if self.pruner.epoch == trainer.current_epoch:  # not if it was over when resumed
+            check_recorded(self.pruner)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if stage == "fit" and self._loader is not None:

@@ -13,15 +13,12 @@ from helpers import launch
 
 pytest.importorskip("lightning")
 
-from test_lightning import BATCH, SIZE, VARYING, Module, new_trainer, points
 from tiny import parameters
+from tiny_lightning import BATCH, MARKS, SIZE, VARYING, Module, new_trainer, points
 
 from infobatch.integrations.lightning import PruningCallback
 
-pytestmark = [
-    pytest.mark.integrations,
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
-]
+pytestmark = MARKS
 
 PROGRAM = """
     import gc
@@ -30,7 +27,7 @@ PROGRAM = """
     import torch
     import torch.distributed as dist
     from lightning.pytorch.callbacks import ModelCheckpoint
-    from test_lightning import BATCH, SIZE, VARYING, Module, Stock, fit, new_trainer, points
+    from tiny_lightning import BATCH, SIZE, VARYING, Module, Stock, fit, new_trainer, points
     from tiny import FullOrder, parameters
     from torch.utils.data import DataLoader
 
@@ -125,7 +122,7 @@ def test_two_processes_train_one_selection(tmp_path):
 
 SCRIPT = """
     import torch
-    from test_lightning import Module, VARYING, fit, points
+    from tiny_lightning import Module, VARYING, fit, points
     from infobatch import DynamicPruner
 
     if __name__ == "__main__":

@@ -27,7 +27,7 @@ def commands():
 
 
 def language_names():
-    for package in ("transformers", "accelerate"):
+    for package in ("transformers", "accelerate", "lightning"):
         pytest.importorskip(package)
     sys.path.append(str(ROOT / "tests" / "integrations"))
     import tiny
@@ -52,6 +52,9 @@ def test_python_blocks_run_in_their_order(page, tmp_path, monkeypatch):
         # A page shows the call of scheduler.step() on its own, without the loop around it.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         warnings.filterwarnings("ignore", message="'pin_memory' argument is set as true")
+        # Of Lightning: on loggers, and on how it uses PyTorch.
+        warnings.filterwarnings("ignore", message="Starting from v1.9.0, `tensorboardX`")
+        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec")
         for block in blocks(page, "python"):
             exec(compile(block, str(page), "exec"), names)
 

@@ -26,8 +26,14 @@ def test_the_base_script_learns_from_less(capsys):
     assert "left out" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore:.*(does not have many workers|treespec, LeafSpec)")
 @pytest.mark.parametrize(
-    ("name", "package"), [("accelerate_loop", "accelerate"), ("transformers_trainer", "transformers")]
+    ("name", "package"),
+    [
+        ("accelerate_loop", "accelerate"),
+        ("lightning_module", "lightning"),
+        ("transformers_trainer", "transformers"),
+    ],
 )
 def test_each_script_is_the_base_script(name, package):
     pytest.importorskip(package)

@@ -1,0 +1,193 @@
+"""What Lightning offers that does not go together with pruning, and what is forgotten."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+
+from infobatch import DynamicPruner
+
+pytest.importorskip("lightning")
+
+import lightning.pytorch as pl
+from tiny_lightning import BATCH, MARKS, Manual, Module, fit, new_trainer, points
+
+from infobatch.integrations.lightning import PruningCallback, check_version
+
+pytestmark = MARKS
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"overfit_batches": 2}, "overfit_batches is 2: an epoch here is another selection.*Subset"),
+        ({"limit_train_batches": 0.5}, "limit_train_batches is 0.5: how many.*give a number of batches"),
+        ({"val_check_interval": 0.5}, "val_check_interval is 0.5: how many.*give a number of batches"),
+        ({"max_epochs": -1}, "max_epochs and max_steps are -1: a run without end.*give max_epochs"),
+    ],
+)
+def test_arguments_that_do_not_go_together_with_pruning(options, message):
+    with pytest.raises(ValueError, match=message):
+        fit(**options)
+
+
+@pytest.mark.parametrize(
+    ("pruning", "message"),
+    [
+        ({"num_epochs": 3}, "num_epochs=3, which is the Trainer's; leave it out"),
+        ({"rank": 0}, "rank=0, which is the Trainer's"),
+        ({"layout": object()}, r"a layout: Lightning's checkpoints hold .* the first process alone"),
+    ],
+)
+def test_options_that_are_the_trainers(pruning, message):
+    with pytest.raises(ValueError, match=message):
+        PruningCallback(**pruning)
+
+
+@pytest.mark.filterwarnings("ignore:You are using the .dataloader_iter. step flavor")
+def test_modules_that_do_not_go_together_with_pruning():
+    with pytest.raises(ValueError, match=r"max_steps is 9 with manual optimization.*give max_epochs"):
+        fit(module=Manual(), max_steps=9)
+
+    class Iterating(Module):
+        def training_step(self, dataloader_iter):
+            pass
+
+    with pytest.raises(ValueError, match=r"takes dataloader_iter.*take batch"):
+        fit(module=Iterating())
+    module = Module()
+    module.pruner = DynamicPruner(points(), 3)
+    with pytest.raises(ValueError, match=r"pruner of its own, a DynamicPruner.*leave it out"):
+        fit(module=module)
+
+
+def test_forgetting_the_callback():
+    class Naive(Module):
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    with pytest.raises(RuntimeError, match=r"that the Trainer does not have.*callbacks="):
+        new_trainer().fit(Naive(), PruningCallback().loader(points(), BATCH))
+
+
+def test_forgetting_the_loader():
+    callback = PruningCallback()
+    with pytest.raises(ValueError, match=r"PruningCallback has no loader; make it with its loader"):
+        new_trainer(callbacks=[callback]).fit(Module(), DataLoader(points(), BATCH))
+    callback.loader(points(), BATCH)
+    with pytest.raises(ValueError, match=r"fits on a DataLoader that is not.*alone and as it is"):
+        new_trainer(callbacks=[callback]).fit(Module(), DataLoader(points(), BATCH))
+    wrapped = {"a": callback.loader(points(), BATCH), "b": DataLoader(points(), BATCH)}
+    with pytest.raises(ValueError, match=r"fits on a dict that is not.*alone and as it is"):
+        new_trainer(callbacks=[callback]).fit(Module(), wrapped)
+
+
+@pytest.mark.parametrize("kind", [Module, Manual])
+def test_forgetting_the_line_in_training_step(kind):
+    class Forgetful(kind):
+        def training_step(self, batch, batch_idx):
+            samples, (inputs, labels) = batch
+            self.seen.append((0, samples.tolist()))
+            loss = F.cross_entropy(self.layers(inputs), labels)
+            return loss if self.automatic_optimization else None
+
+    module = Forgetful()
+    with pytest.raises(RuntimeError, match=r"has no recorded loss.*self.pruner.update\(losses, samples"):
+        fit(module=module, max_epochs=1)
+    assert len(module.seen) == (1 if kind is Module else 13)
+
+
+@pytest.mark.filterwarnings("ignore:.training_step. returned .None.")
+def test_a_training_step_may_skip_batches():
+    class Skipping(Module):
+        def training_step(self, batch, batch_idx):
+            return None if batch_idx < 2 else super().training_step(batch, batch_idx)
+
+    module, _, _ = fit(module=Skipping())
+    assert module.batch_counts[0] == 11
+
+
+def test_a_schedule_of_steps_stepped_by_epochs_is_refused():
+    class PerEpoch(Module):
+        interval = "epoch"
+
+    with pytest.raises(ValueError, match=r"has 52 steps and interval='epoch'.*\"interval\": \"step\""):
+        fit(module=PerEpoch())
+
+
+def test_a_schedule_that_pruning_would_cut_short_is_warned_of():
+    class Unwrapped(Module):
+        def schedule(self, optimizer):
+            return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, self.pruner.full_steps)
+
+    module = Unwrapped()
+    with pytest.warns(UserWarning, match=r"LinearLR counts steps, .*self.pruner.lr_scheduler"):
+        fit(module=module)
+    assert module.optimizers().param_groups[0]["lr"] > 0
+
+
+def test_a_loader_that_would_skip_twice_and_streams_are_refused():
+    with pytest.raises(ValueError, match=r"loader_class is DataLoader; leave it out"):
+        PruningCallback().loader(points(), loader_class=DataLoader)
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(points())
+
+    with pytest.raises(TypeError, match="not a map-style dataset"):
+        PruningCallback().loader(Stream())
+
+
+def test_there_is_no_pruner_before_the_fit():
+    with pytest.raises(RuntimeError, match=r"no pruner yet: it is made when trainer.fit begins"):
+        _ = PruningCallback().pruner
+
+
+@pytest.mark.parametrize("version", ["1.9.5", "2.4.0", "3.0.0rc1"])
+def test_other_versions_are_refused(version):
+    with pytest.raises(ImportError, match=f"lightning is {version}; .* with 2.5 to 2.6"):
+        check_version(version)
+
+
+def run(program):
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def test_without_lightning_the_extra_is_named():
+    missing = "import sys; sys.modules |= dict.fromkeys(['lightning.pytorch', 'pytorch_lightning']); "
+    said = run(missing + "import infobatch.integrations.lightning")
+    assert "pip install 'infobatch[lightning]'" in said
+
+
+def test_the_package_in_use_is_taken():
+    assert PruningCallback.__mro__[1] is pl.Callback
+    pytest.importorskip("pytorch_lightning")
+    said = run("""
+import pytorch_lightning as pl
+import torch
+from infobatch.integrations.lightning import PruningCallback
+
+class Module(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch, batch_idx):
+        samples, values = batch
+        return self.pruner.update(self.layer(values[:, None]).flatten(), samples)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+callback = PruningCallback()
+assert isinstance(callback, pl.Callback)
+options = dict.fromkeys(["logger", "enable_checkpointing", "enable_progress_bar"], False)
+trainer = pl.Trainer(max_epochs=2, accelerator="cpu", callbacks=[callback], **options)
+trainer.fit(Module(), callback.loader(torch.arange(8.0), 4))
+print(callback.pruner.report().num_recorded, "recorded")
+""")
+    assert "16 recorded" in said

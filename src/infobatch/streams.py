@@ -28,7 +28,7 @@ __all__ = ["FilteredStream", "SampleIds", "StreamFilter", "in_step"]
 
 T = TypeVar("T")
 
-ENTRY = "infobatch_samples"
+ENTRY = "__samples__"  # as webdataset marks entries that are not to be decoded
 """The entry of a sample that is a mapping, and so of a batch, which holds the tickets."""
 
 LEFT_OUT, WANTED, RECORDED = 0, 1, 2

@@ -1,5 +1,6 @@
 """Streams: the selection is the map-style loader's, wherever and however late samples are read."""
 
+import copy
 from collections import Counter, deque
 from itertools import chain, islice
 from pathlib import Path
@@ -427,6 +428,17 @@ def test_weigh_and_record_are_update():
         torch.testing.assert_close(loss, 2 * mine.mean())
         keep.record(mine, tickets)
     assert pruner.current.finished
+
+
+def test_a_pruner_with_a_filter_can_be_copied():
+    pruner, keep, stream = make()
+    train_epoch(keep, DataLoader(stream, BATCH), random_losses(SIZE))
+    copied = copy.deepcopy(pruner)
+    for run in (copied, pruner):
+        run.set_epoch(1)
+    assert torch.equal(copied.selection.weights, pruner.selection.weights)
+    batches = train_epoch(keep, DataLoader(stream, BATCH), random_losses(SIZE))
+    assert sorted(chain(*batches)) == pruner.selection.indices.tolist()
 
 
 def test_sharded_scores_are_refused():

@@ -291,7 +291,7 @@ def _shared(*shape: int, dtype: torch.dtype) -> Tensor:
 class _Order:
     """Stands for the stream where the pruner takes a sampler of the user's own."""
 
-    def __init__(self, begin: Callable[[], None], length: int) -> None:
+    def __init__(self, begin: Callable[[], None] | None, length: int) -> None:
         self._begin = begin
         self._length = length
 
@@ -299,7 +299,11 @@ class _Order:
         return self._length
 
     def set_epoch(self, epoch: int) -> None:
-        self._begin()
+        if self._begin is not None:
+            self._begin()
+
+    def __reduce__(self) -> tuple[type[_Order], tuple[None, int]]:
+        return _Order, (None, self._length)  # a copy of the pruner has no filter yet
 
 
 def in_step(batches: Iterable[T]) -> Iterator[T]:

@@ -99,9 +99,11 @@ class StreamFilter:
 
     def weigh(self, losses: Tensor, samples: Samples) -> Tensor:
         """The weighted mean alone: see :meth:`DynamicPruner.weigh`."""
-        weights = self.weights(samples)
-        check_losses(losses, len(weights), None)
-        weights = weights if losses.is_cpu else sent_to_device(weights, losses.device)
+        epochs, indices = self._read(samples)
+        if epochs is None:
+            return self._pruner.weigh(losses, indices)
+        check_losses(losses, len(indices), None)
+        weights = sent_to_device(self.weights(samples), losses.device)
         return weighted_mean(losses, weights, self._pruner.normalizer)
 
     @torch.compiler.disable
@@ -112,9 +114,9 @@ class StreamFilter:
         no selection that is still to be trained. Their scores stay.
         """
         epochs, indices = self._read(samples)
-        check_losses(losses, len(indices), scored)
-        current = epochs == self._pruner.epoch
-        if not current.all():
+        if epochs is not None:
+            check_losses(losses, len(indices), scored)
+            current = epochs == self._pruner.epoch
             chosen = sent_to_device(torch.from_numpy(np.flatnonzero(current)), losses.device)
             losses, indices = losses.detach()[chosen], indices[current]
             scored = None if scored is None else scored[chosen]
@@ -129,6 +131,8 @@ class StreamFilter:
     def weights(self, samples: Samples) -> Tensor:
         """The weights of the tickets ``samples``, float32 (B,) on the host."""
         epochs, indices = self._read(samples)
+        if epochs is None:
+            return self._pruner.weights(indices)
         weights = np.empty(len(indices), np.float32)
         for epoch, of_epoch in self._weights.items():
             mine = epochs == epoch
@@ -144,16 +148,22 @@ class StreamFilter:
 
     # -- Inside ------------------------------------------------------------------------------------
 
-    def _read(self, samples: Samples) -> tuple[IndexArray, IndexArray]:
-        """Which epoch let each through, and its number."""
-        epochs, indices = np.divmod(host_indices(samples), self._pruner.num_samples)
+    @torch.compiler.disable
+    def _read(self, samples: Samples) -> tuple[IndexArray | None, IndexArray]:
+        """Which epoch let each through, None if all are of the one under way; and their numbers."""
+        tickets, num_samples = host_indices(samples), self._pruner.num_samples
+        indices = tickets - (self._pruner.epoch + 1) * num_samples
+        # As unsigned numbers negative ones are too large: a single look, for this is in every step.
+        if np.maximum.reduce(indices.view(np.uint64), initial=0) < num_samples:
+            return None, indices
+        epochs, indices = np.divmod(tickets, num_samples)
         epochs -= 1
-        if not np.isin(epochs, list(self._weights)).all():
+        foreign = ~np.isin(epochs, list(self._weights))
+        if foreign.any():
             known = " and ".join(map(str, self._weights))
-            wrong = int(host_indices(samples)[~np.isin(epochs, list(self._weights))][0])
             raise ValueError(
-                f"{wrong} is no ticket of a sample that epoch {known} let through; pass what came in "
-                f"the batch's {self.entry!r} as it came, and end an epoch within one of its samples"
+                f"{tickets[foreign][0]} is no ticket of a sample that epoch {known} let through; pass "
+                f"what came in the batch's {self.entry!r} as it came, and none from two epochs before"
             )
         return epochs, indices
 
@@ -189,9 +199,9 @@ class StreamFilter:
 
     def _note_length(self) -> None:
         """How long the epoch is, once all workers have come to the end of their shards."""
-        own, num_found = self._pruner.current.own, self._gate.num_found
-        if own is not None and num_found is not None:
-            own.length = self._num_before + num_found
+        own = self._pruner.current.own
+        if own is not None and own.length is None and self._gate.num_found is not None:
+            own.length = self._num_before + self._gate.num_found
 
     def __getstate__(self) -> dict[str, Any]:
         """For a worker, which lets samples through and records none."""

@@ -148,7 +148,6 @@ class StreamFilter:
 
     # -- Inside ------------------------------------------------------------------------------------
 
-    @torch.compiler.disable
     def _read(self, samples: Samples) -> tuple[IndexArray | None, IndexArray]:
         """Which epoch let each through, None if all are of the one under way; and their numbers."""
         tickets, num_samples = host_indices(samples), self._pruner.num_samples

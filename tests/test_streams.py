@@ -441,6 +441,21 @@ def test_a_pruner_with_a_filter_can_be_copied():
     assert sorted(chain(*batches)) == pruner.selection.indices.tolist()
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo's
+def test_a_compiled_step_may_hold_the_update():
+    pruner, keep, stream = make(num_epochs=1)
+    losses = torch.ones(BATCH, requires_grad=True)
+
+    @torch.compile(backend="eager")
+    def step(tickets):
+        return keep.update(2 * losses[: len(tickets)], tickets)
+
+    for batch in DataLoader(stream, BATCH):
+        step(batch[ENTRY]).backward()
+    assert pruner.current.finished
+    assert float(losses.grad.sum()) == pytest.approx(2 * 8)
+
+
 def test_sharded_scores_are_refused():
     pruner = DynamicPruner(range(3000), 2, layout=Sharded(num_shards=4))
     with pytest.raises(ValueError, match="leave the order to the pruner, or drop layout="):

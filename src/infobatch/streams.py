@@ -144,10 +144,12 @@ class StreamFilter:
 
     def indices(self, samples: Samples) -> IndexArray:
         """The numbers of the samples in the pruner's scores, int64 (B,)."""
-        return self._read(samples)[1]
+        numbers: IndexArray = self._read(samples)[1]
+        return numbers
 
     # -- Inside ------------------------------------------------------------------------------------
 
+    @torch.compiler.disable
     def _read(self, samples: Samples) -> tuple[IndexArray | None, IndexArray]:
         """Which epoch let each through, None if all are of the one under way; and their numbers."""
         tickets, num_samples = host_indices(samples), self._pruner.num_samples

@@ -35,12 +35,26 @@ def language_names():
     return {"language_model": tiny.causal_model(), "sentences": tiny.sentences(), "pad": tiny.pad}
 
 
+def stream_names():
+    def decode(sample):
+        return {**sample, "image": torch.frombuffer(sample["jpg"], dtype=torch.uint8) / 255}
+
+    raw = [
+        {"__key__": f"{i:06d}", "jpg": bytearray(range(i % 99, i % 99 + 64)), "cls": i % 10}
+        for i in range(300)
+    ]
+    return {"raw": raw, "decode": decode}
+
+
+PAGE_NAMES = {"integrations": language_names, "streams": stream_names}
+
+
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem
 )
 def test_python_blocks_run_in_their_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = language_names() if page.stem == "integrations" else {}
+    names = PAGE_NAMES.get(page.stem, dict)()
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     names |= {

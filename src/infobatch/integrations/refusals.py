@@ -98,6 +98,22 @@ _REFUSED: dict[str, tuple[Any, str, str]] = {
         "a resumed run skips as many batches as were trained, which are not the first ones then",
         "leave it on",
     ),
+    # Of TRL's SFTConfig.
+    "packing": (
+        False,
+        "it joins several samples in a row, which has one loss for all of them",
+        "leave it off, or pack the dataset beforehand, its rows being the samples",
+    ),
+    "padding_free": (
+        False,
+        "it joins a batch in one row, in which no sample has a loss of its own",
+        "leave it off",
+    ),
+    "loss_type": (
+        "nll",
+        "the loss that is weighted is the cross-entropy, which would be trained instead",
+        "leave it at 'nll', or use TRL's trainer without pruning",
+    ),
     "enable_jit_checkpoint": (
         False,
         "it saves between a batch's losses and the update they belong to, which a resumed run would "

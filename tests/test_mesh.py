@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import TensorDataset
 
-from helpers import launch, random_losses
+from helpers import launch, made_once, random_losses
 from infobatch import DynamicPruner, InfoBatch, Sharded
 
 fsdp = pytest.importorskip("torch.distributed.fsdp")
@@ -129,7 +129,9 @@ PROGRAM = """
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """What each of four processes made of it."""
-    return launch(PROGRAM, 4, tmp_path_factory.mktemp("mesh"), [str(Path(__file__).parent)])
+    path = [str(Path(__file__).parent)]
+    folder = made_once("mesh", lambda folder: launch(PROGRAM, 4, folder, path), tmp_path_factory)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(4)]
 
 
 def merged(parts):

@@ -4,12 +4,14 @@ import re
 import shlex
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.data import TensorDataset
 
+from helpers import ray_cluster
 from infobatch.policies import POLICIES
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +29,7 @@ def commands():
 
 
 def language_names():
-    for package in ("transformers", "accelerate"):
+    for package in ("transformers", "accelerate", "ray"):
         pytest.importorskip(package)
     sys.path.append(str(ROOT / "tests" / "integrations"))
     import tiny
@@ -40,7 +42,8 @@ def language_names():
 )
 def test_python_blocks_run_in_their_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = language_names() if page.stem == "integrations" else {}
+    frameworks = page.stem == "integrations"
+    names = language_names() if frameworks else {}
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     names |= {
@@ -48,7 +51,7 @@ def test_python_blocks_run_in_their_order(page, tmp_path, monkeypatch):
         "model": model,
         "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
     }
-    with warnings.catch_warnings():
+    with ray_cluster() if frameworks else nullcontext(), warnings.catch_warnings():
         # A page shows the call of scheduler.step() on its own, without the loop around it.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         warnings.filterwarnings("ignore", message="'pin_memory' argument is set as true")

@@ -153,6 +153,7 @@ def hosts():
             ip(f"-n {name} address add {host.address}/24 dev {host.interface}")
             ip(f"-n {name} link set {host.interface} up")
             ip(f"-n {name} link set lo up")
+            ip(f"netns exec {name} true")
     except (OSError, subprocess.CalledProcessError):
         made = [Host(letter, "127.0.0.1", "lo") for letter in "ab"]
     yield made

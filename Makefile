@@ -36,7 +36,7 @@ $(VENV)/%: pyproject.toml constraints.txt
 
 EXTRAS_lab := lab
 EXTRAS_dev := lab,dev
-EXTRAS_integrations := lab,dev,transformers,lightning,integrations
+EXTRAS_integrations := lab,dev,transformers,lightning,ray,integrations
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -5,9 +5,14 @@ import socket
 import subprocess
 import sys
 import textwrap
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from filelock import FileLock
 from torch.utils.data import Dataset
 
 
@@ -72,3 +77,30 @@ def launch(program, num_replicas, folder, path=()):
             process.kill()
     assert [process.returncode for process in processes] == [0] * num_replicas, "\n".join(errors)
     return [torch.load(folder / f"{rank}.pt") for rank in range(num_replicas)]
+
+
+def made_once(name, make, tmp_path_factory):
+    """The folder that ``make`` filled, the same in all of pytest's processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            make(folder)
+    return folder
+
+
+@contextmanager
+def ray_cluster():
+    """Ray on this machine, with room for two workers that find the tests' own modules."""
+    ray = pytest.importorskip("ray")
+    here = Path(__file__).parent
+    paths = [here, here / "integrations", here.parent / "examples"]
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="ray")  # of its own use
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)), prepend=os.pathsep)
+        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 << 20, log_to_driver=False)
+        try:
+            yield
+        finally:
+            ray.shutdown()

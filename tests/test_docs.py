@@ -4,12 +4,14 @@ import re
 import shlex
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.data import TensorDataset
 
+from helpers import ray_cluster
 from infobatch.policies import POLICIES
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +29,7 @@ def commands():
 
 
 def language_names():
-    for package in ("transformers", "accelerate", "lightning"):
+    for package in ("transformers", "accelerate", "lightning", "ray"):
         pytest.importorskip(package)
     sys.path.append(str(ROOT / "tests" / "integrations"))
     import tiny
@@ -62,7 +64,7 @@ def test_python_blocks_run_in_their_order(page, tmp_path, monkeypatch):
         "model": model,
         "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
     }
-    with warnings.catch_warnings():
+    with ray_cluster() if page.stem == "integrations" else nullcontext(), warnings.catch_warnings():
         # A page shows the call of scheduler.step() on its own, without the loop around it.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         warnings.filterwarnings("ignore", message="'pin_memory' argument is set as true")

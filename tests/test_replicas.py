@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import LinearLR
-from torch.utils.data import BatchSampler
+from torch.utils.data import BatchSampler, DistributedSampler
 
 from helpers import Numbers, launch, random_losses
 from infobatch import DynamicPruner, InfoBatch, PercentileTiers, weighted_mean
@@ -322,6 +322,24 @@ def test_a_mean_over_weights_needs_the_global_batch():
     for own in ({"sampler": range(40)}, {"batch_sampler": [[1, 2], [3]]}):
         with pytest.raises(ValueError, match=r"not known with a sampler of your own; use"):
             DynamicPruner(Numbers(40), 3, **options).loader(**own)
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_replaced_sampler_is_refused_at_its_first_batch(epoch):
+    """As Ray's prepare_data_loader does; a rank may record all samples at once."""
+    for pruner, loader in ranks(64, 2, 16):
+        if epoch == 0:
+            pruner = DynamicPruner(Numbers(64), 3, rank=pruner.replicas.rank, num_replicas=2)
+            loader = pruner.loader(16)
+        replaced = DistributedSampler(loader.dataset, 2, pruner.replicas.rank, shuffle=epoch == 0)
+        kept = [i for i in replaced if pruner.selection.weights[i] > 0][:16]
+        before = pruner.scores["visits"].sum()
+        with pytest.raises(
+            ValueError, match=rf"is not of this rank's share of epoch {epoch}: .*replaced"
+        ):
+            pruner.update(torch.ones(len(kept)), kept)
+        assert pruner.scores["visits"].sum() == before
+        assert pruner.current.num_recorded == 0
 
 
 class Seeds(Numbers):

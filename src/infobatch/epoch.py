@@ -181,6 +181,8 @@ class Epoch:
             num_repeats = int(np.count_nonzero(indices < 0))
             num_real = len(indices) - num_repeats
             indices = indices[:num_real]  # repeats come last
+            if self._num_seen == 0 and self.own is None:
+                self._check_share(indices)
         num_new = len(indices) - int(np.count_nonzero(self.recorded[indices]))
         self.recorded[indices] = True
         self.num_recorded += num_new
@@ -188,6 +190,18 @@ class Epoch:
         if self.own is not None:
             self.own.record(indices)
         return num_real
+
+    def _check_share(self, indices: IndexArray) -> None:
+        """Refuse a batch with other ranks' samples, unless it holds all of this one's too."""
+        share = self.share[self.share >= 0].numpy()
+        foreign = indices[~np.isin(indices, share)]
+        if len(foreign) and not np.isin(share, indices).all():
+            raise ValueError(
+                f"sample {foreign[0]} is not of this rank's share of epoch {self.number}: the loader "
+                "has another sampler than the pruner's, and would leave nothing out. Where Ray's "
+                "prepare_data_loader replaced it use infobatch.integrations.ray.pruned_loader; give a "
+                "DataLoader of your own sampler=pruner.sampler(batch_size)"
+            )
 
     def merge(self, recorded: np.ndarray) -> None:
         """Take over what all ranks together have recorded."""

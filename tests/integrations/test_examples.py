@@ -1,11 +1,15 @@
 """The same script for each framework gives the base script's numbers."""
 
 import importlib
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import parameters
+
+from helpers import launch, ray_cluster
+from infobatch import DynamicPruner, InfoBatch
 
 pytestmark = pytest.mark.integrations
 
@@ -37,8 +41,55 @@ def test_the_base_script_learns_from_less(capsys):
 )
 def test_each_script_is_the_base_script(name, package):
     pytest.importorskip(package)
-    expected, expected_model = importlib.import_module("plain_loop").main()
-    pruner, model = importlib.import_module(name).main()
+    compare(*importlib.import_module(name).main())
+
+
+@pytest.mark.slow
+def test_rays_script_is_the_base_script():
+    with ray_cluster():
+        compare(*importlib.import_module("ray_train").main())
+
+
+DDP = """
+    import sys, torch, torch.distributed as dist
+    import ddp
+    rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    try:
+        pruner, model = ddp.main(fsdp=FSDP)
+        values = [getattr(p, "full_tensor", lambda p=p: p)().detach() for p in model.parameters()]
+        torch.save([pruner.state_dict(), values], f"{folder}/{rank}.pt")
+        del model
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fsdp", [False, True])
+def test_two_ranks_are_the_base_script(fsdp, tmp_path, monkeypatch):
+    if fsdp and not hasattr(pytest.importorskip("torch.distributed.fsdp"), "fully_shard"):
+        pytest.skip("FSDP2 came with torch 2.6")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    plain_loop = importlib.import_module("plain_loop")
+    saved = launch(DDP.replace("FSDP", str(fsdp)), 2, tmp_path, [str(EXAMPLES)])
+    for state, values in saved:
+        pruner = DynamicPruner(plain_loop.digits()[0], plain_loop.EPOCHS, policy=InfoBatch(0.5))
+        pruner.load_state_dict(state)
+        model = plain_loop.make_model()
+        torch.nn.utils.vector_to_parameters(
+            torch.cat([value.flatten() for value in values]), model.parameters()
+        )
+        compare(pruner, model)
+
+
+@cache
+def base():
+    return importlib.import_module("plain_loop").main()
+
+
+def compare(pruner, model):
+    expected, expected_model = base()
     assert pruner.history == expected.history
     assert torch.equal(pruner.selection.weights, expected.selection.weights)
     assert (parameters(model) - parameters(expected_model)).abs().max() < 1e-6

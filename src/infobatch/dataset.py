@@ -24,8 +24,8 @@ class IndexedDataset(Dataset[tuple[Index, Any]]):
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
             raise TypeError(
                 f"{type(dataset).__name__} is not a map-style dataset (it needs __len__ and "
-                "__getitem__); pruning has to ask for samples by index. For a stream of samples with ids "
-                "there is infobatch.streams.StreamFilter"
+                "__getitem__); pruning has to ask for samples by index. For a stream of samples with "
+                "ids there is infobatch.streams.StreamFilter"
             )
         self.dataset = dataset
 

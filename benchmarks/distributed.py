@@ -90,6 +90,7 @@ def step_times(num_steps: int, width: int) -> dict[str, list[float]]:
     next(pruner.epochs())
 
     def step(weigh: Callable[[Tensor], Tensor]) -> float:
+        dist.barrier()  # or a rank would wait, within its step, for what the other does off the clock
         began = time.perf_counter()
         losses = torch.nn.functional.cross_entropy(model(inputs), targets, reduction="none")
         weigh(losses).backward()

@@ -32,6 +32,21 @@ def cifar10(folder, train=(0, 1, 9), test=(3,), **options):
     ("name", "train", "test", "shape"),
     [("mnist5k", 4000, 1000, (1, 28, 28)), ("digits", 1400, 397, (1, 8, 8))],
 )
+def test_a_part_is_held_out_of_the_training_set():
+    whole = load_data("digits")
+    data = whole.split(0.25, 0)
+    assert (len(data.train), len(data.test)) == (1050, 350)
+    both = torch.cat([data.train.pixels, data.test.pixels]).flatten(1)
+    assert len(both.unique(dim=0)) == len(whole.train.pixels.flatten(1).unique(dim=0))
+    again = whole.split(0.25, 300)
+    assert torch.equal(again.test.pixels, data.test.pixels)
+    assert len(again.train) == 300
+    assert torch.equal(whole.split(0, 300).test.pixels, whole.test.pixels)
+    assert torch.equal(whole.split(0, 0).train.pixels, whole.train.pixels)
+    with pytest.raises(ValueError, match=r"--train-samples is 1,051, but digits has only 1,050"):
+        whole.split(0.25, 1051)
+
+
 def test_builtin_sets_have_a_fixed_split_without_overlap(name, train, test, shape):
     data, again = load_data(name), load_data(name)
     assert (len(data.train), len(data.test)) == (train, test)

@@ -25,7 +25,7 @@ from infobatch.lab.compare import Comparison, Variant, run_comparison
 from infobatch.lab.config import OPTIONS, CommonConfig, TrainConfig
 from infobatch.lab.console import ComparisonWatch, console, describe, live, print_recipe, print_summary
 from infobatch.lab.contest import CONTESTANTS, contestants
-from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
+from infobatch.lab.data import DOWNLOADS, Data, ImageData, load_data, local_folder
 from infobatch.lab.names import choose
 from infobatch.lab.processes import agree, joined
 from infobatch.lab.recipes import RECIPES, find_recipe
@@ -396,7 +396,15 @@ def _load(config: TrainConfig) -> Data:
     if config.data in DOWNLOADS and local_folder(config.data_dir) is None:
         size = DOWNLOADS[config.data]
         console.print(f"{config.data} is downloaded ({size}), unless it was before", highlight=False)
-    return load_data(config.data, config.data_dir)
+    data = load_data(config.data, config.data_dir)
+    if not (config.held_out or config.train_samples):
+        return data
+    if not isinstance(data, ImageData):
+        raise ValueError(
+            f"--held-out and --train-samples are for sets in memory, which {config.data} is not; leave "
+            "them out"
+        )
+    return data.split(config.held_out, config.train_samples)
 
 
 def _variants(policies: str, prune_ratio: str) -> list[Variant]:

@@ -31,6 +31,10 @@ class CommonConfig:
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Folder with parquet files of the hub's layout, or ImageNet's folders of images; also read from
     INFOBATCH_DATA_DIR."""
+    held_out: float = 0.0
+    """Evaluate on this share of the training set, held out, in place of the test set: to choose by."""
+    train_samples: int = 0
+    """Train on a fixed random part of so many samples; 0 for all."""
     model: str = "small-cnn"
     """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, or timm/NAME if timm is installed."""
     stem_stride: Literal[1, 2, 4] = 1
@@ -97,6 +101,8 @@ class TrainConfig(CommonConfig):
         choose("optimizer", self.optimizer, OPTIMIZERS)
         bounds = {
             "--epochs": (0 < self.epochs < math.inf, "above 0 and finite"),
+            "--held-out": (0 <= self.held_out < 1, "at least 0 and less than 1"),
+            "--train-samples": (self.train_samples >= 0, "at least 0"),
             "--batch-size": (self.batch_size >= 2, "at least 2 (batch norm needs two samples)"),
             "--prune-ratio": (0 <= self.prune_ratio < 1, "at least 0 and less than 1"),
             "--delta": (0 <= self.delta <= 1, "between 0 and 1"),

@@ -24,6 +24,9 @@ class Images:
         chosen = chosen.to(self.labels.device, non_blocking=True)
         return self.pixels[chosen], self.labels[chosen]
 
+    def part(self, indices: Tensor) -> Images:
+        return Images(self.pixels[indices], self.labels[indices])
+
     def to(self, device: torch.device) -> Images:
         return Images(self.pixels.to(device), self.labels.to(device))
 
@@ -54,6 +57,26 @@ class ImageData:
     @property
     def train_labels(self) -> Tensor:
         return self.train.labels
+
+    def split(self, held_out: float, num_train: int) -> ImageData:
+        """With a random share of the training set as the test set, and a random part of the rest.
+
+        ``held_out``: the share, in [0, 1); 0 keeps the test set. ``num_train``: samples to train on; 0
+        for all. The same for the same numbers.
+        """
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
+        num_held = round(held_out * len(order))
+        left = order[num_held:]
+        if num_train > len(left):
+            raise ValueError(
+                f"--train-samples is {num_train:,}, but {self.name} has only {len(left):,} to train on; "
+                "lower it"
+            )
+        train = left[: num_train or None].sort().values
+        if num_held == 0:
+            return replace(self, train=self.train.part(train))
+        held = order[:num_held].sort().values
+        return replace(self, train=self.train.part(train), test=self.train.part(held))
 
     def to(self, device: torch.device) -> ImageData:
         return replace(self, train=self.train.to(device), test=self.test.to(device))

@@ -382,7 +382,12 @@ def _length(arm: ArmRuns) -> float:
 
 
 def _title(config: TrainConfig) -> str:
-    return f"{config.model} on {config.data}, {config.epochs:g} epochs, batch {config.batch_size}"
+    data = config.data
+    if config.train_samples:
+        data += f" ({config.train_samples:,} samples)"
+    if config.held_out:
+        data += f", evaluated on {100 * config.held_out:g} % held out of it"
+    return f"{config.model} on {data}, {config.epochs:g} epochs, batch {config.batch_size}"
 
 
 def _arm_label(arm: Arm, config: TrainConfig) -> str:

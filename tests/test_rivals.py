@@ -6,9 +6,23 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from helpers import random_losses
-from infobatch import RS2, UCB, EpsilonGreedy, OrderDP, Proportional, Request, ScoreTable, SeTa, select
+from infobatch import (
+    RS2,
+    UCB,
+    EpsilonGreedy,
+    Neyman,
+    OrderDP,
+    Proportional,
+    Request,
+    ScoreTable,
+    SeTa,
+    select,
+)
+from infobatch.policies.allocation import whole
 from infobatch.policies.seta import group_bounds
 
 NAN = float("nan")
@@ -159,11 +173,10 @@ def test_seta_to_a_number_draws_from_the_window_or_widens_it(num_pruned, least, 
 
 def test_proportional_follows_the_loss_above_its_floor():
     losses = [1.0, 2.0, 3.0, 4.0, 0.0]
-    policy = Proportional(0.5, floor=0.25)  # 2.5, so 2 or 3 are kept; with d = 2, 3
+    policy = Proportional(floor=0.4)  # of the mean, 3 / 5
     kept = policy.keep_probabilities(table_of(losses, policy), request(2)).probabilities
-    # c (1 + 2 + 3) + 1 + 0.25 = 3: c = 0.2917, 4 c > 1
-    c = 1.75 / 6
-    assert kept.tolist() == pytest.approx([c, 2 * c, 3 * c, 1, 0.25])
+    c = (3 - 1 - 0.24) / (1 + 2 + 3)  # 4 c > 1
+    assert kept.tolist() == pytest.approx([c, 2 * c, 3 * c, 1, 0.24])
 
 
 def test_proportional_to_the_root():
@@ -185,6 +198,47 @@ def test_proportional_takes_what_has_no_score_for_the_hardest():
     assert kept[2] == kept[1] == kept.max()
 
 
+def test_neyman_draws_by_the_size_of_a_stratums_losses():
+    policy = Neyman(strata=2, floor=0.1)
+    losses = [1.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 3.0]
+    kept = policy.keep_probabilities(table_of(losses, policy), request(4))
+    assert kept.strata.tolist() == [0] * 4 + [1] * 4
+    assert kept.probabilities.tolist() == [0.25, 0.75]  # 4 x 1 : 4 x 3, of 4
+    mixed = table_of([0.0, 0.0, 4.0, 4.0] * 2, policy, smoothed_loss=[1.0] * 4 + [2.0] * 4)
+    kept = policy.keep_probabilities(mixed, request(4))  # the same root mean square in both
+    assert kept.probabilities.tolist() == [0.5, 0.5]
+
+
+def test_neyman_draws_no_less_than_its_floor_and_no_more_than_there_are():
+    policy = Neyman(strata=4, floor=0.5)
+    losses = torch.tensor([0.0] * 10 + [0.01] * 10 + [1.0] * 10 + [100.0] * 10)
+    kept = policy.keep_probabilities(table_of(losses, policy), request(16))
+    # 0.5 x 24 / 40 = 0.3 in the three lower strata would leave 15 for the last, which has 10
+    assert kept.probabilities[3] == 1
+    assert kept.probabilities[:2].tolist() == [0.3, 0.3]
+    assert (kept.probabilities * 10).sum() == 24
+
+
+def test_neyman_takes_what_has_no_score_for_the_hardest():
+    policy = Neyman(strata=2, floor=0.1)
+    kept = policy.keep_probabilities(table_of([1.0, 1.0, NAN, NAN], policy), request(2))
+    assert kept.probabilities.tolist() == [0.5, 0.5]
+
+
+@settings(deadline=None)
+@given(
+    shares=st.lists(st.floats(0, 20), min_size=1, max_size=12),
+    total=st.floats(0, 1),
+    data=st.data(),
+)
+def test_shares_are_made_whole(shares, total, data):
+    counts = np.array([data.draw(st.integers(max(1, int(s)), 25)) for s in shares])
+    total = round(len(counts) + total * (counts.sum() - len(counts)))
+    numbers = whole(np.array(shares), total, counts)
+    assert numbers.sum() == total
+    assert ((numbers >= 1) & (numbers <= counts)).all()
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -192,10 +246,11 @@ def test_proportional_takes_what_has_no_score_for_the_hardest():
         (lambda: UCB(0.5, -1), "c is -1; it must be a number of at least 0"),
         (lambda: OrderDP(0.5, 0), "keep is 0; it is a share of the pool"),
         (lambda: SeTa(0.1, 5, 0.05), "must keep at least one of them"),
-        (lambda: Proportional(0.9, floor=0.2), "floor is 0.2, above the share that is kept"),
-        (lambda: Proportional(0.5, floor=0), "floor is 0; it is a keep probability"),
+        (lambda: Proportional(0.5, floor=0), "floor is 0; it is a share of the mean"),
+        (lambda: Neyman(floor=1.5), "floor is 1.5; it is a share of the mean"),
+        (lambda: Neyman(strata=1), "strata is 1; there must be 2 to 200"),
         (lambda: Proportional(0.5, power=-1), "power is -1; it must be at least 0"),
-        (lambda: Proportional().check_target(80, 100), "at most 75. Give a floor of at most 0.2,"),
+        (lambda: Proportional().check_target(100, 100), "at least one must be kept"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(make, message):

@@ -53,6 +53,10 @@ UNBIASED = {name: kind for name, kind in POLICIES.items() if not issubclass(kind
 PRUNING = [kind for name, kind in UNBIASED.items() if name != "none"]
 
 
+def table_of(losses, policy):
+    return ScoreTable.from_losses(losses, list(dict.fromkeys(["last_loss", "visits", *policy.columns])))
+
+
 def generator(seed):
     return torch.Generator().manual_seed(seed)
 
@@ -75,7 +79,7 @@ def check_strata(keep, selection):
 
 
 def check_policy(policy, losses, seed):
-    table = ScoreTable.from_losses(np.array(losses, dtype=np.float32))
+    table = table_of(np.array(losses, dtype=np.float32), policy)
     keep = policy.keep_probabilities(table, Request(None, generator(seed)))
     selection = draw(keep, generator(seed))
     assert selection.num_selected == int(selection.weights.count_nonzero()) >= 1
@@ -255,7 +259,7 @@ def within_five_errors(sums, expected):
 def test_the_weighted_sum_of_many_draws_is_the_full_sum(policy, multiple):
     losses = random_losses(203)
     values = random_losses(203, seed=1)  # anything that is summed: here not the scores themselves
-    table = ScoreTable.from_losses(losses)
+    table = table_of(losses, policy)
     sums = []
     for seed in range(2000):
         keep = policy().keep_probabilities(table, Request(None, generator(seed)))

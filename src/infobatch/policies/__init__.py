@@ -5,6 +5,7 @@ from inspect import signature
 from infobatch.policies.bandits import UCB, EpsilonGreedy
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.policies.infobatch import InfoBatch
+from infobatch.policies.neyman import Neyman
 from infobatch.policies.no_pruning import NoPruning
 from infobatch.policies.order_dp import OrderDP
 from infobatch.policies.percentile_tiers import PercentileTiers
@@ -17,6 +18,7 @@ POLICIES: dict[str, type[Policy]] = {
     "infobatch": InfoBatch,
     "percentile-tiers": PercentileTiers,
     "proportional": Proportional,
+    "neyman": Neyman,
     "random": RandomPruning,
     "rs2": RS2,
     "epsilon-greedy": EpsilonGreedy,
@@ -40,6 +42,7 @@ __all__ = [
     "EpsilonGreedy",
     "InfoBatch",
     "KeepProbabilities",
+    "Neyman",
     "NoPruning",
     "OrderDP",
     "PercentileTiers",

@@ -168,7 +168,7 @@ def rank_strata(
     Samples without a score rank last; equal scores are ordered at random.
     """
     values = torch.nan_to_num(losses, nan=torch.inf).numpy()
-    ends = np.cumsum(sizes)
+    ends = np.cumsum(sizes, dtype=np.int64)
     last = np.maximum(ends - 1, 0)  # the rank of each stratum's highest score
     bounds = np.partition(values, last)[last]
     strata = np.zeros(len(values), dtype=np.uint8)

@@ -1,0 +1,69 @@
+"""Keep probabilities that follow a size, between a floor and 1, and have a given sum."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from infobatch.scores import FloatArray, IndexArray
+
+SMALLEST = 1e-9
+"""Sizes below this part of the largest are taken for it."""
+HALVINGS = 50
+
+
+def check_floor(floor: float) -> None:
+    if not 0 < floor <= 1:
+        raise ValueError(
+            f"floor is {floor}; it is a share of the mean keep probability, above 0 (or samples would "
+            "never be seen again) and at most 1 (where all are alike)"
+        )
+
+
+def allocate(sizes: np.ndarray, total: int, floor: float, counts: np.ndarray | int = 1) -> np.ndarray:
+    """Probabilities clip(c * sizes, floor * mean, 1), float64 (n,), with ``counts`` . them = ``total``.
+
+    ``sizes``: (n,), at least 0; all alike if none is above 0. ``counts``: how many samples each stands
+    for. ``floor``: a share of the mean probability, total / (the number of samples). c is found by
+    bisection.
+    """
+    counts = np.broadcast_to(counts, sizes.shape)
+    lowest = floor * total / counts.sum()
+    largest = sizes.max(initial=0, where=counts > 0)
+    sizes = np.maximum(sizes / largest, SMALLEST) if largest > 0 else np.ones(len(sizes))
+    low, high = np.log(lowest), -np.log(SMALLEST)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if counts @ np.clip(np.exp(middle) * sizes, lowest, 1) < total:
+            low = middle
+        else:
+            high = middle
+    kept: np.ndarray = np.clip(np.exp(high) * sizes, lowest, 1)
+    return kept
+
+
+def whole(shares: np.ndarray, total: int, counts: IndexArray) -> IndexArray:
+    """Whole numbers near ``shares`` (n,), between 1 and ``counts`` (0 where that is), that sum to total.
+
+    By largest remainders.
+    """
+    numbers = np.clip(np.floor(shares + 1e-9), np.minimum(counts, 1), counts).astype(np.int64)
+    missing = total - int(numbers.sum())
+    step = 1 if missing > 0 else -1
+    order = np.argsort(-step * (shares - numbers), kind="stable")
+    while missing:
+        for i in order:
+            if missing and np.minimum(counts[i], 1) <= numbers[i] + step <= counts[i]:
+                numbers[i] += step
+                missing -= step
+    return numbers
+
+
+def root_mean_square(values: FloatArray, strata: np.ndarray, num_strata: int) -> np.ndarray:
+    """Of the ``values`` (N,) in each stratum, float64 (num_strata,); NaN is passed over, 0 for none."""
+    known = ~np.isnan(values)
+    numbers = np.bincount(strata[known], minlength=num_strata)
+    squares = np.bincount(
+        strata[known], weights=values[known].astype(np.float64) ** 2, minlength=num_strata
+    )
+    means: np.ndarray = np.sqrt(squares / np.maximum(numbers, 1))
+    return means

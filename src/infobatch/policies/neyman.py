@@ -14,7 +14,7 @@ from infobatch.policies.base import (
     check_some_are_kept,
     rank_strata,
 )
-from infobatch.scores import ScoreTable
+from infobatch.scores import IndexArray, ScoreTable
 
 
 class Neyman(Policy):
@@ -46,7 +46,8 @@ class Neyman(Policy):
         num_samples = len(scores)
         num_kept = request.num_kept(num_samples, self.prune_ratio)
         num_strata = min(self.strata, num_kept)  # one of each is drawn
-        counts = np.diff(np.linspace(0, num_samples, num_strata + 1).round().astype(np.int64))
+        ends = np.linspace(0, num_samples, num_strata + 1).round().astype(np.int64)
+        counts: IndexArray = ends[1:] - ends[:-1]
         smoothed = scores["smoothed_loss"]
         kept = rank_strata(smoothed, counts[:-1].tolist(), [1.0] * (num_strata - 1), request.generator)
         assert kept.strata is not None

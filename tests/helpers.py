@@ -15,6 +15,8 @@ import torch
 from filelock import FileLock
 from torch.utils.data import Dataset
 
+from infobatch import ScoreTable
+
 
 class Numbers(Dataset):
     """Sample i is the number i, so that an index that came with it can be checked."""
@@ -33,8 +35,8 @@ class Numbers(Dataset):
 
 def record_epoch(pruner, losses):
     """Record given losses, shape (N,), for all that the epoch still trains."""
-    order = pruner.current.resume_order.numpy()
-    pruner.record(losses[order], order)
+    for batch in pruner.current.resume_order.split(50):
+        pruner.record(losses[batch], batch.numpy())
 
 
 def train_epoch(pruner, loader, losses):
@@ -104,3 +106,13 @@ def ray_cluster():
             yield
         finally:
             ray.shutdown()
+
+
+def table_of(losses, policy):
+    """The score table that ``policy`` needs, the losses recorded in batches of ten."""
+    losses = np.asarray(losses, dtype=np.float32)
+    table = ScoreTable(len(losses), list(dict.fromkeys(["last_loss", "visits", *policy.columns])))
+    for start in range(0, len(losses), 10):
+        batch = np.arange(start, min(start + 10, len(losses)))
+        table.record(batch, losses[batch])
+    return table

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from helpers import random_losses
 from infobatch import (
+    BLS,
     RS2,
     UCB,
     EpsilonGreedy,
     Neyman,
     OrderDP,
     Proportional,
+    RePB,
     Request,
     ScoreTable,
     SeTa,
@@ -130,6 +132,41 @@ def test_order_dp_keeps_the_hardest_of_a_random_pool():
 def test_order_dp_at_the_authors_defaults_pools_three_quarters():
     table = table_of(torch.arange(1000.0), OrderDP())
     assert len(chosen(OrderDP(), table)) == round(0.75 * 0.85 * 1000)
+
+
+def test_bls_smooths_the_losses_of_a_samples_batches():
+    table = ScoreTable(4, ["last_loss", "batch_loss", "visits"])
+    table.record(np.array([0, 1]), np.array([1.0, 3.0], np.float32))
+    table.record(np.array([0, 2]), np.array([4.0, 6.0], np.float32))
+    expected = [0.9 * 0.2 + 0.1 * 5, 0.2, 0.5, 0.0]
+    assert table["batch_loss"].tolist() == pytest.approx(expected)
+    kept = BLS(0.75).keep_probabilities(table, request())  # the mean of three is 0.46; 3 has no score
+    assert kept.probabilities[kept.strata.long()].tolist() == [1, 0.25, 1, 1]
+    exact = BLS(0.5).keep_probabilities(table, request(1))  # the two lowest
+    assert exact.probabilities[exact.strata.long()].tolist() == [1, 0.5, 0.5, 1]
+
+
+def test_repb_leaves_out_what_lay_below_its_batchs_mean():
+    policy = RePB(0.5)
+    table = ScoreTable(6, ["last_loss", "below_batch", "visits"])
+    table.record(np.arange(3), np.array([1.0, 2.0, 6.0], np.float32))  # mean 3
+    table.record(np.arange(3, 6), np.array([10.0, 20.0, 60.0], np.float32))  # mean 30
+    assert table["below_batch"].tolist() == [1, 1, 0, 1, 1, 0]
+    left_out, num_draws = np.zeros(6), 1000
+    for seed in range(num_draws):
+        left_out += select(policy, table, request(seed=seed)).weights.numpy() == 0
+    assert left_out[[2, 5]].tolist() == [0, 0]
+    below = left_out[[0, 1, 3, 4]] / num_draws
+    assert (abs(below - 0.5) < 5 * (0.25 / num_draws) ** 0.5).all()
+
+
+def test_repb_weighs_by_how_often_a_sample_was_there():
+    policy = RePB(0.5)
+    table = table_of(torch.ones(4), policy, visits=[4, 2, 1, 4], below_batch=[0, 0, 0, 0])
+    weights = select(policy, table, request(epoch=4)).weights
+    assert weights.tolist() == pytest.approx([5 / 5, 5 / 3, 5 / 2, 5 / 5])
+    exact = select(policy, table_of(torch.ones(4), policy, below_batch=[1, 0, 1, 1]), request(3))
+    assert exact.indices.tolist() == [1]
 
 
 def test_groups_on_a_line_are_those_of_k_means():

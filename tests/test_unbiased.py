@@ -6,7 +6,7 @@ import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from helpers import Numbers, random_losses, record_epoch
+from helpers import Numbers, random_losses, record_epoch, table_of
 from infobatch import (
     BiasedPolicy,
     DynamicPruner,
@@ -16,7 +16,6 @@ from infobatch import (
     Proportional,
     RandomPruning,
     Request,
-    ScoreTable,
     draw,
     epoch_generator,
 )
@@ -51,10 +50,6 @@ class ByLoss(Policy):
 
 UNBIASED = {name: kind for name, kind in POLICIES.items() if not issubclass(kind, BiasedPolicy)}
 PRUNING = [kind for name, kind in UNBIASED.items() if name != "none"]
-
-
-def table_of(losses, policy):
-    return ScoreTable.from_losses(losses, list(dict.fromkeys(["last_loss", "visits", *policy.columns])))
 
 
 def generator(seed):

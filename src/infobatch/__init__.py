@@ -13,6 +13,7 @@ from infobatch.loss import (
 )
 from infobatch.lr import ProgressScheduler
 from infobatch.policies import (
+    BLS,
     RS2,
     UCB,
     BiasedPolicy,
@@ -26,6 +27,7 @@ from infobatch.policies import (
     Policy,
     Proportional,
     RandomPruning,
+    RePB,
     Request,
     SeTa,
 )
@@ -40,6 +42,7 @@ from infobatch.sharded import Sharded
 __version__ = "0.1.0"
 
 __all__ = [
+    "BLS",
     "RS2",
     "UCB",
     "BiasedPolicy",
@@ -57,6 +60,7 @@ __all__ = [
     "ProgressScheduler",
     "Proportional",
     "RandomPruning",
+    "RePB",
     "Report",
     "Request",
     "Saving",

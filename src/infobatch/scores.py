@@ -29,7 +29,7 @@ _HIGHEST = -NO_SCORE
 
 @dataclass(frozen=True)
 class Column:
-    """One number kept for every sample, and how a new loss changes it."""
+    """One number kept for every sample, and how new losses change it: a batch's, all at once."""
 
     dtype: type[np.generic]
     initial: float
@@ -37,6 +37,7 @@ class Column:
 
 
 SMOOTHING = 0.8
+BATCH_SMOOTHING = 0.9
 
 
 def smoothed(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
@@ -44,9 +45,22 @@ def smoothed(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(old), losses, SMOOTHING * old + (1 - SMOOTHING) * losses)
 
 
+def of_batch(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """S <- 0.9 s + 0.1 (the batch's mean loss), from 0 on (BLS, CVPR 2026, by its authors' code)."""
+    mean = float(losses.mean(dtype=np.float64))
+    return BATCH_SMOOTHING * old + (1 - BATCH_SMOOTHING) * mean
+
+
+def below_batch(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """Whether a loss lies below its batch's mean (RePB, ICLR 2026)."""
+    return losses < float(losses.mean(dtype=np.float64))
+
+
 COLUMNS = {
     "last_loss": Column(np.float32, float("nan"), lambda old, losses: losses),
     "smoothed_loss": Column(np.float32, float("nan"), smoothed),
+    "batch_loss": Column(np.float32, 0, of_batch),
+    "below_batch": Column(np.uint8, 0, below_batch),
     "visits": Column(np.int32, 0, lambda old, losses: old + 1),
 }
 
@@ -100,6 +114,8 @@ class ScoreTable:
         if np.count_nonzero(finite) < len(finite):
             self.num_nonfinite += int(np.count_nonzero(~finite & (losses != NO_SCORE)))
             indices, losses = indices[finite], losses[finite]
+        if len(indices) == 0:
+            return
         for name, column in self._columns.items():
             column[indices] = COLUMNS[name].update(column[indices], losses)
 

@@ -88,8 +88,8 @@ class TrainConfig(CommonConfig):
     """One training run."""
 
     policy: str = "infobatch"
-    """What to leave out: infobatch, percentile-tiers, proportional, neyman, random, or none; of the
-    biased rules rs2, epsilon-greedy, ucb, seta or order-dp."""
+    """What to leave out: infobatch, percentile-tiers, proportional, neyman, bls, random, or none;
+    of the biased rules rs2, epsilon-greedy, ucb, seta, order-dp or repb."""
     prune_ratio: float = 0.5
     """InfoBatch: share of the below-average samples left out; other policies: of all samples."""
 

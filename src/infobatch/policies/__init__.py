@@ -4,6 +4,7 @@ from inspect import signature
 
 from infobatch.policies.bandits import UCB, EpsilonGreedy
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
+from infobatch.policies.bls import BLS
 from infobatch.policies.infobatch import InfoBatch
 from infobatch.policies.neyman import Neyman
 from infobatch.policies.no_pruning import NoPruning
@@ -11,6 +12,7 @@ from infobatch.policies.order_dp import OrderDP
 from infobatch.policies.percentile_tiers import PercentileTiers
 from infobatch.policies.proportional import Proportional
 from infobatch.policies.random_pruning import RandomPruning
+from infobatch.policies.repb import RePB
 from infobatch.policies.rs2 import RS2
 from infobatch.policies.seta import SeTa
 
@@ -19,12 +21,14 @@ POLICIES: dict[str, type[Policy]] = {
     "percentile-tiers": PercentileTiers,
     "proportional": Proportional,
     "neyman": Neyman,
+    "bls": BLS,
     "random": RandomPruning,
     "rs2": RS2,
     "epsilon-greedy": EpsilonGreedy,
     "ucb": UCB,
     "seta": SeTa,
     "order-dp": OrderDP,
+    "repb": RePB,
     "none": NoPruning,
 }
 
@@ -35,6 +39,7 @@ def has_prune_ratio(name: str) -> bool:
 
 
 __all__ = [
+    "BLS",
     "POLICIES",
     "RS2",
     "UCB",
@@ -49,6 +54,7 @@ __all__ = [
     "Policy",
     "Proportional",
     "RandomPruning",
+    "RePB",
     "Request",
     "SeTa",
     "has_prune_ratio",

@@ -32,7 +32,16 @@ LABELS = {
     FEWER_SCALED: "fewer epochs lr↑",
     RANDOM: "random pruning",
 }
-NAMES = {"infobatch": "InfoBatch", "rs2": "RS2", "ucb": "UCB", "seta": "SeTa", "order-dp": "OrderDP"}
+NAMES = {
+    "infobatch": "InfoBatch",
+    "neyman": "Neyman",
+    "bls": "BLS",
+    "rs2": "RS2",
+    "ucb": "UCB",
+    "seta": "SeTa",
+    "order-dp": "OrderDP",
+    "repb": "RePB",
+}
 CONFIDENCE = 0.95
 
 

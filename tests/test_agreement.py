@@ -11,6 +11,7 @@ PROGRAM = """
     from datetime import timedelta
     from infobatch import DynamicPruner, InfoBatch, RandomPruning
     rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    early = DynamicPruner(range(40), 3)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=num_replicas,
         timeout=timedelta(seconds=20),
@@ -35,6 +36,10 @@ PROGRAM = """
                         pruner.update(batch.float(), samples)
             except RuntimeError as error:
                 messages[name] = f"{pruner.epoch}: {error}"
+        try:
+            next(early.epochs())
+        except RuntimeError as error:
+            messages["early"] = str(error)
         pruner, _ = cases["length"]()
         for samples, batch in pruner.loader(7):  # without set_epoch
             pruner.update(batch.float(), samples)
@@ -58,6 +63,7 @@ def messages(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("early", r"made before torch.distributed was initialised, so that each of the 3 ranks"),
         (
             "seed",
             "0: the ranks are not about to train the same epoch: seed is 0 on ranks 0, 2 and 5 on ",

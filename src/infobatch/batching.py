@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Replicas:
-    """Where this process stands among those that train one model together."""
+    """Where this process stands among those that train one model together.
+
+    ``assumed``: whether it was taken to be alone, for there was no process group yet.
+    """
 
     rank: int = 0
     num_replicas: int = 1
+    assumed: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.num_replicas:

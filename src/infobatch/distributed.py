@@ -31,7 +31,17 @@ def find_replicas(rank: int | None, num_replicas: int | None) -> Replicas:
         return Replicas(rank, num_replicas)
     if has_process_group():
         return Replicas(dist.get_rank(), dist.get_world_size())
-    return Replicas()
+    return Replicas(assumed=True)
+
+
+def check_alone(replicas: Replicas) -> None:
+    """Refuse to train all samples on each of several ranks."""
+    if replicas.assumed and has_process_group() and dist.get_world_size() > 1:
+        raise RuntimeError(
+            "the pruner was made before torch.distributed was initialised, so that each of the "
+            f"{dist.get_world_size()} ranks would train all of its samples; call init_process_group "
+            "first, or give DynamicPruner rank= and num_replicas="
+        )
 
 
 def has_process_group() -> bool:

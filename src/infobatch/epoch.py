@@ -198,9 +198,9 @@ class Epoch:
         if len(foreign) and not np.isin(share, indices).all():
             raise ValueError(
                 f"sample {foreign[0]} is not of this rank's share of epoch {self.number}: the loader "
-                "has another sampler than the pruner's, and would leave nothing out. Where Ray's "
-                "prepare_data_loader replaced it use infobatch.integrations.ray.pruned_loader; give a "
-                "DataLoader of your own sampler=pruner.sampler(batch_size)"
+                "has another sampler than the pruner's, and would leave nothing out. Give a DataLoader "
+                "of your own sampler=pruner.sampler(batch_size), and no DistributedSampler; where Ray's "
+                "prepare_data_loader replaced it use infobatch.integrations.ray.pruned_loader"
             )
 
     def merge(self, recorded: np.ndarray) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from infobatch.batching import Batching, Replicas
 from infobatch.checks import STATE_VERSION
-from infobatch.distributed import Merge, check_agreement, merge_scores
+from infobatch.distributed import Merge, check_agreement, check_alone, merge_scores
 from infobatch.epoch import Epoch
 from infobatch.loss import Normalizer
 from infobatch.plan import RunPlan
@@ -64,6 +64,7 @@ class Layout(ABC):
 
         Once an epoch, by a collective of a few numbers, to be called on all ranks.
         """
+        check_alone(self.replicas)
         if self.replicas.num_replicas > 1 and not epoch.agreed:
             self._compare(self._facts(epoch))
         epoch.agreed = True

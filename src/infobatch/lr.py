@@ -6,7 +6,7 @@ import math
 from typing import Any, Protocol
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 
 class HasProgress(Protocol):
@@ -48,8 +48,18 @@ class ProgressScheduler:
         return self.scheduler.get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"num_steps": self._num_steps, "scheduler": self.scheduler.state_dict()}
+        return {
+            "num_steps": self._num_steps,
+            "total_steps": self.total_steps,
+            "scheduler": self.scheduler.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on in a run of another length or batch size, too: where the schedule was, to its end."""
         self._num_steps = state["num_steps"]
         self.scheduler.load_state_dict(state["scheduler"])
+        if isinstance(self.scheduler, LambdaLR):  # its function, which knows its length, is in no state
+            self._num_steps = round(self._num_steps * self.total_steps / state["total_steps"])
+            self.scheduler.last_epoch = self._num_steps
+        else:
+            self.total_steps = state["total_steps"]

@@ -8,7 +8,7 @@ from infobatch.lab.contest import CONTESTANTS, contestants
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.report import read_comparison
 from infobatch.lab.report.duels import holm, standings
-from infobatch.policies import POLICIES
+from infobatch.policies import BELOW_MEAN, POLICIES
 
 CONFIG = find_recipe("mnist5k-small-cnn").config()
 NAN = float("nan")
@@ -27,8 +27,8 @@ def test_holms_correction_is_that_of_a_worked_example():
 def test_every_policy_that_can_meets_every_saving():
     variants, reasons = contestants(CONFIG, CONTESTANTS, [0.3, 0.5], 5000)
     names = {variant.name for variant in variants}
-    assert {f"{name}-save-30" for name in CONTESTANTS if name != "infobatch"} < names
-    assert "infobatch-0.5-save-30" in names
+    assert {f"{name}-save-30" for name in CONTESTANTS if name not in BELOW_MEAN} < names
+    assert {"infobatch-0.5-save-30", "bls-0.625-save-50"} < names
     assert "percentile-tiers-save-50" not in names
     (reason,) = reasons
     assert reason.startswith("percentile-tiers does not take part at 50 % saved: the target leaves out")
@@ -40,6 +40,13 @@ def test_infobatch_meets_a_saving_by_its_smallest_ratio():
     ratios = [variant.prune_ratio for variant in variants]
     # 87 of 100 epochs can be pruned
     assert ratios == pytest.approx([0.5, 0.5 / 0.87, 0.7 / 0.87], abs=0.001)
+
+
+def test_a_very_short_last_batch_is_told_of():
+    config = replace(CONFIG, epochs=6, batch_size=128)
+    _, reasons = contestants(config, ["random"], [0.3], 1400)  # 770 kept of 4 epochs: 6 x 128 + 2
+    assert reasons[0].startswith("At 30 % saved pruned epochs end with a batch of 2 samples")
+    assert not contestants(replace(config, batch_size=110), ["random"], [0.3], 1400)[1]
 
 
 def test_a_saving_out_of_reach_says_which_could_be_met():
@@ -98,6 +105,8 @@ def test_a_contest_ends_with_its_table(call, tmp_path):
 def test_bad_contests_are_refused(call, tmp_path):
     for options, message in (
         (["--save", "x"], "--save is 'x'; give numbers, such as 30,50,70"),
+        (["--save", "0.3"], "--save is '0.3'; give percentages from 1 on"),
+        (["--drop-last"], "by which the costs would differ"),
         (["--save", "99"], "cannot be met by any prune ratio"),
         (["--policies", "none"], "there is nothing to compare with full data"),
         (["--jobs", 0], "--jobs is 0"),

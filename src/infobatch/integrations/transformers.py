@@ -28,6 +28,7 @@ from infobatch.integrations.refusals import (
 )
 from infobatch.loss import classification_losses, sent_to_device, sequence_losses
 from infobatch.lr import ProgressScheduler
+from infobatch.policies import Policy
 from infobatch.pruner import DynamicPruner
 from infobatch.scores import IndexArray
 
@@ -72,6 +73,8 @@ class PruningMixin(_Base):
     compute_loss_func: Any
 
     def __init__(self, *args: Any, pruning: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        if isinstance(pruning, Policy):
+            raise TypeError(f'pruning is {pruning!r}; give options: pruning={{"policy": {pruning!r}}}')
         super().__init__(*args, **kwargs)
         self.pruning = dict(pruning or {})
         check_trainer(self, self.pruning)

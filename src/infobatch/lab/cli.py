@@ -212,9 +212,19 @@ def contest(
         minutes: Stop at a checkpoint after this long.
         out: Folder of the contest.
     """
-    targets = [share / 100 for share in _numbers("--save", save, "30,50,70")]
+    shares = _numbers("--save", save, "30,50,70")
+    if not all(1 <= share < 100 for share in shares):
+        raise ValueError(
+            f"--save is {save!r}; give percentages from 1 on and below 100, such as 30,50,70"
+        )
+    targets = [share / 100 for share in shares]
     base = find_recipe(recipe).config().overridden(config, _typed(config))
     names = policies.split(",")
+    if base.drop_last:
+        raise ValueError(
+            "--drop-last leaves out what does not fill a batch, by which the costs would differ; leave "
+            "it out of a contest"
+        )
     (checked,) = _checked([base])
     data = _load(checked)
     variants, reasons = contestants(base, names, targets, len(data.train))

@@ -23,7 +23,7 @@ from infobatch.lab.processes import agree
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.runs import RunFolder, make_writable, read_json, write_whole
 from infobatch.lab.training import Interrupted, Progress, check, train
-from infobatch.policies import has_prune_ratio
+from infobatch.policies import BELOW_MEAN, has_prune_ratio
 
 FULL = "full"
 PRUNED = "pruned"
@@ -46,7 +46,7 @@ class Variant:
     @property
     def name(self) -> str:
         parts = [self.policy]
-        if has_prune_ratio(self.policy) and (self.target is None or self.policy == "infobatch"):
+        if has_prune_ratio(self.policy) and (self.target is None or self.policy in BELOW_MEAN):
             parts.append(f"{self.prune_ratio:g}")
         if self.target is not None:
             parts.append(f"save-{100 * self.target:g}")

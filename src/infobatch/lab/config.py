@@ -16,7 +16,7 @@ from infobatch.lab.data import DATA_SETS
 from infobatch.lab.models import check_model
 from infobatch.lab.names import choose
 from infobatch.lab.optimizers import OPTIMIZERS
-from infobatch.policies import POLICIES, Policy, has_prune_ratio
+from infobatch.policies import BELOW_MEAN, POLICIES, Policy, has_prune_ratio
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class TrainConfig(CommonConfig):
 
     def make_policy(self) -> Policy:
         kind: Callable[..., Policy] = choose("policy", self.policy, POLICIES)
-        decides = self.policy == "infobatch" or self.target is None  # else the target says how many
+        decides = self.policy in BELOW_MEAN or self.target is None  # else the target says how many
         return kind(self.prune_ratio) if decides and has_prune_ratio(self.policy) else kind()
 
     def to_json(self) -> dict[str, Any]:

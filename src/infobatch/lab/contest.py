@@ -8,27 +8,35 @@ from dataclasses import replace
 from infobatch.lab.compare import Variant
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.names import choose
-from infobatch.policies import POLICIES, InfoBatch
+from infobatch.policies import BELOW_MEAN, POLICIES, InfoBatch
 from infobatch.schedule import Schedule
 
+SHORT = 8
+"""A last batch of less than this part of the others is told of."""
 CONTESTANTS = tuple(name for name in POLICIES if name != "none")
 
 
 def contestants(
     config: TrainConfig, policies: Sequence[str], targets: Sequence[float], num_samples: int
 ) -> tuple[list[Variant], list[str]]:
-    """A variant for each policy and target that it can meet; and why others cannot.
+    """A variant for each policy and target that it can meet; and what is to be said of the others.
 
-    ``targets``: shares of the run's samples to leave out. InfoBatch meets one by raising its prune
-    ratio, from 0.5 on. ``ValueError`` if no policy can meet one.
+    ``targets``: shares of the run's samples to leave out. InfoBatch and BLS meet one by raising their
+    prune ratio, from 0.5 on. ``ValueError`` if no policy can meet one.
     """
     variants, reasons = [], []
     for target in targets:
         schedule = Schedule(num_samples, config.epochs, config.delta, config.warmup_epochs, target)
+        last = (num_samples - schedule.most_pruned) % config.batch_size
+        if 0 < last < config.batch_size / SHORT:
+            reasons.append(
+                f"At {100 * target:g} % saved pruned epochs end with a batch of {last} samples, whose "
+                "step is as large as any: all policies may suffer. Another --batch-size avoids it."
+            )
         for policy in policies:
             choose("policy", policy, POLICIES)
             most = schedule.most_pruned
-            ratio = InfoBatch.reaching(most, num_samples).prune_ratio if policy == "infobatch" else 0.5
+            ratio = InfoBatch.reaching(most, num_samples).prune_ratio if policy in BELOW_MEAN else 0.5
             made = replace(config, policy=policy, prune_ratio=ratio, target=target)
             try:
                 made.make_policy().check_target(most, num_samples)

@@ -33,12 +33,17 @@ POLICIES: dict[str, type[Policy]] = {
 }
 
 
+BELOW_MEAN = ("infobatch", "bls")
+"""Policies whose prune ratio is of the samples below the mean, and has a say beside a target, too."""
+
+
 def has_prune_ratio(name: str) -> bool:
     """Whether the policy of this name takes a prune ratio."""
     return "prune_ratio" in signature(POLICIES[name]).parameters
 
 
 __all__ = [
+    "BELOW_MEAN",
     "BLS",
     "POLICIES",
     "RS2",

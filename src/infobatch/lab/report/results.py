@@ -24,7 +24,7 @@ from infobatch.lab.compare import (
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.recipes import RECIPES, Published
 from infobatch.lab.runs import WHERE, EpochMetrics, RunFolder, Summary
-from infobatch.policies import POLICIES, BiasedPolicy, has_prune_ratio
+from infobatch.policies import BELOW_MEAN, POLICIES, BiasedPolicy, has_prune_ratio
 
 LABELS = {
     FULL: "full data",
@@ -414,7 +414,7 @@ def _policy_label(config: TrainConfig) -> str:
     if config.policy == "none":
         return LABELS[FULL]
     label = NAMES.get(config.policy, config.policy.replace("-", " "))
-    if has_prune_ratio(config.policy) and (config.target is None or config.policy == "infobatch"):
+    if has_prune_ratio(config.policy) and (config.target is None or config.policy in BELOW_MEAN):
         label += f" r={config.prune_ratio:g}"
     if isinstance(config.target, float):
         label += f", {100 * config.target:g} % saved"

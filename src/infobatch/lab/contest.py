@@ -8,9 +8,10 @@ from dataclasses import replace
 from infobatch.lab.compare import Variant
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.names import choose
-from infobatch.policies import BELOW_MEAN, POLICIES, InfoBatch
+from infobatch.policies import BELOW_MEAN, POLICIES
 from infobatch.schedule import Schedule
 
+WELL_LEARNED = 0.75
 SHORT = 8
 """A last batch of less than this part of the others is told of."""
 CONTESTANTS = tuple(name for name in POLICIES if name != "none")
@@ -22,7 +23,7 @@ def contestants(
     """A variant for each policy and target that it can meet; and what is to be said of the others.
 
     ``targets``: shares of the run's samples to leave out. InfoBatch and BLS meet one by raising their
-    prune ratio, from 0.5 on. ``ValueError`` if no policy can meet one.
+    prune ratio: see :func:`ratio_for`. ``ValueError`` if no policy can meet one.
     """
     variants, reasons = [], []
     for target in targets:
@@ -36,7 +37,7 @@ def contestants(
         for policy in policies:
             choose("policy", policy, POLICIES)
             most = schedule.most_pruned
-            ratio = InfoBatch.reaching(most, num_samples).prune_ratio if policy in BELOW_MEAN else 0.5
+            ratio = ratio_for(most / num_samples) if policy in BELOW_MEAN else 0.5
             made = replace(config, policy=policy, prune_ratio=ratio, target=target)
             try:
                 made.make_policy().check_target(most, num_samples)
@@ -44,3 +45,13 @@ def contestants(
             except ValueError as error:
                 reasons.append(f"{policy} does not take part at {100 * target:g} % saved: {error}.")
     return variants, reasons
+
+
+def ratio_for(share: float) -> float:
+    """The prune ratio with which the paper's rule leaves out a ``share`` of an epoch's samples.
+
+    The paper's 0.5, or a higher one with which three quarters of the samples count as well learned
+    (about as many as lie below the mean). Where that cannot be, it is halfway from the least possible to
+    1: at the least, all samples would be alike, and the rule random pruning.
+    """
+    return round(max(0.5, min(share / WELL_LEARNED, (share + 1) / 2)), 3)

@@ -43,14 +43,6 @@ class InfoBatch(Policy):
         check_prune_ratio(prune_ratio)
         self.prune_ratio: float = float(prune_ratio)
 
-    @classmethod
-    def reaching(cls, num_pruned: int, num_samples: int) -> InfoBatch:
-        """With the paper's prune ratio of 0.5, or the smallest one that can leave out ``num_pruned``."""
-        paper = cls()
-        if stratum_size(num_pruned, paper.prune_ratio) <= num_samples:
-            return paper
-        return cls(_smallest_ratio(num_pruned, num_samples))
-
     def __repr__(self) -> str:
         return f"InfoBatch(prune_ratio={self.prune_ratio:g})"
 

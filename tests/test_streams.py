@@ -394,6 +394,17 @@ def test_samples_that_come_twice_or_not_at_all():
 # -- The promises --------------------------------------------------------------------------------------
 
 
+def test_workers_that_all_read_the_whole_stream_are_told_of():
+    rows = [{"id": i, "x": float(i)} for i in range(60)]
+    pruner = DynamicPruner(range(60), 2)
+    keep = StreamFilter(pruner, "id", 10)
+    loader = DataLoader(keep(rows), 10, num_workers=2)
+    next(pruner.epochs())
+    message = r"has given 1?\d\d samples of epoch 0, which .* about 60 on"
+    with pytest.warns(UserWarning, match=message):
+        deque(keep.update(batch["x"].float(), batch["__samples__"]) for batch in loader)
+
+
 def test_the_expected_weighted_sum_is_the_full_one():
     losses, sums = random_losses(SIZE), []
     for seed in range(300):

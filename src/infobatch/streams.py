@@ -7,6 +7,7 @@ the epoch that let it through: however late it arrives, its loss is weighed as t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -34,6 +35,9 @@ ENTRY = "__samples__"  # as webdataset marks entries that are not to be decoded
 LEFT_OUT, WANTED, RECORDED = 0, 1, 2
 
 MOST_WORKERS = 1023
+
+LONGEST = 1.5
+"""An epoch of more than so many times the samples that it should have is warned of."""
 
 
 class StreamFilter:
@@ -126,6 +130,7 @@ class StreamFilter:
             self._pruner.record(losses, indices, scored)
             self._gate.note_recorded(indices)
             self._note_length()
+            self._check_length(len(indices))
 
     @torch.compiler.disable
     def weights(self, samples: Samples) -> Tensor:
@@ -203,6 +208,20 @@ class StreamFilter:
         own = self._pruner.current.own
         if own is not None and own.length is None and self._gate.num_found is not None:
             own.length = self._num_before + self._gate.num_found
+
+    def _check_length(self, num_new: int) -> None:
+        """Warn, once an epoch, of a stream that is much longer than it was said to be."""
+        epoch = self._pruner.current
+        assert epoch.own is not None
+        most = LONGEST * epoch.own.expected
+        if epoch.own.num_recorded - num_new <= most < epoch.own.num_recorded:
+            warnings.warn(
+                f"the stream has given {epoch.own.num_recorded:,} samples of epoch {epoch.number}, "
+                f"which should have about {round(epoch.own.expected):,} on this rank: perhaps each "
+                "worker or rank reads all of it. Have them share out the shards, or give StreamFilter "
+                "its length=",
+                stacklevel=4,
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """For a worker, which lets samples through and records none."""

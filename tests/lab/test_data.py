@@ -28,10 +28,6 @@ def cifar10(folder, train=(0, 1, 9), test=(3,), **options):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("name", "train", "test", "shape"),
-    [("mnist5k", 4000, 1000, (1, 28, 28)), ("digits", 1400, 397, (1, 8, 8))],
-)
 def test_a_part_is_held_out_of_the_training_set():
     whole = load_data("digits")
     data = whole.split(0.25, 0)
@@ -47,6 +43,10 @@ def test_a_part_is_held_out_of_the_training_set():
         whole.split(0.25, 1051)
 
 
+@pytest.mark.parametrize(
+    ("name", "train", "test", "shape"),
+    [("mnist5k", 4000, 1000, (1, 28, 28)), ("digits", 1400, 397, (1, 8, 8))],
+)
 def test_builtin_sets_have_a_fixed_split_without_overlap(name, train, test, shape):
     data, again = load_data(name), load_data(name)
     assert (len(data.train), len(data.test)) == (train, test)

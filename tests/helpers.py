@@ -35,7 +35,8 @@ class Numbers(Dataset):
 
 def record_epoch(pruner, losses):
     """Record given losses, shape (N,), for all that the epoch still trains."""
-    for batch in pruner.current.resume_order.split(50):
+    order = pruner.current.resume_order  # of all ranks, which one may record only all at once
+    for batch in order.split(50 if pruner.replicas.num_replicas == 1 else max(1, len(order))):
         pruner.record(losses[batch], batch.numpy())
 
 

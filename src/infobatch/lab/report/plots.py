@@ -21,14 +21,15 @@ COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#5
 
 def draw_plots(results: Results, folder: Path) -> list[Path]:
     """Write every plot as a PNG; returns their paths in reading order."""
-    figures = {
-        "overlay.png": draw_overlay(results),
-        "curves.png": draw_curves(results),
-        "kept.png": draw_kept(results),
-        "scores.png": draw_scores(results),
-    }
-    if results.is_contest:
-        figures = {"costs.png": draw_costs(results), **figures}
+    if results.is_contest:  # of dozens of arms, whose courses could not be told apart
+        figures = {"costs.png": draw_costs(results)}
+    else:
+        figures = {
+            "overlay.png": draw_overlay(results),
+            "curves.png": draw_curves(results),
+            "kept.png": draw_kept(results),
+            "scores.png": draw_scores(results),
+        }
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=110)
     return [folder / name for name in figures]

@@ -3,7 +3,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from infobatch.lab import cli, console
+from infobatch.lab import cli, console, options
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def call(monkeypatch, capsys):
 
     def main(*arguments):
         monkeypatch.setattr(sys, "argv", ["infobatch", *map(str, arguments)])
-        for module in (cli, console):
+        for module in (cli, console, options):
             monkeypatch.setattr(module, "console", Console(width=100))
         code = 0
         try:

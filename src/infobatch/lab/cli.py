@@ -22,11 +22,19 @@ from infobatch import __version__
 from infobatch.export import read_scores
 from infobatch.lab import training
 from infobatch.lab.compare import Comparison, Variant, run_comparison
-from infobatch.lab.config import OPTIONS, CommonConfig, TrainConfig
+from infobatch.lab.config import CommonConfig, TrainConfig
 from infobatch.lab.console import ComparisonWatch, console, describe, live, print_recipe, print_summary
 from infobatch.lab.contest import CONTESTANTS, contestants
-from infobatch.lab.data import DOWNLOADS, Data, ImageData, load_data, local_folder
-from infobatch.lab.names import choose
+from infobatch.lab.data import DOWNLOADS, Data
+from infobatch.lab.options import (
+    check_config,
+    load,
+    numbers,
+    of_recipe,
+    saved_options,
+    typed_options,
+    variants_of,
+)
 from infobatch.lab.processes import agree, joined
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.report import print_results, read_comparison, read_runs, write_report
@@ -34,7 +42,7 @@ from infobatch.lab.report.classes import CLASS_HEADINGS, class_rows
 from infobatch.lab.runs import RunFolder
 from infobatch.lab.sweep import Sweep, helpers
 from infobatch.lab.tasks.classification import Classification
-from infobatch.policies import POLICIES, InfoBatch, has_prune_ratio
+from infobatch.policies import InfoBatch
 from infobatch.saving import predict_saving
 from infobatch.schedule import Schedule
 
@@ -82,12 +90,12 @@ def train(
         out: Folder of the run; by default a new one under runs/.
         resume: Go on with the unfinished run in --out, with the options it was started with.
     """
-    config = _of_recipe(recipe, config)
+    config = of_recipe(recipe, config)
     folder = RunFolder(_folder(out, config, resume))
     if resume:
-        config = _saved_options(config, agree(folder.config))
-    _check(config)
-    data = _load(config)
+        config = saved_options(config, agree(folder.config))
+    check_config(config)
+    data = load(config)
     training.check(config, data)
     if not resume:
         agree(folder.check_unused)
@@ -128,16 +136,16 @@ def compare(
         out: Folder of the comparison; by default a new one under runs/.
         resume: Go on with the unfinished comparison in --out, with the options it was started with.
     """
-    config = _of_recipe(recipe, config)
+    config = of_recipe(recipe, config)
     path = _folder(out, config, resume)
     variant = Variant(config.policy, config.prune_ratio)
     comparison = Comparison(config, (variant,), seeds, margin, path)
     if resume:
         comparison = agree(lambda: Comparison.load(path))
-        _saved_options(config, comparison.config)
+        saved_options(config, comparison.config)
     comparison.check()
-    _check(comparison.config)
-    data = _load(comparison.config)
+    check_config(comparison.config)
+    data = load(comparison.config)
     comparison.check_data(data)
     if not resume:
         agree(comparison.create)
@@ -177,10 +185,12 @@ def sweep(
     """
     if not recipe:
         raise ValueError(f"name a recipe to sweep; there are: {', '.join(RECIPES)}")
-    configs = [find_recipe(name).config().overridden(config, _typed(config)) for name in recipe]
-    variants = _variants(policies, prune_ratio)
+    configs = [find_recipe(name).config().overridden(config, typed_options(config)) for name in recipe]
+    variants = variants_of(policies, prune_ratio)
     made = Sweep.of(configs, variants, seeds, margin, controls, out)
-    _run(made, {each.data: _load(each) for each in _checked(configs)}, jobs, minutes)
+    for each in configs:
+        check_config(each)
+    _run(made, {each.data: load(each) for each in configs}, jobs, minutes)
 
 
 def contest(
@@ -212,21 +222,21 @@ def contest(
         minutes: Stop at a checkpoint after this long.
         out: Folder of the contest.
     """
-    shares = _numbers("--save", save, "30,50,70")
+    shares = numbers("--save", save, "30,50,70")
     if not all(1 <= share < 100 for share in shares):
         raise ValueError(
             f"--save is {save!r}; give percentages from 1 on and below 100, such as 30,50,70"
         )
     targets = [share / 100 for share in shares]
-    base = find_recipe(recipe).config().overridden(config, _typed(config))
+    base = find_recipe(recipe).config().overridden(config, typed_options(config))
     names = policies.split(",")
     if base.drop_last:
         raise ValueError(
             "--drop-last leaves out what does not fill a batch, by which the costs would differ; leave "
             "it out of a contest"
         )
-    (checked,) = _checked([base])
-    data = _load(checked)
+    check_config(base)
+    data = load(base)
     variants, reasons = contestants(base, names, targets, len(data.train))
     for reason in reasons:
         console.print(reason, highlight=False)
@@ -274,7 +284,7 @@ def evaluate(
     if data_dir:
         config = replace(config, data_dir=data_dir)
     summary = folder.summary()
-    data = _load(config)
+    data = load(config)
     task = Classification(config, data)
     folder.load_model(task.model)
     result = task.evaluate()
@@ -352,86 +362,6 @@ def main() -> None:
     except (ValueError, OSError, ImportError, training.OutOfMemory) as error:
         print(f"infobatch: {error}", file=sys.stderr)
         raise SystemExit(2) from error
-
-
-def _of_recipe(name: str, options: TrainConfig) -> TrainConfig:
-    """The recipe's options, but for those that were typed; without a recipe, all as they are."""
-    typed = _typed(options)
-    config = find_recipe(name).config().overridden(options, typed) if name else options
-    if "prune_ratio" in typed and config.policy in POLICIES and not has_prune_ratio(config.policy):
-        raise ValueError(
-            f"--prune-ratio is {config.prune_ratio:g}, but the policy {config.policy} has none; leave "
-            "it out, or take another --policy, such as infobatch"
-        )
-    return config
-
-
-def _typed(options: CommonConfig) -> list[str]:
-    """Those of the options that stand on the command line, not left at their defaults."""
-    flags = [text.split("=")[0] for text in sys.argv[2:] if text.startswith("--")]
-    names = {flag[2:].replace("-", "_") for flag in flags}
-    return [name for name in OPTIONS if hasattr(options, name) and names & {name, f"no_{name}"}]
-
-
-def _saved_options(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
-    """The options a run was started with; refuses others given now."""
-    for name, (now, then) in given.differences(saved).items():
-        if name in _typed(given):
-            flag = "--" + name.replace("_", "-")
-            raise ValueError(
-                f"{flag} is {now}, but the run was started with {then}; leave it out to go on, or "
-                "start another run"
-            )
-    return saved
-
-
-def _check(config: TrainConfig) -> None:
-    """Raise an error for what could only fail later."""
-    config.check()
-    on_cpu = config.torch_device().type == "cpu"
-    if config.recipe and find_recipe(config.recipe).needs_gpu and on_cpu and config.device == "auto":
-        raise ValueError(
-            f"the recipe {config.recipe} needs a GPU, and PyTorch finds no CUDA device here; give "
-            "--device cpu to run it all the same, or take a small recipe (`infobatch recipes`)"
-        )
-
-
-def _checked(configs: list[TrainConfig]) -> list[TrainConfig]:
-    for config in configs:
-        _check(config)
-    return configs
-
-
-def _load(config: TrainConfig) -> Data:
-    if config.data in DOWNLOADS and local_folder(config.data_dir) is None:
-        size = DOWNLOADS[config.data]
-        console.print(f"{config.data} is downloaded ({size}), unless it was before", highlight=False)
-    data = load_data(config.data, config.data_dir)
-    if not (config.held_out or config.train_samples):
-        return data
-    if not isinstance(data, ImageData):
-        raise ValueError(
-            f"--held-out and --train-samples are for sets in memory, which {config.data} is not; leave "
-            "them out"
-        )
-    return data.split(config.held_out, config.train_samples)
-
-
-def _variants(policies: str, prune_ratio: str) -> list[Variant]:
-    ratios = _numbers("--prune-ratio", prune_ratio, "0.3,0.5,0.7")
-    variants = []
-    for policy in policies.split(","):
-        choose("policy", policy, POLICIES)
-        has_ratio = has_prune_ratio(policy)
-        variants += [Variant(policy, ratio) for ratio in ratios] if has_ratio else [Variant(policy)]
-    return list(dict.fromkeys(variants))
-
-
-def _numbers(flag: str, text: str, example: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"{flag} is {text!r}; give numbers, such as {example}") from None
 
 
 def _folder(out: Path | None, config: TrainConfig, resume: bool) -> Path:

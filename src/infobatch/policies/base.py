@@ -142,6 +142,18 @@ def mean_score(losses: Tensor) -> float:
     return float((total / scored).to(torch.float32))
 
 
+def prune_below_mean(losses: Tensor, prune_ratio: float, request: Request) -> KeepProbabilities:
+    """Keep probability 1 - r below the mean of ``losses`` (N,), 1 elsewhere (InfoBatch, eq. 4).
+
+    With an exact number d to leave out, for the ceil(d / r) lowest.
+    """
+    if request.num_pruned is not None:
+        return prune_lowest(losses, [request.num_pruned], [prune_ratio], request.generator)
+    below = losses < mean_score(losses)  # false where there is no score
+    probabilities = torch.tensor([1.0, 1 - prune_ratio], dtype=torch.float64)
+    return KeepProbabilities(probabilities, below.to(torch.uint8))
+
+
 def prune_lowest(
     losses: Tensor,
     num_pruned: Sequence[int],

@@ -9,8 +9,7 @@ from infobatch.policies.base import (
     Policy,
     Request,
     check_prune_ratio,
-    mean_score,
-    prune_lowest,
+    prune_below_mean,
 )
 from infobatch.policies.infobatch import InfoBatch
 from infobatch.scores import ScoreTable
@@ -35,14 +34,9 @@ class BLS(Policy):
         return f"BLS(prune_ratio={self.prune_ratio:g})"
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
-        unknown = scores["visits"] == 0
-        losses = scores["batch_loss"].masked_fill(unknown, torch.nan)
-        if request.num_pruned is not None:
-            counts, ratios = [request.num_pruned], [self.prune_ratio]
-            return prune_lowest(losses, counts, ratios, request.generator)
-        below = losses < mean_score(losses)
-        probabilities = torch.tensor([1.0, 1 - self.prune_ratio], dtype=torch.float64)
-        return KeepProbabilities(probabilities, below.to(torch.uint8))
+        never_seen = scores["visits"] == 0
+        losses = scores["batch_loss"].masked_fill(never_seen, torch.nan)
+        return prune_below_mean(losses, self.prune_ratio, request)
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         InfoBatch(self.prune_ratio).check_target(num_pruned, num_samples)

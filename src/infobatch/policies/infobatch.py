@@ -6,16 +6,13 @@ import math
 from numbers import Real
 from typing import Any
 
-import torch
-
 from infobatch.policies.base import (
     KeepProbabilities,
     Policy,
     Request,
     bounds_of_lowest,
     check_prune_ratio,
-    mean_score,
-    prune_lowest,
+    prune_below_mean,
     stratum_size,
 )
 from infobatch.policies.bounds import Bound, ScoreBounds, ScoreSummary
@@ -47,13 +44,7 @@ class InfoBatch(Policy):
         return f"InfoBatch(prune_ratio={self.prune_ratio:g})"
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
-        losses = scores["last_loss"]
-        if request.num_pruned is not None:
-            return prune_lowest(losses, [request.num_pruned], [self.prune_ratio], request.generator)
-        below = losses < mean_score(losses)  # false where there is no score
-        return KeepProbabilities(
-            torch.tensor([1.0, 1 - self.prune_ratio], dtype=torch.float64), below.to(torch.uint8)
-        )
+        return prune_below_mean(scores["last_loss"], self.prune_ratio, request)
 
     def score_bounds(self, summary: ScoreSummary, num_pruned: int | None) -> ScoreBounds:
         if num_pruned is not None:

@@ -8,7 +8,8 @@ from infobatch.lab.report.data import to_json
 from infobatch.lab.report.markdown import to_markdown
 from infobatch.lab.report.page import write_page
 from infobatch.lab.report.plots import draw_plots
-from infobatch.lab.report.results import Results, read_comparison, read_runs
+from infobatch.lab.report.reading import read_comparison, read_runs
+from infobatch.lab.report.results import Results
 from infobatch.lab.report.text import print_results
 
 

@@ -1,0 +1,87 @@
+"""What was typed, made into whole configurations, checked, and the data they name."""
+
+from __future__ import annotations
+
+import sys
+
+from infobatch.lab.compare import Variant
+from infobatch.lab.config import OPTIONS, CommonConfig, TrainConfig
+from infobatch.lab.console import console
+from infobatch.lab.data import DOWNLOADS, Data, ImageData, load_data, local_folder
+from infobatch.lab.names import choose
+from infobatch.lab.recipes import find_recipe
+from infobatch.policies import POLICIES, has_prune_ratio
+
+
+def of_recipe(name: str, options: TrainConfig) -> TrainConfig:
+    """The recipe's options, but for those that were typed; without a recipe, all as they are."""
+    typed = typed_options(options)
+    config = find_recipe(name).config().overridden(options, typed) if name else options
+    if "prune_ratio" in typed and config.policy in POLICIES and not has_prune_ratio(config.policy):
+        raise ValueError(
+            f"--prune-ratio is {config.prune_ratio:g}, but the policy {config.policy} has none; leave "
+            "it out, or take another --policy, such as infobatch"
+        )
+    return config
+
+
+def typed_options(options: CommonConfig) -> list[str]:
+    """Those of the options that stand on the command line, not left at their defaults."""
+    flags = [text.split("=")[0] for text in sys.argv[2:] if text.startswith("--")]
+    names = {flag[2:].replace("-", "_") for flag in flags}
+    return [name for name in OPTIONS if hasattr(options, name) and names & {name, f"no_{name}"}]
+
+
+def saved_options(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
+    """The options a run was started with; refuses others given now."""
+    for name, (now, then) in given.differences(saved).items():
+        if name in typed_options(given):
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(
+                f"{flag} is {now}, but the run was started with {then}; leave it out to go on, or "
+                "start another run"
+            )
+    return saved
+
+
+def check_config(config: TrainConfig) -> None:
+    """Raise an error for what could only fail later."""
+    config.check()
+    on_cpu = config.torch_device().type == "cpu"
+    if config.recipe and find_recipe(config.recipe).needs_gpu and on_cpu and config.device == "auto":
+        raise ValueError(
+            f"the recipe {config.recipe} needs a GPU, and PyTorch finds no CUDA device here; give "
+            "--device cpu to run it all the same, or take a small recipe (`infobatch recipes`)"
+        )
+
+
+def load(config: TrainConfig) -> Data:
+    if config.data in DOWNLOADS and local_folder(config.data_dir) is None:
+        size = DOWNLOADS[config.data]
+        console.print(f"{config.data} is downloaded ({size}), unless it was before", highlight=False)
+    data = load_data(config.data, config.data_dir)
+    if not (config.held_out or config.train_samples):
+        return data
+    if not isinstance(data, ImageData):
+        raise ValueError(
+            f"--held-out and --train-samples are for sets in memory, which {config.data} is not; leave "
+            "them out"
+        )
+    return data.split(config.held_out, config.train_samples)
+
+
+def variants_of(policies: str, prune_ratio: str) -> list[Variant]:
+    ratios = numbers("--prune-ratio", prune_ratio, "0.3,0.5,0.7")
+    variants = []
+    for policy in policies.split(","):
+        choose("policy", policy, POLICIES)
+        has_ratio = has_prune_ratio(policy)
+        variants += [Variant(policy, ratio) for ratio in ratios] if has_ratio else [Variant(policy)]
+    return list(dict.fromkeys(variants))
+
+
+def numbers(flag: str, text: str, example: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{flag} is {text!r}; give numbers, such as {example}") from None

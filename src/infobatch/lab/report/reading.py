@@ -1,0 +1,172 @@
+"""Finished runs and comparisons, read from their folders."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from infobatch.lab.compare import (
+    FEWER,
+    FEWER_SCALED,
+    FULL,
+    PRUNED,
+    RANDOM,
+    Arm,
+    Comparison,
+    Variant,
+)
+from infobatch.lab.config import TrainConfig
+from infobatch.lab.recipes import RECIPES, Published
+from infobatch.lab.report.results import ArmRuns, Results, Run
+from infobatch.lab.runs import WHERE, RunFolder
+from infobatch.policies import BELOW_MEAN, POLICIES, BiasedPolicy, has_prune_ratio
+
+LABELS = {
+    FULL: "full data",
+    FEWER: "fewer epochs",
+    FEWER_SCALED: "fewer epochs lr↑",
+    RANDOM: "random pruning",
+}
+NAMES = {
+    "infobatch": "InfoBatch",
+    "neyman": "Neyman",
+    "bls": "BLS",
+    "rs2": "RS2",
+    "ucb": "UCB",
+    "seta": "SeTa",
+    "order-dp": "OrderDP",
+    "repb": "RePB",
+}
+
+
+def read_comparison(path: Path) -> Results:
+    """The finished runs of a comparison's folder."""
+    comparison = Comparison.load(path)
+    arms, num_missing = [], 0
+    for arm in comparison.arms:
+        folders = {seed: comparison.folder(arm, seed) for seed in comparison.seeds}
+        runs = {seed: read_run(folder) for seed, folder in folders.items() if folder.finished}
+        num_missing += len(folders) - len(runs)
+        if runs:
+            arms.append(ArmRuns(arm, _arm_label(arm, comparison.config), runs))
+    arms, notes = _with_better_rates(arms)
+    published, differs = _published(comparison.config)
+    if num_missing:
+        notes.append(f"Unfinished: {num_missing} of the {len(comparison.runs)} runs are missing.")
+    return Results(
+        title=_title(comparison.config),
+        arms=arms,
+        full=next((arm for arm in arms if arm.kind == FULL), None),
+        margin=comparison.margin,
+        commands=[comparison.command()],
+        notes=[*notes, *differs],
+        published=published,
+    )
+
+
+def _published(config: TrainConfig) -> tuple[Sequence[Published], list[str]]:
+    """What others report for the very experiment of a recipe; else a note on how this one differs."""
+    recipe = RECIPES.get(config.recipe)
+    if recipe is None or not recipe.published:
+        return (), []
+    where = (*WHERE, "seed", "policy", "prune_ratio")
+    changed = [name for name in config.differences(recipe.config()) if name not in where]
+    if not changed:
+        return recipe.published, []
+    names = ", ".join("--" + name.replace("_", "-") for name in changed)
+    return (), [f"Not beside what others report: it differs from the recipe in {names}."]
+
+
+def _with_better_rates(arms: Sequence[ArmRuns]) -> tuple[list[ArmRuns], list[str]]:
+    """Of the two learning rates that fewer epochs were trained at, the better one's arm."""
+    kept, others = list(arms), []
+    for same in (arm for arm in arms if arm.kind == FEWER):
+        for scaled in arms:
+            if scaled.kind == FEWER_SCALED and scaled.arm.variant == same.arm.variant:
+                worse = min(same, scaled, key=lambda arm: arm.accuracy)
+                kept.remove(worse)
+                others.append(f"{worse.accuracy:.2f} %")
+    if not others:
+        return kept, []
+    return kept, [
+        "Fewer epochs was trained at the same peak learning rate and at one scaled by N/|S| (lr↑); the "
+        f"better is shown, the other reached {', '.join(others)}."
+    ]
+
+
+def read_runs(paths: Sequence[Path]) -> Results:
+    """Any finished runs, those that differ only in their seed taken together."""
+    groups: dict[str, ArmRuns] = {}
+    for path in paths:
+        run = read_run(RunFolder(path))
+        options = {**run.config.to_json(), "seed": None, "data_dir": None}
+        key = json.dumps(options, sort_keys=True)
+        target = run.config.target
+        target = target if isinstance(target, float) else None
+        variant = Variant(run.config.policy, run.config.prune_ratio, target)
+        kind = Arm(FULL) if run.config.policy == "none" else Arm(PRUNED, variant)
+        arm = groups.setdefault(key, ArmRuns(kind, _describe(run.config), {}))
+        if run.config.seed in arm.runs:
+            raise ValueError(
+                f"{path} and another folder hold the same run (seed {run.config.seed}, {arm.label}); "
+                "give each once"
+            )
+        arm.runs[run.config.seed] = run
+    arms = list(groups.values())
+    configs = [next(iter(arm.runs.values())).config for arm in arms]
+    if len({config.data for config in configs}) > 1:
+        names = ", ".join(sorted({config.data for config in configs}))
+        raise ValueError(f"these runs are on different data sets ({names}); report each set apart")
+    longest = max((arm for arm in arms if arm.kind == FULL), key=_length, default=None)
+    commands = [
+        shlex.join(["infobatch", "train", *run.config.to_arguments()])
+        for arm in arms
+        for run in arm.runs.values()
+    ]
+    return Results(_title(configs[0]), arms, longest, margin=0.5, commands=commands)
+
+
+def read_run(folder: RunFolder) -> Run:
+    return Run(folder.config(), folder.summary(), folder.metrics())
+
+
+def _length(arm: ArmRuns) -> float:
+    return max(run.config.epochs for run in arm.runs.values())
+
+
+def _title(config: TrainConfig) -> str:
+    data = config.data
+    if config.train_samples:
+        data += f" ({config.train_samples:,} samples)"
+    if config.held_out:
+        data += f", evaluated on {100 * config.held_out:g} % held out of it"
+    return f"{config.model} on {data}, {config.epochs:g} epochs, batch {config.batch_size}"
+
+
+def _arm_label(arm: Arm, config: TrainConfig) -> str:
+    variant = arm.variant
+    if variant is None:
+        return LABELS[arm.kind]
+    target = config.target if variant.target is None else variant.target
+    if arm.kind == PRUNED:
+        ratio = variant.prune_ratio
+        return _policy_label(replace(config, policy=variant.policy, prune_ratio=ratio, target=target))
+    return LABELS[arm.kind] + ("" if variant.target is None else f", {100 * variant.target:g} % saved")
+
+
+def _policy_label(config: TrainConfig) -> str:
+    if config.policy == "none":
+        return LABELS[FULL]
+    label = NAMES.get(config.policy, config.policy.replace("-", " "))
+    if has_prune_ratio(config.policy) and (config.target is None or config.policy in BELOW_MEAN):
+        label += f" r={config.prune_ratio:g}"
+    if isinstance(config.target, float):
+        label += f", {100 * config.target:g} % saved"
+    return label + " (biased)" * issubclass(POLICIES[config.policy], BiasedPolicy)
+
+
+def _describe(config: TrainConfig) -> str:
+    return f"{_policy_label(config)}, {config.epochs:g} epochs, lr {config.lr:g}"

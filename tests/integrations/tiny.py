@@ -7,6 +7,14 @@ from infobatch import Selection, sequence_losses
 from infobatch.epoch import epoch_order
 
 VOCABULARY = 29
+SHAPE = {
+    "num_hidden_layers": 2,
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 16,
+}
 
 
 def sentences(size=50, seed=3, masked=False):
@@ -65,12 +73,7 @@ def masked_model():
 
     torch.manual_seed(1)
     config = ModernBertConfig(
-        num_hidden_layers=2,
-        hidden_size=16,
-        num_attention_heads=2,
-        intermediate_size=32,
-        vocab_size=VOCABULARY,
-        max_position_embeddings=16,
+        **SHAPE,
         pad_token_id=0,
         reference_compile=False,
     )
@@ -83,12 +86,7 @@ def old_masked_model():
 
     torch.manual_seed(1)
     config = BertConfig(
-        num_hidden_layers=2,
-        hidden_size=16,
-        num_attention_heads=2,
-        intermediate_size=32,
-        vocab_size=VOCABULARY,
-        max_position_embeddings=16,
+        **SHAPE,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
@@ -100,12 +98,7 @@ def classifier():
 
     torch.manual_seed(1)
     config = LlamaConfig(
-        num_hidden_layers=2,
-        hidden_size=16,
-        num_attention_heads=2,
-        intermediate_size=32,
-        vocab_size=VOCABULARY,
-        max_position_embeddings=16,
+        **SHAPE,
         pad_token_id=0,
         num_labels=3,
     )

@@ -6,6 +6,8 @@
 from infobatch.dataset import IndexedCollate, IndexedDataset
 from infobatch.export import read_scores
 from infobatch.loss import (
+    classification_confidences,
+    classification_gradient_norms,
     classification_losses,
     segmentation_losses,
     sequence_losses,
@@ -69,6 +71,8 @@ __all__ = [
     "SeTa",
     "Selection",
     "Sharded",
+    "classification_confidences",
+    "classification_gradient_norms",
     "classification_losses",
     "draw",
     "epoch_generator",

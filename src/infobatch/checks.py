@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from infobatch.policies import Policy
-from infobatch.scores import IndexArray
+from infobatch.scores import SIGNALS, IndexArray
 
 STATE_VERSION = 1
 """Of what ``DynamicPruner.state_dict`` returns; a change that older code cannot read raises it."""
@@ -116,6 +116,26 @@ def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> Non
         raise TypeError(f"losses have dtype {losses.dtype}; they must be floating point")
     if scored is not None:
         check_scored(scored, losses)
+
+
+def signals_read(names: Sequence[str], given: Mapping[str, Tensor], losses: Tensor) -> list[Tensor]:
+    """Of the signals ``given`` with a batch those that the policy reads, in the order of ``names``."""
+    for name, values in given.items():
+        if name not in SIGNALS:
+            raise TypeError(f"there is no signal {name!r}; there are {', '.join(SIGNALS)}")
+        if not isinstance(values, Tensor) or values.shape != losses.shape:
+            shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise ValueError(
+                f"{name} have shape {shape} and the losses {tuple(losses.shape)}; give a tensor with "
+                "one number for each sample"
+            )
+    for name in names:
+        if name not in given:
+            raise ValueError(
+                f"the policy reads {name}, and none came with this batch; give update(..., "
+                f"{name}=...), for classification {SIGNALS[name]}"
+            )
+    return [given[name].detach() for name in names]
 
 
 def check_scored(scored: Tensor, losses: Tensor) -> None:

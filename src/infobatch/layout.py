@@ -13,7 +13,7 @@ from infobatch.epoch import Epoch
 from infobatch.loss import Normalizer
 from infobatch.plan import RunPlan
 from infobatch.rounds import Rounds
-from infobatch.scores import FloatArray, IndexArray, LossBuffer, ScoreTable
+from infobatch.scores import LossBuffer, ScoreTable
 
 
 class Layout(ABC):
@@ -28,13 +28,14 @@ class Layout(ABC):
         seed: int,
         replicas: Replicas,
         scores: ScoreTable,
-        record: Callable[[IndexArray, FloatArray], None],
+        record: Callable[..., None],
     ) -> None:
         self.plan = plan
         self.seed = seed
         self.replicas = replicas
         self._scores = scores
-        self.buffer = LossBuffer(record, capacity=min(len(scores), 1 << 16))
+        self.signals = scores.signals
+        self.buffer = LossBuffer(record, min(len(scores), 1 << 16), len(self.signals))
 
     @property
     def scores(self) -> ScoreTable:

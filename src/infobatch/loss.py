@@ -56,6 +56,37 @@ def classification_losses(
     )
 
 
+@torch.no_grad()
+def classification_gradient_norms(
+    logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0
+) -> Tensor:
+    """The norm of each loss's gradient in its logits, ||p - y||, (B,): in [0, sqrt(2)].
+
+    Arguments as in :func:`classification_losses`. Up to a factor that varies less it bounds the norm of
+    the whole gradient (Katharopoulos & Fleuret, ICML 2018, section 3.2; EL2N: Paul et al., 2021).
+    """
+    errors = logits.float().softmax(1) - _as_shares(logits, targets, label_smoothing)
+    norms: Tensor = torch.linalg.vector_norm(errors, dim=1)
+    return norms
+
+
+@torch.no_grad()
+def classification_confidences(logits: Tensor, targets: Tensor) -> Tensor:
+    """The probability that is given to each sample's own class, (B,): in [0, 1].
+
+    Arguments as in :func:`classification_losses`; of mixed targets, the mean of their classes'.
+    """
+    return (logits.float().softmax(1) * _as_shares(logits, targets, 0.0)).sum(1)
+
+
+def _as_shares(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+    """Targets as shares of the classes, float32 (B, C)."""
+    num_classes = logits.shape[1]
+    if not targets.is_floating_point():
+        targets = F.one_hot(targets, num_classes)
+    return targets.float() * (1 - label_smoothing) + label_smoothing / num_classes
+
+
 def segmentation_losses(
     logits: Tensor,
     targets: Tensor,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from infobatch.checks import (
     check_run,
     check_state,
     host_indices,
+    signals_read,
 )
 from infobatch.distributed import Merge, find_replicas, merge_scores
 from infobatch.draws import num_batch_draws, num_draws
@@ -264,23 +266,29 @@ class DynamicPruner:
 
     # -- The loop's one call -----------------------------------------------------------------------
 
-    def update(self, losses: Tensor, samples: Samples, scored: Tensor | None = None) -> Tensor:
+    def update(
+        self, losses: Tensor, samples: Samples, scored: Tensor | None = None, **signals: Tensor
+    ) -> Tensor:
         """Record a batch's losses and return their weighted mean, to call ``backward()`` on.
 
         ``losses``: (B,), any float dtype and device, not averaged. ``samples``: (B,), the indices
         that came with the batch. ``scored``: bool (B,), false for a sample that has no score (no
-        valid pixel, no supervised token). The same as :meth:`weigh` and :meth:`record`.
+        valid pixel, no supervised token). ``signals``: for policies that read them, ``gradient_norms=``
+        or ``confidences=``, each (B,) where the losses are; others pass them over. The same as
+        :meth:`weigh` and :meth:`record`.
         """
-        weights = self._look_up(losses, samples, record=True, scored=scored)
+        weights = self._look_up(losses, samples, True, scored, signals)
         return weighted_mean(losses, weights, self._mean_over)
 
     def weigh(self, losses: Tensor, samples: Samples) -> Tensor:
         """The weighted mean alone, for optimisers that evaluate a step's loss several times."""
         return weighted_mean(losses, self._look_up(losses, samples), self._mean_over)
 
-    def record(self, losses: Tensor, samples: Samples, scored: Tensor | None = None) -> None:
+    def record(
+        self, losses: Tensor, samples: Samples, scored: Tensor | None = None, **signals: Tensor
+    ) -> None:
         """Record alone: once a step, with the losses at the step's first evaluation."""
-        self._look_up(losses, samples, record=True, scored=scored)
+        self._look_up(losses, samples, True, scored, signals)
 
     def weights(self, samples: Samples) -> Tensor:
         """The weights of ``samples``, float32 (B,) on the host; 0 for a repeat that fills a batch."""
@@ -385,7 +393,12 @@ class DynamicPruner:
 
     @torch.compiler.disable
     def _look_up(
-        self, losses: Tensor, samples: Samples, record: bool = False, scored: Tensor | None = None
+        self,
+        losses: Tensor,
+        samples: Samples,
+        record: bool = False,
+        scored: Tensor | None = None,
+        signals: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Tensor:
         """The batch's weights, on the device of its losses; all that a step does on the host."""
         indices = host_indices(samples)
@@ -394,7 +407,8 @@ class DynamicPruner:
         if self._rounds is not None:
             host_weights *= self._rounds.scale_of(int(indices[0]))
         if record:
+            read = signals_read(self._layout.signals, signals, losses)
             num_real = self.current.record(indices)
-            self._buffer.put(indices, losses.detach(), scored, num_real)
+            self._buffer.put(indices, losses.detach(), scored, num_real, read)
         weights = torch.from_numpy(host_weights)
         return weights if losses.is_cpu else sent_to_device(weights, losses.device)

@@ -27,13 +27,22 @@ NO_SCORE = -3.4028234663852886e38  # the lowest float32, which no loss takes
 _HIGHEST = -NO_SCORE
 
 
+LOSSES = "losses"
+SIGNALS = {
+    "gradient_norms": "classification_gradient_norms(logits, targets)",
+    "confidences": "classification_confidences(logits, targets)",
+}
+"""What else a batch can tell of each of its samples, and what gives it for classification."""
+
+
 @dataclass(frozen=True)
 class Column:
-    """One number kept for every sample, and how new losses change it: a batch's, all at once."""
+    """One number kept for every sample, and how a batch's losses, or other signals, change it."""
 
     dtype: type[np.generic]
     initial: float
-    update: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (old values, losses) -> new values
+    update: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (old values, the batch's) -> new values
+    signal: str = LOSSES
 
 
 SMOOTHING = 0.8
@@ -62,6 +71,9 @@ COLUMNS = {
     "batch_loss": Column(np.float32, 0, of_batch),
     "below_batch": Column(np.uint8, 0, below_batch),
     "visits": Column(np.int32, 0, lambda old, losses: old + 1),
+    "gradient_norm": Column(np.float32, float("nan"), lambda old, norms: norms, "gradient_norms"),
+    "smoothed_norm": Column(np.float32, float("nan"), smoothed, "gradient_norms"),
+    "confidence": Column(np.float32, float("nan"), lambda old, shares: shares, "confidences"),
 }
 
 
@@ -105,19 +117,31 @@ class ScoreTable:
     def columns(self) -> tuple[str, ...]:
         return tuple(self._columns)
 
-    def record(self, indices: IndexArray, losses: FloatArray) -> None:
-        """Take in the losses (B,) of the samples ``indices`` (B,).
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """What its columns are made of beside losses, in the order that :meth:`record` takes it."""
+        read = {COLUMNS[name].signal for name in self._columns}
+        return tuple(name for name in SIGNALS if name in read)
 
-        A sample repeated within the batch counts once, with the last of its losses.
+    def record(self, indices: IndexArray, losses: FloatArray, *signals: FloatArray) -> None:
+        """Take in the losses (B,) of the samples ``indices`` (B,), and the :attr:`signals`, each (B,).
+
+        A sample repeated within the batch counts once, with the last of its losses; one with a loss or
+        a signal that is NaN or infinite keeps what it had.
         """
         finite = np.abs(losses) < _HIGHEST
+        for values in signals:
+            finite &= np.isfinite(values)
         if np.count_nonzero(finite) < len(finite):
             self.num_nonfinite += int(np.count_nonzero(~finite & (losses != NO_SCORE)))
             indices, losses = indices[finite], losses[finite]
+            signals = tuple(values[finite] for values in signals)
         if len(indices) == 0:
             return
+        batch = dict(zip((LOSSES, *self.signals), (losses, *signals), strict=True))
         for name, column in self._columns.items():
-            column[indices] = COLUMNS[name].update(column[indices], losses)
+            kind = COLUMNS[name]
+            column[indices] = kind.update(column[indices], batch[kind.signal])
 
     def state_dict(self) -> dict[str, Any]:
         columns = {name: self[name].clone() for name in self.columns}
@@ -130,21 +154,22 @@ class ScoreTable:
         self.num_nonfinite = state["num_nonfinite"]
 
 
-# A block on its way: its batches' indices, the host's copy of their losses, when that is complete.
+# A block on its way: its batches' indices, the host's copy of their numbers, when that is complete.
 _Arriving = tuple[list[IndexArray], Tensor, torch.cuda.Event | None]
 
 
 class LossBuffer:
-    """Losses on their way from the device to the host, without a step ever waiting.
+    """Losses, and other signals, on their way from the device to the host, without a step ever waiting.
 
-    Losses on the host go to the sink at once. Others are copied into a block on their device; a full
+    Those on the host go to the sink at once. Others are copied into a block on their device; a full
     block starts an asynchronous copy to pinned host memory, and copies that have arrived go to the sink
-    in later calls. Only :meth:`drain` waits.
+    in later calls. Only :meth:`drain` waits. ``num_signals``: how many come with each loss.
     """
 
-    def __init__(self, sink: Callable[[IndexArray, FloatArray], None], capacity: int) -> None:
+    def __init__(self, sink: Callable[..., None], capacity: int, num_signals: int = 0) -> None:
         self._sink = sink
         self._capacity = capacity
+        self._width = 1 + num_signals
         self._block: Tensor | None = None
         self._filled = 0
         self._batches: list[IndexArray] = []  # what the block holds
@@ -156,32 +181,36 @@ class LossBuffer:
         losses: Tensor,
         scored: Tensor | None = None,
         num_real: int | None = None,
+        signals: Sequence[Tensor] = (),
     ) -> None:
         """Queue a batch: ``indices`` int64 (B,) on the host, ``losses`` (B,) of any float dtype.
 
         ``scored``: bool (B,), false for a sample that has no score; ``num_real``: repeats come after.
+        ``signals``: each (B,), where the losses are.
         """
         if scored is not None:
             losses = losses.float().masked_fill(~scored, NO_SCORE)
+        rows = [losses, *signals]
         if num_real is not None:
-            indices, losses = indices[:num_real], losses[:num_real]
+            indices, rows = indices[:num_real], [row[:num_real] for row in rows]
         if losses.is_cpu:
-            self._sink(indices, losses.to(torch.float32).numpy())
+            self._sink(indices, *(row.to(torch.float32).numpy() for row in rows))
             return
         if self._block is None or self._block.device != losses.device:
             self._send()
-            self._block = torch.empty(self._capacity, dtype=torch.float32, device=losses.device)
+            shape = (self._capacity, self._width)
+            self._block = torch.empty(shape, dtype=torch.float32, device=losses.device)
         for start in range(0, len(indices), self._capacity):
             part = slice(start, start + self._capacity)
-            self._append(indices[part], losses[part])
+            self._append(indices[part], [row[part] for row in rows])
 
     def drain(self) -> None:
-        """Hand every queued loss to the sink; waits for the device."""
+        """Hand all that is queued to the sink; waits for the device."""
         self._send()
         while self._arriving:
             self._take()
 
-    def _append(self, indices: IndexArray, losses: Tensor) -> None:
+    def _append(self, indices: IndexArray, rows: Sequence[Tensor]) -> None:
         assert self._block is not None
         end = self._filled + len(indices)
         if end > self._capacity:
@@ -189,7 +218,8 @@ class LossBuffer:
             while self._arriving and self._has_arrived(self._arriving[0]):
                 self._take()
             end = len(indices)
-        self._block[self._filled : end].copy_(losses)
+        for place, row in enumerate(rows):
+            self._block[self._filled : end, place].copy_(row)
         self._batches.append(indices.copy())
         self._filled = end
 
@@ -200,7 +230,7 @@ class LossBuffer:
         filled = self._block[: self._filled]
         event = None
         if filled.is_cuda:
-            host = torch.empty(self._filled, dtype=torch.float32, pin_memory=True)
+            host = torch.empty(filled.shape, dtype=torch.float32, pin_memory=True)
             host.copy_(filled, non_blocking=True)
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record(torch.cuda.current_stream(filled.device))
@@ -215,9 +245,9 @@ class LossBuffer:
         return event is None or bool(event.query())  # type: ignore[no-untyped-call]
 
     def _take(self) -> None:
-        batches, losses, event = self._arriving.popleft()
+        batches, numbers, event = self._arriving.popleft()
         if event is not None:
             event.synchronize()
         ends = np.cumsum([len(indices) for indices in batches])
-        for indices, part in zip(batches, np.split(losses.numpy(), ends[:-1]), strict=True):
-            self._sink(indices, part)
+        for indices, part in zip(batches, np.split(numbers.numpy(), ends[:-1]), strict=True):
+            self._sink(indices, *part.T)

@@ -69,8 +69,8 @@ class ShardedLayout(Layout):
         self._reduce = reduce if shards.replicas.num_replicas > 1 else torch.clone
         self._begun = False  # whether any epoch has been trained, on any rank
 
-    def _record(self, indices: IndexArray, losses: FloatArray) -> None:
-        self._scores.record(self.shards.locate(indices), losses)
+    def _record(self, indices: IndexArray, *rows: FloatArray) -> None:
+        self._scores.record(self.shards.locate(indices), *rows)
 
     @property
     def whole_scores(self) -> ScoreTable:

@@ -92,13 +92,15 @@ class StreamFilter:
 
     # -- The loop's one call, and what it is made of -----------------------------------------------
 
-    def update(self, losses: Tensor, samples: Samples, scored: Tensor | None = None) -> Tensor:
+    def update(
+        self, losses: Tensor, samples: Samples, scored: Tensor | None = None, **signals: Tensor
+    ) -> Tensor:
         """Record a batch's losses and return their weighted mean, to call ``backward()`` on.
 
         ``samples``: (B,), the tickets that came with the batch. Else as :meth:`DynamicPruner.update`.
         """
         loss = self.weigh(losses, samples)
-        self.record(losses, samples, scored)
+        self.record(losses, samples, scored, **signals)
         return loss
 
     def weigh(self, losses: Tensor, samples: Samples) -> Tensor:
@@ -111,7 +113,9 @@ class StreamFilter:
         return weighted_mean(losses, weights, self._pruner.normalizer)
 
     @torch.compiler.disable
-    def record(self, losses: Tensor, samples: Samples, scored: Tensor | None = None) -> None:
+    def record(
+        self, losses: Tensor, samples: Samples, scored: Tensor | None = None, **signals: Tensor
+    ) -> None:
         """Record alone: see :meth:`DynamicPruner.record`.
 
         Samples that the epoch before let through are passed over: they were prefetched, and belong to
@@ -124,10 +128,11 @@ class StreamFilter:
             chosen = sent_to_device(torch.from_numpy(np.flatnonzero(current)), losses.device)
             losses, indices = losses.detach()[chosen], indices[current]
             scored = None if scored is None else scored[chosen]
+            signals = {name: values.detach()[chosen] for name, values in signals.items()}
         if len(indices):
             if self._pruner.current.finished:
                 begin_pass(self._pruner)  # raises
-            self._pruner.record(losses, indices, scored)
+            self._pruner.record(losses, indices, scored, **signals)
             self._gate.note_recorded(indices)
             self._note_length()
             self._check_length(len(indices))

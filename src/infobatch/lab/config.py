@@ -69,6 +69,8 @@ class CommonConfig:
     """Mix each image with another of its batch: alpha of the Beta distribution; 0 for none."""
     cutmix: float = 0.0
     """Paste a box of another image of the batch: alpha of the Beta distribution; 0 for none."""
+    eval_every: int = 1
+    """Epochs from one evaluation to the next; the last epoch has one in any case."""
     drop_last: bool = False
     """Leave out a last short batch; pruned epochs then keep a whole number of batches."""
     seed: int = 0
@@ -110,6 +112,7 @@ class TrainConfig(CommonConfig):
             "--lr": (0 < self.lr < math.inf, "above 0 and finite"),
             "--weight-decay": (self.weight_decay >= 0, "at least 0"),
             "--label-smoothing": (0 <= self.label_smoothing < 1, "at least 0 and less than 1"),
+            "--eval-every": (self.eval_every >= 1, "at least 1"),
             "--clip-norm": (self.clip_norm >= 0, "at least 0"),
             "--ema-decay": (0 <= self.ema_decay < 1, "at least 0 and less than 1"),
             "--mixup": (self.mixup >= 0, "at least 0"),

@@ -82,7 +82,8 @@ class ComparisonWatch:
 def describe(done: training.Progress) -> str:
     metrics = done.metrics
     kept = metrics.num_kept / metrics.num_samples
-    return f"epoch {metrics.epoch + 1}, {kept:.0%} kept, test {metrics.test_accuracy:.2f} %"
+    tested = "" if metrics.test_accuracy is None else f", test {metrics.test_accuracy:.2f} %"
+    return f"epoch {metrics.epoch + 1}, {kept:.0%} kept{tested}"
 
 
 def one_line(summary: Summary) -> str:

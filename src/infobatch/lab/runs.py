@@ -31,15 +31,16 @@ from infobatch.lab.config import TrainConfig
 class EpochMetrics:
     """One epoch: counts of samples, losses, test results at its end, quantiles of all scores.
 
-    ``train_loss`` is weighted: an unbiased estimate of the mean over all samples, kept or not.
+    ``train_loss`` is weighted: an unbiased estimate of the mean over all samples, kept or not. There are
+    test results for the epochs that were evaluated.
     """
 
     epoch: int
     num_kept: int
     num_samples: int
     train_loss: float
-    test_loss: float
-    test_accuracy: float
+    test_loss: float | None
+    test_accuracy: float | None
     seconds: float
     lr: float
     samples_so_far: int

@@ -182,9 +182,12 @@ class _Training:
     def _end_epoch(self, epoch: int) -> None:
         with self._training_clock(wait=True):
             pass
-        began = time.perf_counter()
-        result = self.task.evaluate(self.optimization.evaluated)
-        self.evaluation_seconds += time.perf_counter() - began
+        is_last = epoch + 1 == self.pruner.num_epochs
+        result = None
+        if is_last or (epoch + 1) % self.config.eval_every == 0:
+            began = time.perf_counter()
+            result = self.task.evaluate(self.optimization.evaluated)
+            self.evaluation_seconds += time.perf_counter() - began
         num_kept = len(self.pruner.current.order)
         represented = self.pruner.plan.schedule.share(epoch) * self.pruner.num_samples
         self.metrics.append(
@@ -193,8 +196,8 @@ class _Training:
                 num_kept=num_kept,
                 num_samples=self.pruner.num_samples,
                 train_loss=float(total(self.loss_sum)) / represented,
-                test_loss=result.loss,
-                test_accuracy=result.accuracy,
+                test_loss=result.loss if result else None,
+                test_accuracy=result.accuracy if result else None,
                 seconds=self.epoch_seconds,
                 lr=self.lr,
                 samples_so_far=sum(m.num_kept for m in self.metrics) + num_kept,

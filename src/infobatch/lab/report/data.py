@@ -30,6 +30,10 @@ def _run(run: Run) -> dict[str, Any]:
         **summary,
         "kept": [m.num_kept for m in metrics],
         "train_loss": [round(m.train_loss, 5) for m in metrics],
-        "test_loss": [round(m.test_loss, 5) for m in metrics],
-        "test_accuracy": [round(m.test_accuracy, 3) for m in metrics],
+        "test_loss": [_rounded(m.test_loss, 5) for m in metrics],
+        "test_accuracy": [_rounded(m.test_accuracy, 3) for m in metrics],
     }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

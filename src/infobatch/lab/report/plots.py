@@ -15,6 +15,9 @@ from infobatch.lab.compare import CONTROLS, FEWER, FEWER_SCALED, FULL, RANDOM
 from infobatch.lab.report.results import ArmRuns, Results, Run
 from infobatch.lab.runs import SCORE_QUANTILES, EpochMetrics
 
+Quantity = Callable[[EpochMetrics], float | None]
+"""None in the epochs that have none: not each need be evaluated."""
+
 # Okabe & Ito: told apart by readers with any colour vision.
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 
@@ -68,7 +71,7 @@ def draw_overlay(results: Results) -> Figure:
     """Loss and accuracy over the epochs, full data and pruned laid over one another."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     axes = figure.subplots(1, 2)
-    panels: list[tuple[str, Callable[[EpochMetrics], float]]] = [
+    panels: list[tuple[str, Quantity]] = [
         ("train loss (weighted)", lambda m: m.train_loss),
         ("test accuracy, %", lambda m: m.test_accuracy),
     ]
@@ -89,7 +92,7 @@ def draw_curves(results: Results) -> Figure:
     figure = Figure(figsize=(10, 10), layout="constrained")
     axes = figure.subplots(3, 2, sharex="col", sharey="row")
     shown = results.arms if len(results.pruned) == 1 else _without_controls(results)
-    quantities: list[tuple[str, Callable[[EpochMetrics], float]]] = [
+    quantities: list[tuple[str, Quantity]] = [
         ("test accuracy, %", lambda m: m.test_accuracy),
         ("test loss", lambda m: m.test_loss),
         ("train loss (weighted)", lambda m: m.train_loss),
@@ -155,11 +158,13 @@ def _band(
     axis: Axes,
     arm: ArmRuns,
     x: Callable[[Run], list[float]],
-    y: Callable[[EpochMetrics], float],
+    y: Quantity,
     colour: str,
 ) -> None:
-    xs = [np.array(x(run)) for run in arm.runs.values()]
-    ys = [np.array([y(m) for m in run.metrics]) for run in arm.runs.values()]
+    ys = [np.array([y(m) for m in run.metrics], dtype=float) for run in arm.runs.values()]
+    known = [~np.isnan(values) for values in ys]
+    xs = [np.array(x(run))[there] for run, there in zip(arm.runs.values(), known, strict=True)]
+    ys = [values[there] for values, there in zip(ys, known, strict=True)]
     # Runs cut short at different epochs have no common points: lay them on a common grid.
     grid = np.linspace(max(points[0] for points in xs), np.mean([points[-1] for points in xs]), 200)
     curves = np.array([np.interp(grid, *pair) for pair in zip(xs, ys, strict=True)])

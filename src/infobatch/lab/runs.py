@@ -50,13 +50,17 @@ class EpochMetrics:
 WHERE = ("data_dir", "device", "workers")
 """Options that say where a run is trained, not what."""
 
+FORWARD_COST = 1 / 3
+"""Of a forward pass alone, as a share of training on the sample: a backward pass takes twice as long."""
+
 SCORE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
 class Summary:
     """A finished run. ``accuracy`` and ``top5``: after the last epoch, in percent; ``seconds``: of
-    training alone.
+    training alone. ``num_forward``: samples that had a forward pass alone; ``num_scoring``: samples
+    trained beforehand, to score them.
     """
 
     accuracy: float
@@ -70,11 +74,18 @@ class Summary:
     num_nonfinite: int
     environment: dict[str, Any]
     top5: float = math.nan
+    num_forward: int = 0
+    num_scoring: float = 0
 
     @property
     def saved(self) -> float:
         """The share of the samples of this run's epochs that was left out."""
         return 1 - self.num_trained / self.num_full
+
+    @property
+    def cost(self) -> float:
+        """All that was computed, in samples trained."""
+        return self.num_trained + FORWARD_COST * self.num_forward + self.num_scoring
 
 
 class RunFolder:

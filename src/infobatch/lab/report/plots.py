@@ -47,7 +47,7 @@ def draw_costs(results: Results) -> Figure:
     for arm in results.pruned:
         policies.setdefault(arm.policy, []).append(arm)
     for place, (name, arms) in enumerate(policies.items()):
-        arms = sorted(arms, key=lambda arm: arm.mean("num_trained"))
+        arms = sorted(arms, key=results.cost)
         # Beside one another, for at each cost there is one of each.
         costs = [100 * results.cost(arm) + (0.35 * place if place else 0) for arm in arms]
         axis.errorbar(

@@ -112,7 +112,7 @@ class ArmRuns:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; ``saved``: samples left out, relative to full data."""
+    """One line of the table; ``saved``: of the cost, relative to full data."""
 
     label: str
     accuracy: float
@@ -243,9 +243,9 @@ class Results:
         return [arm for arm in self.arms if variant.costs_as(arm.arm.variant)]
 
     def cost(self, arm: ArmRuns) -> float:
-        """The samples it trained on, as a share of full data's."""
-        reference = self.full.mean("num_trained") if self.full else arm.mean("num_full")
-        return arm.mean("num_trained") / reference
+        """What it computed, as a share of full data's."""
+        reference = self.full.mean("cost") if self.full else arm.mean("num_full")
+        return arm.mean("cost") / reference
 
     def _row(self, arm: ArmRuns) -> Row:
         of_one = arm.kind in CONTROLS and len(self.pruned) > 1

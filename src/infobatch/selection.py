@@ -51,8 +51,9 @@ def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1)
     """Select samples with the given probabilities, a number of them known before the draw.
 
     With strata, k = clamp(round(n * probability), 1, n) of each stratum's n samples are drawn
-    without replacement, with weight n / k. Without, a systematic draw over a random order gives
-    exactly the inclusion probabilities once their sum has been made whole, with weight 1 / p.
+    without replacement, with weight n / k. Without, a systematic draw from a random start gives
+    exactly the inclusion probabilities once their sum has been made whole, with weight 1 / p: over a
+    random order, or the one that is given (Madow, 1949).
 
     ``multiple``: the number selected is the nearest multiple of this that is possible (the global
     batch size, where the loader drops the last short batch), unless nothing is to be left out.
@@ -73,7 +74,7 @@ def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1)
             "probabilities; give one for each stratum, numbered from 0"
         )
     if keep.strata is None:
-        return _draw_systematic(probabilities, generator, multiple)
+        return _draw_systematic(probabilities, keep.order, generator, multiple)
     return _draw_stratified(probabilities.tolist(), keep.strata, generator, multiple)
 
 
@@ -118,7 +119,9 @@ def stratum_counts(
     return counts
 
 
-def _draw_systematic(probabilities: Tensor, generator: torch.Generator, multiple: int) -> Selection:
+def _draw_systematic(
+    probabilities: Tensor, order: Tensor | None, generator: torch.Generator, multiple: int
+) -> Selection:
     num_samples = len(probabilities)
     if bool((probabilities == 1).all()):
         return Selection.full(num_samples)
@@ -128,8 +131,11 @@ def _draw_systematic(probabilities: Tensor, generator: torch.Generator, multiple
     weights = certain.to(torch.float64)
     num_uncertain = total - int(certain.sum())
     if num_uncertain > 0:
-        uncertain = (~certain).nonzero().flatten()
-        order = uncertain[torch.randperm(len(uncertain), generator=generator)]
+        if order is None:
+            uncertain = (~certain).nonzero().flatten()
+            order = uncertain[torch.randperm(len(uncertain), generator=generator)]
+        else:
+            order = order[~certain[order]]
         ends = probabilities[order].cumsum(0)
         ends *= num_uncertain / ends[-1]  # whole up to rounding; now exactly
         start = torch.rand(1, generator=generator, dtype=torch.float64)

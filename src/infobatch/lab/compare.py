@@ -22,6 +22,7 @@ from infobatch.lab.data import Data
 from infobatch.lab.processes import agree
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.runs import RunFolder, make_writable, read_json, write_whole
+from infobatch.lab.specs import folder_name, name_of
 from infobatch.lab.training import Interrupted, Progress, check, train
 from infobatch.policies import BELOW_MEAN, has_prune_ratio
 
@@ -45,8 +46,9 @@ class Variant:
 
     @property
     def name(self) -> str:
-        parts = [self.policy]
-        if has_prune_ratio(self.policy) and (self.target is None or self.policy in BELOW_MEAN):
+        parts = [folder_name(self.policy)]
+        name = name_of(self.policy)
+        if has_prune_ratio(name) and (self.target is None or name in BELOW_MEAN):
             parts.append(f"{self.prune_ratio:g}")
         if self.target is not None:
             parts.append(f"save-{100 * self.target:g}")
@@ -186,7 +188,9 @@ class Comparison:
         options = ["--seeds", str(self.num_seeds), "--margin", f"{self.margin:g}"]
         config = replace(self.config, data_dir=None, device="auto")
         policies = ",".join(dict.fromkeys(variant.policy for variant in self.variants))
-        ratios = dict.fromkeys(v.prune_ratio for v in self.variants if has_prune_ratio(v.policy))
+        ratios = dict.fromkeys(
+            v.prune_ratio for v in self.variants if has_prune_ratio(name_of(v.policy))
+        )
         targets = dict.fromkeys(v.target for v in self.variants if v.target is not None)
         if targets:
             name = "contest"

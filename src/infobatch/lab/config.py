@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
+from infobatch.lab import specs
 from infobatch.lab.data import DATA_SETS
 from infobatch.lab.models import check_model
 from infobatch.lab.names import choose
@@ -91,7 +92,8 @@ class TrainConfig(CommonConfig):
 
     policy: str = "infobatch"
     """What to leave out: infobatch, percentile-tiers, proportional, neyman, bls, random, or none;
-    of the biased rules rs2, epsilon-greedy, ucb, seta, order-dp or repb."""
+    of the biased rules rs2, epsilon-greedy, ucb, seta, order-dp or repb. With options of its own:
+    proportional:floor=0.1."""
     prune_ratio: float = 0.5
     """InfoBatch: share of the below-average samples left out; other policies: of all samples."""
 
@@ -99,7 +101,7 @@ class TrainConfig(CommonConfig):
         """Raise ``ValueError`` for what could only fail later."""
         choose("data set", self.data, DATA_SETS)
         check_model(self.model, self.stem_stride, self.norm)
-        choose("policy", self.policy, POLICIES)
+        self.make_policy()
         choose("optimizer", self.optimizer, OPTIMIZERS)
         bounds = {
             "--epochs": (0 < self.epochs < math.inf, "above 0 and finite"),
@@ -142,9 +144,12 @@ class TrainConfig(CommonConfig):
         return device
 
     def make_policy(self) -> Policy:
-        kind: Callable[..., Policy] = choose("policy", self.policy, POLICIES)
-        decides = self.policy in BELOW_MEAN or self.target is None  # else the target says how many
-        return kind(self.prune_ratio) if decides and has_prune_ratio(self.policy) else kind()
+        name = specs.name_of(self.policy)
+        choose("policy", name, POLICIES)
+        decides = name in BELOW_MEAN or self.target is None  # else the target says how many
+        if decides and has_prune_ratio(name):
+            return specs.make(self.policy, prune_ratio=self.prune_ratio)
+        return specs.make(self.policy)
 
     def to_json(self) -> dict[str, Any]:
         values = dataclasses.asdict(self)

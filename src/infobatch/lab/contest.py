@@ -8,6 +8,7 @@ from dataclasses import replace
 from infobatch.lab.compare import Variant
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.names import choose
+from infobatch.lab.specs import name_of
 from infobatch.policies import BELOW_MEAN, POLICIES
 from infobatch.schedule import Schedule
 
@@ -35,9 +36,9 @@ def contestants(
                 "step is as large as any: all policies may suffer. Another --batch-size avoids it."
             )
         for policy in policies:
-            choose("policy", policy, POLICIES)
+            choose("policy", name_of(policy), POLICIES)
             most = schedule.most_pruned
-            ratio = ratio_for(most / num_samples) if policy in BELOW_MEAN else 0.5
+            ratio = ratio_for(most / num_samples) if name_of(policy) in BELOW_MEAN else 0.5
             made = replace(config, policy=policy, prune_ratio=ratio, target=target)
             try:
                 made.make_policy().check_target(most, num_samples)

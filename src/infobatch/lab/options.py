@@ -10,6 +10,7 @@ from infobatch.lab.console import console
 from infobatch.lab.data import DOWNLOADS, Data, ImageData, load_data, local_folder
 from infobatch.lab.names import choose
 from infobatch.lab.recipes import find_recipe
+from infobatch.lab.specs import name_of
 from infobatch.policies import POLICIES, has_prune_ratio
 
 
@@ -17,7 +18,8 @@ def of_recipe(name: str, options: TrainConfig) -> TrainConfig:
     """The recipe's options, but for those that were typed; without a recipe, all as they are."""
     typed = typed_options(options)
     config = find_recipe(name).config().overridden(options, typed) if name else options
-    if "prune_ratio" in typed and config.policy in POLICIES and not has_prune_ratio(config.policy):
+    name = name_of(config.policy)
+    if "prune_ratio" in typed and name in POLICIES and not has_prune_ratio(name):
         raise ValueError(
             f"--prune-ratio is {config.prune_ratio:g}, but the policy {config.policy} has none; leave "
             "it out, or take another --policy, such as infobatch"
@@ -74,8 +76,8 @@ def variants_of(policies: str, prune_ratio: str) -> list[Variant]:
     ratios = numbers("--prune-ratio", prune_ratio, "0.3,0.5,0.7")
     variants = []
     for policy in policies.split(","):
-        choose("policy", policy, POLICIES)
-        has_ratio = has_prune_ratio(policy)
+        choose("policy", name_of(policy), POLICIES)
+        has_ratio = has_prune_ratio(name_of(policy))
         variants += [Variant(policy, ratio) for ratio in ratios] if has_ratio else [Variant(policy)]
     return list(dict.fromkeys(variants))
 

@@ -1,4 +1,4 @@
-"""Keep probabilities that follow a size, between a floor and 1, and have a given sum."""
+"""Keep probabilities that follow a size, between a floor and a cap, and have a given sum."""
 
 from __future__ import annotations
 
@@ -19,12 +19,27 @@ def check_floor(floor: float) -> None:
         )
 
 
-def allocate(sizes: np.ndarray, total: int, floor: float, counts: np.ndarray | int = 1) -> np.ndarray:
-    """Probabilities clip(c * sizes, floor * mean, 1), float64 (n,), with ``counts`` . them = ``total``.
+def check_column(by: str, columns: tuple[str, ...]) -> None:
+    if by not in columns:
+        raise ValueError(f"by is {by!r}; choose what the probabilities follow: {', '.join(columns)}")
+
+
+def sizes_of(values: FloatArray) -> np.ndarray:
+    """The ``values`` (N,) as sizes, float64: at least 0, and the largest where there is none (NaN)."""
+    sizes = values.astype(np.float64)
+    largest = np.max(sizes, initial=0, where=~np.isnan(sizes))
+    known: np.ndarray = np.clip(np.nan_to_num(sizes, nan=largest), 0, None)
+    return known
+
+
+def allocate(
+    sizes: np.ndarray, total: int, floor: float, counts: np.ndarray | int = 1, cap: float = 1.0
+) -> np.ndarray:
+    """Probabilities clip(c * sizes, floor * mean, cap), float64 (n,), that sum to ``total``.
 
     ``sizes``: (n,), at least 0; all alike if none is above 0. ``counts``: how many samples each stands
-    for. ``floor``: a share of the mean probability, total / (the number of samples). c is found by
-    bisection.
+    for. ``floor``: a share of the mean probability, total / (the number of samples), which is at most
+    ``cap``. c is found by bisection.
     """
     counts = np.broadcast_to(counts, sizes.shape)
     lowest = floor * total / counts.sum()
@@ -33,11 +48,11 @@ def allocate(sizes: np.ndarray, total: int, floor: float, counts: np.ndarray | i
     low, high = np.log(lowest), -np.log(SMALLEST)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        if counts @ np.clip(np.exp(middle) * sizes, lowest, 1) < total:
+        if counts @ np.clip(np.exp(middle) * sizes, lowest, cap) < total:
             low = middle
         else:
             high = middle
-    kept: np.ndarray = np.clip(np.exp(high) * sizes, lowest, 1)
+    kept: np.ndarray = np.clip(np.exp(high) * sizes, lowest, cap)
     return kept
 
 

@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,10 +25,14 @@ class KeepProbabilities:
     Without ``strata``, ``probabilities`` has shape (N,): one for each sample. With ``strata``, a
     uint8 tensor of shape (N,) that names each sample's stratum 0..S-1, it has shape (S,): one for
     each stratum, and the draw takes a fixed number from every stratum.
+
+    ``order``, int64 (N,), without strata: the draw passes over the samples in it, so that of any stretch
+    of it as many are kept as its probabilities sum to, but for one; by default it is random.
     """
 
     probabilities: Tensor
     strata: Tensor | None = None
+    order: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Policy(ABC):
     ``docs/methods/``; the generic tests take it up from there.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("last_loss",)
+    columns: tuple[str, ...] = ("last_loss",)
     """The score columns it reads."""
 
     @abstractmethod

@@ -115,5 +115,5 @@ def table_of(losses, policy):
     table = ScoreTable(len(losses), list(dict.fromkeys(["last_loss", "visits", *policy.columns])))
     for start in range(0, len(losses), 10):
         batch = np.arange(start, min(start + 10, len(losses)))
-        table.record(batch, losses[batch])
+        table.record(batch, *[losses[batch]] * (1 + len(table.signals)))
     return table

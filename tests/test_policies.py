@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 from helpers import random_losses, table_of
 from infobatch import (
     BiasedPolicy,
+    DynamicPruner,
     InfoBatch,
     KeepProbabilities,
+    Neyman,
     PercentileTiers,
+    Proportional,
     RandomPruning,
     Request,
+    ScoreTable,
     draw,
     select,
 )
@@ -334,3 +338,38 @@ def test_the_authors_keywords_are_answered_with_three_lines():
 def test_keep_probabilities_outside_0_to_1_are_refused():
     with pytest.raises(ValueError, match=r"must lie in \(0, 1\]"):
         draw(KeepProbabilities(torch.tensor([0.0, 1.0])), torch.Generator())
+
+
+def test_proportional_takes_of_easy_and_hard_ones_alike_where_it_is_ordered():
+    losses = np.repeat([0.1, 0.2, 0.4, 0.8], 50)
+    furthest = {}
+    for ordered in (False, True):
+        policy = Proportional(0.5, ordered=ordered)
+        expected = keep(policy, losses).probabilities.reshape(4, 50).sum(1)
+        draws = [selected(policy, losses, seed=seed).weights for seed in range(30)]
+        taken = torch.stack([(weights > 0).reshape(4, 50).sum(1) for weights in draws])
+        furthest[ordered] = float((taken - expected).abs().max())
+    assert furthest[True] <= 1 < furthest[False]
+
+
+def test_proportional_keeps_none_with_more_than_the_cap():
+    probabilities = keep(Proportional(0.5, cap=0.6), random_losses(200)).probabilities
+    assert float(probabilities.max()) == pytest.approx(0.6)
+    assert float(probabilities.sum()) == pytest.approx(100)
+    with pytest.raises(
+        ValueError, match=r"cap is 0\.6, but 0\.75 of the samples are to be kept.*raise cap"
+    ):
+        DynamicPruner(range(100), 10, policy=Proportional(cap=0.6), delta=1, target=0.225)
+
+
+@pytest.mark.parametrize("kind", [Proportional, Neyman])
+def test_probabilities_follow_the_column_that_is_named(kind):
+    table = ScoreTable(40, ["last_loss", "smoothed_loss", "gradient_norm"])
+    norms = np.linspace(0.1, 1.4, 40, dtype=np.float32)
+    table.record(np.arange(40), norms[::-1].copy(), norms)
+    by_loss = per_sample(kind(0.5).keep_probabilities(table, request()))
+    by_norm = per_sample(kind(0.5, by="gradient_norm").keep_probabilities(table, request()))
+    assert by_loss[0] > by_loss[-1]
+    assert by_norm[0] < by_norm[-1]
+    with pytest.raises(ValueError, match=r"by is 'norm'; choose .* last_loss"):
+        kind(by="norm")

@@ -1,5 +1,6 @@
 """When pruning acts, by how much, and how long a run is."""
 
+import itertools
 import math
 
 import pytest
@@ -124,6 +125,34 @@ def test_a_target_in_whole_batches(multiple):
     assert all(count % multiple == 0 for count in kept)
     left_out = 997 * len(kept) - sum(kept)
     assert abs(left_out - 0.3 * 997 * 10) <= multiple
+
+
+@pytest.mark.parametrize("multiple", [1, 10])
+@pytest.mark.parametrize("ramp", [-1, -0.3, 0, 0.5, 1])
+def test_a_ramp_leaves_out_as_many_in_all(ramp, multiple):
+    schedule = Schedule(1000, 20, target=0.3, multiple=multiple, ramp=ramp)
+    counts = [schedule.num_pruned(epoch) for epoch in schedule.prunable]
+    assert sum(counts) == pytest.approx(0.3 * 1000 * 20, abs=multiple / 2)
+    steps = [b - a for a, b in itertools.pairwise(counts)]
+    mean = sum(counts) / len(counts)
+    assert all(step == pytest.approx(2 * ramp * mean / len(counts), abs=2 * multiple) for step in steps)
+    assert counts[-1] == pytest.approx(mean * (1 + ramp), abs=abs(ramp) * mean / 17 + multiple)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ramp": 1.5, "target": 0.3}, "ramp is 1.5; it is how the samples left out are spread"),
+        ({"ramp": 0.5}, "ramp is 0.5, but the target is None: only a share"),
+        (
+            {"ramp": 1, "target": 0.6},
+            r"target 0\.6 with ramp 1 cannot be met: it would leave out 1\d\d",
+        ),
+    ],
+)
+def test_bad_ramps_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Schedule(100, 20, **options)
 
 
 def test_counts_may_be_given_for_each_epoch():

@@ -231,6 +231,21 @@ def test_without_strata_inclusion_follows_the_probabilities():
     assert ((sums / num_draws - 1).abs() <= 5 * error / probabilities).all()
 
 
+def test_in_a_given_order_inclusion_follows_the_probabilities_and_no_stretch_is_missed():
+    probabilities = torch.tensor([0.2, 0.9, 0.3, 0.6, 0.5, 0.5, 1.0, 1.0], dtype=torch.float64)
+    order = torch.tensor([7, 0, 2, 4, 6, 5, 1, 3])  # of the uncertain: 0 2 4 | 5 1 3, of sums 1 and 2
+    counts = np.zeros(8)
+    num_draws = 4000
+    for seed in range(num_draws):
+        selection = draw(KeepProbabilities(probabilities, order=order), generator(seed))
+        kept = selection.weights.numpy() > 0
+        assert kept[[0, 2, 4]].sum() == 1
+        assert kept[[5, 1, 3]].sum() == 2
+        counts += kept
+    errors = np.sqrt(probabilities.numpy() * (1 - probabilities.numpy()) / num_draws)
+    assert (np.abs(counts / num_draws - probabilities.numpy()) <= 5 * errors).all()
+
+
 def test_without_strata_any_two_samples_can_be_kept_together():
     pairs, num_draws = {}, 3000
     for seed in range(num_draws):
@@ -254,10 +269,11 @@ def within_five_errors(sums, expected):
 def test_the_weighted_sum_of_many_draws_is_the_full_sum(policy, multiple):
     losses = random_losses(203)
     values = random_losses(203, seed=1)  # anything that is summed: here not the scores themselves
+    policy = policy()
     table = table_of(losses, policy)
     sums = []
     for seed in range(2000):
-        keep = policy().keep_probabilities(table, Request(None, generator(seed)))
+        keep = policy.keep_probabilities(table, Request(None, generator(seed)))
         selection = draw(keep, generator(seed + 10**6), multiple)
         sums.append(float((selection.weights * values).sum()))
     within_five_errors(sums, float(values.sum()))

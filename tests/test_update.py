@@ -11,7 +11,10 @@ from helpers import Numbers, random_losses, record_epoch, train_epoch
 from infobatch import (
     DynamicPruner,
     InfoBatch,
+    Proportional,
     ScoreTable,
+    classification_confidences,
+    classification_gradient_norms,
     classification_losses,
     segmentation_losses,
     sequence_losses,
@@ -407,3 +410,68 @@ def test_sequence_losses_average_over_supervised_tokens(shift):
 def test_prune_ratio_0_gives_weight_1_everywhere():
     pruner, _ = in_pruned_epoch(policy=InfoBatch(0))
     assert (pruner.selection.weights == 1).all()
+
+
+def test_signals_reach_the_columns_that_are_made_of_them(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "is_cpu", property(lambda self: False))
+    monkeypatch.setattr("infobatch.pruner.sent_to_device", lambda weights, device: weights)
+    pruner = DynamicPruner(Numbers(6), 3, policy=Proportional(by="smoothed_norm"))
+    samples = np.arange(6)
+    norms = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], dtype=torch.bfloat16)
+    for factor in (1, 2):
+        pruner.record(torch.ones(3) * factor, samples[:3], gradient_norms=norms[:3] * factor)
+    pruner.record(torch.ones(3), samples[3:], gradient_norms=norms[3:], confidences=torch.ones(3))
+    scores = pruner.scores
+    assert scores.columns == ("last_loss", "visits", "smoothed_norm")
+    expected = norms.float() * torch.tensor([1.2, 1.2, 1.2, 1, 1, 1])  # 0.8 s + 0.2 (2 s)
+    assert scores["smoothed_norm"].tolist() == pytest.approx(expected.tolist(), rel=1e-2)
+    assert scores["last_loss"].tolist() == [2, 2, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_sample_with_a_bad_signal_keeps_what_it_had(bad):
+    pruner = DynamicPruner(Numbers(3), 3, policy=Proportional(by="gradient_norm"))
+    pruner.record(torch.ones(3), np.arange(3), gradient_norms=torch.tensor([1.0, bad, 3.0]))
+    assert pruner.scores["gradient_norm"][[0, 2]].tolist() == [1, 3]
+    assert pruner.scores["last_loss"].isnan().tolist() == [False, True, False]
+    assert pruner.scores.num_nonfinite == 1
+
+
+def test_a_signal_that_the_policy_reads_must_come_with_each_batch():
+    pruner = DynamicPruner(Numbers(3), 3, policy=Proportional(by="gradient_norm"))
+    with pytest.raises(ValueError, match=r"reads gradient_norms.*classification_gradient_norms\(logits"):
+        pruner.update(torch.ones(3), np.arange(3))
+    with pytest.raises(ValueError, match=r"gradient_norms have shape \(2,\) and the losses \(3,\)"):
+        pruner.update(torch.ones(3), np.arange(3), gradient_norms=torch.ones(2))
+    with pytest.raises(TypeError, match="no signal 'norms'; there are gradient_norms, confidences"):
+        pruner.update(torch.ones(3), np.arange(3), norms=torch.ones(3))
+    assert pruner.current.num_recorded == 0
+
+
+def test_signals_that_no_column_is_made_of_are_passed_over():
+    pruner, samples = in_pruned_epoch()
+    other, _ = in_pruned_epoch()
+    losses = torch.rand(8)
+    loss = pruner.update(losses, samples, gradient_norms=torch.rand(8))
+    assert torch.equal(loss, other.update(losses, samples))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_gradient_norms_are_those_of_the_gradient_in_the_logits(smoothing, mixed):
+    torch.manual_seed(0)
+    logits = torch.randn(5, 4, requires_grad=True)
+    targets = torch.rand(5, 4).softmax(1) if mixed else torch.tensor([0, 1, 2, 3, 3])
+    losses = classification_losses(logits, targets, label_smoothing=smoothing)
+    (gradients,) = torch.autograd.grad(losses.sum(), logits)
+    norms = classification_gradient_norms(logits, targets, label_smoothing=smoothing)
+    assert torch.allclose(norms, gradients.norm(dim=1), atol=1e-6)
+    assert not norms.requires_grad
+
+
+def test_confidences_are_the_probabilities_of_the_own_class():
+    logits = torch.log(torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.25, 0.25]]))
+    labels = torch.tensor([0, 2])
+    assert classification_confidences(logits, labels).tolist() == pytest.approx([0.7, 0.25])
+    mixed = torch.tensor([[0.5, 0.5, 0], [1.0, 0, 0]])
+    assert classification_confidences(logits, mixed).tolist() == pytest.approx([0.45, 0.5])

@@ -27,6 +27,7 @@ def check_run(
     delta: float,
     warmup_epochs: int,
     target: float | Sequence[int] | None,
+    ramp: float,
 ) -> None:
     if num_samples == 0:
         raise ValueError("the dataset is empty; there is nothing to select from")
@@ -46,10 +47,12 @@ def check_run(
             f"policy is {policy!r}; give an object such as InfoBatch(prune_ratio=0.5), not a "
             f"{type(policy).__name__}"
         )
-    check_schedule(delta, warmup_epochs, target)
+    check_schedule(delta, warmup_epochs, target, ramp)
 
 
-def check_schedule(delta: float, warmup_epochs: int, target: float | Sequence[int] | None) -> None:
+def check_schedule(
+    delta: float, warmup_epochs: int, target: float | Sequence[int] | None, ramp: float
+) -> None:
     if not isinstance(delta, Real):
         raise TypeError(f"delta is {delta!r}; it must be a number, between 0 and 1")
     if not 0 <= delta <= 1:
@@ -69,6 +72,16 @@ def check_schedule(delta: float, warmup_epochs: int, target: float | Sequence[in
         raise TypeError(
             f"target is {target!r}; give the share of the run's samples to leave out, or the number "
             "to leave out of each epoch"
+        )
+    if not isinstance(ramp, Real) or not -1 <= ramp <= 1:
+        raise ValueError(
+            f"ramp is {ramp!r}; it is how the samples left out are spread over the epochs, from -1 "
+            "(most in the first) by 0 (evenly) to 1 (most in the last)"
+        )
+    if ramp and not isinstance(target, Real):
+        raise ValueError(
+            f"ramp is {ramp:g}, but the target is {target!r}: only a share of the run's samples can be "
+            "spread over the epochs; give target= such a share, or leave ramp out"
         )
 
 

@@ -30,12 +30,13 @@ class RunPlan:
         delta: float,
         warmup_epochs: int,
         target: float | Sequence[int] | None,
+        ramp: float = 0.0,
     ) -> None:
         self.num_samples = num_samples
         self.policy = policy
         self.batching: Batching | None = None
         self._length = (num_epochs, max_steps)
-        self._options = (delta, warmup_epochs, target)
+        self._options = (delta, warmup_epochs, target, ramp)
         self._schedule = self._make_schedule() if max_steps is None else None
 
     @property
@@ -152,11 +153,11 @@ class RunPlan:
             whole, rest = divmod(max_steps, batching.num_steps(self.full_length))
             num_epochs = whole + rest * batching.round_size / self.full_length
         assert num_epochs is not None
-        delta, warmup_epochs, target = self._options
+        delta, warmup_epochs, target, ramp = self._options
 
         def with_target(target: float | Sequence[int] | None) -> Schedule:
             schedule = Schedule(
-                self.num_samples, num_epochs, delta, warmup_epochs, target, self.multiple
+                self.num_samples, num_epochs, delta, warmup_epochs, target, self.multiple, ramp
             )
             self.policy.check_target(schedule.most_pruned, self.num_samples)
             return schedule

@@ -52,6 +52,7 @@ class DynamicPruner:
     after which all data is used again, in [0, 1]; 1 never anneals. ``warmup_epochs``: unpruned epochs
     at the start. ``target``: the share of the run's samples to leave out, met exactly with every
     epoch's length known beforehand; or the number for each epoch; None leaves it to the policy.
+    ``ramp``: how such a share is spread over the epochs, from -1 (most in the first) by 0 (evenly) to 1.
     ``seed``: of all randomness here. ``normalizer``: see :func:`weighted_mean`. ``rank`` and
     ``num_replicas``: data-parallel coordinates, by default torch.distributed's. ``merge``: shares the
     scores among the replicas when an epoch ends and for a checkpoint: see :data:`Merge`. ``layout``:
@@ -68,6 +69,7 @@ class DynamicPruner:
         delta: float = 0.875,
         warmup_epochs: int = 1,
         target: float | Sequence[int] | None = None,
+        ramp: float = 0.0,
         seed: int = 0,
         normalizer: Normalizer = "batch",
         rank: int | None = None,
@@ -76,7 +78,7 @@ class DynamicPruner:
         layout: Sharded | None = None,
     ) -> None:
         policy = InfoBatch() if policy is None else policy
-        check_run(len(dataset), num_epochs, max_steps, policy, delta, warmup_epochs, target)
+        check_run(len(dataset), num_epochs, max_steps, policy, delta, warmup_epochs, target, ramp)
         check_choices(seed, normalizer)
         self.dataset = dataset
         self.num_samples = len(dataset)
@@ -86,7 +88,7 @@ class DynamicPruner:
         self.replicas = find_replicas(rank, num_replicas)
         self.history: list[EpochCounts] = []
         self.plan = RunPlan(
-            self.num_samples, policy, num_epochs, max_steps, delta, warmup_epochs, target
+            self.num_samples, policy, num_epochs, max_steps, delta, warmup_epochs, target, ramp
         )
         parts = (self.plan, self.seed, self.replicas)
         self._layout: Layout = layout.make(*parts, normalizer) if layout else Replicated(*parts, merge)

@@ -21,9 +21,10 @@ class Schedule:
     (InfoBatch, ICLR 2024, section 2.4).
 
     ``num_epochs``: C > 0; a fraction means that the last epoch is cut short. ``target``: the share
-    of the run's samples to leave out, in [0, 1), spread evenly over the prunable epochs; or the
-    number to leave out of each epoch. None leaves the amount to the policy. ``multiple``: the
-    numbers kept in pruned epochs are multiples of this.
+    of the run's samples to leave out, in [0, 1), spread over the prunable epochs; or the number to
+    leave out of each epoch. None leaves the amount to the policy. ``ramp``: how a share is spread,
+    in [-1, 1]: 0 evenly, 1 from nothing in the first to twice the mean in the last, -1 the other way.
+    ``multiple``: the numbers kept in pruned epochs are multiples of this.
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class Schedule:
         warmup_epochs: int = 1,
         target: float | Sequence[int] | None = None,
         multiple: int = 1,
+        ramp: float = 0.0,
     ) -> None:
-        check_schedule(delta, warmup_epochs, target)
+        check_schedule(delta, warmup_epochs, target, ramp)
         self.num_samples = num_samples
         whole = round(num_epochs)
         self.run_length = float(whole if abs(num_epochs - whole) < _ROUNDING else num_epochs)
@@ -50,7 +52,7 @@ class Schedule:
         self._multiple = multiple
         self._num_pruned: list[int] | None = None
         if isinstance(target, Real):
-            self._num_pruned = self._spread(float(target))
+            self._num_pruned = self._spread(float(target), float(ramp))
         elif isinstance(target, Iterable):
             self._num_pruned = self._check_counts([int(count) for count in target])
 
@@ -98,7 +100,7 @@ class Schedule:
         kept = [nearest_multiple(self.num_samples - c, self._multiple, self.num_samples) for c in counts]
         return [self.num_samples - k if c else 0 for c, k in zip(counts, kept, strict=True)]
 
-    def _spread(self, target: float) -> list[int]:
+    def _spread(self, target: float, ramp: float) -> list[int]:
         counts = [0] * self.num_epochs
         epochs = self.num_prunable
         # An epoch that is cut short trains, and leaves out, only its share.
@@ -114,9 +116,26 @@ class Schedule:
                 f"the last {self.num_epochs - self.annealing_start} annealing), so it must be at most "
                 f"{math.floor(most * 1000) / 1000:g}. Lower target, raise delta, or lower warmup_epochs"
             )
+        steepness = [1 + ramp * ((2 * i + 1) / epochs - 1) for i in range(epochs)]
+        largest = max(steepness) * total / epochs
+        if largest > self.num_samples - self._multiple:
+            raise ValueError(
+                f"target {target:g} with ramp {ramp:g} cannot be met: it would leave out "
+                f"{largest:,.0f} of {self.num_samples:,} samples in an epoch. Lower target, bring ramp "
+                "closer to 0, raise delta, or lower warmup_epochs"
+            )
         # In whole units of `multiple` kept samples, so that every length is known beforehand.
+        kept = [(self.num_samples - s * total / epochs) / self._multiple for s in steepness]
         units = round((epochs * self.num_samples - total) / self._multiple)
-        for i in range(epochs):
-            kept = (units // epochs + (i < units % epochs)) * self._multiple
-            counts[self.first_pruned + i] = max(0, self.num_samples - kept)
+        for i, number in enumerate(_whole(kept, units)):
+            counts[self.first_pruned + i] = max(0, self.num_samples - number * self._multiple)
         return counts
+
+
+def _whole(shares: Sequence[float], total: int) -> list[int]:
+    """Whole numbers near ``shares`` with the sum ``total``; of equal ones the first are the larger."""
+    numbers = [math.floor(share + _ROUNDING) for share in shares]
+    nearest = sorted(range(len(shares)), key=lambda i: numbers[i] - shares[i])
+    for i in nearest[: total - sum(numbers)]:
+        numbers[i] += 1
+    return numbers

@@ -52,6 +52,8 @@ class CommonConfig:
     """Unpruned epochs at the start."""
     target: Annotated[float | tuple[int, ...] | None, tyro.conf.arg(metavar="SHARE")] = None
     """Share of the run's samples to leave out, met exactly; by default the policy decides."""
+    ramp: float = 0.0
+    """How that share is spread over the epochs: -1 most in the first, 0 evenly, 1 most in the last."""
     normalizer: Literal["batch", "weights"] = "batch"
     """Weighted losses are divided by the batch's size, or by its weights (for lars and lamb)."""
     optimizer: str = "sgd"
@@ -110,6 +112,7 @@ class TrainConfig(CommonConfig):
             "--batch-size": (self.batch_size >= 2, "at least 2 (batch norm needs two samples)"),
             "--prune-ratio": (0 <= self.prune_ratio < 1, "at least 0 and less than 1"),
             "--delta": (0 <= self.delta <= 1, "between 0 and 1"),
+            "--ramp": (-1 <= self.ramp <= 1, "between -1 and 1"),
             "--warmup-epochs": (self.warmup_epochs >= 0, "at least 0"),
             "--lr": (0 < self.lr < math.inf, "above 0 and finite"),
             "--weight-decay": (self.weight_decay >= 0, "at least 0"),

@@ -28,7 +28,9 @@ def contestants(
     """
     variants, reasons = [], []
     for target in targets:
-        schedule = Schedule(num_samples, config.epochs, config.delta, config.warmup_epochs, target)
+        schedule = Schedule(
+            num_samples, config.epochs, config.delta, config.warmup_epochs, target, ramp=config.ramp
+        )
         last = (num_samples - schedule.most_pruned) % config.batch_size
         if 0 < last < config.batch_size / SHORT:
             reasons.append(

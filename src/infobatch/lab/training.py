@@ -336,6 +336,7 @@ def _make_pruner(config: TrainConfig, data: Data, dataset: Any = None) -> Dynami
         delta=config.delta,
         warmup_epochs=config.warmup_epochs,
         target=config.target,
+        ramp=config.ramp if isinstance(config.target, float) else 0.0,
         seed=config.seed,
         normalizer=config.normalizer,
     )

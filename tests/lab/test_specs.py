@@ -1,0 +1,42 @@
+"""Policies as they are named on the command line."""
+
+import pytest
+
+from infobatch import InfoBatch, Proportional
+from infobatch.lab import specs
+from infobatch.lab.compare import Variant
+from infobatch.lab.config import TrainConfig
+
+
+def test_a_policy_takes_options_of_its_own():
+    policy = specs.make("proportional:floor=0.1:by=gradient_norm:ordered=True")
+    assert isinstance(policy, Proportional)
+    assert (policy.floor, policy.by, policy.ordered) == (0.1, "gradient_norm", True)
+    assert specs.make("infobatch", prune_ratio=0.3).prune_ratio == 0.3
+
+
+def test_the_prune_ratio_is_the_runs():
+    config = TrainConfig(policy="proportional:floor=0.2", prune_ratio=0.4)
+    assert config.make_policy().prune_ratio == 0.4
+    assert isinstance(TrainConfig().make_policy(), InfoBatch)
+
+
+def test_options_of_a_policy_are_part_of_its_folders_name():
+    assert Variant("proportional:floor=0.2", 0.5, 0.3).name == "proportional-floor-0.2-save-30"
+    assert Variant("neyman:strata=5", 0.3).name == "neyman-strata-5-0.3"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("proportionl", "no policy 'proportionl'; did you mean proportional"),
+        ("proportional:flor=0.1", "no option of proportional 'flor'; did you mean floor"),
+        ("proportional:floor", "give its options as NAME:option=value"),
+        ("proportional:floor=2", "floor is 2; it is a share"),
+        ("proportional:floor=low", "proportional:floor=low', but "),
+        ("infobatch:prune_ratio=0.3", "an option of its own, --prune-ratio"),
+    ],
+)
+def test_a_bad_spec_is_refused(spec, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(policy=spec).check()

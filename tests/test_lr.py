@@ -7,7 +7,7 @@ import torch
 from torch.optim import lr_scheduler as lr
 
 from helpers import Numbers, random_losses, record_epoch
-from infobatch import DynamicPruner, InfoBatch
+from infobatch import DynamicPruner, InfoBatch, RandomPruning
 
 EPOCHS, SIZE, BATCH = 8, 64, 4
 STEPS = EPOCHS * SIZE // BATCH
@@ -119,6 +119,79 @@ def test_with_nothing_pruned_every_batch_is_one_step(batch_size, drop_last):
             scheduler.step()
             counts.append(scheduler.scheduler.last_epoch)
     assert counts == list(range(1, pruner.full_steps + 1))
+
+
+def path(normalizer, scaling):
+    """Where a few pruned epochs on a quadratic loss lead, and the rates of the updates."""
+    parameter = torch.nn.Parameter(torch.zeros(SIZE, dtype=torch.float64))
+    driven = torch.optim.SGD([parameter], lr=0.01)
+    pruner = DynamicPruner(
+        Numbers(SIZE), EPOCHS, policy=InfoBatch(0.8), target=0.3, normalizer=normalizer, seed=3
+    )
+    loader = pruner.loader(BATCH)
+    scheduler = pruner.lr_scheduler(lr.CosineAnnealingLR(driven, STEPS), scaling=scaling)
+    rates = []
+    driven.register_step_post_hook(lambda *arguments: rates.append(driven.param_groups[0]["lr"]))
+    for _ in pruner.epochs():
+        for samples, _ in loader:
+            losses = (parameter[torch.from_numpy(samples)] - 1) ** 2 * (1 + torch.from_numpy(samples))
+            pruner.update(losses, samples).backward()
+            driven.step()
+            scheduler.step()
+            driven.zero_grad()
+    return parameter.detach(), rates
+
+
+def test_mean_weights_and_linear_scaling_are_sgd_as_it_was():
+    theirs, _ = path("batch", "none")
+    ours, rates = path("mean", "linear")
+    assert torch.allclose(ours, theirs, rtol=1e-5)
+    unscaled, plain_rates = path("mean", "none")
+    assert not torch.allclose(unscaled, theirs, rtol=1e-2)
+    assert rates == plain_rates  # between updates they are the schedule's
+
+
+def test_linear_scaling_decays_weights_as_much_as_full_data_would():
+    """With the batch normaliser a pruned epoch's fewer steps leave a share of the decay."""
+    decay = {}
+    for scaling in ("none", "sqrt", "linear"):
+        parameter = torch.nn.Parameter(torch.ones(1))
+        driven = torch.optim.AdamW([parameter], lr=0.01, weight_decay=0.5)
+        pruner = DynamicPruner(Numbers(SIZE), EPOCHS, policy=InfoBatch(0.8), target=[16] * EPOCHS)
+        loader = pruner.loader(BATCH)
+        scheduler = pruner.lr_scheduler(lr.ConstantLR(driven, 1.0), scaling=scaling)
+        for _ in pruner.epochs():
+            for samples, _ in loader:
+                pruner.record(random_losses(SIZE)[samples], samples)
+                parameter.grad = torch.zeros(1)
+                driven.step()
+                scheduler.step()
+        decay[scaling] = -math.log(float(parameter.detach()))
+    on_full_data = -STEPS * math.log(1 - 0.01 * 0.5)
+    assert decay["linear"] == pytest.approx(on_full_data, rel=1e-3)
+    assert decay["none"] == pytest.approx(0.7 * on_full_data, rel=1e-3)
+    assert decay["none"] < decay["sqrt"] < decay["linear"]
+
+
+def test_scaling_follows_the_epochs_mean_weight():
+    pruner = DynamicPruner(
+        range(SIZE), EPOCHS, target=[0, 16, 48, 0, 0, 0, 0, 0], policy=RandomPruning()
+    )
+    loader = pruner.loader(BATCH)
+    seen = []
+    for epoch in range(4):
+        pruner.set_epoch(epoch)
+        seen.append(pruner.mean_weight)
+        for samples, _ in loader:
+            pruner.record(torch.ones(len(samples)), samples)
+    assert seen == pytest.approx([1, 64 / 48, 4, 1])
+
+
+def test_an_unknown_scaling_is_refused():
+    pruner = DynamicPruner(Numbers(SIZE), EPOCHS)
+    pruner.sampler(BATCH)
+    with pytest.raises(ValueError, match="scaling is 'square'; choose 'none', 'sqrt' or 'linear'"):
+        pruner.lr_scheduler(SCHEDULES["Cosine"](optimizer()), scaling="square")
 
 
 def test_stepping_without_new_losses_changes_nothing():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.loss import NORMALIZERS
 from infobatch.policies import Policy
 from infobatch.scores import SIGNALS, IndexArray
 
@@ -88,8 +89,18 @@ def check_schedule(
 def check_choices(seed: int, normalizer: str) -> None:
     if seed < 0:
         raise ValueError(f"seed is {seed}; it must be at least 0")
-    if normalizer not in ("batch", "weights"):
-        raise ValueError(f"normalizer is {normalizer!r}; choose 'batch' or 'weights'")
+    if normalizer not in NORMALIZERS:
+        raise ValueError(f"normalizer is {normalizer!r}; choose {_choices(NORMALIZERS)}")
+
+
+def check_lr_scaling(scaling: str, choices: Iterable[str]) -> None:
+    if scaling not in choices:
+        raise ValueError(f"scaling is {scaling!r}; choose {_choices(choices)}")
+
+
+def _choices(names: Iterable[str]) -> str:
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}"
 
 
 def check_own_order(normalizer: str, num_replicas: int, layout: str) -> None:
@@ -102,6 +113,14 @@ def check_own_order(normalizer: str, num_replicas: int, layout: str) -> None:
         raise ValueError(
             "normalizer='weights' divides by the sum of weights on all replicas, and which samples "
             "the others train is not known with a sampler of your own; use normalizer='batch'"
+        )
+
+
+def check_stream(normalizer: str) -> None:
+    if normalizer == "mean":
+        raise ValueError(
+            "normalizer='mean' divides by the mean weight of the epoch under way, and samples of a stream "
+            "may be of the one before; use 'batch' or 'weights'"
         )
 
 

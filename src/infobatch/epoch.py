@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import zlib
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,11 @@ class Epoch:
             return len(self.order)
         length = round(self.own.expected) if self.own.length is None else self.own.length
         return length * self.replicas.num_replicas
+
+    @cached_property
+    def mean_weight(self) -> float:
+        """Of the samples selected on all ranks; N over their number, if the policy is unbiased."""
+        return float(self.weights.sum(dtype=np.float64)) / self.selection.num_selected
 
     @property
     def num_trained(self) -> int:

@@ -7,13 +7,14 @@ those of the *sample*, so that a sample's score does not depend on its size or i
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Normalizer = Literal["batch", "weights"]
+Normalizer = Literal["batch", "mean", "weights"]
+NORMALIZERS: tuple[Normalizer, ...] = get_args(Normalizer)
 
 
 def weighted_mean(losses: Tensor, weights: Tensor, normalizer: Normalizer = "batch") -> Tensor:
@@ -21,8 +22,10 @@ def weighted_mean(losses: Tensor, weights: Tensor, normalizer: Normalizer = "bat
 
     ``"batch"``: sum(w * loss) / B, the paper's. At fixed parameters the expected sum of an epoch's
     updates is that of full data: fewer steps, each larger by N / |S|. That holds for SGD; Adam,
-    LAMB and LARS cancel the common factor. ``"weights"``: sum(w * loss) / sum(w). Every step keeps
-    the size it has on full data, and an epoch's sum shrinks with the number of its steps.
+    LAMB and LARS cancel the common factor. ``"mean"``: the same, for weights that have been divided by
+    their mean over the epoch's selection, as the pruner does. Steps keep the size they have on full
+    data, and an epoch's sum shrinks with their number. ``"weights"``: sum(w * loss) / sum(w), by the
+    batch's own weights. So do these; a little bias for less noise.
     """
     if normalizer == "weights":
         total = weights.sum()

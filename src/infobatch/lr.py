@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from infobatch.checks import check_lr_scaling
 
-class HasProgress(Protocol):
+LRScaling = Literal["none", "sqrt", "linear"]
+LR_SCALINGS: tuple[LRScaling, ...] = get_args(LRScaling)
+_POWERS: dict[LRScaling, float] = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
+
+
+class Run(Protocol):
     @property
     def progress(self) -> float: ...
+
+    @property
+    def mean_weight(self) -> float: ...
 
 
 class ProgressScheduler:
@@ -20,18 +29,30 @@ class ProgressScheduler:
     Made by :meth:`DynamicPruner.lr_scheduler`. Call :meth:`step` after each update in place of the
     wrapped scheduler's: it steps that one until its count is the fraction of ``total_steps`` done, so
     that warm-up, peak and final rate come where they would on full data, whatever was pruned.
+
+    ``scaling``: where it is not ``"none"`` the optimiser's updates are made with rates larger than the
+    schedule's by the mean weight of the epoch's samples, or its root, for there are as many times fewer
+    of them; between updates its rates are the schedule's.
     """
 
-    def __init__(self, scheduler: LRScheduler, run: HasProgress, total_steps: int) -> None:
+    def __init__(
+        self, scheduler: LRScheduler, run: Run, total_steps: int, scaling: LRScaling = "none"
+    ) -> None:
         if not isinstance(scheduler, LRScheduler) or hasattr(scheduler, "patience"):
             raise TypeError(
                 f"{type(scheduler).__name__} does not count steps, so progress cannot drive it; "
                 "call its own step() as you would without pruning"
             )
+        check_lr_scaling(scaling, LR_SCALINGS)
         self.scheduler = scheduler
         self.total_steps = total_steps
         self._run = run
         self._num_steps = 0
+        self._power = _POWERS[scaling]
+        self._rates: list[Any] = []
+        if self._power:
+            self.optimizer.register_step_pre_hook(self._scale)
+            self.optimizer.register_step_post_hook(self._restore)
 
     @property
     def optimizer(self) -> Optimizer:
@@ -44,8 +65,18 @@ class ProgressScheduler:
             self._num_steps += 1
 
     def get_last_lr(self) -> list[Any]:
-        """The rates the next update uses, one for each parameter group."""
+        """The schedule's rates for the next update, one for each parameter group, before scaling."""
         return self.scheduler.get_last_lr()
+
+    def _scale(self, *arguments: Any) -> None:
+        factor = self._run.mean_weight**self._power
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+
+    def _restore(self, *arguments: Any) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate
 
     def state_dict(self) -> dict[str, Any]:
         return {

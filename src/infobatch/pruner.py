@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
@@ -31,7 +32,7 @@ from infobatch.export import export_table
 from infobatch.layout import Layout, Replicated
 from infobatch.loading import SkippingLoaders, make_loader
 from infobatch.loss import Normalizer, sent_to_device, weighted_mean
-from infobatch.lr import ProgressScheduler
+from infobatch.lr import LRScaling, ProgressScheduler
 from infobatch.plan import RunPlan
 from infobatch.policies import InfoBatch, Policy
 from infobatch.rounds import Rounds
@@ -135,6 +136,11 @@ class DynamicPruner:
     def selection(self) -> Selection:
         """The samples of the epoch under way, and their weights."""
         return self.current.selection
+
+    @property
+    def mean_weight(self) -> float:
+        """Of the samples of the epoch under way: as many times fewer are they than all, at least 1."""
+        return self.current.mean_weight
 
     @property
     def progress(self) -> float:
@@ -296,15 +302,20 @@ class DynamicPruner:
         """The weights of ``samples``, float32 (B,) on the host; 0 for a repeat that fills a batch."""
         return torch.from_numpy(self.current.weights_of(host_indices(samples)))
 
-    def lr_scheduler(self, scheduler: LRScheduler, total_steps: int | None = None) -> ProgressScheduler:
+    def lr_scheduler(
+        self,
+        scheduler: LRScheduler,
+        total_steps: int | None = None,
+        scaling: LRScaling = "none",
+    ) -> ProgressScheduler:
         """A step-based scheduler made for ``total_steps`` steps of full data, driven by progress.
 
         ``total_steps``: by default :attr:`full_steps`, one step a batch; give the number of epochs
-        for a scheduler that counts epochs.
+        for a scheduler that counts epochs. ``scaling``: raises the rates of pruned epochs by their
+        :attr:`mean_weight`: ``"linear"``, or by its root, ``"sqrt"``.
         """
-        return ProgressScheduler(
-            scheduler, self, self.full_steps if total_steps is None else total_steps
-        )
+        steps = self.full_steps if total_steps is None else total_steps
+        return ProgressScheduler(scheduler, self, steps, scaling)
 
     # -- What is known -----------------------------------------------------------------------------
 
@@ -406,6 +417,8 @@ class DynamicPruner:
         indices = host_indices(samples)
         check_losses(losses, len(indices), scored)
         host_weights = self.current.weights_of(indices)
+        if self.normalizer == "mean":
+            host_weights *= np.float32(1 / self.current.mean_weight)
         if self._rounds is not None:
             host_weights *= self._rounds.scale_of(int(indices[0]))
         if record:

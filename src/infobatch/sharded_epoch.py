@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,10 @@ class ShardedEpoch(Epoch):
 
     def _whole(self, length: int) -> int:
         return -(-length // self._multiple) * self._multiple
+
+    @cached_property
+    def mean_weight(self) -> float:
+        return self.shards.num_samples / self.drawn.num_selected
 
     @property
     def selection(self) -> Selection:  # type: ignore[override]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from torch.optim.lr_scheduler import LRScheduler
 
 from infobatch.dataset import IndexedDataset
-from infobatch.lr import ProgressScheduler
+from infobatch.lr import LRScaling, ProgressScheduler
 from infobatch.policies import NoPruning
 from infobatch.pruner import DynamicPruner
 
@@ -244,8 +244,11 @@ class PrunedLoader:
 class Pruner(DynamicPruner):
     """The pruner of a module, which shares it with its copies (averaged weights), dataset and all."""
 
-    def lr_scheduler(self, scheduler: LRScheduler, total_steps: int | None = None) -> ProgressScheduler:
-        return Scheduler(scheduler, self, self.full_steps if total_steps is None else total_steps)
+    def lr_scheduler(
+        self, scheduler: LRScheduler, total_steps: int | None = None, scaling: LRScaling = "none"
+    ) -> ProgressScheduler:
+        steps = self.full_steps if total_steps is None else total_steps
+        return Scheduler(scheduler, self, steps, scaling)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Pruner:
         return self

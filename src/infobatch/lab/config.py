@@ -17,6 +17,8 @@ from infobatch.lab.data import DATA_SETS
 from infobatch.lab.models import check_model
 from infobatch.lab.names import choose
 from infobatch.lab.optimizers import OPTIMIZERS
+from infobatch.loss import Normalizer
+from infobatch.lr import LRScaling
 from infobatch.policies import BELOW_MEAN, POLICIES, Policy, has_prune_ratio
 
 
@@ -54,8 +56,10 @@ class CommonConfig:
     """Share of the run's samples to leave out, met exactly; by default the policy decides."""
     ramp: float = 0.0
     """How that share is spread over the epochs: -1 most in the first, 0 evenly, 1 most in the last."""
-    normalizer: Literal["batch", "weights"] = "batch"
-    """Weighted losses are divided by the batch's size, or by its weights (for lars and lamb)."""
+    normalizer: Normalizer = "batch"
+    """Weights as they are, divided by their mean over the epoch, or by the batch's (for lars, lamb)."""
+    lr_scaling: LRScaling = "none"
+    """Raise the learning rate of pruned epochs by the mean weight of their samples, or its root."""
     optimizer: str = "sgd"
     """sgd, adamw, lars or lamb; the schedule cycles momentum from 0.95 to 0.85 and back."""
     lr: float = 0.2

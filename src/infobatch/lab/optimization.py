@@ -37,7 +37,8 @@ class Optimization:
                 pct_start=WARM_UP_SHARE,
                 div_factor=DIV_FACTOR,
                 final_div_factor=FINAL_DIV_FACTOR,
-            )
+            ),
+            scaling=config.lr_scaling,
         )
         device = config.torch_device()
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")

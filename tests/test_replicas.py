@@ -268,11 +268,12 @@ def test_ranks_may_merge_their_scores_themselves():
 @pytest.mark.parametrize(("size", "num_replicas", "batch_size"), LAYOUTS)
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("num_parts", [1, 2])
-def test_the_ranks_mean_over_weights_is_that_of_the_global_batch(
-    size, num_replicas, batch_size, drop_last, num_parts
+@pytest.mark.parametrize("normalizer", ["mean", "weights"])
+def test_the_ranks_means_over_weights_are_those_of_the_global_batch(
+    size, num_replicas, batch_size, drop_last, num_parts, normalizer
 ):
     losses = random_losses(size, seed=5)
-    options = {"normalizer": "weights", "policy": PercentileTiers()}
+    options = {"normalizer": normalizer, "policy": PercentileTiers()}
     ((one, whole),) = ranks(size, 1, batch_size * num_replicas, drop_last, **options)
     made = ranks(size, num_replicas, batch_size, drop_last, **options)
     assert len(set(one.selection.weights.tolist())) > 1

@@ -339,6 +339,19 @@ def test_the_mean_of_the_ranks_means_is_that_of_the_real_global_batch():
             assert np.mean(means) == pytest.approx(expected, rel=1e-5)
 
 
+def test_weights_divided_by_their_mean_are_1_in_the_mean():
+    run = Ranks(3, normalizer="mean").score(random_losses(600))
+    weights = run.weights
+    assert all(
+        pruner.mean_weight == pytest.approx(600 / int((weights > 0).sum())) for pruner in run.pruners
+    )
+    for pruner in run.pruners:
+        own = pruner.current.indices
+        trained = own[weights[own] > 0]
+        expected = weights[trained].mean() / pruner.mean_weight
+        assert float(pruner.weigh(torch.ones(len(trained)), trained)) == pytest.approx(float(expected))
+
+
 def test_an_epoch_has_an_order_of_its_own():
     ranks = Ranks(2, 6000, num_shards=60)
     orders = []

@@ -119,8 +119,8 @@ def check_own_order(normalizer: str, num_replicas: int, layout: str) -> None:
 def check_stream(normalizer: str) -> None:
     if normalizer == "mean":
         raise ValueError(
-            "normalizer='mean' divides by the mean weight of the epoch under way, and a stream's samples "
-            "may be of the one before; use 'batch' or 'weights'"
+            "normalizer='mean' divides by the mean weight of the epoch under way, and samples of a "
+            "stream may be of the one before; use 'batch' or 'weights'"
         )
 
 

@@ -49,7 +49,12 @@ def pruner(size=20, num_epochs=5, **options):
         ((Numbers(9), 5), {"warmup_epochs": -1}, ValueError, "warmup_epochs is -1"),
         ((Numbers(9), 5), {"target": 1.0}, ValueError, r"target is 1\.0; .* less than 1"),
         ((Numbers(9), 5), {"target": 0.9}, ValueError, "cannot be met by any prune ratio"),
-        ((Numbers(99), 9), {"target": 0.4}, ValueError, r"smallest prune_ratio that meets it is 0\.516"),
+        (
+            (Numbers(99), 9),
+            {"target": 0.4, "policy": InfoBatch()},
+            ValueError,
+            r"smallest prune_ratio that meets it is 0\.516",
+        ),
         ((Numbers(9), 5), {"target": 0.1, "policy": NoPruning()}, ValueError, "leaves out none"),
         ((Numbers(9), 5), {"policy": InfoBatch}, TypeError, r"such as InfoBatch\(prune_ratio=0\.5\)"),
         ((Numbers(9), 5), {"policy": "infobatch"}, TypeError, "policy is 'infobatch'; give an object"),

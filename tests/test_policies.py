@@ -20,10 +20,11 @@ from infobatch import (
     RandomPruning,
     Request,
     ScoreTable,
+    Sharded,
     draw,
     select,
 )
-from infobatch.policies import POLICIES, Policy
+from infobatch.policies import POLICIES, RECOMMENDED, Policy
 
 NAN = float("nan")
 
@@ -373,3 +374,10 @@ def test_probabilities_follow_the_column_that_is_named(kind):
     assert by_norm[0] < by_norm[-1]
     with pytest.raises(ValueError, match=r"by is 'norm'; choose .* last_loss"):
         kind(by="norm")
+
+
+def test_a_target_alone_is_met_by_the_recommended_policy():
+    assert isinstance(DynamicPruner(range(100), 10).policy, InfoBatch)
+    assert isinstance(DynamicPruner(range(100), 10, target=0.6).policy, POLICIES[RECOMMENDED])
+    sharded = DynamicPruner(range(100), 10, target=0.3, layout=Sharded(), rank=0, num_replicas=1)
+    assert isinstance(sharded.policy, InfoBatch)

@@ -34,7 +34,7 @@ from infobatch.loading import SkippingLoaders, make_loader
 from infobatch.loss import Normalizer, sent_to_device, weighted_mean
 from infobatch.lr import LRScaling, ProgressScheduler
 from infobatch.plan import RunPlan
-from infobatch.policies import InfoBatch, Policy
+from infobatch.policies import Policy, default_policy
 from infobatch.rounds import Rounds
 from infobatch.sampler import FilteredBatchSampler, FilteredSampler, PrunedSampler
 from infobatch.saving import EpochCounts, Report, Saving, predict_saving
@@ -49,8 +49,9 @@ class DynamicPruner:
 
     ``dataset``: any map-style dataset of N samples. ``num_epochs``: C, the run's length; a fraction
     cuts the last epoch short. ``max_steps``: the length in batches of full data instead; pruning
-    makes the run end after fewer. ``policy``: what to leave out. ``delta``: the share of the run
-    after which all data is used again, in [0, 1]; 1 never anneals. ``warmup_epochs``: unpruned epochs
+    makes the run end after fewer. ``policy``: what to leave out, by default as the paper does
+    (:class:`InfoBatch`), or with a target :class:`Proportional`. ``delta``: the share of the run after
+    which all data is used again, in [0, 1]; 1 never anneals. ``warmup_epochs``: unpruned epochs
     at the start. ``target``: the share of the run's samples to leave out, met exactly with every
     epoch's length known beforehand; or the number for each epoch; None leaves it to the policy.
     ``ramp``: how such a share is spread over the epochs, from -1 (most in the first) by 0 (evenly) to 1.
@@ -78,7 +79,8 @@ class DynamicPruner:
         merge: Merge = merge_scores,
         layout: Sharded | None = None,
     ) -> None:
-        policy = InfoBatch() if policy is None else policy
+        if policy is None:  # sharded scores need strata, which not every policy has
+            policy = default_policy(meets_target=target is not None and layout is None)
         check_run(len(dataset), num_epochs, max_steps, policy, delta, warmup_epochs, target, ramp)
         check_choices(seed, normalizer)
         self.dataset = dataset

@@ -11,6 +11,7 @@ import pytest
 from infobatch import __version__
 from infobatch.lab import cli
 from infobatch.lab.runs import RunFolder
+from infobatch.policies import RECOMMENDED
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
 QUICK = ["--data", "digits", "--epochs", "3", "--batch-size", "128", "--device", "cpu"]
@@ -109,6 +110,9 @@ def test_predict_reads_a_runs_scores(call, finished):
         (["compare", "--policy", "none"], "give compare a policy that prunes"),
         (["train", "--data", "digits", "--target", "0.9"], "cannot be met by any prune ratio"),
         (["train", "--data", "digits", "--target", "0.6"], "smallest prune_ratio"),
+        (["train", "--data", "digits", "--save", "0.4"], "--save is 0.4; give percentages from 1 on"),
+        (["train", "--data", "digits", "--save", "90"], "The highest target that can be reached is"),
+        (["train", "--data", "digits", "--ramp", "1"], "no share of the samples to leave out was given"),
         (["eval", "nowhere"], "nowhere holds no run"),
         (["report", "nowhere"], "nowhere holds no run"),
         (["predict", "nowhere.npz"], "there is no file nowhere.npz"),
@@ -172,6 +176,17 @@ def test_a_recipe_is_trained_with_the_options_that_were_typed(call, tmp_path):
 def test_a_typed_default_overrides_the_recipe(call, tmp_path):
     call("train", "mnist5k-small-cnn", "--epochs", "15", "--data", "digits", "--out", tmp_path)
     assert RunFolder(tmp_path).config().epochs == 15, "15 is the default, but not the recipe's"
+
+
+def test_a_saving_alone_is_met_by_the_recommended_policy(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--delta", 1, "--save", 25]
+    code, output, error = call("train", *options, "--out", tmp_path / "a")
+    assert code == 0, error
+    assert "25.0% left out" in output
+    config = RunFolder(tmp_path / "a").config()
+    assert (config.policy, config.target) == (RECOMMENDED, 0.25)
+    call("train", *options, "--policy", "random", "--out", tmp_path / "b")
+    assert RunFolder(tmp_path / "b").config().policy == "random"
 
 
 def test_recipes_are_listed_with_what_they_need(call):

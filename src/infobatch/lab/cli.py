@@ -32,6 +32,7 @@ from infobatch.lab.options import (
     numbers,
     of_recipe,
     saved_options,
+    share_of,
     typed_options,
     variants_of,
 )
@@ -80,17 +81,22 @@ def recipes(recipe: RecipeName = "") -> None:
 
 
 def train(
-    config: Options, recipe: RecipeName = "", out: OptionalPath = None, resume: Switch = False
+    config: Options,
+    recipe: RecipeName = "",
+    save: float | None = None,
+    out: OptionalPath = None,
+    resume: Switch = False,
 ) -> None:
     """Train one run and leave its folder.
 
     Args:
         config: The run; with a recipe, the options given replace the recipe's.
         recipe: Start from this recipe's options; `infobatch recipes` lists them.
+        save: Percentage of the samples to leave out, by the policy we recommend if none is named.
         out: Folder of the run; by default a new one under runs/.
         resume: Go on with the unfinished run in --out, with the options it was started with.
     """
-    config = of_recipe(recipe, config)
+    config = of_recipe(recipe, config, save)
     folder = RunFolder(_folder(out, config, resume))
     if resume:
         config = saved_options(config, agree(folder.config))
@@ -121,6 +127,7 @@ def train(
 def compare(
     config: Options,
     recipe: RecipeName = "",
+    save: float | None = None,
     seeds: int = 5,
     margin: float = 0.5,
     out: OptionalPath = None,
@@ -131,12 +138,13 @@ def compare(
     Args:
         config: The pruned run; the other arms are derived from it.
         recipe: Start from this recipe's options; `infobatch recipes` lists them.
+        save: Percentage of the samples to leave out, by the policy we recommend if none is named.
         seeds: Runs of each arm, with seeds from --seed on.
         margin: Accuracy points that may be lost for the verdict "lossless".
         out: Folder of the comparison; by default a new one under runs/.
         resume: Go on with the unfinished comparison in --out, with the options it was started with.
     """
-    config = of_recipe(recipe, config)
+    config = of_recipe(recipe, config, save)
     path = _folder(out, config, resume)
     variant = Variant(config.policy, config.prune_ratio)
     comparison = Comparison(config, (variant,), seeds, margin, path)
@@ -222,12 +230,7 @@ def contest(
         minutes: Stop at a checkpoint after this long.
         out: Folder of the contest.
     """
-    shares = numbers("--save", save, "30,50,70")
-    if not all(1 <= share < 100 for share in shares):
-        raise ValueError(
-            f"--save is {save!r}; give percentages from 1 on and below 100, such as 30,50,70"
-        )
-    targets = [share / 100 for share in shares]
+    targets = [share_of(number, "--save", save) for number in numbers("--save", save, "30,50,70")]
     base = find_recipe(recipe).config().overridden(config, typed_options(config))
     names = policies.split(",")
     if base.drop_last:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from infobatch.lab.compare import Variant
 from infobatch.lab.config import OPTIONS, CommonConfig, TrainConfig
@@ -11,13 +12,25 @@ from infobatch.lab.data import DOWNLOADS, Data, ImageData, load_data, local_fold
 from infobatch.lab.names import choose
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.specs import name_of
-from infobatch.policies import POLICIES, has_prune_ratio
+from infobatch.policies import POLICIES, RECOMMENDED, has_prune_ratio
 
 
-def of_recipe(name: str, options: TrainConfig) -> TrainConfig:
-    """The recipe's options, but for those that were typed; without a recipe, all as they are."""
+def of_recipe(name: str, options: TrainConfig, save: float | None = None) -> TrainConfig:
+    """The recipe's options, but for those that were typed; without a recipe, all as they are.
+
+    ``save``: the percentage of the samples to leave out, by the recommended policy unless one was typed.
+    """
     typed = typed_options(options)
     config = find_recipe(name).config().overridden(options, typed) if name else options
+    if save is not None:
+        config = replace(config, target=share_of(save, "--save", save))
+        if "policy" not in typed:
+            config = replace(config, policy=RECOMMENDED)
+    if config.ramp and config.target is None:
+        raise ValueError(
+            f"--ramp is {config.ramp:g}, but no share of the samples to leave out was given for it to "
+            "spread; give --save, such as --save 40"
+        )
     name = name_of(config.policy)
     if "prune_ratio" in typed and name in POLICIES and not has_prune_ratio(name):
         raise ValueError(
@@ -80,6 +93,13 @@ def variants_of(policies: str, prune_ratio: str) -> list[Variant]:
         has_ratio = has_prune_ratio(name_of(policy))
         variants += [Variant(policy, ratio) for ratio in ratios] if has_ratio else [Variant(policy)]
     return list(dict.fromkeys(variants))
+
+
+def share_of(percentage: float, flag: str, typed: object) -> float:
+    """A percentage of the samples to leave out, as a share."""
+    if not 1 <= percentage < 100:
+        raise ValueError(f"{flag} is {typed!r}; give percentages from 1 on and below 100, such as 30")
+    return percentage / 100
 
 
 def numbers(flag: str, text: str, example: str) -> list[float]:

@@ -33,8 +33,16 @@ POLICIES: dict[str, type[Policy]] = {
 }
 
 
+RECOMMENDED = "proportional"
+"""For a saving that is to be met: see docs/choosing-a-policy.md."""
+
 BELOW_MEAN = ("infobatch", "bls")
 """Policies whose prune ratio is of the samples below the mean, and has a say beside a target, too."""
+
+
+def default_policy(meets_target: bool) -> Policy:
+    """The paper's, or where a number to leave out is to be met the recommended one."""
+    return POLICIES[RECOMMENDED]() if meets_target else InfoBatch()
 
 
 def has_prune_ratio(name: str) -> bool:
@@ -46,6 +54,7 @@ __all__ = [
     "BELOW_MEAN",
     "BLS",
     "POLICIES",
+    "RECOMMENDED",
     "RS2",
     "UCB",
     "BiasedPolicy",
@@ -62,5 +71,6 @@ __all__ = [
     "RePB",
     "Request",
     "SeTa",
+    "default_policy",
     "has_prune_ratio",
 ]

@@ -1,0 +1,121 @@
+"""What the choices of rescaling are worth with each optimiser: accuracy at one cost.
+
+    python benchmarks/normalizers.py [--recipe NAME] [--epochs N] [--save PERCENT] [--policy POLICY]
+                                     [--optimizers sgd,adamw,...] [--seeds N] [--seed N]
+                                     [--data-dir DIR] [--out FOLDER] [--json FILE]
+
+For each optimiser, at a peak learning rate of its own, full data and the pruned run with every choice:
+weights as they are (batch), divided by their mean (mean) or by the batch's (weights); with "mean" the
+learning rate of pruned epochs as it was (none), or raised by N/|S| (linear) or its root (sqrt). Prints
+the mean of the last epoch's accuracy over seeds and of the paired difference to full data. Finished runs
+in --out are kept; several of these may be started at once, and share the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from infobatch.lab.compare import FULL, PRUNED, Arm, Variant
+from infobatch.lab.config import TrainConfig
+from infobatch.lab.options import load
+from infobatch.lab.recipes import find_recipe
+from infobatch.lab.report.results import ArmRuns, Difference, Run
+from infobatch.lab.runs import RunFolder
+from infobatch.lab.training import train
+from infobatch.policies import RECOMMENDED
+
+PEAK = {"sgd": (0.2, 5e-4), "adamw": (0.005, 0.05), "lars": (5.2, 5e-4), "lamb": (0.01, 0.01)}
+"""Peak learning rate and weight decay: SGD's and LARS's of the paper's reproductions, others ours."""
+
+CHOICES = [
+    ("batch", "none"),
+    ("mean", "none"),
+    ("mean", "sqrt"),
+    ("mean", "linear"),
+    ("weights", "none"),
+]
+
+
+def configs_of(base: TrainConfig, optimizer: str) -> dict[str, TrainConfig]:
+    """Full data, and each choice, by name."""
+    rate, decay = PEAK[optimizer]
+    pruned = replace(base, optimizer=optimizer, lr=rate, weight_decay=decay)
+    choices = {
+        f"{normalizer}, rate {scaling}": replace(pruned, normalizer=normalizer, lr_scaling=scaling)
+        for normalizer, scaling in CHOICES
+    }
+    return {FULL: replace(pruned, policy="none", target=None), **choices}
+
+
+def run(config: TrainConfig, data: object, path: Path) -> None:
+    """Train it, unless it is there or another process is at it."""
+    folder = RunFolder(path)
+    if folder.finished or not folder.claim():
+        return
+    if not folder.exists:
+        folder.create(config)
+    folder.require(config)
+    train(config, data, folder)
+    folder.release()
+
+
+def results_of(name: str, base: Path, seeds: Sequence[int]) -> ArmRuns:
+    """The finished runs of one row."""
+    folders = {seed: RunFolder(base / name / f"seed-{seed}") for seed in seeds}
+    arm = Arm(FULL) if name == FULL else Arm(PRUNED, Variant(name))
+    runs = {s: Run(f.config(), f.summary(), f.metrics()) for s, f in folders.items() if f.finished}
+    return ArmRuns(arm, name, runs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", default="cifar10-5k-resnet8")
+    parser.add_argument("--epochs", type=float, help="by default the recipe's")
+    parser.add_argument("--save", type=float, default=35, help="percent left out (default 35)")
+    parser.add_argument("--policy", default=RECOMMENDED)
+    parser.add_argument("--optimizers", default=",".join(PEAK))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0, help="the first (default 0)")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=Path("runs/normalizers"), metavar="FOLDER")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    options = parser.parse_args()
+    optimizers = options.optimizers.split(",")
+    unknown = [name for name in optimizers if name not in PEAK]
+    if unknown:
+        parser.error(f"--optimizers has {unknown[0]!r}; there are {', '.join(PEAK)}")
+    base = find_recipe(options.recipe).config()
+    base = replace(base, data_dir=options.data_dir, device=options.device)
+    base = replace(base, policy=options.policy, target=options.save / 100)
+    base = replace(base, epochs=options.epochs or base.epochs)
+    data = load(base)
+    seeds = range(options.seed, options.seed + options.seeds)
+    rows = []
+    for seed in seeds:
+        for optimizer in optimizers:
+            for name, config in configs_of(base, optimizer).items():
+                folder = options.out / optimizer / name / f"seed-{seed}"
+                run(replace(config, seed=seed), data, folder)
+    for optimizer in optimizers:
+        full = results_of(FULL, options.out / optimizer, seeds)
+        for name in configs_of(base, optimizer):
+            arm = results_of(name, options.out / optimizer, seeds)
+            if not arm.runs:
+                continue
+            to_full = "" if name == FULL else str(Difference.of(arm.runs, full.runs) or "")
+            print(
+                f"{optimizer:6} {name:22} {arm.accuracy:6.2f} ± {arm.deviation:.2f}  {to_full}",
+                flush=True,
+            )
+            rows.append([optimizer, name, arm.accuracies, to_full])
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -16,11 +16,13 @@ from infobatch import (
     Proportional,
     RandomPruning,
     Request,
+    Selection,
     draw,
     epoch_generator,
 )
 from infobatch.policies import POLICIES, Policy
 from infobatch.seeding import Stream
+from infobatch.selection import inclusion_probabilities
 
 finite = st.floats(0, 100, width=32)
 scores = st.lists(finite | st.just(float("nan")), min_size=1, max_size=200) | st.builds(
@@ -96,6 +98,28 @@ def check_weights(keep, selection):
 @given(losses=scores, seed=seeds)
 def test_every_policy_keeps_with_the_inverse_weight(name, losses, seed):
     check_policy(POLICIES[name](), losses, seed)
+
+
+@pytest.mark.parametrize("multiple", [1, 16])
+@pytest.mark.parametrize("name", UNBIASED)
+def test_the_chances_that_are_told_are_the_inverse_weights(name, multiple):
+    policy = POLICIES[name]()
+    for seed in range(5):
+        table = table_of(random_losses(200, seed), policy)
+        keep = policy.keep_probabilities(table, Request(None, generator(seed), multiple=multiple))
+        chances = inclusion_probabilities(keep, multiple)
+        selection = draw(keep, generator(seed), multiple)
+        assert float(chances.sum()) == pytest.approx(selection.num_selected)
+        kept = selection.indices
+        assert selection.weights[kept].numpy() == pytest.approx(1 / chances[kept].numpy(), rel=1e-6)
+        assert bool((chances[selection.weights == 0] < 1).all())
+
+
+def test_the_effective_share_is_that_of_a_worked_example():
+    # Kish (1965): of 1, 1 and 2, (1 + 1 + 2)^2 / (3 (1 + 1 + 4)) = 16 / 18.
+    assert Selection.of(torch.tensor([1.0, 0, 1, 2, 0])).effective_share == pytest.approx(8 / 9)
+    assert Selection.full(7).effective_share == 1
+    assert Selection.of(torch.tensor([0.0, 3, 3])).effective_share == 1
 
 
 @settings(deadline=None, max_examples=100)

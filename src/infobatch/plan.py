@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
+import torch
+
 from infobatch.batching import Batching, Replicas
 from infobatch.draws import OwnDraws
 from infobatch.epoch import Epoch
@@ -100,14 +102,13 @@ class RunPlan:
         """What an epoch trains on: all, or what the policy makes of the scores."""
         if not self.schedule.prunes(epoch):
             return Selection.full(self.num_samples)
-        request = Request(
-            self.schedule.num_pruned(epoch),
-            epoch_generator(seed, epoch, Stream.DRAW),
-            epoch,
-            self.schedule.prunable,
-            self.multiple,
-        )
+        request = self.request(epoch, epoch_generator(seed, epoch, Stream.DRAW))
         return select(self.policy, scores, request)
+
+    def request(self, epoch: int, generator: torch.Generator) -> Request:
+        """What an epoch that is pruned asks of the policy."""
+        num_pruned = self.schedule.num_pruned(epoch)
+        return Request(num_pruned, generator, epoch, self.schedule.prunable, self.multiple)
 
     def _own_draws(self, epoch: int, num_selected: int) -> OwnDraws | None:
         """What the user's own sampler is to give in an epoch on this rank, if it orders the epoch."""

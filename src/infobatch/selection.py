@@ -21,7 +21,10 @@ from infobatch.scores import ScoreTable
 
 @dataclass(frozen=True)
 class Selection:
-    """The samples of one epoch: ``weights`` float32 (N,), >= 1 where selected, 0 where left out."""
+    """The samples of one epoch: ``weights`` float32 (N,), >= 1 where selected, 0 where left out.
+
+    How many of each class it has: ``labels[selection.indices].bincount()``.
+    """
 
     weights: Tensor
     num_selected: int
@@ -30,6 +33,16 @@ class Selection:
     def indices(self) -> Tensor:
         """The selected samples in rising order, int64 (num_selected,)."""
         return self.weights.nonzero().flatten()
+
+    @property
+    def effective_share(self) -> float:
+        """How many equally weighted samples it is worth, as a share of those selected, in (0, 1].
+
+        (sum w)^2 / (n sum w^2), 1 where all weights are equal (Kish, *Survey Sampling*, 1965, section
+        11.7).
+        """
+        weights = self.weights.to(torch.float64)
+        return float(weights.sum() ** 2 / (self.num_selected * weights.square().sum()))
 
     @classmethod
     def of(cls, weights: Tensor) -> Selection:
@@ -78,6 +91,17 @@ def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1)
     return _draw_stratified(probabilities.tolist(), keep.strata, generator, multiple)
 
 
+def inclusion_probabilities(keep: KeepProbabilities, multiple: int = 1) -> Tensor:
+    """The probability with which :func:`draw` selects each sample, float64 (N,): 1 / its weight."""
+    probabilities = keep.probabilities.to(torch.float64)
+    if keep.strata is None:
+        return _made_whole(probabilities, multiple)
+    sizes = torch.bincount(keep.strata, minlength=len(probabilities))
+    counts = stratum_counts(sizes.tolist(), probabilities.tolist(), multiple)
+    shares = torch.tensor(counts, dtype=torch.float64) / sizes.clamp(min=1)
+    return shares[keep.strata.long()]
+
+
 def _draw_stratified(
     probabilities: Sequence[float], strata: Tensor, generator: torch.Generator, multiple: int
 ) -> Selection:
@@ -122,14 +146,12 @@ def stratum_counts(
 def _draw_systematic(
     probabilities: Tensor, order: Tensor | None, generator: torch.Generator, multiple: int
 ) -> Selection:
-    num_samples = len(probabilities)
     if bool((probabilities == 1).all()):
-        return Selection.full(num_samples)
-    total = nearest_multiple(round(float(probabilities.sum())), multiple, num_samples)
-    probabilities = _with_sum(probabilities, total)
+        return Selection.full(len(probabilities))
+    probabilities = _made_whole(probabilities, multiple)
     certain = probabilities >= 1
     weights = certain.to(torch.float64)
-    num_uncertain = total - int(certain.sum())
+    num_uncertain = round(float(probabilities[~certain].sum()))
     if num_uncertain > 0:
         if order is None:
             uncertain = (~certain).nonzero().flatten()
@@ -143,6 +165,14 @@ def _draw_systematic(
         chosen = order[torch.searchsorted(ends, points, right=True).clamp_(max=len(order) - 1)]
         weights[chosen] = 1 / probabilities[chosen]
     return Selection.of(weights.to(torch.float32))
+
+
+def _made_whole(probabilities: Tensor, multiple: int) -> Tensor:
+    """The probabilities changed so that they sum to a number of samples that can be drawn."""
+    if bool((probabilities == 1).all()):
+        return probabilities
+    total = nearest_multiple(round(float(probabilities.sum())), multiple, len(probabilities))
+    return _with_sum(probabilities, total)
 
 
 def _with_sum(probabilities: Tensor, total: int) -> Tensor:

@@ -78,6 +78,8 @@ class CommonConfig:
     """Paste a box of another image of the batch: alpha of the Beta distribution; 0 for none."""
     eval_every: int = 1
     """Epochs from one evaluation to the next; the last epoch has one in any case."""
+    probe: int = 0
+    """Measure the noise of the gradient on so many training samples, at each evaluation; 0 for none."""
     drop_last: bool = False
     """Leave out a last short batch; pruned epochs then keep a whole number of batches."""
     seed: int = 0
@@ -122,6 +124,7 @@ class TrainConfig(CommonConfig):
             "--weight-decay": (self.weight_decay >= 0, "at least 0"),
             "--label-smoothing": (0 <= self.label_smoothing < 1, "at least 0 and less than 1"),
             "--eval-every": (self.eval_every >= 1, "at least 1"),
+            "--probe": (self.probe == 0 or self.probe >= 2, "0, or at least 2"),
             "--clip-norm": (self.clip_norm >= 0, "at least 0"),
             "--ema-decay": (0 <= self.ema_decay < 1, "at least 0 and less than 1"),
             "--mixup": (self.mixup >= 0, "at least 0"),

@@ -83,7 +83,8 @@ def describe(done: training.Progress) -> str:
     metrics = done.metrics
     kept = metrics.num_kept / metrics.num_samples
     tested = "" if metrics.test_accuracy is None else f", test {metrics.test_accuracy:.2f} %"
-    return f"epoch {metrics.epoch + 1}, {kept:.0%} kept{tested}"
+    noise = "" if metrics.noise_ratio is None else f", noise {metrics.noise_ratio:.2f}"
+    return f"epoch {metrics.epoch + 1}, {kept:.0%} kept{tested}{noise}"
 
 
 def one_line(summary: Summary) -> str:

@@ -32,7 +32,9 @@ class EpochMetrics:
     """One epoch: counts of samples, losses, test results at its end, quantiles of all scores.
 
     ``train_loss`` is weighted: an unbiased estimate of the mean over all samples, kept or not. There are
-    test results for the epochs that were evaluated.
+    test results for the epochs that were evaluated. ``effective_share``: of a pruned epoch, see
+    :class:`Selection`. ``noise_ratio`` and ``bias``: of the epoch that comes next, where measured, see
+    :mod:`infobatch.lab.diagnostics`.
     """
 
     epoch: int
@@ -45,22 +47,28 @@ class EpochMetrics:
     lr: float
     samples_so_far: int
     score_quantiles: Sequence[float | None]
+    effective_share: float | None = None
+    noise_ratio: float | None = None
+    bias: float | None = None
 
 
-WHERE = ("data_dir", "device", "workers")
-"""Options that say where a run is trained, not what."""
+WHERE = ("data_dir", "device", "workers", "probe")
+"""Options that say where a run is trained, or what is measured of it, not what is trained."""
 
 FORWARD_COST = 1 / 3
 """Of a forward pass alone, as a share of training on the sample: a backward pass takes twice as long."""
 
 SCORE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+VISIT_QUANTILES = (0.05, 0.5, 0.95)
 
 
 @dataclass(frozen=True)
 class Summary:
     """A finished run. ``accuracy`` and ``top5``: after the last epoch, in percent; ``seconds``: of
     training alone. ``num_forward``: samples that had a forward pass alone; ``num_scoring``: samples
-    trained beforehand, to score them.
+    trained beforehand, to score them. ``visits``: quantiles of how often a sample was trained;
+    ``class_balance``: the share of a class among what was trained over its share of the data, the lowest
+    and the highest.
     """
 
     accuracy: float
@@ -76,6 +84,8 @@ class Summary:
     top5: float = math.nan
     num_forward: int = 0
     num_scoring: float = 0
+    visits: Sequence[float] = ()
+    class_balance: Sequence[float] = ()
 
     @property
     def saved(self) -> float:

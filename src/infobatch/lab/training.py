@@ -7,7 +7,7 @@ import platform
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,17 @@ from infobatch import DynamicPruner
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.data.feed import ignore_interrupts
+from infobatch.lab.diagnostics import Noise, probe
 from infobatch.lab.optimization import Optimization
 from infobatch.lab.processes import agree, replicas, total
-from infobatch.lab.runs import SCORE_QUANTILES, EpochMetrics, RunFolder, Summary, require_same
+from infobatch.lab.runs import (
+    SCORE_QUANTILES,
+    VISIT_QUANTILES,
+    EpochMetrics,
+    RunFolder,
+    Summary,
+    require_same,
+)
 from infobatch.lab.tasks.classification import Classification
 from infobatch.scores import ScoreTable
 
@@ -183,11 +191,13 @@ class _Training:
         with self._training_clock(wait=True):
             pass
         is_last = epoch + 1 == self.pruner.num_epochs
-        result = None
+        result, noise = None, Noise()
         if is_last or (epoch + 1) % self.config.eval_every == 0:
             began = time.perf_counter()
             result = self.task.evaluate(self.optimization.evaluated)
+            noise = self._probe(epoch + 1)
             self.evaluation_seconds += time.perf_counter() - began
+        selection = self.pruner.selection
         num_kept = len(self.pruner.current.order)
         represented = self.pruner.plan.schedule.share(epoch) * self.pruner.num_samples
         self.metrics.append(
@@ -202,15 +212,33 @@ class _Training:
                 lr=self.lr,
                 samples_so_far=sum(m.num_kept for m in self.metrics) + num_kept,
                 score_quantiles=_quantiles(self._merged_scores()["last_loss"]),
+                effective_share=(
+                    selection.effective_share
+                    if selection.num_selected < self.pruner.num_samples
+                    else None
+                ),
+                noise_ratio=noise.ratio,
+                bias=noise.bias,
             )
         )
         self._write(self.folder.write_metrics, self.metrics)
         self.loss_sum.zero_()
         self.epoch_seconds = 0.0
 
+    def _probe(self, epoch: int) -> Noise:
+        """The noise of a coming epoch, on images as no epoch has them; none if nothing is pruned."""
+        last, schedule = self.pruner.num_epochs - 1, self.pruner.plan.schedule
+        if not self.config.probe or epoch > last or not schedule.prunes(epoch):
+            return Noise()
+        self.task.begin(self.pruner.num_epochs + epoch)
+        scores = self._merged_scores()
+        return probe(self.pruner, scores, epoch, self.config.probe, self.task.gradients)
+
     def _finish(self) -> Summary:
         result = self.task.evaluate(self.optimization.evaluated)
         num_full = round(self.pruner.plan.schedule.run_length * self.pruner.num_samples)
+        scores = self._merged_scores()
+        visits = scores["visits"].double()
         summary = Summary(
             accuracy=result.accuracy,
             top5=result.top5,
@@ -221,8 +249,10 @@ class _Training:
             num_steps=self.num_steps,
             seconds=self.seconds,
             evaluation_seconds=self.evaluation_seconds,
-            num_nonfinite=self._merged_scores().num_nonfinite,
+            num_nonfinite=scores.num_nonfinite,
             environment=describe_environment(self.task.device),
+            visits=_quantiles_of(visits, VISIT_QUANTILES),
+            class_balance=_class_balance(self.task.data.train_labels.cpu(), visits),
         )
         self._write(self.pruner.export, self.folder.scores_path)
         self._write(self.folder.save_model, self.optimization.evaluated)
@@ -346,5 +376,16 @@ def _quantiles(losses: Tensor) -> list[float | None]:
     scored = losses[~losses.isnan()]
     if not len(scored):
         return [None] * len(SCORE_QUANTILES)
-    part = scored[:: max(1, len(scored) // 1_000_000)]  # torch.quantile takes at most 2**24
-    return [float(q) for q in part.quantile(torch.tensor(SCORE_QUANTILES))]
+    return [*_quantiles_of(scored, SCORE_QUANTILES)]
+
+
+def _quantiles_of(values: Tensor, shares: Sequence[float]) -> list[float]:
+    part = values[:: max(1, len(values) // 1_000_000)]  # torch.quantile takes at most 2**24
+    return [float(q) for q in part.quantile(torch.tensor(shares, dtype=part.dtype))]
+
+
+def _class_balance(labels: Tensor, visits: Tensor) -> list[float]:
+    """The lowest and the highest of the classes' mean ``visits`` (N,), over the mean of all."""
+    sizes = labels.bincount()
+    shares = (labels.bincount(visits) / sizes)[sizes > 0] / visits.mean()
+    return [float(shares.min()), float(shares.max())]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 from torch.nn.parallel import DistributedDataParallel
 
 from infobatch.lab.config import TrainConfig
@@ -19,6 +20,9 @@ from infobatch.lab.processes import replicas, total
 from infobatch.loss import classification_losses
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+CHUNK_NUMBERS, CHUNK_SAMPLES = 1 << 26, 32
+"""Of gradients held at once: 256 MB."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,37 @@ class Classification:
 
         ``batch``: as the loader gives it, of the images ``samples`` (B,).
         """
+        return self.losses_of(*self._augmented(batch, samples))
+
+    def gradients(self, samples: np.ndarray) -> Iterator[list[Tensor]]:
+        """The true gradient of each of ``samples`` (n,), chunk by chunk: in each parameter (c, *shape).
+
+        In float32, at batch norm's running statistics, and augmented as :meth:`begin` decided.
+        """
+        parameters = {name: p.detach() for name, p in self.model.named_parameters()}
+        buffers = dict(self.model.named_buffers())
+
+        def loss(parameters: dict[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
+            state = {**parameters, **buffers}
+            logits = functional_call(self.model, state, image[None])
+            return classification_losses(
+                logits, target[None], label_smoothing=self._label_smoothing
+            ).sum()
+
+        of_each = vmap(grad(loss), in_dims=(None, 0, 0))
+        num_numbers = sum(p.numel() for p in parameters.values())
+        size = min(max(CHUNK_NUMBERS // num_numbers, 2), CHUNK_SAMPLES)
+        self.model.eval()
+        try:
+            for start in range(0, len(samples), size):
+                part = samples[start : start + size]
+                batch = self.feed.collate([self.feed.dataset[i] for i in part.tolist()])
+                yield list(of_each(parameters, *self._augmented(batch, part)).values())
+        finally:
+            self.model.train()
+
+    def _augmented(self, batch: Any, samples: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The normalised images of a batch, and their targets."""
         pixels, labels = self.feed(batch)
         images = self._to_images(pixels)
         targets = labels
@@ -81,7 +116,7 @@ class Classification:
                 indices = indices.pin_memory()
             indices = indices.to(self.device, non_blocking=True)
             images, targets = self._mixing(images, labels, indices, self.data.num_classes)
-        return self.losses_of(images, targets)
+        return images, targets
 
     def losses_of(self, images: Tensor, targets: Tensor) -> Tensor:
         """The losses of normalised images (B, C, H, W) on the device."""

@@ -1,7 +1,10 @@
 """The noise and the bias of a step's gradient: worked examples, true gradients, no trace in a run."""
 
 import itertools
+import json
+import re
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 import torch
@@ -19,6 +22,8 @@ from infobatch import (
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.diagnostics import influence, measure, products_of_all
+from infobatch.lab.report import read_comparison
+from infobatch.lab.report.noise import NOISE_NOTE, noise_cells, noise_rows
 from infobatch.lab.runs import RunFolder
 from infobatch.lab.tasks.classification import Classification
 from infobatch.lab.training import train
@@ -243,3 +248,75 @@ def test_a_summary_tells_how_often_samples_and_classes_were_trained(data, tmp_pa
     of_classes = [float(visits[labels == c].mean() / visits.mean()) for c in range(10)]
     assert summary.class_balance == pytest.approx([min(of_classes), max(of_classes)])
     assert summary.class_balance[0] < 1 < summary.class_balance[1]
+
+
+def test_a_contest_tells_why_a_policy_wins_or_loses(call, tmp_path):
+    options = ["--data", "digits", "--train-samples", 400, "--epochs", 5, "--delta", 1, "--save", 30]
+    options += ["--device", "cpu", "--policies", "infobatch,random,ucb", "--seeds", 2, "--no-controls"]
+    code, output, error = call("contest", *options, "--probe", 60, "--out", tmp_path)
+    assert code == 0, error
+    assert "how far the expected gradient is off" in " ".join(output.split())
+    path = tmp_path / "mnist5k-small-cnn"
+    assert (path / "report" / "noise.png").exists()
+    results = read_comparison(path)
+    infobatch, random, ucb = rows = noise_rows(results)
+    assert [row.label.split()[0] for row in rows] == ["InfoBatch", "random,", "UCB,"]
+
+    def courses(place):
+        runs = results.pruned[place].runs
+        return [[m.noise_ratio for m in runs[seed].metrics[:4]] for seed in (0, 1)]
+
+    assert infobatch.ratio == pytest.approx(fmean(itertools.chain(*courses(0))))
+    assert infobatch.late == pytest.approx(fmean(r for course in courses(0) for r in course[2:]))
+    assert infobatch.highest == pytest.approx(max(map(fmean, zip(*courses(0), strict=True))))
+    assert infobatch.to_paper is infobatch.late_to_paper is None
+    pairs = [
+        [ours / paper for ours, paper in zip(*both, strict=True)]
+        for both in zip(courses(2), courses(0), strict=True)
+    ]
+    assert ucb.to_paper == pytest.approx(fmean(itertools.chain(*pairs)))
+    assert ucb.late_to_paper == pytest.approx(fmean(r for pair in pairs for r in pair[2:]))
+    assert random.ratio == random.highest == pytest.approx(1)
+    assert infobatch.bias == random.bias == 0 < ucb.bias
+    assert infobatch.effective_share < 0.99
+    assert random.effective_share == pytest.approx(ucb.effective_share) == pytest.approx(1)
+    visits = [run.summary.visits[0] for run in results.pruned[2].runs.values()]
+    assert ucb.visits[0] == fmean(visits)
+
+    folder = path / "report"
+    for text in ((folder / "report.md").read_text(), (folder / "report.html").read_text()):
+        for row in rows:
+            assert all(cell in text for cell in noise_cells(row))
+        assert NOISE_NOTE.split("'")[0] in text
+    runs = json.loads((folder / "runs.json").read_text())["runs"]
+    (first,) = (run for run in runs if "ucb" in run["arm"] and run["config"]["seed"] == 0)
+    assert first["noise_ratio"] == [round(r, 4) for r in courses(2)[0]] + [None]
+    assert first["bias"][-1] is None
+    assert first["effective_share"] == [None, 1, 1, 1, 1]
+    assert "class_balance" in first
+    assert first["visits"] == pytest.approx(results.pruned[2].runs[0].summary.visits)
+
+
+def test_without_a_probe_nothing_is_told(call, tmp_path):
+    options = ["--data", "digits", "--train-samples", 400, "--epochs", 4, "--device", "cpu"]
+    options += ["--seeds", 1, "--out", tmp_path / "c"]
+    code, output, error = call("compare", *options)
+    assert code == 0, error
+    assert "gradients of single samples" not in " ".join(output.split())
+    assert not (tmp_path / "c" / "report" / "noise.png").exists()
+    # What is measured is not what is trained: a run is no other for it.
+    config = RunFolder(tmp_path / "c" / "full" / "seed-0").config()
+    RunFolder(tmp_path / "c" / "full" / "seed-0").require(replace(config, probe=10))
+
+
+def test_the_noise_is_told_while_a_run_trains(call, tmp_path):
+    options = ["--data", "digits", "--train-samples", 400, "--epochs", 3, "--device", "cpu"]
+    code, output, error = call("train", *options, "--probe", 50, "--out", tmp_path / "r")
+    assert code == 0, error
+    first, second, last = re.findall(r"epoch \d, .*", output)
+    assert re.fullmatch(r"epoch 1, 100% kept, test [\d.]+ %, noise \d\.\d\d", first.strip())
+    assert "noise" not in second
+    assert "noise" not in last
+    code, _, error = call("train", *options, "--probe", 1, "--out", tmp_path / "s")
+    assert code == 2
+    assert "--probe is 1; it must be 0, or at least 2" in error

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from infobatch.lab.report.duels import STANDING_HEADINGS, STANDING_NOTE, standing_cells, standings
+from infobatch.lab.report.noise import NOISE_HEADINGS, NOISE_NOTE, noise_cells, noise_rows
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.text import (
     HEADINGS,
@@ -28,6 +29,8 @@ def to_markdown(results: Results, plots: Sequence[Path] = ()) -> str:
     elif controls:
         parts += ["\n".join([controls[0], "", *(f"- {line.strip()}" for line in controls[1:])])]
     parts += results.notes
+    if noise_rows(results):
+        parts += [_table(NOISE_HEADINGS, map(noise_cells, noise_rows(results))), NOISE_NOTE]
     if results.verdict():
         parts += f"**Verdict**: {results.verdict()}".splitlines()
     parts += [_environment(results)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from infobatch.lab.report.noise import NOISE_HEADINGS, NOISE_NOTE, noise_cells, noise_rows
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.text import (
     HEADINGS,
@@ -32,6 +33,9 @@ def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
         published_headings=PUBLISHED_HEADINGS,
         published=[published_cells(row) for row in results.published_rows()],
         published_note=PUBLISHED_NOTE,
+        noise_headings=NOISE_HEADINGS,
+        noise=[noise_cells(row) for row in noise_rows(results)],
+        noise_note=NOISE_NOTE,
         controls=results.controls(),
         notes=results.notes,
         plots=[(plot.stem, base64.b64encode(plot.read_bytes()).decode()) for plot in plots],

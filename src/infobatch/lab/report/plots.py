@@ -12,11 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from infobatch.lab.compare import CONTROLS, FEWER, FEWER_SCALED, FULL, RANDOM
+from infobatch.lab.report.noise import by_epoch, measured
 from infobatch.lab.report.results import ArmRuns, Results, Run
 from infobatch.lab.runs import SCORE_QUANTILES, EpochMetrics
 
 Quantity = Callable[[EpochMetrics], float | None]
 """None in the epochs that have none: not each need be evaluated."""
+
+MOST_NOISE = 4.0
+"""Where the plot of noise is cut off."""
 
 # Okabe & Ito: told apart by readers with any colour vision.
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
@@ -33,6 +37,8 @@ def draw_plots(results: Results, folder: Path) -> list[Path]:
             "kept.png": draw_kept(results),
             "scores.png": draw_scores(results),
         }
+    if any(measured(arm, lambda m: m.noise_ratio) for arm in results.pruned):
+        figures["noise.png"] = draw_noise(results)
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=110)
     return [folder / name for name in figures]
@@ -64,6 +70,40 @@ def draw_costs(results: Results) -> Figure:
     axis.set(xlabel="samples trained, % of full data's", ylabel="test accuracy, %", title=results.title)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
+    return figure
+
+
+def draw_noise(results: Results) -> Figure:
+    """Noise of a step relative to full data's, and bias where there is one; a column for each cost."""
+    columns: dict[float | None, list[ArmRuns]] = {}
+    for arm in results.pruned:
+        assert arm.arm.variant is not None
+        columns.setdefault(arm.arm.variant.target, []).append(arm)
+    rows: list[tuple[str, Quantity]] = [("noise of a step, full data is 1", lambda m: m.noise_ratio)]
+    if any(any(measured(arm, lambda m: m.bias).values()) for arm in results.pruned):
+        rows.append(("bias, as a share of the gradient", lambda m: m.bias))
+    figure = Figure(figsize=(2 + 4.5 * len(columns), 3.8 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), len(columns), sharex=True, sharey="row", squeeze=False)
+    for column, (cost, arms) in zip(grid.T, columns.items(), strict=True):
+        for axis, (label, quantity) in zip(column, rows, strict=True):
+            for place, arm in enumerate(arms):
+                means = by_epoch(measured(arm, quantity))
+                if label == rows[0][0] or any(means.values()):
+                    name = arm.label if cost is None else arm.policy
+                    style = ("-", "--", ":")[place // len(COLOURS) % 3]
+                    colour = COLOURS[place % len(COLOURS)]
+                    epochs = [epoch + 1 for epoch in means]
+                    axis.plot(epochs, list(means.values()), style, color=colour, label=name, lw=1.3)
+            axis.grid(alpha=0.3)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        column[0].axhline(1, ls="--", color="grey", lw=1)
+        column[0].set_title("" if cost is None else f"{100 * cost:g} % saved")
+        column[-1].set_xlabel("epochs trained")
+    for axis, (label, _) in zip(grid[:, 0], rows, strict=True):
+        axis.set_ylabel(label)
+    grid[0, 0].set_ylim(top=min(MOST_NOISE, grid[0, 0].get_ylim()[1]))
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    figure.suptitle(results.title)
     return figure
 
 

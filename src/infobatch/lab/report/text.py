@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infobatch.lab.report.duels import STANDING_HEADINGS, STANDING_NOTE, standing_cells, standings
+from infobatch.lab.report.noise import NOISE_HEADINGS, NOISE_NOTE, noise_cells, noise_rows
 from infobatch.lab.report.results import PublishedRow, Results, Row
 
 HEADINGS = ("", "accuracy %", "against full", "samples", "steps", "time s", "saved")
@@ -78,6 +79,9 @@ def print_results(results: Results, console: Console) -> None:
     if results.is_contest:
         wide.print(_table(STANDING_HEADINGS, map(standing_cells, standings(results)), 1))
         console.print(STANDING_NOTE, highlight=False)
+    if noise_rows(results):
+        wide.print(_table(NOISE_HEADINGS, map(noise_cells, noise_rows(results)), 1))
+        console.print(NOISE_NOTE, highlight=False)
     if results.verdict():
         console.print(f"\n[bold]Verdict[/bold]  {results.verdict()}", highlight=False)
 

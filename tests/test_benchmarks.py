@@ -2,15 +2,19 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
+
+from infobatch.policies import POLICIES
 
 
 def benchmark(name):
     path = Path(__file__).parent.parent / "benchmarks" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"{name}_benchmark", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for their module's names
     spec.loader.exec_module(module)
     return module
 
@@ -55,3 +59,19 @@ def test_the_choices_of_rescaling_are_compared_and_kept(tmp_path, capsys, monkey
     before = {file: file.stat().st_mtime_ns for file in out.rglob("summary.json")}
     normalizers.main()
     assert {file: file.stat().st_mtime_ns for file in out.rglob("summary.json")} == before
+
+
+def test_every_policys_selection_is_timed_beside_an_epoch(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "selection.json"
+    options = ["--samples", "1000", "--repeats", "2", "--steps", "2", "--recipe", "mnist5k-small-cnn"]
+    monkeypatch.setattr(sys, "argv", ["selection.py", *options, "--rate", "100", "--json", str(path)])
+    benchmark("selection").main()
+    found = json.loads(path.read_text())
+    assert [row["policy"] for row in found["results"]] == list(POLICIES)
+    rate = found["environment"]["images a second"]
+    for row in found["results"]:
+        assert 0 < row["low"] <= row["milliseconds"] <= row["high"]
+        assert row["given"] == pytest.approx(row["milliseconds"] / 1e3 * 100 / 1000 * 100)
+        assert row["measured"] == pytest.approx(row["given"] * rate / 100, rel=0.01)
+        assert row["verdict"] == ("ok" if row["measured"] <= 1 else "over")
+    assert "% of an epoch" in capsys.readouterr().out

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from infobatch import DynamicPruner, Policy, Request, ScoreTable, epoch_generator, select
+from infobatch import DynamicPruner, Request, ScoreTable, epoch_generator, select
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import ImageData, Images
 from infobatch.lab.optimization import Optimization
@@ -32,6 +32,7 @@ from infobatch.lab.recipes import find_recipe
 from infobatch.lab.tasks.classification import Classification
 from infobatch.lab.training import describe_environment
 from infobatch.policies import POLICIES
+from infobatch.scores import COLUMNS
 
 SAMPLES = (5_000, 50_000, 1_281_167)  # small sets, CIFAR, ImageNet-1k
 EPOCHS = range(1, 175)  # prunable ones of a run of 200
@@ -63,13 +64,12 @@ class Result:
         return "ok" if self.measured <= LIMIT else "over"
 
 
-def scores_of(policy: Policy, num_samples: int, num_epochs: int = 3) -> ScoreTable:
-    """Scores after some epochs, recorded in batches: each sample's losses vary about one of its own.
+def scores_of(num_samples: int, num_epochs: int = 3) -> ScoreTable:
+    """All columns after some epochs, recorded in batches: a sample's losses vary about one of its own.
 
     Log-normal, as losses often are; in the last epoch a third of the samples was left out.
     """
-    columns = list(dict.fromkeys(["last_loss", "visits", *policy.columns]))
-    table = ScoreTable(num_samples, columns)
+    table = ScoreTable(num_samples, list(COLUMNS))
     rng = np.random.default_rng(SEED)
     own = rng.normal(-1, 1.5, num_samples)
     for epoch in range(num_epochs):
@@ -82,11 +82,10 @@ def scores_of(policy: Policy, num_samples: int, num_epochs: int = 3) -> ScoreTab
 
 
 def time_selection(
-    name: str, num_samples: int, target: float, repeats: int, rates: tuple[float, float]
+    name: str, table: ScoreTable, target: float, repeats: int, rates: tuple[float, float]
 ) -> Result:
     """Of epochs one after another, the first of which is discarded."""
-    policy = POLICIES[name]()
-    table = scores_of(policy, num_samples)
+    policy, num_samples = POLICIES[name](), len(table)
     seconds = []
     for epoch in range(EPOCHS.start, EPOCHS.start + repeats + 1):
         generator = epoch_generator(SEED, epoch, 1)
@@ -96,7 +95,7 @@ def time_selection(
         selection = select(policy, table, request)
         seconds.append(time.perf_counter() - began)
         assert selection.num_selected == num_samples - (num_pruned or 0)
-    low, median, high = statistics.quantiles(seconds[1:], n=4)
+    low, median, high = statistics.quantiles(seconds[1:], n=4, method="inclusive")
     shares = [100 * median * rate / num_samples for rate in rates]
     return Result(name, num_samples, 1e3 * median, 1e3 * low, 1e3 * high, *shares)
 
@@ -170,14 +169,12 @@ def main() -> None:
     }
     print(", ".join(f"{name} {value}" for name, value in where.items()), flush=True)
     results = []
+    rates = (measured, options.rate)
     for num_samples in options.samples:
+        table = scores_of(num_samples)
         for name in options.only:
             print(f"measuring: {name}, {num_samples:,}", file=sys.stderr, flush=True)
-            results.append(
-                time_selection(
-                    name, num_samples, options.target, options.repeats, (measured, options.rate)
-                )
-            )
+            results.append(time_selection(name, table, options.target, options.repeats, rates))
     print_table(results, measured, options.rate)
     if options.json:
         rows = [{**asdict(r), "verdict": r.verdict} for r in results]

@@ -10,11 +10,13 @@ from infobatch.lab.report.results import ArmRuns, Difference, Results
 
 PAPER = "infobatch"
 """The policy that the others are compared with."""
+SAME = 1e-6
+"""Differences in accuracy this close are one, but for rounding."""
 
 
 @dataclass(frozen=True)
 class Duel:
-    """One arm against another over the seeds of both; ``p``: NaN for fewer than two of them.
+    """One arm against another over the seeds of both; ``p``: NaN where these have no spread.
 
     p is two-sided, of a paired t test, after Holm's correction over all duels of a contest.
     """
@@ -55,10 +57,14 @@ def _p_value(ours: ArmRuns, rival: ArmRuns) -> float:
     from scipy import stats
 
     seeds = sorted(ours.runs.keys() & rival.runs.keys())
-    pairs = [[arm.runs[seed].summary.accuracy for seed in seeds] for arm in (ours, rival)]
-    if len(seeds) < 2 or pairs[0] == pairs[1]:
+    differences = [
+        ours.runs[seed].summary.accuracy - rival.runs[seed].summary.accuracy for seed in seeds
+    ]
+    if len(seeds) < 2 or not any(differences):
         return math.nan if len(seeds) < 2 else 1.0
-    return float(stats.ttest_rel(*pairs).pvalue)
+    if max(differences) - min(differences) < SAME:  # of a few test images: no spread to judge by
+        return math.nan
+    return float(stats.ttest_1samp(differences, 0).pvalue)
 
 
 def _corrected(rows: Sequence[Standing]) -> list[Standing]:

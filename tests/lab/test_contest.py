@@ -1,5 +1,7 @@
+import math
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -7,7 +9,8 @@ from infobatch.lab.compare import Arm, Comparison, Variant
 from infobatch.lab.contest import CONTESTANTS, contestants
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.report import read_comparison
-from infobatch.lab.report.duels import holm, standings
+from infobatch.lab.report.duels import _p_value, holm, standings
+from infobatch.lab.report.results import ArmRuns, Run
 from infobatch.policies import BELOW_MEAN, POLICIES
 
 CONFIG = find_recipe("mnist5k-small-cnn").config()
@@ -22,6 +25,21 @@ def test_holms_correction_is_that_of_a_worked_example():
     assert [corrected[0], corrected[2]] == pytest.approx([0.04, 0.04])
     assert corrected[1] != corrected[1]
     assert holm([]) == []
+
+
+def runs_with(accuracies):
+    """An arm with these accuracies, one a seed."""
+    runs = {s: Run(CONFIG, SimpleNamespace(accuracy=a), ()) for s, a in enumerate(accuracies)}
+    return ArmRuns(Arm("full"), "", runs)
+
+
+def test_p_is_that_of_a_paired_t_test_and_needs_a_spread():
+    rival = runs_with([90.0, 91.0, 92.0])
+    # Differences 1, 2 and 3: t = 2 / (1 / sqrt(3)) with two degrees of freedom.
+    assert _p_value(runs_with([91.0, 93.0, 95.0]), rival) == pytest.approx(0.0742, abs=1e-4)
+    assert _p_value(rival, rival) == 1
+    assert math.isnan(_p_value(runs_with([90.7, 91.7, 92.7]), rival))
+    assert math.isnan(_p_value(runs_with([99.0]), rival))
 
 
 def test_every_policy_that_can_meets_every_saving():

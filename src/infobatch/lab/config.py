@@ -100,8 +100,8 @@ class TrainConfig(CommonConfig):
 
     policy: str = "infobatch"
     """What to leave out: infobatch, percentile-tiers, proportional, neyman, bls, random, or none;
-    of the biased rules rs2, epsilon-greedy, ucb, seta, order-dp or repb. With options of its own:
-    proportional:floor=0.1."""
+    of the biased rules rs2, epsilon-greedy, ucb, seta, order-dp, repb, kakurenbo or ies. With options
+    of its own: proportional:floor=0.1."""
     prune_ratio: float = 0.5
     """InfoBatch: share of the below-average samples left out; other policies: of all samples."""
 

@@ -39,6 +39,8 @@ NAMES = {
     "seta": "SeTa",
     "order-dp": "OrderDP",
     "repb": "RePB",
+    "kakurenbo": "KAKURENBO",
+    "ies": "IES",
 }
 
 

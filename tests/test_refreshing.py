@@ -22,7 +22,9 @@ from infobatch import (
     read_scores,
     select,
 )
+from infobatch.integrations.refusals import check_trainer
 from infobatch.policies.ies import mean_bends
+from infobatch.streams import StreamFilter
 
 NAN = float("nan")
 
@@ -170,6 +172,17 @@ def test_a_checkpoint_knows_what_was_observed(layout, num_observed):
         each.set_epoch(2)
         assert [counts.num_recorded for counts in each.history] == [60, 36]
     assert resumed.scores["last_loss"].tolist() == pruner.scores["last_loss"].tolist()
+
+
+def test_streams_and_trainers_refuse_what_they_cannot_give():
+    message = r"IES\(threshold=0.001\) goes by the losses of all samples, and .* does not fetch"
+    with pytest.raises(ValueError, match=message):
+        StreamFilter(DynamicPruner(range(20), 4, policy=IES()), key=None, batch_size=4)
+    with pytest.raises(ValueError, match=message):
+        check_trainer(None, {"policy": IES()})
+    lightning = pytest.importorskip("infobatch.integrations.lightning", exc_type=ImportError)
+    with pytest.raises(ValueError, match=message):
+        lightning.PruningCallback(policy=IES())
 
 
 def test_replicas_share_what_is_left_out():

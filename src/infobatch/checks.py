@@ -228,6 +228,15 @@ def check_left_out(indices: IndexArray, trained: np.ndarray, epoch: int) -> None
         )
 
 
+def check_looks_at_nothing(policy: Policy | None, where: str) -> None:
+    """Refuse policies that want the losses of what is left out, where that is never fetched."""
+    if policy is not None and policy.refreshes:
+        raise ValueError(
+            f"{policy!r} goes by the losses of all samples, and {where} does not fetch what is left "
+            "out; take a policy that needs no more than what is trained, or a loop of your own"
+        )
+
+
 def check_observed(num_unobserved: int, policy: Policy, epoch: int) -> None:
     """Refuse to go on from losses that a policy wants known and nobody observed."""
     if policy.refreshes and num_unobserved:

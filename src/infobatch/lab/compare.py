@@ -60,10 +60,7 @@ class Variant:
         return "-".join(parts)
 
     def config(self, common: TrainConfig) -> TrainConfig:
-        """The options of its runs, so that with all forward passes they save the target.
-
-        ``ValueError`` if they cannot.
-        """
+        """The options of its runs, so that with all forward passes they save the target."""
         if self.policy == SELECTIVE_BACKPROP:
             assert self.target is not None
             share = _backward_share(self.target, common)
@@ -72,16 +69,11 @@ class Variant:
         made = replace(common, policy=self.policy, prune_ratio=self.prune_ratio, target=target)
         if self.target is None or not made.make_policy().refreshes:
             return made
-        left_out = self.target / (1 - FORWARD_COST)  # each of them is looked at
-        if left_out >= 1:
-            raise ValueError(
-                f"it looks at what it leaves out, and would have to leave out {left_out:.0%} of the "
-                f"run's samples to save {self.target:.0%}; lower the saving"
-            )
-        return replace(made, target=left_out)
+        # What is left out is looked at.
+        return replace(made, target=round(self.target / (1 - FORWARD_COST), 9))
 
     def costs_as(self, other: Variant | None) -> bool:
-        """Whether both are known to train on equally many samples of each epoch."""
+        """Whether both are known to cost the same."""
         if other is None:
             return False
         return self == other or (self.target is not None and self.target == other.target)

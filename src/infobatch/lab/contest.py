@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from infobatch.lab.compare import Variant
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.names import choose
+from infobatch.lab.runs import FORWARD_COST
 from infobatch.lab.selective_backprop import SELECTIVE_BACKPROP
 from infobatch.lab.specs import name_of
 from infobatch.policies import BELOW_MEAN, POLICIES
@@ -53,9 +54,19 @@ def contestants(
 
 def _check(config: TrainConfig, num_samples: int) -> None:
     """Raise ``ValueError`` if the policy cannot leave out what its runs are to leave out."""
-    delta, warmup_epochs, target = config.delta, config.warmup_epochs, config.target
-    schedule = Schedule(num_samples, config.epochs, delta, warmup_epochs, target)
-    config.make_policy().check_target(schedule.most_pruned, num_samples)
+    policy, most = config.make_policy(), 0
+    try:
+        if isinstance(config.target, float):
+            shape = (config.epochs, config.delta, config.warmup_epochs, config.target)
+            most = Schedule(num_samples, *shape, ramp=config.ramp).most_pruned
+        policy.check_target(most, num_samples)
+    except ValueError as error:
+        if policy.refreshes:
+            raise ValueError(
+                f"it looks at what it leaves out, which costs {FORWARD_COST:.0%} of what that saves, "
+                f"and would have to leave out {config.target:.0%}: {error}"
+            ) from None
+        raise
 
 
 def ratio_for(share: float) -> float:

@@ -22,8 +22,8 @@ DRAW_STREAM = MIXING_STREAM + 1
 class SelectiveBackprop:
     """Says which samples of a batch are trained.
 
-    ``share``: of all samples, in (0, 1). What is drawn depends on (seed, epoch, index) and the losses
-    alone.
+    ``share``: of all samples, in (0, 1), met to a sample over successive epochs of ``num_samples``. What
+    is drawn depends on (seed, epoch, index) and the losses alone.
     """
 
     def __init__(self, share: float, num_samples: int, batch_size: int, seed: int) -> None:
@@ -34,6 +34,7 @@ class SelectiveBackprop:
 
     def begin(self, epoch: int, device: torch.device) -> None:
         """Make the epoch's random numbers."""
+        self._epoch = epoch
         generator = epoch_generator(self._seed, epoch, DRAW_STREAM)
         self._uniform = torch.rand(self._num_samples, generator=generator).to(device)
 
@@ -47,19 +48,18 @@ class SelectiveBackprop:
         if losses.is_cuda:
             indices = indices.pin_memory()
         uniform = self._uniform[indices.to(losses.device, non_blocking=True)]
-        return draw_by_percentile(
-            losses, self._num_chosen(num_before, len(losses)), self._share, uniform
-        )
+        num = self._num_chosen(self._epoch, num_before, len(losses))
+        return draw_by_percentile(losses, num, self._share, uniform)
 
-    def num_trained(self, num_samples: int) -> int:
-        """How many of an epoch's ``num_samples`` are trained: its share of them, to a sample."""
+    def num_trained(self, epoch: int, num_samples: int) -> int:
+        """How many of an epoch's ``num_samples`` are trained."""
         starts = range(0, num_samples, self._batch_size)
         sizes = [min(self._batch_size, num_samples - start) for start in starts]
-        return sum(map(self._num_chosen, starts, sizes))
+        return sum(self._num_chosen(epoch, *batch) for batch in zip(starts, sizes, strict=True))
 
-    def _num_chosen(self, num_before: int, size: int) -> int:
-        due = round(self._share * (num_before + size)) - round(self._share * num_before)
-        return max(1, due)
+    def _num_chosen(self, epoch: int, num_before: int, size: int) -> int:
+        start = epoch * self._num_samples + num_before
+        return max(1, round(self._share * (start + size)) - round(self._share * start))
 
 
 def draw_by_percentile(losses: Tensor, num: int, share: float, uniform: Tensor) -> Tensor:

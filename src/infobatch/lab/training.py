@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-import infobatch
 from infobatch import DynamicPruner, IndexedCollate, IndexedDataset
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.data.feed import ignore_interrupts
 from infobatch.lab.diagnostics import Noise, probe
+from infobatch.lab.environment import describe_environment
 from infobatch.lab.optimization import Optimization
 from infobatch.lab.processes import agree, replicas, total
 from infobatch.lab.runs import (
@@ -128,10 +124,8 @@ class _Training:
         self.optimization = Optimization(config, self.task.model, self.pruner)
         self.selective = None
         if config.backward_share < 1:
-            num_samples = self.pruner.num_samples
-            self.selective = SelectiveBackprop(
-                config.backward_share, num_samples, config.batch_size, config.seed
-            )
+            shape = (self.pruner.num_samples, config.batch_size)
+            self.selective = SelectiveBackprop(config.backward_share, *shape, config.seed)
         self.metrics: list[EpochMetrics] = []
         self.loss_sum = torch.zeros((), device=self.task.device)
         self.lr = 0.0  # of the last step taken
@@ -252,7 +246,7 @@ class _Training:
         selection = self.pruner.selection
         num_kept = len(self.pruner.current.order)
         if self.selective is not None and self._chooses(epoch):
-            num_kept, num_forward = self.selective.num_trained(num_kept), num_kept
+            num_kept, num_forward = self.selective.num_trained(epoch, num_kept), num_kept
         represented = self.pruner.plan.schedule.share(epoch) * self.pruner.num_samples
         self.metrics.append(
             EpochMetrics(
@@ -394,24 +388,6 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         yield lambda: pressed
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-def describe_environment(device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    return {
-        "infobatch": infobatch.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": f"{device.type} ({name})",
-        "threads": torch.get_num_threads(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    return f"{os.cpu_count()} cores, {names[0] if names else platform.machine()}"
 
 
 def _make_pruner(config: TrainConfig, data: Data, dataset: Any = None) -> DynamicPruner:

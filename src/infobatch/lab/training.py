@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,14 +22,8 @@ from infobatch.lab.diagnostics import Noise, probe
 from infobatch.lab.environment import describe_environment
 from infobatch.lab.optimization import Optimization
 from infobatch.lab.processes import agree, replicas, total
-from infobatch.lab.runs import (
-    SCORE_QUANTILES,
-    VISIT_QUANTILES,
-    EpochMetrics,
-    RunFolder,
-    Summary,
-    require_same,
-)
+from infobatch.lab.quantiles import class_balance, quantiles, score_quantiles
+from infobatch.lab.runs import VISIT_QUANTILES, EpochMetrics, RunFolder, Summary, require_same
 from infobatch.lab.selective_backprop import SelectiveBackprop
 from infobatch.lab.tasks.classification import Classification
 from infobatch.scores import ScoreTable
@@ -259,7 +253,7 @@ class _Training:
                 seconds=self.epoch_seconds,
                 lr=self.lr,
                 samples_so_far=sum(m.num_kept for m in self.metrics) + num_kept,
-                score_quantiles=_quantiles(self._merged_scores()["last_loss"]),
+                score_quantiles=score_quantiles(self._merged_scores()["last_loss"]),
                 effective_share=(
                     selection.effective_share
                     if selection.num_selected < self.pruner.num_samples
@@ -300,8 +294,8 @@ class _Training:
             evaluation_seconds=self.evaluation_seconds,
             num_nonfinite=scores.num_nonfinite,
             environment=describe_environment(self.task.device),
-            visits=_quantiles_of(visits, VISIT_QUANTILES),
-            class_balance=_class_balance(self.task.data.train_labels.cpu(), visits),
+            visits=quantiles(visits, VISIT_QUANTILES),
+            class_balance=class_balance(self.task.data.train_labels.cpu(), visits),
             num_forward=sum(m.num_forward for m in self.metrics),
         )
         self._write(self.pruner.export, self.folder.scores_path)
@@ -402,22 +396,3 @@ def _make_pruner(config: TrainConfig, data: Data, dataset: Any = None) -> Dynami
         seed=config.seed,
         normalizer=config.normalizer,
     )
-
-
-def _quantiles(losses: Tensor) -> list[float | None]:
-    scored = losses[~losses.isnan()]
-    if not len(scored):
-        return [None] * len(SCORE_QUANTILES)
-    return [*_quantiles_of(scored, SCORE_QUANTILES)]
-
-
-def _quantiles_of(values: Tensor, shares: Sequence[float]) -> list[float]:
-    part = values[:: max(1, len(values) // 1_000_000)]  # torch.quantile takes at most 2**24
-    return [float(q) for q in part.quantile(torch.tensor(shares, dtype=part.dtype))]
-
-
-def _class_balance(labels: Tensor, visits: Tensor) -> list[float]:
-    """The lowest and the highest of the classes' mean ``visits`` (N,), over the mean of all."""
-    sizes = labels.bincount()
-    shares = (labels.bincount(visits) / sizes)[sizes > 0] / visits.mean()
-    return [float(shares.min()), float(shares.max())]

@@ -84,7 +84,16 @@ class Classification:
 
         ``batch``: as the loader gives it, of the images ``samples`` (B,).
         """
-        return self.losses_of(*self._augmented(batch, samples))
+        pixels, labels = self.feed(batch)
+        images = self._to_images(pixels)
+        targets = labels
+        if self._mixing is not None:
+            indices = torch.from_numpy(np.where(samples < 0, ~samples, samples))
+            if self.device.type == "cuda":
+                indices = indices.pin_memory()
+            indices = indices.to(self.device, non_blocking=True)
+            images, targets = self._mixing(images, labels, indices, self.data.num_classes)
+        return images, targets
 
     def gradients(self, samples: np.ndarray) -> Iterator[list[Tensor]]:
         """The true gradient of each of ``samples`` (n,), chunk by chunk: in each parameter (c, *shape).
@@ -109,22 +118,9 @@ class Classification:
             for start in range(0, len(samples), size):
                 part = samples[start : start + size]
                 batch = self.feed.collate([self.feed.dataset[i] for i in part.tolist()])
-                yield list(of_each(parameters, *self._augmented(batch, part)).values())
+                yield list(of_each(parameters, *self.inputs(batch, part)).values())
         finally:
             self.model.train()
-
-    def _augmented(self, batch: Any, samples: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The normalised images of a batch, and their targets."""
-        pixels, labels = self.feed(batch)
-        images = self._to_images(pixels)
-        targets = labels
-        if self._mixing is not None:
-            indices = torch.from_numpy(np.where(samples < 0, ~samples, samples))
-            if self.device.type == "cuda":
-                indices = indices.pin_memory()
-            indices = indices.to(self.device, non_blocking=True)
-            images, targets = self._mixing(images, labels, indices, self.data.num_classes)
-        return images, targets
 
     def losses_of(self, images: Tensor, targets: Tensor) -> Tensor:
         """The losses of normalised images (B, C, H, W) on the device: float32 (B,)."""

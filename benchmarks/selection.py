@@ -27,10 +27,10 @@ import torch
 from infobatch import DynamicPruner, Request, ScoreTable, epoch_generator, select
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import ImageData, Images
+from infobatch.lab.environment import describe_environment
 from infobatch.lab.optimization import Optimization
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.tasks.classification import Classification
-from infobatch.lab.training import describe_environment
 from infobatch.policies import POLICIES
 from infobatch.scores import COLUMNS
 

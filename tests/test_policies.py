@@ -60,7 +60,8 @@ def test_a_policy_keeps_no_state(name):
         results = [select(policy, table, request(num_pruned, seed=3)).weights for _ in range(2)]
         assert torch.equal(*results)
     assert vars(policy) == before
-    assert all(torch.equal(table[column], values) for column, values in columns.items())
+    for column, values in columns.items():
+        assert torch.equal(table[column].nan_to_num(-1), values.nan_to_num(-1))
 
 
 @pytest.mark.parametrize("name", [name for name in POLICIES if name != "none"])
@@ -69,7 +70,7 @@ def test_a_policy_keeps_no_state(name):
 def test_an_exact_number_is_left_out(name, num_pruned, losses):
     selection = selected(POLICIES[name](), losses, num_pruned)
     assert selection.num_selected == int(selection.weights.count_nonzero()) == 101 - num_pruned
-    total = 101 - num_pruned if name in BIASED else 101
+    total = 101 - num_pruned if name in BIASED and name != "kakurenbo" else 101
     if name not in ("proportional", "repb"):  # their weights differ from draw to draw
         assert float(selection.weights.double().sum()) == pytest.approx(total, rel=1e-6)
 

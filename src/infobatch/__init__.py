@@ -16,11 +16,13 @@ from infobatch.loss import (
 from infobatch.lr import ProgressScheduler
 from infobatch.policies import (
     BLS,
+    IES,
     RS2,
     UCB,
     BiasedPolicy,
     EpsilonGreedy,
     InfoBatch,
+    Kakurenbo,
     KeepProbabilities,
     Neyman,
     NoPruning,
@@ -45,6 +47,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BLS",
+    "IES",
     "RS2",
     "UCB",
     "BiasedPolicy",
@@ -53,6 +56,7 @@ __all__ = [
     "IndexedCollate",
     "IndexedDataset",
     "InfoBatch",
+    "Kakurenbo",
     "KeepProbabilities",
     "Neyman",
     "NoPruning",

@@ -164,8 +164,8 @@ def signals_read(names: Sequence[str], given: Mapping[str, Tensor], losses: Tens
     for name in names:
         if name not in given:
             raise ValueError(
-                f"the policy reads {name}, and none came with this batch; give update(..., "
-                f"{name}=...), for classification {SIGNALS[name]}"
+                f"the policy reads {name}, and none came with this batch; give {name}=... beside its "
+                f"losses, for classification {SIGNALS[name]}"
             )
     return [given[name].detach() for name in names]
 
@@ -217,6 +217,37 @@ def foreign_sample(index: int, epoch: int, num_samples: int) -> ValueError:
         f"sample {index} was not selected in epoch {epoch}; pass the indices that came with the "
         "batch, and advance the epoch only when all of its batches are through"
     )
+
+
+def check_left_out(indices: IndexArray, trained: np.ndarray, epoch: int) -> None:
+    """Refuse to observe samples that the epoch trains on: those that are ``trained``, bool (B,)."""
+    if trained.any():
+        raise ValueError(
+            f"sample {indices[trained][0]} is trained in epoch {epoch}, where its loss is recorded; "
+            "observe only what is left out: pruner.left_out"
+        )
+
+
+def check_looks_at_nothing(policy: Policy | None, where: str) -> None:
+    """Refuse policies that want the losses of what is left out, where that is never fetched."""
+    if policy is not None and policy.refreshes:
+        raise ValueError(
+            f"{policy!r} goes by the losses of all samples, and {where} does not fetch what is left "
+            "out; take a policy that needs no more than what is trained, or a loop of your own"
+        )
+
+
+def check_observed(num_unobserved: int, policy: Policy, epoch: int) -> None:
+    """Refuse to go on from losses that a policy wants known and nobody observed."""
+    if policy.refreshes and num_unobserved:
+        raise RuntimeError(
+            f"{policy!r} goes by the losses of all samples, and those of {num_unobserved:,} left out of "
+            f"epoch {epoch} were not observed. At the end of each epoch, with the model in evaluation "
+            "mode and under torch.no_grad(), give it them:\n"
+            "    left_out = Subset(IndexedDataset(dataset), pruner.left_out)\n"
+            "    for samples, batch in DataLoader(left_out, batch_size, collate_fn=IndexedCollate()):\n"
+            "        pruner.observe(losses_of(batch), samples)"
+        )
 
 
 def check_state(

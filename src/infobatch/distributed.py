@@ -56,6 +56,8 @@ def collective_device() -> str:
 def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
     """Give every rank the scores that any rank recorded; returns the union of ``recorded`` (N,).
 
+    ``recorded``: what this rank trained, or looked at though it was left out.
+
     A single all-reduce, to be called on all ranks. A sample takes the values of the rank that recorded
     it, bitwise equal everywhere; merging twice changes nothing.
     """
@@ -67,14 +69,14 @@ def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
         )
     nothing = -torch.inf
     scored = torch.from_numpy(recorded) & ~scores["last_loss"].isnan()
-    parts = [torch.where(scored, scores[name].float(), nothing) for name in scores.columns]
+    rows = [row for name in scores.columns for row in scores[name].view(len(scores), -1).T]
+    parts = [torch.where(scored & ~row.isnan(), row.float(), nothing) for row in rows]
     packed = torch.stack([*parts, torch.from_numpy(recorded).float()])
     packed = packed.to(collective_device())
     dist.all_reduce(packed, dist.ReduceOp.MAX)
     *merged, union = packed.cpu()
-    for name, values in zip(scores.columns, merged, strict=True):
-        column = scores[name]
-        column.copy_(torch.where(values > nothing, values, column))
+    for row, values in zip(rows, merged, strict=True):
+        row.copy_(torch.where(values > nothing, values, row))  # a view of its column
     recorded_by_any: np.ndarray = (union > 0).numpy()
     return recorded_by_any
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from infobatch.batching import Replicas
-from infobatch.checks import foreign_sample
+from infobatch.checks import check_left_out, foreign_sample
 from infobatch.draws import OwnDraws
 from infobatch.scores import FloatArray, IndexArray
 from infobatch.seeding import epoch_generator
@@ -53,7 +53,8 @@ class Epoch:
 
     ``num_trained``: the length of its order, less than the selection where the run ends within the
     epoch or the loader drops a last short batch. ``resume_order``: what was still to be trained when it
-    began or was resumed, on all ranks; ``share``: this rank's part of that. It lasts 13 bytes a sample:
+    began or was resumed, on all ranks; ``share``: this rank's part of that. ``recorded`` bool (N,): the
+    samples of which losses came in, trained or, of those left out, observed. It lasts 13 bytes a sample:
     weights (4), order (at most 8), recorded (1). ``own``: where the user's own sampler orders it, what
     that gives; order and share then only say what is selected.
     """
@@ -74,7 +75,7 @@ class Epoch:
         self.weights: FloatArray = selection.weights.numpy()
         num_samples = len(self.weights)
         self.recorded = np.zeros(num_samples, bool) if recorded is None else recorded.numpy().copy()
-        self.num_recorded = int(self.recorded.sum())
+        self.num_recorded = self._num_recorded()
         self.replicas = replicas or Replicas()
         self.resume_order = self.order
         if self.num_recorded:
@@ -209,12 +210,35 @@ class Epoch:
                 "prepare_data_loader replaced it use infobatch.integrations.ray.pruned_loader"
             )
 
+    def _num_recorded(self) -> int:
+        return int(np.count_nonzero(self.recorded & (self.weights > 0)))
+
+    @property
+    def left_out(self) -> IndexArray:
+        """What is left out and has not been observed, the share of this rank."""
+        left_out = np.flatnonzero(self.weights == 0)[self.replicas.rank :: self.replicas.num_replicas]
+        unobserved: IndexArray = left_out[~self.recorded[left_out]]
+        return unobserved
+
+    @property
+    def num_unobserved(self) -> int:
+        """The samples left out whose losses, as far as this rank knows, nobody has observed."""
+        return int(np.count_nonzero((self.weights == 0) & ~self.recorded))
+
+    def observe(self, indices: IndexArray) -> None:
+        """Note that the losses of samples left out are known."""
+        outside = (indices < 0) | (indices >= len(self.weights))
+        if outside.any():
+            raise foreign_sample(int(indices[outside][0]), self.number, len(self.weights))
+        check_left_out(indices, self.weights[indices] > 0, self.number)
+        self.recorded[indices] = True
+
     def merge(self, recorded: np.ndarray) -> None:
         """Take over what all ranks together have recorded."""
         self.recorded |= recorded
-        self.num_recorded = int(self.recorded.sum())
+        self.num_recorded = self._num_recorded()
         if self.own is not None:
-            self.own.merge(recorded)
+            self.own.merge(recorded & (self.weights > 0))
 
     def check_recorded(self) -> None:
         """Refuse to leave an epoch of which nothing was recorded, unless there was nothing to."""

@@ -17,7 +17,10 @@ from infobatch.scores import LossBuffer, ScoreTable
 
 
 class Layout(ABC):
-    """Owns the scores that this rank holds; the rest of the library does not know whose they are."""
+    """Owns the scores that this rank holds; the rest of the library does not know whose they are.
+
+    ``buffer`` takes the losses of samples trained, ``observed`` those of samples only looked at.
+    """
 
     name: ClassVar[str]
     """What a checkpoint says it was made with."""
@@ -29,18 +32,22 @@ class Layout(ABC):
         replicas: Replicas,
         scores: ScoreTable,
         record: Callable[..., None],
+        observe: Callable[..., None],
     ) -> None:
         self.plan = plan
         self.seed = seed
         self.replicas = replicas
         self._scores = scores
         self.signals = scores.signals
-        self.buffer = LossBuffer(record, min(len(scores), 1 << 16), len(self.signals))
+        capacity = min(len(scores), 1 << 16)
+        self.buffer = LossBuffer(record, capacity, len(self.signals))
+        self.observed = LossBuffer(observe, capacity, len(self.signals))
 
     @property
     def scores(self) -> ScoreTable:
         """The score table, with everything recorded so far on this rank; waits for the device."""
         self.buffer.drain()
+        self.observed.drain()
         return self._scores
 
     @property
@@ -118,7 +125,7 @@ class Replicated(Layout):
     def __init__(self, plan: RunPlan, seed: int, replicas: Replicas, merge: Merge) -> None:
         columns = dict.fromkeys(["last_loss", "visits", *plan.policy.columns])
         table = ScoreTable(plan.num_samples, list(columns))
-        super().__init__(plan, seed, replicas, table, table.record)
+        super().__init__(plan, seed, replicas, table, table.record, table.observe)
         self._merge = merge
 
     @property

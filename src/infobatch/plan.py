@@ -94,8 +94,9 @@ class RunPlan:
             num_before = state.get("num_replicas", replicas.num_replicas)
             own.load_state_dict(state["draws"], num_before / replicas.num_replicas)
         elif recorded is not None:  # until then the order was the library's
-            own.record(recorded.nonzero().flatten().numpy()[:: replicas.num_replicas])
-            own.merge(recorded.numpy())
+            trained = recorded & (selection.weights > 0)
+            own.record(trained.nonzero().flatten().numpy()[:: replicas.num_replicas])
+            own.merge(trained.numpy())
         return Epoch(number, selection, seed, selection.num_selected, replicas, recorded, own)
 
     def _select(self, epoch: int, scores: ScoreTable, seed: int) -> Selection:

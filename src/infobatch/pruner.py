@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -12,39 +12,34 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader
 
-from infobatch.batching import Batching
 from infobatch.checks import (
     Samples,
     check_choices,
     check_losses,
-    check_own_order,
+    check_observed,
     check_run,
     check_state,
     host_indices,
     signals_read,
 )
 from infobatch.distributed import Merge, find_replicas, merge_scores
-from infobatch.draws import num_batch_draws, num_draws
 from infobatch.epoch import Epoch
 from infobatch.export import export_table
 from infobatch.layout import Layout, Replicated
-from infobatch.loading import SkippingLoaders, make_loader
+from infobatch.loaders import Loaders
 from infobatch.loss import Normalizer, sent_to_device, weighted_mean
 from infobatch.lr import LRScaling, ProgressScheduler
 from infobatch.plan import RunPlan
 from infobatch.policies import Policy, default_policy
 from infobatch.rounds import Rounds
-from infobatch.sampler import FilteredBatchSampler, FilteredSampler, PrunedSampler
 from infobatch.saving import EpochCounts, Report, Saving, predict_saving
-from infobatch.scores import ScoreTable
-from infobatch.seeding import Stream, epoch_generator
+from infobatch.scores import IndexArray, ScoreTable
 from infobatch.selection import Selection
 from infobatch.sharded import Sharded
 
 
-class DynamicPruner:
+class DynamicPruner(Loaders):
     """Leaves out well-learned samples, epoch by epoch, without biasing the gradient.
 
     ``dataset``: any map-style dataset of N samples. ``num_epochs``: C, the run's length; a fraction
@@ -100,10 +95,7 @@ class DynamicPruner:
         self._rounds: Rounds | None = None
         # On several replicas it is the rounds that divide by the sum of weights.
         self._mean_over: Normalizer = normalizer if self.replicas.num_replicas == 1 else "batch"
-        # What loaders seed their workers from, so that it depends on the epoch alone.
-        self.worker_generator = self._worker_seeds(0)
-        self._own_samplers: list[Any] = []
-        self._skipping_loaders = SkippingLoaders()
+        self._prepare_loaders()
 
     # -- The run -----------------------------------------------------------------------------------
 
@@ -181,100 +173,7 @@ class DynamicPruner:
             self._start(epoch)
         self._layout.agree(self.current)
 
-    def seed_workers(self) -> None:
-        """Set :attr:`worker_generator` to the epoch's seed."""
-        seeds = self._worker_seeds(self.current.number)
-        self.worker_generator.manual_seed(seeds.initial_seed())
-
-    # -- Batches -----------------------------------------------------------------------------------
-
-    def loader(
-        self,
-        batch_size: int | None = 1,
-        *,
-        sampler: Iterable[int] | None = None,
-        batch_sampler: Collection[Sequence[int]] | None = None,
-        bucket: Callable[[int], Hashable] | None = None,
-        collate_fn: Callable[[Any], Any] | None = None,
-        drop_last: bool = False,
-        loader_class: Callable[..., Any] = DataLoader,
-        **options: Any,
-    ) -> Any:
-        """A DataLoader of ``(samples, batch)``: int64 indices (B,) on the host, and what yours gives.
-
-        Takes DataLoader's options; the order is always shuffled. ``sampler`` or ``batch_sampler``: your
-        own, filtered, on several replicas one that gives this rank's share: see :meth:`filter`.
-        ``bucket``: see :class:`FilteredBatchSampler`. ``loader_class``: torchdata's StatefulDataLoader,
-        say, which then does the skipping when a run is resumed.
-        """
-        if options.pop("shuffle", True) is False:
-            raise ValueError(
-                "shuffle=False has no meaning here: the epoch's order is a permutation of its own. "
-                "Give sampler= to have your own order filtered"
-            )
-        options.setdefault("generator", self.worker_generator)
-        size = 1 if batch_size is None else batch_size
-        resumes = not hasattr(loader_class, "load_state_dict")
-        if batch_sampler is not None:
-            options["batch_sampler"] = self.filter_batches(batch_sampler, bucket, resumes=resumes)
-        else:
-            options.update(batch_size=batch_size, drop_last=drop_last)
-            options["sampler"] = (
-                self.sampler(size, drop_last=drop_last, resumes=resumes)
-                if sampler is None
-                else self.filter(sampler, size, drop_last=drop_last, resumes=resumes)
-            )
-        loader = make_loader(loader_class, self.dataset, collate_fn, **options)
-        if not resumes:
-            self._skipping_loaders.add(loader)
-        return loader
-
-    def sampler(
-        self, batch_size: int, *, drop_last: bool = False, resumes: bool = True
-    ) -> PrunedSampler:
-        """The sampler, for a DataLoader of your own over ``IndexedDataset`` and ``IndexedCollate``.
-
-        ``batch_size`` (on each replica) and ``drop_last`` must be the loader's. ``resumes``: false
-        for a loader that skips what was trained itself.
-        """
-        self._set_batching(Batching(batch_size, drop_last, self.replicas.num_replicas))
-        return PrunedSampler(self, resumes)
-
-    def filter(
-        self,
-        sampler: Iterable[int],
-        batch_size: int,
-        *,
-        drop_last: bool = False,
-        resumes: bool = True,
-    ) -> FilteredSampler:
-        """Your own sampler of indices, without the samples left out. Arguments as in :meth:`sampler`.
-
-        Its ``len``, else the number of samples, is an epoch's length on full data; a sample that it
-        gives twice is trained twice. It is not shared out: on several replicas it must give this rank's
-        share, as ``DistributedSampler`` does, and the ranks' batches may then differ in number.
-        """
-        share = -(-self.num_samples // self.replicas.num_replicas)
-        self._set_own_order(sampler, batch_size, num_draws(sampler, share), drop_last)
-        return FilteredSampler(self, sampler, batch_size if drop_last else 1, resumes)
-
-    def filter_batches(
-        self,
-        batch_sampler: Collection[Sequence[int]],
-        bucket: Callable[[int], Hashable] | None = None,
-        *,
-        resumes: bool = True,
-    ) -> FilteredBatchSampler:
-        """Your own batch sampler, without the samples left out: :class:`FilteredBatchSampler`.
-
-        What :meth:`filter` says of samplers holds for it.
-        """
-        share = -(-self.num_samples // self.replicas.num_replicas)
-        length = num_batch_draws(batch_sampler, share)
-        self._set_own_order(batch_sampler, length / max(1, len(batch_sampler)), length)
-        return FilteredBatchSampler(self, batch_sampler, bucket, resumes)
-
-    # -- The loop's one call -----------------------------------------------------------------------
+    # -- The loop's one call, and what it is made of ------------------------------------------------
 
     def update(
         self, losses: Tensor, samples: Samples, scored: Tensor | None = None, **signals: Tensor
@@ -319,7 +218,39 @@ class DynamicPruner:
         steps = self.full_steps if total_steps is None else total_steps
         return ProgressScheduler(scheduler, self, steps, scaling)
 
+    # -- What is left out --------------------------------------------------------------------------
+
+    @property
+    def left_out(self) -> IndexArray:
+        """What the epoch under way leaves out and :meth:`observe` has not been told of, int64.
+
+        On R replicas each has every R-th of them (with :class:`Sharded` scores, those it holds), so that
+        the numbers may differ by one.
+        """
+        return self.current.left_out
+
+    @torch.compiler.disable
+    def observe(
+        self, losses: Tensor, samples: Samples, scored: Tensor | None = None, **signals: Tensor
+    ) -> None:
+        """Record the losses of samples left out, from a forward pass alone.
+
+        For policies that go by the losses of all samples (:attr:`Policy.refreshes`), at the end of an
+        epoch, before the next begins. Scores follow, visits and progress do not. Arguments as in
+        :meth:`update`.
+        """
+        indices = host_indices(samples)
+        check_losses(losses, len(indices), scored)
+        read = signals_read(self.signals, signals, losses)
+        self.current.observe(indices)
+        self._layout.observed.put(indices, losses.detach(), scored, signals=read)
+
     # -- What is known -----------------------------------------------------------------------------
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """What the policy reads of a batch beside its losses: names of :meth:`update`'s signals."""
+        return self._layout.signals
 
     @property
     def scores(self) -> ScoreTable:
@@ -328,9 +259,7 @@ class DynamicPruner:
 
     def export(self, path: str | Path) -> Path:
         """Write scores, visits and the selection's weights to a ``.parquet`` or ``.npz`` file."""
-        scores = self.scores
-        columns = {name: scores[name] for name in scores.columns}
-        return export_table(path, {**columns, "weight": self.selection.weights})
+        return export_table(path, {**self.scores.flat(), "weight": self.selection.weights})
 
     def predict_saving(self) -> Saving:
         """What the run would save if the scores kept the distribution they have now."""
@@ -364,24 +293,6 @@ class DynamicPruner:
 
     # -- Inside ------------------------------------------------------------------------------------
 
-    def _worker_seeds(self, epoch: int) -> torch.Generator:
-        return epoch_generator(self.seed, epoch, Stream.LOADER, self.replicas.rank)
-
-    def _set_own_order(
-        self, sampler: Any, batch_size: float, length: int, drop_last: bool = False
-    ) -> None:
-        check_own_order(self.normalizer, self.replicas.num_replicas, self._layout.name)
-        self._set_batching(Batching(batch_size, drop_last, self.replicas.num_replicas, length))
-        # A batch sampler may hand its epoch on to the sampler within, or leave that to us.
-        self._own_samplers += [sampler, getattr(sampler, "sampler", None)]
-
-    def _set_batching(self, batching: Batching) -> None:
-        if batching != self.plan.batching:
-            epoch = self._epoch
-            begun = epoch is not None and epoch.number + epoch.num_recorded > 0
-            self.plan.set_batching(batching, begun)
-            self._epoch = None  # looked at, perhaps, but nothing trained: it begins anew
-
     def _start(self, number: int) -> None:
         self._begin(self._layout.make_epoch(number))
 
@@ -389,9 +300,7 @@ class DynamicPruner:
         self._epoch = epoch
         self._rounds = self._layout.rounds(epoch, self.plan.batching, self.normalizer)
         self.seed_workers()
-        for sampler in self._own_samplers:
-            if hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(epoch.number)
+        self._announce(epoch.number)
 
     def _close(self) -> None:
         epoch = self.current
@@ -399,6 +308,7 @@ class DynamicPruner:
             self._skipping_loaders.skip()
         self._layout.merge(epoch)
         epoch.check_recorded()
+        check_observed(epoch.num_unobserved, self.policy, epoch.number)
         epoch.close()
         self.history.append(self._counts())
 
@@ -424,7 +334,7 @@ class DynamicPruner:
         if self._rounds is not None:
             host_weights *= self._rounds.scale_of(int(indices[0]))
         if record:
-            read = signals_read(self._layout.signals, signals, losses)
+            read = signals_read(self.signals, signals, losses)
             num_real = self.current.record(indices)
             self._buffer.put(indices, losses.detach(), scored, num_real, read)
         weights = torch.from_numpy(host_weights)

@@ -37,12 +37,23 @@ SIGNALS = {
 
 @dataclass(frozen=True)
 class Column:
-    """One number kept for every sample, and how a batch's losses, or other signals, change it."""
+    """What is kept for every sample, and how a batch's losses, or other signals, change it.
+
+    ``width``: how many numbers that is; more than one are a row, and the column of shape (N, width).
+    ``training``: whether training on a sample changes it, and a look at it does not.
+    """
 
     dtype: type[np.generic]
     initial: float
     update: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (old values, the batch's) -> new values
     signal: str = LOSSES
+    width: int = 1
+    training: bool = False
+
+    def make(self, num_samples: int) -> np.ndarray:
+        """The column of a run that begins."""
+        shape = num_samples if self.width == 1 else (num_samples, self.width)
+        return np.full(shape, self.initial, self.dtype)
 
 
 SMOOTHING = 0.8
@@ -65,12 +76,18 @@ def below_batch(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
     return losses < float(losses.mean(dtype=np.float64))
 
 
+def appended(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """The losses (B,) at the end of rows (B, width), whose first number goes."""
+    return np.concatenate([old[:, 1:], losses[:, None]], axis=1)
+
+
 COLUMNS = {
     "last_loss": Column(np.float32, float("nan"), lambda old, losses: losses),
     "smoothed_loss": Column(np.float32, float("nan"), smoothed),
-    "batch_loss": Column(np.float32, 0, of_batch),
-    "below_batch": Column(np.uint8, 0, below_batch),
-    "visits": Column(np.int32, 0, lambda old, losses: old + 1),
+    "recent_losses": Column(np.float32, float("nan"), appended, width=5),  # the latest last
+    "batch_loss": Column(np.float32, 0, of_batch, training=True),
+    "below_batch": Column(np.uint8, 0, below_batch, training=True),
+    "visits": Column(np.int32, 0, lambda old, losses: old + 1, training=True),
     "gradient_norm": Column(np.float32, float("nan"), lambda old, norms: norms, "gradient_norms"),
     "smoothed_norm": Column(np.float32, float("nan"), smoothed, "gradient_norms"),
     "confidence": Column(np.float32, float("nan"), lambda old, shares: shares, "confidences"),
@@ -80,7 +97,8 @@ COLUMNS = {
 class ScoreTable:
     """The columns of all N samples, on the host: 8 bytes a sample for the two every run keeps.
 
-    ``table["last_loss"]`` is the column itself as a tensor, shape (N,): read it, do not write to it.
+    ``table["last_loss"]`` is the column itself as a tensor, shape (N,), or (N, width) for one of several
+    numbers a sample: read it, do not write to it.
     """
 
     def __init__(self, num_samples: int, columns: Sequence[str] = ("last_loss", "visits")) -> None:
@@ -91,19 +109,20 @@ class ScoreTable:
             )
         self.num_samples = num_samples
         self.num_nonfinite = 0
-        self._columns = {
-            name: np.full(num_samples, COLUMNS[name].initial, dtype=COLUMNS[name].dtype)
-            for name in columns
-        }
+        self._columns = {name: COLUMNS[name].make(num_samples) for name in columns}
 
     @classmethod
     def from_losses(
         cls, losses: Tensor | np.ndarray, columns: Sequence[str] = ("last_loss", "visits")
     ) -> ScoreTable:
-        """A table whose last losses are given, shape (N,); NaN where a sample has none."""
+        """A table whose last losses are given, shape (N,); NaN where a sample has none.
+
+        Columns made of other signals are as they begin.
+        """
         values = torch.as_tensor(losses).to(torch.float32).flatten()
         table = cls(len(values), columns)
-        table.record(np.arange(len(values)), values.numpy())
+        of_losses = [name for name in columns if COLUMNS[name].signal == LOSSES]
+        table._take_in(np.arange(len(values)), {LOSSES: values.numpy()}, of_losses)
         table.num_nonfinite = 0
         return table
 
@@ -129,19 +148,42 @@ class ScoreTable:
         A sample repeated within the batch counts once, with the last of its losses; one with a loss or
         a signal that is NaN or infinite keeps what it had.
         """
+        self._take_in(indices, self._named(losses, *signals), self.columns)
+
+    def observe(self, indices: IndexArray, losses: FloatArray, *signals: FloatArray) -> None:
+        """The same of samples that were looked at, and not trained on."""
+        columns = [name for name in self.columns if not COLUMNS[name].training]
+        self._take_in(indices, self._named(losses, *signals), columns)
+
+    def _named(self, *rows: FloatArray) -> dict[str, FloatArray]:
+        return dict(zip((LOSSES, *self.signals), rows, strict=True))
+
+    def _take_in(
+        self, indices: IndexArray, batch: dict[str, FloatArray], columns: Sequence[str]
+    ) -> None:
+        losses = batch[LOSSES]
         finite = np.abs(losses) < _HIGHEST
-        for values in signals:
+        for values in batch.values():
             finite &= np.isfinite(values)
         if np.count_nonzero(finite) < len(finite):
             self.num_nonfinite += int(np.count_nonzero(~finite & (losses != NO_SCORE)))
-            indices, losses = indices[finite], losses[finite]
-            signals = tuple(values[finite] for values in signals)
+            indices = indices[finite]
+            batch = {name: values[finite] for name, values in batch.items()}
         if len(indices) == 0:
             return
-        batch = dict(zip((LOSSES, *self.signals), (losses, *signals), strict=True))
-        for name, column in self._columns.items():
-            kind = COLUMNS[name]
+        for name in columns:
+            column, kind = self._columns[name], COLUMNS[name]
             column[indices] = kind.update(column[indices], batch[kind.signal])
+
+    def flat(self) -> dict[str, Tensor]:
+        """All columns as ones of shape (N,); a wider one is ``name_0``, ``name_1`` and so on."""
+        columns = {}
+        for name in self.columns:
+            if COLUMNS[name].width == 1:
+                columns[name] = self[name]
+            else:
+                columns |= {f"{name}_{place}": row for place, row in enumerate(self[name].T)}
+        return columns
 
     def state_dict(self) -> dict[str, Any]:
         columns = {name: self[name].clone() for name in self.columns}

@@ -63,7 +63,7 @@ class ShardedLayout(Layout):
     def __init__(self, plan: RunPlan, seed: int, shards: Shards, reduce: Reduce) -> None:
         columns = dict.fromkeys(["last_loss", "visits", *plan.policy.columns])
         table = ScoreTable(shards.num_local, list(columns))
-        super().__init__(plan, seed, shards.replicas, table, self._record)
+        super().__init__(plan, seed, shards.replicas, table, self._record, self._observe)
         self.shards = shards
         self._parts = shards.parts()
         self._reduce = reduce if shards.replicas.num_replicas > 1 else torch.clone
@@ -71,6 +71,9 @@ class ShardedLayout(Layout):
 
     def _record(self, indices: IndexArray, *rows: FloatArray) -> None:
         self._scores.record(self.shards.locate(indices), *rows)
+
+    def _observe(self, indices: IndexArray, *rows: FloatArray) -> None:
+        self._scores.observe(self.shards.locate(indices), *rows)
 
     @property
     def whole_scores(self) -> ScoreTable:
@@ -138,7 +141,8 @@ class ShardedLayout(Layout):
     def merge(self, epoch: Epoch) -> None:
         self.agree(epoch)
         assert isinstance(epoch, ShardedEpoch)
-        epoch.num_recorded_by_any = int(self._reduce(torch.tensor([epoch.num_recorded])))
+        mine = torch.tensor([epoch.num_recorded, len(epoch.left_out)])
+        epoch.num_recorded_by_any, epoch.num_unobserved_by_any = self._reduce(mine).tolist()
         self._begun = self._begun or epoch.num_recorded_by_any > 0
 
     def _facts(self, epoch: Epoch) -> dict[str, int]:

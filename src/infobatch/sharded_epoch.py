@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from infobatch.checks import foreign_sample
+from infobatch.checks import check_left_out, foreign_sample
 from infobatch.epoch import Epoch
 from infobatch.scores import FloatArray, IndexArray
 from infobatch.seeding import epoch_generator
@@ -73,7 +73,8 @@ def shard_order(
 class ShardedEpoch(Epoch):
     """One epoch under way on one of R ranks that each hold a part of N samples.
 
-    ``num_trained``: the samples trained on all ranks. ``recorded`` bool (n,): of this rank's.
+    ``num_trained``: the samples trained on all ranks. ``recorded`` bool (n,): of this rank's, as in
+    :class:`Epoch`.
     ``left`` int64 (V,): what each shard had still to train when it began or was resumed; by default all.
     Ranks with less to train than another repeat samples at weight 0 until all have equally many draws,
     a multiple of ``multiple``. ``token``: anything that ranks which draw alike have in common. It lasts
@@ -99,8 +100,9 @@ class ShardedEpoch(Epoch):
         self.own = None
         self.agreed = False
         self.recorded = np.zeros(shards.num_local, bool) if recorded is None else recorded
-        self.num_recorded = int(self.recorded.sum())
+        self.num_recorded = int(np.count_nonzero(self.recorded & (selection.codes > 0)))
         self.num_recorded_by_any = self.num_recorded
+        self.num_unobserved_by_any = 0
         self.left = shards.shared(num_trained) if left is None else left
         self._seed = seed
         self._num_trained = num_trained
@@ -133,9 +135,30 @@ class ShardedEpoch(Epoch):
     @property
     def indices(self) -> torch.Tensor:
         """The selected samples of this rank, int64; ``selection.indices`` of all ranks together."""
+        return torch.from_numpy(self._samples()[self.drawn.codes > 0])
+
+    @property
+    def left_out(self) -> IndexArray:
+        """What is left out of this rank's samples and has not been observed."""
+        unobserved: IndexArray = self._samples()[(self.drawn.codes == 0) & ~self.recorded]
+        return unobserved
+
+    @property
+    def num_unobserved(self) -> int:
+        return self.num_unobserved_by_any  # or some ranks would wait for others
+
+    def observe(self, indices: IndexArray) -> None:
+        places = self.shards.locate(indices)
+        outside = (indices < 0) | (places < 0)
+        if outside.any():
+            raise self._foreign(int(indices[outside][0]))
+        check_left_out(indices, self.drawn.codes[places] > 0, self.number)
+        self.recorded[places] = True
+
+    def _samples(self) -> IndexArray:
+        """Those of this rank, in the order of its arrays."""
         columns = range(len(self.shards.ids))
-        samples = np.concatenate([self.shards.indices(column) for column in columns])
-        return torch.from_numpy(samples[self.drawn.codes > 0])
+        return np.concatenate([self.shards.indices(column) for column in columns])
 
     @property
     def fingerprint(self) -> int:

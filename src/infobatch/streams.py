@@ -17,7 +17,14 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from infobatch.checks import Samples, check_losses, check_stream, foreign_sample, host_indices
+from infobatch.checks import (
+    Samples,
+    check_looks_at_nothing,
+    check_losses,
+    check_stream,
+    foreign_sample,
+    host_indices,
+)
 from infobatch.distributed import collective_device, has_process_group
 from infobatch.loss import sent_to_device, weighted_mean
 from infobatch.pruner import DynamicPruner
@@ -63,6 +70,7 @@ class StreamFilter:
         entry: str = ENTRY,
     ) -> None:
         check_stream(pruner.normalizer)
+        check_looks_at_nothing(pruner.policy, "a stream")
         self.entry = entry
         self._pruner = pruner
         self._key = key

@@ -6,11 +6,16 @@ from types import SimpleNamespace
 import pytest
 
 from infobatch.lab.compare import Arm, Comparison, Variant
+from infobatch.lab.config import TrainConfig
 from infobatch.lab.contest import CONTESTANTS, contestants
+from infobatch.lab.data import load_data
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.report import read_comparison
 from infobatch.lab.report.duels import _p_value, holm, standings
 from infobatch.lab.report.results import ArmRuns, Run
+from infobatch.lab.runs import EpochMetrics, RunFolder
+from infobatch.lab.selective_backprop import SELECTIVE_BACKPROP
+from infobatch.lab.training import train
 from infobatch.policies import BELOW_MEAN, POLICIES
 
 CONFIG = find_recipe("mnist5k-small-cnn").config()
@@ -48,9 +53,58 @@ def test_every_policy_that_can_meets_every_saving():
     assert {f"{name}-save-30" for name in CONTESTANTS if name not in BELOW_MEAN} < names
     assert {"infobatch-0.5-save-30", "bls-0.812-save-50"} < names
     assert "percentile-tiers-save-50" not in names
-    (reason,) = reasons
-    assert reason.startswith("percentile-tiers does not take part at 50 % saved: the target leaves out")
-    assert {variant.policy for variant in variants} == set(POLICIES) - {"none"}
+    told = "percentile-tiers does not take part at 50 % saved: the target leaves out"
+    assert sum(reason.startswith(told) for reason in reasons) == 1
+    assert {variant.policy for variant in variants} == set(POLICIES) - {"none"} | {SELECTIVE_BACKPROP}
+
+
+@pytest.mark.parametrize("name", ["kakurenbo", "ies", SELECTIVE_BACKPROP, "rs2"])
+def test_forward_passes_are_paid_for(name, tmp_path):
+    """Of 6 epochs of 1,400 samples 4 can be pruned, and 8,400 x 0.8 are to be paid for."""
+    config = TrainConfig(data="digits", epochs=6, batch_size=128, device="cpu")
+    variant = Variant(name, 0.5, 0.2)
+    folder = RunFolder(tmp_path)
+    folder.create(variant.config(config))
+    summary = train(variant.config(config), load_data("digits"), folder)
+    left_out = {"rs2": 1680, SELECTIVE_BACKPROP: 1680 + 4 * 1400 / 3}.get(name, 1.5 * 1680)
+    looks = {"rs2": 0, SELECTIVE_BACKPROP: 4 * 1400}.get(name, 1.5 * 1680)
+    assert summary.num_trained == pytest.approx(8400 - left_out, abs=2)
+    assert summary.num_forward == pytest.approx(looks, abs=2)
+    assert summary.cost == pytest.approx(0.8 * 8400, abs=1)
+    metrics = folder.metrics()
+    assert [m.num_forward > 0 for m in metrics] == [name != "rs2" and 0 < m.epoch < 5 for m in metrics]
+
+
+def test_what_looking_makes_impossible_is_said():
+    config = replace(CONFIG, epochs=8)
+    variants, reasons = contestants(config, ["ies", SELECTIVE_BACKPROP, "rs2"], [0.3, 0.6, 0.7], 5000)
+    assert [variant.target for variant in variants] == [0.3, 0.3, 0.3, 0.6, 0.7]
+    for told in (
+        "ies does not take part at 60 % saved: it looks at what it leaves out, which costs 33% of what "
+        "that saves, and would have to leave out 90%: target 0.9 cannot be met",
+        "ies does not take part at 70 % saved: it looks at what it leaves out, which costs 33% of what "
+        "that saves, and would have to leave out 105%: target is 1.05",
+        "selective-backprop does not take part at 60 % saved: it looks at all samples, which costs 33% "
+        "of training on them, and to save 60% could train on only 0.0% of a batch; lower the saving",
+    ):
+        assert any(reason.startswith(told) for reason in reasons), (told, reasons)
+
+
+def test_controls_are_given_what_was_computed_not_only_what_was_trained(tmp_path):
+    variant = Variant("kakurenbo", 0.3)
+    comparison = Comparison(replace(CONFIG, epochs=3), (variant,), 1, 0.5, tmp_path)
+    folder = comparison.folder(Arm("pruned", variant), 0)
+    folder.create(comparison.pruned_config(variant))
+    others = (0.1, 0.1, 90.0, 1.0, 0.1, 0, [])
+    counts = [(100, 0), (70, 30), (100, 0)]
+    folder.write_metrics(
+        [
+            EpochMetrics(epoch, kept, 100, *others, num_forward=looks)
+            for epoch, (kept, looks) in enumerate(counts)
+        ]
+    )
+    assert comparison.run_config(Arm("random", variant), 0).target == (0, 20, 0)
+    assert comparison.run_config(Arm("fewer-epochs", variant), 0).epochs == pytest.approx(2.8)
 
 
 def test_infobatch_meets_a_saving_by_a_ratio_that_still_tells_samples_apart():
@@ -98,24 +152,27 @@ def test_policies_of_one_cost_share_its_controls(tmp_path):
 
 def test_a_contest_ends_with_its_table(call, tmp_path):
     options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--delta", 1, "--save", "25"]
-    options += ["--policies", "infobatch,proportional,rs2", "--seeds", 2, "--out", tmp_path]
+    names = "infobatch,proportional,rs2,selective-backprop"
+    options += ["--policies", names, "--seeds", 2, "--out", tmp_path]
     code, output, error = call("contest", *options)
     assert code == 0, error
     for name in ("InfoBatch r=0.5", "proportional", "RS2"):
         assert re.search(rf"{name}, 25 % saved .*25\.\d%", output)
     assert "RS2, 25 % saved (biased)" in output
+    assert "selective backprop, 25 % saved (biased)" in output
     assert "against fewer epochs" in output
     assert "after Holm's correction" in " ".join(output.split())
     path = tmp_path / "mnist5k-small-cnn"
     assert (path / "report" / "costs.png").exists()
     results = read_comparison(path)
     rows = standings(results)
-    assert [row.label.split(",")[0] for row in rows] == ["InfoBatch r=0.5", "proportional", "RS2"]
+    labels = ["InfoBatch r=0.5", "proportional", "RS2", "selective backprop"]
+    assert [row.label.split(",")[0] for row in rows] == labels
     assert rows[0].to_paper is None
     assert not any(row.to_paper.p < 0 or row.to_paper.p > 1 for row in rows[1:])
     assert all(row.to_fewer.rival.startswith("fewer epochs") for row in rows)
-    trained = {arm.mean("num_trained") for arm in results.pruned}
-    assert len(trained) == 1  # the same cost
+    costs = [arm.mean("cost") for arm in results.pruned]
+    assert costs == pytest.approx([0.75 * 4 * 1400] * 4, abs=2)
     assert "infobatch contest mnist5k-small-cnn" in results.commands[0]
     before = {file: file.stat().st_mtime_ns for file in path.rglob("summary.json")}
     code, output, _ = call("contest", *options)

@@ -8,6 +8,7 @@ import torch
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.runs import RunFolder
+from infobatch.lab.selective_backprop import draw_by_percentile
 from infobatch.lab.tasks.classification import Classification
 from infobatch.lab.training import WARM_UP_STEPS, Interrupted, OutOfMemory, train
 
@@ -135,6 +136,8 @@ def test_the_checkpoint_loads_without_pickle(data, tmp_path):
         ({"mixup": 0.2, "cutmix": 1.0}, "--mixup is 0.2 and --cutmix 1; give one of them"),
         ({"ema_decay": 1.0}, "--ema-decay is 1.0"),
         ({"clip_norm": -1.0}, "--clip-norm is -1.0"),
+        ({"backward_share": 0.0}, "--backward-share is 0.0; it must be above 0 and at most 1"),
+        ({"backward_share": 0.5}, "--backward-share is 0.5 and --policy infobatch; .* --policy none"),
     ],
 )
 def test_bad_options_are_refused_by_name(options, message):
@@ -192,6 +195,9 @@ def test_arguments_name_what_differs_from_the_defaults():
         {"optimizer": "lars", "lr": 20.0, "normalizer": "weights"},
         {"optimizer": "lamb", "lr": 0.02, "normalizer": "weights"},
         {"optimizer": "adamw", "lr": 0.02},
+        {"policy": "proportional:by=gradient_norm", "target": 0.2},
+        {"policy": "kakurenbo", "target": 0.2, "delta": 1.0},
+        {"policy": "none", "backward_share": 0.4},
     ],
     ids=str,
 )
@@ -204,6 +210,65 @@ def test_every_option_learns_and_goes_on_bit_for_bit(data, tmp_path, options):
     run(config, data, tmp_path / "cut")
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("stop", [19, 20, 27])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_left_out_is_looked_at_in_a_resumed_run_too(data, tmp_path, stop, workers):
+    """Epoch 1 ends with step 11 + 8, and is looked at after it."""
+    config = replace(QUICK, epochs=6, policy="ies", target=0.2, workers=workers)
+    whole = run(replace(config, workers=0), data, tmp_path / "whole")
+    assert whole.num_forward == 1680  # 0.2 x 6 x 1400
+    with pytest.raises(Interrupted):
+        run(config, data, tmp_path / "cut", should_stop=stop_after(stop))
+    run(config, data, tmp_path / "cut")
+    assert without_times(tmp_path / "cut") == without_times(tmp_path / "whole")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def test_a_look_gives_the_losses_of_the_model_in_evaluation_mode(data, tmp_path):
+    config = replace(QUICK, policy="kakurenbo", target=0.2, delta=1.0)
+    summary = run(config, data, tmp_path)
+    with np.load(tmp_path / "scores.npz") as scores:
+        left_out = np.flatnonzero(scores["weight"] == 0)
+        last, confidences = scores["last_loss"][left_out], scores["confidence"][left_out]
+        assert scores["visits"].sum() == summary.num_trained
+    assert len(left_out) == RunFolder(tmp_path).metrics()[-1].num_forward > 0
+    task = Classification(config, data)
+    RunFolder(tmp_path).load_model(task.model)
+    task.begin(3)
+    images, labels = task.inputs(torch.from_numpy(left_out), left_out)
+    losses, signals = task.look(images, labels, ["confidences"])
+    assert task.model.training
+    assert last == pytest.approx(losses.numpy(), rel=1e-3, abs=1e-5)
+    assert confidences == pytest.approx(signals["confidences"].numpy(), rel=1e-3, abs=1e-5)
+
+
+def test_selective_backprop_draws_by_percentile_without_replacement():
+    """At u = 1/4, 2/4, 3/4, 1 and a third to be kept: chances go as u^2, so 1 : 4 : 9 : 16."""
+    losses, num_draws = torch.tensor([5.0, 0.1, 7.0, 0.2]), 4000
+    first, pairs = np.zeros(4), set()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(num_draws):
+        uniform = torch.rand(4, generator=generator)
+        first[draw_by_percentile(losses, 1, 1 / 3, uniform)] += 1
+        pair = draw_by_percentile(losses, 2, 1 / 3, uniform).tolist()
+        assert len(set(pair)) == 2
+        pairs.add(frozenset(pair))
+    expected = np.array([9, 1, 16, 4]) / 30
+    assert (abs(first / num_draws - expected) < 5 * (expected * (1 - expected) / num_draws) ** 0.5).all()
+    assert len(pairs) == 6
+
+
+def test_selective_backprop_trains_its_share_in_the_epochs_that_can_be_pruned(data, tmp_path):
+    config = replace(QUICK, policy="none", backward_share=0.33)
+    summary = run(config, data, tmp_path)
+    metrics = RunFolder(tmp_path).metrics()
+    assert [m.num_kept for m in metrics] == [1400, 462, 462, 1400]
+    assert [m.num_forward for m in metrics] == [0, 1400, 1400, 0]
+    assert summary.num_steps == 4 * 11
+    assert summary.accuracy > 80
 
 
 def test_the_last_short_batch_is_not_compiled(data, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.optim.lr_scheduler import LRScheduler
 
+from infobatch.checks import check_looks_at_nothing
 from infobatch.dataset import IndexedDataset
 from infobatch.lr import LRScaling, ProgressScheduler
 from infobatch.policies import NoPruning
@@ -288,6 +289,7 @@ def _run_length(trainer: Any, loader: PrunedLoader, replicas: Mapping[str, int])
 
 
 def check_options(options: Mapping[str, Any]) -> None:
+    check_looks_at_nothing(options.get("policy"), "Lightning's Trainer")
     for name in ("num_epochs", "max_steps", "rank", "num_replicas"):
         if name in options:
             raise ValueError(

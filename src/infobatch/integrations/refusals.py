@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from infobatch.checks import check_looks_at_nothing
 from infobatch.scores import IndexArray
 
 _OF_THE_ARGUMENTS = ("num_epochs", "max_steps", "rank", "num_replicas")
@@ -26,6 +27,7 @@ def check_version(trainer_class: type, version: str) -> None:
 
 def check_trainer(trainer: Any, pruning: Mapping[str, Any]) -> None:
     """Refuse what would train something else than asked for, before training."""
+    check_looks_at_nothing(pruning.get("policy"), "the Trainer")
     for name in _OF_THE_ARGUMENTS:
         if name in pruning:
             raise ValueError(

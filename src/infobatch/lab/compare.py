@@ -21,10 +21,12 @@ from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.processes import agree
 from infobatch.lab.recipes import RECIPES, find_recipe
-from infobatch.lab.runs import RunFolder, make_writable, read_json, write_whole
+from infobatch.lab.runs import FORWARD_COST, RunFolder, make_writable, read_json, write_whole
+from infobatch.lab.selective_backprop import SELECTIVE_BACKPROP
 from infobatch.lab.specs import folder_name, name_of
 from infobatch.lab.training import Interrupted, Progress, check, train
 from infobatch.policies import BELOW_MEAN, has_prune_ratio
+from infobatch.schedule import Schedule
 
 FULL = "full"
 PRUNED = "pruned"
@@ -38,7 +40,10 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of pruning that is compared; ``target``: the share of the run's samples it leaves out."""
+    """One way of pruning that is compared; ``target``: the share of the run's cost that it saves.
+
+    A policy that only ever trains leaves out that share of the run's samples.
+    """
 
     policy: str
     prune_ratio: float = 0.5
@@ -48,17 +53,43 @@ class Variant:
     def name(self) -> str:
         parts = [folder_name(self.policy)]
         name = name_of(self.policy)
-        if has_prune_ratio(name) and (self.target is None or name in BELOW_MEAN):
+        if (self.target is None or name in BELOW_MEAN) and has_prune_ratio(name):
             parts.append(f"{self.prune_ratio:g}")
         if self.target is not None:
             parts.append(f"save-{100 * self.target:g}")
         return "-".join(parts)
 
+    def config(self, common: TrainConfig) -> TrainConfig:
+        """The options of its runs, so that with all forward passes they save the target."""
+        if self.policy == SELECTIVE_BACKPROP:
+            assert self.target is not None
+            share = _backward_share(self.target, common)
+            return replace(common, policy="none", target=None, backward_share=share)
+        target = common.target if self.target is None else self.target
+        made = replace(common, policy=self.policy, prune_ratio=self.prune_ratio, target=target)
+        if self.target is None or not made.make_policy().refreshes:
+            return made
+        # What is left out is looked at.
+        return replace(made, target=round(self.target / (1 - FORWARD_COST), 9))
+
     def costs_as(self, other: Variant | None) -> bool:
-        """Whether both are known to train on equally many samples of each epoch."""
+        """Whether both are known to cost the same."""
         if other is None:
             return False
         return self == other or (self.target is not None and self.target == other.target)
+
+
+def _backward_share(saved: float, config: TrainConfig) -> float:
+    """The share of a batch to train on, in epochs that can be pruned, to save ``saved``."""
+    schedule = Schedule(1, config.epochs, config.delta, config.warmup_epochs)
+    pruned = sum(map(schedule.share, schedule.prunable)) / schedule.run_length
+    share = 1 - FORWARD_COST - saved / pruned
+    if share * config.batch_size < 1:
+        raise ValueError(
+            f"it looks at all samples, which costs {FORWARD_COST:.0%} of training on them, and to save "
+            f"{saved:.0%} could train on only {max(0.0, share):.1%} of a batch; lower the saving"
+        )
+    return share
 
 
 @dataclass(frozen=True)
@@ -125,10 +156,7 @@ class Comparison:
         return arm.kind not in CONTROLS or self.folder(Arm(PRUNED, arm.variant), seed).finished
 
     def pruned_config(self, variant: Variant) -> TrainConfig:
-        target = self.config.target if variant.target is None else variant.target
-        return replace(
-            self.config, policy=variant.policy, prune_ratio=variant.prune_ratio, target=target
-        )
+        return variant.config(self.config)
 
     def check_data(self, data: Data) -> None:
         """Raise ``ValueError`` if the options of any run do not fit the data or the processes."""
@@ -143,12 +171,12 @@ class Comparison:
         if arm.kind == PRUNED:
             return replace(self.pruned_config(arm.variant), seed=seed)
         reference = self.folder(Arm(PRUNED, arm.variant), seed)
-        kept = [m.num_kept for m in reference.metrics()]
+        costs = [m.cost for m in reference.metrics()]
         num_samples = reference.metrics()[0].num_samples
         if arm.kind == RANDOM:
-            left_out = tuple(num_samples - k for k in kept)
+            left_out = tuple(num_samples - round(cost) for cost in costs)
             return replace(config, policy="random", target=left_out)
-        epochs = sum(kept) / num_samples
+        epochs = sum(costs) / num_samples
         scale = config.epochs / epochs if arm.kind == FEWER_SCALED else 1.0
         return replace(config, policy="none", target=None, epochs=epochs, lr=config.lr * scale)
 
@@ -188,9 +216,6 @@ class Comparison:
         options = ["--seeds", str(self.num_seeds), "--margin", f"{self.margin:g}"]
         config = replace(self.config, data_dir=None, device="auto")
         policies = ",".join(dict.fromkeys(variant.policy for variant in self.variants))
-        ratios = dict.fromkeys(
-            v.prune_ratio for v in self.variants if has_prune_ratio(name_of(v.policy))
-        )
         targets = dict.fromkeys(v.target for v in self.variants if v.target is not None)
         if targets:
             name = "contest"
@@ -201,6 +226,9 @@ class Comparison:
             config = replace(config, policy=variant.policy, prune_ratio=variant.prune_ratio)
         else:
             name = "sweep"
+            ratios = dict.fromkeys(
+                v.prune_ratio for v in self.variants if has_prune_ratio(name_of(v.policy))
+            )
             options += ["--policies", policies]
             options += ["--prune-ratio", ",".join(f"{r:g}" for r in ratios)] if ratios else []
         options += [] if self.controls else ["--no-controls"]

@@ -100,10 +100,13 @@ class TrainConfig(CommonConfig):
 
     policy: str = "infobatch"
     """What to leave out: infobatch, percentile-tiers, proportional, neyman, bls, random, or none;
-    of the biased rules rs2, epsilon-greedy, ucb, seta, order-dp or repb. With options of its own:
-    proportional:floor=0.1."""
+    of the biased rules rs2, epsilon-greedy, ucb, seta, order-dp, repb, kakurenbo or ies. With options
+    of its own: proportional:floor=0.1."""
     prune_ratio: float = 0.5
     """InfoBatch: share of the below-average samples left out; other policies: of all samples."""
+    backward_share: float = 1.0
+    """Selective backprop, with --policy none: after a forward pass of a batch train on this share of it,
+    drawn by loss; 1 trains on all."""
 
     def check(self) -> None:
         """Raise ``ValueError`` for what could only fail later."""
@@ -117,6 +120,7 @@ class TrainConfig(CommonConfig):
             "--train-samples": (self.train_samples >= 0, "at least 0"),
             "--batch-size": (self.batch_size >= 2, "at least 2 (batch norm needs two samples)"),
             "--prune-ratio": (0 <= self.prune_ratio < 1, "at least 0 and less than 1"),
+            "--backward-share": (0 < self.backward_share <= 1, "above 0 and at most 1"),
             "--delta": (0 <= self.delta <= 1, "between 0 and 1"),
             "--ramp": (-1 <= self.ramp <= 1, "between -1 and 1"),
             "--warmup-epochs": (self.warmup_epochs >= 0, "at least 0"),
@@ -138,6 +142,11 @@ class TrainConfig(CommonConfig):
                 raise ValueError(f"{flag} is {value}; it must be {rule}")
         if self.mixup and self.cutmix:
             raise ValueError(f"--mixup is {self.mixup:g} and --cutmix {self.cutmix:g}; give one of them")
+        if self.backward_share < 1 and self.policy != "none":
+            raise ValueError(
+                f"--backward-share is {self.backward_share:g} and --policy {self.policy}; selective "
+                "backprop goes through all samples: give --policy none, or leave it out"
+            )
         self.torch_device()
 
     def torch_device(self) -> torch.device:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from infobatch.lab.compare import Variant
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.names import choose
+from infobatch.lab.runs import FORWARD_COST
+from infobatch.lab.selective_backprop import SELECTIVE_BACKPROP
 from infobatch.lab.specs import name_of
 from infobatch.policies import BELOW_MEAN, POLICIES
 from infobatch.schedule import Schedule
@@ -15,7 +16,7 @@ from infobatch.schedule import Schedule
 WELL_LEARNED = 0.75
 SHORT = 8
 """A last batch of less than this part of the others is told of."""
-CONTESTANTS = tuple(name for name in POLICIES if name != "none")
+CONTESTANTS = (*(name for name in POLICIES if name != "none"), SELECTIVE_BACKPROP)
 
 
 def contestants(
@@ -23,8 +24,9 @@ def contestants(
 ) -> tuple[list[Variant], list[str]]:
     """A variant for each policy and target that it can meet; and what is to be said of the others.
 
-    ``targets``: shares of the run's samples to leave out. InfoBatch and BLS meet one by raising their
-    prune ratio: see :func:`ratio_for`. ``ValueError`` if no policy can meet one.
+    ``targets``: shares of the run's cost to save, which :meth:`Variant.config` turns into what is left
+    out. InfoBatch and BLS meet one by raising their prune ratio: see :func:`ratio_for`. ``ValueError``
+    if no policy can meet one.
     """
     variants, reasons = [], []
     for target in targets:
@@ -38,16 +40,33 @@ def contestants(
                 "step is as large as any: all policies may suffer. Another --batch-size avoids it."
             )
         for policy in policies:
-            choose("policy", name_of(policy), POLICIES)
-            most = schedule.most_pruned
-            ratio = ratio_for(most / num_samples) if name_of(policy) in BELOW_MEAN else 0.5
-            made = replace(config, policy=policy, prune_ratio=ratio, target=target)
+            choose("policy", name_of(policy), dict.fromkeys([*POLICIES, SELECTIVE_BACKPROP]))
+            share = schedule.most_pruned / num_samples
+            ratio = ratio_for(share) if name_of(policy) in BELOW_MEAN else 0.5
+            variant = Variant(policy, ratio, target)
             try:
-                made.make_policy().check_target(most, num_samples)
-                variants.append(Variant(policy, ratio, target))
+                _check(variant.config(config), num_samples)
+                variants.append(variant)
             except ValueError as error:
                 reasons.append(f"{policy} does not take part at {100 * target:g} % saved: {error}.")
     return variants, reasons
+
+
+def _check(config: TrainConfig, num_samples: int) -> None:
+    """Raise ``ValueError`` if the policy cannot leave out what its runs are to leave out."""
+    policy, most = config.make_policy(), 0
+    try:
+        if isinstance(config.target, float):
+            shape = (config.epochs, config.delta, config.warmup_epochs, config.target)
+            most = Schedule(num_samples, *shape, ramp=config.ramp).most_pruned
+        policy.check_target(most, num_samples)
+    except ValueError as error:
+        if policy.refreshes:
+            raise ValueError(
+                f"it looks at what it leaves out, which costs {FORWARD_COST:.0%} of what that saves, "
+                f"and would have to leave out {config.target:.0%}: {error}"
+            ) from None
+        raise
 
 
 def ratio_for(share: float) -> float:

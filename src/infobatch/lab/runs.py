@@ -31,9 +31,10 @@ from infobatch.lab.config import TrainConfig
 class EpochMetrics:
     """One epoch: counts of samples, losses, test results at its end, quantiles of all scores.
 
-    ``train_loss`` is weighted: an unbiased estimate of the mean over all samples, kept or not. There are
-    test results for the epochs that were evaluated. ``effective_share``: of a pruned epoch, see
-    :class:`Selection`. ``noise_ratio`` and ``bias``: of the epoch that comes next, where measured, see
+    ``num_kept``: those trained; ``num_forward``: those that had a forward pass alone. ``train_loss`` is
+    weighted: an unbiased estimate of the mean over all samples, kept or not. There are test results for
+    the epochs that were evaluated. ``effective_share``: of a pruned epoch, see :class:`Selection`.
+    ``noise_ratio`` and ``bias``: of the epoch that comes next, where measured, see
     :mod:`infobatch.lab.diagnostics`.
     """
 
@@ -50,6 +51,12 @@ class EpochMetrics:
     effective_share: float | None = None
     noise_ratio: float | None = None
     bias: float | None = None
+    num_forward: int = 0
+
+    @property
+    def cost(self) -> float:
+        """All that was computed, in samples trained."""
+        return self.num_kept + FORWARD_COST * self.num_forward
 
 
 WHERE = ("data_dir", "device", "workers", "probe")

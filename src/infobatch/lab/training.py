@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Subset
 
-import infobatch
-from infobatch import DynamicPruner
+from infobatch import DynamicPruner, IndexedCollate, IndexedDataset
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.data.feed import ignore_interrupts
 from infobatch.lab.diagnostics import Noise, probe
+from infobatch.lab.environment import describe_environment
 from infobatch.lab.optimization import Optimization
 from infobatch.lab.processes import agree, replicas, total
-from infobatch.lab.runs import (
-    SCORE_QUANTILES,
-    VISIT_QUANTILES,
-    EpochMetrics,
-    RunFolder,
-    Summary,
-    require_same,
-)
+from infobatch.lab.quantiles import class_balance, quantiles, score_quantiles
+from infobatch.lab.runs import VISIT_QUANTILES, EpochMetrics, RunFolder, Summary, require_same
+from infobatch.lab.selective_backprop import SelectiveBackprop
 from infobatch.lab.tasks.classification import Classification
 from infobatch.scores import ScoreTable
 
@@ -95,6 +87,11 @@ def check(config: TrainConfig, data: Data) -> None:
             f"--batch-size is {config.batch_size}, which {num_replicas} processes cannot share equally; "
             f"give a multiple of {num_replicas}"
         )
+    if config.backward_share < 1 and num_replicas > 1:
+        raise ValueError(
+            f"--backward-share is {config.backward_share:g}, and there are {num_replicas} processes; "
+            "selective backprop is for one: leave it out, or train on one process"
+        )
     _make_pruner(config, data).loader(config.batch_size // num_replicas, drop_last=config.drop_last)
 
 
@@ -119,6 +116,10 @@ class _Training:
             worker_init_fn=ignore_interrupts,
         )
         self.optimization = Optimization(config, self.task.model, self.pruner)
+        self.selective = None
+        if config.backward_share < 1:
+            shape = (self.pruner.num_samples, config.batch_size)
+            self.selective = SelectiveBackprop(config.backward_share, *shape, config.seed)
         self.metrics: list[EpochMetrics] = []
         self.loss_sum = torch.zeros((), device=self.task.device)
         self.lr = 0.0  # of the last step taken
@@ -153,6 +154,8 @@ class _Training:
         """Train the rest of an epoch; gives way at every step boundary, off the clock."""
         with self._training_clock():
             self.task.begin(epoch)
+            if self.selective is not None:
+                self.selective.begin(epoch, self.task.device)
             batches = iter(self.loader)
             left = len(self.pruner.current.resume_order)
         while True:
@@ -168,12 +171,49 @@ class _Training:
 
     def _step(self, samples: np.ndarray, inputs: Any, num_trained: int) -> None:
         """``num_trained``: the samples of this step over all processes."""
-        losses = self.task.losses(inputs, samples)
-        loss = self.pruner.update(losses, samples)
+        images, targets = self.task.inputs(inputs, samples)
+        if self._chooses(self.pruner.epoch):
+            mean, loss = self._chosen(images, targets, samples)
+        else:
+            losses, signals = self.task.tell(images, targets, self.pruner.signals)
+            mean = loss = self.pruner.update(losses, samples, **signals)
         self.lr = self.optimization.lr
         self.optimization.step(loss)
-        self.loss_sum += loss.detach() * (num_trained / self.pruner.replicas.num_replicas)
+        self.loss_sum += mean.detach() * (num_trained / self.pruner.replicas.num_replicas)
         self.num_steps += 1
+
+    def _chooses(self, epoch: int) -> bool:
+        """Whether only some of each batch are trained: in the epochs in which policies may prune."""
+        return self.selective is not None and epoch in self.pruner.plan.schedule.prunable
+
+    def _chosen(self, images: Tensor, targets: Tensor, samples: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The mean loss of a batch, without a gradient, and that of the samples chosen from it."""
+        assert self.selective is not None
+        with torch.no_grad():
+            losses = self.task.losses_of(images, targets)
+        chosen = self.selective.choose(losses, samples, self.pruner.current.num_recorded)
+        self.pruner.record(losses, samples)
+        return losses.mean(), self.task.losses_of(images[chosen], targets[chosen]).mean()
+
+    def _look_at_left_out(self, epoch: int) -> int:
+        """Tell a policy that asks for it the losses of what was left out; of how many samples."""
+        num_left_out = self.pruner.num_samples - self.pruner.selection.num_selected
+        if num_left_out == 0 or not self.pruner.policy.refreshes:
+            return 0
+        self.task.begin(epoch)  # the epoch's augmentation, in a resumed run too
+        loader = DataLoader(
+            Subset(IndexedDataset(self.task.feed.dataset), self.pruner.left_out.tolist()),
+            self.config.batch_size // self.pruner.replicas.num_replicas,
+            collate_fn=IndexedCollate(self.task.feed.collate),
+            num_workers=self.config.workers,
+            pin_memory=self.task.device.type == "cuda",
+            worker_init_fn=ignore_interrupts,
+            generator=torch.Generator(),
+        )
+        for samples, inputs in loader:
+            losses, signals = self.task.look(*self.task.inputs(inputs, samples), self.pruner.signals)
+            self.pruner.observe(losses, samples, **signals)
+        return num_left_out
 
     def _pause(self, should_stop: Callable[[], bool]) -> None:
         """Write a checkpoint if one is due, and stop if asked to; several processes do so together."""
@@ -189,7 +229,7 @@ class _Training:
 
     def _end_epoch(self, epoch: int) -> None:
         with self._training_clock(wait=True):
-            pass
+            num_forward = self._look_at_left_out(epoch)
         is_last = epoch + 1 == self.pruner.num_epochs
         result, noise = None, Noise()
         if is_last or (epoch + 1) % self.config.eval_every == 0:
@@ -199,6 +239,8 @@ class _Training:
             self.evaluation_seconds += time.perf_counter() - began
         selection = self.pruner.selection
         num_kept = len(self.pruner.current.order)
+        if self.selective is not None and self._chooses(epoch):
+            num_kept, num_forward = self.selective.num_trained(epoch, num_kept), num_kept
         represented = self.pruner.plan.schedule.share(epoch) * self.pruner.num_samples
         self.metrics.append(
             EpochMetrics(
@@ -211,7 +253,7 @@ class _Training:
                 seconds=self.epoch_seconds,
                 lr=self.lr,
                 samples_so_far=sum(m.num_kept for m in self.metrics) + num_kept,
-                score_quantiles=_quantiles(self._merged_scores()["last_loss"]),
+                score_quantiles=score_quantiles(self._merged_scores()["last_loss"]),
                 effective_share=(
                     selection.effective_share
                     if selection.num_selected < self.pruner.num_samples
@@ -219,6 +261,7 @@ class _Training:
                 ),
                 noise_ratio=noise.ratio,
                 bias=noise.bias,
+                num_forward=num_forward,
             )
         )
         self._write(self.folder.write_metrics, self.metrics)
@@ -251,8 +294,9 @@ class _Training:
             evaluation_seconds=self.evaluation_seconds,
             num_nonfinite=scores.num_nonfinite,
             environment=describe_environment(self.task.device),
-            visits=_quantiles_of(visits, VISIT_QUANTILES),
-            class_balance=_class_balance(self.task.data.train_labels.cpu(), visits),
+            visits=quantiles(visits, VISIT_QUANTILES),
+            class_balance=class_balance(self.task.data.train_labels.cpu(), visits),
+            num_forward=sum(m.num_forward for m in self.metrics),
         )
         self._write(self.pruner.export, self.folder.scores_path)
         self._write(self.folder.save_model, self.optimization.evaluated)
@@ -340,24 +384,6 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, previous)
 
 
-def describe_environment(device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    return {
-        "infobatch": infobatch.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": f"{device.type} ({name})",
-        "threads": torch.get_num_threads(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    return f"{os.cpu_count()} cores, {names[0] if names else platform.machine()}"
-
-
 def _make_pruner(config: TrainConfig, data: Data, dataset: Any = None) -> DynamicPruner:
     return DynamicPruner(
         range(len(data.train)) if dataset is None else dataset,
@@ -370,22 +396,3 @@ def _make_pruner(config: TrainConfig, data: Data, dataset: Any = None) -> Dynami
         seed=config.seed,
         normalizer=config.normalizer,
     )
-
-
-def _quantiles(losses: Tensor) -> list[float | None]:
-    scored = losses[~losses.isnan()]
-    if not len(scored):
-        return [None] * len(SCORE_QUANTILES)
-    return [*_quantiles_of(scored, SCORE_QUANTILES)]
-
-
-def _quantiles_of(values: Tensor, shares: Sequence[float]) -> list[float]:
-    part = values[:: max(1, len(values) // 1_000_000)]  # torch.quantile takes at most 2**24
-    return [float(q) for q in part.quantile(torch.tensor(shares, dtype=part.dtype))]
-
-
-def _class_balance(labels: Tensor, visits: Tensor) -> list[float]:
-    """The lowest and the highest of the classes' mean ``visits`` (N,), over the mean of all."""
-    sizes = labels.bincount()
-    shares = (labels.bincount(visits) / sizes)[sizes > 0] / visits.mean()
-    return [float(shares.min()), float(shares.max())]

@@ -5,7 +5,9 @@ from inspect import signature
 from infobatch.policies.bandits import UCB, EpsilonGreedy
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.policies.bls import BLS
+from infobatch.policies.ies import IES
 from infobatch.policies.infobatch import InfoBatch
+from infobatch.policies.kakurenbo import Kakurenbo
 from infobatch.policies.neyman import Neyman
 from infobatch.policies.no_pruning import NoPruning
 from infobatch.policies.order_dp import OrderDP
@@ -29,6 +31,8 @@ POLICIES: dict[str, type[Policy]] = {
     "seta": SeTa,
     "order-dp": OrderDP,
     "repb": RePB,
+    "kakurenbo": Kakurenbo,
+    "ies": IES,
     "none": NoPruning,
 }
 
@@ -53,6 +57,7 @@ def has_prune_ratio(name: str) -> bool:
 __all__ = [
     "BELOW_MEAN",
     "BLS",
+    "IES",
     "POLICIES",
     "RECOMMENDED",
     "RS2",
@@ -60,6 +65,7 @@ __all__ = [
     "BiasedPolicy",
     "EpsilonGreedy",
     "InfoBatch",
+    "Kakurenbo",
     "KeepProbabilities",
     "Neyman",
     "NoPruning",

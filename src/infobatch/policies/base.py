@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -67,6 +68,9 @@ class Policy(ABC):
 
     columns: tuple[str, ...] = ("last_loss",)
     """The score columns it reads."""
+
+    refreshes: ClassVar[bool] = False
+    """Whether it goes by the losses of all samples: those left out of an epoch must then be observed."""
 
     @abstractmethod
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:

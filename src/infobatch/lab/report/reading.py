@@ -22,6 +22,7 @@ from infobatch.lab.config import TrainConfig
 from infobatch.lab.recipes import RECIPES, Published
 from infobatch.lab.report.results import ArmRuns, Results, Run
 from infobatch.lab.runs import WHERE, RunFolder
+from infobatch.lab.selective_backprop import SELECTIVE_BACKPROP
 from infobatch.policies import BELOW_MEAN, POLICIES, BiasedPolicy, has_prune_ratio
 
 LABELS = {
@@ -39,6 +40,8 @@ NAMES = {
     "seta": "SeTa",
     "order-dp": "OrderDP",
     "repb": "RePB",
+    "kakurenbo": "KAKURENBO",
+    "ies": "IES",
 }
 
 
@@ -107,7 +110,9 @@ def read_runs(paths: Sequence[Path]) -> Results:
         target = run.config.target
         target = target if isinstance(target, float) else None
         variant = Variant(run.config.policy, run.config.prune_ratio, target)
-        kind = Arm(FULL) if run.config.policy == "none" else Arm(PRUNED, variant)
+        if run.config.backward_share < 1:
+            variant = Variant(SELECTIVE_BACKPROP, run.config.prune_ratio, target)
+        kind = Arm(FULL) if variant.policy == "none" else Arm(PRUNED, variant)
         arm = groups.setdefault(key, ArmRuns(kind, _describe(run.config), {}))
         if run.config.seed in arm.runs:
             raise ValueError(
@@ -151,6 +156,8 @@ def _arm_label(arm: Arm, config: TrainConfig) -> str:
     if variant is None:
         return LABELS[arm.kind]
     target = config.target if variant.target is None else variant.target
+    if variant.policy == SELECTIVE_BACKPROP and arm.kind == PRUNED:
+        return f"selective backprop, {100 * (variant.target or 0):g} % saved (biased)"
     if arm.kind == PRUNED:
         ratio = variant.prune_ratio
         return _policy_label(replace(config, policy=variant.policy, prune_ratio=ratio, target=target))
@@ -158,6 +165,8 @@ def _arm_label(arm: Arm, config: TrainConfig) -> str:
 
 
 def _policy_label(config: TrainConfig) -> str:
+    if config.backward_share < 1:
+        return f"selective backprop of {config.backward_share:.0%} (biased)"
     if config.policy == "none":
         return LABELS[FULL]
     label = NAMES.get(config.policy, config.policy.replace("-", " "))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,11 @@ from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import Data, Mixing, make_feed
 from infobatch.lab.models import make_model
 from infobatch.lab.processes import replicas, total
-from infobatch.loss import classification_losses
+from infobatch.loss import (
+    classification_confidences,
+    classification_gradient_norms,
+    classification_losses,
+)
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -72,11 +76,24 @@ class Classification:
             self._mixing.begin(epoch, self.device)
 
     def losses(self, batch: Any, samples: np.ndarray) -> Tensor:
-        """The losses of a batch of training images, augmented: float32 (B,).
+        """The losses of a batch of training images, augmented: float32 (B,). See :meth:`inputs`."""
+        return self.losses_of(*self.inputs(batch, samples))
+
+    def inputs(self, batch: Any, samples: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Augmented and normalised training images (B, C, H, W) on the device, and their targets.
 
         ``batch``: as the loader gives it, of the images ``samples`` (B,).
         """
-        return self.losses_of(*self._augmented(batch, samples))
+        pixels, labels = self.feed(batch)
+        images = self._to_images(pixels)
+        targets = labels
+        if self._mixing is not None:
+            indices = torch.from_numpy(np.where(samples < 0, ~samples, samples))
+            if self.device.type == "cuda":
+                indices = indices.pin_memory()
+            indices = indices.to(self.device, non_blocking=True)
+            images, targets = self._mixing(images, labels, indices, self.data.num_classes)
+        return images, targets
 
     def gradients(self, samples: np.ndarray) -> Iterator[list[Tensor]]:
         """The true gradient of each of ``samples`` (n,), chunk by chunk: in each parameter (c, *shape).
@@ -101,30 +118,46 @@ class Classification:
             for start in range(0, len(samples), size):
                 part = samples[start : start + size]
                 batch = self.feed.collate([self.feed.dataset[i] for i in part.tolist()])
-                yield list(of_each(parameters, *self._augmented(batch, part)).values())
+                yield list(of_each(parameters, *self.inputs(batch, part)).values())
         finally:
             self.model.train()
 
-    def _augmented(self, batch: Any, samples: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The normalised images of a batch, and their targets."""
-        pixels, labels = self.feed(batch)
-        images = self._to_images(pixels)
-        targets = labels
-        if self._mixing is not None:
-            indices = torch.from_numpy(np.where(samples < 0, ~samples, samples))
-            if self.device.type == "cuda":
-                indices = indices.pin_memory()
-            indices = indices.to(self.device, non_blocking=True)
-            images, targets = self._mixing(images, labels, indices, self.data.num_classes)
-        return images, targets
-
     def losses_of(self, images: Tensor, targets: Tensor) -> Tensor:
-        """The losses of normalised images (B, C, H, W) on the device."""
+        """The losses of normalised images (B, C, H, W) on the device: float32 (B,)."""
+        return self.tell(images, targets)[0]
+
+    def tell(
+        self, images: Tensor, targets: Tensor, signals: Sequence[str] = ()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The losses of normalised images (B, C, H, W), and those ``signals`` that are asked for."""
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         whole = len(images) == self._batch_size
         logits = self._forward(self._train_model if whole else self._uncompiled, images)
-        return classification_losses(logits, targets, label_smoothing=self._label_smoothing)
+        return self._told(logits, targets, signals)
+
+    @torch.no_grad()
+    def look(
+        self, images: Tensor, targets: Tensor, signals: Sequence[str] = ()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same of the model in evaluation mode, from a forward pass alone."""
+        self.model.eval()
+        logits = self._forward(self.model, images)
+        self.model.train()
+        return self._told(logits, targets, signals)
+
+    def _told(
+        self, logits: Tensor, targets: Tensor, signals: Sequence[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        smoothing = self._label_smoothing
+        told = {}
+        if "gradient_norms" in signals:
+            told["gradient_norms"] = classification_gradient_norms(
+                logits, targets, label_smoothing=smoothing
+            )
+        if "confidences" in signals:
+            told["confidences"] = classification_confidences(logits, targets)
+        return classification_losses(logits, targets, label_smoothing=smoothing), told
 
     @contextmanager
     def on_a_copy(self) -> Iterator[None]:

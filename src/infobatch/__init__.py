@@ -16,9 +16,11 @@ from infobatch.loss import (
 from infobatch.lr import ProgressScheduler
 from infobatch.policies import (
     BLS,
+    RCAP,
     RS2,
     UCB,
     BiasedPolicy,
+    ClassQuotas,
     EpsilonGreedy,
     InfoBatch,
     KeepProbabilities,
@@ -32,6 +34,7 @@ from infobatch.policies import (
     RePB,
     Request,
     SeTa,
+    Static,
 )
 from infobatch.pruner import DynamicPruner
 from infobatch.saving import Report, Saving, predict_saving
@@ -45,9 +48,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BLS",
+    "RCAP",
     "RS2",
     "UCB",
     "BiasedPolicy",
+    "ClassQuotas",
     "DynamicPruner",
     "EpsilonGreedy",
     "IndexedCollate",
@@ -71,6 +76,7 @@ __all__ = [
     "SeTa",
     "Selection",
     "Sharded",
+    "Static",
     "classification_confidences",
     "classification_gradient_norms",
     "classification_losses",

@@ -34,6 +34,11 @@ class KeepProbabilities:
     strata: Tensor | None = None
     order: Tensor | None = None
 
+    def per_sample(self) -> Tensor:
+        """The keep probability of each sample, float64 (N,)."""
+        probabilities = self.probabilities.to(torch.float64)
+        return probabilities if self.strata is None else probabilities[self.strata.long()]
+
 
 @dataclass(frozen=True)
 class Request:
@@ -67,6 +72,8 @@ class Policy(ABC):
 
     columns: tuple[str, ...] = ("last_loss",)
     """The score columns it reads."""
+    num_samples: int | None = None
+    """How many samples it was given labels or scores of; None where it is given none."""
 
     @abstractmethod
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:

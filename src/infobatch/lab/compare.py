@@ -23,6 +23,7 @@ from infobatch.lab.processes import agree
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.runs import RunFolder, make_writable, read_json, write_whole
 from infobatch.lab.specs import folder_name, name_of
+from infobatch.lab.static_scores import at_equal_cost, unchanging
 from infobatch.lab.training import Interrupted, Progress, check, train
 from infobatch.policies import BELOW_MEAN, has_prune_ratio
 
@@ -125,10 +126,10 @@ class Comparison:
         return arm.kind not in CONTROLS or self.folder(Arm(PRUNED, arm.variant), seed).finished
 
     def pruned_config(self, variant: Variant) -> TrainConfig:
-        target = self.config.target if variant.target is None else variant.target
-        return replace(
-            self.config, policy=variant.policy, prune_ratio=variant.prune_ratio, target=target
-        )
+        config = unchanging(replace(self.config, policy=variant.policy, prune_ratio=variant.prune_ratio))
+        if variant.target is None:
+            return config
+        return at_equal_cost(replace(config, target=variant.target))
 
     def check_data(self, data: Data) -> None:
         """Raise ``ValueError`` if the options of any run do not fit the data or the processes."""
@@ -144,11 +145,11 @@ class Comparison:
             return replace(self.pruned_config(arm.variant), seed=seed)
         reference = self.folder(Arm(PRUNED, arm.variant), seed)
         kept = [m.num_kept for m in reference.metrics()]
-        num_samples = reference.metrics()[0].num_samples
+        num_samples, cost = reference.metrics()[0].num_samples, reference.summary().cost
         if arm.kind == RANDOM:
-            left_out = tuple(num_samples - k for k in kept)
+            left_out = tuple(num_samples - k for k in kept_at_cost(kept, num_samples, cost))
             return replace(config, policy="random", target=left_out)
-        epochs = sum(kept) / num_samples
+        epochs = cost / num_samples
         scale = config.epochs / epochs if arm.kind == FEWER_SCALED else 1.0
         return replace(config, policy="none", target=None, epochs=epochs, lr=config.lr * scale)
 
@@ -226,6 +227,16 @@ class Comparison:
         config = TrainConfig.from_json(saved["config"])
         variants = tuple(Variant(*variant) for variant in saved["variants"])
         return cls(config, variants, saved["num_seeds"], saved["margin"], path, saved["controls"])
+
+
+def kept_at_cost(kept: Sequence[int], num_samples: int, cost: float) -> list[int]:
+    """What random pruning keeps of each epoch at the cost of a run that ``kept`` so many samples.
+
+    As many, and of the epochs that were pruned more, all alike, where the run computed more than that.
+    """
+    num_pruned = sum(k < num_samples for k in kept)
+    more = round((cost - sum(kept)) / max(1, num_pruned))
+    return [min(num_samples, k + more) for k in kept]
 
 
 Watch = Callable[[Arm, int, Progress | None], None]

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 from infobatch.lab.compare import Variant
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.names import choose
 from infobatch.lab.specs import name_of
+from infobatch.lab.static_scores import at_equal_cost, unchanging
 from infobatch.policies import BELOW_MEAN, POLICIES
 from infobatch.schedule import Schedule
 
@@ -19,19 +23,19 @@ CONTESTANTS = tuple(name for name in POLICIES if name != "none")
 
 
 def contestants(
-    config: TrainConfig, policies: Sequence[str], targets: Sequence[float], num_samples: int
+    config: TrainConfig, policies: Sequence[str], targets: Sequence[float], labels: Tensor
 ) -> tuple[list[Variant], list[str]]:
     """A variant for each policy and target that it can meet; and what is to be said of the others.
 
-    ``targets``: shares of the run's samples to leave out. InfoBatch and BLS meet one by raising their
-    prune ratio: see :func:`ratio_for`. ``ValueError`` if no policy can meet one.
+    ``targets``: shares of the run's samples to leave out. ``labels``: of the training samples, (N,).
+    InfoBatch and BLS meet a target by raising their prune ratio: see :func:`ratio_for`; those that go by
+    scores made beforehand leave out more, for what these cost. ``ValueError`` if none can meet one.
     """
     variants, reasons = [], []
+    num_samples = len(labels)
     for target in targets:
-        schedule = Schedule(
-            num_samples, config.epochs, config.delta, config.warmup_epochs, target, ramp=config.ramp
-        )
-        last = (num_samples - schedule.most_pruned) % config.batch_size
+        most = _schedule(replace(config, target=target), num_samples).most_pruned
+        last = (num_samples - most) % config.batch_size
         if 0 < last < config.batch_size / SHORT:
             reasons.append(
                 f"At {100 * target:g} % saved pruned epochs end with a batch of {last} samples, whose "
@@ -39,15 +43,27 @@ def contestants(
             )
         for policy in policies:
             choose("policy", name_of(policy), POLICIES)
-            most = schedule.most_pruned
             ratio = ratio_for(most / num_samples) if name_of(policy) in BELOW_MEAN else 0.5
             made = replace(config, policy=policy, prune_ratio=ratio, target=target)
             try:
-                made.make_policy().check_target(most, num_samples)
+                made = at_equal_cost(unchanging(made))
+                left_out = _schedule(made, num_samples).most_pruned
+                made.make_policy(labels, torch.zeros(num_samples)).check_target(left_out, num_samples)
                 variants.append(Variant(policy, ratio, target))
             except ValueError as error:
                 reasons.append(f"{policy} does not take part at {100 * target:g} % saved: {error}.")
     return variants, reasons
+
+
+def _schedule(config: TrainConfig, num_samples: int) -> Schedule:
+    return Schedule(
+        num_samples,
+        config.epochs,
+        config.delta,
+        config.warmup_epochs,
+        config.target,
+        ramp=config.ramp,
+    )
 
 
 def ratio_for(share: float) -> float:

@@ -33,6 +33,7 @@ from infobatch.lab.runs import (
     Summary,
     require_same,
 )
+from infobatch.lab.static_scores import StaticScores, scoring_epochs, static_scores
 from infobatch.lab.tasks.classification import Classification
 from infobatch.scores import ScoreTable
 
@@ -74,8 +75,14 @@ def train(
     finished = agree(lambda: folder.summary() if folder.finished else None)
     if finished is not None:
         return finished
+
+    def pause() -> None:
+        if agree(should_stop):
+            raise Interrupted(str(folder.path))
+
     try:
-        return _Training(config, data, folder).run(watch, should_stop)
+        scores = static_scores(config, data, folder, pause)
+        return _Training(config, data, folder, scores).run(watch, should_stop)
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -95,7 +102,10 @@ def check(config: TrainConfig, data: Data) -> None:
             f"--batch-size is {config.batch_size}, which {num_replicas} processes cannot share equally; "
             f"give a multiple of {num_replicas}"
         )
-    _make_pruner(config, data).loader(config.batch_size // num_replicas, drop_last=config.drop_last)
+    unknown = torch.zeros(len(data.train))
+    _make_pruner(config, data, unknown).loader(
+        config.batch_size // num_replicas, drop_last=config.drop_last
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -104,11 +114,11 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 class _Training:
-    def __init__(self, config: TrainConfig, data: Data, folder: RunFolder) -> None:
+    def __init__(self, config: TrainConfig, data: Data, folder: RunFolder, scores: StaticScores) -> None:
         self.config = config
         self.folder = folder
         self.task = Classification(config, data)
-        self.pruner = _make_pruner(config, data, self.task.feed.dataset)
+        self.pruner = _make_pruner(config, data, scores.values, self.task.feed.dataset)
         self.loader = self.pruner.loader(
             config.batch_size // self.pruner.replicas.num_replicas,
             drop_last=config.drop_last,
@@ -123,7 +133,7 @@ class _Training:
         self.loss_sum = torch.zeros((), device=self.task.device)
         self.lr = 0.0  # of the last step taken
         self.num_steps = 0
-        self.seconds = 0.0
+        self.seconds = scores.seconds
         self.epoch_seconds = 0.0
         self.evaluation_seconds = 0.0
         self.last_saved = time.monotonic()
@@ -251,6 +261,7 @@ class _Training:
             evaluation_seconds=self.evaluation_seconds,
             num_nonfinite=scores.num_nonfinite,
             environment=describe_environment(self.task.device),
+            num_scoring=scoring_epochs(self.config) * self.pruner.num_samples,
             visits=_quantiles_of(visits, VISIT_QUANTILES),
             class_balance=_class_balance(self.task.data.train_labels.cpu(), visits),
         )
@@ -358,11 +369,13 @@ def _cpu_name() -> str:
     return f"{os.cpu_count()} cores, {names[0] if names else platform.machine()}"
 
 
-def _make_pruner(config: TrainConfig, data: Data, dataset: Any = None) -> DynamicPruner:
+def _make_pruner(
+    config: TrainConfig, data: Data, scores: Tensor | None, dataset: Any = None
+) -> DynamicPruner:
     return DynamicPruner(
         range(len(data.train)) if dataset is None else dataset,
         config.epochs,
-        policy=config.make_policy(),
+        policy=config.make_policy(data.train_labels, scores),
         delta=config.delta,
         warmup_epochs=config.warmup_epochs,
         target=config.target,

@@ -39,6 +39,13 @@ class Feed(ABC):
     def test_batches(self, replicas: Replicas) -> Iterator[Batch]:
         """The test images, each once over all replicas together."""
 
+    @abstractmethod
+    def plain_batches(self, size: int, replicas: Replicas) -> Iterator[tuple[Tensor, Batch]]:
+        """The training images, treated as test images are, up to ``size`` at a time, and their indices.
+
+        Each once over all replicas together.
+        """
+
     def first(self, num_samples: int) -> Any:
         """A batch of the first training images, as the loader gives it."""
         return self.collate([self.dataset[i] for i in range(min(num_samples, len(self.dataset)))])
@@ -70,6 +77,10 @@ class MemoryFeed(Feed):
             part = slice(start, end, replicas.num_replicas)
             yield test.pixels[part], test.labels[part]
 
+    def plain_batches(self, size: int, replicas: Replicas) -> Iterator[tuple[Tensor, Batch]]:
+        for indices in _share(len(self.dataset), replicas, size):
+            yield indices, self._data.train.gather(indices)
+
 
 class StreamFeed(Feed):
     """Loader processes decode and augment; batches are copied while the device computes."""
@@ -80,7 +91,7 @@ class StreamFeed(Feed):
         self.dataset = TrainImages(data.train, seed)
         self.collate = default_collate
         self.normalize = Normalize(MEAN, STD).to(device)
-        self._test = TestImages(data.test)
+        self._test, self._train = TestImages(data.test), TestImages(data.train)
         self._device = device
         self._num_workers = num_workers
 
@@ -95,16 +106,29 @@ class StreamFeed(Feed):
         )
 
     def test_batches(self, replicas: Replicas) -> Iterator[Batch]:
-        part = Subset(self._test, range(replicas.rank, len(self._test), replicas.num_replicas))
-        pinned = self._device.type == "cuda"
+        share = range(replicas.rank, len(self._test), replicas.num_replicas)
+        yield from self._batches(Subset(self._test, share), self.TEST_BATCH)
+
+    def plain_batches(self, size: int, replicas: Replicas) -> Iterator[tuple[Tensor, Batch]]:
+        share = _share(len(self._train), replicas, size)
+        batches = self._batches(Subset(self._train, torch.cat(share).tolist()), size)
+        yield from zip(share, batches, strict=True)
+
+    def _batches(self, images: Subset[tuple[Tensor, int]], size: int) -> Iterator[Batch]:
         loader = DataLoader(
-            part,
-            self.TEST_BATCH,
+            images,
+            size,
             num_workers=self._num_workers,
-            pin_memory=pinned,
+            pin_memory=self._device.type == "cuda",
             worker_init_fn=ignore_interrupts,
         )
         yield from map(self, loader)
+
+
+def _share(num_samples: int, replicas: Replicas, size: int) -> tuple[Tensor, ...]:
+    """A replica's share of the samples, int64, in batches of up to ``size``."""
+    share = torch.arange(replicas.rank, num_samples, replicas.num_replicas)
+    return torch.split(share, size)
 
 
 def ignore_interrupts(worker: int) -> None:

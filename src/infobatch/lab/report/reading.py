@@ -39,6 +39,9 @@ NAMES = {
     "seta": "SeTa",
     "order-dp": "OrderDP",
     "repb": "RePB",
+    "rcap": "RCAP",
+    "el2n": "EL2N",
+    "grand": "GraNd",
 }
 
 

@@ -102,7 +102,7 @@ def time_selection(
 
 
 def _made(name: str, num_samples: int) -> Policy:
-    """The policy at its defaults, with ten classes, or scores made beforehand, where it asks for them."""
+    """The policy at its defaults; of ten classes, or with scores, where it asks for them."""
     samples = torch.arange(num_samples)
     known = {"labels": samples % 10, "scores": samples}
     make: Callable[..., Policy] = POLICIES[name]

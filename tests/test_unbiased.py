@@ -104,7 +104,7 @@ def test_every_policy_keeps_with_the_inverse_weight(name, losses, seed):
 @pytest.mark.parametrize("multiple", [1, 16])
 @pytest.mark.parametrize("name", UNBIASED)
 def test_the_chances_that_are_told_are_the_inverse_weights(name, multiple):
-    policy = POLICIES[name]()
+    policy = made(POLICIES[name], 200)
     for seed in range(5):
         table = table_of(random_losses(200, seed), policy)
         keep = policy.keep_probabilities(table, Request(None, generator(seed), multiple=multiple))

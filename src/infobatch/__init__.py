@@ -17,9 +17,11 @@ from infobatch.lr import ProgressScheduler
 from infobatch.policies import (
     BLS,
     IES,
+    RCAP,
     RS2,
     UCB,
     BiasedPolicy,
+    ClassQuotas,
     EpsilonGreedy,
     InfoBatch,
     Kakurenbo,
@@ -34,6 +36,7 @@ from infobatch.policies import (
     RePB,
     Request,
     SeTa,
+    Static,
 )
 from infobatch.pruner import DynamicPruner
 from infobatch.saving import Report, Saving, predict_saving
@@ -48,9 +51,11 @@ __version__ = "0.1.0"
 __all__ = [
     "BLS",
     "IES",
+    "RCAP",
     "RS2",
     "UCB",
     "BiasedPolicy",
+    "ClassQuotas",
     "DynamicPruner",
     "EpsilonGreedy",
     "IndexedCollate",
@@ -75,6 +80,7 @@ __all__ = [
     "SeTa",
     "Selection",
     "Sharded",
+    "Static",
     "classification_confidences",
     "classification_gradient_norms",
     "classification_losses",

@@ -48,6 +48,11 @@ def check_run(
             f"policy is {policy!r}; give an object such as InfoBatch(prune_ratio=0.5), not a "
             f"{type(policy).__name__}"
         )
+    if policy.num_samples not in (None, num_samples):
+        raise ValueError(
+            f"{policy!r} was given the labels or scores of {policy.num_samples:,} samples, but the "
+            f"dataset has {num_samples:,}; give one for each, in the dataset's order"
+        )
     check_schedule(delta, warmup_epochs, target, ramp)
 
 

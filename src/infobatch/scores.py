@@ -126,6 +126,12 @@ class ScoreTable:
         table.num_nonfinite = 0
         return table
 
+    def part(self, indices: IndexArray) -> ScoreTable:
+        """A table of the samples ``indices`` (n,) alone, in their order: a copy."""
+        table = ScoreTable(len(indices), self.columns)
+        table._columns = {name: column[indices] for name, column in self._columns.items()}
+        return table
+
     def __len__(self) -> int:
         return self.num_samples
 

@@ -9,7 +9,7 @@ from statistics import fmean
 import pytest
 import torch
 
-from helpers import random_losses, table_of
+from helpers import made, random_losses, table_of
 from infobatch import (
     BiasedPolicy,
     InfoBatch,
@@ -163,7 +163,7 @@ def test_chunks_and_parameters_do_not_matter():
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy_can_be_measured(name):
-    policy = POLICIES[name]()
+    policy = made(POLICIES[name], 200)
     table = table_of(random_losses(200), policy)
     gradients = torch.randn(200, 5, generator=torch.Generator().manual_seed(3)) + 0.5
     noise = noise_of(policy, gradients * table["last_loss"][:, None], table)

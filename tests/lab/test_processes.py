@@ -55,6 +55,18 @@ def test_two_processes_report_what_one_reports(trained):
     assert first.accuracy == pytest.approx(second.accuracy, abs=1)
 
 
+def test_two_processes_score_beforehand_as_one(tmp_path):
+    scores = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        options = ["--epochs", 1, "--train-samples", 301, "--policy", "el2n", "--out", out]
+        done = infobatch("train", *COMMON, *options, processes=processes)
+        assert done.returncode == 0, done.stderr
+        scores.append(RunFolder(out).load_static_scores()[0].numpy())
+    assert (scores[0] > 0).all()
+    np.testing.assert_allclose(*scores, atol=2e-3)
+
+
 def test_a_comparison_runs_on_two_processes(tmp_path):
     out = tmp_path / "compared"
     done = infobatch("compare", *COMMON, "--epochs", 3, "--seeds", 1, "--out", out, processes=2)

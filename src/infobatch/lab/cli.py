@@ -240,7 +240,7 @@ def contest(
         )
     check_config(base)
     data = load(base)
-    variants, reasons = contestants(base, names, targets, len(data.train))
+    variants, reasons = contestants(base, names, targets, data.train_labels)
     for reason in reasons:
         console.print(reason, highlight=False)
     made = Sweep.of([base], variants, seeds, margin, controls, out)

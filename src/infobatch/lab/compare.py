@@ -24,8 +24,9 @@ from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.runs import FORWARD_COST, RunFolder, make_writable, read_json, write_whole
 from infobatch.lab.selective_backprop import SELECTIVE_BACKPROP
 from infobatch.lab.specs import folder_name, name_of
+from infobatch.lab.static_scores import at_equal_cost, unchanging
 from infobatch.lab.training import Interrupted, Progress, check, train
-from infobatch.policies import BELOW_MEAN, has_prune_ratio
+from infobatch.policies import BELOW_MEAN, POLICIES, has_prune_ratio
 from infobatch.schedule import Schedule
 
 FULL = "full"
@@ -67,10 +68,12 @@ class Variant:
             return replace(common, policy="none", target=None, backward_share=share)
         target = common.target if self.target is None else self.target
         made = replace(common, policy=self.policy, prune_ratio=self.prune_ratio, target=target)
-        if self.target is None or not made.make_policy().refreshes:
+        made = unchanging(made)
+        if self.target is None:
             return made
-        # What is left out is looked at.
-        return replace(made, target=round(self.target / (1 - FORWARD_COST), 9))
+        if POLICIES[name_of(self.policy)].refreshes:  # what is left out is looked at
+            return replace(made, target=round(self.target / (1 - FORWARD_COST), 9))
+        return at_equal_cost(made)
 
     def costs_as(self, other: Variant | None) -> bool:
         """Whether both are known to cost the same."""
@@ -171,12 +174,12 @@ class Comparison:
         if arm.kind == PRUNED:
             return replace(self.pruned_config(arm.variant), seed=seed)
         reference = self.folder(Arm(PRUNED, arm.variant), seed)
-        costs = [m.cost for m in reference.metrics()]
-        num_samples = reference.metrics()[0].num_samples
+        costs = [round(m.cost) for m in reference.metrics()]
+        num_samples, cost = reference.metrics()[0].num_samples, reference.summary().cost
         if arm.kind == RANDOM:
-            left_out = tuple(num_samples - round(cost) for cost in costs)
+            left_out = tuple(num_samples - k for k in kept_at_cost(costs, num_samples, cost))
             return replace(config, policy="random", target=left_out)
-        epochs = sum(costs) / num_samples
+        epochs = cost / num_samples
         scale = config.epochs / epochs if arm.kind == FEWER_SCALED else 1.0
         return replace(config, policy="none", target=None, epochs=epochs, lr=config.lr * scale)
 
@@ -254,6 +257,16 @@ class Comparison:
         config = TrainConfig.from_json(saved["config"])
         variants = tuple(Variant(*variant) for variant in saved["variants"])
         return cls(config, variants, saved["num_seeds"], saved["margin"], path, saved["controls"])
+
+
+def kept_at_cost(kept: Sequence[int], num_samples: int, cost: float) -> list[int]:
+    """What random pruning keeps of each epoch at the cost of a run that ``kept`` so many samples.
+
+    As many, and of the epochs that were pruned more, all alike, where the run computed more than that.
+    """
+    num_pruned = sum(k < num_samples for k in kept)
+    more = round((cost - sum(kept)) / max(1, num_pruned))
+    return [min(num_samples, k + more) for k in kept]
 
 
 Watch = Callable[[Arm, int, Progress | None], None]

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import tyro
+from torch import Tensor
 
 from infobatch.lab import specs
 from infobatch.lab.data import DATA_SETS
@@ -19,7 +20,7 @@ from infobatch.lab.names import choose
 from infobatch.lab.optimizers import OPTIMIZERS
 from infobatch.loss import Normalizer
 from infobatch.lr import LRScaling
-from infobatch.policies import BELOW_MEAN, POLICIES, Policy, has_prune_ratio
+from infobatch.policies import BELOW_MEAN, POLICIES, Policy, takes
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,10 @@ class TrainConfig(CommonConfig):
     """One training run."""
 
     policy: str = "infobatch"
-    """What to leave out: infobatch, percentile-tiers, proportional, neyman, bls, random, or none;
-    of the biased rules rs2, epsilon-greedy, ucb, seta, order-dp, repb, kakurenbo or ies. With options
-    of its own: proportional:floor=0.1."""
+    """What to leave out: infobatch, percentile-tiers, proportional, neyman, class-quotas, bls, random,
+    or none; of the biased rules rs2, epsilon-greedy, ucb, seta, order-dp, repb, rcap, kakurenbo or ies;
+    by scores made beforehand forgetting, el2n or grand. With options of its own:
+    proportional:floor=0.1."""
     prune_ratio: float = 0.5
     """InfoBatch: share of the below-average samples left out; other policies: of all samples."""
     backward_share: float = 1.0
@@ -112,7 +114,6 @@ class TrainConfig(CommonConfig):
         """Raise ``ValueError`` for what could only fail later."""
         choose("data set", self.data, DATA_SETS)
         check_model(self.model, self.stem_stride, self.norm)
-        self.make_policy()
         choose("optimizer", self.optimizer, OPTIMIZERS)
         bounds = {
             "--epochs": (0 < self.epochs < math.inf, "above 0 and finite"),
@@ -140,6 +141,7 @@ class TrainConfig(CommonConfig):
             if not holds:
                 value = getattr(self, flag[2:].replace("-", "_"))
                 raise ValueError(f"{flag} is {value}; it must be {rule}")
+        self.make_policy(torch.zeros(1, dtype=torch.int64), torch.zeros(1))
         if self.mixup and self.cutmix:
             raise ValueError(f"--mixup is {self.mixup:g} and --cutmix {self.cutmix:g}; give one of them")
         if self.backward_share < 1 and self.policy != "none":
@@ -162,13 +164,14 @@ class TrainConfig(CommonConfig):
             raise ValueError(f"--device is {self.device!r}, but PyTorch finds no CUDA device here")
         return device
 
-    def make_policy(self) -> Policy:
+    def make_policy(self, labels: Tensor | None = None, scores: Tensor | None = None) -> Policy:
+        """``labels`` and ``scores``: of the training samples, (N,), for policies that ask for them."""
         name = specs.name_of(self.policy)
         choose("policy", name, POLICIES)
-        decides = name in BELOW_MEAN or self.target is None  # else the target says how many
-        if decides and has_prune_ratio(name):
-            return specs.make(self.policy, prune_ratio=self.prune_ratio)
-        return specs.make(self.policy)
+        known: dict[str, Any] = {"labels": labels, "scores": scores}
+        if name in BELOW_MEAN or self.target is None:  # else the target says how many
+            known["prune_ratio"] = self.prune_ratio
+        return specs.make(self.policy, **{key: known[key] for key in known if takes(name, key)})
 
     def to_json(self) -> dict[str, Any]:
         values = dataclasses.asdict(self)

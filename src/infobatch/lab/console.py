@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from infobatch.lab import training
 from infobatch.lab.compare import Arm, Comparison
+from infobatch.lab.interrupts import stop_on_interrupt
 from infobatch.lab.recipes import Recipe
 from infobatch.lab.runs import Summary
 from infobatch.lab.sweep import HELPER
@@ -43,7 +44,7 @@ def live(
     try:
         with (
             Progress(*columns, console=console, transient=True) as progress,
-            training.stop_on_interrupt() as interrupted,
+            stop_on_interrupt() as interrupted,
         ):
             yield progress, lambda: interrupted() or over()
     except training.Interrupted as stopped:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
 
 from infobatch.lab.compare import Variant
 from infobatch.lab.config import TrainConfig
@@ -20,20 +24,19 @@ CONTESTANTS = (*(name for name in POLICIES if name != "none"), SELECTIVE_BACKPRO
 
 
 def contestants(
-    config: TrainConfig, policies: Sequence[str], targets: Sequence[float], num_samples: int
+    config: TrainConfig, policies: Sequence[str], targets: Sequence[float], labels: Tensor
 ) -> tuple[list[Variant], list[str]]:
     """A variant for each policy and target that it can meet; and what is to be said of the others.
 
     ``targets``: shares of the run's cost to save, which :meth:`Variant.config` turns into what is left
-    out. InfoBatch and BLS meet one by raising their prune ratio: see :func:`ratio_for`. ``ValueError``
-    if no policy can meet one.
+    out. ``labels``: of the training samples, (N,). InfoBatch and BLS meet a target by raising their
+    prune ratio: see :func:`ratio_for`. ``ValueError`` if no policy can meet one.
     """
     variants, reasons = [], []
+    num_samples = len(labels)
     for target in targets:
-        schedule = Schedule(
-            num_samples, config.epochs, config.delta, config.warmup_epochs, target, ramp=config.ramp
-        )
-        last = (num_samples - schedule.most_pruned) % config.batch_size
+        most = _schedule(replace(config, target=target), num_samples).most_pruned
+        last = (num_samples - most) % config.batch_size
         if 0 < last < config.batch_size / SHORT:
             reasons.append(
                 f"At {100 * target:g} % saved pruned epochs end with a batch of {last} samples, whose "
@@ -41,24 +44,23 @@ def contestants(
             )
         for policy in policies:
             choose("policy", name_of(policy), dict.fromkeys([*POLICIES, SELECTIVE_BACKPROP]))
-            share = schedule.most_pruned / num_samples
-            ratio = ratio_for(share) if name_of(policy) in BELOW_MEAN else 0.5
+            ratio = ratio_for(most / num_samples) if name_of(policy) in BELOW_MEAN else 0.5
             variant = Variant(policy, ratio, target)
             try:
-                _check(variant.config(config), num_samples)
+                _check(variant.config(config), labels)
                 variants.append(variant)
             except ValueError as error:
                 reasons.append(f"{policy} does not take part at {100 * target:g} % saved: {error}.")
     return variants, reasons
 
 
-def _check(config: TrainConfig, num_samples: int) -> None:
+def _check(config: TrainConfig, labels: Tensor) -> None:
     """Raise ``ValueError`` if the policy cannot leave out what its runs are to leave out."""
-    policy, most = config.make_policy(), 0
+    num_samples = len(labels)
+    policy, most = config.make_policy(labels, torch.zeros(num_samples)), 0
     try:
-        if isinstance(config.target, float):
-            shape = (config.epochs, config.delta, config.warmup_epochs, config.target)
-            most = Schedule(num_samples, *shape, ramp=config.ramp).most_pruned
+        if config.target is not None:
+            most = _schedule(config, num_samples).most_pruned
         policy.check_target(most, num_samples)
     except ValueError as error:
         if policy.refreshes:
@@ -67,6 +69,17 @@ def _check(config: TrainConfig, num_samples: int) -> None:
                 f"and would have to leave out {config.target:.0%}: {error}"
             ) from None
         raise
+
+
+def _schedule(config: TrainConfig, num_samples: int) -> Schedule:
+    return Schedule(
+        num_samples,
+        config.epochs,
+        config.delta,
+        config.warmup_epochs,
+        config.target,
+        ramp=config.ramp,
+    )
 
 
 def ratio_for(share: float) -> float:

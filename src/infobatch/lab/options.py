@@ -12,6 +12,7 @@ from infobatch.lab.data import DOWNLOADS, Data, ImageData, load_data, local_fold
 from infobatch.lab.names import choose
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.specs import name_of
+from infobatch.lab.static_scores import unchanging
 from infobatch.policies import POLICIES, RECOMMENDED, has_prune_ratio
 
 
@@ -37,7 +38,14 @@ def of_recipe(name: str, options: TrainConfig, save: float | None = None) -> Tra
             f"--prune-ratio is {config.prune_ratio:g}, but the policy {config.policy} has none; leave "
             "it out, or take another --policy, such as infobatch"
         )
-    return config
+    fixed = unchanging(config)
+    for option, (value, only) in config.differences(fixed).items():
+        if option in typed:
+            raise ValueError(
+                f"--{option.replace('_', '-')} is {value}, but {name} keeps the same samples from the "
+                f"first epoch to the last, so that it is {only:g}; leave it out"
+            )
+    return fixed
 
 
 def typed_options(options: CommonConfig) -> list[str]:

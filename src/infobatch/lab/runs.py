@@ -3,6 +3,7 @@
 config.json      the options
 metrics.jsonl    one line an epoch
 scores.npz       last loss, visits and the last selection's weight of each sample
+static-scores.npz  of a policy that goes by scores made beforehand
 checkpoint.pt    to go on from, loaded with weights_only=True; gone once finished
 model.safetensors
 summary.json     the result; there once the run has finished
@@ -15,6 +16,7 @@ import json
 import math
 import os
 import pickle
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,10 +74,10 @@ VISIT_QUANTILES = (0.05, 0.5, 0.95)
 @dataclass(frozen=True)
 class Summary:
     """A finished run. ``accuracy`` and ``top5``: after the last epoch, in percent; ``seconds``: of
-    training alone. ``num_forward``: samples that had a forward pass alone; ``num_scoring``: samples
-    trained beforehand, to score them. ``visits``: quantiles of how often a sample was trained;
-    ``class_balance``: the share of a class among what was trained over its share of the data, the lowest
-    and the highest.
+    training, and of scoring beforehand. ``num_forward``: samples that had a forward pass alone;
+    ``num_scoring``: samples trained beforehand, to score them. ``visits``: quantiles of how often a
+    sample was trained; ``class_balance``: the share of a class among what was trained over its share of
+    the data, the lowest and the highest.
     """
 
     accuracy: float
@@ -203,6 +205,25 @@ class RunFolder:
     def drop_checkpoint(self) -> None:
         for path in (self.path / "checkpoint.pt", *self.path.glob("*.part")):
             path.unlink(missing_ok=True)
+
+    def save_static_scores(self, scores: torch.Tensor, seconds: float) -> None:
+        """``scores``: (N,), made beforehand; ``seconds``: what they took."""
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:
+                np.savez(file, scores=scores.numpy(), seconds=seconds)
+
+        write_whole(self.path / "static-scores.npz", write)
+
+    def load_static_scores(self) -> tuple[torch.Tensor, float] | None:
+        path = self.path / "static-scores.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return torch.from_numpy(file["scores"]), float(file["seconds"])
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is damaged ({error}); remove it to make them anew") from error
 
     def save_model(self, model: torch.nn.Module) -> None:
         from safetensors.torch import save_file

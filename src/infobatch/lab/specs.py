@@ -35,6 +35,8 @@ def make(spec: str, **given: Any) -> Policy:
         choose(f"option of {name}", key, known)
         if key == "prune_ratio":
             raise ValueError(f"the policy is {spec!r}; its ratio is an option of its own, --prune-ratio")
+        if key in ("labels", "scores"):
+            raise ValueError(f"the policy is {spec!r}; its {key} come from the data set, leave them out")
         given[key] = _value(text)
     try:
         return kind(**given)

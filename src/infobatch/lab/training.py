@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,14 +16,15 @@ from torch.utils.data import DataLoader, Subset
 from infobatch import DynamicPruner, IndexedCollate, IndexedDataset
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import Data
-from infobatch.lab.data.feed import ignore_interrupts
 from infobatch.lab.diagnostics import Noise, probe
 from infobatch.lab.environment import describe_environment
+from infobatch.lab.interrupts import ignore_interrupts
 from infobatch.lab.optimization import Optimization
 from infobatch.lab.processes import agree, replicas, total
 from infobatch.lab.quantiles import class_balance, quantiles, score_quantiles
 from infobatch.lab.runs import VISIT_QUANTILES, EpochMetrics, RunFolder, Summary, require_same
 from infobatch.lab.selective_backprop import SelectiveBackprop
+from infobatch.lab.static_scores import StaticScores, scoring_epochs, static_scores
 from infobatch.lab.tasks.classification import Classification
 from infobatch.scores import ScoreTable
 
@@ -66,8 +66,14 @@ def train(
     finished = agree(lambda: folder.summary() if folder.finished else None)
     if finished is not None:
         return finished
+
+    def pause() -> None:
+        if agree(should_stop):
+            raise Interrupted(str(folder.path))
+
     try:
-        return _Training(config, data, folder).run(watch, should_stop)
+        scores = static_scores(config, data, folder, pause)
+        return _Training(config, data, folder, scores).run(watch, should_stop)
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -92,7 +98,10 @@ def check(config: TrainConfig, data: Data) -> None:
             f"--backward-share is {config.backward_share:g}, and there are {num_replicas} processes; "
             "selective backprop is for one: leave it out, or train on one process"
         )
-    _make_pruner(config, data).loader(config.batch_size // num_replicas, drop_last=config.drop_last)
+    unknown = torch.zeros(len(data.train))
+    _make_pruner(config, data, unknown).loader(
+        config.batch_size // num_replicas, drop_last=config.drop_last
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -101,11 +110,11 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 class _Training:
-    def __init__(self, config: TrainConfig, data: Data, folder: RunFolder) -> None:
+    def __init__(self, config: TrainConfig, data: Data, folder: RunFolder, scores: StaticScores) -> None:
         self.config = config
         self.folder = folder
         self.task = Classification(config, data)
-        self.pruner = _make_pruner(config, data, self.task.feed.dataset)
+        self.pruner = _make_pruner(config, data, scores.values, self.task.feed.dataset)
         self.loader = self.pruner.loader(
             config.batch_size // self.pruner.replicas.num_replicas,
             drop_last=config.drop_last,
@@ -124,7 +133,7 @@ class _Training:
         self.loss_sum = torch.zeros((), device=self.task.device)
         self.lr = 0.0  # of the last step taken
         self.num_steps = 0
-        self.seconds = 0.0
+        self.seconds = scores.seconds
         self.epoch_seconds = 0.0
         self.evaluation_seconds = 0.0
         self.last_saved = time.monotonic()
@@ -297,6 +306,7 @@ class _Training:
             visits=quantiles(visits, VISIT_QUANTILES),
             class_balance=class_balance(self.task.data.train_labels.cpu(), visits),
             num_forward=sum(m.num_forward for m in self.metrics),
+            num_scoring=scoring_epochs(self.config) * self.pruner.num_samples,
         )
         self._write(self.pruner.export, self.folder.scores_path)
         self._write(self.folder.save_model, self.optimization.evaluated)
@@ -366,29 +376,13 @@ class _Training:
         self.metrics = agree(self.folder.metrics)[: state["num_epochs_done"]]
 
 
-@contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Gives a function that tells whether Ctrl-C was pressed; a second press stops at once."""
-    pressed = False
-
-    def note(number: int, frame: Any) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-
-    previous = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def _make_pruner(config: TrainConfig, data: Data, dataset: Any = None) -> DynamicPruner:
+def _make_pruner(
+    config: TrainConfig, data: Data, scores: Tensor | None, dataset: Any = None
+) -> DynamicPruner:
     return DynamicPruner(
         range(len(data.train)) if dataset is None else dataset,
         config.epochs,
-        policy=config.make_policy(),
+        policy=config.make_policy(data.train_labels, scores),
         delta=config.delta,
         warmup_epochs=config.warmup_epochs,
         target=config.target,

@@ -5,6 +5,7 @@ from inspect import signature
 from infobatch.policies.bandits import UCB, EpsilonGreedy
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.policies.bls import BLS
+from infobatch.policies.class_quotas import ClassQuotas
 from infobatch.policies.ies import IES
 from infobatch.policies.infobatch import InfoBatch
 from infobatch.policies.kakurenbo import Kakurenbo
@@ -14,15 +15,18 @@ from infobatch.policies.order_dp import OrderDP
 from infobatch.policies.percentile_tiers import PercentileTiers
 from infobatch.policies.proportional import Proportional
 from infobatch.policies.random_pruning import RandomPruning
+from infobatch.policies.rcap import RCAP
 from infobatch.policies.repb import RePB
 from infobatch.policies.rs2 import RS2
 from infobatch.policies.seta import SeTa
+from infobatch.policies.static import Static
 
 POLICIES: dict[str, type[Policy]] = {
     "infobatch": InfoBatch,
     "percentile-tiers": PercentileTiers,
     "proportional": Proportional,
     "neyman": Neyman,
+    "class-quotas": ClassQuotas,
     "bls": BLS,
     "random": RandomPruning,
     "rs2": RS2,
@@ -33,8 +37,14 @@ POLICIES: dict[str, type[Policy]] = {
     "repb": RePB,
     "kakurenbo": Kakurenbo,
     "ies": IES,
+    "rcap": RCAP,
+    "forgetting": Static,
+    "el2n": Static,
+    "grand": Static,
     "none": NoPruning,
 }
+"""Those that ask for ``labels`` are given the data set's; of static pruning the name says which
+``scores`` it is given."""
 
 
 RECOMMENDED = "proportional"
@@ -49,9 +59,14 @@ def default_policy(meets_target: bool) -> Policy:
     return POLICIES[RECOMMENDED]() if meets_target else InfoBatch()
 
 
+def takes(name: str, option: str) -> bool:
+    """Whether the policy of this name is made with an option of that name."""
+    return option in signature(POLICIES[name]).parameters
+
+
 def has_prune_ratio(name: str) -> bool:
     """Whether the policy of this name takes a prune ratio."""
-    return "prune_ratio" in signature(POLICIES[name]).parameters
+    return takes(name, "prune_ratio")
 
 
 __all__ = [
@@ -59,10 +74,12 @@ __all__ = [
     "BLS",
     "IES",
     "POLICIES",
+    "RCAP",
     "RECOMMENDED",
     "RS2",
     "UCB",
     "BiasedPolicy",
+    "ClassQuotas",
     "EpsilonGreedy",
     "InfoBatch",
     "Kakurenbo",
@@ -77,6 +94,8 @@ __all__ = [
     "RePB",
     "Request",
     "SeTa",
+    "Static",
     "default_policy",
     "has_prune_ratio",
+    "takes",
 ]

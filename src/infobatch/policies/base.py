@@ -35,6 +35,11 @@ class KeepProbabilities:
     strata: Tensor | None = None
     order: Tensor | None = None
 
+    def per_sample(self) -> Tensor:
+        """The keep probability of each sample, float64 (N,)."""
+        probabilities = self.probabilities.to(torch.float64)
+        return probabilities if self.strata is None else probabilities[self.strata.long()]
+
 
 @dataclass(frozen=True)
 class Request:
@@ -68,6 +73,8 @@ class Policy(ABC):
 
     columns: tuple[str, ...] = ("last_loss",)
     """The score columns it reads."""
+    num_samples: int | None = None
+    """How many samples it was given labels or scores of; None where it is given none."""
 
     refreshes: ClassVar[bool] = False
     """Whether it goes by the losses of all samples: those left out of an epoch must then be observed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from infobatch.batching import Replicas
 from infobatch.lab.data.augment import Augment
 from infobatch.lab.data.imagenet import MEAN, STD, StreamedData, TestImages, TrainImages
 from infobatch.lab.data.images import ImageData, Normalize
+from infobatch.lab.interrupts import ignore_interrupts
 
 Batch = tuple[Tensor, Tensor]
 """``pixels`` uint8 (B, C, H, W) and ``labels`` int64 (B,), on the device."""
@@ -38,6 +38,13 @@ class Feed(ABC):
     @abstractmethod
     def test_batches(self, replicas: Replicas) -> Iterator[Batch]:
         """The test images, each once over all replicas together."""
+
+    @abstractmethod
+    def plain_batches(self, size: int, replicas: Replicas) -> Iterator[tuple[Tensor, Batch]]:
+        """The training images, treated as test images are, up to ``size`` at a time, and their indices.
+
+        Each once over all replicas together.
+        """
 
     def first(self, num_samples: int) -> Any:
         """A batch of the first training images, as the loader gives it."""
@@ -70,6 +77,10 @@ class MemoryFeed(Feed):
             part = slice(start, end, replicas.num_replicas)
             yield test.pixels[part], test.labels[part]
 
+    def plain_batches(self, size: int, replicas: Replicas) -> Iterator[tuple[Tensor, Batch]]:
+        for indices in _share(len(self.dataset), replicas, size):
+            yield indices, self._data.train.gather(indices)
+
 
 class StreamFeed(Feed):
     """Loader processes decode and augment; batches are copied while the device computes."""
@@ -80,7 +91,7 @@ class StreamFeed(Feed):
         self.dataset = TrainImages(data.train, seed)
         self.collate = default_collate
         self.normalize = Normalize(MEAN, STD).to(device)
-        self._test = TestImages(data.test)
+        self._test, self._train = TestImages(data.test), TestImages(data.train)
         self._device = device
         self._num_workers = num_workers
 
@@ -95,21 +106,29 @@ class StreamFeed(Feed):
         )
 
     def test_batches(self, replicas: Replicas) -> Iterator[Batch]:
-        part = Subset(self._test, range(replicas.rank, len(self._test), replicas.num_replicas))
-        pinned = self._device.type == "cuda"
+        share = range(replicas.rank, len(self._test), replicas.num_replicas)
+        yield from self._batches(Subset(self._test, share), self.TEST_BATCH)
+
+    def plain_batches(self, size: int, replicas: Replicas) -> Iterator[tuple[Tensor, Batch]]:
+        share = _share(len(self._train), replicas, size)
+        batches = self._batches(Subset(self._train, torch.cat(share).tolist()), size)
+        yield from zip(share, batches, strict=True)
+
+    def _batches(self, images: Subset[tuple[Tensor, int]], size: int) -> Iterator[Batch]:
         loader = DataLoader(
-            part,
-            self.TEST_BATCH,
+            images,
+            size,
             num_workers=self._num_workers,
-            pin_memory=pinned,
+            pin_memory=self._device.type == "cuda",
             worker_init_fn=ignore_interrupts,
         )
         yield from map(self, loader)
 
 
-def ignore_interrupts(worker: int) -> None:
-    """Ctrl-C is for the main process, which stops the loader's processes at a step boundary."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _share(num_samples: int, replicas: Replicas, size: int) -> tuple[Tensor, ...]:
+    """A replica's share of the samples, int64, in batches of up to ``size``."""
+    share = torch.arange(replicas.rank, num_samples, replicas.num_replicas)
+    return torch.split(share, size)
 
 
 def make_feed(data: ImageData | StreamedData, device: torch.device, seed: int, num_workers: int) -> Feed:

@@ -19,7 +19,7 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def gather(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def gather(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
         chosen = torch.as_tensor(indices)
         chosen = chosen.to(self.labels.device, non_blocking=True)
         return self.pixels[chosen], self.labels[chosen]

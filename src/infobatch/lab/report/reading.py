@@ -42,6 +42,9 @@ NAMES = {
     "repb": "RePB",
     "kakurenbo": "KAKURENBO",
     "ies": "IES",
+    "rcap": "RCAP",
+    "el2n": "EL2N",
+    "grand": "GraNd",
 }
 
 

@@ -130,11 +130,7 @@ class Classification:
         self, images: Tensor, targets: Tensor, signals: Sequence[str] = ()
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The losses of normalised images (B, C, H, W), and those ``signals`` that are asked for."""
-        if self._graphs:
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        whole = len(images) == self._batch_size
-        logits = self._forward(self._train_model if whole else self._uncompiled, images)
-        return self._told(logits, targets, signals)
+        return self._told(self._training_logits(images), targets, signals)
 
     @torch.no_grad()
     def look(
@@ -158,6 +154,31 @@ class Classification:
         if "confidences" in signals:
             told["confidences"] = classification_confidences(logits, targets)
         return classification_losses(logits, targets, label_smoothing=smoothing), told
+
+    def training_logits(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Of a batch as the loader gives it, augmented but not mixed: logits (B, C), labels (B,)."""
+        pixels, labels = self.feed(batch)
+        return self._training_logits(self._to_images(pixels)), labels
+
+    def _training_logits(self, images: Tensor) -> Tensor:
+        if self._graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        whole = len(images) == self._batch_size
+        return self._forward(self._train_model if whole else self._uncompiled, images)
+
+    def training_images(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The training images as test images are, not augmented: of each batch of up to ``size`` the
+        indices (B,), on the host, normalised images (B, C, H, W) and labels (B,).
+
+        Each once over all processes together.
+        """
+        for indices, (pixels, labels) in self.feed.plain_batches(size, replicas()):
+            yield indices, self._to_images(pixels), labels
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """What the model as it is, in the mode it is in, makes of normalised images: (B, C)."""
+        return self._forward(self.model, images)
 
     @contextmanager
     def on_a_copy(self) -> Iterator[None]:

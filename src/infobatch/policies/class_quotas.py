@@ -1,0 +1,97 @@
+"""Every class keeps the same share, whatever policy decides within it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from infobatch.batching import nearest_multiple
+from infobatch.policies.allocation import SMALLEST, allocate, whole
+from infobatch.policies.base import (
+    BiasedPolicy,
+    KeepProbabilities,
+    Policy,
+    Request,
+    check_some_are_kept,
+)
+from infobatch.policies.per_sample import (
+    Numbers,
+    check_every_class_is_kept,
+    classes_of,
+    members_of,
+)
+from infobatch.policies.proportional import Proportional
+from infobatch.scores import IndexArray, ScoreTable
+
+
+class ClassQuotas(Policy):
+    """Asks a policy for each class alone, and keeps the same share of each, to within one sample.
+
+    So a sample is compared with those of its own class, and a hard class is not kept whole at the cost
+    of an easy one. ``labels``: integers (N,), the class of each sample. ``policy``: an unbiased one, by
+    default ``Proportional()``, which also says how many are kept in all where there is no target. At
+    least one of a class is kept.
+    """
+
+    def __init__(self, labels: Numbers | None = None, policy: Policy | None = None) -> None:
+        policy = Proportional() if policy is None else policy
+        if not isinstance(policy, Policy):
+            raise TypeError(f"policy is {policy!r}; give an object such as Proportional()")
+        if isinstance(policy, (BiasedPolicy, ClassQuotas)):
+            raise ValueError(
+                f"policy is {policy!r}, which cannot be asked for each class alone; give an unbiased "
+                "one that needs no labels, such as Proportional()"
+            )
+        self.members = members_of(classes_of(labels, "ClassQuotas"))
+        self.counts: IndexArray = np.array([len(members) for members in self.members])
+        self.num_samples = int(self.counts.sum())
+        self.policy = policy
+        self.columns = policy.columns
+
+    def __repr__(self) -> str:
+        return f"ClassQuotas({self.policy!r})"
+
+    def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
+        left_out: list[int | None] = [None] * len(self.members)
+        if request.num_pruned is not None:
+            quotas = self._quotas(len(scores) - request.num_pruned, request.multiple)
+            left_out = [*(self.counts - quotas).tolist()]
+        asked = [replace(request, num_pruned=num, multiple=1) for num in left_out]
+        kept = [
+            self.policy.keep_probabilities(scores.part(members), each)
+            for members, each in zip(self.members, asked, strict=True)
+        ]
+        shares = [each.per_sample().numpy() for each in kept]
+        if request.num_pruned is None:
+            quotas = self._quotas(round(sum(map(np.sum, shares))), request.multiple)
+        probabilities = np.empty(len(scores))
+        for members, share, quota in zip(self.members, shares, quotas.tolist(), strict=True):
+            probabilities[members] = allocate(share, quota, SMALLEST)
+        return KeepProbabilities(torch.from_numpy(probabilities), order=self._order(kept, request))
+
+    def _order(self, kept: list[KeepProbabilities], request: Request) -> torch.Tensor:
+        """Class after class, so that the draw takes of each what its probabilities sum to, exactly."""
+        orders = [
+            torch.randperm(len(members), generator=request.generator) if own.order is None else own.order
+            for members, own in zip(self.members, kept, strict=True)
+        ]
+        placed = [members[order.numpy()] for members, order in zip(self.members, orders, strict=True)]
+        return torch.from_numpy(np.concatenate(placed))
+
+    def _quotas(self, num_kept: int, multiple: int) -> IndexArray:
+        """How many of each class to keep, int64 (C,)."""
+        num_samples, least = int(self.counts.sum()), len(self.counts)
+        total = nearest_multiple(num_kept, multiple, num_samples, least)
+        return whole(self.counts * (total / num_samples), total, self.counts)
+
+    def check_target(self, num_pruned: int, num_samples: int) -> None:
+        check_some_are_kept(num_pruned, num_samples)
+        check_every_class_is_kept(num_pruned, num_samples, len(self.members))
+        left_out = self.counts - self._quotas(num_samples - num_pruned, 1)
+        for place, (members, num) in enumerate(zip(self.members, left_out.tolist(), strict=True)):
+            try:
+                self.policy.check_target(num, len(members))
+            except ValueError as error:
+                raise ValueError(f"of class number {place}, {error}") from error

@@ -1,0 +1,66 @@
+"""What a policy is given of each sample beside its scores: its class, or a score made beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from infobatch.scores import IndexArray
+
+Numbers = Tensor | np.ndarray | Sequence[int] | Sequence[float]
+"""One number for each sample, in the data set's order."""
+
+
+def classes_of(labels: Numbers | None, policy: str) -> IndexArray:
+    """The class of each sample, int64 (N,): 0..C-1 in the order of the ``labels``, any integers (N,)."""
+    if labels is None:
+        raise TypeError(
+            f"{policy} goes by classes and has no labels; give {policy}(labels), the class of each "
+            "sample, in the dataset's order"
+        )
+    values = _as_array(labels, "labels")
+    if values.dtype.kind not in "iu":
+        raise TypeError(f"the labels have dtype {values.dtype}; they must be integers, one a sample")
+    codes: IndexArray = np.unique(values, return_inverse=True)[1].astype(np.int64)
+    return codes
+
+
+def members_of(classes: IndexArray) -> list[IndexArray]:
+    """The samples of each class 0..C-1, in rising order."""
+    ends = np.cumsum(np.bincount(classes))[:-1]
+    return np.split(np.argsort(classes, kind="stable"), ends)
+
+
+def scores_of(scores: Numbers | None, policy: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """``scores`` (N,) as float64, infinite ones included."""
+    if scores is None:
+        raise TypeError(
+            f"{policy} has no scores; give {policy}(scores), one number for each sample, in the "
+            "dataset's order"
+        )
+    values = _as_array(scores, "scores")
+    if values.dtype.kind not in "iuf":
+        raise TypeError(f"the scores have dtype {values.dtype}; they must be numbers")
+    if np.isnan(values).any():
+        raise ValueError(
+            f"the score of sample {int(np.isnan(values).argmax())} is NaN; give each sample one"
+        )
+    return values.astype(np.float64)
+
+
+def check_every_class_is_kept(num_pruned: int, num_samples: int, num_classes: int) -> None:
+    if num_samples - num_pruned < num_classes:
+        raise ValueError(
+            f"the target leaves out {num_pruned:,} of {num_samples:,} samples in an epoch, but there "
+            f"are {num_classes:,} classes, of each of which at least one is kept; lower the target"
+        )
+
+
+def _as_array(numbers: Numbers, what: str) -> np.ndarray:
+    values = numbers.cpu().numpy() if isinstance(numbers, Tensor) else np.asarray(numbers)
+    if values.ndim != 1:
+        raise ValueError(f"the {what} have shape {values.shape}; there must be one a sample, (N,)")
+    return values

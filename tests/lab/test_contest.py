@@ -14,7 +14,7 @@ from infobatch.lab.recipes import find_recipe
 from infobatch.lab.report import read_comparison
 from infobatch.lab.report.duels import _p_value, holm, standings
 from infobatch.lab.report.results import ArmRuns, Run
-from infobatch.lab.runs import EpochMetrics, RunFolder
+from infobatch.lab.runs import EpochMetrics, RunFolder, Summary
 from infobatch.lab.selective_backprop import SELECTIVE_BACKPROP
 from infobatch.lab.training import train
 from infobatch.policies import BELOW_MEAN, POLICIES
@@ -82,7 +82,9 @@ def test_forward_passes_are_paid_for(name, tmp_path):
 
 def test_what_looking_makes_impossible_is_said():
     config = replace(CONFIG, epochs=8)
-    variants, reasons = contestants(config, ["ies", SELECTIVE_BACKPROP, "rs2"], [0.3, 0.6, 0.7], 5000)
+    variants, reasons = contestants(
+        config, ["ies", SELECTIVE_BACKPROP, "rs2"], [0.3, 0.6, 0.7], labels(5000)
+    )
     assert [variant.target for variant in variants] == [0.3, 0.3, 0.3, 0.6, 0.7]
     for told in (
         "ies does not take part at 60 % saved: it looks at what it leaves out, which costs 33% of what "
@@ -108,6 +110,7 @@ def test_controls_are_given_what_was_computed_not_only_what_was_trained(tmp_path
             for epoch, (kept, looks) in enumerate(counts)
         ]
     )
+    folder.write_summary(Summary(90.0, 0.1, [], 270, 300, 30, 0.1, 0.1, 0, {}, num_forward=30))
     assert comparison.run_config(Arm("random", variant), 0).target == (0, 20, 0)
     assert comparison.run_config(Arm("fewer-epochs", variant), 0).epochs == pytest.approx(2.8)
 

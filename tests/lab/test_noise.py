@@ -192,7 +192,7 @@ def test_gradients_are_those_of_each_sample_alone(data, options):
     assert all(torch.equal(tensor, before[name]) for name, tensor in task.model.state_dict().items())
     assert task.model.training
     task.model.eval()
-    images, targets = task._augmented(torch.from_numpy(samples), samples)
+    images, targets = task.inputs(torch.from_numpy(samples), samples)
     for i in range(3):
         logits = task.model(images[i : i + 1])
         loss = classification_losses(logits, targets[i : i + 1], label_smoothing=0.1).sum()

@@ -270,7 +270,7 @@ def test_a_policy_leaves_out_what_it_does_with_all_scores_on_each_rank():
     losses = random_losses(6000)
     for name, options in POLICIES.items():
         sharded = Ranks(2, 6000, **options).score(losses)
-        replicated = DynamicPruner(Numbers(6000), 4, delta=1.0, **options)
+        replicated = DynamicPruner(Numbers(6000), 4, delta=1.0, **{"policy": InfoBatch(), **options})
         replicated.sampler(12)
         replicated.record(losses, np.arange(6000))
         replicated.set_epoch(1)

@@ -25,7 +25,9 @@ def cifar10_resnet8() -> TrainConfig:
 def cifar10_5k_resnet8() -> TrainConfig:
     """5,000 images of CIFAR-10, ResNet-8 with a stem of stride 2, 80 epochs: for contests.
 
-    One to two minutes a run on one core, evaluated every 20 epochs; see cifar10-resnet8 for bf16.
+    One to two minutes a run on one core, evaluated every 20 epochs; see cifar10-resnet8 for bf16. On a
+    part of the training set held out, 0.4 is the best peak rate of 0.1, 0.2, 0.4 and 0.8; so weights are
+    divided by their mean, which leaves it as it is.
     """
     return TrainConfig(
         data="cifar10",
@@ -33,6 +35,8 @@ def cifar10_5k_resnet8() -> TrainConfig:
         model="resnet8",
         stem_stride=2,
         epochs=80,
+        lr=0.4,
+        normalizer="mean",
         eval_every=20,
         precision="bf16",
     )

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import TensorDataset
 
-from infobatch import DynamicPruner
+from infobatch import DynamicPruner, Proportional, classification_gradient_norms
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -23,7 +23,7 @@ def no_waiting():
         torch.cuda.set_sync_debug_mode("default")
 
 
-def train(device, num_epochs=4, pin_memory=False, dtype=torch.float32):
+def train(device, num_epochs=4, pin_memory=False, dtype=torch.float32, scaling="none", **options):
     generator = torch.Generator().manual_seed(0)
     data = TensorDataset(
         torch.randn(1000, 16, generator=generator), torch.randint(4, (1000,), generator=generator)
@@ -31,26 +31,44 @@ def train(device, num_epochs=4, pin_memory=False, dtype=torch.float32):
     torch.manual_seed(0)
     model = torch.nn.Linear(16, 4).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    pruner = DynamicPruner(data, num_epochs)
+    pruner = DynamicPruner(data, num_epochs, **options)
     loader = pruner.loader(batch_size=64, pin_memory=pin_memory)
     scheduler = pruner.lr_scheduler(
-        torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, total_steps=pruner.full_steps)
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, total_steps=pruner.full_steps),
+        scaling=scaling,
     )
     for _ in pruner.epochs():
         batches = iter(loader)
         with no_waiting() if pin_memory else torch.enable_grad():
             for samples, (x, y) in batches:
                 x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
-                losses = F.cross_entropy(model(x), y, reduction="none").to(dtype)
-                pruner.update(losses, samples).backward()
+                logits = model(x)
+                losses = F.cross_entropy(logits, y, reduction="none").to(dtype)
+                norms = classification_gradient_norms(logits, y)
+                pruner.update(losses, samples, gradient_norms=norms).backward()
                 optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad()
     return pruner, model
 
 
-def test_no_step_waits_for_the_device():
-    train("cuda", pin_memory=True)
+BY_NORMS = {
+    "policy": Proportional(by="smoothed_norm"),
+    "target": 0.2,
+    "normalizer": "mean",
+    "scaling": "sqrt",
+}
+
+
+@pytest.mark.parametrize("options", [{}, BY_NORMS], ids=["losses", "norms"])
+def test_no_step_waits_for_the_device(options):
+    train("cuda", pin_memory=True, **options)
+
+
+def test_gradient_norms_are_those_of_the_host():
+    runs = [train(device, num_epochs=1, policy=BY_NORMS["policy"]) for device in ("cuda", "cpu")]
+    norms = (pruner.scores["smoothed_norm"] for pruner, _ in runs)
+    torch.testing.assert_close(*norms, rtol=1e-3, atol=1e-3)
 
 
 def test_the_device_gives_what_the_host_gives():

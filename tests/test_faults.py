@@ -20,8 +20,10 @@ from infobatch import (
     IndexedDataset,
     InfoBatch,
     KeepProbabilities,
+    Proportional,
     Request,
     ScoreTable,
+    classification_gradient_norms,
     draw,
 )
 
@@ -209,6 +211,10 @@ def test_fault_09_a_step_reads_nothing_from_the_device():
     assert pruner.progress > 0.1
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
         _ = pruner.scores
+    by_norms = DynamicPruner(Numbers(6), 3, policy=Proportional(by="gradient_norm"), normalizer="mean")
+    logits, labels = torch.ones(6, 3, device="meta"), torch.ones(6, dtype=torch.int64, device="meta")
+    norms = classification_gradient_norms(logits, labels)
+    by_norms.update(losses, range(6), gradient_norms=norms).backward()
 
 
 @pytest.mark.parametrize("drop_last", [False, True])

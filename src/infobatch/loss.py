@@ -86,7 +86,7 @@ def _as_shares(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tenso
     """Targets as shares of the classes, float32 (B, C)."""
     num_classes = logits.shape[1]
     if not targets.is_floating_point():
-        targets = F.one_hot(targets, num_classes)
+        targets = torch.zeros_like(logits).scatter_(1, targets[:, None], 1)
     return targets.float() * (1 - label_smoothing) + label_smoothing / num_classes
 
 

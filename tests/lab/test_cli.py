@@ -189,6 +189,15 @@ def test_a_saving_alone_is_met_by_the_recommended_policy(call, tmp_path):
     assert RunFolder(tmp_path / "b").config().policy == "random"
 
 
+def test_what_was_looked_at_is_told_as_a_cost(call, tmp_path):
+    """Of four epochs of 1,400 two are pruned, by 420 each: a third of 840 is 280."""
+    options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--save", 15]
+    code, output, error = call("train", *options, "--policy", "kakurenbo", "--out", tmp_path / "a")
+    assert code == 0, error
+    assert "4,760 samples" in output
+    assert "at the cost of 5,040" in " ".join(output.split())
+
+
 def test_recipes_are_listed_with_what_they_need(call):
     code, output, _ = call("recipes")
     assert code == 0

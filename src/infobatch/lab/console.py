@@ -109,6 +109,8 @@ def print_recipe(recipe: Recipe) -> None:
 
 def print_summary(summary: Summary) -> None:
     text = f"accuracy {one_line(summary)}  {summary.saved:.1%} left out"
+    if summary.cost > summary.num_trained:
+        text += f"  at the cost of {summary.cost:,.0f}"
     if summary.num_nonfinite:
         text += f"  {summary.num_nonfinite:,} losses were NaN or infinite"
     console.print(text, highlight=False)

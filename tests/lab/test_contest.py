@@ -190,6 +190,18 @@ def test_a_contest_ends_with_its_table(call, tmp_path):
     assert {file: file.stat().st_mtime_ns for file in path.rglob("summary.json")} == before
 
 
+def test_options_of_a_policy_are_told_in_the_table(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--delta", 1, "--save", 25]
+    policies = "neyman:strata=5,proportional:by=gradient_norm"
+    options += ["--policies", policies, "--seeds", 1, "--no-controls", "--out", tmp_path]
+    code, output, error = call("contest", *options)
+    assert code == 0, error
+    assert re.search(r"Neyman strata=5, 25 % saved .*25\.\d%", output)
+    assert re.search(r"proportional by=gradient_norm, 25 % saved .*25\.\d%", output)
+    results = read_comparison(tmp_path / "mnist5k-small-cnn")
+    assert f"--policies {policies}" in results.commands[0]
+
+
 def test_bad_contests_are_refused(call, tmp_path):
     for options, message in (
         (["--save", "x"], "--save is 'x'; give numbers, such as 30,50,70"),

@@ -172,12 +172,13 @@ def _policy_label(config: TrainConfig) -> str:
         return f"selective backprop of {config.backward_share:.0%} (biased)"
     if config.policy == "none":
         return LABELS[FULL]
-    label = NAMES.get(config.policy, config.policy.replace("-", " "))
-    if has_prune_ratio(config.policy) and (config.target is None or config.policy in BELOW_MEAN):
+    name, *options = config.policy.split(":")
+    label = " ".join([NAMES.get(name, name.replace("-", " ")), *options])
+    if has_prune_ratio(name) and (config.target is None or name in BELOW_MEAN):
         label += f" r={config.prune_ratio:g}"
     if isinstance(config.target, float):
         label += f", {100 * config.target:g} % saved"
-    return label + " (biased)" * issubclass(POLICIES[config.policy], BiasedPolicy)
+    return label + " (biased)" * issubclass(POLICIES[name], BiasedPolicy)
 
 
 def _describe(config: TrainConfig) -> str:

@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch import Tensor
 
 from infobatch import DynamicPruner, NoPruning
 from infobatch.lab import specs
@@ -25,7 +23,7 @@ from infobatch.lab.interrupts import ignore_interrupts
 from infobatch.lab.optimization import Optimization
 from infobatch.lab.processes import agree, replicas, total
 from infobatch.lab.runs import FORWARD_COST, RunFolder
-from infobatch.lab.tasks.classification import Classification
+from infobatch.lab.tasks.classification import Classification, sample_gradients
 from infobatch.loss import classification_gradient_norms, classification_losses
 from infobatch.scores import IndexArray
 from infobatch.seeding import epoch_generator
@@ -33,8 +31,6 @@ from infobatch.seeding import epoch_generator
 SCORING_STREAM = 1 << 17
 """Of the seeds of the networks that score."""
 STEPS_BETWEEN_PAUSES = 20
-GRADIENT_BATCH = 32
-"""Samples whose gradients of all parameters are held at once."""
 
 Score = Callable[[Classification, Tensor], Tensor]
 """A trained network, and what it had right (see :func:`forgetting_events`), to scores, float32 (N,)."""
@@ -89,25 +85,12 @@ def gradient_norms(task: Classification, history: Tensor) -> Tensor:
     """The norm of the gradient of each sample's loss in all parameters, (N,): GraNd (Paul et al.)."""
 
     def score(images: Tensor, labels: Tensor) -> Tensor:
-        return sample_gradient_norms(task.model, images, labels)
+        gradients = sample_gradients(task.model, images, labels)
+        norms = [torch.linalg.vector_norm(values.flatten(1), dim=1) for values in gradients]
+        whole: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+        return whole
 
-    return _of_all(task, score, GRADIENT_BATCH)
-
-
-def sample_gradient_norms(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """The norm of the gradient of each sample's cross-entropy in all parameters, (B,).
-
-    ``model``: in evaluation mode, where samples do not depend on their batch mates.
-    """
-    parameters = {name: value.detach() for name, value in model.named_parameters()}
-
-    def loss(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        return F.cross_entropy(functional_call(model, parameters, (image[None],)), label[None])
-
-    gradients = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, images, labels)
-    norms = [torch.linalg.vector_norm(value.flatten(1), dim=1) for value in gradients.values()]
-    whole: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
-    return whole
+    return _of_all(task, score, task.gradient_chunk)
 
 
 def _of_all(task: Classification, score: Callable[[Tensor, Tensor], Tensor], size: int) -> Tensor:

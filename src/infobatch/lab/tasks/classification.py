@@ -95,30 +95,25 @@ class Classification:
             images, targets = self._mixing(images, labels, indices, self.data.num_classes)
         return images, targets
 
+    @property
+    def gradient_chunk(self) -> int:
+        """Of how many samples the gradients of all parameters are held at once."""
+        num_numbers = sum(p.numel() for p in self.model.parameters())
+        return min(max(CHUNK_NUMBERS // num_numbers, 2), CHUNK_SAMPLES)
+
     def gradients(self, samples: np.ndarray) -> Iterator[list[Tensor]]:
         """The true gradient of each of ``samples`` (n,), chunk by chunk: in each parameter (c, *shape).
 
         In float32, at batch norm's running statistics, and augmented as :meth:`begin` decided.
         """
-        parameters = {name: p.detach() for name, p in self.model.named_parameters()}
-        buffers = dict(self.model.named_buffers())
-
-        def loss(parameters: dict[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
-            state = {**parameters, **buffers}
-            logits = functional_call(self.model, state, image[None])
-            return classification_losses(
-                logits, target[None], label_smoothing=self._label_smoothing
-            ).sum()
-
-        of_each = vmap(grad(loss), in_dims=(None, 0, 0))
-        num_numbers = sum(p.numel() for p in parameters.values())
-        size = min(max(CHUNK_NUMBERS // num_numbers, 2), CHUNK_SAMPLES)
+        size = self.gradient_chunk
         self.model.eval()
         try:
             for start in range(0, len(samples), size):
                 part = samples[start : start + size]
                 batch = self.feed.collate([self.feed.dataset[i] for i in part.tolist()])
-                yield list(of_each(parameters, *self.inputs(batch, part)).values())
+                images, targets = self.inputs(batch, part)
+                yield sample_gradients(self.model, images, targets, self._label_smoothing)
         finally:
             self.model.train()
 
@@ -244,3 +239,19 @@ class Classification:
         with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
             logits: Tensor = model(images)
         return logits.float()
+
+
+def sample_gradients(
+    model: nn.Module, images: Tensor, targets: Tensor, label_smoothing: float = 0.0
+) -> list[Tensor]:
+    """The gradient of each sample's loss in each parameter, (B, *shape).
+
+    ``model``: in evaluation mode, where samples do not depend on their batch mates.
+    """
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
+        logits = functional_call(model, parameters, (image[None],))
+        return classification_losses(logits, target[None], label_smoothing=label_smoothing).sum()
+
+    return list(vmap(grad(loss), in_dims=(None, 0, 0))(parameters, images, targets).values())

@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -59,9 +60,8 @@ class Bench:
         self.epochs = self.pruner.epochs()
         self.task.begin(0)
         with torch.no_grad():
-            pixels, self.labels = self.task.feed(self.task.feed.first(config.batch_size))
-            images = self.task.feed.normalize(pixels)
-            self.images = images.contiguous(memory_format=torch.channels_last)
+            first = np.arange(config.batch_size)
+            self.inputs = self.task.inputs(self.task.feed.first(config.batch_size), first)
 
     @property
     def num_steps(self) -> int:
@@ -78,7 +78,7 @@ class Bench:
 
     def train_on_one_batch(self) -> None:
         for _ in range(self.num_steps):
-            losses = self.task.losses_of(self.images, self.labels)
+            losses = self.task.tell(self.inputs).losses
             self.optimization.step(losses.mean())
 
     def seconds(self, work: Callable[[], None]) -> float:
@@ -106,9 +106,8 @@ class Bench:
     def flops_per_image(self) -> float:
         """Of a forward and a backward pass."""
         with FlopCounterMode(display=False) as counter:
-            self.task.model(
-                self.images[:8].to(next(self.task.model.parameters()).dtype)
-            ).sum().backward()
+            images = self.inputs[0][:8].to(next(self.task.model.parameters()).dtype)
+            self.task.model(images).sum().backward()
         self.task.model.zero_grad()
         return counter.get_total_flops() / 8
 

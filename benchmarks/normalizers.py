@@ -109,10 +109,10 @@ def main() -> None:
                 continue
             to_full = "" if name == FULL else str(Difference.of(arm.runs, full.runs) or "")
             print(
-                f"{optimizer:6} {name:22} {arm.accuracy:6.2f} ± {arm.deviation:.2f}  {to_full}",
+                f"{optimizer:6} {name:22} {arm.result:6.2f} ± {arm.deviation:.2f}  {to_full}",
                 flush=True,
             )
-            rows.append([optimizer, name, arm.accuracies, to_full])
+            rows.append([optimizer, name, arm.results, to_full])
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
 

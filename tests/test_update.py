@@ -475,3 +475,30 @@ def test_confidences_are_the_probabilities_of_the_own_class():
     assert classification_confidences(logits, labels).tolist() == pytest.approx([0.7, 0.25])
     mixed = torch.tensor([[0.5, 0.5, 0], [1.0, 0, 0]])
     assert classification_confidences(logits, mixed).tolist() == pytest.approx([0.45, 0.5])
+
+
+def test_scores_may_be_remembered_in_place_of_losses():
+    """The gradient is that of the losses; the policy sees the scores."""
+    pruner = DynamicPruner(range(8), 3)
+    losses = torch.arange(4.0, requires_grad=True)
+    scores = torch.tensor([4.0, 3.0, 2.0, 1.0])
+    loss = pruner.update(losses, [0, 1, 2, 3], scores=scores)
+    loss.backward()
+    assert loss.item() == 1.5
+    assert losses.grad.tolist() == [0.25] * 4
+    assert pruner.scores["last_loss"][:4].tolist() == scores.tolist()
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (torch.ones(3), r"scores are of shape \(3,\) on cpu, and the losses of shape \(4,\)"),
+        ([1.0] * 4, "scores are list, and the losses"),
+        (torch.ones(4, dtype=torch.int64), r"scores have dtype torch\.int64; they must be floating"),
+    ],
+)
+def test_scores_that_do_not_fit_their_losses_are_refused(scores, message):
+    pruner = DynamicPruner(range(8), 3)
+    with pytest.raises((TypeError, ValueError), match=message):
+        pruner.update(torch.ones(4), [0, 1, 2, 3], scores=scores)
+    assert pruner.current.num_recorded == 0

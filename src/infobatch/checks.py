@@ -155,6 +155,22 @@ def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> Non
         check_scored(scored, losses)
 
 
+def check_scores(scores: Tensor, losses: Tensor) -> None:
+    """``scores``: what is remembered of the samples that have these ``losses``."""
+    if scores is losses:
+        return
+    if not isinstance(scores, Tensor) or scores.shape != losses.shape or scores.device != losses.device:
+        what = type(scores).__name__
+        if isinstance(scores, Tensor):
+            what = f"of shape {tuple(scores.shape)} on {scores.device}"
+        raise ValueError(
+            f"scores are {what}, and the losses of shape {tuple(losses.shape)} on {losses.device}; give "
+            "a tensor with one number for each sample, beside its loss"
+        )
+    if not scores.is_floating_point():
+        raise TypeError(f"scores have dtype {scores.dtype}; they must be floating point")
+
+
 def signals_read(names: Sequence[str], given: Mapping[str, Tensor], losses: Tensor) -> list[Tensor]:
     """Of the signals ``given`` with a batch those that the policy reads, in the order of ``names``."""
     for name, values in given.items():

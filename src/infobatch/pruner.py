@@ -19,6 +19,7 @@ from infobatch.checks import (
     check_losses,
     check_observed,
     check_run,
+    check_scores,
     check_state,
     host_indices,
     signals_read,
@@ -176,17 +177,25 @@ class DynamicPruner(Loaders):
     # -- The loop's one call, and what it is made of ------------------------------------------------
 
     def update(
-        self, losses: Tensor, samples: Samples, scored: Tensor | None = None, **signals: Tensor
+        self,
+        losses: Tensor,
+        samples: Samples,
+        scored: Tensor | None = None,
+        *,
+        scores: Tensor | None = None,
+        **signals: Tensor,
     ) -> Tensor:
         """Record a batch's losses and return their weighted mean, to call ``backward()`` on.
 
         ``losses``: (B,), any float dtype and device, not averaged. ``samples``: (B,), the indices
         that came with the batch. ``scored``: bool (B,), false for a sample that has no score (no
-        valid pixel, no supervised token). ``signals``: for policies that read them, ``gradient_norms=``
-        or ``confidences=``, each (B,) where the losses are; others pass them over. The same as
-        :meth:`weigh` and :meth:`record`.
+        valid pixel, no supervised token). ``scores``: (B,), where the losses are, what to remember of
+        the samples in place of their losses, such as losses freed of a noise that is not the samples'.
+        ``signals``: for policies that read them, ``gradient_norms=`` or ``confidences=``, each (B,)
+        where the losses are; others pass them over. The same as :meth:`weigh` and :meth:`record`.
         """
-        weights = self._look_up(losses, samples, True, scored, signals)
+        remembered = losses if scores is None else scores
+        weights = self._look_up(losses, samples, remembered, scored, signals)
         return weighted_mean(losses, weights, self._mean_over)
 
     def weigh(self, losses: Tensor, samples: Samples) -> Tensor:
@@ -197,7 +206,7 @@ class DynamicPruner(Loaders):
         self, losses: Tensor, samples: Samples, scored: Tensor | None = None, **signals: Tensor
     ) -> None:
         """Record alone: once a step, with the losses at the step's first evaluation."""
-        self._look_up(losses, samples, True, scored, signals)
+        self._look_up(losses, samples, losses, scored, signals)
 
     def weights(self, samples: Samples) -> Tensor:
         """The weights of ``samples``, float32 (B,) on the host; 0 for a repeat that fills a batch."""
@@ -321,21 +330,23 @@ class DynamicPruner(Loaders):
         self,
         losses: Tensor,
         samples: Samples,
-        record: bool = False,
+        remembered: Tensor | None = None,
         scored: Tensor | None = None,
         signals: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Tensor:
         """The batch's weights, on the device of its losses; all that a step does on the host."""
         indices = host_indices(samples)
         check_losses(losses, len(indices), scored)
+        if remembered is not None:
+            check_scores(remembered, losses)
         host_weights = self.current.weights_of(indices)
         if self.normalizer == "mean":
             host_weights *= np.float32(1 / self.current.mean_weight)
         if self._rounds is not None:
             host_weights *= self._rounds.scale_of(int(indices[0]))
-        if record:
+        if remembered is not None:
             read = signals_read(self.signals, signals, losses)
             num_real = self.current.record(indices)
-            self._buffer.put(indices, losses.detach(), scored, num_real, read)
+            self._buffer.put(indices, remembered.detach(), scored, num_real, read)
         weights = torch.from_numpy(host_weights)
         return weights if losses.is_cpu else sent_to_device(weights, losses.device)

@@ -60,7 +60,11 @@ def test_train_leaves_a_new_folder_where_none_is_named(call, tmp_path, monkeypat
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "summary.json").exists()
     assert folder.name in output
-    assert re.findall(r"^epoch (\d), \d+% kept, test \d+\.\d\d %$", output, re.M) == ["1", "2", "3"]
+    assert re.findall(r"^epoch (\d), \d+% kept, test accuracy \d+\.\d\d %$", output, re.M) == [
+        "1",
+        "2",
+        "3",
+    ]
 
 
 def test_the_version_is_told(call):
@@ -79,7 +83,7 @@ def test_eval_gives_the_accuracy_of_the_run_and_of_each_class(call, finished):
     overall = sum(float(row[3]) * int(row[4]) for row in rows) / 1400
     assert overall == pytest.approx(100 * summary.saved, abs=0.1)
     accuracy = float(re.search(r"accuracy (\S+) %", output).group(1))
-    assert accuracy == pytest.approx(RunFolder(finished).summary().accuracy, abs=0.01)
+    assert accuracy == pytest.approx(RunFolder(finished).summary().result, abs=0.01)
 
 
 def test_report_draws_any_finished_runs(call, finished, tmp_path):

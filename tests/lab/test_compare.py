@@ -8,6 +8,7 @@ from infobatch.lab import compare
 from infobatch.lab.compare import Arm, Comparison, Variant, run_comparison
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import load_data
+from infobatch.lab.metrics import ACCURACY
 from infobatch.lab.report import read_comparison, read_runs, to_markdown, write_report
 from infobatch.lab.report.results import Difference, judge
 
@@ -88,9 +89,9 @@ def test_results_agree_with_the_summaries(comparison):
     pruned = rows["InfoBatch r=0.5"]
     summaries = [comparison.folder(PRUNED, seed).summary() for seed in comparison.seeds]
     full = [comparison.folder(FULL, seed).summary() for seed in comparison.seeds]
-    assert pruned.accuracy == pytest.approx(sum(s.accuracy for s in summaries) / 2)
+    assert pruned.result == pytest.approx(sum(s.result for s in summaries) / 2)
     assert pruned.saved == pytest.approx(1 - sum(s.num_trained for s in summaries) / (2 * 4 * 1400))
-    differences = [s.accuracy - f.accuracy for s, f in zip(summaries, full, strict=True)]
+    differences = [s.result - f.result for s, f in zip(summaries, full, strict=True)]
     assert pruned.to_full.mean == pytest.approx(sum(differences) / 2)
 
 
@@ -116,7 +117,7 @@ def test_the_data_behind_the_report_is_written_beside_it(comparison, tmp_path):
     assert len(saved["runs"]) == 2 * 4
     for run in saved["runs"]:
         assert sum(run["kept"]) == run["num_trained"]
-        assert run["test_accuracy"][-1] == pytest.approx(run["accuracy"], abs=1e-3)
+        assert run["results"][-1] == pytest.approx(run["result"], abs=1e-3)
         assert run["config"]["seed"] in (3, 4)
     assert saved["commands"][0].startswith("infobatch compare --data digits")
 
@@ -177,8 +178,10 @@ def test_the_verdict_follows_the_whole_interval(interval, words):
 
 
 class FixedRun:
+    metric = ACCURACY
+
     def __init__(self, accuracy):
-        self.summary = type("Summary", (), {"accuracy": accuracy})
+        self.summary = type("Summary", (), {"result": accuracy})
 
 
 def test_the_interval_is_students_over_paired_seeds():

@@ -39,7 +39,7 @@ def test_holms_correction_is_that_of_a_worked_example():
 
 def runs_with(accuracies):
     """An arm with these accuracies, one a seed."""
-    runs = {s: Run(CONFIG, SimpleNamespace(accuracy=a), ()) for s, a in enumerate(accuracies)}
+    runs = {s: Run(CONFIG, SimpleNamespace(result=a), ()) for s, a in enumerate(accuracies)}
     return ArmRuns(Arm("full"), "", runs)
 
 
@@ -53,7 +53,7 @@ def test_p_is_that_of_a_paired_t_test_and_needs_a_spread():
 
 
 def test_every_policy_that_can_meets_every_saving():
-    variants, reasons = contestants(CONFIG, CONTESTANTS, [0.3, 0.5], labels(5000))
+    variants, reasons = contestants(CONFIG, CONTESTANTS, [0.3, 0.5], 5000, labels(5000))
     names = {variant.name for variant in variants}
     assert {f"{name}-save-30" for name in CONTESTANTS if name not in BELOW_MEAN} < names
     assert {"infobatch-0.5-save-30", "bls-0.812-save-50"} < names
@@ -83,7 +83,7 @@ def test_forward_passes_are_paid_for(name, tmp_path):
 def test_what_looking_makes_impossible_is_said():
     config = replace(CONFIG, epochs=8)
     variants, reasons = contestants(
-        config, ["ies", SELECTIVE_BACKPROP, "rs2"], [0.3, 0.6, 0.7], labels(5000)
+        config, ["ies", SELECTIVE_BACKPROP, "rs2"], [0.3, 0.6, 0.7], 5000, labels(5000)
     )
     assert [variant.target for variant in variants] == [0.3, 0.3, 0.3, 0.6, 0.7]
     for told in (
@@ -117,7 +117,7 @@ def test_controls_are_given_what_was_computed_not_only_what_was_trained(tmp_path
 
 def test_infobatch_meets_a_saving_by_a_ratio_that_still_tells_samples_apart():
     config = replace(CONFIG, epochs=100)  # 87 of them can be pruned
-    variants, _ = contestants(config, ["infobatch"], [0.3, 0.5, 0.7], labels(10_000))
+    variants, _ = contestants(config, ["infobatch"], [0.3, 0.5, 0.7], 10_000, labels(10_000))
     ratios = [variant.prune_ratio for variant in variants]
     expected = [0.5, 0.5 / 0.87 / 0.75, (0.7 / 0.87 + 1) / 2]
     assert ratios == pytest.approx(expected, abs=0.001)
@@ -128,19 +128,19 @@ def test_infobatch_meets_a_saving_by_a_ratio_that_still_tells_samples_apart():
 def test_a_very_short_last_batch_is_told_of():
     config = replace(CONFIG, epochs=6, batch_size=128)
     _, reasons = contestants(
-        config, ["random"], [0.3], labels(1400)
+        config, ["random"], [0.3], 1400, labels(1400)
     )  # 770 kept of 4 epochs: 6 x 128 + 2
     assert reasons[0].startswith("At 30 % saved pruned epochs end with a batch of 2 samples")
-    assert not contestants(replace(config, batch_size=110), ["random"], [0.3], labels(1400))[1]
+    assert not contestants(replace(config, batch_size=110), ["random"], [0.3], 1400, labels(1400))[1]
 
 
 def test_a_saving_out_of_reach_says_which_could_be_met():
     with pytest.raises(
         ValueError, match=r"target 0\.95 cannot be met by any prune ratio.* at most 0\.\d"
     ):
-        contestants(CONFIG, ["random"], [0.95], labels(5000))
+        contestants(CONFIG, ["random"], [0.95], 5000, labels(5000))
     with pytest.raises(ValueError, match="no policy 'ucbb'; did you mean ucb"):
-        contestants(CONFIG, ["ucbb"], [0.3], labels(5000))
+        contestants(CONFIG, ["ucbb"], [0.3], 5000, labels(5000))
 
 
 def test_policies_of_one_cost_share_its_controls(tmp_path):

@@ -52,7 +52,7 @@ def test_two_processes_report_what_one_reports(trained):
         assert ours.score_quantiles == pytest.approx(theirs.score_quantiles, abs=2e-3)
     first, second = (RunFolder(trained / name).summary() for name in ("1", "2"))
     assert first.num_steps == second.num_steps
-    assert first.accuracy == pytest.approx(second.accuracy, abs=1)
+    assert first.result == pytest.approx(second.result, abs=1)
 
 
 def test_two_processes_score_beforehand_as_one(tmp_path):

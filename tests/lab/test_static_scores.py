@@ -133,7 +133,9 @@ def test_the_run_leaves_out_what_scoring_costs_too():
 
 def test_a_saving_that_scoring_leaves_nothing_of_is_told_of():
     labels = torch.arange(1000) % 10
-    variants, reasons = contestants(replace(CONFIG, epochs=10), [*STATIC, "rcap"], [0.3, 0.7], labels)
+    variants, reasons = contestants(
+        replace(CONFIG, epochs=10), [*STATIC, "rcap"], [0.3, 0.7], len(labels), labels
+    )
     assert {v.policy for v in variants if v.target == 0.3} == {*STATIC, "rcap"}
     assert {v.policy for v in variants if v.target == 0.7} == {"forgetting", "el2n", "rcap"}
     assert [reason for reason in reasons if "batch" not in reason] == [

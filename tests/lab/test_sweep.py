@@ -146,10 +146,10 @@ def test_published_figures_stand_beside_ours(swept):
     )
     shown = Results(**{**vars(results), "published": published})
     full, half, other = shown.published_rows()
-    assert full.ours.accuracy == results.full.accuracy
+    assert full.ours.result == results.full.result
     assert half.ours.saved == pytest.approx(results.rows()[5].saved)
     assert other.ours is None
-    assert f"| someone | InfoBatch | 94.00 | 33.3% |  | {half.ours.accuracy:.2f} ±" in to_markdown(shown)
+    assert f"| someone | InfoBatch | 94.00 | 33.3% |  | {half.ours.result:.2f} ±" in to_markdown(shown)
     assert "one seed each" in to_markdown(shown)
 
 

@@ -113,14 +113,14 @@ class Comparison:
     """A comparison's folder: ``<arm>/seed-<s>`` for each run, and ``compare.json``.
 
     ``config``: what all its runs have in common. ``variants``: what is compared with full data.
-    ``controls``: whether each is also compared with its rivals at equal cost. ``margin``: accuracy
-    points that may be lost for the verdict "lossless".
+    ``controls``: whether each is also compared with its rivals at equal cost. ``margin``: what may be
+    lost for the verdict "lossless"; None for the task's own.
     """
 
     config: TrainConfig
     variants: tuple[Variant, ...]
     num_seeds: int
-    margin: float
+    margin: float | None
     path: Path
     controls: bool = True
 
@@ -187,7 +187,7 @@ class Comparison:
         """Raise ``ValueError`` for what could only fail later."""
         if self.num_seeds < 1:
             raise ValueError(f"--seeds is {self.num_seeds}; it must be at least 1")
-        if self.margin < 0:
+        if self.margin is not None and self.margin < 0:
             raise ValueError(f"--margin is {self.margin}; it must be at least 0")
         if not self.variants:
             raise ValueError("there is nothing to compare with full data; name a policy")
@@ -216,7 +216,9 @@ class Comparison:
 
     def command(self) -> str:
         """The command that repeats it."""
-        options = ["--seeds", str(self.num_seeds), "--margin", f"{self.margin:g}"]
+        options = ["--seeds", str(self.num_seeds)]
+        if self.margin is not None:
+            options += ["--margin", f"{self.margin:g}"]
         config = replace(self.config, data_dir=None, device="auto")
         policies = ",".join(dict.fromkeys(variant.policy for variant in self.variants))
         targets = dict.fromkeys(v.target for v in self.variants if v.target is not None)

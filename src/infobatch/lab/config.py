@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from infobatch.lab import specs
 from infobatch.lab.data import DATA_SETS
-from infobatch.lab.models import check_model
 from infobatch.lab.names import choose
 from infobatch.lab.optimizers import OPTIMIZERS
+from infobatch.lab.tasks.kinds import check_kind
 from infobatch.loss import Normalizer
 from infobatch.lr import LRScaling
 from infobatch.policies import BELOW_MEAN, POLICIES, Policy, takes
@@ -29,12 +29,16 @@ class CommonConfig:
 
     recipe: Annotated[str, tyro.conf.Suppress] = ""
     """The recipe it came from, if any."""
+    task: str = "classification"
+    """What is learned: classification."""
     data: str = "mnist5k"
     """Data set: mnist5k, digits (built in), cifar10, cifar100, tiny-imagenet, tiny-imagenet-40, imagenet
     (downloaded, or in --data-dir)."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Folder with parquet files of the hub's layout, or ImageNet's folders of images; also read from
     INFOBATCH_DATA_DIR."""
+    subset: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Train on these samples alone: a JSON list of their indices, of a selection made before."""
     held_out: float = 0.0
     """Evaluate on this share of the training set, held out, in place of the test set: to choose by."""
     train_samples: int = 0
@@ -113,7 +117,7 @@ class TrainConfig(CommonConfig):
     def check(self) -> None:
         """Raise ``ValueError`` for what could only fail later."""
         choose("data set", self.data, DATA_SETS)
-        check_model(self.model, self.stem_stride, self.norm)
+        check_kind(self, set(self.differences(TrainConfig())))
         choose("optimizer", self.optimizer, OPTIMIZERS)
         bounds = {
             "--epochs": (0 < self.epochs < math.inf, "above 0 and finite"),
@@ -137,10 +141,10 @@ class TrainConfig(CommonConfig):
             "--seed": (self.seed >= 0, "at least 0"),
             "--workers": (self.workers >= 0, "at least 0"),
         }
-        for flag, (holds, rule) in bounds.items():
+        for typed, (holds, rule) in bounds.items():
             if not holds:
-                value = getattr(self, flag[2:].replace("-", "_"))
-                raise ValueError(f"{flag} is {value}; it must be {rule}")
+                value = getattr(self, typed[2:].replace("-", "_"))
+                raise ValueError(f"{typed} is {value}; it must be {rule}")
         self.make_policy(torch.zeros(1, dtype=torch.int64), torch.zeros(1))
         if self.mixup and self.cutmix:
             raise ValueError(f"--mixup is {self.mixup:g} and --cutmix {self.cutmix:g}; give one of them")
@@ -168,6 +172,11 @@ class TrainConfig(CommonConfig):
         """``labels`` and ``scores``: of the training samples, (N,), for policies that ask for them."""
         name = specs.name_of(self.policy)
         choose("policy", name, POLICIES)
+        if labels is None and takes(name, "labels"):
+            raise ValueError(
+                f"--policy {name} goes by the class of each sample, and {self.data} gives --task "
+                f"{self.task} no single class; take another"
+            )
         known: dict[str, Any] = {"labels": labels, "scores": scores}
         if name in BELOW_MEAN or self.target is None:  # else the target says how many
             known["prune_ratio"] = self.prune_ratio
@@ -175,37 +184,88 @@ class TrainConfig(CommonConfig):
 
     def to_json(self) -> dict[str, Any]:
         values = dataclasses.asdict(self)
-        return {**values, "data_dir": str(self.data_dir) if self.data_dir else None}
+        return {**values, **{name: str(values[name]) for name in PATHS if values[name] is not None}}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainConfig:
         """Reads what older releases wrote, too: options they did not know are at their defaults."""
-        target, data_dir = values["target"], values["data_dir"]
-        values = {**values, "data_dir": Path(data_dir) if data_dir else None}
-        if isinstance(target, list):
-            values["target"] = tuple(target)
-        return cls(**values)
+        read: dict[str, Any] = {"data": values["data"], "policy": values["policy"]}
+        for field in dataclasses.fields(cls):
+            value = values.get(field.name, field.default)
+            if field.name in PATHS and value is not None:
+                value = Path(value)
+            elif isinstance(value, list):
+                value = tuple(value)
+            elif isinstance(value, dict):
+                value = dataclasses.replace(field.default, **value)  # type: ignore[type-var]
+            read[field.name] = value
+        unknown = values.keys() - read.keys()
+        if unknown:
+            raise TypeError(f"unknown options {', '.join(sorted(unknown))}")
+        return cls(**read)
 
     def to_arguments(self, base: TrainConfig | None = None) -> list[str]:
         """The command-line options that make this configuration of ``base``, or of the defaults."""
         arguments = []
         for name, (value, _) in self.differences(base or TrainConfig()).items():
             values = value if isinstance(value, tuple) else (value,)
-            flag = "--" + name.replace("_", "-")
             if isinstance(value, bool):
-                arguments.append(flag if value else flag.replace("--", "--no-", 1))
+                arguments.append(flag(name) if value else flag(negated(name)))
             elif name != "recipe":
-                arguments += [flag, *(f"{v:g}" if isinstance(v, float) else str(v) for v in values)]
+                arguments += [
+                    flag(name),
+                    *(f"{v:g}" if isinstance(v, float) else str(v) for v in values),
+                ]
         return arguments
 
     def differences(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
         """The options in which the two differ: name, own value, other's."""
-        pairs = {name: (getattr(self, name), getattr(other, name)) for name in OPTIONS}
-        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        ours, theirs = flat(self), flat(other)
+        return {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
 
     def overridden(self, options: CommonConfig, given: Collection[str]) -> TrainConfig:
         """A copy with the options named in ``given`` taken from ``options``."""
-        return dataclasses.replace(self, **{name: getattr(options, name) for name in given})
+        values = flat(options)
+        return changed(self, {name: values[name] for name in given})
 
 
-OPTIONS = tuple(field.name for field in dataclasses.fields(TrainConfig))
+PATHS = ("data_dir", "subset")
+"""Options that are paths."""
+
+
+def flat(options: Any) -> dict[str, Any]:
+    """The options by name, those of a group as ``group.option``."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            values |= {f"{field.name}.{name}": inner for name, inner in flat(value).items()}
+        else:
+            values[field.name] = value
+    return values
+
+
+def changed(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """A copy with other ``values``, named as :func:`flat` does."""
+    own = {name: value for name, value in values.items() if "." not in name}
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        group, dot, option = name.partition(".")
+        if dot:
+            groups.setdefault(group, {})[option] = value
+    made = {group: dataclasses.replace(getattr(config, group), **own) for group, own in groups.items()}
+    return dataclasses.replace(config, **own, **made)
+
+
+def flag(name: str) -> str:
+    """What is typed for an option."""
+    return "--" + name.replace("_", "-")
+
+
+def negated(name: str) -> str:
+    """What is typed, with hyphens, to turn an option off."""
+    group, dot, option = name.rpartition(".")
+    return f"{group}{dot}no_{option}"
+
+
+OPTIONS = tuple(flat(TrainConfig()))

@@ -16,9 +16,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from infobatch.lab import training
 from infobatch.lab.compare import Arm, Comparison
 from infobatch.lab.interrupts import stop_on_interrupt
+from infobatch.lab.metrics import Metric
 from infobatch.lab.recipes import Recipe
 from infobatch.lab.runs import Summary
 from infobatch.lab.sweep import HELPER
+from infobatch.lab.tasks.kinds import KINDS
 
 console = Console(quiet=HELPER in os.environ)
 
@@ -76,21 +78,22 @@ class ComparisonWatch:
         summary = self._comparison.folder(arm, seed).summary()
         self._num_done += 1
         self._progress.update(self._task, completed=self._num_done)
-        line = f"{self._title}seed {seed}  {arm.name:30}  {one_line(summary)}"
+        metric = KINDS[self._comparison.config.task].metric
+        line = f"{self._title}seed {seed}  {arm.name:30}  {one_line(summary, metric)}"
         self._progress.console.print(line, highlight=False, soft_wrap=True)
 
 
 def describe(done: training.Progress) -> str:
     metrics = done.metrics
     kept = metrics.num_kept / metrics.num_samples
-    tested = "" if metrics.test_accuracy is None else f", test {metrics.test_accuracy:.2f} %"
+    tested = "" if metrics.result is None else f", test {done.metric.named(metrics.result)}"
     noise = "" if metrics.noise_ratio is None else f", noise {metrics.noise_ratio:.2f}"
     return f"epoch {metrics.epoch + 1}, {kept:.0%} kept{tested}{noise}"
 
 
-def one_line(summary: Summary) -> str:
+def one_line(summary: Summary, metric: Metric) -> str:
     return (
-        f"{summary.accuracy:.2f} %  {summary.num_trained:,} samples  {summary.num_steps:,} steps  "
+        f"{metric.named(summary.result)}  {summary.num_trained:,} samples  {summary.num_steps:,} steps  "
         f"{summary.seconds:.1f} s"
     )
 
@@ -107,8 +110,8 @@ def print_recipe(recipe: Recipe) -> None:
         console.print(line, highlight=False)
 
 
-def print_summary(summary: Summary) -> None:
-    text = f"accuracy {one_line(summary)}  {summary.saved:.1%} left out"
+def print_summary(summary: Summary, metric: Metric) -> None:
+    text = f"{one_line(summary, metric)}  {summary.saved:.1%} left out"
     if summary.cost > summary.num_trained:
         text += f"  at the cost of {summary.cost:,.0f}"
     if summary.num_nonfinite:

@@ -24,16 +24,20 @@ CONTESTANTS = (*(name for name in POLICIES if name != "none"), SELECTIVE_BACKPRO
 
 
 def contestants(
-    config: TrainConfig, policies: Sequence[str], targets: Sequence[float], labels: Tensor
+    config: TrainConfig,
+    policies: Sequence[str],
+    targets: Sequence[float],
+    num_samples: int,
+    labels: Tensor | None = None,
 ) -> tuple[list[Variant], list[str]]:
     """A variant for each policy and target that it can meet; and what is to be said of the others.
 
     ``targets``: shares of the run's cost to save, which :meth:`Variant.config` turns into what is left
-    out. ``labels``: of the training samples, (N,). InfoBatch and BLS meet a target by raising their
-    prune ratio: see :func:`ratio_for`. ``ValueError`` if no policy can meet one.
+    out. ``num_samples``: N of the training set; ``labels``: their classes, (N,). InfoBatch and BLS
+    meet a target by raising their prune ratio: see :func:`ratio_for`. ``ValueError`` if no policy can
+    meet one.
     """
     variants, reasons = [], []
-    num_samples = len(labels)
     for target in targets:
         most = _schedule(replace(config, target=target), num_samples).most_pruned
         last = (num_samples - most) % config.batch_size
@@ -47,16 +51,15 @@ def contestants(
             ratio = ratio_for(most / num_samples) if name_of(policy) in BELOW_MEAN else 0.5
             variant = Variant(policy, ratio, target)
             try:
-                _check(variant.config(config), labels)
+                _check(variant.config(config), num_samples, labels)
                 variants.append(variant)
             except ValueError as error:
                 reasons.append(f"{policy} does not take part at {100 * target:g} % saved: {error}.")
     return variants, reasons
 
 
-def _check(config: TrainConfig, labels: Tensor) -> None:
+def _check(config: TrainConfig, num_samples: int, labels: Tensor | None) -> None:
     """Raise ``ValueError`` if the policy cannot leave out what its runs are to leave out."""
-    num_samples = len(labels)
     policy, most = config.make_policy(labels, torch.zeros(num_samples)), 0
     try:
         if config.target is not None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from infobatch.lab.compare import Variant
-from infobatch.lab.config import OPTIONS, CommonConfig, TrainConfig
+from infobatch.lab.config import CommonConfig, TrainConfig, flag, flat, negated
 from infobatch.lab.console import console
-from infobatch.lab.data import DOWNLOADS, Data, ImageData, load_data, local_folder
+from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
 from infobatch.lab.names import choose
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.specs import name_of
@@ -42,7 +47,7 @@ def of_recipe(name: str, options: TrainConfig, save: float | None = None) -> Tra
     for option, (value, only) in config.differences(fixed).items():
         if option in typed:
             raise ValueError(
-                f"--{option.replace('_', '-')} is {value}, but {name} keeps the same samples from the "
+                f"{flag(option)} is {value}, but {name} keeps the same samples from the "
                 f"first epoch to the last, so that it is {only:g}; leave it out"
             )
     return fixed
@@ -52,16 +57,15 @@ def typed_options(options: CommonConfig) -> list[str]:
     """Those of the options that stand on the command line, not left at their defaults."""
     flags = [text.split("=")[0] for text in sys.argv[2:] if text.startswith("--")]
     names = {flag[2:].replace("-", "_") for flag in flags}
-    return [name for name in OPTIONS if hasattr(options, name) and names & {name, f"no_{name}"}]
+    return [name for name in flat(options) if names & {name, negated(name)}]
 
 
 def saved_options(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
     """The options a run was started with; refuses others given now."""
     for name, (now, then) in given.differences(saved).items():
         if name in typed_options(given):
-            flag = "--" + name.replace("_", "-")
             raise ValueError(
-                f"{flag} is {now}, but the run was started with {then}; leave it out to go on, or "
+                f"{flag(name)} is {now}, but the run was started with {then}; leave it out to go on, or "
                 "start another run"
             )
     return saved
@@ -83,14 +87,31 @@ def load(config: TrainConfig) -> Data:
         size = DOWNLOADS[config.data]
         console.print(f"{config.data} is downloaded ({size}), unless it was before", highlight=False)
     data = load_data(config.data, config.data_dir)
-    if not (config.held_out or config.train_samples):
-        return data
-    if not isinstance(data, ImageData):
+    if config.subset is not None:
+        data = data.of_training(read_subset(config.subset, len(data.train)))
+    if config.held_out or config.train_samples:
+        data = data.split(config.held_out, config.train_samples)
+    return data
+
+
+def read_subset(path: Path, num_samples: int) -> Tensor:
+    """The indices of samples in a JSON list, int64, each once and in order.
+
+    ``num_samples``: of the set that they are chosen from. ``ValueError`` if it holds anything else.
+    """
+    try:
+        indices = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--subset {path} cannot be read as JSON ({error}); give a list") from error
+    if not isinstance(indices, list) or not indices or not all(type(i) is int for i in indices):
+        raise ValueError(f"--subset {path} holds no list of indices; give one such as [0, 3, 4]")
+    chosen = torch.tensor(sorted(set(indices)))
+    if chosen[0] < 0 or chosen[-1] >= num_samples or len(chosen) < len(indices):
         raise ValueError(
-            f"--held-out and --train-samples are for sets in memory, which {config.data} is not; leave "
-            "them out"
+            f"--subset {path} has {len(indices)} indices from {chosen[0]} to {chosen[-1]}, of which "
+            f"{len(chosen)} are different; give each once, in 0..{num_samples - 1}"
         )
-    return data.split(config.held_out, config.train_samples)
+    return chosen
 
 
 def variants_of(policies: str, prune_ratio: str) -> list[Variant]:

@@ -24,8 +24,14 @@ def quantiles(values: Tensor, shares: Sequence[float]) -> list[float]:
     return [float(q) for q in part.quantile(torch.tensor(shares, dtype=part.dtype))]
 
 
-def class_balance(labels: Tensor, visits: Tensor) -> list[float]:
-    """The lowest and the highest of the classes' mean ``visits`` (N,), over the mean of all."""
-    sizes = labels.bincount()
-    shares = (labels.bincount(visits) / sizes)[sizes > 0] / visits.mean()
+def class_balance(members: tuple[Tensor, Tensor] | None, visits: Tensor) -> list[float]:
+    """The lowest and the highest of the classes' mean ``visits`` (N,), over the mean of all.
+
+    ``members``: which samples have which class, int64 (M,) each; without classes there is no balance.
+    """
+    if members is None:
+        return []
+    samples, classes = members
+    sizes = classes.bincount()
+    shares = (classes.bincount(visits[samples]) / sizes)[sizes > 0] / visits.mean()
     return [float(shares.min()), float(shares.max())]

@@ -13,12 +13,11 @@ lock             held by the process that trains it, and released by its end, ho
 from __future__ import annotations
 
 import json
-import math
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.config import TrainConfig, flag
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,10 @@ class EpochMetrics:
     """One epoch: counts of samples, losses, test results at its end, quantiles of all scores.
 
     ``num_kept``: those trained; ``num_forward``: those that had a forward pass alone. ``train_loss`` is
-    weighted: an unbiased estimate of the mean over all samples, kept or not. There are test results for
-    the epochs that were evaluated. ``effective_share``: of a pruned epoch, see :class:`Selection`.
-    ``noise_ratio`` and ``bias``: of the epoch that comes next, where measured, see
-    :mod:`infobatch.lab.diagnostics`.
+    weighted: an unbiased estimate of the mean over all samples, kept or not. ``result``: the task's
+    metric on the test set; there are test results for the epochs that were evaluated.
+    ``effective_share``: of a pruned epoch, see :class:`Selection`. ``noise_ratio`` and ``bias``: of the
+    epoch that comes next, where measured, see :mod:`infobatch.lab.diagnostics`.
     """
 
     epoch: int
@@ -45,7 +44,7 @@ class EpochMetrics:
     num_samples: int
     train_loss: float
     test_loss: float | None
-    test_accuracy: float | None
+    result: float | None
     seconds: float
     lr: float
     samples_so_far: int
@@ -73,14 +72,14 @@ VISIT_QUANTILES = (0.05, 0.5, 0.95)
 
 @dataclass(frozen=True)
 class Summary:
-    """A finished run. ``accuracy`` and ``top5``: after the last epoch, in percent; ``seconds``: of
-    training, and of scoring beforehand. ``num_forward``: samples that had a forward pass alone;
-    ``num_scoring``: samples trained beforehand, to score them. ``visits``: quantiles of how often a
-    sample was trained; ``class_balance``: the share of a class among what was trained over its share of
-    the data, the lowest and the highest.
+    """A finished run. ``result``, in the task's metric, and ``details``, further figures by name: after
+    the last epoch; ``seconds``: of training, and of scoring beforehand. ``num_forward``: samples that
+    had a forward pass alone; ``num_scoring``: samples trained beforehand, to score them. ``visits``:
+    quantiles of how often a sample was trained; ``class_balance``: the share of a class among what was
+    trained over its share of the data, the lowest and the highest.
     """
 
-    accuracy: float
+    result: float
     test_loss: float
     per_class: Sequence[float]
     num_trained: int
@@ -90,11 +89,15 @@ class Summary:
     evaluation_seconds: float
     num_nonfinite: int
     environment: dict[str, Any]
-    top5: float = math.nan
+    details: Mapping[str, float] = field(default_factory=dict)
     num_forward: int = 0
     num_scoring: float = 0
     visits: Sequence[float] = ()
     class_balance: Sequence[float] = ()
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Summary:
+        return cls(**_renamed(values, {"accuracy": "result"}, dropped="top5"))
 
     @property
     def saved(self) -> float:
@@ -168,7 +171,9 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         try:
-            return [EpochMetrics(**json.loads(line)) for line in lines]
+            return [
+                EpochMetrics(**_renamed(json.loads(line), {"test_accuracy": "result"})) for line in lines
+            ]
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error}); remove the run's folder") from error
 
@@ -181,7 +186,7 @@ class RunFolder:
                 f"{self.path} holds no finished run (no summary.json); finish it with "
                 f"`infobatch train --out {self.path} --resume`"
             )
-        return Summary(**read_json(self.path / "summary.json"))
+        return Summary.from_json(read_json(self.path / "summary.json"))
 
     def write_summary(self, summary: Summary) -> None:
         self._write("summary.json", json.dumps(asdict(summary), indent=2))
@@ -259,11 +264,15 @@ def require_same(wanted: TrainConfig, there: TrainConfig, path: Path) -> None:
     """Raise ``ValueError`` if what is there was trained with other options."""
     for name, (now, then) in wanted.differences(there).items():
         if name not in WHERE:
-            flag = "--" + name.replace("_", "-")
             raise ValueError(
-                f"{path} was trained with {flag} {then}, but {flag} {now} is wanted, and mixing them "
-                "would spoil the result; choose another --out, or remove that folder"
+                f"{path} was trained with {flag(name)} {then}, but {flag(name)} {now} is wanted, and "
+                "mixing them would spoil the result; choose another --out, or remove that folder"
             )
+
+
+def _renamed(values: dict[str, Any], names: Mapping[str, str], dropped: str = "") -> dict[str, Any]:
+    """What older releases wrote, under the names of this one."""
+    return {names.get(name, name): value for name, value in values.items() if name != dropped}
 
 
 def read_json(path: Path) -> Any:

@@ -33,7 +33,7 @@ class Sweep:
         configs: Sequence[TrainConfig],
         variants: Sequence[Variant],
         num_seeds: int,
-        margin: float,
+        margin: float | None,
         controls: bool,
         path: Path,
     ) -> Sweep:

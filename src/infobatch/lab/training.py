@@ -19,13 +19,15 @@ from infobatch.lab.data import Data
 from infobatch.lab.diagnostics import Noise, probe
 from infobatch.lab.environment import describe_environment
 from infobatch.lab.interrupts import ignore_interrupts
+from infobatch.lab.metrics import Metric
 from infobatch.lab.optimization import Optimization
 from infobatch.lab.processes import agree, replicas, total
 from infobatch.lab.quantiles import class_balance, quantiles, score_quantiles
 from infobatch.lab.runs import VISIT_QUANTILES, EpochMetrics, RunFolder, Summary, require_same
 from infobatch.lab.selective_backprop import SelectiveBackprop
-from infobatch.lab.static_scores import StaticScores, scoring_epochs, static_scores
-from infobatch.lab.tasks.classification import Classification
+from infobatch.lab.static_scores import StaticScores, has_static_scores, scoring_epochs, static_scores
+from infobatch.lab.tasks.base import Inputs
+from infobatch.lab.tasks.kinds import KINDS
 from infobatch.scores import ScoreTable
 
 CHECKPOINT_SECONDS = 60.0
@@ -49,6 +51,7 @@ class Progress:
 
     fraction: float
     metrics: EpochMetrics
+    metric: Metric
 
 
 def train(
@@ -98,10 +101,21 @@ def check(config: TrainConfig, data: Data) -> None:
             f"--backward-share is {config.backward_share:g}, and there are {num_replicas} processes; "
             "selective backprop is for one: leave it out, or train on one process"
         )
+    kind = KINDS[config.task]
+    if has_static_scores(config) and kind.place != KINDS["classification"].place:
+        raise ValueError(
+            f"--policy {config.policy} goes by scores of a classifier, and --task is {config.task}; "
+            "take another policy"
+        )
     unknown = torch.zeros(len(data.train))
-    _make_pruner(config, data, unknown).loader(
-        config.batch_size // num_replicas, drop_last=config.drop_last
-    )
+    pruner = _make_pruner(config, data, unknown)
+    for signal in pruner.signals:
+        if signal not in kind.signals:
+            raise ValueError(
+                f"--policy {config.policy} reads {signal.replace('_', ' ')}, and --task {config.task} "
+                "has none; take another policy, or another column"
+            )
+    pruner.loader(config.batch_size // num_replicas, drop_last=config.drop_last)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -113,7 +127,7 @@ class _Training:
     def __init__(self, config: TrainConfig, data: Data, folder: RunFolder, scores: StaticScores) -> None:
         self.config = config
         self.folder = folder
-        self.task = Classification(config, data)
+        self.task = KINDS[config.task].task()(config, data)
         self.pruner = _make_pruner(config, data, scores.values, self.task.feed.dataset)
         self.loader = self.pruner.loader(
             config.batch_size // self.pruner.replicas.num_replicas,
@@ -156,7 +170,7 @@ class _Training:
             for _ in self._steps(epoch):
                 self._pause(should_stop)
             self._end_epoch(epoch)
-            watch(Progress(self.pruner.progress, self.metrics[-1]))
+            watch(Progress(self.pruner.progress, self.metrics[-1], KINDS[self.config.task].metric))
         return self._finish()
 
     def _steps(self, epoch: int) -> Iterator[None]:
@@ -180,12 +194,14 @@ class _Training:
 
     def _step(self, samples: np.ndarray, inputs: Any, num_trained: int) -> None:
         """``num_trained``: the samples of this step over all processes."""
-        images, targets = self.task.inputs(inputs, samples)
+        taken = self.task.inputs(inputs, samples)
         if self._chooses(self.pruner.epoch):
-            mean, loss = self._chosen(images, targets, samples)
+            mean, loss = self._chosen(taken, samples)
         else:
-            losses, signals = self.task.tell(images, targets, self.pruner.signals)
-            mean = loss = self.pruner.update(losses, samples, **signals)
+            told = self.task.tell(taken, self.pruner.signals)
+            mean = loss = self.pruner.update(
+                told.losses, samples, told.scored, scores=told.scores, **told.signals
+            )
         self.lr = self.optimization.lr
         self.optimization.step(loss)
         self.loss_sum += mean.detach() * (num_trained / self.pruner.replicas.num_replicas)
@@ -195,14 +211,15 @@ class _Training:
         """Whether only some of each batch are trained: in the epochs in which policies may prune."""
         return self.selective is not None and epoch in self.pruner.plan.schedule.prunable
 
-    def _chosen(self, images: Tensor, targets: Tensor, samples: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _chosen(self, inputs: Inputs, samples: np.ndarray) -> tuple[Tensor, Tensor]:
         """The mean loss of a batch, without a gradient, and that of the samples chosen from it."""
         assert self.selective is not None
         with torch.no_grad():
-            losses = self.task.losses_of(images, targets)
+            losses = self.task.tell(inputs).losses
         chosen = self.selective.choose(losses, samples, self.pruner.current.num_recorded)
         self.pruner.record(losses, samples)
-        return losses.mean(), self.task.losses_of(images[chosen], targets[chosen]).mean()
+        part = tuple(values[chosen] for values in inputs)
+        return losses.mean(), self.task.tell(part).losses.mean()
 
     def _look_at_left_out(self, epoch: int) -> int:
         """Tell a policy that asks for it the losses of what was left out; of how many samples."""
@@ -220,8 +237,8 @@ class _Training:
             generator=torch.Generator(),
         )
         for samples, inputs in loader:
-            losses, signals = self.task.look(*self.task.inputs(inputs, samples), self.pruner.signals)
-            self.pruner.observe(losses, samples, **signals)
+            told = self.task.look(self.task.inputs(inputs, samples), self.pruner.signals)
+            self.pruner.observe(told.remembered, samples, told.scored, **told.signals)
         return num_left_out
 
     def _pause(self, should_stop: Callable[[], bool]) -> None:
@@ -258,7 +275,7 @@ class _Training:
                 num_samples=self.pruner.num_samples,
                 train_loss=float(total(self.loss_sum)) / represented,
                 test_loss=result.loss if result else None,
-                test_accuracy=result.accuracy if result else None,
+                result=result.result if result else None,
                 seconds=self.epoch_seconds,
                 lr=self.lr,
                 samples_so_far=sum(m.num_kept for m in self.metrics) + num_kept,
@@ -292,10 +309,10 @@ class _Training:
         scores = self._merged_scores()
         visits = scores["visits"].double()
         summary = Summary(
-            accuracy=result.accuracy,
-            top5=result.top5,
+            result=result.result,
+            details=dict(result.details),
             test_loss=result.loss,
-            per_class=result.per_class,
+            per_class=list(result.per_class),
             num_trained=sum(m.num_kept for m in self.metrics),
             num_full=num_full,
             num_steps=self.num_steps,
@@ -304,7 +321,7 @@ class _Training:
             num_nonfinite=scores.num_nonfinite,
             environment=describe_environment(self.task.device),
             visits=quantiles(visits, VISIT_QUANTILES),
-            class_balance=class_balance(self.task.data.train_labels.cpu(), visits),
+            class_balance=class_balance(self.task.data.class_members, visits),
             num_forward=sum(m.num_forward for m in self.metrics),
             num_scoring=scoring_epochs(self.config) * self.pruner.num_samples,
         )

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from infobatch.lab.data import imagenet
 from infobatch.lab.data.augment import Augment, Mixing
+from infobatch.lab.data.base import Data
 from infobatch.lab.data.builtin import load_digits, load_mnist5k
 from infobatch.lab.data.feed import Feed, make_feed
 from infobatch.lab.data.hub import HUB_SETS
 from infobatch.lab.data.imagenet import StreamedData, load_imagenet
 from infobatch.lab.data.images import ImageData, Images, Normalize
 from infobatch.lab.names import choose
-
-Data = ImageData | StreamedData
 
 DATA_SETS: dict[str, Callable[[Path | None], Data]] = {
     "mnist5k": load_mnist5k,

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Subset, default_collate
 
 from infobatch.batching import Replicas
 from infobatch.lab.data.augment import Augment
+from infobatch.lab.data.base import Data
 from infobatch.lab.data.imagenet import MEAN, STD, StreamedData, TestImages, TrainImages
 from infobatch.lab.data.images import ImageData, Normalize
 from infobatch.lab.interrupts import ignore_interrupts
@@ -131,7 +132,8 @@ def _share(num_samples: int, replicas: Replicas, size: int) -> tuple[Tensor, ...
     return torch.split(share, size)
 
 
-def make_feed(data: ImageData | StreamedData, device: torch.device, seed: int, num_workers: int) -> Feed:
+def make_feed(data: Data, device: torch.device, seed: int, num_workers: int) -> Feed:
     if isinstance(data, StreamedData):
         return StreamFeed(data, device, seed, num_workers)
+    assert isinstance(data, ImageData)
     return MemoryFeed(data, device, seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from infobatch.lab.data.augment import AUGMENTATION_STREAM
+from infobatch.lab.data.base import Data
 
 REPOSITORY = "ILSVRC/imagenet-1k"
 DOWNLOAD = "153 GB, after accepting its terms on the hub"
@@ -43,19 +44,16 @@ class EncodedImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def part(self, indices: Tensor) -> EncodedImages:
+        return EncodedImages(_Part(self.read, indices.numpy()), self.labels[indices])
+
 
 @dataclass(frozen=True)
-class StreamedData:
-    """A data set too large for memory, with its splits."""
+class StreamedData(Data):
+    """A data set too large for memory."""
 
-    name: str
     train: EncodedImages
     test: EncodedImages
-    class_names: tuple[str, ...]
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
 
     @property
     def num_channels(self) -> int:
@@ -64,6 +62,10 @@ class StreamedData:
     @property
     def train_labels(self) -> Tensor:
         return self.train.labels
+
+    def of_training(self, train: Tensor, test: Tensor | None = None) -> StreamedData:
+        tested = self.test if test is None else self.train.part(test)
+        return replace(self, train=self.train.part(train), test=tested)
 
 
 class TrainImages(Dataset[tuple[Tensor, int]]):
@@ -207,6 +209,15 @@ def _read_parquet(root: Path | None, split: str) -> EncodedImages:
     if isinstance(rows.features["image"], datasets.Image):
         rows = rows.cast_column("image", datasets.Image(decode=False))
     return EncodedImages(_RowReader(rows), labels)
+
+
+class _Part:
+    def __init__(self, read: Read, indices: np.ndarray) -> None:
+        self._read = read
+        self._indices = indices
+
+    def __call__(self, index: int) -> Any:
+        return self._read(int(self._indices[index]))
 
 
 class _PathReader:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from infobatch.lab.data.base import Data
+
 
 @dataclass(frozen=True)
 class Images:
@@ -32,23 +34,17 @@ class Images:
 
 
 @dataclass(frozen=True)
-class ImageData:
-    """A data set with its splits, normalised per channel by the training pixels.
+class ImageData(Data):
+    """A set in memory, normalised per channel by the training pixels.
 
     ``crop_padding``: pixels of reflect padding that random crops are taken from; ``flip``: whether a
     mirror image keeps its class.
     """
 
-    name: str
     train: Images
     test: Images
-    class_names: tuple[str, ...]
     crop_padding: int
     flip: bool
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
 
     @property
     def num_channels(self) -> int:
@@ -58,25 +54,9 @@ class ImageData:
     def train_labels(self) -> Tensor:
         return self.train.labels
 
-    def split(self, held_out: float, num_train: int) -> ImageData:
-        """With a random share of the training set as the test set, and a random part of the rest.
-
-        ``held_out``: the share, in [0, 1); 0 keeps the test set. ``num_train``: samples to train on; 0
-        for all. The same for the same numbers.
-        """
-        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
-        num_held = round(held_out * len(order))
-        left = order[num_held:]
-        if num_train > len(left):
-            raise ValueError(
-                f"--train-samples is {num_train:,}, but {self.name} has only {len(left):,} to train on; "
-                "lower it"
-            )
-        train = left[: num_train or None].sort().values
-        if num_held == 0:
-            return replace(self, train=self.train.part(train))
-        held = order[:num_held].sort().values
-        return replace(self, train=self.train.part(train), test=self.train.part(held))
+    def of_training(self, train: Tensor, test: Tensor | None = None) -> ImageData:
+        tested = self.test if test is None else self.train.part(test)
+        return replace(self, train=self.train.part(train), test=tested)
 
     def to(self, device: torch.device) -> ImageData:
         return replace(self, train=self.train.to(device), test=self.test.to(device))

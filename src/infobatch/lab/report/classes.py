@@ -9,56 +9,60 @@ import torch
 from torch import Tensor
 
 from infobatch.lab.data import Data
-from infobatch.lab.tasks.classification import Evaluation
+from infobatch.lab.metrics import Metric
+from infobatch.lab.tasks.base import Evaluation
 
-CLASS_HEADINGS = (
-    *("class, the most pruned first", "accuracy %", "test images"),
-    *("left out %", "train images", "mean loss"),
-)
+
+def class_headings(metric: Metric) -> tuple[str, ...]:
+    """Of the columns of :meth:`ClassRow.cells`."""
+    return (
+        *("class, the most pruned first", metric.heading, "test samples"),
+        *("left out %", "train samples", "mean score"),
+    )
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: ``accuracy`` in percent over ``num_test`` images; ``left_out``: share of its training
-    images times epochs; ``mean_loss``: of its images' scores.
+    """One class: its ``result`` over the ``num_test`` test samples that have it; ``left_out``: share of
+    its training samples times epochs; ``mean_score``: of its training samples.
     """
 
     name: str
-    accuracy: float
+    result: float
     num_test: int
     left_out: float
     num_train: int
-    mean_loss: float
+    mean_score: float
 
-    def cells(self) -> list[str]:
+    def cells(self, metric: Metric) -> list[str]:
         return [
             self.name,
-            f"{self.accuracy:.2f}",
+            metric.text(self.result),
             f"{self.num_test:,}",
             f"{100 * self.left_out:.1f}",
             f"{self.num_train:,}",
-            f"{self.mean_loss:.3f}",
+            f"{self.mean_score:.3f}",
         ]
 
 
 def class_rows(
     data: Data, scores: Mapping[str, Tensor], evaluation: Evaluation, num_full: int
 ) -> list[ClassRow]:
-    """A row for each class, the most pruned first.
+    """A row for each class, the most pruned first; none where the data has no classes.
 
     ``scores``: what the run exported. ``num_full``: samples of the run on full data.
     """
-    labels = data.train_labels.cpu()
-    num_classes = data.num_classes
-    sizes = torch.bincount(labels, minlength=num_classes).double()
-    visits = torch.zeros(num_classes, dtype=torch.float64)
-    visits.index_add_(0, labels, scores["visits"].double())
-    losses = torch.zeros(num_classes, dtype=torch.float64)
-    scored = ~scores["last_loss"].isnan()
-    losses.index_add_(0, labels[scored], scores["last_loss"][scored].double())
-    num_scored = torch.bincount(labels[scored], minlength=num_classes)
-    left_out = 1 - visits / (sizes * (num_full / len(labels)))
-    means = losses / num_scored
+    if data.class_members is None or not evaluation.per_class:
+        return []
+    samples, classes = data.class_members
+    visits, losses = scores["visits"].double(), scores["last_loss"].double()
+    num_samples, num_classes = len(visits), data.num_classes
+    sizes = torch.bincount(classes, minlength=num_classes).double()
+    trained = torch.bincount(classes, visits[samples], num_classes)
+    scored = ~losses[samples].isnan()
+    num_scored = torch.bincount(classes[scored], minlength=num_classes)
+    means = torch.bincount(classes[scored], losses[samples][scored], num_classes) / num_scored
+    left_out = 1 - trained / (sizes * (num_full / num_samples))
     rows = [
         ClassRow(
             name,

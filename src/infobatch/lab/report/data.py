@@ -31,7 +31,7 @@ def _run(run: Run) -> dict[str, Any]:
         "kept": [m.num_kept for m in metrics],
         "train_loss": [round(m.train_loss, 5) for m in metrics],
         "test_loss": [_rounded(m.test_loss, 5) for m in metrics],
-        "test_accuracy": [_rounded(m.test_accuracy, 3) for m in metrics],
+        "results": [_rounded(m.result, 4) for m in metrics],
         "effective_share": [_rounded(m.effective_share, 4) for m in metrics],
         "noise_ratio": [_rounded(m.noise_ratio, 4) for m in metrics],
         "bias": [_rounded(m.bias, 4) for m in metrics],

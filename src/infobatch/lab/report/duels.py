@@ -11,7 +11,7 @@ from infobatch.lab.report.results import ArmRuns, Difference, Results
 PAPER = "infobatch"
 """The policy that the others are compared with."""
 SAME = 1e-6
-"""Differences in accuracy this close are one, but for rounding."""
+"""Differences this close are one, but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,7 @@ def _p_value(ours: ArmRuns, rival: ArmRuns) -> float:
     from scipy import stats
 
     seeds = sorted(ours.runs.keys() & rival.runs.keys())
-    differences = [
-        ours.runs[seed].summary.accuracy - rival.runs[seed].summary.accuracy for seed in seeds
-    ]
+    differences = [ours.runs[seed].summary.result - rival.runs[seed].summary.result for seed in seeds]
     if len(seeds) < 2 or not any(differences):
         return math.nan if len(seeds) < 2 else 1.0
     if max(differences) - min(differences) < SAME:  # of a few test images: no spread to judge by
@@ -89,7 +87,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 STANDING_HEADINGS = ("", "against fewer epochs", "p", "against InfoBatch", "p")
 STANDING_NOTE = (
-    "At the same cost, points of accuracy: mean paired difference over seeds and its 95 % interval; p "
+    "At the same cost: mean paired difference over seeds and its 95 % interval; p "
     "of a paired t test, after Holm's correction over the whole table. Fewer epochs is the better of "
     "two learning rates."
 )

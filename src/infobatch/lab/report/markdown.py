@@ -9,17 +9,18 @@ from infobatch.lab.report.duels import STANDING_HEADINGS, STANDING_NOTE, standin
 from infobatch.lab.report.noise import NOISE_HEADINGS, NOISE_NOTE, noise_cells, noise_rows
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.text import (
-    HEADINGS,
     PUBLISHED_HEADINGS,
     PUBLISHED_NOTE,
     cells,
+    headings,
     published_cells,
 )
 
 
 def to_markdown(results: Results, plots: Sequence[Path] = ()) -> str:
+    rows = [cells(row, results.metric) for row in results.rows()]
     commands = ["```sh", *results.commands, "```"]
-    parts = [f"# {results.title}", "\n".join(commands), _table(HEADINGS, map(cells, results.rows()))]
+    parts = [f"# {results.title}", "\n".join(commands), _table(headings(results), rows)]
     published = results.published_rows()
     if published:
         parts += [_table(PUBLISHED_HEADINGS, map(published_cells, published)), PUBLISHED_NOTE]
@@ -38,8 +39,8 @@ def to_markdown(results: Results, plots: Sequence[Path] = ()) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(headings) + " |", "| --- " + "| ---: " * (len(headings) - 1) + "|"]
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(titles) + " |", "| --- " + "| ---: " * (len(titles) - 1) + "|"]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 

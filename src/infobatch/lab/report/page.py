@@ -11,10 +11,10 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from infobatch.lab.report.noise import NOISE_HEADINGS, NOISE_NOTE, noise_cells, noise_rows
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.text import (
-    HEADINGS,
     PUBLISHED_HEADINGS,
     PUBLISHED_NOTE,
     cells,
+    headings,
     published_cells,
 )
 
@@ -27,8 +27,8 @@ def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
     runs = list(shown.runs.values())
     html = environment.get_template("page.html.jinja").render(
         title=results.title,
-        headings=HEADINGS,
-        rows=[cells(row) for row in results.rows()],
+        headings=headings(results),
+        rows=[cells(row, results.metric) for row in results.rows()],
         verdict=results.verdict().splitlines(),
         published_headings=PUBLISHED_HEADINGS,
         published=[published_cells(row) for row in results.published_rows()],

@@ -45,7 +45,7 @@ def draw_plots(results: Results, folder: Path) -> list[Path]:
 
 
 def draw_costs(results: Results) -> Figure:
-    """Last-epoch accuracy against cost, with 95 % intervals over seeds; the line is full data's."""
+    """The last epoch's result against cost, with 95 % intervals over seeds; the line is full data's."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
     line = [arm for arm in results.arms if arm.kind in (FULL, FEWER, FEWER_SCALED)]
@@ -58,7 +58,7 @@ def draw_costs(results: Results) -> Figure:
         costs = [100 * results.cost(arm) + (0.35 * place if place else 0) for arm in arms]
         axis.errorbar(
             costs,
-            [arm.accuracy for arm in arms],
+            [arm.result for arm in arms],
             [0 if math.isnan(arm.half_interval) else arm.half_interval for arm in arms],
             fmt="o-" if place == 0 else "o:",
             color=COLOURS[place % len(COLOURS)],
@@ -67,7 +67,7 @@ def draw_costs(results: Results) -> Figure:
             lw=1.5 if place == 0 else 0.8,
             label=name,
         )
-    axis.set(xlabel="samples trained, % of full data's", ylabel="test accuracy, %", title=results.title)
+    axis.set(xlabel="samples trained, % of full data's", ylabel=_on_test(results), title=results.title)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     return figure
@@ -108,12 +108,12 @@ def draw_noise(results: Results) -> Figure:
 
 
 def draw_overlay(results: Results) -> Figure:
-    """Loss and accuracy over the epochs, full data and pruned laid over one another."""
+    """Loss and result over the epochs, full data and pruned laid over one another."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     axes = figure.subplots(1, 2)
     panels: list[tuple[str, Quantity]] = [
         ("train loss (weighted)", lambda m: m.train_loss),
-        ("test accuracy, %", lambda m: m.test_accuracy),
+        (_on_test(results), lambda m: m.result),
     ]
     shown = _without_controls(results)
     for axis, (label, quantity) in zip(axes, panels, strict=True):
@@ -128,12 +128,12 @@ def draw_overlay(results: Results) -> Figure:
 
 
 def draw_curves(results: Results) -> Figure:
-    """Accuracy and losses against epochs and against samples processed."""
+    """Results and losses against epochs and against samples processed."""
     figure = Figure(figsize=(10, 10), layout="constrained")
     axes = figure.subplots(3, 2, sharex="col", sharey="row")
     shown = results.arms if len(results.pruned) == 1 else _without_controls(results)
     quantities: list[tuple[str, Quantity]] = [
-        ("test accuracy, %", lambda m: m.test_accuracy),
+        (_on_test(results), lambda m: m.result),
         ("test loss", lambda m: m.test_loss),
         ("train loss (weighted)", lambda m: m.train_loss),
     ]
@@ -184,6 +184,12 @@ def draw_scores(results: Results) -> Figure:
     axes[0].set_ylabel("score (last loss)")
     figure.suptitle("Scores of all samples: median, middle 50 % and 90 % (first seed)", fontsize=10)
     return figure
+
+
+def _on_test(results: Results) -> str:
+    """Of an axis."""
+    metric = results.metric
+    return f"test {metric.name}" + (f", {metric.unit}" if metric.unit else "")
 
 
 def _without_controls(results: Results) -> Sequence[ArmRuns]:

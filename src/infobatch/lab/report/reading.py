@@ -18,11 +18,13 @@ from infobatch.lab.compare import (
     Comparison,
     Variant,
 )
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.config import TrainConfig, flag
+from infobatch.lab.metrics import Metric
 from infobatch.lab.recipes import RECIPES, Published
 from infobatch.lab.report.results import ArmRuns, Results, Run
 from infobatch.lab.runs import WHERE, RunFolder
 from infobatch.lab.selective_backprop import SELECTIVE_BACKPROP
+from infobatch.lab.tasks.kinds import KINDS
 from infobatch.policies import BELOW_MEAN, POLICIES, BiasedPolicy, has_prune_ratio
 
 LABELS = {
@@ -58,15 +60,17 @@ def read_comparison(path: Path) -> Results:
         num_missing += len(folders) - len(runs)
         if runs:
             arms.append(ArmRuns(arm, _arm_label(arm, comparison.config), runs))
-    arms, notes = _with_better_rates(arms)
+    metric = KINDS[comparison.config.task].metric
+    arms, notes = _with_better_rates(arms, metric)
     published, differs = _published(comparison.config)
     if num_missing:
         notes.append(f"Unfinished: {num_missing} of the {len(comparison.runs)} runs are missing.")
     return Results(
         title=_title(comparison.config),
+        metric=metric,
         arms=arms,
         full=next((arm for arm in arms if arm.kind == FULL), None),
-        margin=comparison.margin,
+        margin=metric.margin if comparison.margin is None else comparison.margin,
         commands=[comparison.command()],
         notes=[*notes, *differs],
         published=published,
@@ -82,19 +86,19 @@ def _published(config: TrainConfig) -> tuple[Sequence[Published], list[str]]:
     changed = [name for name in config.differences(recipe.config()) if name not in where]
     if not changed:
         return recipe.published, []
-    names = ", ".join("--" + name.replace("_", "-") for name in changed)
+    names = ", ".join(map(flag, changed))
     return (), [f"Not beside what others report: it differs from the recipe in {names}."]
 
 
-def _with_better_rates(arms: Sequence[ArmRuns]) -> tuple[list[ArmRuns], list[str]]:
+def _with_better_rates(arms: Sequence[ArmRuns], metric: Metric) -> tuple[list[ArmRuns], list[str]]:
     """Of the two learning rates that fewer epochs were trained at, the better one's arm."""
     kept, others = list(arms), []
     for same in (arm for arm in arms if arm.kind == FEWER):
         for scaled in arms:
             if scaled.kind == FEWER_SCALED and scaled.arm.variant == same.arm.variant:
-                worse = min(same, scaled, key=lambda arm: arm.accuracy)
+                worse = min(same, scaled, key=lambda arm: metric.gain(arm.result))
                 kept.remove(worse)
-                others.append(f"{worse.accuracy:.2f} %")
+                others.append(f"{metric.text(worse.result)} {metric.unit}".rstrip())
     if not others:
         return kept, []
     return kept, [
@@ -125,16 +129,17 @@ def read_runs(paths: Sequence[Path]) -> Results:
         arm.runs[run.config.seed] = run
     arms = list(groups.values())
     configs = [next(iter(arm.runs.values())).config for arm in arms]
-    if len({config.data for config in configs}) > 1:
-        names = ", ".join(sorted({config.data for config in configs}))
-        raise ValueError(f"these runs are on different data sets ({names}); report each set apart")
+    if len({(config.task, config.data) for config in configs}) > 1:
+        names = ", ".join(sorted({f"{config.task} on {config.data}" for config in configs}))
+        raise ValueError(f"these runs are of different tasks or data sets ({names}); report each apart")
     longest = max((arm for arm in arms if arm.kind == FULL), key=_length, default=None)
     commands = [
         shlex.join(["infobatch", "train", *run.config.to_arguments()])
         for arm in arms
         for run in arm.runs.values()
     ]
-    return Results(_title(configs[0]), arms, longest, margin=0.5, commands=commands)
+    metric = KINDS[configs[0].task].metric
+    return Results(_title(configs[0]), metric, arms, longest, metric.margin, commands)
 
 
 def read_run(folder: RunFolder) -> Run:

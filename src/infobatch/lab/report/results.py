@@ -14,8 +14,10 @@ from infobatch.lab.compare import (
     Arm,
 )
 from infobatch.lab.config import TrainConfig
+from infobatch.lab.metrics import ACCURACY, Metric
 from infobatch.lab.recipes import Published
 from infobatch.lab.runs import EpochMetrics, Summary
+from infobatch.lab.tasks.kinds import KINDS
 
 CONFIDENCE = 0.95
 
@@ -27,6 +29,10 @@ class Run:
     config: TrainConfig
     summary: Summary
     metrics: Sequence[EpochMetrics]
+
+    @property
+    def metric(self) -> Metric:
+        return KINDS[self.config.task].metric
 
 
 def half_interval(values: Sequence[float]) -> float:
@@ -41,12 +47,13 @@ def half_interval(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of paired differences in accuracy, in points, and its 95 % t interval over seeds."""
+    """Mean of paired differences in ``metric``, and its 95 % t interval over seeds."""
 
     mean: float
     low: float
     high: float
     num_pairs: int
+    metric: Metric = ACCURACY
 
     @classmethod
     def of(cls, ours: dict[int, Run], theirs: dict[int, Run]) -> Difference | None:
@@ -54,12 +61,22 @@ class Difference:
         seeds = sorted(ours.keys() & theirs.keys())
         if not seeds:
             return None
-        pairs = [ours[s].summary.accuracy - theirs[s].summary.accuracy for s in seeds]
-        mean = statistics.fmean(pairs)
+        pairs = [ours[s].summary.result - theirs[s].summary.result for s in seeds]
+        metric, mean = ours[seeds[0]].metric, statistics.fmean(pairs)
         if len(pairs) == 1:
-            return cls(mean, -math.inf, math.inf, 1)
+            return cls(mean, -math.inf, math.inf, 1, metric)
         half = half_interval(pairs)
-        return cls(mean, mean - half, mean + half, len(pairs))
+        return cls(mean, mean - half, mean + half, len(pairs), metric)
+
+    @property
+    def least_gain(self) -> float:
+        """The end of the interval that is less to our credit; positive if ours is ahead."""
+        return min(self.metric.gain(self.low), self.metric.gain(self.high))
+
+    @property
+    def most_gain(self) -> float:
+        """The end of the interval that is more to our credit; negative if ours is behind."""
+        return max(self.metric.gain(self.low), self.metric.gain(self.high))
 
     @property
     def short(self) -> str:
@@ -68,8 +85,9 @@ class Difference:
 
     def __str__(self) -> str:
         if self.num_pairs == 1:
-            return f"{self.mean:+.2f} (one seed)"
-        return f"{self.mean:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
+            return f"{self.metric.signed(self.mean)} (one seed)"
+        low, high = self.metric.signed(self.low), self.metric.signed(self.high)
+        return f"{self.metric.signed(self.mean)} ({low} to {high})"
 
 
 @dataclass(frozen=True)
@@ -89,22 +107,22 @@ class ArmRuns:
         return self.arm.variant.policy if self.arm.variant else "none"
 
     @property
-    def accuracies(self) -> list[float]:
-        return [run.summary.accuracy for run in self.runs.values()]
+    def results(self) -> list[float]:
+        return [run.summary.result for run in self.runs.values()]
 
     @property
-    def accuracy(self) -> float:
-        return statistics.fmean(self.accuracies)
+    def result(self) -> float:
+        return statistics.fmean(self.results)
 
     @property
     def deviation(self) -> float:
         """Sample standard deviation over seeds; NaN for a single one."""
-        return statistics.stdev(self.accuracies) if len(self.runs) > 1 else math.nan
+        return statistics.stdev(self.results) if len(self.runs) > 1 else math.nan
 
     @property
     def half_interval(self) -> float:
-        """Half the width of the mean accuracy's 95 % t interval over seeds; NaN for a single one."""
-        return half_interval(self.accuracies)
+        """Half the width of the mean result's 95 % t interval over seeds; NaN for a single one."""
+        return half_interval(self.results)
 
     def mean(self, field: str) -> float:
         return statistics.fmean(getattr(run.summary, field) for run in self.runs.values())
@@ -115,7 +133,7 @@ class Row:
     """One line of the table; ``saved``: of the cost, relative to full data."""
 
     label: str
-    accuracy: float
+    result: float
     deviation: float
     to_full: Difference | None
     num_trained: float
@@ -138,10 +156,11 @@ class Results:
     """All that a report shows.
 
     ``full`` is the arm that others are compared with, if there is one; ``commands`` repeat it all;
-    ``published`` is what others report for the same experiment.
+    ``published`` is what others report for the same experiment. ``metric``: that all are judged by.
     """
 
     title: str
+    metric: Metric
     arms: Sequence[ArmRuns]
     full: ArmRuns | None
     margin: float
@@ -190,7 +209,7 @@ class Results:
         if ours.mean("num_trained") == ours.mean("num_full"):
             return "Nothing was pruned: the first epoch is warm-up, and the last ones anneal."
         saved = f"{self._row(ours).saved:.1%} of the samples saved"
-        detail = f"{saved}, accuracy against full data {difference} points"
+        detail = f"{saved}, {self.metric.name} against full data {difference}{self._points}"
         return " ".join([f"{judged}: {detail}.", *self._rivals(ours)])
 
     def _scope(self) -> list[str]:
@@ -201,9 +220,19 @@ class Results:
             return ["One seed gives no interval."]
         return [
             "± is the standard deviation over seeds, in parentheses is the 95 % interval of the mean "
-            f"paired difference: it covers the {max(counts)} seeds, not the choice of test images. "
-            f"Lossless means above -{self.margin:g} points."
+            f"paired difference: it covers the {max(counts)} seeds, not the choice of the test set. "
+            f"Lossless means {self._lossless}."
         ]
+
+    @property
+    def _points(self) -> str:
+        return " points" if self.metric.unit == "%" else ""
+
+    @property
+    def _lossless(self) -> str:
+        if self.metric.higher_is_better:
+            return f"above -{self.margin:g}{self._points}"
+        return f"below +{self.margin:g}{self._points}"
 
     def _rivals(self, ours: ArmRuns) -> list[str]:
         """A sentence on what a user would do instead, at the same cost."""
@@ -211,9 +240,9 @@ class Results:
         for arm in self.controls_of(ours):
             difference = Difference.of(ours.runs, arm.runs)
             if difference is not None:
-                if difference.low > 0:
+                if difference.least_gain > 0:
                     phrases.append(f"ahead of {arm.label}")
-                elif difference.high < 0:
+                elif difference.most_gain < 0:
                     phrases.append(f"behind {arm.label}")
                 else:
                     phrases.append(f"not clearly different from {arm.label}")
@@ -225,7 +254,7 @@ class Results:
         for ours in self.pruned:
             for arm in self.controls_of(ours):
                 difference = Difference.of(ours.runs, arm.runs)
-                lines.append(f"  {ours.label} against {arm.label}: {difference} points")
+                lines.append(f"  {ours.label} against {arm.label}: {difference}{self._points}")
         cost = "At the same cost, the samples that each seed's pruned run trained on:"
         return [cost, *lines] if lines else []
 
@@ -251,7 +280,7 @@ class Results:
         of_one = arm.kind in CONTROLS and len(self.pruned) > 1
         return Row(
             label=f"– {arm.label}" if of_one else arm.label,
-            accuracy=arm.accuracy,
+            result=arm.result,
             deviation=arm.deviation,
             to_full=Difference.of(arm.runs, self.full.runs) if self.full not in (None, arm) else None,
             num_trained=arm.mean("num_trained"),
@@ -265,6 +294,6 @@ def judge(difference: Difference, margin: float) -> str:
     """``lossless`` only if the whole interval lies above -margin."""
     if difference.num_pairs < 2:
         return "too few seeds to say"
-    if difference.low > -margin:
+    if difference.least_gain > -margin:
         return "lossless"
-    return "not lossless" if difference.high < -margin else "too few seeds to say"
+    return "not lossless" if difference.most_gain < -margin else "too few seeds to say"

@@ -9,19 +9,22 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from infobatch.lab.metrics import ACCURACY, Metric
 from infobatch.lab.report.duels import STANDING_HEADINGS, STANDING_NOTE, standing_cells, standings
 from infobatch.lab.report.noise import NOISE_HEADINGS, NOISE_NOTE, noise_cells, noise_rows
 from infobatch.lab.report.results import PublishedRow, Results, Row
 
-HEADINGS = ("", "accuracy %", "against full", "samples", "steps", "time s", "saved")
+
+def headings(results: Results) -> tuple[str, ...]:
+    """Of the columns of :func:`cells`."""
+    return ("", results.metric.heading, "against full", "samples", "steps", "time s", "saved")
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: Row, metric: Metric) -> list[str]:
     """One row of the table as text."""
-    spread = "" if math.isnan(row.deviation) else f" ± {row.deviation:.2f}"
     return [
         row.label,
-        f"{row.accuracy:.2f}{spread}",
+        _with_spread(row, metric),
         "" if row.to_full is None else row.to_full.short,
         f"{row.num_trained:,.0f}",
         f"{row.num_steps:,.0f}",
@@ -46,18 +49,22 @@ PUBLISHED_HEADINGS = (
 def published_cells(row: PublishedRow) -> list[str]:
     """One row of others' figures with ours in the next columns."""
     theirs, ours = row.published, row.ours
-    spread = f" ± {ours.deviation:.2f}" if ours and not math.isnan(ours.deviation) else ""
     return [
         theirs.source,
         theirs.label,
         f"{theirs.accuracy:.2f}",
         "" if theirs.saved is None else f"{theirs.saved:.1f}%",
         "" if theirs.minutes is None else f"{theirs.minutes:.1f}",
-        f"{ours.accuracy:.2f}{spread}" if ours else "",
+        _with_spread(ours, ACCURACY) if ours else "",
         f"{ours.saved:.1%}" if ours else "",
         f"{ours.seconds / 60:.1f}" if ours else "",
         str(row.num_seeds) if ours else "",
     ]
+
+
+def _with_spread(row: Row, metric: Metric) -> str:
+    spread = "" if math.isnan(row.deviation) else f" ± {metric.text(row.deviation)}"
+    return metric.text(row.result) + spread
 
 
 PUBLISHED_NOTE = (
@@ -67,7 +74,8 @@ PUBLISHED_NOTE = (
 
 
 def print_results(results: Results, console: Console) -> None:
-    table = _table(HEADINGS, map(cells, results.rows()), 1, results.title)
+    rows = [cells(row, results.metric) for row in results.rows()]
+    table = _table(headings(results), rows, 1, results.title)
     # At its natural width even where the terminal is narrower: a number cut short would mislead.
     wide = Console(file=console.file, width=max(console.width, 140))
     wide.print(table)
@@ -87,11 +95,11 @@ def print_results(results: Results, console: Console) -> None:
 
 
 def _table(
-    headings: Sequence[str], rows: Iterable[Sequence[str]], num_left: int, title: str | None = None
+    titles: Sequence[str], rows: Iterable[Sequence[str]], num_left: int, title: str | None = None
 ) -> Table:
     """A table whose first ``num_left`` columns are words."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for i, heading in enumerate(headings):
+    for i, heading in enumerate(titles):
         table.add_column(heading, justify="left" if i < num_left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)

@@ -1,0 +1,1 @@
+"""What each command does: functions whose signatures are its options."""

@@ -60,11 +60,8 @@ def test_train_leaves_a_new_folder_where_none_is_named(call, tmp_path, monkeypat
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "summary.json").exists()
     assert folder.name in output
-    assert re.findall(r"^epoch (\d), \d+% kept, test accuracy \d+\.\d\d %$", output, re.M) == [
-        "1",
-        "2",
-        "3",
-    ]
+    epochs = re.findall(r"^epoch (\d), \d+% kept, test accuracy \d+\.\d\d %$", output, re.M)
+    assert epochs == ["1", "2", "3"]
 
 
 def test_the_version_is_told(call):

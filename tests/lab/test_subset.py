@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from infobatch.lab.data import load_data
 from infobatch.lab.options import read_subset
 from infobatch.lab.runs import RunFolder
@@ -25,21 +26,13 @@ def test_a_run_sees_no_sample_beyond_its_subset(call, subset, tmp_path):
     assert len(folder.scores()["visits"]) == 300
 
 
-def test_a_subset_keeps_its_samples_and_the_test_set():
+def test_a_subset_keeps_its_samples_and_the_test_set(tmp_path):
     data = load_data("digits")
-    part = data.of_training(read_subset_of([5, 2, 9], data))
+    path = tmp_path / "subset.json"
+    path.write_text("[5, 2, 9]")
+    part = data.of_training(read_subset(path, len(data.train)))
     assert part.train.labels.tolist() == data.train.labels[[2, 5, 9]].tolist()
     assert part.test.labels.equal(data.test.labels)
-
-
-def read_subset_of(indices, data):
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "subset.json"
-        path.write_text(json.dumps(indices))
-        return read_subset(path, len(data.train))
 
 
 @pytest.mark.parametrize(

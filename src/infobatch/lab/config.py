@@ -18,6 +18,12 @@ from infobatch.lab.data import DATA_SETS
 from infobatch.lab.names import choose
 from infobatch.lab.optimizers import OPTIMIZERS
 from infobatch.lab.tasks.kinds import check_kind
+from infobatch.lab.tasks.options import (
+    DiffusionOptions,
+    MaskedOptions,
+    SegmentationOptions,
+    TuningOptions,
+)
 from infobatch.loss import Normalizer
 from infobatch.lr import LRScaling
 from infobatch.policies import BELOW_MEAN, POLICIES, Policy, takes
@@ -97,6 +103,10 @@ class CommonConfig:
     """torch.compile the network, on CUDA with graphs; a last short batch runs uncompiled."""
     workers: int = 0
     """Loader processes: for ImageNet, which is decoded as it is read; other sets are in memory."""
+    segmentation: SegmentationOptions = SegmentationOptions()
+    mae: MaskedOptions = MaskedOptions()
+    tuning: TuningOptions = TuningOptions()
+    diffusion: DiffusionOptions = DiffusionOptions()
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,9 @@ class TrainConfig(CommonConfig):
         """Raise ``ValueError`` for what could only fail later."""
         choose("data set", self.data, DATA_SETS)
         check_kind(self, set(self.differences(TrainConfig())))
+        group = getattr(self, self.task, None)
+        if group is not None:
+            group.check()
         choose("optimizer", self.optimizer, OPTIMIZERS)
         bounds = {
             "--epochs": (0 < self.epochs < math.inf, "above 0 and finite"),

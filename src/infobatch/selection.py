@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.answers import check_probabilities, check_weights
 from infobatch.batching import nearest_multiple
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.scores import ScoreTable
@@ -56,8 +57,12 @@ class Selection:
 def select(policy: Policy, scores: ScoreTable, request: Request) -> Selection:
     """What the coming epoch trains on: drawn, or as a biased policy has it."""
     if isinstance(policy, BiasedPolicy):
-        return Selection.of(policy.weights(scores, request))
-    return draw(policy.keep_probabilities(scores, request), request.generator, request.multiple)
+        weights = policy.weights(scores, request)
+        check_weights(weights, policy, len(scores), request)
+        return Selection.of(weights)
+    keep = policy.keep_probabilities(scores, request)
+    check_probabilities(keep, policy, len(scores), request)
+    return draw(keep, request.generator, request.multiple)
 
 
 def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1) -> Selection:

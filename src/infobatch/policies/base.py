@@ -75,6 +75,8 @@ class Policy(ABC):
     """The score columns it reads."""
     num_samples: int | None = None
     """How many samples it was given labels or scores of; None where it is given none."""
+    given: ClassVar[str] = "labels"
+    """What it was given of them."""
 
     refreshes: ClassVar[bool] = False
     """Whether it goes by the losses of all samples: those left out of an epoch must then be observed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 import torch
 
@@ -47,8 +49,8 @@ class Neyman(Policy):
         check_prune_ratio(prune_ratio)
         check_column(by, SIZES)
         check_floor(floor)
-        if not 2 <= strata <= 200:
-            raise ValueError(f"strata is {strata}; there must be 2 to 200")
+        if not isinstance(strata, Integral) or not 2 <= strata <= 200:
+            raise ValueError(f"strata is {strata!r}; it must be a whole number from 2 to 200")
         self.prune_ratio = float(prune_ratio)
         self.by = by
         self.columns = ("smoothed_loss", by)

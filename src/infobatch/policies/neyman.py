@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 import torch
 
@@ -11,6 +9,7 @@ from infobatch.policies.allocation import (
     allocate,
     check_column,
     check_floor,
+    check_strata,
     root_mean_square,
     whole,
 )
@@ -49,8 +48,7 @@ class Neyman(Policy):
         check_prune_ratio(prune_ratio)
         check_column(by, SIZES)
         check_floor(floor)
-        if not isinstance(strata, Integral) or not 2 <= strata <= 200:
-            raise ValueError(f"strata is {strata!r}; it must be a whole number from 2 to 200")
+        check_strata(strata)
         self.prune_ratio = float(prune_ratio)
         self.by = by
         self.columns = ("smoothed_loss", by)

@@ -86,6 +86,8 @@ class RunPlan:
         """An epoch that begins, or goes on where ``state`` was taken."""
         if state is None:
             selection, recorded = self._select(number, scores, seed), None
+            if selection.credit is not None:
+                scores["credit"].copy_(selection.credit)
         else:
             selection, recorded = Selection.of(state["weights"].clone()), state["recorded"]
         own = self._own_draws(number, selection.num_selected)

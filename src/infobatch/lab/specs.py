@@ -53,11 +53,17 @@ def make(spec: str, **given: Any) -> Policy:
         if key in OF_THE_DATA:
             raise ValueError(f"the policy is {spec!r}; its {key} come from the data set, leave them out")
         choose(f"option of {name}", key, own)
-        given[key] = _value(text)
+        given[key] = make(text, **_ratio(text, given)) if key == "policy" else _value(text)
     try:
         return kind(**given)
     except TypeError as error:
         raise ValueError(f"the policy is {spec!r}, but {error}") from error
+
+
+def _ratio(spec: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The prune ratio, for a policy within another."""
+    own = signature(kind_of(spec)).parameters
+    return {key: given[key] for key in ("prune_ratio",) if key in own and key in given}
 
 
 def folder_name(spec: str) -> str:

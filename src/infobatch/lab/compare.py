@@ -200,7 +200,7 @@ class Comparison:
         """What random pruning leaves out to cost the same, and how many epochs of full data do."""
         if variant.is_cost_alone:
             assert variant.target is not None
-            return variant.target, (1 - variant.target) * self.config.epochs
+            return variant.target, round((1 - variant.target) * self.config.epochs, 9)
         reference = self.folder(Arm(PRUNED, variant), seed)
         costs = [round(m.cost) for m in reference.metrics()]
         num_samples, cost = reference.metrics()[0].num_samples, reference.summary().cost

@@ -310,7 +310,7 @@ def test_fault_13_a_bad_number_is_counted_and_reported(bad):
     samples = pruner.current.order[:3].numpy()
     pruner.record(torch.tensor([bad, 1.0, bad]), samples)
     assert pruner.report().num_nonfinite == 2
-    assert "2 losses were NaN or infinite" in str(pruner.report())
+    assert "2 losses or signals were NaN or infinite" in str(pruner.report())
     assert pruner.scores["last_loss"][samples].tolist() == [known[samples[0]], 1, known[samples[2]]]
 
 

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from infobatch import DynamicPruner, InfoBatch, PercentileTiers, RandomPruning, Sharded
+from infobatch import DynamicPruner, InfoBatch, PercentileTiers, RandomPruning, Sharded, Spaced
 
 SIZE, EPOCHS, BATCH = 52, 5, 8
 
@@ -113,6 +113,7 @@ POLICIES = {
     "tiers": {"policy": PercentileTiers()},
     "random": {"policy": RandomPruning(0.4)},
     "no warm-up": {"policy": RandomPruning(0.4), "warmup_epochs": 0},
+    "spaced": {"policy": Spaced(RandomPruning(0.4))},
     "sharded": {"layout": Sharded(4)},
     "sharded tiers": {"layout": Sharded(3), "policy": PercentileTiers(), "target": 0.3},
     "normalised": {"policy": InfoBatch(0.7), "normalizer": "weights"},

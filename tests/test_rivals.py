@@ -285,7 +285,7 @@ def test_shares_are_made_whole(shares, total, data):
         (lambda: SeTa(0.1, 5, 0.05), "must keep at least one of them"),
         (lambda: Proportional(0.5, floor=0), "floor is 0; it is a share of the mean"),
         (lambda: Neyman(floor=1.5), "floor is 1.5; it is a share of the mean"),
-        (lambda: Neyman(strata=1), "strata is 1; there must be 2 to 200"),
+        (lambda: Neyman(strata=1), "strata is 1; it must be a whole number from 2 to 200"),
         (lambda: Proportional(0.5, power=-1), "power is -1; it must be at least 0"),
         (lambda: Proportional().check_target(100, 100), "at least one must be kept"),
     ],

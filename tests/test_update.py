@@ -238,7 +238,7 @@ def test_bad_losses_are_counted_and_reported():
     before = pruner.scores["last_loss"][samples[:2]].clone()
     assert pruner.update(losses, samples).isnan()
     assert torch.equal(pruner.scores["last_loss"][samples[:2]], before)
-    assert "2 losses were NaN or infinite" in str(pruner.report())
+    assert "2 losses or signals were NaN or infinite" in str(pruner.report())
 
 
 def test_a_bad_loss_may_be_followed_by_a_good_one():

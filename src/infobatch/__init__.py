@@ -36,6 +36,7 @@ from infobatch.policies import (
     RePB,
     Request,
     SeTa,
+    Spaced,
     Static,
 )
 from infobatch.pruner import DynamicPruner
@@ -80,6 +81,7 @@ __all__ = [
     "SeTa",
     "Selection",
     "Sharded",
+    "Spaced",
     "Static",
     "classification_confidences",
     "classification_gradient_norms",

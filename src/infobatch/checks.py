@@ -12,7 +12,7 @@ from torch import Tensor
 
 from infobatch.loss import NORMALIZERS
 from infobatch.policies import Policy
-from infobatch.scores import SIGNALS, IndexArray
+from infobatch.scores import COLUMNS, SIGNALS, IndexArray
 
 STATE_VERSION = 1
 """Of what ``DynamicPruner.state_dict`` returns; a change that older code cannot read raises it."""
@@ -50,7 +50,7 @@ def check_run(
         )
     if policy.num_samples not in (None, num_samples):
         raise ValueError(
-            f"{policy!r} was given the labels or scores of {policy.num_samples:,} samples, but the "
+            f"{policy!r} was given the {policy.given} of {policy.num_samples:,} samples, but the "
             f"dataset has {num_samples:,}; give one for each, in the dataset's order"
         )
     check_schedule(delta, warmup_epochs, target, ramp)
@@ -261,13 +261,15 @@ def check_looks_at_nothing(policy: Policy | None, where: str) -> None:
 def check_observed(num_unobserved: int, policy: Policy, epoch: int) -> None:
     """Refuse to go on from losses that a policy wants known and nobody observed."""
     if policy.refreshes and num_unobserved:
+        names = dict.fromkeys(COLUMNS[column].signal for column in policy.columns)
+        signals = "".join(f", {name}=..." for name in names if name in SIGNALS)
         raise RuntimeError(
             f"{policy!r} goes by the losses of all samples, and those of {num_unobserved:,} left out of "
             f"epoch {epoch} were not observed. At the end of each epoch, with the model in evaluation "
             "mode and under torch.no_grad(), give it them:\n"
             "    left_out = Subset(IndexedDataset(dataset), pruner.left_out)\n"
             "    for samples, batch in DataLoader(left_out, batch_size, collate_fn=IndexedCollate()):\n"
-            "        pruner.observe(losses_of(batch), samples)"
+            f"        pruner.observe(losses_of(batch), samples{signals})"
         )
 
 

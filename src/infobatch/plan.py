@@ -13,7 +13,7 @@ import torch
 from infobatch.batching import Batching, Replicas
 from infobatch.draws import OwnDraws
 from infobatch.epoch import Epoch
-from infobatch.policies import Policy, Request
+from infobatch.policies import NoPruning, Policy, Request
 from infobatch.schedule import Schedule
 from infobatch.scores import ScoreTable
 from infobatch.seeding import Stream, epoch_generator
@@ -64,6 +64,8 @@ class RunPlan:
     @property
     def total_steps(self) -> int:
         schedule = self.schedule
+        if isinstance(self.policy, NoPruning) or not schedule.prunable:
+            return self.full_steps
         if not schedule.has_target:
             raise RuntimeError(
                 "how many samples the policy leaves out is known only when an epoch begins; set "
@@ -84,6 +86,8 @@ class RunPlan:
         """An epoch that begins, or goes on where ``state`` was taken."""
         if state is None:
             selection, recorded = self._select(number, scores, seed), None
+            if selection.credit is not None:
+                scores["credit"].copy_(selection.credit)
         else:
             selection, recorded = Selection.of(state["weights"].clone()), state["recorded"]
         own = self._own_draws(number, selection.num_selected)
@@ -105,6 +109,11 @@ class RunPlan:
             return Selection.full(self.num_samples)
         request = self.request(epoch, epoch_generator(seed, epoch, Stream.DRAW))
         return select(self.policy, scores, request)
+
+    def rehearse(self, scores: ScoreTable, seed: int) -> None:
+        """Ask the policy for its first pruned epoch, where the length is known: an error comes now."""
+        if self._schedule is not None and self.schedule.prunable:
+            self._select(self.schedule.first_pruned, scores, seed)
 
     def request(self, epoch: int, generator: torch.Generator) -> Request:
         """What an epoch that is pruned asks of the policy."""

@@ -90,7 +90,11 @@ class DynamicPruner(Loaders):
             self.num_samples, policy, num_epochs, max_steps, delta, warmup_epochs, target, ramp
         )
         parts = (self.plan, self.seed, self.replicas)
-        self._layout: Layout = layout.make(*parts, normalizer) if layout else Replicated(*parts, merge)
+        if layout is None:
+            self._layout: Layout = Replicated(*parts, merge)
+            self.plan.rehearse(self._layout.scores, self.seed)
+        else:
+            self._layout = layout.make(*parts, normalizer)
         self._buffer = self._layout.buffer
         self._epoch: Epoch | None = None
         self._rounds: Rounds | None = None

@@ -97,6 +97,7 @@ class Report:
             lines.append(f"{self.num_unreached:,} more were selected, but not trained (yet)")
         if self.num_nonfinite:
             lines.append(
-                f"{self.num_nonfinite:,} losses were NaN or infinite; those samples kept their score"
+                f"{self.num_nonfinite:,} losses or signals were NaN or infinite; those samples kept "
+                "their scores"
             )
         return "\n".join(lines)

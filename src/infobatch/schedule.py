@@ -112,8 +112,8 @@ class Schedule:
             most = epochs * (1 - self._multiple / self.num_samples) / (self.run_length * inflated)
             raise ValueError(
                 f"target {target:g} cannot be met by any prune ratio: only {epochs} of "
-                f"{self.run_length:g} epochs are prunable (the first {self.first_pruned} are warm-up, "
-                f"the last {self.num_epochs - self.annealing_start} annealing), so it must be at most "
+                f"{self.run_length:g} epochs are prunable (warm-up takes {self.first_pruned}, annealing "
+                f"{self.num_epochs - self.annealing_start}), so it must be at most "
                 f"{math.floor(most * 1000) / 1000:g}. Lower target, raise delta, or lower warmup_epochs"
             )
         steepness = [1 + ramp * ((2 * i + 1) / epochs - 1) for i in range(epochs)]

@@ -28,6 +28,8 @@ _HIGHEST = -NO_SCORE
 
 
 LOSSES = "losses"
+DRAW = "draw"
+"""Of columns that no batch changes, but the draw of an epoch."""
 SIGNALS = {
     "gradient_norms": "classification_gradient_norms(logits, targets)",
     "confidences": "classification_confidences(logits, targets)",
@@ -90,6 +92,7 @@ COLUMNS = {
     "visits": Column(np.int32, 0, lambda old, losses: old + 1, training=True),
     "gradient_norm": Column(np.float32, float("nan"), lambda old, norms: norms, "gradient_norms"),
     "smoothed_norm": Column(np.float32, float("nan"), smoothed, "gradient_norms"),
+    "credit": Column(np.float32, float("nan"), lambda old, _: old, DRAW),
     "confidence": Column(np.float32, float("nan"), lambda old, shares: shares, "confidences"),
 }
 
@@ -179,7 +182,8 @@ class ScoreTable:
             return
         for name in columns:
             column, kind = self._columns[name], COLUMNS[name]
-            column[indices] = kind.update(column[indices], batch[kind.signal])
+            if kind.signal in batch:
+                column[indices] = kind.update(column[indices], batch[kind.signal])
 
     def flat(self) -> dict[str, Tensor]:
         """All columns as ones of shape (N,); a wider one is ``name_0``, ``name_1`` and so on."""

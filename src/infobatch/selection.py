@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.answers import check_probabilities, check_weights
 from infobatch.batching import nearest_multiple
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.scores import ScoreTable
@@ -23,11 +24,13 @@ from infobatch.scores import ScoreTable
 class Selection:
     """The samples of one epoch: ``weights`` float32 (N,), >= 1 where selected, 0 where left out.
 
-    How many of each class it has: ``labels[selection.indices].bincount()``.
+    How many of each class it has: ``labels[selection.indices].bincount()``. ``credit`` (N,): how many
+    visits each sample is owed after it, where the draw keeps count of them.
     """
 
     weights: Tensor
     num_selected: int
+    credit: Tensor | None = None
 
     @property
     def indices(self) -> Tensor:
@@ -56,8 +59,12 @@ class Selection:
 def select(policy: Policy, scores: ScoreTable, request: Request) -> Selection:
     """What the coming epoch trains on: drawn, or as a biased policy has it."""
     if isinstance(policy, BiasedPolicy):
-        return Selection.of(policy.weights(scores, request))
-    return draw(policy.keep_probabilities(scores, request), request.generator, request.multiple)
+        weights = policy.weights(scores, request)
+        check_weights(weights, policy, len(scores), request)
+        return Selection.of(weights)
+    keep = policy.keep_probabilities(scores, request)
+    check_probabilities(keep, policy, len(scores), request)
+    return draw(keep, request.generator, request.multiple)
 
 
 def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1) -> Selection:
@@ -66,7 +73,7 @@ def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1)
     With strata, k = clamp(round(n * probability), 1, n) of each stratum's n samples are drawn
     without replacement, with weight n / k. Without, a systematic draw from a random start gives
     exactly the inclusion probabilities once their sum has been made whole, with weight 1 / p: over a
-    random order, or the one that is given (Madow, 1949).
+    random order, or the one that is given (Madow, 1949). With credit, the samples that are owed most.
 
     ``multiple``: the number selected is the nearest multiple of this that is possible (the global
     batch size, where the loader drops the last short batch), unless nothing is to be left out.
@@ -86,6 +93,8 @@ def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1)
             f"there is a stratum {int(keep.strata.max())}, but only {len(probabilities)} keep "
             "probabilities; give one for each stratum, numbered from 0"
         )
+    if keep.credit is not None:
+        return _draw_owed(probabilities, keep.credit, generator, multiple)
     if keep.strata is None:
         return _draw_systematic(probabilities, keep.order, generator, multiple)
     return _draw_stratified(probabilities.tolist(), keep.strata, generator, multiple)
@@ -165,6 +174,38 @@ def _draw_systematic(
         chosen = order[torch.searchsorted(ends, points, right=True).clamp_(max=len(order) - 1)]
         weights[chosen] = 1 / probabilities[chosen]
     return Selection.of(weights.to(torch.float32))
+
+
+def _draw_owed(
+    probabilities: Tensor, credit: Tensor, generator: torch.Generator, multiple: int
+) -> Selection:
+    """Each epoch a sample is owed its keep probability more, and a visit takes 1 off it.
+
+    The first draw is a systematic one over a random order, in which a sample's phase is its credit, so
+    that just those owed 1 or more are taken. So are they later, as far as their number is the one asked
+    for: the error of one epoch's draw is made up for in the next ones (error diffusion).
+    """
+    if bool((probabilities == 1).all()):
+        return Selection(torch.ones(len(probabilities)), len(probabilities), credit)
+    probabilities = _made_whole(probabilities, multiple)
+    owed = torch.where(credit.isnan(), _phases(probabilities, generator), credit.double())
+    owed += probabilities
+    num_selected = round(float(probabilities.sum()))
+    chosen = owed.topk(num_selected).indices
+    weights = torch.zeros(len(probabilities), dtype=torch.float64)
+    weights[chosen] = 1 / probabilities[chosen]
+    owed[chosen] -= 1
+    return Selection(weights.float(), num_selected, owed.float())
+
+
+def _phases(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+    """Where each sample stands before the next point of a systematic draw, uniform in (0, 1]."""
+    order = torch.randperm(len(probabilities), generator=generator)
+    begins = probabilities[order].cumsum(0) - probabilities[order]
+    start = torch.rand(1, generator=generator, dtype=torch.float64)
+    phases = torch.empty_like(probabilities)
+    phases[order] = 1 - (start - begins) % 1
+    return phases
 
 
 def _made_whole(probabilities: Tensor, multiple: int) -> Tensor:

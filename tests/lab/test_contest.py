@@ -150,19 +150,19 @@ def test_policies_of_one_cost_share_its_controls(tmp_path):
     assert arms == [
         "full",
         *(
-            f"infobatch-0.5-save-{share}/{kind}"
+            f"save-{share}/{kind}"
             for share in (30, 50)
             for kind in ("fewer-epochs", "fewer-epochs-lr", "random")
         ),
     ]
     with_random = replace(comparison, variants=(*variants, Variant("random", 0.5, 0.3)))
-    assert Arm("random", variants[0]) not in with_random.arms
-    assert Arm("random", variants[2]) in with_random.arms
+    assert Arm("random", Variant("", target=0.3)) not in with_random.arms
+    assert Arm("random", Variant("", target=0.5)) in with_random.arms
 
 
 def test_a_contest_ends_with_its_table(call, tmp_path):
     options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--delta", 1, "--save", "25"]
-    names = "infobatch,proportional,rs2,selective-backprop"
+    names = "infobatch,proportional, rs2,selective-backprop,rs2"
     options += ["--policies", names, "--seeds", 2, "--out", tmp_path]
     code, output, error = call("contest", *options)
     assert code == 0, error
@@ -176,10 +176,10 @@ def test_a_contest_ends_with_its_table(call, tmp_path):
     assert (path / "report" / "costs.png").exists()
     results = read_comparison(path)
     rows = standings(results)
-    labels = ["InfoBatch r=0.5", "proportional", "RS2", "selective backprop"]
+    labels = ["random pruning", "InfoBatch r=0.5", "proportional", "RS2", "selective backprop"]
     assert [row.label.split(",")[0] for row in rows] == labels
-    assert rows[0].to_paper is None
-    assert not any(row.to_paper.p < 0 or row.to_paper.p > 1 for row in rows[1:])
+    assert [row.to_paper is None for row in rows] == [False, True, False, False, False]
+    assert all(0 <= row.to_paper.p <= 1 for row in rows if row.to_paper)
     assert all(row.to_fewer.rival.startswith("fewer epochs") for row in rows)
     costs = [arm.mean("cost") for arm in results.pruned]
     assert costs == pytest.approx([0.75 * 4 * 1400] * 4, abs=2)
@@ -188,6 +188,18 @@ def test_a_contest_ends_with_its_table(call, tmp_path):
     code, output, _ = call("contest", *options)
     assert f"{len(before)} runs, {len(before)} of them finished" in output
     assert {file: file.stat().st_mtime_ns for file in path.rglob("summary.json")} == before
+
+
+def test_a_policy_added_later_has_the_controls_that_are_there(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 3, "--device", "cpu", "--delta", 1, "--save", 25]
+    options += ["--out", tmp_path]
+    assert call("contest", *options, "--policies", "rs2", "--seeds", 2)[0] == 0
+    code, output, error = call("contest", *options, "--policies", "random,proportional", "--seeds", 1)
+    assert code == 0, error
+    assert "5 runs, 3 of them finished" in output
+    rows = [line.split() for line in output.splitlines() if "% saved" in line and "25.0%" in line]
+    seeds = {" ".join(row[:2]): row[-1] for row in rows}
+    assert seeds == {"fewer epochs": "2", "RS2, 25": "2", "random, 25": "1", "proportional, 25": "1"}
 
 
 def test_options_of_a_policy_are_told_in_the_table(call, tmp_path):
@@ -208,7 +220,11 @@ def test_bad_contests_are_refused(call, tmp_path):
         (["--save", "0.3"], "--save is '0.3'; give percentages from 1 on"),
         (["--drop-last"], "by which the costs would differ"),
         (["--save", "99"], "cannot be met by any prune ratio"),
-        (["--policies", "none"], "there is nothing to compare with full data"),
+        (["--policies", "none"], "none of the policies named can take part"),
+        (["--policies", "infobatch,neyman:floor=5"], "floor is 5"),
+        (["--policies", "infobatch,proportional:flor=0.1"], "did you mean floor"),
+        (["--policies", "proportional,proportional:floor=0.3"], "is proportional, with options at"),
+        (["--policies", "selective-backprop:share=0.5"], "has no options"),
         (["--jobs", 0], "--jobs is 0"),
     ):
         code, _, error = call("contest", "--data", "digits", *options, "--out", tmp_path / "c")

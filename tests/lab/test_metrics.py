@@ -8,7 +8,7 @@ import pytest
 from infobatch.lab.compare import FULL, Arm
 from infobatch.lab.metrics import ACCURACY, Metric
 from infobatch.lab.report.results import ArmRuns, Difference, Results, judge
-from infobatch.lab.report.text import cells, headings
+from infobatch.lab.report.text import main_table
 
 LOSS = Metric("denoising loss", "", higher_is_better=False, digits=4, margin=0.001)
 
@@ -47,5 +47,6 @@ def test_a_table_names_the_metric_and_keeps_its_digits():
     )
     arm = ArmRuns(Arm(FULL), "full data", {0: SimpleNamespace(summary=summary)})
     results = Results("UNet on digits", LOSS, [arm], arm, LOSS.margin, [])
-    assert headings(results)[1] == "denoising loss (lower is better)"
-    assert cells(results.rows()[0], LOSS)[1] == "0.1235"
+    headings, rows = main_table(results)
+    assert headings[1] == "denoising loss (lower is better)"
+    assert rows[0][1] == "0.1235"

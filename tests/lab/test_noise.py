@@ -23,7 +23,7 @@ from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.diagnostics import influence, measure, products_of_all
 from infobatch.lab.report import read_comparison
-from infobatch.lab.report.noise import NOISE_NOTE, noise_cells, noise_rows
+from infobatch.lab.report.noise import NOISE_NOTE, noise_rows, noise_table
 from infobatch.lab.runs import RunFolder
 from infobatch.lab.tasks.classification import Classification
 from infobatch.lab.training import train
@@ -285,8 +285,8 @@ def test_a_contest_tells_why_a_policy_wins_or_loses(call, tmp_path):
 
     folder = path / "report"
     for text in ((folder / "report.md").read_text(), (folder / "report.html").read_text()):
-        for row in rows:
-            assert all(cell in text for cell in noise_cells(row))
+        for cells in noise_table(results)[1]:
+            assert all(cell in text for cell in cells)
         assert NOISE_NOTE.split("'")[0] in text
     runs = json.loads((folder / "runs.json").read_text())["runs"]
     (first,) = (run for run in runs if "ucb" in run["arm"] and run["config"]["seed"] == 0)
@@ -307,6 +307,16 @@ def test_without_a_probe_nothing_is_told(call, tmp_path):
     # What is measured is not what is trained: a run is no other for it.
     config = RunFolder(tmp_path / "c" / "full" / "seed-0").config()
     RunFolder(tmp_path / "c" / "full" / "seed-0").require(replace(config, probe=10))
+
+
+def test_selective_backprop_tells_no_noise_and_no_visits(data, tmp_path):
+    """Its steps are those of the samples it chooses within a batch."""
+    config = replace(QUICK, policy="none", target=None, backward_share=0.5, probe=50)
+    folder = RunFolder(tmp_path)
+    folder.create(config)
+    summary = train(config, data, folder)
+    assert not any(metrics.noise_ratio for metrics in folder.metrics())
+    assert (summary.visits, summary.class_balance) == ([], [])
 
 
 def test_the_noise_is_told_while_a_run_trains(call, tmp_path):

@@ -34,7 +34,11 @@ def test_options_of_a_policy_are_part_of_its_folders_name():
         ("proportional:floor", "give its options as NAME:option=value"),
         ("proportional:floor=2", "floor is 2; it is a share"),
         ("proportional:floor=low", "proportional:floor=low', but "),
-        ("infobatch:prune_ratio=0.3", "an option of its own, --prune-ratio"),
+        ("neyman:strata=abc", "strata is 'abc'; it must be a whole number"),
+        ("el2n:keep=3", "no option of el2n 'keep'"),
+        ("el2n:scores=3", "its scores come from the data set"),
+        ("selective-backprop", "--policy none --backward-share"),
+        ("infobatch:prune_ratio=0.3", "its ratio is what --prune-ratio gives, or in a contest --save"),
     ],
 )
 def test_a_bad_spec_is_refused(spec, message):

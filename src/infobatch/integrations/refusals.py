@@ -8,9 +8,20 @@ from typing import Any
 from torch import Tensor
 
 from infobatch.checks import check_looks_at_nothing
-from infobatch.scores import IndexArray
+from infobatch.policies import Policy
+from infobatch.scores import COLUMNS, SIGNALS, IndexArray
 
 _OF_THE_ARGUMENTS = ("num_epochs", "max_steps", "rank", "num_replicas")
+
+
+def check_reads_losses_alone(policy: Policy | None) -> None:
+    for column in policy.columns if policy is not None else ():
+        signal = COLUMNS[column].signal
+        if signal in SIGNALS:
+            raise ValueError(
+                f"{policy!r} reads {signal}, and the Trainer gives the pruner losses alone; take a "
+                "policy that goes by losses, or a loop of your own, where update takes them"
+            )
 
 
 def check_version(trainer_class: type, version: str) -> None:
@@ -28,6 +39,7 @@ def check_version(trainer_class: type, version: str) -> None:
 def check_trainer(trainer: Any, pruning: Mapping[str, Any]) -> None:
     """Refuse what would train something else than asked for, before training."""
     check_looks_at_nothing(pruning.get("policy"), "the Trainer")
+    check_reads_losses_alone(pruning.get("policy"))
     for name in _OF_THE_ARGUMENTS:
         if name in pruning:
             raise ValueError(

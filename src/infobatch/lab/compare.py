@@ -51,7 +51,14 @@ class Variant:
     target: float | None = None
 
     @property
+    def is_cost_alone(self) -> bool:
+        """Whether it names no policy: the controls' at a cost that is known beforehand."""
+        return not self.policy
+
+    @property
     def name(self) -> str:
+        if self.is_cost_alone:
+            return f"save-{100 * (self.target or 0):g}"
         parts = [folder_name(self.policy)]
         name = name_of(self.policy)
         if (self.target is None or name in BELOW_MEAN) and has_prune_ratio(name):
@@ -129,6 +136,11 @@ class Comparison:
         return range(self.config.seed, self.config.seed + self.num_seeds)
 
     @property
+    def is_contest(self) -> bool:
+        """Whether its variants were brought to costs that are known beforehand."""
+        return any(variant.target is not None for variant in self.variants)
+
+    @property
     def arms(self) -> list[Arm]:
         arms = [Arm(FULL)]
         for variant in self.variants:
@@ -138,12 +150,15 @@ class Comparison:
         return arms
 
     def _controls_of(self, variant: Variant) -> list[Arm]:
-        """Its rivals at equal cost; of variants that cost the same, those of the first are all's."""
+        """Its rivals at equal cost; variants that are known to cost the same have them in common."""
+        if variant.target is None:
+            return [Arm(kind, variant) for kind in CONTROLS]
         alike = [other for other in self.variants if variant.costs_as(other)]
         if variant != alike[0]:
             return []
         has_random = any(other.policy == "random" for other in alike)
-        return [Arm(kind, variant) for kind in CONTROLS if not (kind == RANDOM and has_random)]
+        cost = Variant("", target=variant.target)
+        return [Arm(kind, cost) for kind in CONTROLS if not (kind == RANDOM and has_random)]
 
     @property
     def runs(self) -> list[tuple[Arm, int]]:
@@ -155,8 +170,10 @@ class Comparison:
         return RunFolder(self.path / arm.name / f"seed-{seed}")
 
     def is_ready(self, arm: Arm, seed: int) -> bool:
-        """Whether its options are known: those of a control need its pruned run to be finished."""
-        return arm.kind not in CONTROLS or self.folder(Arm(PRUNED, arm.variant), seed).finished
+        """Whether its options are known: a control may have to wait for what its pruned run costs."""
+        if arm.kind not in CONTROLS or (arm.variant and arm.variant.is_cost_alone):
+            return True
+        return self.folder(Arm(PRUNED, arm.variant), seed).finished
 
     def pruned_config(self, variant: Variant) -> TrainConfig:
         return variant.config(self.config)
@@ -173,15 +190,22 @@ class Comparison:
             return replace(config, policy="none", target=None)
         if arm.kind == PRUNED:
             return replace(self.pruned_config(arm.variant), seed=seed)
-        reference = self.folder(Arm(PRUNED, arm.variant), seed)
-        costs = [round(m.cost) for m in reference.metrics()]
-        num_samples, cost = reference.metrics()[0].num_samples, reference.summary().cost
+        left_out, epochs = self._at_cost(arm.variant, seed)
         if arm.kind == RANDOM:
-            left_out = tuple(num_samples - k for k in kept_at_cost(costs, num_samples, cost))
             return replace(config, policy="random", target=left_out)
-        epochs = cost / num_samples
         scale = config.epochs / epochs if arm.kind == FEWER_SCALED else 1.0
         return replace(config, policy="none", target=None, epochs=epochs, lr=config.lr * scale)
+
+    def _at_cost(self, variant: Variant, seed: int) -> tuple[float | tuple[int, ...], float]:
+        """What random pruning leaves out to cost the same, and how many epochs of full data do."""
+        if variant.is_cost_alone:
+            assert variant.target is not None
+            return variant.target, round((1 - variant.target) * self.config.epochs, 9)
+        reference = self.folder(Arm(PRUNED, variant), seed)
+        costs = [round(m.cost) for m in reference.metrics()]
+        num_samples, cost = reference.metrics()[0].num_samples, reference.summary().cost
+        kept = kept_at_cost(costs, num_samples, cost)
+        return tuple(num_samples - k for k in kept), cost / num_samples
 
     def check(self) -> None:
         """Raise ``ValueError`` for what could only fail later."""
@@ -190,7 +214,9 @@ class Comparison:
         if self.margin is not None and self.margin < 0:
             raise ValueError(f"--margin is {self.margin}; it must be at least 0")
         if not self.variants:
-            raise ValueError("there is nothing to compare with full data; name a policy")
+            raise ValueError(
+                "there is nothing to compare with full data: none of the policies named can take part"
+            )
         for variant in self.variants:
             if variant.policy == "none":
                 raise ValueError(

@@ -26,7 +26,7 @@ from infobatch.lab.tasks.options import (
 )
 from infobatch.loss import Normalizer
 from infobatch.lr import LRScaling
-from infobatch.policies import BELOW_MEAN, POLICIES, Policy, takes
+from infobatch.policies import BELOW_MEAN, Policy, takes
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class TrainConfig(CommonConfig):
     def make_policy(self, labels: Tensor | None = None, scores: Tensor | None = None) -> Policy:
         """``labels`` and ``scores``: of the training samples, (N,), for policies that ask for them."""
         name = specs.name_of(self.policy)
-        choose("policy", name, POLICIES)
+        specs.kind_of(self.policy)
         if labels is None and takes(name, "labels"):
             raise ValueError(
                 f"--policy {name} goes by the class of each sample, and {self.data} gives --task "

@@ -115,5 +115,5 @@ def print_summary(summary: Summary, metric: Metric) -> None:
     if summary.cost > summary.num_trained:
         text += f"  at the cost of {summary.cost:,.0f}"
     if summary.num_nonfinite:
-        text += f"  {summary.num_nonfinite:,} losses were NaN or infinite"
+        text += f"  {summary.num_nonfinite:,} losses or signals were NaN or infinite"
     console.print(text, highlight=False)

@@ -38,7 +38,8 @@ def contestants(
     meet one.
     """
     variants, reasons = [], []
-    for target in targets:
+    policies = told_apart(config, policies)
+    for target in dict.fromkeys(targets):
         most = _schedule(replace(config, target=target), num_samples).most_pruned
         last = (num_samples - most) % config.batch_size
         if 0 < last < config.batch_size / SHORT:
@@ -47,7 +48,6 @@ def contestants(
                 "step is as large as any: all policies may suffer. Another --batch-size avoids it."
             )
         for policy in policies:
-            choose("policy", name_of(policy), dict.fromkeys([*POLICIES, SELECTIVE_BACKPROP]))
             ratio = ratio_for(most / num_samples) if name_of(policy) in BELOW_MEAN else 0.5
             variant = Variant(policy, ratio, target)
             try:
@@ -56,6 +56,23 @@ def contestants(
             except ValueError as error:
                 reasons.append(f"{policy} does not take part at {100 * target:g} % saved: {error}.")
     return variants, reasons
+
+
+def told_apart(config: TrainConfig, policies: Sequence[str]) -> list[str]:
+    """The policies, each once. ``ValueError`` for one that cannot be made, or is another by its options.
+
+    ``config``: of the contest.
+    """
+    known: dict[str, str] = {}
+    for spec in map(str.strip, policies):
+        choose("policy", name_of(spec), dict.fromkeys([*POLICIES, SELECTIVE_BACKPROP]))
+        made = spec
+        if spec != SELECTIVE_BACKPROP:
+            given = (torch.zeros(1, dtype=torch.int64), torch.zeros(1))
+            made = f"{name_of(spec)} {replace(config, policy=spec, target=None).make_policy(*given)!r}"
+        if known.setdefault(made, spec) != spec:
+            raise ValueError(f"{spec} is {known[made]}, with options at their defaults; name it once")
+    return list(known.values())
 
 
 def _check(config: TrainConfig, num_samples: int, labels: Tensor | None) -> None:

@@ -297,7 +297,12 @@ class _Training:
     def _probe(self, epoch: int) -> Noise:
         """The noise of a coming epoch, on images as no epoch has them; none if nothing is pruned."""
         last, schedule = self.pruner.num_epochs - 1, self.pruner.plan.schedule
-        if not self.config.probe or epoch > last or not schedule.prunes(epoch):
+        if (
+            self.selective is not None
+            or not self.config.probe
+            or epoch > last
+            or not schedule.prunes(epoch)
+        ):
             return Noise()
         self.task.begin(self.pruner.num_epochs + epoch)
         scores = self._merged_scores()
@@ -308,6 +313,8 @@ class _Training:
         num_full = round(self.pruner.plan.schedule.run_length * self.pruner.num_samples)
         scores = self._merged_scores()
         visits = scores["visits"].double()
+        # Selective backprop looks at all, and does not tell of whom it trained.
+        members = self.task.data.class_members if self.selective is None else None
         summary = Summary(
             result=result.result,
             details=dict(result.details),
@@ -320,8 +327,8 @@ class _Training:
             evaluation_seconds=self.evaluation_seconds,
             num_nonfinite=scores.num_nonfinite,
             environment=describe_environment(self.task.device),
-            visits=quantiles(visits, VISIT_QUANTILES),
-            class_balance=class_balance(self.task.data.class_members, visits),
+            visits=quantiles(visits, VISIT_QUANTILES) if self.selective is None else [],
+            class_balance=class_balance(members, visits),
             num_forward=sum(m.num_forward for m in self.metrics),
             num_scoring=scoring_epochs(self.config) * self.pruner.num_samples,
         )

@@ -19,6 +19,7 @@ from infobatch.policies.rcap import RCAP
 from infobatch.policies.repb import RePB
 from infobatch.policies.rs2 import RS2
 from infobatch.policies.seta import SeTa
+from infobatch.policies.spaced import Spaced
 from infobatch.policies.static import Static
 
 POLICIES: dict[str, type[Policy]] = {
@@ -26,6 +27,7 @@ POLICIES: dict[str, type[Policy]] = {
     "percentile-tiers": PercentileTiers,
     "proportional": Proportional,
     "neyman": Neyman,
+    "spaced": Spaced,
     "class-quotas": ClassQuotas,
     "bls": BLS,
     "random": RandomPruning,
@@ -94,6 +96,7 @@ __all__ = [
     "RePB",
     "Request",
     "SeTa",
+    "Spaced",
     "Static",
     "default_policy",
     "has_prune_ratio",

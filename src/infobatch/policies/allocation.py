@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 
 from infobatch.scores import FloatArray, IndexArray
@@ -22,6 +24,11 @@ def check_floor(floor: float) -> None:
 def check_column(by: str, columns: tuple[str, ...]) -> None:
     if by not in columns:
         raise ValueError(f"by is {by!r}; choose what the probabilities follow: {', '.join(columns)}")
+
+
+def check_strata(strata: object) -> None:
+    if not isinstance(strata, Integral) or not 2 <= int(strata) <= 200:
+        raise ValueError(f"strata is {strata!r}; it must be a whole number from 2 to 200")
 
 
 def sizes_of(values: FloatArray) -> np.ndarray:

@@ -29,11 +29,15 @@ class KeepProbabilities:
 
     ``order``, int64 (N,), without strata: the draw passes over the samples in it, so that of any stretch
     of it as many are kept as its probabilities sum to, but for one; by default it is random.
+
+    ``credit``, (N,): how many visits each sample is owed of epochs before, NaN where none was drawn yet.
+    The draw then takes those that are owed most: see :class:`Spaced`.
     """
 
     probabilities: Tensor
     strata: Tensor | None = None
     order: Tensor | None = None
+    credit: Tensor | None = None
 
     def per_sample(self) -> Tensor:
         """The keep probability of each sample, float64 (N,)."""
@@ -75,6 +79,8 @@ class Policy(ABC):
     """The score columns it reads."""
     num_samples: int | None = None
     """How many samples it was given labels or scores of; None where it is given none."""
+    given: ClassVar[str] = "labels"
+    """What it was given of them."""
 
     refreshes: ClassVar[bool] = False
     """Whether it goes by the losses of all samples: those left out of an epoch must then be observed."""

@@ -23,6 +23,7 @@ from infobatch.policies.per_sample import (
     members_of,
 )
 from infobatch.policies.proportional import Proportional
+from infobatch.policies.spaced import Spaced
 from infobatch.scores import IndexArray, ScoreTable
 
 
@@ -39,7 +40,7 @@ class ClassQuotas(Policy):
         policy = Proportional() if policy is None else policy
         if not isinstance(policy, Policy):
             raise TypeError(f"policy is {policy!r}; give an object such as Proportional()")
-        if isinstance(policy, (BiasedPolicy, ClassQuotas)):
+        if isinstance(policy, (BiasedPolicy, ClassQuotas, Spaced)):
             raise ValueError(
                 f"policy is {policy!r}, which cannot be asked for each class alone; give an unbiased "
                 "one that needs no labels, such as Proportional()"

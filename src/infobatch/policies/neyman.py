@@ -9,6 +9,7 @@ from infobatch.policies.allocation import (
     allocate,
     check_column,
     check_floor,
+    check_strata,
     root_mean_square,
     whole,
 )
@@ -47,8 +48,7 @@ class Neyman(Policy):
         check_prune_ratio(prune_ratio)
         check_column(by, SIZES)
         check_floor(floor)
-        if not 2 <= strata <= 200:
-            raise ValueError(f"strata is {strata}; there must be 2 to 200")
+        check_strata(strata)
         self.prune_ratio = float(prune_ratio)
         self.by = by
         self.columns = ("smoothed_loss", by)

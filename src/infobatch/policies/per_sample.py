@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from infobatch.policies.base import Policy
 from infobatch.scores import IndexArray
 
 Numbers = Tensor | np.ndarray | Sequence[int] | Sequence[float]
@@ -16,7 +17,7 @@ Numbers = Tensor | np.ndarray | Sequence[int] | Sequence[float]
 
 def classes_of(labels: Numbers | None, policy: str) -> IndexArray:
     """The class of each sample, int64 (N,): 0..C-1 in the order of the ``labels``, any integers (N,)."""
-    if labels is None:
+    if labels is None or isinstance(labels, Policy):
         raise TypeError(
             f"{policy} goes by classes and has no labels; give {policy}(labels), the class of each "
             "sample, in the dataset's order"

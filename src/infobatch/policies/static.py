@@ -19,6 +19,7 @@ class Static(BiasedPolicy):
     """
 
     columns = ()
+    given = "scores"
 
     def __init__(self, scores: Numbers | None = None, prune_ratio: float = 0.5) -> None:
         check_prune_ratio(prune_ratio)

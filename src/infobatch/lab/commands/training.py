@@ -178,7 +178,7 @@ def contest(
         config: Options that replace the recipe's.
         recipe: A recipe; `infobatch recipes` lists them.
         save: Percentages of the samples to leave out, separated by commas.
-        policies: The policies, separated by commas.
+        policies: The policies, separated by commas, with options such as proportional:floor=0.1.
         controls: Train fewer epochs at each cost, too, at two learning rates.
         seeds: Runs of each arm, with seeds from --seed on.
         margin: What may be lost of the task's metric for the verdict "lossless"; of accuracy, by default
@@ -202,6 +202,8 @@ def contest(
         console.print(reason, highlight=False)
     made = Sweep.of([base], variants, seeds, margin, controls, out)
     _run(made, {base.data: data}, jobs, minutes)
+    for reason in reasons:  # once more, below the table
+        console.print(reason, highlight=False)
 
 
 def _run(made: Sweep, data: Mapping[str, Data], jobs: int, minutes: float | None) -> None:

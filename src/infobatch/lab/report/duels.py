@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from infobatch.lab.compare import PRUNED, RANDOM
 from infobatch.lab.report.results import ArmRuns, Difference, Results
 
 PAPER = "infobatch"
@@ -36,10 +37,10 @@ class Standing:
 
 
 def standings(results: Results) -> list[Standing]:
-    """Each policy of a contest."""
+    """Each policy of a contest, and random pruning."""
     rows = []
-    for ours in results.pruned:
-        fewer = next(iter(results.controls_of(ours)), None)
+    for ours in (arm for arm in results.arms if arm.kind in (PRUNED, RANDOM)):
+        fewer = next((arm for arm in results.controls_of(ours) if arm.kind != RANDOM), None)
         paper = next((arm for arm in results.alike(ours) if arm.policy == PAPER), None)
         to_paper = None if paper is ours else _duel(ours, paper)
         rows.append(Standing(ours.label, _duel(ours, fewer), to_paper))
@@ -85,7 +86,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-STANDING_HEADINGS = ("", "against fewer epochs", "p", "against InfoBatch", "p")
 STANDING_NOTE = (
     "At the same cost: mean paired difference over seeds and its 95 % interval; p "
     "of a paired t test, after Holm's correction over the whole table. Fewer epochs is the better of "
@@ -93,8 +93,19 @@ STANDING_NOTE = (
 )
 
 
-def standing_cells(row: Standing) -> list[str]:
-    return [row.label, *_duel_cells(row.to_fewer), *_duel_cells(row.to_paper)]
+def standing_table(results: Results) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows; without the paper's rule, or fewer epochs, no columns for them."""
+    rows = standings(results)
+    columns = {
+        "against fewer epochs": [row.to_fewer for row in rows],
+        "against InfoBatch": [row.to_paper for row in rows],
+    }
+    there = {name: duels for name, duels in columns.items() if any(duels)}
+    headings = ["", *(heading for name in there for heading in (name, "p"))]
+    lines = [[row.label] for row in rows]
+    for duels in there.values():
+        lines = [[*line, *_duel_cells(duel)] for line, duel in zip(lines, duels, strict=True)]
+    return headings, lines
 
 
 def _duel_cells(duel: Duel | None) -> list[str]:

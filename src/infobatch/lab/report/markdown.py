@@ -5,33 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from infobatch.lab.report.duels import STANDING_HEADINGS, STANDING_NOTE, standing_cells, standings
-from infobatch.lab.report.noise import NOISE_HEADINGS, NOISE_NOTE, noise_cells, noise_rows
+from infobatch.lab.report.duels import STANDING_NOTE, standing_table
+from infobatch.lab.report.noise import NOISE_NOTE, noise_rows, noise_table
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.text import (
     PUBLISHED_HEADINGS,
     PUBLISHED_NOTE,
-    cells,
-    headings,
+    main_table,
     published_cells,
 )
 
 
 def to_markdown(results: Results, plots: Sequence[Path] = ()) -> str:
-    rows = [cells(row, results.metric) for row in results.rows()]
     commands = ["```sh", *results.commands, "```"]
-    parts = [f"# {results.title}", "\n".join(commands), _table(headings(results), rows)]
+    parts = [f"# {results.title}", "\n".join(commands), _table(*main_table(results))]
     published = results.published_rows()
     if published:
         parts += [_table(PUBLISHED_HEADINGS, map(published_cells, published)), PUBLISHED_NOTE]
     controls = results.controls()
     if results.is_contest:
-        parts += [_table(STANDING_HEADINGS, map(standing_cells, standings(results))), STANDING_NOTE]
+        parts += [_table(*standing_table(results)), STANDING_NOTE]
     elif controls:
         parts += ["\n".join([controls[0], "", *(f"- {line.strip()}" for line in controls[1:])])]
     parts += results.notes
     if noise_rows(results):
-        parts += [_table(NOISE_HEADINGS, map(noise_cells, noise_rows(results))), NOISE_NOTE]
+        parts += [_table(*noise_table(results)), NOISE_NOTE]
     if results.verdict():
         parts += f"**Verdict**: {results.verdict()}".splitlines()
     parts += [_environment(results)]

@@ -95,21 +95,32 @@ def _means(values: Measured) -> tuple[float, float]:
 
 
 NOISE_HEADINGS = (
-    *("", "noise", "late", "highest", "/ InfoBatch", "late", "bias", "effective"),
-    *("visits", "classes"),
+    *("", "noise", "noise late", "noise highest", "/ InfoBatch", "/ InfoBatch late"),
+    *("bias", "effective", "visits", "classes"),
 )
+BESIDE_PAPER = (4, 5)
 NOISE_NOTE = (
     "Noise: of a step's gradient, relative to full data at the same batch size (1: as noisy), by true "
     "gradients of single samples; late: in the last third of the epochs measured; / InfoBatch: relative "
     "to its noise in the same epochs of the same seeds. Bias: how far the expected gradient is off, "
-    "relative to full data's. Effective: what a selection is worth in samples of equal weight. Visits: "
+    "relative to full data's; little noise says nothing good of a step in a wrong direction. Effective: "
+    "what a selection is worth in samples of equal weight. Visits: "
     "how often samples were trained, quantiles of 5, 50 and 95 %. Classes: the least and the most "
     "trained, relative to their share of the data."
 )
 
 
-def noise_cells(row: NoiseRow) -> list[str]:
-    """One row of the table as text."""
+def noise_table(results: Results) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows; without the paper's rule no columns beside it."""
+    rows = noise_rows(results)
+    lines = [_cells(row) for row in rows]
+    if any(row.to_paper is not None for row in rows):
+        return list(NOISE_HEADINGS), lines
+    kept = [place for place in range(len(NOISE_HEADINGS)) if place not in BESIDE_PAPER]
+    return [NOISE_HEADINGS[place] for place in kept], [[line[p] for p in kept] for line in lines]
+
+
+def _cells(row: NoiseRow) -> list[str]:
     return [
         row.label,
         f"{row.ratio:.2f}",

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from infobatch.lab.report.noise import NOISE_HEADINGS, NOISE_NOTE, noise_cells, noise_rows
+from infobatch.lab.report.noise import NOISE_NOTE, noise_table
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.text import (
     PUBLISHED_HEADINGS,
     PUBLISHED_NOTE,
-    cells,
-    headings,
+    main_table,
     published_cells,
 )
 
@@ -25,16 +24,18 @@ def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
     )
     shown = (results.pruned or results.arms)[0]
     runs = list(shown.runs.values())
+    headings, rows = main_table(results)
+    noise_headings, noise = noise_table(results)
     html = environment.get_template("page.html.jinja").render(
         title=results.title,
-        headings=headings(results),
-        rows=[cells(row, results.metric) for row in results.rows()],
+        headings=headings,
+        rows=rows,
         verdict=results.verdict().splitlines(),
         published_headings=PUBLISHED_HEADINGS,
         published=[published_cells(row) for row in results.published_rows()],
         published_note=PUBLISHED_NOTE,
-        noise_headings=NOISE_HEADINGS,
-        noise=[noise_cells(row) for row in noise_rows(results)],
+        noise_headings=noise_headings,
+        noise=noise,
         noise_note=NOISE_NOTE,
         controls=results.controls(),
         notes=results.notes,

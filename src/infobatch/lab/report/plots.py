@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from infobatch.lab.compare import CONTROLS, FEWER, FEWER_SCALED, FULL, RANDOM
+from infobatch.lab.compare import CONTROLS, FEWER, FEWER_SCALED, FULL, PRUNED, RANDOM
 from infobatch.lab.report.noise import by_epoch, measured
 from infobatch.lab.report.results import ArmRuns, Results, Run
 from infobatch.lab.runs import SCORE_QUANTILES, EpochMetrics
@@ -19,6 +18,9 @@ from infobatch.lab.runs import SCORE_QUANTILES, EpochMetrics
 Quantity = Callable[[EpochMetrics], float | None]
 """None in the epochs that have none: not each need be evaluated."""
 
+LEAST_SEEDS = 4
+SHIFT = 0.3
+"""Between policies of one cost, in % of full data's."""
 MOST_NOISE = 4.0
 """Where the plot of noise is cut off."""
 
@@ -45,21 +47,22 @@ def draw_plots(results: Results, folder: Path) -> list[Path]:
 
 
 def draw_costs(results: Results) -> Figure:
-    """The last epoch's result against cost, with 95 % intervals over seeds; the line is full data's."""
+    """The last epoch's result against cost, with 95 % intervals over seeds; the line is full data's.
+
+    An interval of fewer than ``LEAST_SEEDS`` says nothing, and is left out.
+    """
     figure = Figure(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
     line = [arm for arm in results.arms if arm.kind in (FULL, FEWER, FEWER_SCALED)]
-    policies: dict[str, list[ArmRuns]] = {"full data, fewer epochs": line}
-    for arm in results.pruned:
-        policies.setdefault(arm.policy, []).append(arm)
-    for place, (name, arms) in enumerate(policies.items()):
+    lines = {"full data, fewer epochs": line, **_by_policy(results)}
+    for place, (name, arms) in enumerate(lines.items()):
         arms = sorted(arms, key=results.cost)
         # Beside one another, for at each cost there is one of each.
-        costs = [100 * results.cost(arm) + (0.35 * place if place else 0) for arm in arms]
+        shift = SHIFT * (place - len(lines) / 2) if place else 0
         axis.errorbar(
-            costs,
+            [100 * results.cost(arm) + shift for arm in arms],
             [arm.result for arm in arms],
-            [0 if math.isnan(arm.half_interval) else arm.half_interval for arm in arms],
+            [arm.half_interval if len(arm.runs) >= LEAST_SEEDS else 0 for arm in arms],
             fmt="o-" if place == 0 else "o:",
             color=COLOURS[place % len(COLOURS)],
             markerfacecolor=None if place < len(COLOURS) else "white",
@@ -67,10 +70,23 @@ def draw_costs(results: Results) -> Figure:
             lw=1.5 if place == 0 else 0.8,
             label=name,
         )
-    axis.set(xlabel="samples trained, % of full data's", ylabel=_on_test(results), title=results.title)
+    axis.set(
+        xlabel="cost, % of full data's (policies of one cost are drawn side by side)",
+        ylabel=f"{_on_test(results)} (95 % intervals from {LEAST_SEEDS} seeds on)",
+        title=results.title,
+    )
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     return figure
+
+
+def _by_policy(results: Results) -> dict[str, list[ArmRuns]]:
+    """The arms of each policy; random pruning, a control, is one."""
+    policies: dict[str, list[ArmRuns]] = {}
+    for arm in results.arms:
+        if arm.kind in (PRUNED, RANDOM):
+            policies.setdefault("random" if arm.kind == RANDOM else arm.policy, []).append(arm)
+    return policies
 
 
 def draw_noise(results: Results) -> Figure:
@@ -79,6 +95,7 @@ def draw_noise(results: Results) -> Figure:
     for arm in results.pruned:
         assert arm.arm.variant is not None
         columns.setdefault(arm.arm.variant.target, []).append(arm)
+    places = {name: place for place, name in enumerate(_by_policy(results), 1)}  # as in draw_costs
     rows: list[tuple[str, Quantity]] = [("noise of a step, full data is 1", lambda m: m.noise_ratio)]
     if any(any(measured(arm, lambda m: m.bias).values()) for arm in results.pruned):
         rows.append(("bias, as a share of the gradient", lambda m: m.bias))
@@ -86,7 +103,8 @@ def draw_noise(results: Results) -> Figure:
     grid = figure.subplots(len(rows), len(columns), sharex=True, sharey="row", squeeze=False)
     for column, (cost, arms) in zip(grid.T, columns.items(), strict=True):
         for axis, (label, quantity) in zip(column, rows, strict=True):
-            for place, arm in enumerate(arms):
+            for arm in arms:
+                place = places[arm.policy]
                 means = by_epoch(measured(arm, quantity))
                 if label == rows[0][0] or any(means.values()):
                     name = arm.label if cost is None else arm.policy

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from infobatch.lab.compare import (
+    CONTROLS,
     FEWER,
     FEWER_SCALED,
     FULL,
@@ -27,6 +28,10 @@ from infobatch.lab.selective_backprop import SELECTIVE_BACKPROP
 from infobatch.lab.tasks.kinds import KINDS
 from infobatch.policies import BELOW_MEAN, POLICIES, BiasedPolicy, has_prune_ratio
 
+COST_NOTE = (
+    "What is saved is of the cost, in samples trained: a forward pass alone counts as a third of one, "
+    "scores made beforehand in full. So a policy that looks or scores trains on fewer than others."
+)
 LABELS = {
     FULL: "full data",
     FEWER: "fewer epochs",
@@ -61,8 +66,12 @@ def read_comparison(path: Path) -> Results:
         if runs:
             arms.append(ArmRuns(arm, _arm_label(arm, comparison.config), runs))
     metric = KINDS[comparison.config.task].metric
+    if comparison.is_contest:
+        arms.sort(key=_by_cost)
     arms, notes = _with_better_rates(arms, metric)
     published, differs = _published(comparison.config)
+    if any(run.summary.cost > run.summary.num_trained for arm in arms for run in arm.runs.values()):
+        notes.append(COST_NOTE)
     if num_missing:
         notes.append(f"Unfinished: {num_missing} of the {len(comparison.runs)} runs are missing.")
     return Results(
@@ -75,6 +84,11 @@ def read_comparison(path: Path) -> Results:
         notes=[*notes, *differs],
         published=published,
     )
+
+
+def _by_cost(arm: ArmRuns) -> tuple[float, bool]:
+    """Full data first, then each cost, the controls before the policies."""
+    return (arm.arm.variant.target or 0 if arm.arm.variant else 0, arm.kind not in CONTROLS)
 
 
 def _published(config: TrainConfig) -> tuple[Sequence[Published], list[str]]:

@@ -11,6 +11,7 @@ from infobatch.lab.compare import (
     CONTROLS,
     FULL,
     PRUNED,
+    RANDOM,
     Arm,
 )
 from infobatch.lab.config import TrainConfig
@@ -140,6 +141,7 @@ class Row:
     num_steps: float
     seconds: float
     saved: float
+    num_seeds: int
 
 
 @dataclass(frozen=True)
@@ -271,13 +273,17 @@ class Results:
         assert variant is not None
         return [arm for arm in self.arms if variant.costs_as(arm.arm.variant)]
 
+    @property
+    def random(self) -> list[ArmRuns]:
+        return [arm for arm in self.arms if arm.kind == RANDOM]
+
     def cost(self, arm: ArmRuns) -> float:
         """What it computed, as a share of full data's."""
         reference = self.full.mean("cost") if self.full else arm.mean("num_full")
         return arm.mean("cost") / reference
 
     def _row(self, arm: ArmRuns) -> Row:
-        of_one = arm.kind in CONTROLS and len(self.pruned) > 1
+        of_one = arm.kind in CONTROLS and len(self.pruned) > 1 and not self.is_contest
         return Row(
             label=f"– {arm.label}" if of_one else arm.label,
             result=arm.result,
@@ -287,6 +293,7 @@ class Results:
             num_steps=arm.mean("num_steps"),
             seconds=arm.mean("seconds"),
             saved=1 - self.cost(arm),
+            num_seeds=len(arm.runs),
         )
 
 

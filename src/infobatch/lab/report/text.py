@@ -10,18 +10,23 @@ from rich.console import Console
 from rich.table import Table
 
 from infobatch.lab.metrics import ACCURACY, Metric
-from infobatch.lab.report.duels import STANDING_HEADINGS, STANDING_NOTE, standing_cells, standings
-from infobatch.lab.report.noise import NOISE_HEADINGS, NOISE_NOTE, noise_cells, noise_rows
+from infobatch.lab.report.duels import STANDING_NOTE, standing_table
+from infobatch.lab.report.noise import NOISE_NOTE, noise_rows, noise_table
 from infobatch.lab.report.results import PublishedRow, Results, Row
 
 
-def headings(results: Results) -> tuple[str, ...]:
-    """Of the columns of :func:`cells`."""
-    return ("", results.metric.heading, "against full", "samples", "steps", "time s", "saved")
+def main_table(results: Results) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of the table of all arms; how many seeds each has, where they differ."""
+    rows = results.rows()
+    headings = ["", results.metric.heading, "against full", "samples", "steps", "time s", "saved"]
+    lines = [_cells(row, results.metric) for row in rows]
+    if len({row.num_seeds for row in rows}) > 1:
+        headings.append("seeds")
+        lines = [[*line, str(row.num_seeds)] for line, row in zip(lines, rows, strict=True)]
+    return headings, lines
 
 
-def cells(row: Row, metric: Metric) -> list[str]:
-    """One row of the table as text."""
+def _cells(row: Row, metric: Metric) -> list[str]:
     return [
         row.label,
         _with_spread(row, metric),
@@ -74,8 +79,7 @@ PUBLISHED_NOTE = (
 
 
 def print_results(results: Results, console: Console) -> None:
-    rows = [cells(row, results.metric) for row in results.rows()]
-    table = _table(headings(results), rows, 1, results.title)
+    table = _table(*main_table(results), 1, results.title)
     # At its natural width even where the terminal is narrower: a number cut short would mislead.
     wide = Console(file=console.file, width=max(console.width, 140))
     wide.print(table)
@@ -85,10 +89,10 @@ def print_results(results: Results, console: Console) -> None:
     for line in (*([] if results.is_contest else results.controls()), *results.notes):
         console.print(line, highlight=False)
     if results.is_contest:
-        wide.print(_table(STANDING_HEADINGS, map(standing_cells, standings(results)), 1))
+        wide.print(_table(*standing_table(results), 1))
         console.print(STANDING_NOTE, highlight=False)
     if noise_rows(results):
-        wide.print(_table(NOISE_HEADINGS, map(noise_cells, noise_rows(results)), 1))
+        wide.print(_table(*noise_table(results), 1))
         console.print(NOISE_NOTE, highlight=False)
     if results.verdict():
         console.print(f"\n[bold]Verdict[/bold]  {results.verdict()}", highlight=False)

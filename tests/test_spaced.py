@@ -1,0 +1,142 @@
+"""Visits spaced over the epochs: worked examples, chances, and the state that they hang on."""
+
+import pytest
+import torch
+
+from infobatch import (
+    BiasedPolicy,
+    ClassQuotas,
+    DynamicPruner,
+    InfoBatch,
+    KeepProbabilities,
+    Neyman,
+    NoPruning,
+    Policy,
+    Proportional,
+    RandomPruning,
+    Sharded,
+    Spaced,
+)
+from infobatch.policies import POLICIES
+from infobatch.selection import draw
+
+
+class Given(Policy):
+    """Keeps with probabilities that change from epoch to epoch."""
+
+    columns = ()
+
+    def __init__(self, rows):
+        self.rows = torch.as_tensor(rows, dtype=torch.float64)
+
+    def keep_probabilities(self, scores, request):
+        return KeepProbabilities(self.rows[request.epoch % len(self.rows)])
+
+    def check_target(self, num_pruned, num_samples):
+        pass
+
+
+def selections(policy, num_samples, num_epochs, seed=0, **options):
+    """The weights of each epoch, (num_epochs, N), of a run that records everything it is given."""
+    options = {"warmup_epochs": 0, "delta": 1.0, **options}
+    pruner = DynamicPruner(range(num_samples), num_epochs, policy=policy, seed=seed, **options)
+    rows = []
+    loader = pruner.loader(batch_size=num_samples, collate_fn=list)
+    for _ in pruner.epochs():
+        rows.append(pruner.selection.weights.clone())
+        for samples, _ in loader:
+            pruner.update(torch.ones(len(samples)), samples)
+    return torch.stack(rows)
+
+
+def test_those_owed_most_are_taken_and_pay_for_it():
+    """Owed .9, 1.1, .5 and 1.0 after another half: the second and the last go, and keep the rest."""
+    credit = torch.tensor([0.4, 0.6, 0.0, 0.5], dtype=torch.float64)
+    keep = KeepProbabilities(torch.full((4,), 0.5), credit=credit)
+    selection = draw(keep, torch.Generator().manual_seed(0))
+    assert selection.weights.tolist() == [0, 2, 0, 2]
+    assert selection.credit.tolist() == pytest.approx([0.9, 0.1, 0.5, 0.0])
+
+
+def test_a_first_draw_takes_just_those_owed_a_visit():
+    probabilities = torch.tensor([0.2, 0.9, 1.0, 0.4, 0.5], dtype=torch.float64)
+    unknown = torch.full((5,), torch.nan, dtype=torch.float64)
+    for seed in range(50):
+        keep = KeepProbabilities(probabilities, credit=unknown)
+        selection = draw(keep, torch.Generator().manual_seed(seed))
+        owed = selection.credit + (selection.weights > 0)
+        assert ((selection.weights > 0) == (owed >= 1 - 1e-6)).all()
+        assert selection.num_selected == 3
+
+
+def test_at_one_rate_visits_are_as_far_apart_as_can_be():
+    """Of 100 epochs with two fifths kept, gaps are of two or three."""
+    kept = selections(RandomPruning(0.6), 50, 100) > 0
+    gaps = {int(gap) for row in kept.T for gap in row.nonzero().flatten().diff()}
+    assert max(gaps) > 5
+    kept = selections(Spaced(RandomPruning(0.6)), 50, 100) > 0
+    assert (kept.sum(1) == 20).all()
+    assert (kept.sum(0) == 40).all()
+    assert {int(gap) for row in kept.T for gap in row.nonzero().flatten().diff()} == {2, 3}
+
+
+def test_samples_are_visited_as_often_as_their_probabilities_sum_to():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.rand(40, 60, generator=generator, dtype=torch.float64) * 0.6 + 0.1
+    rows *= 24 / rows.sum(1, keepdim=True)
+    kept = selections(Spaced(Given(rows)), 60, 40) > 0
+    assert ((kept.cumsum(0) - rows.cumsum(0)).abs() < 1.5).all()
+    independent = selections(Given(rows), 60, 40) > 0
+    assert (independent.cumsum(0) - rows.cumsum(0)).abs().max() > 4
+
+
+def test_in_each_epoch_a_samples_expected_weight_is_one():
+    """Over seeds, for probabilities that change: to four standard errors, and 2 % for the changes."""
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.rand(6, 30, generator=generator, dtype=torch.float64) * 0.5 + 0.2
+    rows *= 12 / rows.sum(1, keepdim=True)
+    policy, num_seeds = Spaced(Given(rows)), 3000
+    runs = torch.stack([selections(policy, 30, 6, seed) for seed in range(num_seeds)])
+    means = runs.double().mean(0)
+    errors = runs.double().std(0) / num_seeds**0.5
+    assert ((means - 1).abs() < 4 * errors + 0.02).all()
+    assert (means[0] - 1).abs().max() < 4 * errors[0].max()
+
+
+def test_looking_at_a_selection_changes_no_credit():
+    pruner = DynamicPruner(range(40), 8, policy=Spaced(RandomPruning(0.5)), warmup_epochs=0)
+    pruner.set_epoch(0)
+    pruner.record(torch.ones(20), pruner.selection.indices)
+    before = pruner.scores["credit"].clone()
+    assert pruner.predict_saving().epoch == 0.5
+    assert pruner.selection.num_selected == 20
+    assert torch.equal(pruner.scores["credit"], before)
+
+
+@pytest.mark.parametrize("inner", [InfoBatch(), Proportional(), Neyman(), NoPruning()], ids=repr)
+def test_any_unbiased_policy_can_be_spaced(inner):
+    weights = selections(Spaced(inner), 60, 6, warmup_epochs=1)
+    assert weights.shape == (6, 60)
+    assert (weights[0] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Spaced(POLICIES["rs2"]()), "has no keep probabilities to space visits by"),
+        (lambda: Spaced(Spaced()), "has no keep probabilities to space visits by"),
+        (lambda: Spaced(0.5), "policy is 0.5; give an object such as"),
+        (lambda: ClassQuotas([0, 1], Spaced()), "cannot be asked for each class alone"),
+        (lambda: DynamicPruner(range(9), 3, policy=Spaced(), layout=Sharded()), "layout=Sharded"),
+    ],
+)
+def test_what_cannot_be_spaced_is_refused(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
+
+
+def test_class_quotas_can_be_spaced():
+    labels = torch.arange(60) % 3
+    weights = selections(Spaced(ClassQuotas(labels, RandomPruning(0.5))), 60, 5)
+    assert not issubclass(Spaced, BiasedPolicy)
+    assert (weights > 0).sum(1).tolist() == [30] * 5

@@ -55,10 +55,10 @@ class DynamicPruner(Loaders):
     ``seed``: of all randomness here. ``normalizer``: see :func:`weighted_mean`. ``rank`` and
     ``num_replicas``: data-parallel coordinates, by default torch.distributed's. ``merge``: shares the
     scores among the replicas when an epoch ends and for a checkpoint: see :data:`Merge`. ``layout``:
-    None keeps all scores on each replica, :class:`Sharded` an equal part. ``scores``: losses known before
-    the first epoch, which with ``warmup_epochs=0`` is pruned by them: a :class:`ScoreTable`, a tensor
-    (N,) with NaN for the unknown, or the path of a file that :meth:`export` wrote; the same on all
-    replicas. A loaded state has newer ones.
+    None keeps all scores on each replica, :class:`Sharded` an equal part. ``scores``: losses known
+    before the first epoch, which with ``warmup_epochs=0`` is pruned by them: a :class:`ScoreTable`, a
+    tensor (N,) with NaN for the unknown, or the path of a file that :meth:`export` wrote; the same on
+    all replicas. A loaded state has newer ones.
     """
 
     def __init__(

@@ -78,7 +78,8 @@ class InstructionSet:
         if test:
             return data
         data = replace(data, test=train)
-        return data.split(min(0.1, MOST_HELD_OUT / len(train)), 0)  # type: ignore[return-value]
+        num_held = max(1, min(len(train) // 10, MOST_HELD_OUT))
+        return data.split(num_held / len(train), 0)  # type: ignore[return-value]
 
     def _folder(self, data_dir: Path | None) -> Path:
         """The folder with its files."""

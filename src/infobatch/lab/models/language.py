@@ -62,6 +62,8 @@ SHAPES = {
 
 def check_language_model(name: str) -> None:
     """Raise an error for a model that cannot be made."""
+    if not name:
+        raise ValueError("no model is named; give --model, the folder of one with its tokenizer")
     if not _is_folder(name):
         choose("model", name, SHAPES)
     elif not (Path(name) / "tokenizer_config.json").exists():
@@ -72,7 +74,7 @@ def check_language_model(name: str) -> None:
 
 
 def _is_folder(name: str) -> bool:
-    return (Path(name) / "config.json").exists()
+    return bool(name) and (Path(name) / "config.json").exists()
 
 
 def context_of(name: str) -> int | None:

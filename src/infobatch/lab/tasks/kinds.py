@@ -77,6 +77,12 @@ def _check_tuning(config: TrainConfig) -> None:
             raise ValueError(
                 f"--{option.replace('_', '-')} is {value}, which --task tuning has not; leave it out"
             )
+    micro_batch = config.tuning.micro_batch
+    if micro_batch and config.batch_size % micro_batch:
+        raise ValueError(
+            f"--tuning.micro-batch is {micro_batch}, of which no whole number makes the --batch-size "
+            f"{config.batch_size}; give a divisor"
+        )
     if config.torch_device().index not in (None, 0):
         raise ValueError(
             f"--device is {config.device}, and the Trainer takes the first it sees; give --device cuda, "

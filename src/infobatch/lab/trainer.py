@@ -206,6 +206,8 @@ def arguments(config: TrainConfig, path: Path) -> TrainingArguments:
         fp16=config.precision == "fp16",
         seed=config.seed,
         use_cpu=device.type == "cpu",
+        ddp_backend="gloo" if device.type == "cpu" and num_replicas > 1 else None,
+        ddp_find_unused_parameters=False,
         dataloader_num_workers=config.workers,
         dataloader_drop_last=config.drop_last,
         dataloader_pin_memory=device.type == "cuda",

@@ -9,7 +9,7 @@ from infobatch.lab.tasks.options import TuningOptions
 
 @recipe()
 def bbh_llama_tiny() -> TrainConfig:
-    """2,400 questions of BIG-Bench Hard, a LLaMA of three layers from nothing, 6 epochs.
+    """2,000 questions of BIG-Bench Hard, a LLaMA of three layers from nothing, 6 epochs.
 
     Three to six minutes a run on one core; the set has to lie in --data-dir. The model learns how each
     task is answered and little of what is asked: see the loss, and beside exact matches those of the
@@ -18,7 +18,7 @@ def bbh_llama_tiny() -> TrainConfig:
     return TrainConfig(
         task="tuning",
         data="bbh",
-        train_samples=2400,
+        train_samples=2000,
         model="llama-tiny",
         epochs=6,
         batch_size=32,

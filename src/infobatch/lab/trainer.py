@@ -169,7 +169,7 @@ class _Trainer(PruningTrainer):
         engine.start_clock()
 
 
-class _Steps(TrainerCallback):
+class _Steps(TrainerCallback):  # type: ignore[misc]
     """Hands on to the engine what the Trainer comes by."""
 
     def __init__(self, engine: TrainerEngine) -> None:

@@ -135,7 +135,7 @@ def make_language_model(name: str, tokenizer: Any, options: TuningOptions, preci
     return with_adapters(model, options.lora_rank, options.lora_alpha) if options.lora_rank else model
 
 
-def with_adapters(model: Any, rank: int, alpha: float) -> Any:
+def with_adapters(model: Any, rank: int, alpha: int) -> Any:
     """With LoRA (Hu et al., ICLR 2022) of a ``rank`` beside every linear layer but the output's."""
     try:
         import peft

@@ -82,7 +82,7 @@ def alpaca_llama_lora() -> TrainConfig:
             skip_bad=True,
             num_generated=0,
             lora_rank=16,
-            lora_alpha=16.0,
+            lora_alpha=16,
             micro_batch=8,
         ),
     )

@@ -46,7 +46,7 @@ class TuningOptions:
     """Test rows that are answered by greedy generation, to count exact matches; 0 for none."""
     lora_rank: int = 0
     """Train adapters of this rank beside every linear layer, and nothing else; 0 trains all weights."""
-    lora_alpha: float = 16.0
+    lora_alpha: int = 16
     """What the adapters add is scaled by this over the rank."""
     micro_batch: int = 0
     """Samples that a process takes at once, their gradients summed up to the batch; 0 for all."""

@@ -9,8 +9,7 @@ import torch
 
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
-for package in ("tyro", "pyarrow", "filelock", "safetensors"):
-    pytest.importorskip(package)
+pytest.importorskip("tyro")
 
 from infobatch.lab import options
 from infobatch.lab.compare import Arm, Comparison, Variant
@@ -360,7 +359,7 @@ def test_what_depends_on_the_data_is_refused_before_training(config, tmp_path):
         ValueError, match=r"scores of .*scores\.npz have shape \(7,\), and .* 42 samples"
     ):
         check(given, options.load(given))
-    with pytest.raises(FileNotFoundError, match="no such file; give pass, or the scores.npz"):
+    with pytest.raises(FileNotFoundError, match="no such file; give pass, or the scores"):
         replace(given, scores="nowhere.npz").check()
 
 

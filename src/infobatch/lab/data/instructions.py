@@ -21,7 +21,10 @@ MOST_HELD_OUT = 2000
 
 
 class Row(NamedTuple):
-    """An instruction, its ``input``, empty where it has none, and the answer. ``place``: file and row."""
+    """An instruction, its ``input``, empty where it has none, and the answer.
+
+    ``place``: file and row.
+    """
 
     instruction: str
     input: str
@@ -86,8 +89,8 @@ class InstructionSet:
         if data_dir is None:
             raise FileNotFoundError(
                 f"{self.name} is not downloaded; give --data-dir with its train*.parquet (or .json, "
-                f".jsonl) and, if there is one, test*.parquet: columns {', '.join(REQUIRED)}, and perhaps "
-                f"{' and '.join(OPTIONAL)}"
+                f".jsonl) and, if there is one, test*.parquet: columns {', '.join(REQUIRED)}, and "
+                f"perhaps {' and '.join(OPTIONAL)}"
             )
         folders = [data_dir / self.name, data_dir]
         for folder in folders:
@@ -99,9 +102,8 @@ class InstructionSet:
                 f"download them from huggingface.co/datasets/{self.repository}, or leave --data-dir out "
                 "to have that done"
             )
-        raise FileNotFoundError(
-            f"no parquet, JSON or JSON lines of {self.name} in {' or '.join(map(str, folders))}; {remedy}"
-        )
+        places = " or ".join(map(str, folders))
+        raise FileNotFoundError(f"no parquet, JSON or JSON lines of {self.name} in {places}; {remedy}")
 
     def _download(self) -> Path:
         from huggingface_hub import snapshot_download

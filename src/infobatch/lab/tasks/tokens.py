@@ -96,8 +96,8 @@ def prepare(config: TrainConfig, data: Data) -> TokenData:
     context = context_of(config.model)
     if context is not None and options.max_length > context:
         raise ValueError(
-            f"--tuning.max-length is {options.max_length:,}, but {config.model} takes {context:,} tokens "
-            "at most; lower it"
+            f"--tuning.max-length is {options.max_length:,}, but {config.model} takes {context:,} "
+            "tokens at most; lower it"
         )
     tokenizer = make_tokenizer(config.model, (prompt_of(row) + row.output for row in data.train))
     left_out: Counter[str] = Counter()
@@ -141,8 +141,8 @@ def _examples(
             reason = f"the prompt alone fills --tuning.max-length {options.max_length}"
         if reason and not options.skip_bad:
             raise ValueError(
-                f"{row.place}: {reason} ({len(prompt):,} tokens of prompt), so that nothing is learned of "
-                "it; mend it, or give --tuning.skip-bad to leave out such rows"
+                f"{row.place}: {reason} ({len(prompt):,} tokens of prompt), so that nothing is learned "
+                "of it; mend it, or give --tuning.skip-bad to leave out such rows"
             )
         if reason:
             left_out[reason] += 1

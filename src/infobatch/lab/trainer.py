@@ -208,7 +208,6 @@ def arguments(config: TrainConfig, path: Path) -> TrainingArguments:
         use_cpu=device.type == "cpu",
         ddp_backend="gloo" if device.type == "cpu" and num_replicas > 1 else None,
         ddp_find_unused_parameters=False,
-        dataloader_num_workers=config.workers,
         dataloader_drop_last=config.drop_last,
         dataloader_pin_memory=device.type == "cuda",
         remove_unused_columns=False,

@@ -30,7 +30,8 @@ class Kind:
     ``data``: the sets that have what it trains on. ``options``: those, or groups of them, that no other
     task has. ``check_model``: raises an error for a model that cannot be made. ``place``: its module and
     class, imported when it is first made, for it may need packages of its own. ``signals``: what it can
-    tell of a batch beside its losses. ``engine_place``: of what trains it.
+    tell of a batch beside its losses. ``engine_place``: of what trains it;
+    ``looks_at_left_out``: whether that fetches what an epoch leaves out, for policies that ask for it.
     ``preparation``: of a function that makes of a set what it trains on; empty where that is the set.
     """
 
@@ -41,6 +42,7 @@ class Kind:
     place: str
     signals: tuple[str, ...] = ()
     engine_place: str = "infobatch.lab.training:Loop"
+    looks_at_left_out: bool = True
     preparation: str = ""
 
     def task(self) -> type[Task]:
@@ -109,6 +111,7 @@ KINDS = {
         check_model=_check_tuning,
         place="infobatch.lab.tasks.tuning:Tuning",
         engine_place="infobatch.lab.trainer:TrainerEngine",
+        looks_at_left_out=False,
         preparation="infobatch.lab.tasks.tokens:prepare",
     ),
 }
@@ -117,7 +120,7 @@ KINDS = {
 def check_policy(config: TrainConfig, policy: Policy) -> None:
     """Raise ``ValueError`` for a policy that asks for what the configuration's task cannot tell."""
     kind = KINDS[config.task]
-    if kind.engine_place.endswith("TrainerEngine"):
+    if not kind.looks_at_left_out:
         check_looks_at_nothing(policy, "the Trainer")
     if isinstance(policy, Static) and kind.place != KINDS["classification"].place:
         raise ValueError(

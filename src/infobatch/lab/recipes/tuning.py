@@ -13,7 +13,8 @@ def bbh_llama_tiny() -> TrainConfig:
 
     Three to six minutes a run on one core; the set has to lie in --data-dir. The model learns how each
     task is answered and little of what is asked: see the loss, and beside exact matches those of the
-    task's most frequent answer.
+    task's most frequent answer. On rows held out, 300 others and 4 epochs, 8e-3 is the best peak rate of
+    3e-3, 8e-3 and 2e-2; for ten times as many steps it is somewhat lower.
     """
     return TrainConfig(
         task="tuning",
@@ -21,9 +22,9 @@ def bbh_llama_tiny() -> TrainConfig:
         train_samples=2000,
         model="llama-tiny",
         epochs=6,
-        batch_size=32,
+        batch_size=16,
         optimizer="adamw",
-        lr=4e-3,
+        lr=5e-3,
         weight_decay=0.01,
         label_smoothing=0.0,
         clip_norm=1.0,

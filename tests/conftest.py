@@ -1,6 +1,7 @@
 """Every test starts from the same random states, so that a failure can be seen again."""
 
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -12,3 +13,24 @@ def fixed_seeds():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """The command line in this process: (exit code, standard output, standard error)."""
+    from rich.console import Console
+
+    from infobatch.lab import cli, console, options
+
+    def main(*arguments):
+        monkeypatch.setattr(sys, "argv", ["infobatch", *map(str, arguments)])
+        for module in (cli, console, options):
+            monkeypatch.setattr(module, "console", Console(width=100))
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stopped:
+            code = stopped.code
+        return (code, *capsys.readouterr())
+
+    return main

@@ -48,7 +48,7 @@ def stream_names():
     return {"raw": raw, "decode": decode}
 
 
-PAGE_NAMES = {"integrations": language_names, "streams": stream_names}
+PAGE_NAMES = {"integrations": language_names, "tuning": language_names, "streams": stream_names}
 
 
 @pytest.mark.parametrize(

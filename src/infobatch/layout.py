@@ -13,7 +13,7 @@ from infobatch.epoch import Epoch
 from infobatch.loss import Normalizer
 from infobatch.plan import RunPlan
 from infobatch.rounds import Rounds
-from infobatch.scores import LossBuffer, ScoreTable
+from infobatch.scores import FloatArray, LossBuffer, ScoreTable
 
 
 class Layout(ABC):
@@ -49,6 +49,10 @@ class Layout(ABC):
         self.buffer.drain()
         self.observed.drain()
         return self._scores
+
+    @abstractmethod
+    def begin(self, losses: FloatArray) -> None:
+        """Take in the losses of all samples, (N,), known before the first epoch; NaN for none."""
 
     @property
     @abstractmethod
@@ -127,6 +131,9 @@ class Replicated(Layout):
         table = ScoreTable(plan.num_samples, list(columns))
         super().__init__(plan, seed, replicas, table, table.record, table.observe)
         self._merge = merge
+
+    def begin(self, losses: FloatArray) -> None:
+        self._scores.begin(losses)
 
     @property
     def whole_scores(self) -> ScoreTable:

@@ -27,6 +27,7 @@ from infobatch.checks import (
 from infobatch.distributed import Merge, find_replicas, merge_scores
 from infobatch.epoch import Epoch
 from infobatch.export import export_table
+from infobatch.known import KnownScores, known_losses, warn_of_no_effect
 from infobatch.layout import Layout, Replicated
 from infobatch.loaders import Loaders
 from infobatch.loss import Normalizer, sent_to_device, weighted_mean
@@ -54,7 +55,10 @@ class DynamicPruner(Loaders):
     ``seed``: of all randomness here. ``normalizer``: see :func:`weighted_mean`. ``rank`` and
     ``num_replicas``: data-parallel coordinates, by default torch.distributed's. ``merge``: shares the
     scores among the replicas when an epoch ends and for a checkpoint: see :data:`Merge`. ``layout``:
-    None keeps all scores on each replica, :class:`Sharded` an equal part.
+    None keeps all scores on each replica, :class:`Sharded` an equal part. ``scores``: losses known
+    before the first epoch, which with ``warmup_epochs=0`` is pruned by them: a :class:`ScoreTable`, a
+    tensor (N,) with NaN for the unknown, or the path of a file that :meth:`export` wrote; the same on
+    all replicas. A loaded state has newer ones.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class DynamicPruner(Loaders):
         num_replicas: int | None = None,
         merge: Merge = merge_scores,
         layout: Sharded | None = None,
+        scores: KnownScores | None = None,
     ) -> None:
         if policy is None:  # sharded scores need strata, which not every policy has
             policy = default_policy(meets_target=target is not None and layout is None)
@@ -95,6 +100,9 @@ class DynamicPruner(Loaders):
             self.plan.rehearse(self._layout.scores, self.seed)
         else:
             self._layout = layout.make(*parts, normalizer)
+        if scores is not None:
+            self._layout.begin(known_losses(scores, self.num_samples))
+            warn_of_no_effect(policy, warmup_epochs)
         self._buffer = self._layout.buffer
         self._epoch: Epoch | None = None
         self._rounds: Rounds | None = None

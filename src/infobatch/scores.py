@@ -129,6 +129,16 @@ class ScoreTable:
         table.num_nonfinite = 0
         return table
 
+    def begin(self, losses: FloatArray) -> None:
+        """Take in losses (N,) known before any training, NaN for none: no sample has been visited."""
+        columns = [
+            name
+            for name in self.columns
+            if COLUMNS[name].signal == LOSSES and not COLUMNS[name].training
+        ]
+        self._take_in(np.arange(len(losses)), {LOSSES: losses}, columns)
+        self.num_nonfinite = 0
+
     def part(self, indices: IndexArray) -> ScoreTable:
         """A table of the samples ``indices`` (n,) alone, in their order: a copy."""
         table = ScoreTable(len(indices), self.columns)

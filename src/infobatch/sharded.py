@@ -67,7 +67,12 @@ class ShardedLayout(Layout):
         self.shards = shards
         self._parts = shards.parts()
         self._reduce = reduce if shards.replicas.num_replicas > 1 else torch.clone
-        self._begun = False  # whether any epoch has been trained, on any rank
+        self._begun = False  # whether any sample has a score, on any rank
+
+    def begin(self, losses: FloatArray) -> None:
+        held = [self.shards.indices(column) for column in range(len(self.shards.ids))]
+        self._scores.begin(losses[np.concatenate(held)])
+        self._begun = True
 
     def _record(self, indices: IndexArray, *rows: FloatArray) -> None:
         self._scores.record(self.shards.locate(indices), *rows)

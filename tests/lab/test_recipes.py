@@ -14,7 +14,11 @@ def test_every_recipe_is_a_valid_configuration_that_knows_its_name(name):
     recipe = find_recipe(name)
     config = recipe.config()
     assert isinstance(config, TrainConfig)
-    config.check()
+    if config.model:
+        config.check()
+    else:  # which is to be given
+        with pytest.raises(ValueError, match="no model is named; give --model"):
+            config.check()
     assert config.recipe == name
     assert recipe.summary.endswith((".", ":", "run"))
     assert config.data in DATA_SETS
@@ -25,8 +29,9 @@ def test_every_recipe_is_a_valid_configuration_that_knows_its_name(name):
 def test_large_recipes_use_what_a_gpu_has(name):
     config = find_recipe(name).config()
     assert config.precision == "bf16"
-    assert config.compile
-    assert config.data in DOWNLOADS
+    if config.task == "classification":
+        assert config.compile
+        assert config.data in DOWNLOADS
 
 
 def test_the_experiments_of_the_paper_and_its_reproductions_are_there():

@@ -24,7 +24,7 @@ from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.runs import FORWARD_COST, RunFolder, make_writable, read_json, write_whole
 from infobatch.lab.selective_backprop import SELECTIVE_BACKPROP
 from infobatch.lab.specs import folder_name, name_of
-from infobatch.lab.static_scores import at_equal_cost, unchanging
+from infobatch.lab.static_scores import at_equal_cost, looking_epochs, reading_scores, unchanging
 from infobatch.lab.training import Interrupted, Progress, check, train
 from infobatch.policies import BELOW_MEAN, POLICIES, has_prune_ratio
 from infobatch.schedule import Schedule
@@ -72,14 +72,15 @@ class Variant:
         if self.policy == SELECTIVE_BACKPROP:
             assert self.target is not None
             share = _backward_share(self.target, common)
-            return replace(common, policy="none", target=None, backward_share=share)
+            return replace(common, policy="none", target=None, backward_share=share, scores="")
         target = common.target if self.target is None else self.target
         made = replace(common, policy=self.policy, prune_ratio=self.prune_ratio, target=target)
-        made = unchanging(made)
+        made = reading_scores(unchanging(made))
         if self.target is None:
             return made
         if POLICIES[name_of(self.policy)].refreshes:  # what is left out is looked at
-            return replace(made, target=round(self.target / (1 - FORWARD_COST), 9))
+            target = self.target + looking_epochs(made) / made.epochs
+            return replace(made, target=round(target / (1 - FORWARD_COST), 9))
         return at_equal_cost(made)
 
     def costs_as(self, other: Variant | None) -> bool:
@@ -185,7 +186,7 @@ class Comparison:
 
     def run_config(self, arm: Arm, seed: int) -> TrainConfig:
         """The options of one run that is ready."""
-        config = replace(self.config, seed=seed)
+        config = replace(self.config, seed=seed, scores="")
         if arm.variant is None:
             return replace(config, policy="none", target=None)
         if arm.kind == PRUNED:

@@ -13,11 +13,12 @@ import torch
 import tyro
 from torch import Tensor
 
+from infobatch.known import reads_losses
 from infobatch.lab import specs
 from infobatch.lab.data import DATA_SETS
 from infobatch.lab.names import choose
 from infobatch.lab.optimizers import OPTIMIZERS
-from infobatch.lab.tasks.kinds import check_kind
+from infobatch.lab.tasks.kinds import check_kind, check_policy
 from infobatch.lab.tasks.options import (
     DiffusionOptions,
     MaskedOptions,
@@ -36,10 +37,11 @@ class CommonConfig:
     recipe: Annotated[str, tyro.conf.Suppress] = ""
     """The recipe it came from, if any."""
     task: str = "classification"
-    """What is learned: classification."""
+    """What is learned: classification, or tuning, of a language model on instructions."""
     data: str = "mnist5k"
     """Data set: mnist5k, digits (built in), cifar10, cifar100, tiny-imagenet, tiny-imagenet-40, imagenet
-    (downloaded, or in --data-dir)."""
+    (downloaded, or in --data-dir). For tuning alpaca, alpaca-cleaned, or bbh or instructions, which are
+    local."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Folder with parquet files of the hub's layout, or ImageNet's folders of images; also read from
     INFOBATCH_DATA_DIR."""
@@ -50,7 +52,8 @@ class CommonConfig:
     train_samples: int = 0
     """Train on a fixed random part of so many samples; 0 for all."""
     model: str = "small-cnn"
-    """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, or timm/NAME if timm is installed."""
+    """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, or timm/NAME if timm is installed;
+    for tuning llama-tiny, llama-small, gpt2-tiny, or the folder of a model with its tokenizer."""
     stem_stride: Literal[1, 2, 4] = 1
     """By what the ResNets' first layer shrinks the image: 1 for 32 pixels, 4 for ImageNet's 224."""
     norm: Literal["batch", "group"] = "batch"
@@ -71,6 +74,9 @@ class CommonConfig:
     """Weights as they are, divided by their mean over the epoch, or by the batch's (for lars, lamb)."""
     lr_scaling: LRScaling = "none"
     """Raise the learning rate of pruned epochs by the mean weight of their samples, or its root."""
+    scores: str = ""
+    """What is known of the samples before the first epoch, with --warmup-epochs 0: pass, their losses by
+    a forward pass over all of them, or the scores.npz of another run."""
     optimizer: str = "sgd"
     """sgd, adamw, lars or lamb; the schedule cycles momentum from 0.95 to 0.85 and back."""
     lr: float = 0.2
@@ -158,7 +164,10 @@ class TrainConfig(CommonConfig):
             if not holds:
                 value = getattr(self, typed[2:].replace("-", "_"))
                 raise ValueError(f"{typed} is {value}; it must be {rule}")
-        self.make_policy(torch.zeros(1, dtype=torch.int64), torch.zeros(1))
+        policy = self.make_policy(torch.zeros(1, dtype=torch.int64), torch.zeros(1))
+        check_policy(self, policy)
+        if self.scores:
+            self._check_scores(policy)
         if self.mixup and self.cutmix:
             raise ValueError(f"--mixup is {self.mixup:g} and --cutmix {self.cutmix:g}; give one of them")
         if self.backward_share < 1 and self.policy != "none":
@@ -167,6 +176,22 @@ class TrainConfig(CommonConfig):
                 "backprop goes through all samples: give --policy none, or leave it out"
             )
         self.torch_device()
+
+    def _check_scores(self, policy: Policy) -> None:
+        if not reads_losses(policy) or self.backward_share < 1:
+            raise ValueError(
+                f"--scores is {self.scores}, and --policy {self.policy} reads none; leave it out"
+            )
+        if self.warmup_epochs:
+            raise ValueError(
+                f"--scores is {self.scores}, and --warmup-epochs {self.warmup_epochs}: an epoch on all "
+                "data gives newer ones; give --warmup-epochs 0 to prune the first, or leave --scores out"
+            )
+        if self.scores != PASS and not Path(self.scores).is_file():
+            raise FileNotFoundError(
+                f"--scores is {self.scores}, and there is no such file; give pass, or the scores.npz of "
+                "a run"
+            )
 
     def torch_device(self) -> torch.device:
         if self.device == "auto":
@@ -242,6 +267,8 @@ class TrainConfig(CommonConfig):
         return changed(self, {name: values[name] for name in given})
 
 
+PASS = "pass"
+"""The --scores that are losses at the initial weights."""
 PATHS = ("data_dir", "subset")
 """Options that are paths."""
 

@@ -76,7 +76,8 @@ def told_apart(config: TrainConfig, policies: Sequence[str]) -> list[str]:
 
 
 def _check(config: TrainConfig, num_samples: int, labels: Tensor | None) -> None:
-    """Raise ``ValueError`` if the policy cannot leave out what its runs are to leave out."""
+    """Raise ``ValueError`` if the policy cannot leave out what its runs are to leave out, or at all."""
+    config.check()
     policy, most = config.make_policy(labels, torch.zeros(num_samples)), 0
     try:
         if config.target is not None:

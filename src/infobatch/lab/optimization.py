@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from infobatch import DynamicPruner
@@ -19,25 +20,29 @@ DIV_FACTOR = 25
 FINAL_DIV_FACTOR = 1e4
 
 
-class Optimization:
-    """The optimiser with its one-cycle schedule, gradient scaling and weight average.
+def one_cycle(optimizer: Optimizer, lr: float, num_steps: int) -> OneCycleLR:
+    """The schedule of all runs (Smith & Topin, 2018), with its peak at ``lr``.
 
-    The schedule (Smith & Topin, 2018; PyTorch's OneCycleLR) cycles SGD's momentum, too: from 0.95 down
-    to 0.85 at the peak rate and back.
+    It cycles SGD's momentum, too: from 0.95 down to 0.85 at the peak rate and back.
     """
+    return OneCycleLR(
+        optimizer,
+        lr,
+        total_steps=num_steps,
+        pct_start=WARM_UP_SHARE,
+        div_factor=DIV_FACTOR,
+        final_div_factor=FINAL_DIV_FACTOR,
+    )
+
+
+class Optimization:
+    """The optimiser with its one-cycle schedule, gradient scaling and weight average."""
 
     def __init__(self, config: TrainConfig, model: nn.Module, pruner: DynamicPruner) -> None:
         self.model = model
         self.optimizer = make_optimizer(config.optimizer, model, config.lr, config.weight_decay)
         self.scheduler = pruner.lr_scheduler(
-            OneCycleLR(
-                self.optimizer,
-                config.lr,
-                total_steps=pruner.full_steps,
-                pct_start=WARM_UP_SHARE,
-                div_factor=DIV_FACTOR,
-                final_div_factor=FINAL_DIV_FACTOR,
-            ),
+            one_cycle(self.optimizer, config.lr, pruner.full_steps),
             scaling=config.lr_scaling,
         )
         device = config.torch_device()

@@ -50,10 +50,11 @@ LAYERWISE = ("lars", "lamb")
 
 def make_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) -> Optimizer:
     """The optimiser of that name. LARS and LAMB leave biases and norms without decay and scaling."""
-    parameters: Iterable[Any] = model.parameters()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    parameters: Iterable[Any] = trained
     if name in LAYERWISE:
-        matrices = [p for p in model.parameters() if p.ndim > 1]
-        vectors = [p for p in model.parameters() if p.ndim <= 1]
+        matrices = [p for p in trained if p.ndim > 1]
+        vectors = [p for p in trained if p.ndim <= 1]
         unscaled = {"adam": True} if name == "lamb" else {}  # the library's LARS knows vectors itself
         parameters = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0, **unscaled}]
     return choose("optimizer", name, OPTIMIZERS)(parameters, lr, weight_decay)

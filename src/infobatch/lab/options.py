@@ -18,6 +18,7 @@ from infobatch.lab.names import choose
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.specs import name_of
 from infobatch.lab.static_scores import unchanging
+from infobatch.lab.tasks.kinds import KINDS
 from infobatch.policies import POLICIES, RECOMMENDED, has_prune_ratio
 
 
@@ -91,6 +92,9 @@ def load(config: TrainConfig) -> Data:
         data = data.of_training(read_subset(config.subset, len(data.train)))
     if config.held_out or config.train_samples:
         data = data.split(config.held_out, config.train_samples)
+    data = KINDS[config.task].prepare(config, data)
+    for note in data.notes:
+        console.print(note, highlight=False)
     return data
 
 

@@ -5,6 +5,7 @@ metrics.jsonl    one line an epoch
 scores.npz       last loss, visits and the last selection's weight of each sample
 static-scores.npz  of a policy that goes by scores made beforehand
 checkpoint.pt    to go on from, loaded with weights_only=True; gone once finished
+trainer          the same, of tasks that the Hugging Face Trainer trains
 model.safetensors
 summary.json     the result; there once the run has finished
 lock             held by the process that trains it, and released by its end, however it ends
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -207,7 +209,13 @@ class RunFolder:
             ) from error
         return state
 
+    @property
+    def trainer_path(self) -> Path:
+        """Where the Hugging Face Trainer keeps its checkpoints."""
+        return self.path / "trainer"
+
     def drop_checkpoint(self) -> None:
+        shutil.rmtree(self.trainer_path, ignore_errors=True)
         for path in (self.path / "checkpoint.pt", *self.path.glob("*.part")):
             path.unlink(missing_ok=True)
 
@@ -233,7 +241,7 @@ class RunFolder:
     def save_model(self, model: torch.nn.Module) -> None:
         from safetensors.torch import save_file
 
-        tensors = {name: t.contiguous() for name, t in model.state_dict().items()}
+        tensors = {name: t.contiguous() for name, t in saved_tensors(model).items()}
         write_whole(self.path / "model.safetensors", lambda path: save_file(tensors, path))
 
     def load_model(self, model: torch.nn.Module) -> None:
@@ -242,7 +250,10 @@ class RunFolder:
 
         path = self.path / "model.safetensors"
         try:
-            model.load_state_dict(load_file(path))
+            tensors = load_file(path)
+            if tensors.keys() != saved_tensors(model).keys():
+                raise RuntimeError("other weights than it has")
+            model.load_state_dict(tensors, strict=False)
         except (SafetensorError, RuntimeError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"{path} does not hold this run's model ({reason}); restore it") from error
@@ -258,6 +269,25 @@ class RunFolder:
 
     def _write(self, name: str, text: str) -> None:
         write_whole(self.path / name, lambda path: path.write_text(text))
+
+
+def saved_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What is kept of a trained model: all of it, or what was trained where some of it was not.
+
+    Of weights that are used twice, the first.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    frozen = {name for name, parameter in parameters.items() if not parameter.requires_grad}
+    if len(frozen) == len(parameters):  # an average, of which nothing is trained any more
+        frozen = set()
+    kept: dict[str, torch.Tensor] = {}
+    places: set[tuple[int, torch.Size]] = set()
+    for name, tensor in model.state_dict().items():
+        place = (tensor.data_ptr(), tensor.shape)
+        if name not in frozen and (place not in places or tensor.numel() == 0):
+            kept[name] = tensor
+        places.add(place)
+    return kept
 
 
 def require_same(wanted: TrainConfig, there: TrainConfig, path: Path) -> None:

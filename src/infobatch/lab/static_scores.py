@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from infobatch import DynamicPruner, NoPruning
+from infobatch.known import reads_losses
 from infobatch.lab import specs
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.config import PASS, TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.interrupts import ignore_interrupts
 from infobatch.lab.optimization import Optimization
@@ -127,6 +128,17 @@ def scoring_epochs(config: TrainConfig) -> float:
     return scoring.num_networks * (scoring.num_epochs(config.epochs) + scoring.look)
 
 
+def looking_epochs(config: TrainConfig) -> float:
+    """What the look at all samples before the first epoch costs, in epochs of full data."""
+    return FORWARD_COST if config.scores == PASS else 0.0
+
+
+def reading_scores(config: TrainConfig) -> TrainConfig:
+    """Without scores that its policy would not read."""
+    policy = config.make_policy(torch.zeros(1, dtype=torch.int64), torch.zeros(1))
+    return config if reads_losses(policy) else replace(config, scores="")
+
+
 def unchanging(config: TrainConfig) -> TrainConfig:
     """With static scores: the same samples from the first epoch to the last."""
     if not has_static_scores(config):
@@ -135,11 +147,11 @@ def unchanging(config: TrainConfig) -> TrainConfig:
 
 
 def at_equal_cost(config: TrainConfig) -> TrainConfig:
-    """With static scores: a target that leaves out as many samples more as scoring costs.
+    """A target that leaves out as many samples more as scores made beforehand cost.
 
     ``ValueError`` if that leaves nothing to train.
     """
-    share = scoring_epochs(config) / config.epochs
+    share = (scoring_epochs(config) + looking_epochs(config)) / config.epochs
     if not share:
         return config
     assert isinstance(config.target, float)

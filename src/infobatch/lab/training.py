@@ -4,61 +4,47 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch import Tensor, nn
 
-from infobatch import DynamicPruner, IndexedCollate, IndexedDataset
-from infobatch.lab.config import TrainConfig
+from infobatch import DynamicPruner
+from infobatch.known import KnownScores
+from infobatch.lab.config import PASS, TrainConfig
 from infobatch.lab.data import Data
-from infobatch.lab.diagnostics import Noise, probe
-from infobatch.lab.environment import describe_environment
+from infobatch.lab.engine import (
+    CHECKPOINT_SECONDS,
+    STEPS_BETWEEN_PAUSES,
+    Engine,
+    Interrupted,
+    Progress,
+    Watch,
+)
 from infobatch.lab.interrupts import ignore_interrupts
-from infobatch.lab.metrics import Metric
 from infobatch.lab.optimization import Optimization
-from infobatch.lab.processes import agree, replicas, total
-from infobatch.lab.quantiles import class_balance, quantiles, score_quantiles
-from infobatch.lab.runs import VISIT_QUANTILES, EpochMetrics, RunFolder, Summary, require_same
+from infobatch.lab.processes import agree, replicas
+from infobatch.lab.runs import RunFolder, Summary, require_same
 from infobatch.lab.selective_backprop import SelectiveBackprop
-from infobatch.lab.static_scores import StaticScores, has_static_scores, scoring_epochs, static_scores
+from infobatch.lab.static_scores import StaticScores, static_scores
 from infobatch.lab.tasks.base import Inputs
 from infobatch.lab.tasks.kinds import KINDS
-from infobatch.scores import ScoreTable
 
-CHECKPOINT_SECONDS = 60.0
-STEPS_BETWEEN_PAUSES = 20
-"""Several processes ask each other this often whether to pause."""
 WARM_UP_STEPS = 3
 """CUDA graphs are recorded in the second call of a compiled network."""
-
-
-class Interrupted(Exception):
-    """The user asked to stop; the run's checkpoint is written."""
 
 
 class OutOfMemory(Exception):
     """The device has too little memory for these options."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a watcher is told after each epoch."""
-
-    fraction: float
-    metrics: EpochMetrics
-    metric: Metric
-
-
 def train(
     config: TrainConfig,
     data: Data,
     folder: RunFolder,
-    watch: Callable[[Progress], None] = lambda progress: None,
+    watch: Watch = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """Train one run into its folder, from its checkpoint if it has one.
@@ -76,7 +62,9 @@ def train(
 
     try:
         scores = static_scores(config, data, folder, pause)
-        return _Training(config, data, folder, scores).run(watch, should_stop)
+        engine = KINDS[config.task].engine()(config, data, folder, scores, pause)
+        summary: Summary = engine.run(watch, should_stop)
+        return summary
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -101,20 +89,9 @@ def check(config: TrainConfig, data: Data) -> None:
             f"--backward-share is {config.backward_share:g}, and there are {num_replicas} processes; "
             "selective backprop is for one: leave it out, or train on one process"
         )
-    kind = KINDS[config.task]
-    if has_static_scores(config) and kind.place != KINDS["classification"].place:
-        raise ValueError(
-            f"--policy {config.policy} goes by scores of a classifier, and --task is {config.task}; "
-            "take another policy"
-        )
     unknown = torch.zeros(len(data.train))
-    pruner = _make_pruner(config, data, unknown)
-    for signal in pruner.signals:
-        if signal not in kind.signals:
-            raise ValueError(
-                f"--policy {config.policy} reads {signal.replace('_', ' ')}, and --task {config.task} "
-                "has none; take another policy, or another column"
-            )
+    known = Path(config.scores) if config.scores not in ("", PASS) else None
+    pruner = _make_pruner(config, data, unknown, known=known)
     pruner.loader(config.batch_size // num_replicas, drop_last=config.drop_last)
 
 
@@ -123,12 +100,21 @@ def _is_out_of_memory(error: Exception) -> bool:
     return is_cpu or isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
 
 
-class _Training:
-    def __init__(self, config: TrainConfig, data: Data, folder: RunFolder, scores: StaticScores) -> None:
-        self.config = config
-        self.folder = folder
-        self.task = KINDS[config.task].task()(config, data)
-        self.pruner = _make_pruner(config, data, scores.values, self.task.feed.dataset)
+class Loop(Engine):
+    """A plain loop around the method's public calls."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Data,
+        folder: RunFolder,
+        scores: StaticScores,
+        pause: Callable[[], None],
+    ) -> None:
+        super().__init__(config, data, folder, scores.seconds)
+        state = agree(folder.load_checkpoint)
+        known = self.known_scores(state is not None, pause)
+        self.pruner = _make_pruner(config, data, scores.values, self.task.feed.dataset, known)
         self.loader = self.pruner.loader(
             config.batch_size // self.pruner.replicas.num_replicas,
             drop_last=config.drop_last,
@@ -143,20 +129,15 @@ class _Training:
         if config.backward_share < 1:
             shape = (self.pruner.num_samples, config.batch_size)
             self.selective = SelectiveBackprop(config.backward_share, *shape, config.seed)
-        self.metrics: list[EpochMetrics] = []
-        self.loss_sum = torch.zeros((), device=self.task.device)
-        self.lr = 0.0  # of the last step taken
-        self.num_steps = 0
-        self.seconds = scores.seconds
-        self.epoch_seconds = 0.0
-        self.evaluation_seconds = 0.0
-        self.last_saved = time.monotonic()
-        state = agree(folder.load_checkpoint)
         if state is not None:
             require_same(config, TrainConfig.from_json(state["config"]), folder.path)
             self.load_state_dict(state)
 
-    def run(self, watch: Callable[[Progress], None], should_stop: Callable[[], bool]) -> Summary:
+    @property
+    def evaluated(self) -> nn.Module:
+        return self.optimization.evaluated
+
+    def run(self, watch: Watch, should_stop: Callable[[], bool]) -> Summary:
         self._warm_up()
         if self.pruner.current.finished and len(self.metrics) <= self.pruner.epoch:
             self._end_epoch(self.pruner.epoch)  # interrupted between its last step and its end
@@ -221,23 +202,20 @@ class _Training:
         part = tuple(values[chosen] for values in inputs)
         return losses.mean(), self.task.tell(part).losses.mean()
 
+    def _counts(self, epoch: int) -> tuple[int, int]:
+        num_kept, num_forward = len(self.pruner.current.order), self._look_at_left_out(epoch)
+        if self.selective is not None and self._chooses(epoch):
+            return self.selective.num_trained(epoch, num_kept), num_kept
+        return num_kept, num_forward
+
     def _look_at_left_out(self, epoch: int) -> int:
         """Tell a policy that asks for it the losses of what was left out; of how many samples."""
         num_left_out = self.pruner.num_samples - self.pruner.selection.num_selected
         if num_left_out == 0 or not self.pruner.policy.refreshes:
             return 0
         self.task.begin(epoch)  # the epoch's augmentation, in a resumed run too
-        loader = DataLoader(
-            Subset(IndexedDataset(self.task.feed.dataset), self.pruner.left_out.tolist()),
-            self.config.batch_size // self.pruner.replicas.num_replicas,
-            collate_fn=IndexedCollate(self.task.feed.collate),
-            num_workers=self.config.workers,
-            pin_memory=self.task.device.type == "cuda",
-            worker_init_fn=ignore_interrupts,
-            generator=torch.Generator(),
-        )
-        for samples, inputs in loader:
-            told = self.task.look(self.task.inputs(inputs, samples), self.pruner.signals)
+        signals = self.pruner.signals
+        for samples, told in self._looks(self.pruner.left_out.tolist(), signals):
             self.pruner.observe(told.remembered, samples, told.scored, **told.signals)
         return num_left_out
 
@@ -253,102 +231,6 @@ class _Training:
         if stop:
             raise Interrupted(str(self.folder.path))
 
-    def _end_epoch(self, epoch: int) -> None:
-        with self._training_clock(wait=True):
-            num_forward = self._look_at_left_out(epoch)
-        is_last = epoch + 1 == self.pruner.num_epochs
-        result, noise = None, Noise()
-        if is_last or (epoch + 1) % self.config.eval_every == 0:
-            began = time.perf_counter()
-            result = self.task.evaluate(self.optimization.evaluated)
-            noise = self._probe(epoch + 1)
-            self.evaluation_seconds += time.perf_counter() - began
-        selection = self.pruner.selection
-        num_kept = len(self.pruner.current.order)
-        if self.selective is not None and self._chooses(epoch):
-            num_kept, num_forward = self.selective.num_trained(epoch, num_kept), num_kept
-        represented = self.pruner.plan.schedule.share(epoch) * self.pruner.num_samples
-        self.metrics.append(
-            EpochMetrics(
-                epoch=epoch,
-                num_kept=num_kept,
-                num_samples=self.pruner.num_samples,
-                train_loss=float(total(self.loss_sum)) / represented,
-                test_loss=result.loss if result else None,
-                result=result.result if result else None,
-                seconds=self.epoch_seconds,
-                lr=self.lr,
-                samples_so_far=sum(m.num_kept for m in self.metrics) + num_kept,
-                score_quantiles=score_quantiles(self._merged_scores()["last_loss"]),
-                effective_share=(
-                    selection.effective_share
-                    if selection.num_selected < self.pruner.num_samples
-                    else None
-                ),
-                noise_ratio=noise.ratio,
-                bias=noise.bias,
-                num_forward=num_forward,
-            )
-        )
-        self._write(self.folder.write_metrics, self.metrics)
-        self.loss_sum.zero_()
-        self.epoch_seconds = 0.0
-
-    def _probe(self, epoch: int) -> Noise:
-        """The noise of a coming epoch, on images as no epoch has them; none if nothing is pruned."""
-        last, schedule = self.pruner.num_epochs - 1, self.pruner.plan.schedule
-        if (
-            self.selective is not None
-            or not self.config.probe
-            or epoch > last
-            or not schedule.prunes(epoch)
-        ):
-            return Noise()
-        self.task.begin(self.pruner.num_epochs + epoch)
-        scores = self._merged_scores()
-        return probe(self.pruner, scores, epoch, self.config.probe, self.task.gradients)
-
-    def _finish(self) -> Summary:
-        result = self.task.evaluate(self.optimization.evaluated)
-        num_full = round(self.pruner.plan.schedule.run_length * self.pruner.num_samples)
-        scores = self._merged_scores()
-        visits = scores["visits"].double()
-        # Selective backprop looks at all, and does not tell of whom it trained.
-        members = self.task.data.class_members if self.selective is None else None
-        summary = Summary(
-            result=result.result,
-            details=dict(result.details),
-            test_loss=result.loss,
-            per_class=list(result.per_class),
-            num_trained=sum(m.num_kept for m in self.metrics),
-            num_full=num_full,
-            num_steps=self.num_steps,
-            seconds=self.seconds,
-            evaluation_seconds=self.evaluation_seconds,
-            num_nonfinite=scores.num_nonfinite,
-            environment=describe_environment(self.task.device),
-            visits=quantiles(visits, VISIT_QUANTILES) if self.selective is None else [],
-            class_balance=class_balance(members, visits),
-            num_forward=sum(m.num_forward for m in self.metrics),
-            num_scoring=scoring_epochs(self.config) * self.pruner.num_samples,
-        )
-        self._write(self.pruner.export, self.folder.scores_path)
-        self._write(self.folder.save_model, self.optimization.evaluated)
-        self._write(self.folder.write_summary, summary)
-        self._write(RunFolder.drop_checkpoint, self.folder)
-        return summary
-
-    def _write(self, write: Callable[[Any], Any], what: Any) -> None:
-        """Files are the first process's."""
-        if self.pruner.replicas.rank == 0:
-            write(what)
-
-    def _merged_scores(self) -> ScoreTable:
-        """The scores that any process recorded."""
-        if self.pruner.replicas.num_replicas > 1:
-            self.pruner.state_dict()  # merges
-        return self.pruner.scores
-
     def _warm_up(self) -> None:
         """Take a few steps, and take them back, so that one-time costs fall to no run's clock."""
         self.task.begin(0)
@@ -360,57 +242,50 @@ class _Training:
                 self.task.losses(batch, samples).mean().backward()  # type: ignore[no-untyped-call]
                 self.task.model.zero_grad()  # with CUDA graphs, the next call overwrites gradients
 
-    @contextmanager
-    def _training_clock(self, wait: bool = False) -> Iterator[None]:
-        """Count what happens inside as training; ``wait``: for the device to be done with it."""
-        began = time.perf_counter()
-        yield
-        if wait and self.task.device.type == "cuda":
-            torch.cuda.synchronize(self.task.device)
-        elapsed = time.perf_counter() - began
-        self.seconds += elapsed
-        self.epoch_seconds += elapsed
-
     def state_dict(self) -> dict[str, Any]:
         return {
-            "config": self.config.to_json(),
+            **super().state_dict(),
             "model": self.task.model.state_dict(),
             "optimization": self.optimization.state_dict(),
             "pruner": self.pruner.state_dict(),
-            "loss_sum": total(self.loss_sum),
-            "lr": self.lr,
-            "num_steps": self.num_steps,
-            "seconds": self.seconds,
-            "epoch_seconds": self.epoch_seconds,
-            "evaluation_seconds": self.evaluation_seconds,
-            "num_epochs_done": len(self.metrics),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
         self.task.model.load_state_dict(state["model"])
         self.optimization.load_state_dict(state["optimization"])
         self.pruner.load_state_dict(state["pruner"])
-        if self.pruner.replicas.rank == 0:
-            self.loss_sum.copy_(state["loss_sum"])
-        self.lr = state["lr"]
-        self.num_steps = state["num_steps"]
-        self.seconds = state["seconds"]
-        self.epoch_seconds = state["epoch_seconds"]
-        self.evaluation_seconds = state["evaluation_seconds"]
-        self.metrics = agree(self.folder.metrics)[: state["num_epochs_done"]]
 
 
 def _make_pruner(
-    config: TrainConfig, data: Data, scores: Tensor | None, dataset: Any = None
+    config: TrainConfig,
+    data: Data,
+    scores: Tensor | None,
+    dataset: Any = None,
+    known: KnownScores | None = None,
 ) -> DynamicPruner:
+    """``scores``: those of a policy that goes by scores made beforehand; ``known``: of --scores."""
     return DynamicPruner(
         range(len(data.train)) if dataset is None else dataset,
         config.epochs,
-        policy=config.make_policy(data.train_labels, scores),
-        delta=config.delta,
-        warmup_epochs=config.warmup_epochs,
-        target=config.target,
-        ramp=config.ramp if isinstance(config.target, float) else 0.0,
-        seed=config.seed,
-        normalizer=config.normalizer,
+        **pruning(config, data, scores, known),
     )
+
+
+def pruning(
+    config: TrainConfig, data: Data, scores: Tensor | None, known: KnownScores | None
+) -> dict[str, Any]:
+    """The options of a run's pruner, but for its data and its length."""
+    return {
+        "policy": config.make_policy(data.train_labels, scores),
+        "delta": config.delta,
+        "warmup_epochs": config.warmup_epochs,
+        "target": config.target,
+        "ramp": config.ramp if isinstance(config.target, float) else 0.0,
+        "seed": config.seed,
+        "normalizer": config.normalizer,
+        "scores": known,
+    }
+
+
+__all__ = ["Interrupted", "Loop", "OutOfMemory", "Progress", "check", "pruning", "train"]

@@ -154,7 +154,7 @@ def sweep(
     made = Sweep.of(configs, variants, seeds, margin, controls, out)
     for each in configs:
         check_config(each)
-    _run(made, {each.data: load(each) for each in configs}, jobs, minutes)
+    _run(made, {each.recipe: load(each) for each in configs}, jobs, minutes)
 
 
 def contest(
@@ -201,20 +201,20 @@ def contest(
     for reason in reasons:
         console.print(reason, highlight=False)
     made = Sweep.of([base], variants, seeds, margin, controls, out)
-    _run(made, {base.data: data}, jobs, minutes)
+    _run(made, {base.recipe: data}, jobs, minutes)
     for reason in reasons:  # once more, below the table
         console.print(reason, highlight=False)
 
 
 def _run(made: Sweep, data: Mapping[str, Data], jobs: int, minutes: float | None) -> None:
-    """Train what is missing of a sweep and report on it."""
+    """Train what is missing of a sweep and report on it; ``data``: by recipe."""
     if jobs < 1:
         raise ValueError(f"--jobs is {jobs}; it must be at least 1")
     if minutes is not None and minutes <= 0:
         raise ValueError(f"--minutes is {minutes:g}; it must be above 0")
     made.check()
     for comparison in made.comparisons:
-        comparison.check_data(data[comparison.config.data])
+        comparison.check_data(data[comparison.config.recipe])
     agree(made.save)
     for comparison in made.comparisons:
         done = sum(comparison.folder(arm, seed).finished for arm, seed in comparison.runs)
@@ -226,7 +226,7 @@ def _run(made: Sweep, data: Mapping[str, Data], jobs: int, minutes: float | None
     ):
         for comparison in made.comparisons:
             watch = ComparisonWatch(comparison, progress, comparison.config.recipe)
-            run_comparison(comparison, data[comparison.config.data], watch, should_stop)
+            run_comparison(comparison, data[comparison.config.recipe], watch, should_stop)
     for comparison in made.comparisons:
         agree(lambda path=comparison.path: write_and_print([path]))  # type: ignore[misc]
 

@@ -14,6 +14,7 @@ from infobatch.lab.data.feed import Feed, make_feed
 from infobatch.lab.data.hub import HUB_SETS
 from infobatch.lab.data.imagenet import StreamedData, load_imagenet
 from infobatch.lab.data.images import ImageData, Images, Normalize
+from infobatch.lab.data.instructions import INSTRUCTION_SETS
 from infobatch.lab.names import choose
 
 DATA_SETS: dict[str, Callable[[Path | None], Data]] = {
@@ -21,11 +22,13 @@ DATA_SETS: dict[str, Callable[[Path | None], Data]] = {
     "digits": load_digits,
     **HUB_SETS,
     "imagenet": load_imagenet,
+    **INSTRUCTION_SETS,
 }
 
 DOWNLOADS = {
     **{name: hub_set.download for name, hub_set in HUB_SETS.items()},
     "imagenet": imagenet.DOWNLOAD,
+    **{name: each.download for name, each in INSTRUCTION_SETS.items() if each.download},
 }
 """What a download of each set takes that is not built in."""
 

@@ -36,6 +36,11 @@ class Data(ABC):
             return None
         return torch.arange(len(labels)), labels.cpu()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of it before anything is trained."""
+        return ()
+
     def split(self, held_out: float, num_train: int) -> Data:
         """With a random share of the training set as the test set, and a random part of the rest.
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from infobatch.lab.metrics import ACCURACY, Metric
+from infobatch.checks import check_looks_at_nothing
+from infobatch.lab.data.instructions import INSTRUCTION_SETS
+from infobatch.lab.metrics import ACCURACY, TOKEN_LOSS, Metric
 from infobatch.lab.models import check_model
+from infobatch.lab.models.language import check_language_model
 from infobatch.lab.names import choose
+from infobatch.policies import Static
+from infobatch.scores import COLUMNS, LOSSES
 
 if TYPE_CHECKING:
     from infobatch.lab.config import TrainConfig
+    from infobatch.lab.data import Data
     from infobatch.lab.tasks.base import Task
+    from infobatch.policies import Policy
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,9 @@ class Kind:
     ``data``: the sets that have what it trains on. ``options``: those, or groups of them, that no other
     task has. ``check_model``: raises an error for a model that cannot be made. ``place``: its module and
     class, imported when it is first made, for it may need packages of its own. ``signals``: what it can
-    tell of a batch beside its losses.
+    tell of a batch beside its losses. ``engine_place``: of what trains it;
+    ``looks_at_left_out``: whether that fetches what an epoch leaves out, for policies that ask for it.
+    ``preparation``: of a function that makes of a set what it trains on; empty where that is the set.
     """
 
     metric: Metric
@@ -32,15 +41,55 @@ class Kind:
     check_model: Callable[[TrainConfig], None]
     place: str
     signals: tuple[str, ...] = ()
+    engine_place: str = "infobatch.lab.training:Loop"
+    looks_at_left_out: bool = True
+    preparation: str = ""
 
     def task(self) -> type[Task]:
-        module, name = self.place.split(":")
-        made: type[Task] = getattr(import_module(module), name)
+        made: type[Task] = _imported(self.place)
         return made
+
+    def engine(self) -> Any:
+        """The class of the engine, a :class:`infobatch.lab.engine.Engine`."""
+        return _imported(self.engine_place)
+
+    def prepare(self, config: TrainConfig, data: Data) -> Data:
+        """What the task trains on, made of a set once for all runs of a comparison."""
+        if not self.preparation:
+            return data
+        prepared: Data = _imported(self.preparation)(config, data)
+        return prepared
+
+
+def _imported(place: str) -> Any:
+    module, name = place.split(":")
+    return getattr(import_module(module), name)
 
 
 def _check_classifier(config: TrainConfig) -> None:
     check_model(config.model, config.stem_stride, config.norm)
+
+
+def _check_tuning(config: TrainConfig) -> None:
+    """The Trainer has a loop of its own, without some of what others have."""
+    check_language_model(config.model)
+    for option in ("normalizer", "lr_scaling", "ema_decay", "compile"):
+        value, default = getattr(config, option), type(config).__dataclass_fields__[option].default
+        if value != default:
+            raise ValueError(
+                f"--{option.replace('_', '-')} is {value}, which --task tuning has not; leave it out"
+            )
+    micro_batch = config.tuning.micro_batch
+    if micro_batch and config.batch_size % micro_batch:
+        raise ValueError(
+            f"--tuning.micro-batch is {micro_batch}, of which no whole number makes the --batch-size "
+            f"{config.batch_size}; give a divisor"
+        )
+    if config.torch_device().index not in (None, 0):
+        raise ValueError(
+            f"--device is {config.device}, and the Trainer takes the first it sees; give --device cuda, "
+            "and the other by CUDA_VISIBLE_DEVICES"
+        )
 
 
 KINDS = {
@@ -55,7 +104,35 @@ KINDS = {
         place="infobatch.lab.tasks.classification:Classification",
         signals=("gradient_norms", "confidences"),
     ),
+    "tuning": Kind(
+        metric=TOKEN_LOSS,
+        data=tuple(INSTRUCTION_SETS),
+        options=("tuning",),
+        check_model=_check_tuning,
+        place="infobatch.lab.tasks.tuning:Tuning",
+        engine_place="infobatch.lab.trainer:TrainerEngine",
+        looks_at_left_out=False,
+        preparation="infobatch.lab.tasks.tokens:prepare",
+    ),
 }
+
+
+def check_policy(config: TrainConfig, policy: Policy) -> None:
+    """Raise ``ValueError`` for a policy that asks for what the configuration's task cannot tell."""
+    kind = KINDS[config.task]
+    if not kind.looks_at_left_out:
+        check_looks_at_nothing(policy, "the Trainer")
+    if isinstance(policy, Static) and kind.place != KINDS["classification"].place:
+        raise ValueError(
+            f"--policy {config.policy} goes by scores of a classifier, and --task is {config.task}; "
+            "take another policy"
+        )
+    read = {COLUMNS[name].signal for name in policy.columns}
+    for signal in sorted(read - {LOSSES, *kind.signals}):
+        raise ValueError(
+            f"--policy {config.policy} reads {signal.replace('_', ' ')}, and --task {config.task} "
+            "has none; take another policy, or another column"
+        )
 
 
 def check_kind(config: TrainConfig, changed: set[str]) -> None:

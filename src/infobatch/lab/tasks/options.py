@@ -39,10 +39,24 @@ class TuningOptions:
     """Of --task tuning, of a language model on instructions."""
 
     max_length: int = 512
-    """Tokens of instruction and answer together."""
+    """The most tokens of instruction and answer together; an answer is cut off there."""
+    skip_bad: bool = False
+    """Leave out, and count, rows of which nothing is learned: no answer, or one that is all cut off."""
+    num_generated: int = 200
+    """Test rows that are answered by greedy generation, to count exact matches; 0 for none."""
+    lora_rank: int = 0
+    """Train adapters of this rank beside every linear layer, and nothing else; 0 trains all weights."""
+    lora_alpha: int = 16
+    """What the adapters add is scaled by this over the rank."""
+    micro_batch: int = 0
+    """Samples that a process takes at once, their gradients summed up to the batch; 0 for all."""
 
     def check(self) -> None:
         require("--tuning.max-length", self.max_length, self.max_length >= 8, "at least 8")
+        require("--tuning.num-generated", self.num_generated, self.num_generated >= 0, "at least 0")
+        require("--tuning.lora-rank", self.lora_rank, self.lora_rank >= 0, "at least 0")
+        require("--tuning.lora-alpha", self.lora_alpha, self.lora_alpha > 0, "above 0")
+        require("--tuning.micro-batch", self.micro_batch, self.micro_batch >= 0, "at least 0")
 
 
 @dataclass(frozen=True)

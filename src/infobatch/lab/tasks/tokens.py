@@ -1,0 +1,211 @@
+"""Instructions as tokens: the prompt, which is read, and the answer, which is learned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infobatch.batching import Replicas
+from infobatch.lab.config import TrainConfig
+from infobatch.lab.data import Data, Feed
+from infobatch.lab.data.feed import Batch
+from infobatch.lab.data.instructions import InstructionData, Row
+from infobatch.lab.models.language import context_of, make_tokenizer
+from infobatch.lab.tasks.options import TuningOptions
+
+NOT_SUPERVISED = -100
+
+WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+)
+WITHOUT_INPUT = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:\n"
+)
+"""Taori et al., *Stanford Alpaca* (2023)."""
+
+
+def prompt_of(row: Row) -> str:
+    template = WITH_INPUT if row.input else WITHOUT_INPUT
+    return template.format(instruction=row.instruction, input=row.input)
+
+
+@dataclass(frozen=True)
+class Example:
+    """``tokens``: int32 (T,), of the prompt and then of the answer with its end, cut off at the longest
+    that is trained; ``num_prompt``: those of the prompt.
+    """
+
+    tokens: np.ndarray
+    num_prompt: int
+    row: Row
+
+    @property
+    def num_answer(self) -> int:
+        """Tokens that are learned."""
+        return len(self.tokens) - self.num_prompt
+
+
+@dataclass(frozen=True)
+class TokenData(Data):
+    """``train`` and ``test``: tuples of examples. ``left_out``: how many rows were, by reason."""
+
+    tokenizer: Any
+    labels: tuple[Tensor, Tensor] | None
+    left_out: tuple[tuple[str, int], ...]
+
+    @property
+    def train_labels(self) -> Tensor | None:
+        return None if self.labels is None else self.labels[0]
+
+    @property
+    def test_labels(self) -> Tensor | None:
+        """The task of each test sample, int64 (n,)."""
+        return None if self.labels is None else self.labels[1]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(f"{count:,} rows are left out: {reason}" for reason, count in self.left_out)
+
+    @property
+    def num_train_tokens(self) -> int:
+        """The tokens that an epoch on all data learns."""
+        return sum(example.num_answer for example in self.train)
+
+    def of_training(self, train: Tensor, test: Tensor | None = None) -> TokenData:
+        raise NotImplementedError("rows are chosen before they are made tokens: see prepare")
+
+
+def prepare(config: TrainConfig, data: Data) -> TokenData:
+    """The rows as tokens, by the tokenizer of the configuration's model.
+
+    ``ValueError`` for a length that the model cannot take, and for rows of which nothing is learned,
+    unless these are to be left out.
+    """
+    assert isinstance(data, InstructionData)
+    options = config.tuning
+    context = context_of(config.model)
+    if context is not None and options.max_length > context:
+        raise ValueError(
+            f"--tuning.max-length is {options.max_length:,}, but {config.model} takes {context:,} "
+            "tokens at most; lower it"
+        )
+    tokenizer = make_tokenizer(config.model, (prompt_of(row) + row.output for row in data.train))
+    left_out: Counter[str] = Counter()
+    kept = [_examples(rows, tokenizer, options, left_out) for rows in (data.train, data.test)]
+    for split, examples in zip(("training", "test"), kept, strict=True):
+        if not examples:
+            raise ValueError(
+                f"{data.name} has no {split} rows of which anything is learned; give others"
+            )
+    labels = [data.tasks_of(tuple(example.row for example in examples)) for examples in kept]
+    has_tasks = labels[0] is not None and labels[1] is not None
+    return TokenData(
+        name=data.name,
+        train=kept[0],
+        test=kept[1],
+        class_names=data.class_names,
+        tokenizer=tokenizer,
+        labels=(labels[0], labels[1]) if has_tasks else None,  # type: ignore[arg-type]
+        left_out=tuple(left_out.items()),
+    )
+
+
+def _examples(
+    rows: Sequence[Row], tokenizer: Any, options: TuningOptions, left_out: Counter[str]
+) -> tuple[Example, ...]:
+    """An example for each row of which something is learned; counts the others in ``left_out``."""
+    if not rows:
+        return ()
+    end = tokenizer.eos_token_id
+    prompts = tokenizer([prompt_of(row) for row in rows], return_attention_mask=False)["input_ids"]
+    answers = tokenizer(
+        [row.output for row in rows], add_special_tokens=False, return_attention_mask=False
+    )["input_ids"]
+    examples = []
+    for row, prompt, answer in zip(rows, prompts, answers, strict=True):
+        prompt = prompt[:-1] if prompt[-1] == end else prompt  # which some tokenizers add
+        reason = ""
+        if not row.output.strip():
+            reason = "the output is empty"
+        elif len(prompt) >= options.max_length:
+            reason = f"the prompt alone fills --tuning.max-length {options.max_length}"
+        if reason and not options.skip_bad:
+            raise ValueError(
+                f"{row.place}: {reason} ({len(prompt):,} tokens of prompt), so that nothing is learned "
+                "of it; mend it, or give --tuning.skip-bad to leave out such rows"
+            )
+        if reason:
+            left_out[reason] += 1
+            continue
+        tokens = np.array([*prompt, *answer, end][: options.max_length], np.int32)
+        examples.append(Example(tokens, len(prompt), row))
+    return tuple(examples)
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Makes a batch of examples: ``input_ids`` and ``labels``, int64 (B, T), as long as the longest.
+
+    What follows a sample's end cannot reach it in a causal model, so there is no mask.
+    """
+
+    token: int
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        shape = (len(examples), max(len(example.tokens) for example in examples))
+        tokens = torch.full(shape, self.token)
+        labels = torch.full(shape, NOT_SUPERVISED)
+        for place, example in enumerate(examples):
+            row = torch.from_numpy(example.tokens).long()
+            tokens[place, : len(row)] = row
+            labels[place, example.num_prompt : len(row)] = row[example.num_prompt :]
+        return {"input_ids": tokens, "labels": labels}
+
+
+class TokenFeed(Feed):
+    """Examples, which the loader pads; a batch is ``tokens`` and ``labels``, int64 (B, T)."""
+
+    TEST_TOKENS = 16384
+    """Of a test batch, with what fills it up."""
+
+    def __init__(self, data: TokenData, device: torch.device) -> None:
+        self.dataset = data.train
+        self.collate = Padding(data.tokenizer.eos_token_id)
+        self._test = data.test
+        self._device = device
+
+    def begin(self, epoch: int) -> None:
+        """Nothing here is random."""
+
+    def __call__(self, batch: dict[str, Tensor]) -> Batch:
+        tokens, labels = batch["input_ids"], batch["labels"]
+        return tokens.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+
+    def test_parts(self, replicas: Replicas, num: int | None = None) -> Iterator[list[int]]:
+        """The first ``num`` test samples in batches of similar length, each once over all replicas."""
+        lengths = [len(example.tokens) for example in self._test[:num]]
+        share = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+        share = share[replicas.rank :: replicas.num_replicas]
+        while share:
+            size = max(1, self.TEST_TOKENS // lengths[share[0]])
+            yield share[:size]
+            share = share[size:]
+
+    def test_batches(self, replicas: Replicas) -> Iterator[Batch]:
+        for part in self.test_parts(replicas):
+            yield self(self.collate([self._test[index] for index in part]))
+
+    def plain_batches(self, size: int, replicas: Replicas) -> Iterator[tuple[Tensor, Batch]]:
+        share = torch.arange(replicas.rank, len(self.dataset), replicas.num_replicas)
+        for indices in torch.split(share, size):
+            yield indices, self(self.collate([self.dataset[index] for index in indices.tolist()]))

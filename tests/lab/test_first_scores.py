@@ -1,0 +1,124 @@
+"""Scores known before the first epoch: of a look at all samples, or of another run."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from infobatch.lab.compare import Arm, Comparison, Variant
+from infobatch.lab.config import TrainConfig
+from infobatch.lab.contest import contestants
+from infobatch.lab.data import load_data
+from infobatch.lab.engine import Interrupted
+from infobatch.lab.runs import RunFolder
+from infobatch.lab.tasks.classification import Classification
+from infobatch.lab.training import check, train
+
+LOOKING = TrainConfig(
+    data="digits", epochs=3, batch_size=128, device="cpu", scores="pass", warmup_epochs=0
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data("digits")
+
+
+def run(config, data, path, **options):
+    folder = RunFolder(path)
+    if not folder.exists:
+        folder.create(config)
+    return train(config, data, folder, **options)
+
+
+def stop_after(num_questions):
+    asked = 0
+
+    def should_stop():
+        nonlocal asked
+        asked += 1
+        return asked >= num_questions
+
+    return should_stop
+
+
+def test_a_look_prunes_the_first_epoch_by_the_losses_of_the_initial_weights(data, tmp_path):
+    summary = run(replace(LOOKING, epochs=1, delta=1.0, lr=1e-9), data, tmp_path)
+    task = Classification(LOOKING, data)
+    task.begin(0)
+    indices = np.arange(1400)
+    losses = task.look(task.inputs(torch.from_numpy(indices), indices)).losses.numpy()
+    weights = RunFolder(tmp_path).scores()["weight"].numpy()
+    above = losses >= losses.mean() * (1 + 1e-5)
+    below = losses < losses.mean() * (1 - 1e-5)
+    assert (weights[above] == 1).all()
+    assert (weights[below] == 0).mean() == pytest.approx(0.5, abs=0.01)
+    assert summary.num_forward == 1400
+    assert summary.cost == pytest.approx(summary.num_trained + 1400 / 3)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 5, 14])
+def test_an_interrupted_run_goes_on_bit_for_bit(data, tmp_path, stop):
+    """The first question is asked while it looks, which it does again."""
+    whole = run(LOOKING, data, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(LOOKING, data, tmp_path / "cut", should_stop=stop_after(stop))
+    assert (tmp_path / "cut" / "checkpoint.pt").exists() == (stop > 1)
+    assert run(LOOKING, data, tmp_path / "cut").result == whole.result
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def test_scores_of_another_run(data, tmp_path):
+    run(replace(LOOKING, scores="", warmup_epochs=1), data, tmp_path / "other")
+    path = tmp_path / "other" / "scores.npz"
+    config = replace(LOOKING, scores=str(path))
+    check(config, data)
+    summary = run(config, data, tmp_path / "run")
+    assert summary.num_forward == 0
+    assert RunFolder(tmp_path / "run").metrics()[0].num_kept < 1400
+    path.unlink()  # a finished run has newer ones
+    assert run(config, data, tmp_path / "run") == summary
+
+
+def test_rivals_are_given_what_a_look_costs_and_do_not_look(data, tmp_path):
+    comparison = Comparison(LOOKING, (Variant("infobatch"),), 1, None, tmp_path)
+    comparison.check()
+    pruned = Arm("pruned", Variant("infobatch"))
+    cost = run(comparison.run_config(pruned, 0), data, comparison.folder(pruned, 0).path).cost
+    for kind in ("full", "fewer-epochs", "random"):
+        arm = Arm(kind) if kind == "full" else Arm(kind, Variant("infobatch"))
+        config = comparison.run_config(arm, 0)
+        assert config.scores == ""
+        if kind != "full":
+            assert abs(run(config, data, comparison.folder(arm, 0).path).cost - cost) < 2
+
+
+def test_in_a_contest_a_look_is_part_of_the_cost():
+    config = replace(LOOKING, epochs=10)
+    variants, _ = contestants(config, ["proportional", "random", "ies"], [0.3], 1400)
+    targets = {variant.policy: variant.config(config) for variant in variants}
+    assert targets["proportional"].target == pytest.approx(0.3 + 1 / 30)
+    assert targets["proportional"].scores == "pass"
+    assert (targets["random"].target, targets["random"].scores) == (0.3, "")
+    assert targets["ies"].target == pytest.approx((0.3 + 1 / 30) * 1.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"warmup_epochs": 1}, ValueError, "--warmup-epochs 1: .* give --warmup-epochs 0 to prune"),
+        ({"policy": "none"}, ValueError, "--scores is pass, and --policy none reads none"),
+        ({"scores": "no.npz"}, FileNotFoundError, r"--scores is no\.npz, and there is no such file"),
+    ],
+)
+def test_scores_without_effect_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        replace(LOOKING, **options).check()
+
+
+def test_scores_of_other_data_are_refused_before_training(data, tmp_path):
+    np.savez(tmp_path / "scores.npz", last_loss=np.ones(7, np.float32))
+    with pytest.raises(ValueError, match=r"scores of .* have shape \(7,\), and the dataset has 1,400"):
+        check(replace(LOOKING, scores=str(tmp_path / "scores.npz")), data)

@@ -26,7 +26,7 @@ from infobatch.lab.tasks.options import (
 )
 from infobatch.loss import Normalizer
 from infobatch.lr import LRScaling
-from infobatch.policies import BELOW_MEAN, POLICIES, Policy, takes
+from infobatch.policies import BELOW_MEAN, POLICIES, Policy, Protected, takes
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class CommonConfig:
     recipe: Annotated[str, tyro.conf.Suppress] = ""
     """The recipe it came from, if any."""
     task: str = "classification"
-    """What is learned: classification."""
+    """What is learned: classification or segmentation."""
     data: str = "mnist5k"
-    """Data set: mnist5k, digits (built in), cifar10, cifar100, tiny-imagenet, tiny-imagenet-40, imagenet
-    (downloaded, or in --data-dir)."""
+    """Data set: mnist5k, digits (built in), cifar10, cifar100, tiny-imagenet, tiny-imagenet-40, imagenet,
+    of segmentation ade20k (downloaded, or in --data-dir) or camvid (in --data-dir)."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Folder with parquet files of the hub's layout, or ImageNet's folders of images; also read from
     INFOBATCH_DATA_DIR."""
@@ -50,7 +50,8 @@ class CommonConfig:
     train_samples: int = 0
     """Train on a fixed random part of so many samples; 0 for all."""
     model: str = "small-cnn"
-    """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, or timm/NAME if timm is installed."""
+    """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, or timm/NAME if timm is installed; of
+    segmentation segformer-tiny, segformer-b0 to b5, upernet-tiny, upernet-resnet50 and others, or a folder."""
     stem_stride: Literal[1, 2, 4] = 1
     """By what the ResNets' first layer shrinks the image: 1 for 32 pixels, 4 for ImageNet's 224."""
     norm: Literal["batch", "group"] = "batch"
@@ -102,7 +103,8 @@ class CommonConfig:
     compile: bool = False
     """torch.compile the network, on CUDA with graphs; a last short batch runs uncompiled."""
     workers: int = 0
-    """Loader processes: for ImageNet, which is decoded as it is read; other sets are in memory."""
+    """Loader processes: for ImageNet and segmentation, which are decoded as they are read; other sets are
+    in memory."""
     segmentation: SegmentationOptions = SegmentationOptions()
     mae: MaskedOptions = MaskedOptions()
     tuning: TuningOptions = TuningOptions()
@@ -158,7 +160,8 @@ class TrainConfig(CommonConfig):
             if not holds:
                 value = getattr(self, typed[2:].replace("-", "_"))
                 raise ValueError(f"{typed} is {value}; it must be {rule}")
-        self.make_policy(torch.zeros(1, dtype=torch.int64), torch.zeros(1))
+        protected = torch.zeros(1, dtype=torch.bool) if self.segmentation.protect else None
+        self.make_policy(torch.zeros(1, dtype=torch.int64), torch.zeros(1), protected)
         if self.mixup and self.cutmix:
             raise ValueError(f"--mixup is {self.mixup:g} and --cutmix {self.cutmix:g}; give one of them")
         if self.backward_share < 1 and self.policy != "none":
@@ -181,8 +184,16 @@ class TrainConfig(CommonConfig):
             raise ValueError(f"--device is {self.device!r}, but PyTorch finds no CUDA device here")
         return device
 
-    def make_policy(self, labels: Tensor | None = None, scores: Tensor | None = None) -> Policy:
-        """``labels`` and ``scores``: of the training samples, (N,), for policies that ask for them."""
+    def make_policy(
+        self,
+        labels: Tensor | None = None,
+        scores: Tensor | None = None,
+        protected: Tensor | None = None,
+    ) -> Policy:
+        """``labels`` and ``scores``: of the training samples, (N,), for policies that ask for them.
+
+        ``protected``: which of them are kept in every epoch, bool (N,).
+        """
         name = specs.name_of(self.policy)
         choose("policy", name, POLICIES)
         if labels is None and takes(name, "labels"):
@@ -193,7 +204,8 @@ class TrainConfig(CommonConfig):
         known: dict[str, Any] = {"labels": labels, "scores": scores}
         if name in BELOW_MEAN or self.target is None:  # else the target says how many
             known["prune_ratio"] = self.prune_ratio
-        return specs.make(self.policy, **{key: known[key] for key in known if takes(name, key)})
+        made = specs.make(self.policy, **{key: known[key] for key in known if takes(name, key)})
+        return made if protected is None or name == "none" else Protected(made, protected)
 
     def to_json(self) -> dict[str, Any]:
         values = dataclasses.asdict(self)

@@ -43,3 +43,4 @@ class Metric:
 
 
 ACCURACY = Metric("accuracy")
+MIOU = Metric("mIoU")

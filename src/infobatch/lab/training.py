@@ -393,13 +393,19 @@ class _Training:
         self.metrics = agree(self.folder.metrics)[: state["num_epochs_done"]]
 
 
+def protected_samples(config: TrainConfig, data: Data) -> Tensor | None:
+    """Which training samples are kept in every epoch, bool (N,); None where the policy decides on all."""
+    share = config.segmentation.protect
+    return data.with_rare_classes(share) if share else None
+
+
 def _make_pruner(
     config: TrainConfig, data: Data, scores: Tensor | None, dataset: Any = None
 ) -> DynamicPruner:
     return DynamicPruner(
         range(len(data.train)) if dataset is None else dataset,
         config.epochs,
-        policy=config.make_policy(data.train_labels, scores),
+        policy=config.make_policy(data.train_labels, scores, protected_samples(config, data)),
         delta=config.delta,
         warmup_epochs=config.warmup_epochs,
         target=config.target,

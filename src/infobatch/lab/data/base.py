@@ -36,6 +36,26 @@ class Data(ABC):
             return None
         return torch.arange(len(labels)), labels.cpu()
 
+    def with_rare_classes(self, share: float) -> Tensor:
+        """Which training samples have a class that less than a ``share`` of them have, bool (N,).
+
+        ``ValueError`` if that is none, or all of them.
+        """
+        assert self.class_members is not None
+        samples, classes = self.class_members
+        num_samples = len(self.train)
+        counts = torch.bincount(classes, minlength=self.num_classes)
+        rare = torch.zeros(num_samples, dtype=torch.bool)
+        rare[samples[counts[classes] < share * num_samples]] = True
+        if not rare.any() or rare.all():
+            least = float(counts[counts > 0].min() / num_samples)
+            raise ValueError(
+                f"--segmentation.protect is {share:g}, by which {'all' if rare.all() else 'none'} of the "
+                f"{num_samples:,} training images of {self.name} would be kept in every epoch: its rarest "
+                f"class is in {least:.1%} of them; {'lower' if rare.all() else 'raise'} it, or leave it out"
+            )
+        return rare
+
     def split(self, held_out: float, num_train: int) -> Data:
         """With a random share of the training set as the test set, and a random part of the rest.
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from infobatch.lab.metrics import ACCURACY, Metric
+from infobatch.lab.metrics import ACCURACY, MIOU, Metric
 from infobatch.lab.models import check_model
+from infobatch.lab.models.segmentation import check_segmenter
 from infobatch.lab.names import choose
 
 if TYPE_CHECKING:
@@ -54,6 +55,13 @@ KINDS = {
         check_model=_check_classifier,
         place="infobatch.lab.tasks.classification:Classification",
         signals=("gradient_norms", "confidences"),
+    ),
+    "segmentation": Kind(
+        metric=MIOU,
+        data=("camvid", "ade20k"),
+        options=("segmentation",),
+        check_model=lambda config: check_segmenter(config.model),
+        place="infobatch.lab.tasks.segmentation:Segmentation",
     ),
 }
 

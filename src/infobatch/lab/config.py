@@ -38,8 +38,8 @@ class CommonConfig:
     task: str = "classification"
     """What is learned: classification or segmentation."""
     data: str = "mnist5k"
-    """Data set: mnist5k, digits (built in), cifar10, cifar100, tiny-imagenet, tiny-imagenet-40, imagenet,
-    of segmentation ade20k (downloaded, or in --data-dir) or camvid (in --data-dir)."""
+    """Data set: mnist5k, digits (built in), cifar10, cifar100, tiny-imagenet, tiny-imagenet-40, imagenet
+    (downloaded, or in --data-dir); of segmentation ade20k, or camvid (in --data-dir alone)."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Folder with parquet files of the hub's layout, or ImageNet's folders of images; also read from
     INFOBATCH_DATA_DIR."""
@@ -51,7 +51,7 @@ class CommonConfig:
     """Train on a fixed random part of so many samples; 0 for all."""
     model: str = "small-cnn"
     """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, or timm/NAME if timm is installed; of
-    segmentation segformer-tiny, segformer-b0 to b5, upernet-tiny, upernet-resnet50 and others, or a folder."""
+    segmentation segformer-tiny, segformer-b0, upernet-tiny, upernet-resnet50, ..., or one's folder."""
     stem_stride: Literal[1, 2, 4] = 1
     """By what the ResNets' first layer shrinks the image: 1 for 32 pixels, 4 for ImageNet's 224."""
     norm: Literal["batch", "group"] = "batch"
@@ -103,8 +103,7 @@ class CommonConfig:
     compile: bool = False
     """torch.compile the network, on CUDA with graphs; a last short batch runs uncompiled."""
     workers: int = 0
-    """Loader processes: for ImageNet and segmentation, which are decoded as they are read; other sets are
-    in memory."""
+    """Loader processes: for ImageNet and segmentation, decoded as read; other sets are in memory."""
     segmentation: SegmentationOptions = SegmentationOptions()
     mae: MaskedOptions = MaskedOptions()
     tuning: TuningOptions = TuningOptions()

@@ -14,6 +14,7 @@ from infobatch.lab.names import choose
 from infobatch.lab.runs import FORWARD_COST
 from infobatch.lab.selective_backprop import SELECTIVE_BACKPROP
 from infobatch.lab.specs import name_of
+from infobatch.lab.tasks.kinds import check_kind, check_policy
 from infobatch.policies import BELOW_MEAN, POLICIES
 from infobatch.schedule import Schedule
 
@@ -29,11 +30,13 @@ def contestants(
     targets: Sequence[float],
     num_samples: int,
     labels: Tensor | None = None,
+    protected: Tensor | None = None,
 ) -> tuple[list[Variant], list[str]]:
     """A variant for each policy and target that it can meet; and what is to be said of the others.
 
     ``targets``: shares of the run's cost to save, which :meth:`Variant.config` turns into what is left
-    out. ``num_samples``: N of the training set; ``labels``: their classes, (N,). InfoBatch and BLS
+    out. ``num_samples``: N of the training set; ``labels``: their classes, (N,); ``protected``: which of
+    them are kept in every epoch, bool (N,). InfoBatch and BLS
     meet a target by raising their prune ratio: see :func:`ratio_for`. ``ValueError`` if no policy can
     meet one.
     """
@@ -51,16 +54,20 @@ def contestants(
             ratio = ratio_for(most / num_samples) if name_of(policy) in BELOW_MEAN else 0.5
             variant = Variant(policy, ratio, target)
             try:
-                _check(variant.config(config), num_samples, labels)
+                _check(variant.config(config), num_samples, labels, protected)
                 variants.append(variant)
             except ValueError as error:
                 reasons.append(f"{policy} does not take part at {100 * target:g} % saved: {error}.")
     return variants, reasons
 
 
-def _check(config: TrainConfig, num_samples: int, labels: Tensor | None) -> None:
+def _check(
+    config: TrainConfig, num_samples: int, labels: Tensor | None, protected: Tensor | None
+) -> None:
     """Raise ``ValueError`` if the policy cannot leave out what its runs are to leave out."""
-    policy, most = config.make_policy(labels, torch.zeros(num_samples)), 0
+    check_kind(config, set(config.differences(TrainConfig())))
+    policy, most = config.make_policy(labels, torch.zeros(num_samples), protected), 0
+    check_policy(config, policy)
     try:
         if config.target is not None:
             most = _schedule(config, num_samples).most_pruned

@@ -25,9 +25,9 @@ from infobatch.lab.processes import agree, replicas, total
 from infobatch.lab.quantiles import class_balance, quantiles, score_quantiles
 from infobatch.lab.runs import VISIT_QUANTILES, EpochMetrics, RunFolder, Summary, require_same
 from infobatch.lab.selective_backprop import SelectiveBackprop
-from infobatch.lab.static_scores import StaticScores, has_static_scores, scoring_epochs, static_scores
+from infobatch.lab.static_scores import StaticScores, scoring_epochs, static_scores
 from infobatch.lab.tasks.base import Inputs
-from infobatch.lab.tasks.kinds import KINDS
+from infobatch.lab.tasks.kinds import KINDS, check_policy
 from infobatch.scores import ScoreTable
 
 CHECKPOINT_SECONDS = 60.0
@@ -101,20 +101,8 @@ def check(config: TrainConfig, data: Data) -> None:
             f"--backward-share is {config.backward_share:g}, and there are {num_replicas} processes; "
             "selective backprop is for one: leave it out, or train on one process"
         )
-    kind = KINDS[config.task]
-    if has_static_scores(config) and kind.place != KINDS["classification"].place:
-        raise ValueError(
-            f"--policy {config.policy} goes by scores of a classifier, and --task is {config.task}; "
-            "take another policy"
-        )
-    unknown = torch.zeros(len(data.train))
-    pruner = _make_pruner(config, data, unknown)
-    for signal in pruner.signals:
-        if signal not in kind.signals:
-            raise ValueError(
-                f"--policy {config.policy} reads {signal.replace('_', ' ')}, and --task {config.task} "
-                "has none; take another policy, or another column"
-            )
+    pruner = _make_pruner(config, data, torch.zeros(len(data.train)))
+    check_policy(config, pruner.policy)
     pruner.loader(config.batch_size // num_replicas, drop_last=config.drop_last)
 
 
@@ -394,7 +382,7 @@ class _Training:
 
 
 def protected_samples(config: TrainConfig, data: Data) -> Tensor | None:
-    """Which training samples are kept in every epoch, bool (N,); None where the policy decides on all."""
+    """Which training samples are kept in every epoch, bool (N,); None where policies decide on all."""
     share = config.segmentation.protect
     return data.with_rare_classes(share) if share else None
 

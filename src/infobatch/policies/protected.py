@@ -63,7 +63,8 @@ class Protected(Policy):
 
     def _with_stratum(self, probabilities: Tensor, strata: Tensor) -> KeepProbabilities:
         """The strata of the others, and one more that is kept whole."""
-        all_strata = torch.full((self.num_samples,), len(probabilities), dtype=torch.uint8)
+        num_samples = len(self.kept) + len(self.others)
+        all_strata = torch.full((num_samples,), len(probabilities), dtype=torch.uint8)
         all_strata[self.others] = strata
         ones = torch.ones(1, dtype=torch.float64)
         return KeepProbabilities(torch.cat([probabilities.to(torch.float64), ones]), all_strata)

@@ -48,11 +48,12 @@ class Data(ABC):
         rare = torch.zeros(num_samples, dtype=torch.bool)
         rare[samples[counts[classes] < share * num_samples]] = True
         if not rare.any() or rare.all():
+            whom, remedy = ("all", "lower") if rare.all() else ("none", "raise")
             least = float(counts[counts > 0].min() / num_samples)
             raise ValueError(
-                f"--segmentation.protect is {share:g}, by which {'all' if rare.all() else 'none'} of the "
-                f"{num_samples:,} training images of {self.name} would be kept in every epoch: its rarest "
-                f"class is in {least:.1%} of them; {'lower' if rare.all() else 'raise'} it, or leave it out"
+                f"--segmentation.protect is {share:g}, by which {whom} of the {num_samples:,} training "
+                f"images of {self.name} would be kept in every epoch (its rarest class is in "
+                f"{least:.1%} of them); {remedy} it, or leave it out"
             )
         return rare
 

@@ -25,14 +25,14 @@ PADDING = tuple(MEAN.round().to(torch.uint8).tolist())
 """About 0 once normalised."""
 
 Sample = tuple[Tensor, Tensor]
-"""``pixels`` uint8 (3, height, width) and ``classes`` uint8 (height, width), IGNORED where unlabelled."""
+"""Pixels uint8 (3, height, width), and classes uint8 (height, width), IGNORED where unlabelled."""
 
 
 @dataclass(frozen=True)
 class Cropping:
-    """``side``: of the crops, in pixels. ``scales``: the least and the largest factor of an image's size.
+    """``side``: of the crops, in pixels. ``scales``: least and largest factor of an image's size.
 
-    ``largest_class``: the share of a crop that one class may fill, where a few tries find one; 1 for any.
+    ``largest_class``: share of a crop that one class may fill, where a few tries find one; 1 for any.
     """
 
     side: int
@@ -43,9 +43,9 @@ class Cropping:
 class TrainCrops(Dataset[Sample]):
     """Images at a random scale, cropped and flipped, decided by (seed, epoch, index) alone.
 
-    The order of mmsegmentation, without its photometric distortion. What a scaled image lacks of a crop is
-    padding, right and below, and ignored. ``begin`` reaches loader processes that are already running, for
-    they share the epoch's number with this one.
+    As mmsegmentation does it, without its photometric distortion. What a scaled image lacks of a crop
+    is padding, right and below, and ignored. ``begin`` reaches loader processes that are already
+    running, for they share the epoch's number with this one.
     """
 
     def __init__(self, images: Annotated, short_side: int | None, cropping: Cropping, seed: int) -> None:

@@ -66,8 +66,8 @@ class Annotated:
 
 @dataclass(frozen=True)
 class SegmentationData(Data):
-    """``short_side``: what an image's shorter side is resized to before it is scaled and cropped, and for
-    testing, in pixels; None leaves it as it is.
+    """``short_side``: what an image's shorter side is resized to, in pixels, before it is scaled and
+    cropped, and for testing; None leaves it as it is.
     """
 
     train: Annotated
@@ -105,7 +105,7 @@ class SegmentationSet:
     def __call__(
         self, data_dir: Path | None, skip_bad: bool = False, say: Say = lambda text: None
     ) -> SegmentationData:
-        """``skip_bad``: leave out rows that cannot be trained on, and ``say`` how many; else an error."""
+        """``skip_bad``: leave out rows that cannot be trained on, and ``say`` how many; else raise."""
         files = self._files(data_dir)
         train, test = (self._read(files[split], skip_bad, say) for split in ("train", self.test_split))
         return SegmentationData(self.name, train, test, self.class_names, self.short_side)
@@ -120,8 +120,8 @@ class SegmentationSet:
             return parquet.find(self.name, folders, splits, remedy)
         if not self.repository:
             raise FileNotFoundError(
-                f"{self.name} is not downloaded; give --data-dir a folder with {self.name}/train*.parquet "
-                f"and {self.test_split}*.parquet"
+                f"{self.name} is not downloaded; give --data-dir a folder with "
+                f"{self.name}/train*.parquet and {self.test_split}*.parquet"
             )
         folder = parquet.download(self.name, self.repository, self.folder)
         return parquet.find(self.name, [folder], splits, "give --data-dir a folder with them")

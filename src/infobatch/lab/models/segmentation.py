@@ -1,4 +1,4 @@
-"""Segmentation networks of the transformers library: SegFormer and UPerNet, made here or read from a folder.
+"""SegFormer and UPerNet, of the transformers library: made by name, or read from a folder.
 
 Dropout and stochastic depth are off: what they drop would be the batch's, and the score of a sample
 depend on its batch mates and on the steps before.
@@ -7,7 +7,8 @@ depend on its batch mates and on the steps before.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,15 @@ DROPOUTS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
     "drop_path_rate",
 )
+OF_BACKBONES = ("hidden_states_norms",)
+"""Weights that an encoder has only within a segmentation network."""
 FAMILIES = ("segformer", "upernet")
 
 
 class Segmenter(nn.Module):
-    """Images (B, 3, H, W) to logits (B, C, h, w), smaller than the images: those of the head that counts,
-    and after them those of an auxiliary head, if the network has one.
+    """Images (B, 3, H, W) to logits (B, C, h, w), smaller than the images.
+
+    Those of the head that counts, and after them those of an auxiliary head, if there is one.
     """
 
     def __init__(self, network: Any) -> None:
@@ -86,6 +90,10 @@ def _resnet(
     )
 
 
+def _convnext() -> Any:
+    return _transformers().ConvNextConfig(hidden_sizes=[96, 192, 384, 768], out_features=STAGES)
+
+
 WIDE = (256, 512, 1024, 2048)
 
 NETWORKS: dict[str, Callable[[], Any]] = {
@@ -100,10 +108,10 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "upernet-resnet18": lambda: _upernet(_resnet((64, 128, 256, 512), (2, 2, 2, 2), "basic")),
     "upernet-resnet50": lambda: _upernet(_resnet(WIDE, (3, 4, 6, 3))),
     "upernet-resnet101": lambda: _upernet(_resnet(WIDE, (3, 4, 23, 3))),
-    "upernet-convnext-tiny": lambda: _upernet(_transformers().ConvNextConfig(out_features=STAGES)),
+    "upernet-convnext-tiny": lambda: _upernet(_convnext()),
     "upernet-swin-tiny": lambda: _upernet(_transformers().SwinConfig(out_features=STAGES)),
 }
-"""Configurations by name; of ConvNeXt and Swin, transformers' defaults are their smallest."""
+"""Configurations by name; transformers' own Swin is the smallest."""
 
 
 def check_segmenter(name: str) -> None:
@@ -140,7 +148,8 @@ def make_segmenter(name: str, num_classes: int, encoder: str = "") -> Segmenter:
                 setattr(part, option, 0.0)
     kind = transformers.AutoModelForSemanticSegmentation
     if pretrained:
-        network = kind.from_pretrained(name, config=config, ignore_mismatched_sizes=True)
+        with _quiet():
+            network = kind.from_pretrained(name, config=config, ignore_mismatched_sizes=True)
     else:
         network = kind.from_config(config)
     if encoder:
@@ -152,35 +161,50 @@ def make_segmenter(name: str, num_classes: int, encoder: str = "") -> Segmenter:
 
 
 def load_encoder(network: Any, source: str) -> None:
-    """Give a network's encoder the weights of a pretrained one."""
-    transformers = _transformers()
+    """Give a network's encoder the weights of a pretrained one of the same architecture."""
+    encoder = network.segformer if network.config.model_type == "segformer" else network.backbone
+    folder = source if Path(source).is_dir() else _download(source)
     try:
-        if network.config.model_type == "segformer":
-            encoder = network.segformer
-            found, told = transformers.AutoModel.from_pretrained(source, output_loading_info=True)
-        else:
-            encoder = network.backbone
-            found, told = transformers.AutoBackbone.from_pretrained(
-                source, out_features=encoder.out_features, output_loading_info=True
+        with _quiet():
+            found, told = type(encoder).from_pretrained(
+                folder, config=encoder.config, output_loading_info=True
             )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"--segmentation.encoder {source} could not be loaded ({reason}); give a folder with a "
-            "pretrained encoder, or its name on the hub"
-        ) from error
-    new = ("hidden_states_norms",)  # of features that only a backbone gives
-    missing = [key for key in told["missing_keys"] if not key.startswith(new)]
-    try:
+        missing = [key for key in told["missing_keys"] if not key.startswith(OF_BACKBONES)]
         if missing:
             raise ValueError(f"it has no {sorted(missing)[0]}")
-        encoder.load_state_dict(found.state_dict())
-    except (RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"--segmentation.encoder {source} holds another encoder than the model's ({reason}); give one "
-            "of the same architecture"
+            f"--segmentation.encoder is {source}, of which no encoder of --model could be made "
+            f"({reason}); give one of the same architecture"
         ) from error
+    encoder.load_state_dict(found.state_dict())
+
+
+def _download(name: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return snapshot_download(name, allow_patterns=["config.json", "*.safetensors"])
+    except Exception as error:
+        raise ConnectionError(
+            f"--segmentation.encoder is {name}, which is no folder, and could not be downloaded from "
+            f"huggingface.co/{name} ({type(error).__name__}); check the connection, or give a folder"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' list of heads that are not there, and its bars."""
+    logging = _transformers().logging
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()
 
 
 def _transformers() -> Any:

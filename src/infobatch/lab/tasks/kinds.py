@@ -11,6 +11,9 @@ from infobatch.lab.metrics import ACCURACY, MIOU, Metric
 from infobatch.lab.models import check_model
 from infobatch.lab.models.segmentation import check_segmenter
 from infobatch.lab.names import choose
+from infobatch.lab.specs import name_of
+from infobatch.policies import Policy, takes
+from infobatch.scores import COLUMNS, LOSSES
 
 if TYPE_CHECKING:
     from infobatch.lab.config import TrainConfig
@@ -64,6 +67,21 @@ KINDS = {
         place="infobatch.lab.tasks.segmentation:Segmentation",
     ),
 }
+
+
+def check_policy(config: TrainConfig, policy: Policy) -> None:
+    """Raise an error for a policy that goes by what the configuration's task cannot tell."""
+    kind = KINDS[config.task]
+    if kind is not KINDS["classification"] and takes(name_of(config.policy), "scores"):
+        raise ValueError(
+            f"--policy {config.policy} goes by scores of a classifier, and --task is {config.task}; "
+            "take another policy"
+        )
+    for signal in {COLUMNS[name].signal for name in policy.columns} - {LOSSES, *kind.signals}:
+        raise ValueError(
+            f"--policy {config.policy} reads {signal.replace('_', ' ')}, and --task {config.task} "
+            "has none; take another policy, or another column"
+        )
 
 
 def check_kind(config: TrainConfig, changed: set[str]) -> None:

@@ -69,7 +69,7 @@ class Segmentation(Task):
         for pixels, labels in self.feed.test_batches(replicas()):
             outputs = self._forward(model, (self._to_images(pixels),))[0]
             # One by one, for the logits of a large image at its own size are as much as a model.
-            for logits, classes in zip(outputs.split(1), labels.long().split(1), strict=True):
+            for logits, classes in zip(outputs[:, None], labels[:, None].long(), strict=True):
                 whole = resized(logits, classes)
                 losses += segmentation_losses(whole, classes, ignore_index=IGNORED).sum()
                 confusion += confusion_of(whole.argmax(1), classes, num_classes)

@@ -7,26 +7,41 @@ from infobatch.lab.recipes.base import recipe
 from infobatch.lab.tasks.options import SegmentationOptions
 
 
-@recipe()
-def camvid_segformer() -> TrainConfig:
-    """CamVid at 240x180 pixels, a SegFormer of 0.5 million weights from scratch, 40 epochs, batch 8.
-
-    Four to six minutes a run on one core, evaluated every 10 epochs. No reproduction of anything: the
-    published figures are of networks pretrained on ImageNet and of images four times as large each way.
-    """
+def _camvid(model: str, lr: float) -> TrainConfig:
     return TrainConfig(
         task="segmentation",
         data="camvid",
-        model="segformer-tiny",
+        model=model,
         epochs=40,
         batch_size=8,
         optimizer="adamw",
-        lr=3e-3,
+        lr=lr,
         weight_decay=0.01,
         label_smoothing=0.0,
         eval_every=10,
         segmentation=SegmentationOptions(crop=128),
     )
+
+
+@recipe()
+def camvid_segformer() -> TrainConfig:
+    """CamVid at 240x180 pixels, a SegFormer of 0.5 million weights from scratch, 40 epochs, batch 8.
+
+    Four to five minutes a run on one core. No reproduction of anything: published figures are of
+    networks pretrained on ImageNet, and of larger images. In runs of 10 epochs, on a part of the
+    training set held out, peak rates of 0.001, 0.003 and 0.01 gave 19.4, 19.1 and 18.2 % mIoU.
+    """
+    return _camvid("segformer-tiny", lr=1e-3)
+
+
+@recipe()
+def camvid_upernet() -> TrainConfig:
+    """CamVid at 240x180 pixels, a UPerNet of 0.5 million weights from scratch, 40 epochs, batch 8.
+
+    Three to four minutes a run on one core, otherwise as camvid-segformer: peak rates of 0.003 and 0.01
+    gave 27.3 and 23.9 % mIoU.
+    """
+    return _camvid("upernet-tiny", lr=3e-3)
 
 
 @recipe(needs_gpu=True)

@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock
 from torch.utils.data import Dataset
 
-from infobatch import ScoreTable
+from infobatch import InfoBatch, Protected, ScoreTable
 
 
 class Numbers(Dataset):
@@ -124,5 +124,7 @@ def made(kind, num_samples):
     """A policy at its defaults, given labels or scores where it asks for them."""
     samples = np.arange(num_samples)
     known = {"labels": samples % 3, "scores": np.sin(samples)}
+    if kind is Protected:
+        known |= {"policy": InfoBatch(0.8), "samples": samples % 5 == 0}
     asked = signature(kind).parameters
     return kind(**{name: values for name, values in known.items() if name in asked})

@@ -24,10 +24,11 @@ from infobatch import (
     draw,
     select,
 )
-from infobatch.policies import POLICIES, RECOMMENDED, Policy
+from infobatch.policies import POLICIES as NAMED
+from infobatch.policies import RECOMMENDED, WRAPPERS, Policy
 
 NAN = float("nan")
-
+POLICIES = NAMED | WRAPPERS
 
 UNBIASED = [name for name, kind in POLICIES.items() if not issubclass(kind, BiasedPolicy)]
 BIASED = [name for name in POLICIES if name not in UNBIASED]

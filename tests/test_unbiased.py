@@ -22,7 +22,8 @@ from infobatch import (
     draw,
     epoch_generator,
 )
-from infobatch.policies import POLICIES, Policy
+from infobatch.policies import POLICIES as NAMED
+from infobatch.policies import WRAPPERS, Policy
 from infobatch.seeding import Stream
 from infobatch.selection import inclusion_probabilities
 
@@ -52,6 +53,7 @@ class ByLoss(Policy):
             raise ValueError("ByLoss takes no target")
 
 
+POLICIES = NAMED | WRAPPERS
 UNBIASED = {name: kind for name, kind in POLICIES.items() if not issubclass(kind, BiasedPolicy)}
 PRUNING = [kind for name, kind in UNBIASED.items() if name != "none"]
 

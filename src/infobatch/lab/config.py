@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,7 +27,7 @@ from infobatch.lab.tasks.options import (
 )
 from infobatch.loss import Normalizer
 from infobatch.lr import LRScaling
-from infobatch.policies import BELOW_MEAN, Policy, takes
+from infobatch.policies import BELOW_MEAN, Policy, Protected, takes
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class CommonConfig:
     recipe: Annotated[str, tyro.conf.Suppress] = ""
     """The recipe it came from, if any."""
     task: str = "classification"
-    """What is learned: classification, or tuning, of a language model on instructions."""
+    """What is learned: classification, segmentation, or tuning, of a language model on instructions."""
     data: str = "mnist5k"
     """Data set: mnist5k, digits (built in), cifar10, cifar100, tiny-imagenet, tiny-imagenet-40, imagenet
-    (downloaded, or in --data-dir). For tuning alpaca, alpaca-cleaned, or bbh or instructions, which are
-    local."""
+    (downloaded, or in --data-dir). Of segmentation ade20k, or camvid (in --data-dir alone); for tuning
+    alpaca, alpaca-cleaned, or bbh or instructions, which are local."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Folder with parquet files of the hub's layout, or ImageNet's folders of images; also read from
     INFOBATCH_DATA_DIR."""
@@ -52,8 +52,9 @@ class CommonConfig:
     train_samples: int = 0
     """Train on a fixed random part of so many samples; 0 for all."""
     model: str = "small-cnn"
-    """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, or timm/NAME if timm is installed;
-    for tuning llama-tiny, llama-small, gpt2-tiny, or the folder of a model with its tokenizer."""
+    """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, or timm/NAME if timm is installed. Of
+    segmentation segformer-tiny, segformer-b0, upernet-tiny, upernet-resnet50, ..., or one's folder; for
+    tuning llama-tiny, llama-small, gpt2-tiny, or the folder of a model with its tokenizer."""
     stem_stride: Literal[1, 2, 4] = 1
     """By what the ResNets' first layer shrinks the image: 1 for 32 pixels, 4 for ImageNet's 224."""
     norm: Literal["batch", "group"] = "batch"
@@ -108,11 +109,11 @@ class CommonConfig:
     compile: bool = False
     """torch.compile the network, on CUDA with graphs; a last short batch runs uncompiled."""
     workers: int = 0
-    """Loader processes: for ImageNet, which is decoded as it is read; other sets are in memory."""
-    segmentation: SegmentationOptions = SegmentationOptions()
-    mae: MaskedOptions = MaskedOptions()
-    tuning: TuningOptions = TuningOptions()
-    diffusion: DiffusionOptions = DiffusionOptions()
+    """Loader processes: for ImageNet and segmentation, decoded as read; other sets are in memory."""
+    segmentation: SegmentationOptions = field(default_factory=SegmentationOptions)
+    mae: MaskedOptions = field(default_factory=MaskedOptions)
+    tuning: TuningOptions = field(default_factory=TuningOptions)
+    diffusion: DiffusionOptions = field(default_factory=DiffusionOptions)
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,8 @@ class TrainConfig(CommonConfig):
             if not holds:
                 value = getattr(self, typed[2:].replace("-", "_"))
                 raise ValueError(f"{typed} is {value}; it must be {rule}")
-        policy = self.make_policy(torch.zeros(1, dtype=torch.int64), torch.zeros(1))
+        protected = torch.zeros(1, dtype=torch.bool) if self.segmentation.protect else None
+        policy = self.make_policy(torch.zeros(1, dtype=torch.int64), torch.zeros(1), protected)
         check_policy(self, policy)
         if self.scores:
             self._check_scores(policy)
@@ -206,8 +208,16 @@ class TrainConfig(CommonConfig):
             raise ValueError(f"--device is {self.device!r}, but PyTorch finds no CUDA device here")
         return device
 
-    def make_policy(self, labels: Tensor | None = None, scores: Tensor | None = None) -> Policy:
-        """``labels`` and ``scores``: of the training samples, (N,), for policies that ask for them."""
+    def make_policy(
+        self,
+        labels: Tensor | None = None,
+        scores: Tensor | None = None,
+        protected: Tensor | None = None,
+    ) -> Policy:
+        """``labels`` and ``scores``: of the training samples, (N,), for policies that ask for them.
+
+        ``protected``: which of them are kept in every epoch, bool (N,).
+        """
         name = specs.name_of(self.policy)
         specs.kind_of(self.policy)
         if labels is None and takes(name, "labels"):
@@ -218,7 +228,8 @@ class TrainConfig(CommonConfig):
         known: dict[str, Any] = {"labels": labels, "scores": scores}
         if name in BELOW_MEAN or self.target is None:  # else the target says how many
             known["prune_ratio"] = self.prune_ratio
-        return specs.make(self.policy, **{key: known[key] for key in known if takes(name, key)})
+        made = specs.make(self.policy, **{key: known[key] for key in known if takes(name, key)})
+        return made if protected is None or name == "none" else Protected(made, protected)
 
     def to_json(self) -> dict[str, Any]:
         values = dataclasses.asdict(self)
@@ -228,15 +239,17 @@ class TrainConfig(CommonConfig):
     def from_json(cls, values: dict[str, Any]) -> TrainConfig:
         """Reads what older releases wrote, too: options they did not know are at their defaults."""
         read: dict[str, Any] = {"data": values["data"], "policy": values["policy"]}
-        for field in dataclasses.fields(cls):
-            value = values.get(field.name, field.default)
-            if field.name in PATHS and value is not None:
+        defaults = cls()
+        for name in (each.name for each in dataclasses.fields(cls)):
+            default = getattr(defaults, name)
+            value = values.get(name, default)
+            if name in PATHS and value is not None:
                 value = Path(value)
             elif isinstance(value, list):
                 value = tuple(value)
             elif isinstance(value, dict):
-                value = dataclasses.replace(field.default, **value)  # type: ignore[type-var]
-            read[field.name] = value
+                value = dataclasses.replace(default, **value)
+            read[name] = value
         unknown = values.keys() - read.keys()
         if unknown:
             raise TypeError(f"unknown options {', '.join(sorted(unknown))}")
@@ -276,12 +289,12 @@ PATHS = ("data_dir", "subset")
 def flat(options: Any) -> dict[str, Any]:
     """The options by name, those of a group as ``group.option``."""
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
+    for each in dataclasses.fields(options):
+        value = getattr(options, each.name)
         if dataclasses.is_dataclass(value):
-            values |= {f"{field.name}.{name}": inner for name, inner in flat(value).items()}
+            values |= {f"{each.name}.{name}": inner for name, inner in flat(value).items()}
         else:
-            values[field.name] = value
+            values[each.name] = value
     return values
 
 

@@ -29,11 +29,13 @@ def contestants(
     targets: Sequence[float],
     num_samples: int,
     labels: Tensor | None = None,
+    protected: Tensor | None = None,
 ) -> tuple[list[Variant], list[str]]:
     """A variant for each policy and target that it can meet; and what is to be said of the others.
 
     ``targets``: shares of the run's cost to save, which :meth:`Variant.config` turns into what is left
-    out. ``num_samples``: N of the training set; ``labels``: their classes, (N,). InfoBatch and BLS
+    out. ``num_samples``: N of the training set; ``labels``: their classes, (N,); ``protected``: which of
+    them are kept in every epoch, bool (N,). InfoBatch and BLS
     meet a target by raising their prune ratio: see :func:`ratio_for`. ``ValueError`` if no policy can
     meet one.
     """
@@ -51,7 +53,7 @@ def contestants(
             ratio = ratio_for(most / num_samples) if name_of(policy) in BELOW_MEAN else 0.5
             variant = Variant(policy, ratio, target)
             try:
-                _check(variant.config(config), num_samples, labels)
+                _check(variant.config(config), num_samples, labels, protected)
                 variants.append(variant)
             except ValueError as error:
                 reasons.append(f"{policy} does not take part at {100 * target:g} % saved: {error}.")
@@ -75,10 +77,12 @@ def told_apart(config: TrainConfig, policies: Sequence[str]) -> list[str]:
     return list(known.values())
 
 
-def _check(config: TrainConfig, num_samples: int, labels: Tensor | None) -> None:
+def _check(
+    config: TrainConfig, num_samples: int, labels: Tensor | None, protected: Tensor | None
+) -> None:
     """Raise ``ValueError`` if the policy cannot leave out what its runs are to leave out, or at all."""
     config.check()
-    policy, most = config.make_policy(labels, torch.zeros(num_samples)), 0
+    policy, most = config.make_policy(labels, torch.zeros(num_samples), protected), 0
     try:
         if config.target is not None:
             most = _schedule(config, num_samples).most_pruned

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,7 +89,10 @@ def load(config: TrainConfig) -> Data:
     if config.data in DOWNLOADS and local_folder(config.data_dir) is None:
         size = DOWNLOADS[config.data]
         console.print(f"{config.data} is downloaded ({size}), unless it was before", highlight=False)
-    data = load_data(config.data, config.data_dir)
+    own: dict[str, Any] = {}
+    if config.task == "segmentation":
+        own = {"skip_bad": config.segmentation.skip_bad, "say": partial(console.print, highlight=False)}
+    data = load_data(config.data, config.data_dir, **own)
     if config.subset is not None:
         data = data.of_training(read_subset(config.subset, len(data.train)))
     if config.held_out or config.train_samples:

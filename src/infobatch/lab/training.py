@@ -257,6 +257,12 @@ class Loop(Engine):
         self.pruner.load_state_dict(state["pruner"])
 
 
+def protected_samples(config: TrainConfig, data: Data) -> Tensor | None:
+    """Which training samples are kept in every epoch, bool (N,); None where policies decide on all."""
+    share = config.segmentation.protect
+    return data.with_rare_classes(share) if share else None
+
+
 def _make_pruner(
     config: TrainConfig,
     data: Data,
@@ -277,7 +283,7 @@ def pruning(
 ) -> dict[str, Any]:
     """The options of a run's pruner, but for its data and its length."""
     return {
-        "policy": config.make_policy(data.train_labels, scores),
+        "policy": config.make_policy(data.train_labels, scores, protected_samples(config, data)),
         "delta": config.delta,
         "warmup_epochs": config.warmup_epochs,
         "target": config.target,

@@ -14,6 +14,7 @@ from infobatch.policies.no_pruning import NoPruning
 from infobatch.policies.order_dp import OrderDP
 from infobatch.policies.percentile_tiers import PercentileTiers
 from infobatch.policies.proportional import Proportional
+from infobatch.policies.protected import Protected
 from infobatch.policies.random_pruning import RandomPruning
 from infobatch.policies.rcap import RCAP
 from infobatch.policies.repb import RePB
@@ -48,6 +49,8 @@ POLICIES: dict[str, type[Policy]] = {
 """Those that ask for ``labels`` are given the data set's; of static pruning the name says which
 ``scores`` it is given."""
 
+WRAPPERS: dict[str, type[Policy]] = {"protected": Protected}
+"""Those that say of a policy, and of samples given with it, what names and options alone cannot."""
 
 RECOMMENDED = "proportional"
 """For a saving that is to be met: see docs/choosing-a-policy.md."""
@@ -80,6 +83,7 @@ __all__ = [
     "RECOMMENDED",
     "RS2",
     "UCB",
+    "WRAPPERS",
     "BiasedPolicy",
     "ClassQuotas",
     "EpsilonGreedy",
@@ -92,6 +96,7 @@ __all__ = [
     "PercentileTiers",
     "Policy",
     "Proportional",
+    "Protected",
     "RandomPruning",
     "RePB",
     "Request",

@@ -40,7 +40,7 @@ class ClassQuotas(Policy):
         policy = Proportional() if policy is None else policy
         if not isinstance(policy, Policy):
             raise TypeError(f"policy is {policy!r}; give an object such as Proportional()")
-        if isinstance(policy, (BiasedPolicy, ClassQuotas, Spaced)):
+        if isinstance(policy, (BiasedPolicy, Spaced)) or policy.num_samples is not None:
             raise ValueError(
                 f"policy is {policy!r}, which cannot be asked for each class alone; give an unbiased "
                 "one that needs no labels, such as Proportional()"

@@ -22,7 +22,7 @@ def classes_of(labels: Numbers | None, policy: str) -> IndexArray:
             f"{policy} goes by classes and has no labels; give {policy}(labels), the class of each "
             "sample, in the dataset's order"
         )
-    values = _as_array(labels, "labels")
+    values = as_array(labels, "labels")
     if values.dtype.kind not in "iu":
         raise TypeError(f"the labels have dtype {values.dtype}; they must be integers, one a sample")
     codes: IndexArray = np.unique(values, return_inverse=True)[1].astype(np.int64)
@@ -42,7 +42,7 @@ def scores_of(scores: Numbers | None, policy: str) -> np.ndarray[Any, np.dtype[n
             f"{policy} has no scores; give {policy}(scores), one number for each sample, in the "
             "dataset's order"
         )
-    values = _as_array(scores, "scores")
+    values = as_array(scores, "scores")
     if values.dtype.kind not in "iuf":
         raise TypeError(f"the scores have dtype {values.dtype}; they must be numbers")
     if np.isnan(values).any():
@@ -60,7 +60,8 @@ def check_every_class_is_kept(num_pruned: int, num_samples: int, num_classes: in
         )
 
 
-def _as_array(numbers: Numbers, what: str) -> np.ndarray:
+def as_array(numbers: Numbers, what: str) -> np.ndarray:
+    """``numbers``, one a sample, on the host: (N,). ``what`` they are is for the error."""
     values = numbers.cpu().numpy() if isinstance(numbers, Tensor) else np.asarray(numbers)
     if values.ndim != 1:
         raise ValueError(f"the {what} have shape {values.shape}; there must be one a sample, (N,)")

@@ -197,7 +197,8 @@ def contest(
         )
     check_config(base)
     data = load(base)
-    variants, reasons = contestants(base, names, targets, len(data.train), data.train_labels)
+    known = (len(data.train), data.train_labels, training.protected_samples(base, data))
+    variants, reasons = contestants(base, names, targets, *known)
     for reason in reasons:
         console.print(reason, highlight=False)
     made = Sweep.of([base], variants, seeds, margin, controls, out)

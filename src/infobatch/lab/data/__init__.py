@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from infobatch.lab.data import imagenet
 from infobatch.lab.data.augment import Augment, Mixing
@@ -15,27 +16,33 @@ from infobatch.lab.data.hub import HUB_SETS
 from infobatch.lab.data.imagenet import StreamedData, load_imagenet
 from infobatch.lab.data.images import ImageData, Images, Normalize
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
+from infobatch.lab.data.segmentation import SEGMENTATION_SETS, SegmentationData
 from infobatch.lab.names import choose
 
-DATA_SETS: dict[str, Callable[[Path | None], Data]] = {
+DATA_SETS: dict[str, Callable[..., Data]] = {
     "mnist5k": load_mnist5k,
     "digits": load_digits,
     **HUB_SETS,
     "imagenet": load_imagenet,
     **INSTRUCTION_SETS,
+    **SEGMENTATION_SETS,
 }
 
 DOWNLOADS = {
     **{name: hub_set.download for name, hub_set in HUB_SETS.items()},
     "imagenet": imagenet.DOWNLOAD,
     **{name: each.download for name, each in INSTRUCTION_SETS.items() if each.download},
+    "ade20k": SEGMENTATION_SETS["ade20k"].download,
 }
 """What a download of each set takes that is not built in."""
 
 
-def load_data(name: str, data_dir: Path | None = None) -> Data:
-    """The data set of that name; ``data_dir``, or INFOBATCH_DATA_DIR, holds those not built in."""
-    return choose("data set", name, DATA_SETS)(local_folder(data_dir))
+def load_data(name: str, data_dir: Path | None = None, **options: Any) -> Data:
+    """The data set of that name; ``data_dir``, or INFOBATCH_DATA_DIR, holds those not built in.
+
+    ``options``: those that the sets of its task have.
+    """
+    return choose("data set", name, DATA_SETS)(local_folder(data_dir), **options)
 
 
 def local_folder(data_dir: Path | None) -> Path | None:
@@ -54,6 +61,7 @@ __all__ = [
     "Images",
     "Mixing",
     "Normalize",
+    "SegmentationData",
     "StreamedData",
     "load_data",
     "local_folder",

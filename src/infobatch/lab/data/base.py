@@ -41,6 +41,27 @@ class Data(ABC):
         """What is to be said of it before anything is trained."""
         return ()
 
+    def with_rare_classes(self, share: float) -> Tensor:
+        """Which training samples have a class that less than a ``share`` of them have, bool (N,).
+
+        ``ValueError`` if that is none, or all of them.
+        """
+        assert self.class_members is not None
+        samples, classes = self.class_members
+        num_samples = len(self.train)
+        counts = torch.bincount(classes, minlength=self.num_classes)
+        rare = torch.zeros(num_samples, dtype=torch.bool)
+        rare[samples[counts[classes] < share * num_samples]] = True
+        if not rare.any() or rare.all():
+            whom, remedy = ("all", "lower") if rare.all() else ("none", "raise")
+            least = float(counts[counts > 0].min() / num_samples)
+            raise ValueError(
+                f"--segmentation.protect is {share:g}, by which {whom} of the {num_samples:,} training "
+                f"images of {self.name} would be kept in every epoch (its rarest class is in "
+                f"{least:.1%} of them); {remedy} it, or leave it out"
+            )
+        return rare
+
     def split(self, held_out: float, num_train: int) -> Data:
         """With a random share of the training set as the test set, and a random part of the rest.
 

@@ -1,4 +1,4 @@
-"""Image sets in parquet files of the Hugging Face hub's layout, downloaded or in a folder."""
+"""Image sets in parquet files of the Hugging Face hub's layout."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from infobatch.lab.data import parquet
 from infobatch.lab.data.images import ImageData, Images
 
 
@@ -35,7 +36,7 @@ class HubSet:
     in_part: bool = False
 
     def __call__(self, data_dir: Path | None) -> ImageData:
-        files = self._find(data_dir) if data_dir else self._download()
+        files = self._files(data_dir)
         splits = {split: self._read(files[split]) for split in files}
         return ImageData(
             name=self.name,
@@ -48,41 +49,23 @@ class HubSet:
 
     def _class_names(self, path: Path) -> tuple[str, ...]:
         """As the hub's files name them; numbers where a file does not."""
-        import pyarrow.parquet as parquet
+        from pyarrow.parquet import read_schema
 
-        described = (parquet.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
+        described = (read_schema(path).metadata or {}).get(b"huggingface", b"{}")
         features = json.loads(described).get("info", {}).get("features", {})
         names = features.get(self.label_column, {}).get("names") or map(str, range(self.num_classes))
         return tuple(names)[: self.num_classes]
 
-    def _find(self, data_dir: Path) -> dict[str, list[Path]]:
-        folders = [data_dir / self.name, data_dir / self.folder, data_dir]
-        for folder in folders:
-            found = {
-                split: sorted(folder.glob(f"{split}*.parquet")) for split in ("train", self.test_split)
-            }
-            if all(found.values()):
-                return found
-        raise FileNotFoundError(
-            f"no train*.parquet and {self.test_split}*.parquet of {self.name} in "
-            f"{' or '.join(str(folder) for folder in folders)}; download them from "
-            f"huggingface.co/datasets/{self.repository}, or leave --data-dir out to have that done"
+    def _files(self, data_dir: Path | None) -> dict[str, list[Path]]:
+        if data_dir is None:
+            folders = [parquet.download(self.name, self.repository, self.folder)]
+        else:
+            folders = [data_dir / self.name, data_dir / self.folder, data_dir]
+        remedy = (
+            f"download them from huggingface.co/datasets/{self.repository}, or leave --data-dir out to "
+            "have that done"
         )
-
-    def _download(self) -> dict[str, list[Path]]:
-        from huggingface_hub import snapshot_download
-
-        try:
-            root = snapshot_download(
-                self.repository, repo_type="dataset", allow_patterns=f"{self.folder}/*.parquet"
-            )
-        except Exception as error:
-            raise ConnectionError(
-                f"{self.name} could not be downloaded from huggingface.co/datasets/"
-                f"{self.repository} ({type(error).__name__}); check the connection, or give "
-                "--data-dir with its parquet files"
-            ) from error
-        return self._find(Path(root) / self.folder)
+        return parquet.find(self.name, folders, ("train", self.test_split), remedy)
 
     def _read(self, paths: list[Path]) -> Images:
         pixels, labels = [], []
@@ -104,23 +87,7 @@ class HubSet:
         return Images(torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(merged))
 
     def _columns(self, path: Path) -> tuple[list[dict[str, Any]], np.ndarray]:
-        import pyarrow
-        import pyarrow.parquet as parquet
-
-        try:
-            table = parquet.read_table(path)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise ValueError(
-                f"{path} is not a readable parquet file ({error}); download it again"
-            ) from error
-        for column in (self.image_column, self.label_column):
-            if column not in table.column_names:
-                raise ValueError(
-                    f"{path} has columns {', '.join(table.column_names)}, but no {column!r}; "
-                    f"{self.name} needs {self.image_column!r} and {self.label_column!r}"
-                )
-        if table.num_rows == 0:
-            raise ValueError(f"{path} holds no rows; download it again")
+        table = parquet.read(self.name, path, (self.image_column, self.label_column))
         labels = table[self.label_column].to_numpy().astype(np.int64)
         return table[self.image_column].to_pylist(), labels
 

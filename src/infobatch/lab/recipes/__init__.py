@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infobatch.lab.names import choose
-from infobatch.lab.recipes import cifar, cpu, imagenet, tiny_imagenet, tuning
+from infobatch.lab.recipes import cifar, cpu, imagenet, segmentation, tiny_imagenet, tuning
 from infobatch.lab.recipes.base import RECIPES, Recipe
 from infobatch.lab.recipes.published import Published
 
@@ -20,6 +20,7 @@ __all__ = [
     "cpu",
     "find_recipe",
     "imagenet",
+    "segmentation",
     "tiny_imagenet",
     "tuning",
 ]

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from infobatch.checks import check_looks_at_nothing
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
-from infobatch.lab.metrics import ACCURACY, TOKEN_LOSS, Metric
+from infobatch.lab.metrics import ACCURACY, MIOU, TOKEN_LOSS, Metric
 from infobatch.lab.models import check_model
 from infobatch.lab.models.language import check_language_model
+from infobatch.lab.models.segmentation import check_segmenter
 from infobatch.lab.names import choose
-from infobatch.policies import Static
-from infobatch.scores import COLUMNS, LOSSES
+from infobatch.policies import Policy, Static
+from infobatch.scores import COLUMNS, SIGNALS
 
 if TYPE_CHECKING:
     from infobatch.lab.config import TrainConfig
     from infobatch.lab.data import Data
     from infobatch.lab.tasks.base import Task
-    from infobatch.policies import Policy
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,13 @@ KINDS = {
         looks_at_left_out=False,
         preparation="infobatch.lab.tasks.tokens:prepare",
     ),
+    "segmentation": Kind(
+        metric=MIOU,
+        data=("camvid", "ade20k"),
+        options=("segmentation",),
+        check_model=lambda config: check_segmenter(config.model),
+        place="infobatch.lab.tasks.segmentation:Segmentation",
+    ),
 }
 
 
@@ -128,7 +135,7 @@ def check_policy(config: TrainConfig, policy: Policy) -> None:
             "take another policy"
         )
     read = {COLUMNS[name].signal for name in policy.columns}
-    for signal in sorted(read - {LOSSES, *kind.signals}):
+    for signal in sorted(read & set(SIGNALS) - set(kind.signals)):
         raise ValueError(
             f"--policy {config.policy} reads {signal.replace('_', ' ')}, and --task {config.task} "
             "has none; take another policy, or another column"

@@ -17,9 +17,32 @@ class SegmentationOptions:
 
     crop: int = 512
     """Side of the training crops, in pixels."""
+    min_scale: float = 0.5
+    """Least factor by which a training image is scaled before it is cropped."""
+    max_scale: float = 2.0
+    """Largest factor."""
+    largest_class: float = 1.0
+    """Share of a crop that one class may fill, where ten tries find such a crop; 1 for any."""
+    encoder: str = ""
+    """Pretrained weights of the encoder: a folder, or a name on the hub such as microsoft/resnet-50."""
+    protect: float = 0.0
+    """Keep in every epoch the images that have a class which less than this share of them have."""
+    skip_bad: bool = False
+    """Leave out images that cannot be trained on, in place of an error that names the first."""
 
     def check(self) -> None:
-        require("--segmentation.crop", self.crop, self.crop >= 16, "at least 16")
+        require("--segmentation.crop", self.crop, self.crop >= 32, "at least 32")
+        scale, largest = self.min_scale, self.largest_class
+        require("--segmentation.min-scale", scale, 0 < scale <= 10, "above 0 and at most 10")
+        holds = scale <= self.max_scale <= 10
+        require(
+            "--segmentation.max-scale",
+            self.max_scale,
+            holds,
+            "at least --segmentation.min-scale, and at most 10",
+        )
+        require("--segmentation.largest-class", largest, 0 < largest <= 1, "above 0 and at most 1")
+        require("--segmentation.protect", self.protect, 0 <= self.protect <= 1, "between 0 and 1")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,107 @@
+"""Semantic segmentation: mean cross-entropy over each image's labelled pixels; mean IoU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from infobatch.lab.data import Feed, SegmentationData
+from infobatch.lab.data.crops import CropFeed, Cropping
+from infobatch.lab.data.segmentation import IGNORED
+from infobatch.lab.models.segmentation import make_segmenter
+from infobatch.lab.processes import replicas, total
+from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told
+from infobatch.loss import segmentation_losses
+
+AUXILIARY_WEIGHT = 0.4
+"""Of the loss of an auxiliary head (Zhao et al., CVPR 2017; so in mmsegmentation's UPerNet)."""
+
+
+class Segmentation(Task):
+    """Inputs are normalised crops (B, 3, H, W) and classes int64 (B, H, W), IGNORED where unlabelled."""
+
+    data: SegmentationData
+
+    def make_feed(self) -> Feed:
+        config = self.config
+        options = config.segmentation
+        cropping = Cropping(options.crop, (options.min_scale, options.max_scale), options.largest_class)
+        return CropFeed(self.data, cropping, self.device, config.seed, config.workers)
+
+    def make_model(self) -> nn.Module:
+        config = self.config
+        return make_segmenter(config.model, self.data.num_classes, config.segmentation.encoder)
+
+    def inputs(self, batch: Any, samples: np.ndarray) -> Inputs:
+        pixels, classes = self.feed(batch)
+        return self._to_images(pixels), classes.long()
+
+    def forward(self, model: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
+        return tuple(logits.float() for logits in model(inputs[0]))
+
+    def told(self, outputs: tuple[Tensor, ...], inputs: Inputs, signals: Sequence[str]) -> Told:
+        """The losses of all heads; an image without a labelled pixel has no score."""
+        classes = inputs[1]
+        losses = [
+            segmentation_losses(
+                resized(logits, classes),
+                classes,
+                ignore_index=IGNORED,
+                label_smoothing=self.config.label_smoothing,
+            )
+            for logits in outputs
+        ]
+        scored = classes.ne(IGNORED).flatten(1).any(1)
+        return Told(losses[0] + AUXILIARY_WEIGHT * sum(losses[1:]), scored=scored)
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module | None = None) -> Evaluation:
+        model = model or self.model
+        model.eval()
+        num_classes = self.data.num_classes
+        confusion = torch.zeros(num_classes**2, dtype=torch.int64, device=self.device)
+        losses = torch.zeros((), dtype=torch.float64, device=self.device)
+        for pixels, labels in self.feed.test_batches(replicas()):
+            outputs = self._forward(model, (self._to_images(pixels),))[0]
+            # One by one, for the logits of a large image at its own size are as much as a model.
+            for logits, classes in zip(outputs[:, None], labels[:, None].long(), strict=True):
+                whole = resized(logits, classes)
+                losses += segmentation_losses(whole, classes, ignore_index=IGNORED).sum()
+                confusion += confusion_of(whole.argmax(1), classes, num_classes)
+        model.train()
+        present = self.data.test.present
+        matrix = total(confusion).double().view(num_classes, num_classes)
+        right, labelled, guessed = matrix.diag(), matrix.sum(1), matrix.sum(0)
+        overlaps = 100 * right / (labelled + guessed - right)  # NaN for a class that is in neither
+        return Evaluation(
+            result=float(overlaps.nanmean()),
+            loss=float(total(losses) / present.any(1).sum()),
+            details={
+                "pixel accuracy %": float(100 * right.sum() / labelled.sum()),
+                "mean class accuracy %": float(100 * (right / labelled).nanmean()),
+            },
+            per_class=overlaps.tolist(),
+            counts=present.sum(0).tolist(),
+        )
+
+    def _to_images(self, pixels: Tensor) -> Tensor:
+        images = self.feed.normalize(pixels)
+        return images.contiguous(memory_format=torch.channels_last)
+
+
+def resized(logits: Tensor, classes: Tensor) -> Tensor:
+    """Logits (B, C, h, w) at the size of the ``classes`` (B, H, W)."""
+    size = classes.shape[1:]
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def confusion_of(guesses: Tensor, classes: Tensor, num_classes: int) -> Tensor:
+    """How many labelled pixels of class a were taken for class b, int64 (C * C,): at a * C + b."""
+    labelled = classes != IGNORED
+    pairs = classes[labelled] * num_classes + guesses[labelled]
+    return torch.bincount(pairs, minlength=num_classes**2)

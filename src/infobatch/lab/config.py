@@ -36,7 +36,7 @@ class CommonConfig:
     recipe: Annotated[str, tyro.conf.Suppress] = ""
     """The recipe it came from, if any."""
     task: str = "classification"
-    """What is learned: classification."""
+    """What is learned: classification or diffusion."""
     data: str = "mnist5k"
     """Data set: mnist5k, digits (built in), cifar10, cifar100, tiny-imagenet, tiny-imagenet-40, imagenet
     (downloaded, or in --data-dir)."""
@@ -50,7 +50,8 @@ class CommonConfig:
     train_samples: int = 0
     """Train on a fixed random part of so many samples; 0 for all."""
     model: str = "small-cnn"
-    """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, or timm/NAME if timm is installed."""
+    """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, or timm/NAME if timm is installed;
+    of diffusion unet-tiny, unet-small, ddpm-cifar10, or a folder with one of diffusers' UNet2DModel."""
     stem_stride: Literal[1, 2, 4] = 1
     """By what the ResNets' first layer shrinks the image: 1 for 32 pixels, 4 for ImageNet's 224."""
     norm: Literal["batch", "group"] = "batch"

@@ -43,3 +43,4 @@ class Metric:
 
 
 ACCURACY = Metric("accuracy")
+DENOISING = Metric("denoising loss", "", higher_is_better=False, digits=4, margin=0.0005)

@@ -107,6 +107,7 @@ def check(config: TrainConfig, data: Data) -> None:
             f"--policy {config.policy} goes by scores of a classifier, and --task is {config.task}; "
             "take another policy"
         )
+    kind.task().check(config, data)
     unknown = torch.zeros(len(data.train))
     pruner = _make_pruner(config, data, unknown)
     for signal in pruner.signals:
@@ -368,6 +369,7 @@ class _Training:
         return {
             "config": self.config.to_json(),
             "model": self.task.model.state_dict(),
+            "task": self.task.state_dict(),
             "optimization": self.optimization.state_dict(),
             "pruner": self.pruner.state_dict(),
             "loss_sum": total(self.loss_sum),
@@ -381,6 +383,7 @@ class _Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.task.model.load_state_dict(state["model"])
+        self.task.load_state_dict(state["task"])
         self.optimization.load_state_dict(state["optimization"])
         self.pruner.load_state_dict(state["pruner"])
         if self.pruner.replicas.rank == 0:

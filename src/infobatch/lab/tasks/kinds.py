@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from infobatch.lab.metrics import ACCURACY, Metric
+from infobatch.lab.metrics import ACCURACY, DENOISING, Metric
 from infobatch.lab.models import check_model
+from infobatch.lab.models.unets import is_folder, unet_config
 from infobatch.lab.names import choose
 
 if TYPE_CHECKING:
@@ -43,6 +44,15 @@ def _check_classifier(config: TrainConfig) -> None:
     check_model(config.model, config.stem_stride, config.norm)
 
 
+def _check_unet(config: TrainConfig) -> None:
+    unet_config(config.model)
+    if config.diffusion.dropout and is_folder(config.model):
+        raise ValueError(
+            f"--diffusion.dropout is {config.diffusion.dropout:g}, but {config.model} comes "
+            "with its own; leave it out"
+        )
+
+
 KINDS = {
     "classification": Kind(
         metric=ACCURACY,
@@ -54,6 +64,13 @@ KINDS = {
         check_model=_check_classifier,
         place="infobatch.lab.tasks.classification:Classification",
         signals=("gradient_norms", "confidences"),
+    ),
+    "diffusion": Kind(
+        metric=DENOISING,
+        data=("mnist5k", "digits", "cifar10", "cifar100", "tiny-imagenet", "tiny-imagenet-40"),
+        options=("diffusion",),
+        check_model=_check_unet,
+        place="infobatch.lab.tasks.diffusion:Diffusion",
     ),
 }
 

@@ -26,7 +26,7 @@ class TimestepScores:
     same.
     """
 
-    def __init__(self, num_timesteps: float, num_bins: int = 100, memory: int = 100) -> None:
+    def __init__(self, num_timesteps: float, num_bins: int = 50, memory: int = 50) -> None:
         if not 0 < num_timesteps < math.inf:
             raise ValueError(f"num_timesteps is {num_timesteps}; it must be above 0 and finite")
         if num_bins < 1:

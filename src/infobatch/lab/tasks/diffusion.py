@@ -52,8 +52,9 @@ class Diffusion(Task):
         self.options = config.diffusion
         self._num_classes = data.num_classes if self.options.class_conditional else None
         super().__init__(config, data)
-        self._scheduler = _diffusers().DDPMScheduler(
-            self.options.timesteps, beta_schedule=SCHEDULES[self.options.schedule]
+        self._scheduler = _diffusers().DDPMScheduler(  # by keyword, or the sampler does not learn of it
+            num_train_timesteps=self.options.timesteps,
+            beta_schedule=SCHEDULES[self.options.schedule],
         )
         self._drops = any(isinstance(part, nn.Dropout) and part.p > 0 for part in self.model.modules())
         self._normalise = TimestepScores(self.options.timesteps)

@@ -47,7 +47,7 @@ class Features:
         """Raise ``ValueError`` if it makes no features of such images."""
         try:
             shape = tuple(self(pixels).shape)
-        except RuntimeError as error:
+        except (RuntimeError, torch.jit.Error) as error:
             raise ValueError(
                 f"the network of --diffusion.features {self._path} fails on uint8 images of shape "
                 f"{(len(pixels), 3, *pixels.shape[2:])} ({str(error).strip().splitlines()[-1]}); give "

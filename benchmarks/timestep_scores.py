@@ -10,8 +10,8 @@ and the loss over what is usual at its timestep (TimestepScores):
 
 - reliability: the variance between images over that of single scores (the intraclass correlation; Shrout
   & Fleiss, 1979, ICC(1,1)), 1 if one draw told all of an image;
-- ranks: the rank correlation of a single score with the mean of the image's other normalised scores, and with
-  that of its other losses;
+- ranks: the rank correlation of a single score with the mean of the image's other normalised scores,
+  and with that of its other losses;
 - what the image's mean score has to do with its class (the share of the variance between images that
   lies between classes) and with its brightness (correlation with the mean pixel).
 """

@@ -382,13 +382,13 @@ def test_images_that_cannot_be_halved_are_refused_before_training(data, monkeypa
 def test_a_folder_that_does_not_fit_is_refused_before_training(data, tmp_path):
     make_unet("unet-tiny", 3, 8).save_pretrained(tmp_path)
     config = replace(QUICK, model=str(tmp_path))
-    with pytest.raises(ValueError, match="has in_channels 3, and this data .* ask for 1"):
+    with pytest.raises(ValueError, match=r"has in_channels 3, and this data .* ask for 1"):
         check(config, data)
     with pytest.raises(ValueError, match=r"--diffusion.dropout is 0.1, but .* comes with its own"):
         replace(config, diffusion=replace(OPTIONS, dropout=0.1)).check()
     make_unet("unet-tiny", 1, 8).save_pretrained(tmp_path)
     check(config, data)
-    with pytest.raises(ValueError, match="has num_class_embeds None, .* ask for 10"):
+    with pytest.raises(ValueError, match=r"has num_class_embeds None, .* ask for 10"):
         check(replace(config, diffusion=replace(OPTIONS, class_conditional=True)), data)
 
 

@@ -11,8 +11,8 @@ from infobatch.lab.tasks.options import DiffusionOptions
 def mnist5k_ddpm() -> TrainConfig:
     """5,000 MNIST digits, a small U-Net, 10 epochs, batch 32: three to six minutes a run on one core.
 
-    Ours. Weights are divided by their mean, so that clipping sees gradients of the size they have on full
-    data; each test digit is evaluated at four timesteps.
+    Ours. Weights are divided by their mean, so that clipping sees gradients of the size they have on
+    full data; each test digit is evaluated at four timesteps.
     """
     return TrainConfig(
         task="diffusion",

@@ -15,7 +15,7 @@ from infobatch.lab.data import load_data
 from infobatch.lab.data.noising import Draws
 from infobatch.lab.models import unets
 from infobatch.lab.models.unets import UNETS, make_unet
-from infobatch.lab.recipes import find_recipe
+from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.runs import RunFolder
 from infobatch.lab.tasks.diffusion import Diffusion
 from infobatch.lab.tasks.fid import Features, Moments, frechet_distance
@@ -340,6 +340,20 @@ def test_the_command_line_compares_it(call, tmp_path):
     assert (out / "report" / "report.html").exists()
 
 
+def test_a_contest_leaves_out_policies_that_do_not_fit_the_task(call, tmp_path, monkeypatch):
+    recipe = find_recipe("mnist5k-ddpm")
+    tiny = replace(QUICK, held_out=0.03, train_samples=48, epochs=8)
+    monkeypatch.setitem(RECIPES, "tiny", replace(recipe, name="tiny", make=lambda: tiny))
+    policies = "random,selective-backprop,proportional:by=gradient_norm"
+    options = ["--save", 25, "--seeds", 1, "--policies", policies, "--no-controls"]
+    code, text, error = call("contest", "tiny", *options, "--out", tmp_path / "contest")
+    assert code == 0, error
+    text = " ".join(text.split())
+    assert "selective-backprop does not take part at 25 % saved: --backward-share is for --task" in text
+    assert "by=gradient_norm reads gradient norms, and --task diffusion has none" in text
+    assert len(list((tmp_path / "contest").rglob("summary.json"))) == 2  # full data and random
+
+
 # -- What is refused -------------------------------------------------------------------------------
 
 
@@ -415,6 +429,8 @@ def test_features_that_are_none_are_refused_before_training(data, scripted, tmp_
 def test_policies_that_ask_for_what_it_cannot_tell_are_refused(data):
     with pytest.raises(ValueError, match="reads gradient norms, and --task diffusion has none"):
         check(replace(QUICK, policy="proportional:by=gradient_norm", target=0.2), data)
+    with pytest.raises(ValueError, match="el2n goes by scores of a classifier, and --task is diffusion"):
+        check(replace(QUICK, policy="el2n", epochs=20), data)
 
 
 def test_a_missing_package_is_named(monkeypatch, data):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -29,13 +29,14 @@ def contestants(
     targets: Sequence[float],
     num_samples: int,
     labels: Tensor | None = None,
+    check: Callable[[TrainConfig], None] = TrainConfig.check,
 ) -> tuple[list[Variant], list[str]]:
     """A variant for each policy and target that it can meet; and what is to be said of the others.
 
     ``targets``: shares of the run's cost to save, which :meth:`Variant.config` turns into what is left
-    out. ``num_samples``: N of the training set; ``labels``: their classes, (N,). InfoBatch and BLS
-    meet a target by raising their prune ratio: see :func:`ratio_for`. ``ValueError`` if no policy can
-    meet one.
+    out. ``num_samples``: N of the training set; ``labels``: their classes, (N,). ``check``: raises
+    ``ValueError`` for a run that cannot be. InfoBatch and BLS meet a target by raising their prune
+    ratio: see :func:`ratio_for`. ``ValueError`` if no policy can meet one.
     """
     variants, reasons = [], []
     for target in targets:
@@ -51,7 +52,9 @@ def contestants(
             ratio = ratio_for(most / num_samples) if name_of(policy) in BELOW_MEAN else 0.5
             variant = Variant(policy, ratio, target)
             try:
-                _check(variant.config(config), num_samples, labels)
+                run = variant.config(config)
+                _check(run, num_samples, labels)
+                check(run)
                 variants.append(variant)
             except ValueError as error:
                 reasons.append(f"{policy} does not take part at {100 * target:g} % saved: {error}.")

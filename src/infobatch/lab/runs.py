@@ -6,6 +6,7 @@ scores.npz       last loss, visits and the last selection's weight of each sampl
 static-scores.npz  of a policy that goes by scores made beforehand
 checkpoint.pt    to go on from, loaded with weights_only=True; gone once finished
 model.safetensors
+samples.png      what a model that makes images makes; written by `infobatch eval`
 summary.json     the result; there once the run has finished
 lock             held by the process that trains it, and released by its end, however it ends
 """

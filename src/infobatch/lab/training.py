@@ -383,7 +383,7 @@ class _Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.task.model.load_state_dict(state["model"])
-        self.task.load_state_dict(state["task"])
+        self.task.load_state_dict(state.get("task", {}))  # older releases wrote none
         self.optimization.load_state_dict(state["optimization"])
         self.pruner.load_state_dict(state["pruner"])
         if self.pruner.replicas.rank == 0:

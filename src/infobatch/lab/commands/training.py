@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -197,7 +198,13 @@ def contest(
         )
     check_config(base)
     data = load(base)
-    variants, reasons = contestants(base, names, targets, len(data.train), data.train_labels)
+    training.check(replace(base, policy="none", target=None), data)
+
+    def check(config: TrainConfig) -> None:
+        config.check()
+        training.check(config, data)
+
+    variants, reasons = contestants(base, names, targets, len(data.train), data.train_labels, check)
     for reason in reasons:
         console.print(reason, highlight=False)
     made = Sweep.of([base], variants, seeds, margin, controls, out)

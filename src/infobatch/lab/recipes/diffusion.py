@@ -11,8 +11,9 @@ from infobatch.lab.tasks.options import DiffusionOptions
 def mnist5k_ddpm() -> TrainConfig:
     """5,000 MNIST digits, a small U-Net, 10 epochs, batch 32: three to six minutes a run on one core.
 
-    Ours. Weights are divided by their mean, so that clipping sees gradients of the size they have on
-    full data; each test digit is evaluated at four timesteps.
+    Ours. On a part of the training set held out, 0.004 is the best peak rate of 0.001, 0.002, 0.004 and
+    0.008 in short runs. Weights are divided by their mean, so that clipping sees gradients of the size
+    they have on full data. Each test digit is evaluated at four timesteps.
     """
     return TrainConfig(
         task="diffusion",
@@ -21,7 +22,7 @@ def mnist5k_ddpm() -> TrainConfig:
         epochs=10,
         batch_size=32,
         optimizer="adamw",
-        lr=2e-3,
+        lr=4e-3,
         weight_decay=0.0,
         clip_norm=1.0,
         normalizer="mean",

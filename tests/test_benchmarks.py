@@ -3,9 +3,11 @@
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from infobatch.policies import POLICIES
 
@@ -75,3 +77,57 @@ def test_every_policys_selection_is_timed_beside_an_epoch(tmp_path, monkeypatch,
         assert row["measured"] == pytest.approx(row["given"] * rate / 100, rel=0.01)
         assert row["verdict"] == ("ok" if row["measured"] <= 1 else "over")
     assert "% of an epoch" in capsys.readouterr().out
+
+
+def test_scores_of_single_draws_are_compared(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("diffusers")
+    from infobatch.lab.models.unets import UNETS, _unet
+    from infobatch.lab.recipes import RECIPES
+
+    recipe = RECIPES["mnist5k-ddpm"]
+    config = replace(recipe.make(), data="digits", held_out=0.1, model="unet-smaller")
+    monkeypatch.setitem(UNETS, "unet-smaller", _unet((8, 8), 1, norm_num_groups=4, attention_head_dim=8))
+    monkeypatch.setitem(RECIPES, "tiny", replace(recipe, name="tiny", make=lambda: config))
+    path = tmp_path / "scores.json"
+    options = ["--recipe", "tiny", "--epochs", "1", "--train-samples", "100", "--samples", "100"]
+    options += ["--draws", "4", "--device", "cpu", "--out", str(tmp_path / "run"), "--json", str(path)]
+    monkeypatch.setattr(sys, "argv", ["timestep_scores.py", *options])
+    scores = benchmark("timestep_scores")
+    scores.main()
+    rows = json.loads(path.read_text())["results"]
+    assert [row["score"] for row in rows] == ["loss", "normalised"]
+    values = [[value for name, value in row.items() if name != "score"] for row in rows]
+    assert all(abs(value) <= 1 for row in values for value in row)
+    assert all(ours != theirs for ours, theirs in zip(*values, strict=True))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "100 images of digits, 4 draws each, unet-smaller"
+    assert lines[-1].split() == ["normalised", *(f"{value:.3f}" for value in values[1])]
+
+
+def test_reliability_and_the_share_of_classes_are_what_they_should_be():
+    """Half of the variance between samples; and of a class mean's, 4 / (4 + 1)."""
+    scores = benchmark("timestep_scores")
+    generator = torch.Generator().manual_seed(0)
+    own = torch.randn(4000, generator=generator)
+    noise = torch.randn(8, 4000, generator=generator)
+    assert scores.reliability(own + noise) == pytest.approx(0.5, abs=0.03)
+    assert scores.reliability(noise) == pytest.approx(0, abs=0.01)
+    assert scores.rank_correlation(own.expand(8, -1), own.expand(8, -1)) == pytest.approx(1)
+    assert abs(scores.rank_correlation(noise, noise)) < 0.05
+    labels = torch.arange(4000) % 2
+    assert scores.share_of_classes(own + 4 * labels, labels) == pytest.approx(0.8, abs=0.02)
+    assert scores.share_of_classes(own, labels) == pytest.approx(0, abs=0.002)
+
+
+def test_scores_normalised_by_timestep_are_the_more_reliable():
+    """A sample's loss is a factor of its own, times one of the timestep and one of chance."""
+    scores = benchmark("timestep_scores")
+    generator = torch.Generator().manual_seed(0)
+    own, chance = (1 + 0.2 * torch.randn(shape, generator=generator) for shape in (500, (8, 500)))
+    timesteps = torch.randint(1000, (8, 500), generator=generator)
+    losses = own * chance * torch.exp(-timesteps / 200)
+    freed = scores.normalised(losses, timesteps, 1000, 100)
+    assert scores.reliability(own * chance) == pytest.approx(0.5, abs=0.1)
+    assert scores.reliability(freed) > 0.35
+    assert scores.reliability(losses) < 0.1
+    assert scores.rank_correlation(freed, freed) > 2 * scores.rank_correlation(losses, freed)

@@ -48,7 +48,19 @@ def stream_names():
     return {"raw": raw, "decode": decode}
 
 
-PAGE_NAMES = {"integrations": language_names, "tuning": language_names, "streams": stream_names}
+def diffusion_names():
+    diffusers = pytest.importorskip("diffusers")
+    from infobatch.lab.models.unets import make_unet
+
+    return {"unet": make_unet("unet-tiny", 1, 8), "scheduler": diffusers.DDPMScheduler()}
+
+
+PAGE_NAMES = {
+    "diffusion": diffusion_names,
+    "integrations": language_names,
+    "streams": stream_names,
+    "tuning": language_names,
+}
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ HEAVY = [
     "ray",
     "torchvision",
     "timm",
+    "diffusers",
 ]
 
 

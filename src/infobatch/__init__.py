@@ -47,6 +47,7 @@ from infobatch.scores import ScoreTable
 from infobatch.seeding import epoch_generator
 from infobatch.selection import Selection, draw, select
 from infobatch.sharded import Sharded
+from infobatch.timesteps import TimestepScores
 
 __version__ = "0.1.0"
 
@@ -85,6 +86,7 @@ __all__ = [
     "Sharded",
     "Spaced",
     "Static",
+    "TimestepScores",
     "classification_confidences",
     "classification_gradient_norms",
     "classification_losses",

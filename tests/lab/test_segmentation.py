@@ -400,7 +400,7 @@ def test_an_encoder_can_be_pretrained(tmp_path, name):
     ours = network.segformer if name.startswith("segformer") else network.backbone
     assert {key for key, p in ours.named_parameters() if torch.equal(p, theirs[key])} == set(theirs)
     other = "upernet-resnet18" if name.startswith("upernet") else "segformer-b0"
-    with pytest.raises(ValueError, match="no encoder of --model could be made .* same architecture"):
+    with pytest.raises(ValueError, match=r"no encoder of --model could be made .* same architecture"):
         make_segmenter(other, 3, str(tmp_path))
 
 

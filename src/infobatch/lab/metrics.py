@@ -46,3 +46,4 @@ ACCURACY = Metric("accuracy")
 TOKEN_LOSS = Metric("loss per token", unit="", higher_is_better=False, digits=4, margin=0.02)
 """Of the answers' tokens, in nats."""
 MIOU = Metric("mIoU")
+DENOISING = Metric("denoising loss", "", higher_is_better=False, digits=4, margin=0.0005)

@@ -7,6 +7,7 @@ static-scores.npz  of a policy that goes by scores made beforehand
 checkpoint.pt    to go on from, loaded with weights_only=True; gone once finished
 trainer          the same, of tasks that the Hugging Face Trainer trains
 model.safetensors
+samples.png      what a model that makes images makes; written by `infobatch eval`
 summary.json     the result; there once the run has finished
 lock             held by the process that trains it, and released by its end, however it ends
 """

@@ -89,6 +89,7 @@ def check(config: TrainConfig, data: Data) -> None:
             f"--backward-share is {config.backward_share:g}, and there are {num_replicas} processes; "
             "selective backprop is for one: leave it out, or train on one process"
         )
+    KINDS[config.task].task().check(config, data)
     unknown = torch.zeros(len(data.train))
     known = Path(config.scores) if config.scores not in ("", PASS) else None
     pruner = _make_pruner(config, data, unknown, known=known)
@@ -246,6 +247,7 @@ class Loop(Engine):
         return {
             **super().state_dict(),
             "model": self.task.model.state_dict(),
+            "task": self.task.state_dict(),
             "optimization": self.optimization.state_dict(),
             "pruner": self.pruner.state_dict(),
         }
@@ -253,6 +255,7 @@ class Loop(Engine):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.task.model.load_state_dict(state["model"])
+        self.task.load_state_dict(state.get("task", {}))  # older releases wrote none
         self.optimization.load_state_dict(state["optimization"])
         self.pruner.load_state_dict(state["pruner"])
 

@@ -15,6 +15,7 @@ from infobatch.export import read_scores
 from infobatch.lab.commands.types import OptionalPath, Paths, RecipeName
 from infobatch.lab.console import console, print_recipe
 from infobatch.lab.data import DOWNLOADS
+from infobatch.lab.data.images import write_picture
 from infobatch.lab.options import load
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.report import print_results, read_comparison, read_runs, write_report
@@ -74,6 +75,11 @@ def evaluate(
     figures = [kind.metric.named(result.result), f"loss {result.loss:.4f}"]
     figures += [f"{name} {value:.2f}" for name, value in result.details.items()]
     console.print(", ".join([*figures, f"{len(data.test):,} test samples"]), highlight=False)
+    picture = task.picture()
+    if picture is not None:
+        path = run / "samples.png"
+        write_picture(picture, path)
+        console.print(f"What the model makes is in {path}", highlight=False, soft_wrap=True)
     rows = class_rows(data, folder.scores(), result, summary.num_full)
     if not rows:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -197,6 +198,7 @@ def contest(
         )
     check_config(base)
     data = load(base)
+    training.check(replace(base, policy="none", target=None), data)
     known = (len(data.train), data.train_labels, training.protected_samples(base, data))
     variants, reasons = contestants(base, names, targets, *known)
     for reason in reasons:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -60,6 +61,13 @@ class ImageData(Data):
 
     def to(self, device: torch.device) -> ImageData:
         return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+
+def write_picture(pixels: Tensor, path: Path) -> None:
+    """``pixels``: uint8 (C, H, W), grey or coloured."""
+    from PIL import Image
+
+    Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).numpy()).save(path)
 
 
 class Normalize:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infobatch.lab.names import choose
-from infobatch.lab.recipes import cifar, cpu, imagenet, segmentation, tiny_imagenet, tuning
+from infobatch.lab.recipes import cifar, cpu, diffusion, imagenet, segmentation, tiny_imagenet, tuning
 from infobatch.lab.recipes.base import RECIPES, Recipe
 from infobatch.lab.recipes.published import Published
 
@@ -18,6 +18,7 @@ __all__ = [
     "Recipe",
     "cifar",
     "cpu",
+    "diffusion",
     "find_recipe",
     "imagenet",
     "segmentation",

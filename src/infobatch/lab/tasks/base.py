@@ -108,6 +108,23 @@ class Task(ABC):
     def evaluate(self, model: nn.Module | None = None) -> Evaluation:
         """Evaluate the model, or an average of its weights; over all processes together."""
 
+    # -- What a task may have ----------------------------------------------------------------------
+
+    @classmethod  # noqa: B027 - most need none
+    def check(cls, config: TrainConfig, data: Any) -> None:
+        """Raise an error for options that do not fit the data, or for what is missing to train."""
+
+    def picture(self) -> Tensor | None:
+        """What there is to look at in the model: uint8 (C, H, W), grey or coloured."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it keeps from step to step beside the model, on the host. Call it on every process."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Go on where :meth:`state_dict` was taken."""
+
     # -- What the training loop asks of it ---------------------------------------------------------
 
     def begin(self, epoch: int) -> None:
@@ -137,9 +154,11 @@ class Task(ABC):
     @contextmanager
     def on_a_copy(self) -> Iterator[None]:
         """What is trained inside leaves weights and statistics as they were."""
-        state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        state = self.state_dict()
         yield
-        self.model.load_state_dict(state)
+        self.model.load_state_dict(weights)
+        self.load_state_dict(state)
 
     # -- Inside ------------------------------------------------------------------------------------
 

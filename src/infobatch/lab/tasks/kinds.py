@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from infobatch.checks import check_looks_at_nothing
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
-from infobatch.lab.metrics import ACCURACY, MIOU, TOKEN_LOSS, Metric
+from infobatch.lab.metrics import ACCURACY, DENOISING, MIOU, TOKEN_LOSS, Metric
 from infobatch.lab.models import check_model
 from infobatch.lab.models.language import check_language_model
 from infobatch.lab.models.segmentation import check_segmenter
+from infobatch.lab.models.unets import is_folder, unet_config
 from infobatch.lab.names import choose
 from infobatch.policies import Policy, Static
 from infobatch.scores import COLUMNS, SIGNALS
@@ -92,6 +93,15 @@ def _check_tuning(config: TrainConfig) -> None:
         )
 
 
+def _check_unet(config: TrainConfig) -> None:
+    unet_config(config.model)
+    if config.diffusion.dropout and is_folder(config.model):
+        raise ValueError(
+            f"--diffusion.dropout is {config.diffusion.dropout:g}, but {config.model} comes "
+            "with its own; leave it out"
+        )
+
+
 KINDS = {
     "classification": Kind(
         metric=ACCURACY,
@@ -120,6 +130,13 @@ KINDS = {
         options=("segmentation",),
         check_model=lambda config: check_segmenter(config.model),
         place="infobatch.lab.tasks.segmentation:Segmentation",
+    ),
+    "diffusion": Kind(
+        metric=DENOISING,
+        data=("mnist5k", "digits", "cifar10", "cifar100", "tiny-imagenet", "tiny-imagenet-40"),
+        options=("diffusion",),
+        check_model=_check_unet,
+        place="infobatch.lab.tasks.diffusion:Diffusion",
     ),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 def require(flag: str, value: object, holds: bool, rule: str) -> None:
@@ -88,6 +89,33 @@ class DiffusionOptions:
 
     timesteps: int = 1000
     """Steps of the noise schedule."""
+    schedule: Literal["linear", "cosine"] = "linear"
+    """Of the noise: linear (Ho et al., 2020) or cosine (Nichol and Dhariwal, 2021)."""
+    dropout: float = 0.0
+    """Share of the U-Net's activations that are dropped."""
+    class_conditional: bool = False
+    """Tell the U-Net the class of each image."""
+    scores: Literal["timestep", "loss"] = "timestep"
+    """What is remembered of an image: its loss over what is usual at its timestep, or as it is."""
+    test_draws: int = 1
+    """Timesteps and noises that each test image is evaluated at."""
+    features: str = ""
+    """A TorchScript file that makes features of images: an evaluation then gives the FID."""
+    num_generated: int = 10_000
+    """Images generated for the FID."""
+    sampling_steps: int = 50
+    """Steps of DDIM in which an image is generated."""
 
     def check(self) -> None:
-        require("--diffusion.timesteps", self.timesteps, self.timesteps >= 2, "at least 2")
+        rules: dict[str, tuple[bool, str]] = {
+            "timesteps": (self.timesteps >= 2, "at least 2"),
+            "dropout": (0 <= self.dropout < 1, "at least 0 and less than 1"),
+            "test_draws": (self.test_draws >= 1, "at least 1"),
+            "num_generated": (self.num_generated >= 2, "at least 2"),
+            "sampling_steps": (
+                1 <= self.sampling_steps <= self.timesteps,
+                f"at least 1 and at most --diffusion.timesteps, {self.timesteps}",
+            ),
+        }
+        for name, (holds, rule) in rules.items():
+            require(f"--diffusion.{name.replace('_', '-')}", getattr(self, name), holds, rule)

@@ -1,0 +1,92 @@
+"""The Fréchet distance between features of images (Heusel et al., NeurIPS 2017, section 2)."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from infobatch.lab.processes import total
+
+
+class Features:
+    """A network of a TorchScript file that makes features (B, F) of uint8 images (B, 3, H, W).
+
+    Where its forward takes ``return_features``, as the customary Inception file's does, it is True.
+    """
+
+    def __init__(self, path: str, device: torch.device) -> None:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"--diffusion.features is {path}, which is no file; check the path")
+        try:
+            with warnings.catch_warnings():  # TorchScript is what such files are kept in
+                warnings.filterwarnings(
+                    "ignore", message=".*torch.jit.load", category=DeprecationWarning
+                )
+                network: Any = torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise ValueError(
+                f"--diffusion.features is {path}, which TorchScript cannot load "
+                f"({str(error).splitlines()[0]}); give a file that torch.jit.save wrote"
+            ) from error
+        self._network = network.eval()
+        self._path = path
+        names = {argument.name for argument in network.forward.schema.arguments}
+        self._options = {"return_features": True} if "return_features" in names else {}
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Features float64 (B, F) of ``pixels`` uint8 (B, C, H, W), grey or coloured."""
+        features: Tensor = self._network(pixels.expand(-1, 3, -1, -1), **self._options)
+        return features.double()
+
+    def check(self, pixels: Tensor) -> None:
+        """Raise ``ValueError`` if it makes no features of such images."""
+        try:
+            shape = tuple(self(pixels).shape)
+        except (RuntimeError, torch.jit.Error) as error:
+            raise ValueError(
+                f"the network of --diffusion.features {self._path} fails on uint8 images of shape "
+                f"{(len(pixels), 3, *pixels.shape[2:])} ({str(error).strip().splitlines()[-1]}); give "
+                "another"
+            ) from error
+        if len(shape) != 2 or shape[0] != len(pixels):
+            raise ValueError(
+                f"the network of --diffusion.features {self._path} makes {shape} of {len(pixels)} "
+                f"images; it must give features of shape ({len(pixels)}, F)"
+            )
+
+
+class Moments:
+    """The mean and the covariance of features, added up batch by batch."""
+
+    def __init__(self) -> None:
+        self._sums: list[Tensor] = []
+
+    def add(self, features: Tensor) -> None:
+        """``features``: float64 (B, F)."""
+        count = torch.full((1,), len(features), dtype=torch.float64, device=features.device)
+        parts = [count, features.sum(0), features.T @ features]
+        self._sums = [a + b for a, b in zip(self._sums, parts, strict=True)] if self._sums else parts
+
+    def merged(self) -> tuple[Tensor, Tensor]:
+        """Over all processes: the mean (F,) and the covariance (F, F), on the host."""
+        count, features, products = (total(each) for each in self._sums)
+        mean = features / count
+        return mean, (products - count * mean.outer(mean)) / (count - 1)
+
+
+def frechet_distance(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> float:
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), of means (F,) and covariances (F, F).
+
+    At least 0; 0 for equal ones.
+    """
+    (mean, covariance), (other_mean, other_covariance) = first, second
+    values, vectors = torch.linalg.eigh(covariance)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    shared = torch.linalg.eigvalsh(root @ other_covariance @ root).clamp(min=0).sqrt().sum()
+    spread = covariance.trace() + other_covariance.trace() - 2 * shared
+    return max(0.0, float((mean - other_mean).square().sum() + spread))

@@ -1,0 +1,101 @@
+"""Scores of samples whose losses depend on a drawn timestep, as in diffusion and flow matching.
+
+At some timesteps noise is easy to predict and at others it is not, so that a sample's loss tells more of
+the timestep that was drawn for it than of the sample. What is left once a loss is divided by what is
+usual at its timestep tells of the sample.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class TimestepScores:
+    """Losses relative to what is usual at their timesteps, of which it keeps running means.
+
+    ``num_timesteps``: timesteps are drawn from [0, num_timesteps), whole numbers or, as in flow matching
+    with 1, fractions. ``num_bins``: parts of that range that have a mean each. ``memory``: of how many
+    batches, about: the means follow the model as it learns.
+
+    ``loss = pruner.update(losses, samples, scores=normalise(losses, timesteps))``. The means lie on the
+    losses' device, and nothing waits for it. On several processes each keeps its own, which estimate the
+    same.
+    """
+
+    def __init__(self, num_timesteps: float, num_bins: int = 50, memory: int = 50) -> None:
+        if not 0 < num_timesteps < math.inf:
+            raise ValueError(f"num_timesteps is {num_timesteps}; it must be above 0 and finite")
+        if num_bins < 1:
+            raise ValueError(f"num_bins is {num_bins}; it must be at least 1")
+        if memory < 1:
+            raise ValueError(f"memory is {memory}; it must be at least 1 batch")
+        self.num_timesteps = num_timesteps
+        self.num_bins = num_bins
+        self._decay = 1 - 1 / memory
+        self._sums: Tensor | None = None
+        self._counts: Tensor | None = None
+
+    @torch.no_grad()
+    def __call__(self, losses: Tensor, timesteps: Tensor) -> Tensor:
+        """The scores (B,), float32, 1 where a loss is as usual, after ``losses`` have entered the means.
+
+        ``losses`` (B,) and ``timesteps`` (B,), on one device. A loss that is not finite enters no mean.
+        """
+        _check(losses, timesteps)
+        losses = losses.detach().float()
+        device = losses.device
+        bins = (timesteps * (self.num_bins / self.num_timesteps)).long().clamp(0, self.num_bins - 1)
+        sums, counts = self._means_on(device)
+        # No index_add_, which on CUDA adds up in no fixed order.
+        entering = (bins[:, None] == torch.arange(self.num_bins, device=device)) & losses.isfinite()[
+            :, None
+        ]
+        sums.mul_(self._decay).add_(torch.where(entering, losses[:, None], 0).sum(0))
+        counts.mul_(self._decay).add_(entering.sum(0))
+        usual = sums[bins] / counts[bins]
+        return losses / usual.clamp(min=torch.finfo(usual.dtype).tiny)
+
+    @property
+    def usual(self) -> Tensor:
+        """The mean loss of each bin, (num_bins,); NaN where no loss fell."""
+        if self._sums is None or self._counts is None:
+            return torch.full((self.num_bins,), torch.nan)
+        return self._sums / self._counts
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Of this process: the sums and counts behind its means, (num_bins,) each, on the host."""
+        sums, counts = self._means_on(torch.device("cpu") if self._sums is None else self._sums.device)
+        return {"sums": sums.cpu().clone(), "counts": counts.cpu().clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        num_bins = len(state["sums"])
+        if num_bins != self.num_bins:
+            raise ValueError(
+                f"the state has {num_bins} bins of timesteps, and num_bins is {self.num_bins}; give the "
+                "number it was made with"
+            )
+        self._sums, self._counts = state["sums"].clone(), state["counts"].clone()
+
+    def _means_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        if self._sums is None or self._counts is None:
+            self._sums, self._counts = torch.zeros(2, self.num_bins, device=device).unbind()
+        elif self._sums.device != device:  # once, after a state was loaded
+            self._sums, self._counts = self._sums.to(device), self._counts.to(device)
+        return self._sums, self._counts
+
+
+def _check(losses: Tensor, timesteps: Tensor) -> None:
+    if losses.ndim != 1 or timesteps.shape != losses.shape:
+        raise ValueError(
+            f"losses have shape {tuple(losses.shape)} and timesteps {tuple(timesteps.shape)}; give one "
+            "of each for each sample, shape (B,)"
+        )
+    if timesteps.device != losses.device:
+        raise ValueError(
+            f"the timesteps are on {timesteps.device} and the losses on {losses.device}; draw the "
+            "timesteps where the losses are"
+        )

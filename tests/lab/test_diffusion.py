@@ -1,0 +1,448 @@
+"""The task diffusion: what it trains, remembers, evaluates and refuses."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from infobatch.lab.config import TrainConfig
+from infobatch.lab.data import load_data
+from infobatch.lab.data.noising import Draws
+from infobatch.lab.models import unets
+from infobatch.lab.models.unets import UNETS, make_unet
+from infobatch.lab.recipes import RECIPES, find_recipe
+from infobatch.lab.runs import RunFolder
+from infobatch.lab.tasks.diffusion import Diffusion
+from infobatch.lab.tasks.fid import Features, Moments, frechet_distance
+from infobatch.lab.tasks.options import DiffusionOptions
+from infobatch.lab.training import Interrupted, check, train
+
+OPTIONS = DiffusionOptions(timesteps=100, sampling_steps=4)
+QUICK = TrainConfig(
+    task="diffusion",
+    data="digits",
+    train_samples=80,
+    model="unet-tiny",
+    epochs=4,
+    batch_size=16,
+    optimizer="adamw",
+    lr=0.002,
+    weight_decay=0.0,
+    device="cpu",
+    diffusion=OPTIONS,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    """Two levels of eight channels."""
+    patch = pytest.MonkeyPatch()
+    patch.setitem(UNETS, "unet-tiny", unets._unet((8, 8), 1, norm_num_groups=4, attention_head_dim=8))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def data():
+    whole = load_data("digits")
+    return whole.of_training(torch.arange(80), torch.arange(80, 120))
+
+
+@pytest.fixture
+def task(data):
+    task = Diffusion(QUICK, data)
+    task.begin(0)
+    return task
+
+
+def run(config, data, path, **options):
+    folder = RunFolder(path)
+    if not folder.exists:
+        folder.create(config)
+    return train(config, data, folder, **options)
+
+
+def stop_after(num_steps):
+    asked = iter(range(1, 10_000))
+    return lambda: next(asked) >= num_steps
+
+
+def with_options(**options):
+    return replace(QUICK, diffusion=replace(OPTIONS, **options))
+
+
+# -- What is trained -------------------------------------------------------------------------------
+
+
+def test_the_mean_of_the_losses_is_that_of_the_batch(task):
+    indices = np.arange(16)
+    inputs = task.inputs(torch.arange(16), indices)
+    told = task.tell(inputs)
+    predicted = task.model(inputs[0], inputs[2]).sample
+    torch.testing.assert_close(told.losses.mean(), F.mse_loss(predicted, inputs[1]), atol=1e-6, rtol=0)
+    told.losses.sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in task.model.parameters())
+
+
+def test_images_are_noised_as_the_schedule_says(task, data):
+    """Ho et al., equation 4, with betas from 1e-4 to 0.02."""
+    noisy, noise, timesteps, labels = task.inputs(torch.arange(9), np.arange(9))
+    shares = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 100), 0)[timesteps][:, None, None, None]
+    images = data.train.pixels[:9] / 127.5 - 1
+    torch.testing.assert_close(noisy, shares.sqrt() * images + (1 - shares).sqrt() * noise)
+    assert torch.equal(labels, data.train.labels[:9])
+    assert images.min() == -1
+    assert images.max() == 1
+
+
+def test_a_samples_noise_depends_on_seed_epoch_and_index_alone(task):
+    one = task.inputs(torch.arange(16), np.arange(16))
+    other = task.inputs(torch.tensor([7, 3]), np.array([7, ~3]))  # a repeat that fills a batch
+    for values, again in zip(one, other, strict=True):
+        assert torch.equal(values[[7, 3]], again)
+    task.begin(1)
+    later = task.inputs(torch.arange(16), np.arange(16))
+    assert not (one[1] == later[1]).any()
+    assert (one[2] != later[2]).any()
+    draws = [Draws.of_epoch(80, 100, seed, 0) for seed in (0, 1)]
+    assert not (draws[0].seeds == draws[1].seeds).any()
+
+
+def test_noise_is_standard_normal_and_differs_by_sample():
+    noise = Draws.of_epoch(500, 100, 0, 3).noise(np.arange(500), torch.Size((1, 16, 16)))
+    assert abs(noise.mean()) < 5 / noise.numel() ** 0.5
+    assert abs(noise.std() - 1) < 5 / (2 * noise.numel()) ** 0.5
+    correlations = torch.corrcoef(noise.flatten(1)).fill_diagonal_(0)
+    assert correlations.abs().max() < 6 / 16
+
+
+def test_timesteps_of_the_test_are_at_equal_distances():
+    first, second = (Draws.of_test(50, 100, number, 2).timesteps for number in (0, 1))
+    assert sorted(first.tolist()) == [2 * i for i in range(50)]
+    assert sorted(second.tolist()) == [2 * i + 1 for i in range(50)]
+    assert first.tolist() != sorted(first.tolist())
+
+
+def test_it_is_told_the_class_if_asked_to(data):
+    task = Diffusion(with_options(class_conditional=True), data)
+    task.begin(0)
+    task.model.eval()
+    noisy, noise, timesteps, labels = task.inputs(torch.arange(16), np.arange(16))
+    told = task.tell((noisy, noise, timesteps, labels)).losses
+    other = task.tell((noisy, noise, timesteps, (labels + 1) % 10)).losses
+    assert (told != other).all()
+    assert task.model.config.num_class_embeds == 10
+
+
+def test_what_is_remembered_is_relative_to_the_timestep_or_the_loss(data):
+    for scores in ("timestep", "loss"):
+        task = Diffusion(with_options(scores=scores), data)
+        task.begin(0)
+        told = task.tell(task.inputs(torch.arange(80), np.arange(80)))
+        if scores == "loss":
+            assert told.remembered is told.losses
+        else:
+            assert told.remembered.mean() == pytest.approx(1, abs=0.01)
+            assert not told.remembered.requires_grad
+
+
+# -- A run -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "stop"),
+    [({}, 3), ({}, 8), ({"ema_decay": 0.9, "policy": "ies", "target": 0.2, "diffusion": "dropout"}, 12)],
+    ids=["first epoch", "second epoch", "dropout, average and a look at what is left out"],
+)
+def test_an_interrupted_run_goes_on_bit_for_bit(data, tmp_path, options, stop):
+    config = replace(QUICK, **options)
+    if "diffusion" in options:
+        config = replace(config, diffusion=replace(OPTIONS, dropout=0.3))
+    whole = run(config, data, tmp_path / "whole")
+    assert 0 < whole.result < 1.5
+    assert whole.saved > 0
+    with pytest.raises(Interrupted):
+        run(config, data, tmp_path / "cut", should_stop=stop_after(stop))
+    state = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)
+    assert state["task"]["counts"].shape == (1, 50)
+    assert state["task"]["counts"].sum() > 16
+    resumed = run(config, data, tmp_path / "cut")
+    assert resumed.result == whole.result
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+    scores = [np.load(tmp_path / name / "scores.npz")["last_loss"] for name in ("whole", "cut")]
+    assert np.array_equal(*scores)
+
+
+def test_dropout_drops_and_is_drawn_for_each_batch_alone(data):
+    task = Diffusion(with_options(dropout=0.5), data)
+    task.begin(0)
+    first = task.losses(torch.arange(8), np.arange(8))
+    torch.rand(3)
+    assert torch.equal(task.losses(torch.arange(8), np.arange(8)), first)
+    task.model.eval()
+    assert (task.losses(torch.arange(8), np.arange(8)) != first).all()
+
+
+def test_what_is_done_on_a_copy_leaves_no_score_behind(task):
+    task.losses(torch.arange(16), np.arange(16))
+    before = task.state_dict()
+    with task.on_a_copy():
+        task.losses(torch.arange(16), np.arange(16))
+        assert not torch.equal(task.state_dict()["counts"], before["counts"])
+    assert torch.equal(task.state_dict()["counts"], before["counts"])
+
+
+def test_a_state_of_other_processes_is_averaged(task):
+    sums = torch.arange(100.0).view(2, 50)
+    task.load_state_dict({"sums": sums, "counts": torch.ones(2, 50)})
+    assert torch.equal(task.state_dict()["sums"], sums.mean(0, keepdim=True))
+
+
+def test_the_evaluation_is_fixed_and_tells_of_each_class(data):
+    first = Diffusion(with_options(test_draws=2), data)
+    second = Diffusion(replace(with_options(test_draws=2), seed=1, batch_size=7), data)
+    second.model.load_state_dict(first.model.state_dict())
+    ours, again = first.evaluate(), second.evaluate()
+    assert ours.result == ours.loss == pytest.approx(again.result, rel=1e-6)
+    assert ours.counts == data.test.labels.bincount(minlength=10).tolist()
+    assert first.model.training
+    mean = np.average(ours.per_class, weights=ours.counts)
+    assert mean == pytest.approx(ours.result)
+    assert Diffusion(with_options(test_draws=1), data).evaluate().result != ours.result
+
+
+def test_a_model_in_a_folder_is_trained_further(data, tmp_path):
+    model = make_unet("unet-tiny", 1, 8)
+    model.save_pretrained(tmp_path)
+    config = replace(QUICK, model=str(tmp_path))
+    config.check()
+    check(config, data)
+    task = Diffusion(config, data)
+    theirs = dict(model.named_parameters())
+    assert all(torch.equal(p, theirs[name]) for name, p in task.model.named_parameters())
+    assert task.model.training
+
+
+def test_images_are_generated_as_the_sampler_says(task):
+    """Of a model that says all is noise, nothing is left but what was there at the start."""
+    model = torch.nn.Module()
+    model.forward = lambda images, timesteps, return_dict: (images,)
+    draws = Draws.to_start_from(3)
+    pixels = task.generate(model, draws, np.array([2, 0]))
+    assert (pixels.shape, pixels.dtype) == ((2, 1, 8, 8), torch.uint8)
+    left = draws.noise(np.array([2, 0]), torch.Size((1, 8, 8)))
+    shares = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 100), 0)
+    for step, before in ((75, 50), (50, 25), (25, 0), (0, None)):
+        clean = ((left - (1 - shares[step]).sqrt() * left) / shares[step].sqrt()).clamp(-1, 1)
+        share = shares[before] if before is not None else torch.tensor(1.0)
+        left = share.sqrt() * clean + (1 - share).sqrt() * left
+    expected = ((left.clamp(-1, 1) + 1) * 127.5).round()
+    assert (pixels - expected).abs().max() <= 1
+
+
+# -- The Fréchet distance --------------------------------------------------------------------------
+
+
+def moments(features):
+    added = Moments()
+    for part in features.split(100):
+        added.add(part)
+    return added.merged()
+
+
+def test_the_distance_of_equal_sets_is_0_and_of_shifted_ones_the_squared_shift():
+    features = torch.randn(500, 6, generator=torch.Generator().manual_seed(0)).double()
+    assert frechet_distance(moments(features), moments(features)) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(moments(features), moments(features + 0.5)) == pytest.approx(6 * 0.25)
+    # Of normal distributions in one dimension: the difference of the deviations, squared.
+    spread = frechet_distance(
+        moments(features[:, :1]), moments(3 * features[:, :1] - 2 * features[:, :1].mean())
+    )
+    assert spread == pytest.approx(4 * features[:, 0].var().item())
+    mean, covariance = moments(features)
+    np.testing.assert_allclose(mean, features.mean(0))
+    np.testing.assert_allclose(covariance, torch.cov(features.T))
+
+
+class Means(torch.nn.Module):
+    def forward(self, images: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        means = images.float().flatten(2).mean(2)
+        return means if return_features else means.softmax(1)
+
+
+class Whole(torch.nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float()
+
+
+class Coloured(torch.nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape[1] == 4
+        return images.float().flatten(1)
+
+
+@pytest.fixture
+def scripted(tmp_path):
+    def save(network):
+        path = tmp_path / f"{type(network).__name__}.pt"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("warnings.warn", lambda *args, **options: None)  # TorchScript is deprecated
+            torch.jit.save(torch.jit.script(network), path)
+        return str(path)
+
+    return save
+
+
+def test_features_are_those_of_uint8_images_in_three_channels(scripted):
+    pixels = torch.randint(256, (4, 1, 8, 8)).to(torch.uint8)
+    features = Features(scripted(Means()), torch.device("cpu"))(pixels)
+    assert features.shape == (4, 3)
+    np.testing.assert_allclose(features[:, 2], pixels.double().mean((1, 2, 3)), rtol=1e-6)
+
+
+# -- The command line ------------------------------------------------------------------------------
+
+TYPED = [
+    *("--task", "diffusion", "--data", "digits", "--model", "unet-tiny", "--device", "cpu"),
+    *("--train-samples", 48, "--held-out", 0.03, "--batch-size", 16, "--optimizer", "adamw"),
+    *("--diffusion.timesteps", 50, "--diffusion.sampling-steps", 2),
+]
+
+
+def test_the_command_line_trains_and_evaluates_it(call, scripted, tmp_path):
+    out, features = tmp_path / "run", scripted(Means())
+    more = ["--diffusion.features", features, "--diffusion.num-generated", 20, "--save", 25]
+    code, text, error = call("train", *TYPED, "--epochs", 3, *more, "--out", out)
+    assert code == 0, error
+    summary = json.loads((out / "summary.json").read_text())
+    assert f"denoising loss {summary['result']:.4f}" in text
+    assert summary["details"]["FID"] > 0
+    code, text, error = call("eval", out)
+    assert code == 0, error
+    assert f"denoising loss {summary['result']:.4f}" in text
+    assert f"FID {summary['details']['FID']:.2f}" in text
+    with Image.open(out / "samples.png") as picture:
+        assert picture.size == (80, 64)
+
+
+def test_the_command_line_compares_it(call, tmp_path):
+    out = tmp_path / "compared"
+    code, text, error = call("compare", *TYPED, "--epochs", 2.5, "--seeds", 1, "--out", out)
+    assert code == 0, error
+    assert "denoising loss (lower is better)" in " ".join(text.split())
+    assert "Verdict" in text
+    assert (out / "report" / "report.html").exists()
+
+
+def test_a_contest_leaves_out_policies_that_do_not_fit_the_task(call, tmp_path, monkeypatch):
+    recipe = find_recipe("mnist5k-ddpm")
+    tiny = replace(QUICK, held_out=0.03, train_samples=48, epochs=8)
+    monkeypatch.setitem(RECIPES, "tiny", replace(recipe, name="tiny", make=lambda: tiny))
+    policies = "random,selective-backprop,proportional:by=gradient_norm"
+    options = ["--save", 25, "--seeds", 1, "--policies", policies, "--no-controls"]
+    code, text, error = call("contest", "tiny", *options, "--out", tmp_path / "contest")
+    assert code == 0, error
+    text = " ".join(text.split())
+    assert "selective-backprop does not take part at 25 % saved: --backward-share is for --task" in text
+    assert "by=gradient_norm reads gradient norms, and --task diffusion has none" in text
+    assert len(list((tmp_path / "contest").rglob("summary.json"))) == 2  # full data and random
+
+
+# -- What is refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"timesteps": 1}, "--diffusion.timesteps is 1; it must be at least 2"),
+        ({"dropout": 1.0}, "--diffusion.dropout is 1.0; it must be at least 0 and less than 1"),
+        ({"test_draws": 0}, "--diffusion.test-draws is 0"),
+        ({"num_generated": 1}, "--diffusion.num-generated is 1; it must be at least 2"),
+        ({"sampling_steps": 101}, "--diffusion.sampling-steps is 101; .* at most .*timesteps, 100"),
+    ],
+)
+def test_bad_options_are_refused_by_name(options, message):
+    with pytest.raises(ValueError, match=message):
+        with_options(**options).check()
+
+
+def test_options_of_other_tasks_and_models_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"no model 'small-cnn'; .*There are: unet-tiny"):
+        replace(QUICK, model="small-cnn").check()
+    with pytest.raises(ValueError, match=r"--diffusion\.dropout is for --task diffusion"):
+        TrainConfig(diffusion=DiffusionOptions(dropout=0.1)).check()
+    with pytest.raises(ValueError, match="--data is imagenet, which is for classification"):
+        replace(QUICK, data="imagenet").check()
+    (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
+    with pytest.raises(ValueError, match="is of a AutoencoderKL; --task diffusion takes a UNet2DModel"):
+        replace(QUICK, model=str(tmp_path)).check()
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json cannot be read .* UNet2DModel\.save_pretrained"):
+        replace(QUICK, model=str(tmp_path)).check()
+
+
+def test_images_that_cannot_be_halved_are_refused_before_training(data, monkeypatch):
+    monkeypatch.setitem(UNETS, "unet-odd", unets._unet((8,) * 5, 1))
+    with pytest.raises(ValueError, match="unet-odd halves images 4 times, and these are 8 pixels wide"):
+        check(replace(QUICK, model="unet-odd"), data)
+
+
+def test_a_folder_that_does_not_fit_is_refused_before_training(data, tmp_path):
+    make_unet("unet-tiny", 3, 8).save_pretrained(tmp_path)
+    config = replace(QUICK, model=str(tmp_path))
+    with pytest.raises(ValueError, match=r"has in_channels 3, and this data .* ask for 1"):
+        check(config, data)
+    with pytest.raises(ValueError, match=r"--diffusion.dropout is 0.1, but .* comes with its own"):
+        replace(config, diffusion=replace(OPTIONS, dropout=0.1)).check()
+    make_unet("unet-tiny", 1, 8).save_pretrained(tmp_path)
+    check(config, data)
+    with pytest.raises(ValueError, match=r"has num_class_embeds None, .* ask for 10"):
+        check(replace(config, diffusion=replace(OPTIONS, class_conditional=True)), data)
+
+
+def test_classes_are_asked_of_data_that_has_them(data, monkeypatch):
+    monkeypatch.setattr(type(data), "train_labels", None)
+    with pytest.raises(
+        ValueError, match="class-conditional needs a class for each image, and digits has"
+    ):
+        check(with_options(class_conditional=True), data)
+
+
+def test_features_that_are_none_are_refused_before_training(data, scripted, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"--diffusion.features is \S+none.pt, which is no file"):
+        check(with_options(features=str(tmp_path / "none.pt")), data)
+    (tmp_path / "text.pt").write_text("no network")
+    with pytest.raises(ValueError, match=r"text.pt, which TorchScript cannot load"):
+        check(with_options(features=str(tmp_path / "text.pt")), data)
+    with pytest.raises(ValueError, match=r"makes \(2, 3, 8, 8\) of 2 images; it must give .*\(2, F\)"):
+        check(with_options(features=scripted(Whole())), data)
+    with pytest.raises(ValueError, match=r"fails on uint8 images of shape \(2, 3, 8, 8\)"):
+        check(with_options(features=scripted(Coloured())), data)
+
+
+def test_policies_that_ask_for_what_it_cannot_tell_are_refused(data):
+    with pytest.raises(ValueError, match="reads gradient norms, and --task diffusion has none"):
+        check(replace(QUICK, policy="proportional:by=gradient_norm", target=0.2), data)
+    with pytest.raises(ValueError, match="el2n goes by scores of a classifier, and --task is diffusion"):
+        check(replace(QUICK, policy="el2n", epochs=20), data)
+
+
+def test_a_missing_package_is_named(monkeypatch, data):
+    monkeypatch.setitem(__import__("sys").modules, "diffusers", None)
+    with pytest.raises(ImportError, match=r"--task diffusion needs diffusers: pip install"):
+        check(QUICK, data)
+
+
+def test_the_recipe_of_ho_et_al_has_their_settings():
+    config = find_recipe("cifar10-ddpm").config()
+    assert (config.batch_size, config.lr, config.ema_decay) == (128, 2e-4, 0.9999)
+    assert (config.diffusion.dropout, config.diffusion.timesteps, config.delta) == (0.1, 1000, 0.825)
+    assert config.epochs * math.ceil(50_000 / 128) == pytest.approx(800_000, rel=0.002)
+    num_parameters = sum(p.numel() for p in make_unet(config.model, 3, 32).parameters())
+    assert num_parameters == pytest.approx(35.7e6, rel=0.005)

@@ -157,7 +157,9 @@ def test_infobatch_goes_by_a_running_mean():
         table.record(np.arange(3), np.array(losses, np.float32))
     kept = policy.keep_probabilities(table, request()).per_sample()
     assert kept.tolist() == [0.5, 1, 1]
-    with pytest.raises(ValueError, match="by is 'visits'; choose what the probabilities follow: last_loss"):
+    with pytest.raises(
+        ValueError, match="by is 'visits'; choose what the probabilities follow: last_loss"
+    ):
         InfoBatch(by="visits")
 
 

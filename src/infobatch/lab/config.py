@@ -36,10 +36,10 @@ class CommonConfig:
     recipe: Annotated[str, tyro.conf.Suppress] = ""
     """The recipe it came from, if any."""
     task: str = "classification"
-    """What is learned: classification."""
+    """What is learned: classification, or mae, a masked autoencoder's reconstruction of images."""
     data: str = "mnist5k"
     """Data set: mnist5k, digits (built in), cifar10, cifar100, tiny-imagenet, tiny-imagenet-40, imagenet
-    (downloaded, or in --data-dir)."""
+    (downloaded, or in --data-dir), or images (your own, in --data-dir)."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Folder with parquet files of the hub's layout, or ImageNet's folders of images; also read from
     INFOBATCH_DATA_DIR."""
@@ -50,7 +50,9 @@ class CommonConfig:
     train_samples: int = 0
     """Train on a fixed random part of so many samples; 0 for all."""
     model: str = "small-cnn"
-    """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, or timm/NAME if timm is installed."""
+    """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, or timm/NAME if timm is installed; the
+    folder of a run of --task mae, to fine-tune it; for that task mae-tiny, mae-base, or a folder that
+    transformers saved such a model to."""
     stem_stride: Literal[1, 2, 4] = 1
     """By what the ResNets' first layer shrinks the image: 1 for 32 pixels, 4 for ImageNet's 224."""
     norm: Literal["batch", "group"] = "batch"

@@ -43,3 +43,6 @@ class Metric:
 
 
 ACCURACY = Metric("accuracy")
+KNN = Metric("k-NN accuracy")
+LINEAR_PROBE = Metric("linear-probe accuracy")
+RECONSTRUCTION = Metric("reconstruction loss", "", higher_is_better=False, digits=4, margin=0.002)

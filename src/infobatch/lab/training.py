@@ -27,7 +27,7 @@ from infobatch.lab.runs import VISIT_QUANTILES, EpochMetrics, RunFolder, Summary
 from infobatch.lab.selective_backprop import SelectiveBackprop
 from infobatch.lab.static_scores import StaticScores, has_static_scores, scoring_epochs, static_scores
 from infobatch.lab.tasks.base import Inputs
-from infobatch.lab.tasks.kinds import KINDS
+from infobatch.lab.tasks.kinds import KINDS, metric_of
 from infobatch.scores import ScoreTable
 
 CHECKPOINT_SECONDS = 60.0
@@ -102,6 +102,7 @@ def check(config: TrainConfig, data: Data) -> None:
             "selective backprop is for one: leave it out, or train on one process"
         )
     kind = KINDS[config.task]
+    kind.check_data(config, data)
     if has_static_scores(config) and kind.place != KINDS["classification"].place:
         raise ValueError(
             f"--policy {config.policy} goes by scores of a classifier, and --task is {config.task}; "
@@ -170,7 +171,7 @@ class _Training:
             for _ in self._steps(epoch):
                 self._pause(should_stop)
             self._end_epoch(epoch)
-            watch(Progress(self.pruner.progress, self.metrics[-1], KINDS[self.config.task].metric))
+            watch(Progress(self.pruner.progress, self.metrics[-1], metric_of(self.config)))
         return self._finish()
 
     def _steps(self, epoch: int) -> Iterator[None]:

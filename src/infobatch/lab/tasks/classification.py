@@ -13,7 +13,7 @@ from torch.func import functional_call, grad, vmap
 from infobatch.lab.data import Feed, Mixing, make_feed
 from infobatch.lab.models import make_model
 from infobatch.lab.processes import replicas, total
-from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told
+from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told, indices_on
 from infobatch.loss import (
     classification_confidences,
     classification_gradient_norms,
@@ -51,10 +51,7 @@ class Classification(Task):
         images = self._to_images(pixels)
         if self._mixing is None:
             return images, labels
-        indices = torch.from_numpy(np.where(samples < 0, ~samples, samples))
-        if self.device.type == "cuda":
-            indices = indices.pin_memory()
-        indices = indices.to(self.device, non_blocking=True)
+        indices = indices_on(self.device, samples)
         return self._mixing(images, labels, indices, self.data.num_classes)
 
     def forward(self, model: nn.Module, inputs: Inputs) -> Tensor:

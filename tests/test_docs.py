@@ -48,7 +48,12 @@ def stream_names():
     return {"raw": raw, "decode": decode}
 
 
-PAGE_NAMES = {"integrations": language_names, "streams": stream_names}
+def masked_names():
+    pytest.importorskip("transformers")
+    return {}
+
+
+PAGE_NAMES = {"integrations": language_names, "streams": stream_names, "mae": masked_names}
 
 
 @pytest.mark.parametrize(

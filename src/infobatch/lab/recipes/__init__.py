@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infobatch.lab.names import choose
-from infobatch.lab.recipes import cifar, cpu, imagenet, tiny_imagenet
+from infobatch.lab.recipes import cifar, cpu, imagenet, mae, tiny_imagenet
 from infobatch.lab.recipes.base import RECIPES, Recipe
 from infobatch.lab.recipes.published import Published
 
@@ -12,4 +12,14 @@ def find_recipe(name: str) -> Recipe:
     return choose("recipe", name, RECIPES)
 
 
-__all__ = ["RECIPES", "Published", "Recipe", "cifar", "cpu", "find_recipe", "imagenet", "tiny_imagenet"]
+__all__ = [
+    "RECIPES",
+    "Published",
+    "Recipe",
+    "cifar",
+    "cpu",
+    "find_recipe",
+    "imagenet",
+    "mae",
+    "tiny_imagenet",
+]

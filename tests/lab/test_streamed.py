@@ -15,7 +15,7 @@ from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import StreamedData, load_data, make_feed
 from infobatch.lab.data.streamed import random_box
 from infobatch.lab.runs import RunFolder
-from infobatch.lab.training import train
+from infobatch.lab.training import check, train
 
 CPU = torch.device("cpu")
 
@@ -239,3 +239,10 @@ def test_own_images_have_to_be_given(monkeypatch):
     monkeypatch.delenv("INFOBATCH_DATA_DIR", raising=False)
     with pytest.raises(FileNotFoundError, match="images is for files of your own; give --data-dir"):
         load_data("images")
+
+
+def test_a_classifier_needs_labels(tmp_path, cache):
+    config = TrainConfig(data="images", model="resnet8", device="cpu")
+    config.check()
+    with pytest.raises(ValueError, match="--task classification needs labels, and images has none"):
+        check(config, load_data("images", own(tmp_path)))

@@ -51,8 +51,8 @@ class CommonConfig:
     """Train on a fixed random part of so many samples; 0 for all."""
     model: str = "small-cnn"
     """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, or timm/NAME if timm is installed; the
-    folder of a run of --task mae, to fine-tune it; for that task mae-tiny, mae-base, or a folder that
-    transformers saved such a model to."""
+    folder of a run of --task mae, to fine-tune it; for that task mae-tiny, mae-small, mae-base, or a
+    folder that transformers saved such a model to."""
     stem_stride: Literal[1, 2, 4] = 1
     """By what the ResNets' first layer shrinks the image: 1 for 32 pixels, 4 for ImageNet's 224."""
     norm: Literal["batch", "group"] = "batch"

@@ -30,7 +30,7 @@ def knn(train: Tensor, labels: Tensor, test: Tensor, num_classes: int) -> Tensor
     train, test = F.normalize(train), F.normalize(test)
     num_neighbours = min(NEIGHBOURS, len(train))
     guesses = []
-    for part in test.split(max(1, CHUNK_NUMBERS // len(train))):
+    for part in torch.split(test, max(1, CHUNK_NUMBERS // len(train))):
         cosines, nearest = (part @ train.T).topk(num_neighbours)
         votes = torch.zeros(len(part), num_classes, device=part.device)
         votes.scatter_add_(1, labels[nearest], (cosines / TEMPERATURE).exp())

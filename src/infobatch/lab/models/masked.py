@@ -31,7 +31,8 @@ class Size:
 
 
 SIZES = {
-    "mae-tiny": Size(4, 96, 4, 4, 48, 1, 4),
+    "mae-tiny": Size(4, 96, 3, 3, 32, 1, 2),  # for 32 pixels, on a CPU
+    "mae-small": Size(8, 192, 12, 3, 128, 2, 4),  # ViT-Ti, for 64
     "mae-base": Size(16, 768, 12, 12, 512, 8, 16),  # He et al.'s ViT-B, and their decoder
 }
 

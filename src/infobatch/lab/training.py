@@ -26,7 +26,7 @@ from infobatch.lab.quantiles import class_balance, quantiles, score_quantiles
 from infobatch.lab.runs import VISIT_QUANTILES, EpochMetrics, RunFolder, Summary, require_same
 from infobatch.lab.selective_backprop import SelectiveBackprop
 from infobatch.lab.static_scores import StaticScores, has_static_scores, scoring_epochs, static_scores
-from infobatch.lab.tasks.base import Inputs
+from infobatch.lab.tasks.base import Evaluation, Inputs
 from infobatch.lab.tasks.kinds import KINDS, metric_of
 from infobatch.scores import ScoreTable
 
@@ -151,6 +151,7 @@ class _Training:
         self.seconds = scores.seconds
         self.epoch_seconds = 0.0
         self.evaluation_seconds = 0.0
+        self.evaluation: Evaluation | None = None  # of the epoch that ended last
         self.last_saved = time.monotonic()
         state = agree(folder.load_checkpoint)
         if state is not None:
@@ -264,6 +265,7 @@ class _Training:
             result = self.task.evaluate(self.optimization.evaluated)
             noise = self._probe(epoch + 1)
             self.evaluation_seconds += time.perf_counter() - began
+        self.evaluation = result
         selection = self.pruner.selection
         num_kept = len(self.pruner.current.order)
         if self.selective is not None and self._chooses(epoch):
@@ -305,7 +307,7 @@ class _Training:
         return probe(self.pruner, scores, epoch, self.config.probe, self.task.gradients)
 
     def _finish(self) -> Summary:
-        result = self.task.evaluate(self.optimization.evaluated)
+        result = self.evaluation or self.task.evaluate(self.optimization.evaluated)
         num_full = round(self.pruner.plan.schedule.run_length * self.pruner.num_samples)
         scores = self._merged_scores()
         visits = scores["visits"].double()

@@ -28,7 +28,7 @@ def cifar10_mae_tiny() -> TrainConfig:
         optimizer="adamw",
         lr=2e-3,
         weight_decay=0.05,
-        eval_every=8,
+        eval_every=16,
     )
 
 

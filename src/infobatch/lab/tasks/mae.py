@@ -17,7 +17,7 @@ from infobatch.lab.probes import PROBES, standardised
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told, indices_on
 
-CHUNK = 500
+CHUNK = 250
 """Training images whose features are computed at once."""
 
 

@@ -15,8 +15,9 @@ from infobatch.lab.tasks.options import MaskedOptions
 def cifar10_mae_tiny() -> TrainConfig:
     """10,000 images of CIFAR-10, a masked autoencoder of 0.37 million weights, 16 epochs, batch 32.
 
-    Four to five minutes a run on one core; judged by the nearest neighbours among those images. On a
-    part of the training set held out, LRS.
+    Four to five minutes a run on one core, evaluated once; judged by the nearest neighbours among those
+    images. On a part of the training set held out, with half the images and epochs and one seed, 2e-3 is
+    the best rate of 1e-3, 2e-3 and 4e-3 (35.8, 37.1 and 33.5 %); an encoder that is not trained has 29.
     """
     return TrainConfig(
         task="mae",

@@ -1,7 +1,6 @@
 """Pre-training of masked autoencoders: losses, masks, probes, runs, fine-tuning, refusals."""
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers import launch
 from infobatch.batching import Replicas
 from infobatch.lab import probes
 from infobatch.lab.config import TrainConfig, changed
@@ -351,16 +351,19 @@ def test_images_without_labels_are_trained_on(call, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(trained, tmp_path):
-    program = (
-        "import sys; from infobatch.lab.models.masked import SIZES, Size; "
-        "SIZES['mae-test'] = Size(4, 16, 1, 2, 16, 1, 2); from infobatch.lab import cli; cli.main()"
-    )
-    script = tmp_path / "lab.py"
-    script.write_text(program)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launcher, str(script), "train", *QUICK.to_arguments(), "--out", str(tmp_path / "two")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    program = f"""
+        import sys
+        import torch
+        from infobatch.lab import cli
+        from infobatch.lab.models.masked import SIZES, Size
+
+        rank, _, folder = sys.argv[1:]
+        SIZES["mae-test"] = Size(4, 16, 1, 2, 16, 1, 2)
+        sys.argv = ["infobatch", "train", *{QUICK.to_arguments()}, "--out", folder + "/two"]
+        cli.main()
+        torch.save(None, f"{{folder}}/{{rank}}.pt")
+    """
+    launch(program, 2, tmp_path)
     one, two = RunFolder(trained), RunFolder(tmp_path / "two")
     assert torch.equal(one.scores()["visits"], two.scores()["visits"])
     assert two.summary().result == pytest.approx(one.summary().result, abs=1)

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -131,3 +132,36 @@ def test_scores_normalised_by_timestep_are_the_more_reliable():
     assert scores.reliability(freed) > 0.35
     assert scores.reliability(losses) < 0.1
     assert scores.rank_correlation(freed, freed) > 2 * scores.rank_correlation(losses, freed)
+
+
+def test_the_noise_of_scores_is_split_as_it_was_made(capsys):
+    """Scores of mean i with noise of deviation 2: reliability 4 / (4 + 4) alone, 4 / (4 + 1) of four."""
+    noise = benchmark("score_noise")
+    rng = np.random.default_rng(0)
+    draws = 2 * rng.standard_normal(20_000) + 2 * rng.standard_normal((4, 20_000))
+    between, within = noise.variances(draws)
+    assert between == pytest.approx(4, rel=0.05)
+    assert within == pytest.approx(4, rel=0.05)
+    rows = noise.table(draws)
+    assert rows[0].reliability == rows[0].of_plain_mean == pytest.approx(0.5, abs=0.02)
+    assert rows[3].of_plain_mean == pytest.approx(0.8, abs=0.02)
+    shares = np.array([0.8**3, 0.2 * 0.8**2, 0.2 * 0.8, 0.2])
+    assert rows[3].reliability == pytest.approx(1 / (1 + (shares**2).sum()), abs=0.02)
+    expected = (1 / (1 + 1)) ** 0.5 * (4 / (4 + 4 / 3)) ** 0.5  # of one and the mean of three
+    assert rows[0].rank_correlation == pytest.approx(6 / np.pi * np.arcsin(expected / 2), abs=0.02)
+    assert rows[3].rank_correlation is None
+
+
+def test_the_noise_of_a_crops_scores_is_measured(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "noise.json"
+    options = ["--recipe", "mnist5k-small-cnn", "--epochs", "1", "--train-samples", "600"]
+    options += ["--samples", "200", "--draws", "3", "--device", "cpu", "--json", str(path)]
+    monkeypatch.setattr(sys, "argv", ["score_noise.py", *options])
+    benchmark("score_noise").main()
+    found = json.loads(path.read_text())
+    assert found["samples"] == 200
+    assert found["between"] > 0 < found["within"]
+    assert [row["visits"] for row in found["rows"]] == [1, 2, 3]
+    reliabilities = [row["reliability"] for row in found["rows"]]
+    assert 0 < reliabilities[0] < reliabilities[1] < reliabilities[2] < 1
+    assert "rank correlation" in capsys.readouterr().out

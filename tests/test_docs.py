@@ -48,6 +48,11 @@ def stream_names():
     return {"raw": raw, "decode": decode}
 
 
+def masked_names():
+    pytest.importorskip("transformers")
+    return {}
+
+
 def diffusion_names():
     diffusers = pytest.importorskip("diffusers")
     from infobatch.lab.models.unets import make_unet
@@ -57,6 +62,7 @@ def diffusion_names():
 
 PAGE_NAMES = {
     "diffusion": diffusion_names,
+    "mae": masked_names,
     "integrations": language_names,
     "streams": stream_names,
     "tuning": language_names,

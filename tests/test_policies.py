@@ -154,6 +154,21 @@ def test_ties_at_the_bound_do_not_reach_below_it():
     assert ((picked[2:6] / 3000 - 0.5).abs() < 5 * (0.25 / 3000) ** 0.5).all()
 
 
+def test_infobatch_goes_by_a_running_mean():
+    """Losses 1, 5, 5 and then 6, 0, 5: running means 2, 4, 5, of mean 11/3."""
+    policy = InfoBatch(0.5, by="smoothed_loss")
+    assert repr(policy) == "InfoBatch(prune_ratio=0.5, by='smoothed_loss')"
+    table = ScoreTable(3, policy.columns)
+    for losses in ([1, 5, 5], [6, 0, 5]):
+        table.record(np.arange(3), np.array(losses, np.float32))
+    kept = policy.keep_probabilities(table, request()).per_sample()
+    assert kept.tolist() == [0.5, 1, 1]
+    with pytest.raises(
+        ValueError, match="by is 'visits'; choose what the probabilities follow: last_loss"
+    ):
+        InfoBatch(by="visits")
+
+
 def test_infobatch_prunes_strictly_below_the_mean():
     probabilities = per_sample(keep(InfoBatch(0.75), [1.0, 2.0, 3.0, 6.0, NAN]))  # mean 3
     assert probabilities.tolist() == [0.25, 0.25, 1, 1, 1]

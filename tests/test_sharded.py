@@ -281,6 +281,23 @@ def test_a_policy_leaves_out_what_it_does_with_all_scores_on_each_rank():
         assert int(always.sum()) == int((theirs == 1).sum()) == int((ours == 1).sum()), name
 
 
+def test_infobatch_goes_by_a_running_mean():
+    first = torch.arange(600.0)
+    ranks = Ranks(2, policy=InfoBatch(by="smoothed_loss")).score(first)
+    trained = ranks.weights > 0
+    second = torch.where(trained, first.flip(0), first)
+
+    def work(pruner):
+        own = pruner.current.indices.numpy()
+        pruner.record(second[own], own)
+        pruner.set_epoch(2)
+
+    ranks.each(work)
+    means = torch.where(trained, 0.8 * first + 0.2 * second, first)
+    assert (means[ranks.weights == 0] < means.mean()).all()
+    assert (ranks.weights[means < means.mean()] == 0).float().mean() == pytest.approx(0.5, abs=0.01)
+
+
 @every_policy
 @pytest.mark.parametrize("kind", ["distinct", "tied", "half scored", "sorted"])
 def test_the_expected_weighted_sum_is_the_full_sum(options, kind):

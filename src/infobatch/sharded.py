@@ -106,7 +106,7 @@ class ShardedLayout(Layout):
 
     def _draw(self, number: int) -> tuple[ShardedSelection, int]:
         scores, plan, shards = self.scores, self.plan, self.shards
-        losses, num_pruned = scores["last_loss"].numpy(), plan.schedule.num_pruned(number)
+        losses, num_pruned = scores[plan.policy.by].numpy(), plan.schedule.num_pruned(number)
         if self._begun:
             by_score = plan.policy.score_bounds(ShardedScores(losses, shards, self._reduce), num_pruned)
         else:

@@ -37,12 +37,13 @@ class CommonConfig:
     recipe: Annotated[str, tyro.conf.Suppress] = ""
     """The recipe it came from, if any."""
     task: str = "classification"
-    """What is learned: classification, segmentation, diffusion, or tuning, of a language model on
-    instructions."""
+    """What is learned: classification, segmentation, mae (a masked autoencoder's reconstruction of
+    images), diffusion, or tuning, of a language model on instructions."""
     data: str = "mnist5k"
     """Data set: mnist5k, digits (built in), cifar10, cifar100, tiny-imagenet, tiny-imagenet-40, imagenet
-    (downloaded, or in --data-dir). Of segmentation ade20k, or camvid (in --data-dir alone); for tuning
-    alpaca, alpaca-cleaned, or bbh or instructions, which are local."""
+    (downloaded, or in --data-dir), or images (your own, in --data-dir). Of segmentation ade20k, or
+    camvid (in --data-dir alone); of tuning alpaca, alpaca-cleaned, or bbh or instructions, which are
+    local."""
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """Folder with parquet files of the hub's layout, or ImageNet's folders of images; also read from
     INFOBATCH_DATA_DIR."""
@@ -53,10 +54,11 @@ class CommonConfig:
     train_samples: int = 0
     """Train on a fixed random part of so many samples; 0 for all."""
     model: str = "small-cnn"
-    """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, or timm/NAME if timm is installed. Of
-    segmentation segformer-tiny, segformer-b0, upernet-tiny, upernet-resnet50, ...; of diffusion unet-tiny,
-    unet-small, ddpm-cifar10; of tuning llama-tiny, llama-small, gpt2-tiny. Or the folder of a model, for
-    tuning with its tokenizer."""
+    """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, timm/NAME if timm is installed, or the
+    folder of a run of --task mae, to fine-tune it. Of segmentation segformer-tiny, segformer-b0,
+    upernet-tiny, upernet-resnet50, ...; of mae mae-tiny, mae-small, mae-base; of diffusion unet-tiny,
+    unet-small, ddpm-cifar10; of tuning llama-tiny, llama-small, gpt2-tiny. Or a folder that holds such a
+    model, for tuning with its tokenizer."""
     stem_stride: Literal[1, 2, 4] = 1
     """By what the ResNets' first layer shrinks the image: 1 for 32 pixels, 4 for ImageNet's 224."""
     norm: Literal["batch", "group"] = "batch"

@@ -20,7 +20,7 @@ from infobatch.lab.metrics import Metric
 from infobatch.lab.recipes import Recipe
 from infobatch.lab.runs import Summary
 from infobatch.lab.sweep import HELPER
-from infobatch.lab.tasks.kinds import KINDS
+from infobatch.lab.tasks.kinds import metric_of
 
 console = Console(quiet=HELPER in os.environ)
 
@@ -78,7 +78,7 @@ class ComparisonWatch:
         summary = self._comparison.folder(arm, seed).summary()
         self._num_done += 1
         self._progress.update(self._task, completed=self._num_done)
-        metric = KINDS[self._comparison.config.task].metric
+        metric = metric_of(self._comparison.config)
         line = f"{self._title}seed {seed}  {arm.name:30}  {one_line(summary, metric)}"
         self._progress.console.print(line, highlight=False, soft_wrap=True)
 

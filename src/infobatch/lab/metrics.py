@@ -47,3 +47,6 @@ TOKEN_LOSS = Metric("loss per token", unit="", higher_is_better=False, digits=4,
 """Of the answers' tokens, in nats."""
 MIOU = Metric("mIoU")
 DENOISING = Metric("denoising loss", "", higher_is_better=False, digits=4, margin=0.0005)
+KNN = Metric("k-NN accuracy")
+LINEAR_PROBE = Metric("linear-probe accuracy")
+RECONSTRUCTION = Metric("reconstruction loss", "", higher_is_better=False, digits=4, margin=0.002)

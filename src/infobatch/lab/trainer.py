@@ -33,7 +33,7 @@ from infobatch.lab.optimizers import make_optimizer
 from infobatch.lab.processes import agree, replicas
 from infobatch.lab.runs import RunFolder, Summary, require_same
 from infobatch.lab.static_scores import StaticScores
-from infobatch.lab.tasks.kinds import KINDS
+from infobatch.lab.tasks.kinds import metric_of
 from infobatch.lab.tasks.tokens import NOT_SUPERVISED, TokenData
 from infobatch.lab.training import pruning
 
@@ -119,7 +119,7 @@ class TrainerEngine(Engine):
         self.stop_clock()
         if not self._stopped:
             self._end_epoch(self.pruner.epoch)
-            metric = KINDS[self.config.task].metric
+            metric = metric_of(self.config)
             self._watch(Progress(self.pruner.progress, self.metrics[-1], metric))
         self.start_clock()
 

@@ -30,7 +30,7 @@ from infobatch.lab.runs import RunFolder, Summary, require_same
 from infobatch.lab.selective_backprop import SelectiveBackprop
 from infobatch.lab.static_scores import StaticScores, static_scores
 from infobatch.lab.tasks.base import Inputs
-from infobatch.lab.tasks.kinds import KINDS
+from infobatch.lab.tasks.kinds import KINDS, metric_of
 
 WARM_UP_STEPS = 3
 """CUDA graphs are recorded in the second call of a compiled network."""
@@ -152,7 +152,7 @@ class Loop(Engine):
             for _ in self._steps(epoch):
                 self._pause(should_stop)
             self._end_epoch(epoch)
-            watch(Progress(self.pruner.progress, self.metrics[-1], KINDS[self.config.task].metric))
+            watch(Progress(self.pruner.progress, self.metrics[-1], metric_of(self.config)))
         return self._finish()
 
     def _steps(self, epoch: int) -> Iterator[None]:

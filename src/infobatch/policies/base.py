@@ -77,6 +77,8 @@ class Policy(ABC):
 
     columns: tuple[str, ...] = ("last_loss",)
     """The score columns it reads."""
+    by: str = "last_loss"
+    """The one of them that its strata are bounds on."""
     num_samples: int | None = None
     """How many samples it was given labels or scores of; None where it is given none."""
     given: ClassVar[str] = "labels"

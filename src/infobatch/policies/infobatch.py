@@ -6,6 +6,7 @@ import math
 from numbers import Real
 from typing import Any
 
+from infobatch.policies.allocation import check_column
 from infobatch.policies.base import (
     KeepProbabilities,
     Policy,
@@ -18,6 +19,8 @@ from infobatch.policies.base import (
 from infobatch.policies.bounds import Bound, ScoreBounds, ScoreSummary
 from infobatch.scores import ScoreTable
 
+LOSSES = ("last_loss", "smoothed_loss")
+
 
 class InfoBatch(Policy):
     """Keep probability 1 - r below the mean score, 1 elsewhere (InfoBatch, ICLR 2024, eq. 4).
@@ -25,26 +28,33 @@ class InfoBatch(Policy):
     ``prune_ratio``: r in [0, 1), the share of the *below-average* samples left out of an epoch, not
     the share of all samples; 0.5 is the paper's default and leaves out a quarter to two fifths of
     them. With an exact number d to leave out, the well-learned samples are instead the ceil(d / r)
-    with the lowest scores.
+    with the lowest scores. ``by``: the score's column, last_loss, or smoothed_loss, a running mean for
+    losses of which much is the noise of a mask or a time step.
     """
 
-    def __init__(self, prune_ratio: float = 0.5, *others: Any, **more_others: Any) -> None:
+    def __init__(
+        self, prune_ratio: float = 0.5, *others: Any, by: str = "last_loss", **more_others: Any
+    ) -> None:
         if others or more_others or not isinstance(prune_ratio, Real):
             raise TypeError(
-                "InfoBatch here is a policy and takes only prune_ratio; these look like the "
+                "InfoBatch here is a policy and takes only prune_ratio and by; these look like the "
                 "arguments of the authors' package. In place of its three calls write:\n"
                 "    pruner = DynamicPruner(dataset, num_epochs, policy=InfoBatch(prune_ratio=0.5))\n"
                 "    loader = pruner.loader(batch_size=128)  # yields (samples, batch)\n"
                 "    loss = pruner.update(losses, samples)   # losses with reduction='none'"
             )
         check_prune_ratio(prune_ratio)
+        check_column(by, LOSSES)
         self.prune_ratio: float = float(prune_ratio)
+        self.by = by
+        self.columns = (by,)
 
     def __repr__(self) -> str:
-        return f"InfoBatch(prune_ratio={self.prune_ratio:g})"
+        by = "" if self.by == "last_loss" else f", by={self.by!r}"
+        return f"InfoBatch(prune_ratio={self.prune_ratio:g}{by})"
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
-        return prune_below_mean(scores["last_loss"], self.prune_ratio, request)
+        return prune_below_mean(scores[self.by], self.prune_ratio, request)
 
     def score_bounds(self, summary: ScoreSummary, num_pruned: int | None) -> ScoreBounds:
         if num_pruned is not None:

@@ -21,7 +21,7 @@ from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.report import print_results, read_comparison, read_runs, write_report
 from infobatch.lab.report.classes import class_headings, class_rows
 from infobatch.lab.runs import RunFolder
-from infobatch.lab.tasks.kinds import KINDS
+from infobatch.lab.tasks.kinds import KINDS, metric_of
 from infobatch.policies import InfoBatch
 from infobatch.saving import predict_saving
 from infobatch.schedule import Schedule
@@ -68,11 +68,11 @@ def evaluate(
         config = replace(config, data_dir=data_dir)
     summary = folder.summary()
     data = load(config)
-    kind = KINDS[config.task]
-    task = kind.task()(config, data)
+    metric = metric_of(config)
+    task = KINDS[config.task].task()(config, data)
     folder.load_model(task.model)
     result = task.evaluate()
-    figures = [kind.metric.named(result.result), f"loss {result.loss:.4f}"]
+    figures = [metric.named(result.result), f"loss {result.loss:.4f}"]
     figures += [f"{name} {value:.2f}" for name, value in result.details.items()]
     console.print(", ".join([*figures, f"{len(data.test):,} test samples"]), highlight=False)
     picture = task.picture()
@@ -84,10 +84,10 @@ def evaluate(
     if not rows:
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for place, heading in enumerate(class_headings(kind.metric)):
+    for place, heading in enumerate(class_headings(metric)):
         table.add_column(heading, justify="right" if place else "left")
     for row in rows:
-        table.add_row(*row.cells(kind.metric))
+        table.add_row(*row.cells(metric))
     Console(file=console.file, width=max(console.width, 110)).print(table)
 
 

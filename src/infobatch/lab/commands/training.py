@@ -32,7 +32,7 @@ from infobatch.lab.processes import agree
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.runs import RunFolder
 from infobatch.lab.sweep import Sweep, helpers
-from infobatch.lab.tasks.kinds import KINDS
+from infobatch.lab.tasks.kinds import metric_of
 
 
 def train(
@@ -73,7 +73,7 @@ def train(
                 console.print(describe(done), highlight=False)
 
         summary = training.train(config, data, folder, watch, should_stop)
-    print_summary(summary, KINDS[config.task].metric)
+    print_summary(summary, metric_of(config))
     if summary.saved == 0 and config.policy != "none":
         console.print("No epoch was prunable: the first is warm-up, and the last anneals.")
     console.print(f"The run is in {folder.path}", highlight=False, soft_wrap=True)
@@ -238,4 +238,4 @@ def _folder(out: Path | None, config: TrainConfig, resume: bool) -> Path:
     if out is None and resume:
         raise ValueError("--resume needs --out, the folder to go on in")
     stamp = agree(lambda: time.strftime("%Y%m%d-%H%M%S"))
-    return out or Path("runs") / f"{config.recipe or f'{config.data}-{config.model}'}-{stamp}"
+    return out or Path("runs") / f"{config.recipe or f'{config.data}-{Path(config.model).name}'}-{stamp}"

@@ -7,30 +7,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from infobatch.lab.data import imagenet
 from infobatch.lab.data.augment import Augment, Mixing
 from infobatch.lab.data.base import Data
 from infobatch.lab.data.builtin import load_digits, load_mnist5k
 from infobatch.lab.data.feed import Feed, make_feed
+from infobatch.lab.data.files import FILE_SETS
 from infobatch.lab.data.hub import HUB_SETS
-from infobatch.lab.data.imagenet import StreamedData, load_imagenet
 from infobatch.lab.data.images import ImageData, Images, Normalize
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
 from infobatch.lab.data.segmentation import SEGMENTATION_SETS, SegmentationData
+from infobatch.lab.data.streamed import StreamedData
 from infobatch.lab.names import choose
 
 DATA_SETS: dict[str, Callable[..., Data]] = {
     "mnist5k": load_mnist5k,
     "digits": load_digits,
     **HUB_SETS,
-    "imagenet": load_imagenet,
+    **FILE_SETS,
     **INSTRUCTION_SETS,
     **SEGMENTATION_SETS,
 }
 
 DOWNLOADS = {
     **{name: hub_set.download for name, hub_set in HUB_SETS.items()},
-    "imagenet": imagenet.DOWNLOAD,
+    **{name: file_set.download for name, file_set in FILE_SETS.items() if file_set.download},
     **{name: each.download for name, each in INSTRUCTION_SETS.items() if each.download},
     "ade20k": SEGMENTATION_SETS["ade20k"].download,
 }

@@ -24,6 +24,11 @@ class Data(ABC):
         return len(self.class_names)
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image as the model sees it: channels, height, width."""
+        raise NotImplementedError(f"{self.name} has no images of one size")
+
+    @property
     def train_labels(self) -> Tensor | None:
         """The one class of each training sample, int64 (N,); None where it has none, or several."""
         return None

@@ -13,8 +13,15 @@ from torch.utils.data import DataLoader, Subset, default_collate
 from infobatch.batching import Replicas
 from infobatch.lab.data.augment import Augment
 from infobatch.lab.data.base import Data
-from infobatch.lab.data.imagenet import MEAN, STD, StreamedData, TestImages, TrainImages
 from infobatch.lab.data.images import ImageData, Normalize
+from infobatch.lab.data.streamed import (
+    MEAN,
+    SMALLEST_CROP,
+    STD,
+    StreamedData,
+    TestImages,
+    TrainImages,
+)
 from infobatch.lab.interrupts import ignore_interrupts
 
 Batch = tuple[Tensor, Tensor]
@@ -88,8 +95,15 @@ class StreamFeed(Feed):
 
     TEST_BATCH = 256
 
-    def __init__(self, data: StreamedData, device: torch.device, seed: int, num_workers: int) -> None:
-        self.dataset = TrainImages(data.train, seed)
+    def __init__(
+        self,
+        data: StreamedData,
+        device: torch.device,
+        seed: int,
+        num_workers: int,
+        smallest_crop: float,
+    ) -> None:
+        self.dataset = TrainImages(data.train, seed, smallest_crop)
         self.collate = default_collate
         self.normalize = Normalize(MEAN, STD).to(device)
         self._test, self._train = TestImages(data.test), TestImages(data.train)
@@ -132,8 +146,15 @@ def _share(num_samples: int, replicas: Replicas, size: int) -> tuple[Tensor, ...
     return torch.split(share, size)
 
 
-def make_feed(data: Data, device: torch.device, seed: int, num_workers: int) -> Feed:
+def make_feed(
+    data: Data,
+    device: torch.device,
+    seed: int,
+    num_workers: int,
+    smallest_crop: float = SMALLEST_CROP,
+) -> Feed:
+    """``smallest_crop``: of streamed images, the least share of its image that a crop takes."""
     if isinstance(data, StreamedData):
-        return StreamFeed(data, device, seed, num_workers)
+        return StreamFeed(data, device, seed, num_workers, smallest_crop)
     assert isinstance(data, ImageData)
     return MemoryFeed(data, device, seed)

@@ -48,8 +48,13 @@ class ImageData(Data):
     flip: bool
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.train.pixels.shape[1:]
+        return channels, height, width
+
+    @property
     def num_channels(self) -> int:
-        return int(self.train.pixels.shape[1])
+        return self.shape[0]
 
     @property
     def train_labels(self) -> Tensor:

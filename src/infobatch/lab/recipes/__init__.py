@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from infobatch.lab.names import choose
-from infobatch.lab.recipes import cifar, cpu, diffusion, imagenet, segmentation, tiny_imagenet, tuning
+from infobatch.lab.recipes import (
+    cifar,
+    cpu,
+    diffusion,
+    imagenet,
+    mae,
+    segmentation,
+    tiny_imagenet,
+    tuning,
+)
 from infobatch.lab.recipes.base import RECIPES, Recipe
 from infobatch.lab.recipes.published import Published
 
@@ -21,6 +30,7 @@ __all__ = [
     "diffusion",
     "find_recipe",
     "imagenet",
+    "mae",
     "segmentation",
     "tiny_imagenet",
     "tuning",

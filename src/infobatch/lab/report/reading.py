@@ -25,7 +25,7 @@ from infobatch.lab.recipes import RECIPES, Published
 from infobatch.lab.report.results import ArmRuns, Results, Run
 from infobatch.lab.runs import WHERE, RunFolder
 from infobatch.lab.selective_backprop import SELECTIVE_BACKPROP
-from infobatch.lab.tasks.kinds import KINDS
+from infobatch.lab.tasks.kinds import metric_of
 from infobatch.policies import BELOW_MEAN, POLICIES, BiasedPolicy, has_prune_ratio
 
 COST_NOTE = (
@@ -65,7 +65,7 @@ def read_comparison(path: Path) -> Results:
         num_missing += len(folders) - len(runs)
         if runs:
             arms.append(ArmRuns(arm, _arm_label(arm, comparison.config), runs))
-    metric = KINDS[comparison.config.task].metric
+    metric = metric_of(comparison.config)
     if comparison.is_contest:
         arms.sort(key=_by_cost)
     arms, notes = _with_better_rates(arms, metric)
@@ -143,16 +143,19 @@ def read_runs(paths: Sequence[Path]) -> Results:
         arm.runs[run.config.seed] = run
     arms = list(groups.values())
     configs = [next(iter(arm.runs.values())).config for arm in arms]
-    if len({(config.task, config.data) for config in configs}) > 1:
-        names = ", ".join(sorted({f"{config.task} on {config.data}" for config in configs}))
-        raise ValueError(f"these runs are of different tasks or data sets ({names}); report each apart")
+    judged = {(config.task, config.data, metric_of(config).name) for config in configs}
+    if len(judged) > 1:
+        names = ", ".join(f"{task} on {data} by {metric}" for task, data, metric in sorted(judged))
+        raise ValueError(
+            f"these runs are of different tasks, data sets or metrics ({names}); report each apart"
+        )
     longest = max((arm for arm in arms if arm.kind == FULL), key=_length, default=None)
     commands = [
         shlex.join(["infobatch", "train", *run.config.to_arguments()])
         for arm in arms
         for run in arm.runs.values()
     ]
-    metric = KINDS[configs[0].task].metric
+    metric = metric_of(configs[0])
     return Results(_title(configs[0]), metric, arms, longest, metric.margin, commands)
 
 

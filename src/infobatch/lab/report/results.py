@@ -18,7 +18,7 @@ from infobatch.lab.config import TrainConfig
 from infobatch.lab.metrics import ACCURACY, Metric
 from infobatch.lab.recipes import Published
 from infobatch.lab.runs import EpochMetrics, Summary
-from infobatch.lab.tasks.kinds import KINDS
+from infobatch.lab.tasks.kinds import metric_of
 
 CONFIDENCE = 0.95
 
@@ -33,7 +33,7 @@ class Run:
 
     @property
     def metric(self) -> Metric:
-        return KINDS[self.config.task].metric
+        return metric_of(self.config)
 
 
 def half_interval(values: Sequence[float]) -> float:

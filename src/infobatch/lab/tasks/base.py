@@ -151,6 +151,10 @@ class Task(ABC):
         """The true gradients of ``samples`` (n,), chunk by chunk: in each parameter (c, *shape)."""
         raise NotImplementedError(f"{type(self).__name__} has no gradients of single samples")
 
+    def autocast(self) -> torch.autocast:
+        """What the precision asks for, around a forward pass."""
+        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None)
+
     @contextmanager
     def on_a_copy(self) -> Iterator[None]:
         """What is trained inside leaves weights and statistics as they were."""
@@ -169,7 +173,7 @@ class Task(ABC):
         return self._forward(self._train_model if whole else self._uncompiled, inputs)
 
     def _forward(self, model: nn.Module, inputs: Inputs) -> Any:
-        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
+        with self.autocast():
             return self.forward(model, inputs)
 
     def _prepare(self, compiled: bool) -> nn.Module:
@@ -189,3 +193,11 @@ class Task(ABC):
             mode = "reduce-overhead" if self._graphs else "default"
             model = torch.compile(model, dynamic=False, mode=mode)  # type: ignore[assignment]
         return model
+
+
+def indices_on(device: torch.device, samples: np.ndarray) -> Tensor:
+    """Which samples they are, int64 (B,), repeats that fill a batch among them; no one waits for it."""
+    indices = torch.from_numpy(np.where(samples < 0, ~samples, samples))
+    if device.type == "cuda":
+        indices = indices.pin_memory()
+    return indices.to(device, non_blocking=True)

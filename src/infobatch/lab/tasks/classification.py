@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from infobatch.lab.data import Feed, Mixing, make_feed
-from infobatch.lab.models import make_model
+from infobatch.lab.config import TrainConfig
+from infobatch.lab.data import Data, Feed, Mixing, make_feed
+from infobatch.lab.models import check_model_fits, make_model
 from infobatch.lab.processes import replicas, total
-from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told
+from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told, indices_on
 from infobatch.loss import (
     classification_confidences,
     classification_gradient_norms,
@@ -26,6 +27,12 @@ CHUNK_NUMBERS, CHUNK_SAMPLES = 1 << 26, 32
 
 class Classification(Task):
     """Inputs are normalised images (B, C, H, W), and labels (B,) or their mixtures (B, num_classes)."""
+
+    @classmethod
+    def check(cls, config: TrainConfig, data: Data) -> None:
+        if data.num_classes == 0:
+            raise ValueError(f"--task classification needs labels, and {data.name} has none")
+        check_model_fits(config.model, data.shape)
 
     def make_feed(self) -> Feed:
         feed = make_feed(self.data, self.device, self.config.seed, self.config.workers)
@@ -51,10 +58,7 @@ class Classification(Task):
         images = self._to_images(pixels)
         if self._mixing is None:
             return images, labels
-        indices = torch.from_numpy(np.where(samples < 0, ~samples, samples))
-        if self.device.type == "cuda":
-            indices = indices.pin_memory()
-        indices = indices.to(self.device, non_blocking=True)
+        indices = indices_on(self.device, samples)
         return self._mixing(images, labels, indices, self.data.num_classes)
 
     def forward(self, model: nn.Module, inputs: Inputs) -> Tensor:

@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from infobatch.checks import check_looks_at_nothing
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
-from infobatch.lab.metrics import ACCURACY, DENOISING, MIOU, TOKEN_LOSS, Metric
+from infobatch.lab.metrics import (
+    ACCURACY,
+    DENOISING,
+    KNN,
+    LINEAR_PROBE,
+    MIOU,
+    RECONSTRUCTION,
+    TOKEN_LOSS,
+    Metric,
+)
 from infobatch.lab.models import check_model
 from infobatch.lab.models.language import check_language_model
+from infobatch.lab.models.masked import check_masked
 from infobatch.lab.models.segmentation import check_segmenter
 from infobatch.lab.models.unets import is_folder, unet_config
 from infobatch.lab.names import choose
@@ -28,7 +38,8 @@ if TYPE_CHECKING:
 class Kind:
     """One task.
 
-    ``data``: the sets that have what it trains on. ``options``: those, or groups of them, that no other
+    ``metric``: what it is judged by, or what tells that of a configuration. ``data``: the sets that have
+    what it trains on. ``options``: those, or groups of them, that no other
     task has. ``check_model``: raises an error for a model that cannot be made. ``place``: its module and
     class, imported when it is first made, for it may need packages of its own. ``signals``: what it can
     tell of a batch beside its losses. ``engine_place``: of what trains it;
@@ -36,7 +47,7 @@ class Kind:
     ``preparation``: of a function that makes of a set what it trains on; empty where that is the set.
     """
 
-    metric: Metric
+    metric: Metric | Callable[[TrainConfig], Metric]
     data: tuple[str, ...]
     options: tuple[str, ...]
     check_model: Callable[[TrainConfig], None]
@@ -102,17 +113,29 @@ def _check_unet(config: TrainConfig) -> None:
         )
 
 
+PROBES = {"knn": KNN, "linear": LINEAR_PROBE, "none": RECONSTRUCTION}
+
+IMAGE_SETS = (
+    *("mnist5k", "digits", "cifar10", "cifar100"),
+    *("tiny-imagenet", "tiny-imagenet-40", "imagenet", "images"),
+)
+
+
 KINDS = {
     "classification": Kind(
         metric=ACCURACY,
-        data=(
-            *("mnist5k", "digits", "cifar10", "cifar100"),
-            *("tiny-imagenet", "tiny-imagenet-40", "imagenet"),
-        ),
+        data=IMAGE_SETS,
         options=("stem_stride", "norm", "mixup", "cutmix", "probe", "backward_share"),
         check_model=_check_classifier,
         place="infobatch.lab.tasks.classification:Classification",
         signals=("gradient_norms", "confidences"),
+    ),
+    "mae": Kind(
+        metric=lambda config: PROBES[config.mae.probe],
+        data=IMAGE_SETS,
+        options=("mae", "backward_share"),
+        check_model=lambda config: check_masked(config.model),
+        place="infobatch.lab.tasks.mae:MaskedAutoencoding",
     ),
     "tuning": Kind(
         metric=TOKEN_LOSS,
@@ -157,6 +180,12 @@ def check_policy(config: TrainConfig, policy: Policy) -> None:
             f"--policy {config.policy} reads {signal.replace('_', ' ')}, and --task {config.task} "
             "has none; take another policy, or another column"
         )
+
+
+def metric_of(config: TrainConfig) -> Metric:
+    """What its run is judged by."""
+    metric = KINDS[config.task].metric
+    return metric if isinstance(metric, Metric) else metric(config)
 
 
 def check_kind(config: TrainConfig, changed: set[str]) -> None:

@@ -52,10 +52,21 @@ class MaskedOptions:
 
     mask_ratio: float = 0.75
     """Share of the patches that are masked."""
+    patch: int = 0
+    """Side of a patch, in pixels; 0 for the model's own."""
+    norm_pix_loss: bool = True
+    """Take the error to pixels normalised patch by patch."""
+    smallest_crop: float = 0.2
+    """Least share of its image that a training crop takes, of images decoded as they are read."""
+    probe: Literal["knn", "linear", "none"] = "knn"
+    """Judge the features by the classes of their nearest neighbours, or a linear classifier's; none: the
+    model by its loss on the test images."""
 
     def check(self) -> None:
-        ratio = self.mask_ratio
+        ratio, crop = self.mask_ratio, self.smallest_crop
         require("--mae.mask-ratio", ratio, 0 < ratio < 1, "between 0 and 1")
+        require("--mae.patch", self.patch, self.patch >= 0, "at least 1, or 0 for the model's own")
+        require("--mae.smallest-crop", crop, 0 < crop <= 1, "above 0 and at most 1")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""ImageNet's loader on small files of the hub's and of the folders' layout."""
+"""Images read as they are trained, from small files of the hub's and of the folders' layout."""
 
 import io
 from dataclasses import replace
@@ -13,9 +13,9 @@ from PIL import Image
 from infobatch.batching import Replicas
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import StreamedData, load_data, make_feed
-from infobatch.lab.data.imagenet import random_box
+from infobatch.lab.data.streamed import random_box
 from infobatch.lab.runs import RunFolder
-from infobatch.lab.training import train
+from infobatch.lab.training import check, train
 
 CPU = torch.device("cpu")
 
@@ -157,5 +157,92 @@ def test_a_class_without_test_images_is_named(folders):
 def test_a_broken_image_is_named(folders):
     (folders / "imagenet" / "train" / "n01" / "n01_0.JPEG").write_bytes(b"no image")
     feed = make_feed(load_data("imagenet", folders), CPU, 0, 0)
-    with pytest.raises(ValueError, match="image 0 cannot be read"):
+    with pytest.raises(ValueError, match=r"n01/n01_0\.JPEG is not a readable image"):
         feed.dataset[0]
+
+
+def test_a_broken_row_is_named_by_its_file(shards):
+    path = shards / "imagenet" / "data" / "train-00001-of-00002.parquet"
+    rows = [{"bytes": picture(2, 3), "path": "3.JPEG"}, {"bytes": b"no image", "path": "4.JPEG"}]
+    pq.write_table(pa.table({"image": rows, "label": pa.array([2, 1], pa.int64())}), path)
+    feed = make_feed(load_data("imagenet", shards), CPU, 0, 0)
+    with pytest.raises(ValueError, match=r"^row 1 of train-00001-of-00002\.parquet is not a readable"):
+        feed.dataset[4]
+
+
+def test_a_file_that_is_no_image_is_named_before_training(folders):
+    (folders / "imagenet" / "train" / "n01" / "notes.txt").write_text("none")
+    with pytest.raises(ValueError, match=r"n01/notes\.txt is no image by its name; remove it"):
+        load_data("imagenet", folders)
+
+
+# -- Files of one's own ----------------------------------------------------------------------------
+
+
+def own(folder, labels_of=None):
+    """Parquet files with three training images and one to validate on."""
+    for split, count in (("train", 3), ("validation", 1)):
+        columns = {"image": [{"bytes": picture(i, i), "path": None} for i in range(count)]}
+        if labels_of is not None:
+            columns["label"] = pa.array(labels_of[split], pa.int64())
+        pq.write_table(pa.table(columns), folder / f"{split}.parquet")
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+
+
+def test_own_images_need_no_labels(tmp_path):
+    for split, count in (("train", 3), ("val", 2)):
+        (tmp_path / split).mkdir()
+        for i in range(count):
+            (tmp_path / split / f"{i}.png").write_bytes(picture(0, i, "PNG"))
+    data = load_data("images", tmp_path)
+    assert (len(data.train), len(data.test), data.num_classes) == (3, 2, 0)
+    assert data.train_labels is None
+    assert data.shape == (3, 224, 224)
+    assert make_feed(data, CPU, 0, 0).dataset[2][1] == -1
+
+
+def test_own_folders_have_the_classes_they_have(folders):
+    assert load_data("images", folders / "imagenet").class_names == ("n01", "n02", "n03")
+
+
+def test_own_parquet_files_have_as_many_classes_as_labels(tmp_path, cache):
+    data = load_data("images", own(tmp_path, {"train": [0, 3, 1], "validation": [2]}))
+    assert data.class_names == ("0", "1", "2", "3")
+    assert data.test.labels.tolist() == [2]
+
+
+def test_own_parquet_files_need_no_labels(tmp_path, cache):
+    assert load_data("images", own(tmp_path)).train_labels is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"train": [0, 1, 1], "validation": [2]}, r"label 2 in row 0 of validation\.parquet is out of"),
+        ({"train": [0, -1, 1], "validation": [0]}, r"label -1 in row 1 of train\.parquet is out of"),
+    ],
+)
+def test_labels_out_of_range_are_named(tmp_path, cache, labels, message):
+    with pytest.raises(ValueError, match=message):
+        load_data("images", own(tmp_path, labels))
+
+
+def test_own_images_have_to_be_given(monkeypatch):
+    monkeypatch.delenv("INFOBATCH_DATA_DIR", raising=False)
+    with pytest.raises(FileNotFoundError, match="images is for files of your own; give --data-dir"):
+        load_data("images")
+
+
+def test_a_classifier_needs_labels(tmp_path, cache):
+    config = TrainConfig(data="images", model="resnet8", device="cpu")
+    config.check()
+    with pytest.raises(ValueError, match="--task classification needs labels, and images has none"):
+        check(config, load_data("images", own(tmp_path)))

@@ -1,0 +1,48 @@
+"""Which patches of an image are masked, decided by (seed, epoch, index) alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from infobatch.lab.data.augment import AUGMENTATION_STREAM
+from infobatch.seeding import epoch_generator
+
+MASK_STREAM = AUGMENTATION_STREAM + 8
+
+GOLDEN, FIRST, SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
+"""SplitMix64's constants (Steele et al., 2014), as signed numbers."""
+
+
+class Masks:
+    """A random number for each patch of an image; a model masks those with the highest.
+
+    On the device, of the samples of a batch alone: of a million images there would be 2 GB. Numbers of
+    one epoch come from its generator's, one a patch, mixed with the sample's index.
+    """
+
+    def __init__(self, seed: int, num_patches: int, device: torch.device) -> None:
+        self._seed = seed
+        self._num_patches = num_patches
+        self._device = device
+
+    def begin(self, epoch: int) -> None:
+        generator = epoch_generator(self._seed, epoch, MASK_STREAM)
+        keys = torch.empty(self._num_patches, dtype=torch.int64).random_(generator=generator)
+        self._keys = keys.to(self._device)
+
+    def __call__(self, indices: Tensor) -> Tensor:
+        """Of the samples ``indices``, int64 (B,) on the device: int64 (B, num_patches)."""
+        return _mixed(self._keys + indices[:, None] * GOLDEN)
+
+
+def _mixed(numbers: Tensor) -> Tensor:
+    """SplitMix64's finaliser: all bits of each number depend on all it had."""
+    numbers = (numbers ^ _shifted(numbers, 30)) * FIRST
+    numbers = (numbers ^ _shifted(numbers, 27)) * SECOND
+    return numbers ^ _shifted(numbers, 31)
+
+
+def _shifted(numbers: Tensor, places: int) -> Tensor:
+    """To the right, with zeros from the left."""
+    return (numbers >> places) & ((1 << (64 - places)) - 1)

@@ -177,8 +177,9 @@ class Engine(ABC):
     def _probe(self, epoch: int) -> Noise:
         """The noise of a coming epoch, on images as no epoch has them; none if nothing is pruned."""
         last, schedule = self.pruner.num_epochs - 1, self.pruner.plan.schedule
-        nothing_to_tell = self._chooses_in_batches or not schedule.prunes(epoch)
-        if not self.config.probe or epoch > last or nothing_to_tell:
+        if not self.config.probe or self._chooses_in_batches:
+            return Noise()
+        if epoch > last or not schedule.prunes(epoch):
             return Noise()
         self.task.begin(self.pruner.num_epochs + epoch)
         scores = self._merged_scores()

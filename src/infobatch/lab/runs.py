@@ -273,14 +273,14 @@ class RunFolder:
 
 
 def saved_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """What is kept of a trained model: all of it, or what was trained where some of it was not.
+    """What is kept of a trained model: all of it, or of one with adapters (PEFT) what was trained.
 
     Of weights that are used twice, the first.
     """
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    frozen = {name for name, parameter in parameters.items() if not parameter.requires_grad}
-    if len(frozen) == len(parameters):  # an average, of which nothing is trained any more
-        frozen = set()
+    frozen: set[str] = set()
+    if hasattr(model, "peft_config"):
+        parameters = model.named_parameters(remove_duplicate=False)
+        frozen = {name for name, parameter in parameters if not parameter.requires_grad}
     kept: dict[str, torch.Tensor] = {}
     places: set[tuple[int, torch.Size]] = set()
     for name, tensor in model.state_dict().items():

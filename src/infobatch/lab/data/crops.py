@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from infobatch.batching import Replicas
 from infobatch.lab.data.augment import AUGMENTATION_STREAM
 from infobatch.lab.data.feed import Batch, Feed
-from infobatch.lab.data.imagenet import MEAN, STD
 from infobatch.lab.data.images import Normalize
 from infobatch.lab.data.segmentation import IGNORED, Annotated, SegmentationData
+from infobatch.lab.data.streamed import MEAN, STD
 from infobatch.lab.interrupts import ignore_interrupts
 
 TRIES = 10

@@ -140,7 +140,9 @@ def with_adapters(model: Any, rank: int, alpha: int) -> Any:
     try:
         import peft
     except ImportError as error:
-        raise ImportError(f"--tuning.lora-rank is {rank}, which needs peft: pip install peft") from error
+        raise ImportError(
+            f"--tuning.lora-rank is {rank}, which needs peft: pip install 'infobatch[tasks]'"
+        ) from error
     from transformers.pytorch_utils import Conv1D
 
     if not any(isinstance(module, (torch.nn.Linear, Conv1D)) for module in model.modules()):
@@ -166,6 +168,6 @@ def _import_transformers() -> Any:
         import transformers
     except ImportError as error:
         raise ImportError(
-            "--task tuning needs transformers and accelerate: pip install 'infobatch[lab,transformers]'"
+            "--task tuning needs transformers and accelerate: pip install 'infobatch[tasks]'"
         ) from error
     return transformers

@@ -195,6 +195,6 @@ def _transformers() -> Any:
         import transformers
     except ImportError as error:
         raise ImportError(
-            f"masked autoencoders need {error.name}: pip install 'infobatch[lab,transformers]'"
+            f"masked autoencoders need {error.name}: pip install 'infobatch[tasks]'"
         ) from error
     return transformers

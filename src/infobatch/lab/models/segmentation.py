@@ -212,6 +212,6 @@ def _transformers() -> Any:
         import transformers
     except ImportError as error:
         raise ImportError(
-            f"--task segmentation needs {error.name}: pip install 'infobatch[transformers]'"
+            f"--task segmentation needs {error.name}: pip install 'infobatch[tasks]'"
         ) from error
     return transformers

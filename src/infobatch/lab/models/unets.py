@@ -114,6 +114,6 @@ def _import_unet() -> Any:
         from diffusers import UNet2DModel
     except ImportError as error:
         raise ImportError(
-            f"--task diffusion needs {error.name}: pip install 'infobatch[diffusion]'"
+            f"--task diffusion needs {error.name}: pip install 'infobatch[tasks]'"
         ) from error
     return UNet2DModel

@@ -426,11 +426,11 @@ def test_features_that_are_none_are_refused_before_training(data, scripted, tmp_
         check(with_options(features=scripted(Coloured())), data)
 
 
-def test_policies_that_ask_for_what_it_cannot_tell_are_refused(data):
+def test_policies_that_ask_for_what_it_cannot_tell_are_refused():
     with pytest.raises(ValueError, match="reads gradient norms, and --task diffusion has none"):
-        check(replace(QUICK, policy="proportional:by=gradient_norm", target=0.2), data)
+        replace(QUICK, policy="proportional:by=gradient_norm", target=0.2).check()
     with pytest.raises(ValueError, match="el2n goes by scores of a classifier, and --task is diffusion"):
-        check(replace(QUICK, policy="el2n", epochs=20), data)
+        replace(QUICK, policy="el2n", epochs=20).check()
 
 
 def test_a_missing_package_is_named(monkeypatch, data):

@@ -486,7 +486,7 @@ def test_a_contest_is_among_the_policies_that_know_enough():
         ({"model": "small-cnn"}, "no model 'small-cnn'"),
         (
             {"data": "cifar10"},
-            "--data is cifar10, which is for classification or mae or diffusion, and --task segmentation",
+            "is cifar10, which is for classification or mae or diffusion, and --task segm",
         ),
         ({"mixup": 0.2}, "--mixup is for --task classification"),
         (

@@ -329,7 +329,7 @@ def test_answers_are_cut_off_at_the_longest(config):
         ({"model": "llama-tinny"}, "no model 'llama-tinny'; did you mean llama-tiny"),
         (
             {"data": "mnist5k"},
-            "--data is mnist5k, which is for classification or mae or diffusion, and --task tuning",
+            "is mnist5k, which is for classification or mae or diffusion, and --task tun",
         ),
         ({"normalizer": "mean"}, "--normalizer is mean, which --task tuning has not"),
         ({"ema_decay": 0.9}, r"--ema-decay is 0\.9, which --task tuning has not"),

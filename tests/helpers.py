@@ -1,5 +1,6 @@
 """What several test files need."""
 
+import json
 import os
 import socket
 import subprocess
@@ -128,3 +129,31 @@ def made(kind, num_samples):
         known |= {"policy": InfoBatch(0.8), "samples": samples % 5 == 0}
     asked = signature(kind).parameters
     return kind(**{name: values for name, values in known.items() if name in asked})
+
+
+# -- Runs of the lab -------------------------------------------------------------------------------
+
+
+def run(config, data, path, **options):
+    """Train a run of the lab into a folder, from its checkpoint if it has one."""
+    from infobatch.lab.runs import RunFolder
+    from infobatch.lab.training import train
+
+    folder = RunFolder(path)
+    if not folder.exists:
+        folder.create(config)
+    return train(config, data, folder, **options)
+
+
+def stop_after(num_steps):
+    """A ``should_stop`` that is true at the end of that step."""
+    asked = iter(range(1, num_steps))
+    return lambda: next(asked, None) is None
+
+
+def without_times(folder):
+    """What a run's folder tells of its epochs."""
+    return [
+        {name: value for name, value in json.loads(line).items() if name != "seconds"}
+        for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import run, stop_after
 from infobatch.lab.compare import Arm, Comparison, Variant
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.contest import contestants
@@ -13,7 +14,7 @@ from infobatch.lab.data import load_data
 from infobatch.lab.engine import Interrupted
 from infobatch.lab.runs import RunFolder
 from infobatch.lab.tasks.classification import Classification
-from infobatch.lab.training import check, train
+from infobatch.lab.training import check
 
 LOOKING = TrainConfig(
     data="digits", epochs=3, batch_size=128, device="cpu", scores="pass", warmup_epochs=0
@@ -23,24 +24,6 @@ LOOKING = TrainConfig(
 @pytest.fixture(scope="module")
 def data():
     return load_data("digits")
-
-
-def run(config, data, path, **options):
-    folder = RunFolder(path)
-    if not folder.exists:
-        folder.create(config)
-    return train(config, data, folder, **options)
-
-
-def stop_after(num_questions):
-    asked = 0
-
-    def should_stop():
-        nonlocal asked
-        asked += 1
-        return asked >= num_questions
-
-    return should_stop
 
 
 def test_a_look_prunes_the_first_epoch_by_the_losses_of_the_initial_weights(data, tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import run, stop_after, without_times
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.runs import RunFolder
@@ -18,31 +19,6 @@ QUICK = TrainConfig(data="digits", epochs=4, batch_size=128, device="cpu")
 @pytest.fixture(scope="module")
 def data():
     return load_data("digits")
-
-
-def run(config, data, path, **options):
-    folder = RunFolder(path)
-    if not folder.exists:
-        folder.create(config)
-    return train(config, data, folder, **options)
-
-
-def stop_after(num_steps):
-    asked = 0
-
-    def should_stop():
-        nonlocal asked
-        asked += 1
-        return asked >= num_steps
-
-    return should_stop
-
-
-def without_times(folder):
-    return [
-        {name: value for name, value in json.loads(line).items() if name != "seconds"}
-        for line in (folder / "metrics.jsonl").read_text().splitlines()
-    ]
 
 
 def test_a_run_learns_and_leaves_its_folder(data, tmp_path):

@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from helpers import run, stop_after
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.data.noising import Draws
 from infobatch.lab.models import unets
 from infobatch.lab.models.unets import UNETS, make_unet
 from infobatch.lab.recipes import RECIPES, find_recipe
-from infobatch.lab.runs import RunFolder
 from infobatch.lab.tasks.diffusion import Diffusion
 from infobatch.lab.tasks.fid import Features, Moments, frechet_distance
 from infobatch.lab.tasks.options import DiffusionOptions
-from infobatch.lab.training import Interrupted, check, train
+from infobatch.lab.training import Interrupted, check
 
 OPTIONS = DiffusionOptions(timesteps=100, sampling_steps=4)
 QUICK = TrainConfig(
@@ -58,18 +58,6 @@ def task(data):
     task = Diffusion(QUICK, data)
     task.begin(0)
     return task
-
-
-def run(config, data, path, **options):
-    folder = RunFolder(path)
-    if not folder.exists:
-        folder.create(config)
-    return train(config, data, folder, **options)
-
-
-def stop_after(num_steps):
-    asked = iter(range(1, 10_000))
-    return lambda: next(asked) >= num_steps
 
 
 def with_options(**options):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers import launch
+from helpers import launch, run, stop_after
 from infobatch.batching import Replicas
 from infobatch.lab import probes
 from infobatch.lab.config import TrainConfig, changed
@@ -23,7 +23,7 @@ from infobatch.lab.runs import RunFolder
 from infobatch.lab.tasks import mae
 from infobatch.lab.tasks.kinds import metric_of
 from infobatch.lab.tasks.mae import MaskedAutoencoding, masked_losses, unmasked
-from infobatch.lab.training import Interrupted, check, train
+from infobatch.lab.training import Interrupted, check
 
 pytest.importorskip("transformers")
 
@@ -55,18 +55,6 @@ def trained(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("mae") / "run"
     run(QUICK, data, path)
     return path
-
-
-def run(config, data, path, **options):
-    folder = RunFolder(path)
-    if not folder.exists:
-        folder.create(config)
-    return train(config, data, folder, **options)
-
-
-def stop_after(num_steps):
-    steps = iter(range(num_steps - 1))
-    return lambda: next(steps, None) is None
 
 
 def inputs_of(task, samples):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers import run, stop_after
 from infobatch.batching import Replicas
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.contest import CONTESTANTS, contestants
@@ -18,7 +19,7 @@ from infobatch.lab.data.crops import CropFeed, Cropping, TrainCrops, of_one_size
 from infobatch.lab.data.segmentation import IGNORED
 from infobatch.lab.runs import RunFolder
 from infobatch.lab.tasks.options import SegmentationOptions
-from infobatch.lab.training import Interrupted, check, train
+from infobatch.lab.training import Interrupted, check
 
 transformers = pytest.importorskip("transformers")
 
@@ -405,18 +406,6 @@ def test_an_encoder_can_be_pretrained(tmp_path, name):
 
 
 # -- Runs ----------------------------------------------------------------------------------------
-
-
-def run(config, data, path, **options):
-    folder = RunFolder(path)
-    if not folder.exists:
-        folder.create(config)
-    return train(config, data, folder, **options)
-
-
-def stop_after(num_steps):
-    asked = iter(range(1, 1000))
-    return lambda: next(asked) >= num_steps
 
 
 @pytest.mark.parametrize("options", [{}, {"model": "upernet-tiny", "workers": 1, "epochs": 3}], ids=str)

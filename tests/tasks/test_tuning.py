@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import stop_after, without_times
+
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 pytest.importorskip("tyro")
@@ -79,24 +81,6 @@ def run(config, path, data=None, **others):
     if not folder.exists:
         folder.create(config)
     return train(config, data or options.load(config), folder, **others)
-
-
-def stop_after(num_steps):
-    asked = 0
-
-    def should_stop():
-        nonlocal asked
-        asked += 1
-        return asked >= num_steps
-
-    return should_stop
-
-
-def without_times(folder):
-    return [
-        {name: value for name, value in json.loads(line).items() if name != "seconds"}
-        for line in (folder / "metrics.jsonl").read_text().splitlines()
-    ]
 
 
 def task_of(config):

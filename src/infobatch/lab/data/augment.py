@@ -6,10 +6,13 @@ several processes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from infobatch.lab.data.images import ImageData
 from infobatch.seeding import epoch_generator
@@ -17,6 +20,24 @@ from infobatch.seeding import epoch_generator
 # Far from the streams of the library, whose generators the augmentation must not repeat.
 AUGMENTATION_STREAM = 1 << 16
 MIXING_STREAM = AUGMENTATION_STREAM + 1
+
+
+class Augmented(Dataset[Any]):
+    """Samples that loader processes augment, by random numbers of (seed, epoch, index) alone.
+
+    ``begin`` reaches processes that are already running, for they share the number of the epoch.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+
+    def begin(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
+
+    def _rng(self, index: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, AUGMENTATION_STREAM, int(self._epoch), index])
 
 
 class Augment:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from infobatch.batching import Replicas
-from infobatch.lab.data.augment import AUGMENTATION_STREAM
+from infobatch.lab.data.augment import Augmented
 from infobatch.lab.data.feed import Batch, Feed
 from infobatch.lab.data.images import Normalize
 from infobatch.lab.data.segmentation import IGNORED, Annotated, SegmentationData
@@ -40,30 +40,24 @@ class Cropping:
     largest_class: float = 1.0
 
 
-class TrainCrops(Dataset[Sample]):
-    """Images at a random scale, cropped and flipped, decided by (seed, epoch, index) alone.
+class TrainCrops(Augmented):
+    """Images at a random scale, cropped and flipped.
 
     As mmsegmentation does it, without its photometric distortion. What a scaled image lacks of a crop
-    is padding, right and below, and ignored. ``begin`` reaches loader processes that are already
-    running, for they share the epoch's number with this one.
+    is padding, right and below, and ignored.
     """
 
     def __init__(self, images: Annotated, short_side: int | None, cropping: Cropping, seed: int) -> None:
+        super().__init__(seed)
         self._images = images
         self._short_side = short_side
         self._cropping = cropping
-        self._seed = seed
-        self._epoch = torch.zeros((), dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
-
-    def begin(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, index: int) -> Sample:
-        rng = np.random.default_rng([self._seed, AUGMENTATION_STREAM, int(self._epoch), index])
+        rng = self._rng(index)
         image, classes = self._images[index]
         width, height = scaled(image.size, self._short_side, rng.uniform(*self._cropping.scales))
         tries = TRIES if self._cropping.largest_class < 1 else 1

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from infobatch.lab.data.augment import AUGMENTATION_STREAM
+from infobatch.lab.data.augment import Augmented
 from infobatch.lab.data.base import Data
 
 CROP = 224
@@ -77,28 +77,19 @@ class StreamedData(Data):
         return replace(self, train=self.train.part(train), test=tested)
 
 
-class TrainImages(Dataset[tuple[Tensor, int]]):
-    """Random resized crops and flips (Szegedy et al., 2015), decided by (seed, epoch, index) alone.
-
-    A sample is (uint8 (3, 224, 224), label). ``begin`` reaches loader processes that are already
-    running, for they share the epoch's number with this one.
-    """
+class TrainImages(Augmented):
+    """Random resized crops and flips (Szegedy et al., 2015): (uint8 (3, 224, 224), label)."""
 
     def __init__(self, images: EncodedImages, seed: int, smallest_crop: float = SMALLEST_CROP) -> None:
+        super().__init__(seed)
         self._images = images
-        self._seed = seed
         self._smallest_crop = smallest_crop
-        self._epoch = torch.zeros((), dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
-
-    def begin(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        rng = np.random.default_rng([self._seed, AUGMENTATION_STREAM, int(self._epoch), index])
+        rng = self._rng(index)
         image = _open(self._images, index)
         width, height = image.size
         box = random_box(width, height, rng, self._smallest_crop)

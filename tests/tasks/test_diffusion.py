@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+pytest.importorskip("diffusers")
+
 from helpers import run, stop_after
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import load_data

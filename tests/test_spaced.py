@@ -113,11 +113,16 @@ def test_looking_at_a_selection_changes_no_credit():
     assert torch.equal(pruner.scores["credit"], before)
 
 
-@pytest.mark.parametrize("inner", [InfoBatch(), Proportional(), Neyman(), NoPruning()], ids=repr)
+@pytest.mark.parametrize("inner", [InfoBatch(), Proportional(), Neyman()], ids=repr)
 def test_any_unbiased_policy_can_be_spaced(inner):
-    weights = selections(Spaced(inner), 60, 6, warmup_epochs=1)
-    assert weights.shape == (6, 60)
+    weights = selections(Spaced(inner), 60, 6, warmup_epochs=1, target=0.2)
     assert (weights[0] == 1).all()
+    assert int((weights == 0).sum()) == round(0.2 * 6 * 60)
+    assert bool(((weights == 0) | (weights >= 1)).all())
+
+
+def test_what_leaves_out_nothing_spaces_nothing():
+    assert (selections(Spaced(NoPruning()), 60, 4) == 1).all()
 
 
 @pytest.mark.parametrize(

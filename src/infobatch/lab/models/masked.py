@@ -159,7 +159,7 @@ def _saved(name: str) -> dict[str, Any]:
 def _initialize(model: Any) -> None:
     """As He et al. (appendix A.1, and their code): Xavier, tokens of 0.02, positions of sines.
 
-    transformers (5.12) leaves the positions of a model made from a configuration at zero, and untrained.
+    transformers (5.23) leaves the positions of a model made from a configuration at zero, and untrained.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear):

@@ -148,10 +148,6 @@ class Classification(Task):
         logits: Tensor = self._forward(self.model, (images,))
         return logits
 
-    def _to_images(self, pixels: Tensor) -> Tensor:
-        images = self.feed.normalize(pixels)
-        return images.contiguous(memory_format=torch.channels_last)
-
 
 def sample_gradients(
     model: nn.Module, images: Tensor, targets: Tensor, label_smoothing: float = 0.0

@@ -89,10 +89,6 @@ class Segmentation(Task):
             counts=present.sum(0).tolist(),
         )
 
-    def _to_images(self, pixels: Tensor) -> Tensor:
-        images = self.feed.normalize(pixels)
-        return images.contiguous(memory_format=torch.channels_last)
-
 
 def resized(logits: Tensor, classes: Tensor) -> Tensor:
     """Logits (B, C, h, w) at the size of the ``classes`` (B, H, W)."""

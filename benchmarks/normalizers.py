@@ -1,8 +1,8 @@
 """What the choices of rescaling are worth with each optimiser: accuracy at one cost.
 
     python benchmarks/normalizers.py [--recipe NAME] [--epochs N] [--save PERCENT] [--policy POLICY]
-                                     [--optimizers sgd,adamw,...] [--seeds N] [--seed N]
-                                     [--data-dir DIR] [--out FOLDER] [--json FILE]
+                                     [--optimizers sgd,adamw,...] [--held-out SHARE] [--seeds N]
+                                     [--seed N] [--data-dir DIR] [--out FOLDER] [--json FILE]
 
 For each optimiser, at a peak learning rate of its own, full data and the pruned run with every choice:
 weights as they are (batch), divided by their mean (mean) or by the batch's (weights); with "mean" the
@@ -78,6 +78,13 @@ def main() -> None:
     parser.add_argument("--save", type=float, default=35, help="percent left out (default 35)")
     parser.add_argument("--policy", default=RECOMMENDED)
     parser.add_argument("--optimizers", default=",".join(PEAK))
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="evaluate on this share of the training data, which is then not trained on",
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="the first (default 0)")
     parser.add_argument("--data-dir", type=Path, metavar="DIR")
@@ -91,6 +98,7 @@ def main() -> None:
         parser.error(f"--optimizers has {unknown[0]!r}; there are {', '.join(PEAK)}")
     base = find_recipe(options.recipe).config()
     base = replace(base, data_dir=options.data_dir, device=options.device)
+    base = replace(base, held_out=options.held_out)
     base = replace(base, policy=options.policy, target=options.save / 100)
     base = replace(base, epochs=options.epochs or base.epochs)
     data = load(base)

@@ -16,6 +16,9 @@ from torch import Tensor
 Normalizer = Literal["batch", "mean", "weights"]
 NORMALIZERS: tuple[Normalizer, ...] = get_args(Normalizer)
 
+NOT_SUPERVISED = -100
+"""The label of tokens that are not learned, as in transformers."""
+
 
 def weighted_mean(losses: Tensor, weights: Tensor, normalizer: Normalizer = "batch") -> Tensor:
     """The mean of ``losses`` (B,) weighted by ``weights`` (B,); a new scalar, differentiable.
@@ -25,7 +28,7 @@ def weighted_mean(losses: Tensor, weights: Tensor, normalizer: Normalizer = "bat
     LAMB and LARS cancel the common factor. ``"mean"``: the same, for weights that have been divided by
     their mean over the epoch's selection, as the pruner does. Steps keep the size they have on full
     data, and an epoch's sum shrinks with their number. ``"weights"``: sum(w * loss) / sum(w), by the
-    batch's own weights. So do these; a little bias for less noise.
+    batch's own weights: steps keep their size, too, with a little bias and less noise.
     """
     if normalizer == "weights":
         total = weights.sum()
@@ -119,7 +122,7 @@ def sequence_losses(
     logits: Tensor,
     labels: Tensor,
     *,
-    ignore_index: int = -100,
+    ignore_index: int = NOT_SUPERVISED,
     label_smoothing: float = 0.0,
     shift: bool = False,
 ) -> Tensor:

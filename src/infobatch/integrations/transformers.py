@@ -26,7 +26,12 @@ from infobatch.integrations.refusals import (
     check_trainer,
     check_version,
 )
-from infobatch.loss import classification_losses, sent_to_device, sequence_losses
+from infobatch.loss import (
+    NOT_SUPERVISED,
+    classification_losses,
+    sent_to_device,
+    sequence_losses,
+)
 from infobatch.lr import ProgressScheduler
 from infobatch.policies import Policy
 from infobatch.pruner import DynamicPruner
@@ -51,8 +56,6 @@ SAMPLES = "infobatch_samples"
 
 STATE_FILE = "pruner.pt"
 """The pruner's state within a checkpoint's folder."""
-
-NOT_SUPERVISED = -100
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base

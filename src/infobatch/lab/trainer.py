@@ -34,8 +34,9 @@ from infobatch.lab.processes import agree, replicas
 from infobatch.lab.runs import RunFolder, Summary, require_same
 from infobatch.lab.static_scores import StaticScores
 from infobatch.lab.tasks.kinds import metric_of
-from infobatch.lab.tasks.tokens import NOT_SUPERVISED, TokenData
+from infobatch.lab.tasks.tokens import TokenData
 from infobatch.lab.training import pruning
+from infobatch.loss import NOT_SUPERVISED
 
 ACCOUNT = "account.pt"
 """What the engine knows of a run, in the folder of each checkpoint."""

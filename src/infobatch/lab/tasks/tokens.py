@@ -18,8 +18,7 @@ from infobatch.lab.data.feed import Batch
 from infobatch.lab.data.instructions import InstructionData, Row
 from infobatch.lab.models.language import context_of, make_tokenizer
 from infobatch.lab.tasks.options import TuningOptions
-
-NOT_SUPERVISED = -100
+from infobatch.loss import NOT_SUPERVISED
 
 WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "

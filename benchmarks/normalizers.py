@@ -28,8 +28,11 @@ from infobatch.lab.runs import RunFolder
 from infobatch.lab.training import train
 from infobatch.policies import RECOMMENDED
 
-PEAK = {"sgd": (0.2, 5e-4), "adamw": (0.005, 0.05), "lars": (5.2, 5e-4), "lamb": (0.01, 0.01)}
-"""Peak learning rate and weight decay: SGD's and LARS's of the paper's reproductions, others ours."""
+PEAK = {"sgd": (0.4, 5e-4), "adamw": (0.02, 0.05), "lars": (10.4, 5e-4), "lamb": (0.02, 0.01)}
+"""Peak learning rate and weight decay. The rates are the best of those tried, twice apart, for full data
+on cifar10-5k-resnet8 (``--held-out 0.2 --epochs 30``; SGD's is the recipe's): where a rate is too low,
+raising it is a gain that has nothing to do with pruning.
+"""
 
 CHOICES = [
     ("batch", "none"),

@@ -47,7 +47,7 @@ class DynamicPruner(Loaders):
     ``dataset``: any map-style dataset of N samples. ``num_epochs``: C, the run's length; a fraction
     cuts the last epoch short. ``max_steps``: the length in batches of full data instead; pruning
     makes the run end after fewer. ``policy``: what to leave out, by default as the paper does
-    (:class:`InfoBatch`), or with a target :class:`Proportional`. ``delta``: the share of the run after
+    (:class:`InfoBatch`), or with a target ``Spaced(Neyman())``. ``delta``: the share of the run after
     which all data is used again, in [0, 1]; 1 never anneals. ``warmup_epochs``: unpruned epochs
     at the start. ``target``: the share of the run's samples to leave out, met exactly with every
     epoch's length known beforehand; or the number for each epoch; None leaves it to the policy.

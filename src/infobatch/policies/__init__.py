@@ -52,7 +52,7 @@ POLICIES: dict[str, type[Policy]] = {
 WRAPPERS: dict[str, type[Policy]] = {"protected": Protected}
 """Those that say of a policy, and of samples given with it, what names and options alone cannot."""
 
-RECOMMENDED = "proportional"
+RECOMMENDED = "spaced"
 """For a saving that is to be met: see docs/choosing-a-policy.md."""
 
 BELOW_MEAN = ("infobatch", "bls")

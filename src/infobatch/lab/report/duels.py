@@ -111,4 +111,11 @@ def standing_table(results: Results) -> tuple[list[str], list[list[str]]]:
 def _duel_cells(duel: Duel | None) -> list[str]:
     if duel is None:
         return ["", ""]
-    return [duel.difference.short, "" if math.isnan(duel.p) else f"{duel.p:.3f}"]
+    return [duel.difference.short, _p_text(duel.p)]
+
+
+def _p_text(p: float) -> str:
+    """To three digits, and never 0; NaN as nothing."""
+    if math.isnan(p):
+        return ""
+    return f"{p:.3f}" if p >= 0.0005 else "<0.001"

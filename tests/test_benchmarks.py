@@ -80,6 +80,36 @@ def test_every_policys_selection_is_timed_beside_an_epoch(tmp_path, monkeypatch,
     assert "% of an epoch" in capsys.readouterr().out
 
 
+def test_gains_are_averaged_over_the_costs_that_both_have(tmp_path, monkeypatch, capsys):
+    """By 0.5 and 1.5 for InfoBatch, t = 2 and p = 0.295; by 1 and 2 at 30 % alone, t = 3 and 0.205."""
+    results = {
+        "full": [9.0, 9.0],
+        "spaced-save-30/pruned": [5.0, 7.0],
+        "spaced-save-50/pruned": [6.0, 4.0],
+        "infobatch-0.5-save-30/pruned": [5.0, 7.0],
+        "infobatch-0.773-save-50/pruned": [5.0, 1.0],
+        "save-30/fewer-epochs": [4.0, 5.0],
+    }
+    runs = [
+        {"arm": arm, "config": {"seed": seed}, "result": result}
+        for arm, values in results.items()
+        for seed, result in enumerate(values)
+    ]
+    path = tmp_path / "runs.json"
+    path.write_text(json.dumps({"runs": runs}))
+    monkeypatch.setattr(sys, "argv", ["averaged.py", str(path)])
+    benchmark("averaged").main()
+    fewer, paper = capsys.readouterr().out.splitlines()
+    assert fewer.startswith("spaced − fewer-epochs       +1.50 ")
+    assert fewer.endswith("2 seeds, 30 % saved")
+    assert paper.startswith("spaced − infobatch          +1.00 (-5.35 to +7.35)  p 0.410")
+    assert paper.endswith("2 seeds, 30, 50 % saved")
+    monkeypatch.setattr(sys, "argv", ["averaged.py", str(path), "--save", "70"])
+    with pytest.raises(SystemExit):
+        benchmark("averaged").main()
+    assert "--save has 70, at which spaced was not run" in capsys.readouterr().err
+
+
 def test_scores_of_single_draws_are_compared(tmp_path, monkeypatch, capsys):
     pytest.importorskip("diffusers")
     from infobatch.lab.models.unets import UNETS, _unet

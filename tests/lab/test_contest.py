@@ -12,7 +12,7 @@ from infobatch.lab.contest import CONTESTANTS, contestants
 from infobatch.lab.data import load_data
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.report import read_comparison
-from infobatch.lab.report.duels import _p_text, _p_value, holm, standings
+from infobatch.lab.report.duels import _p_value, holm, p_text, standings
 from infobatch.lab.report.results import ArmRuns, Run
 from infobatch.lab.runs import EpochMetrics, RunFolder, Summary
 from infobatch.lab.selective_backprop import SELECTIVE_BACKPROP
@@ -50,7 +50,7 @@ def test_p_is_that_of_a_paired_t_test_and_needs_a_spread():
     assert _p_value(rival, rival) == 1
     assert math.isnan(_p_value(runs_with([90.7, 91.7, 92.7]), rival))
     assert math.isnan(_p_value(runs_with([99.0]), rival))
-    assert [_p_text(p) for p in (0.27, 0.0006, 1e-7, NAN)] == ["0.270", "0.001", "<0.001", ""]
+    assert [p_text(p) for p in (0.27, 0.0006, 1e-7, NAN)] == ["0.270", "0.001", "<0.001", ""]
 
 
 def test_every_policy_that_can_meets_every_saving():

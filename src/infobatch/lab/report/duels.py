@@ -111,10 +111,10 @@ def standing_table(results: Results) -> tuple[list[str], list[list[str]]]:
 def _duel_cells(duel: Duel | None) -> list[str]:
     if duel is None:
         return ["", ""]
-    return [duel.difference.short, _p_text(duel.p)]
+    return [duel.difference.short, p_text(duel.p)]
 
 
-def _p_text(p: float) -> str:
+def p_text(p: float) -> str:
     """To three digits, and never 0; NaN as nothing."""
     if math.isnan(p):
         return ""

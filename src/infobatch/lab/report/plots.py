@@ -26,6 +26,8 @@ MOST_NOISE = 4.0
 
 # Okabe & Ito: told apart by readers with any colour vision.
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+MARKERS = "os^Dv"
+"""One for as many policies as there are colours."""
 
 
 def draw_plots(results: Results, folder: Path) -> list[Path]:
@@ -51,7 +53,7 @@ def draw_costs(results: Results) -> Figure:
 
     An interval of fewer than ``LEAST_SEEDS`` says nothing, and is left out.
     """
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(9, 5), layout="constrained")
     axis = figure.subplots()
     line = [arm for arm in results.arms if arm.kind in (FULL, FEWER, FEWER_SCALED)]
     lines = {"full data, fewer epochs": line, **_by_policy(results)}
@@ -63,9 +65,9 @@ def draw_costs(results: Results) -> Figure:
             [100 * results.cost(arm) + shift for arm in arms],
             [arm.result for arm in arms],
             [arm.half_interval if len(arm.runs) >= LEAST_SEEDS else 0 for arm in arms],
-            fmt="o-" if place == 0 else "o:",
+            linestyle="-" if place == 0 else ":",
+            marker=MARKERS[place // len(COLOURS) % len(MARKERS)],
             color=COLOURS[place % len(COLOURS)],
-            markerfacecolor=None if place < len(COLOURS) else "white",
             capsize=2,
             lw=1.5 if place == 0 else 0.8,
             label=name,
@@ -76,7 +78,7 @@ def draw_costs(results: Results) -> Figure:
         title=results.title,
     )
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8)
     return figure
 
 

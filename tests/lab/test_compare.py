@@ -119,6 +119,7 @@ def test_the_data_behind_the_report_is_written_beside_it(comparison, tmp_path):
         assert sum(run["kept"]) == run["num_trained"]
         assert run["results"][-1] == pytest.approx(run["result"], abs=1e-3)
         assert run["config"]["seed"] in (3, 4)
+        assert not {"noise_ratio", "bias"} & run.keys()  # not measured: there was no probe
     assert saved["commands"][0].startswith("infobatch compare --data digits")
 
 

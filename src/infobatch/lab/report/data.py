@@ -1,8 +1,9 @@
-"""Results as data: every run with its options, its result and its course."""
+"""Results as data: every run with its options, its result and what was measured of its course."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -25,9 +26,7 @@ def _run(run: Run) -> dict[str, Any]:
     summary = asdict(run.summary)
     del summary["per_class"]
     metrics = run.metrics
-    return {
-        "config": {**run.config.to_json(), "data_dir": None},
-        **summary,
+    course: dict[str, Sequence[float | None]] = {
         "kept": [m.num_kept for m in metrics],
         "train_loss": [round(m.train_loss, 5) for m in metrics],
         "test_loss": [_rounded(m.test_loss, 5) for m in metrics],
@@ -36,6 +35,8 @@ def _run(run: Run) -> dict[str, Any]:
         "noise_ratio": [_rounded(m.noise_ratio, 4) for m in metrics],
         "bias": [_rounded(m.bias, 4) for m in metrics],
     }
+    measured = {name: values for name, values in course.items() if any(v is not None for v in values)}
+    return {"config": {**run.config.to_json(), "data_dir": None}, **summary, **measured}
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -140,6 +140,15 @@ def test_resuming_refuses_other_options(call, finished):
     assert "--lr is 0.3, but the run was started with 0.2" in error
 
 
+def test_a_reader_that_has_seen_enough_gets_no_error():
+    command = [sys.executable, "-m", "infobatch.lab.cli", "contest", "--help"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_interrupting_leaves_a_resumable_run(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "infobatch.lab.cli", "train", "--data", "digits"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -42,6 +43,9 @@ def main() -> None:
         with joined() as replicas:
             console.quiet = console.quiet or replicas.rank > 0
             tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="infobatch", description=main.__doc__)
+    except BrokenPipeError:  # whoever read it has seen enough, as in `infobatch train --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except (ValueError, OSError, ImportError, OutOfMemory) as error:
         print(f"infobatch: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -36,7 +36,7 @@ def read(paths: Sequence[Path]) -> Results:
         for run in json.loads(path.read_text())["runs"]:
             if found := ARM.fullmatch(run["arm"]):
                 name, saved = found["policy"] or found["kind"], float(found["saved"])
-                results[name][saved][run["config"]["seed"]] = run["result"]
+                results[name][saved][run["seed"]] = run["result"]
     return results
 
 

@@ -91,7 +91,7 @@ def test_gains_are_averaged_over_the_costs_that_both_have(tmp_path, monkeypatch,
         "save-30/fewer-epochs": [4.0, 5.0],
     }
     runs = [
-        {"arm": arm, "config": {"seed": seed}, "result": result}
+        {"arm": arm, "seed": seed, "result": result}
         for arm, values in results.items()
         for seed, result in enumerate(values)
     ]

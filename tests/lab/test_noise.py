@@ -289,7 +289,7 @@ def test_a_contest_tells_why_a_policy_wins_or_loses(call, tmp_path):
             assert all(cell in text for cell in cells)
         assert NOISE_NOTE.split("'")[0] in text
     runs = json.loads((folder / "runs.json").read_text())["runs"]
-    (first,) = (run for run in runs if "ucb" in run["arm"] and run["config"]["seed"] == 0)
+    (first,) = (run for run in runs if "ucb" in run["arm"] and run["seed"] == 0)
     assert first["noise_ratio"] == [round(r, 4) for r in courses(2)[0]] + [None]
     assert first["bias"][-1] is None
     assert first["effective_share"] == [None, 1, 1, 1, 1]

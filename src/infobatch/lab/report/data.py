@@ -7,22 +7,31 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from infobatch.lab.report.results import Results, Run
+from infobatch.lab.report.results import ArmRuns, Results, Run
 
 
 def to_json(results: Results) -> str:
-    """A line for each run, so that a difference between two files can be read."""
-    runs = [
-        {"arm": arm.arm.name, "label": arm.label, **_run(run)}
-        for arm in results.arms
-        for run in arm.runs.values()
-    ]
-    lines = ",\n".join(f"    {json.dumps(run)}" for run in runs)
-    head = {"title": results.title, "commands": list(results.commands)}
+    """The options that all runs share, and a line for each run, so that two files can be compared."""
+    runs = [(arm, run, _options(run)) for arm in results.arms for run in arm.runs.values()]
+    first = runs[0][2] if runs else {}
+    shared = {k: v for k, v in first.items() if all(options[k] == v for _, _, options in runs)}
+
+    def line(arm: ArmRuns, run: Run, options: dict[str, Any]) -> str:
+        own = {k: v for k, v in options.items() if k not in shared}
+        place = {"arm": arm.arm.name, "label": arm.label, "seed": run.config.seed}
+        return f"    {json.dumps({**place, 'config': own, **_course(run)})}"
+
+    lines = ",\n".join(line(*each) for each in runs)
+    head = {"title": results.title, "commands": list(results.commands), "config": shared}
     return json.dumps(head, indent=2)[:-2] + f',\n  "runs": [\n{lines}\n  ]\n}}\n'
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _options(run: Run) -> dict[str, Any]:
+    options = run.config.to_json()
+    return {k: v for k, v in options.items() if k not in ("seed", "data_dir")}
+
+
+def _course(run: Run) -> dict[str, Any]:
     summary = asdict(run.summary)
     del summary["per_class"]
     metrics = run.metrics
@@ -36,7 +45,7 @@ def _run(run: Run) -> dict[str, Any]:
         "bias": [_rounded(m.bias, 4) for m in metrics],
     }
     measured = {name: values for name, values in course.items() if any(v is not None for v in values)}
-    return {"config": {**run.config.to_json(), "data_dir": None}, **summary, **measured}
+    return {**summary, **measured}
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

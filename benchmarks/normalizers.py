@@ -21,6 +21,7 @@ from pathlib import Path
 
 from infobatch.lab.compare import FULL, PRUNED, Arm, Variant
 from infobatch.lab.config import TrainConfig
+from infobatch.lab.environment import describe_environment
 from infobatch.lab.options import load
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.report.results import ArmRuns, Difference, Run
@@ -123,9 +124,14 @@ def main() -> None:
                 f"{optimizer:6} {name:22} {arm.result:6.2f} ± {arm.deviation:.2f}  {to_full}",
                 flush=True,
             )
-            rows.append([optimizer, name, arm.results, to_full])
+            row = {"optimizer": optimizer, "choice": name, "accuracy": arm.results}
+            rows.append({**row, "against_full": to_full})
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        asked = {name: getattr(options, name) for name in ("recipe", "policy", "save", "held_out")}
+        asked |= {"epochs": base.epochs, "seeds": list(seeds)}
+        environment = describe_environment(base.torch_device())
+        found = {"options": asked, "environment": environment, "results": rows}
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

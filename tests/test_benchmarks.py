@@ -51,12 +51,12 @@ def test_the_choices_of_rescaling_are_compared_and_kept(tmp_path, capsys, monkey
     monkeypatch.setattr("sys.argv", ["normalizers.py", *options])
     normalizers = benchmark("normalizers")
     normalizers.main()
-    rows = json.loads((tmp_path / "r.json").read_text())
-    assert [name for _, name, *_ in rows] == [
+    rows = json.loads((tmp_path / "r.json").read_text())["results"]
+    assert [row["choice"] for row in rows] == [
         "full",
         *(f"{normalizer}, rate {scaling}" for normalizer, scaling in normalizers.CHOICES),
     ]
-    accuracies = {name: accuracy for _, name, [accuracy], _ in rows}
+    accuracies = {row["choice"]: row["accuracy"][0] for row in rows}
     assert all(50 < accuracy <= 100 for accuracy in accuracies.values())
     assert accuracies["mean, rate none"] != accuracies["batch, rate none"]
     before = {file: file.stat().st_mtime_ns for file in out.rglob("summary.json")}

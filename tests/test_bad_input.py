@@ -48,7 +48,7 @@ def pruner(size=20, num_epochs=5, **options):
         ((Numbers(9), 5), {"delta": -0.1}, ValueError, r"delta is -0\.1"),
         ((Numbers(9), 5), {"warmup_epochs": -1}, ValueError, "warmup_epochs is -1"),
         ((Numbers(9), 5), {"target": 1.0}, ValueError, r"target is 1\.0; .* less than 1"),
-        ((Numbers(9), 5), {"target": 0.9}, ValueError, "cannot be met by any prune ratio"),
+        ((Numbers(9), 5), {"target": 0.9}, ValueError, "cannot be met by any policy"),
         (
             (Numbers(99), 9),
             {"target": 0.4, "policy": InfoBatch()},

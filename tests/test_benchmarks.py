@@ -195,3 +195,20 @@ def test_the_noise_of_a_crops_scores_is_measured(tmp_path, monkeypatch, capsys):
     reliabilities = [row["reliability"] for row in found["rows"]]
     assert 0 < reliabilities[0] < reliabilities[1] < reliabilities[2] < 1
     assert "rank correlation" in capsys.readouterr().out
+
+
+def test_independent_draws_stay_unbiased_while_losses_move_and_spaced_ones_lean(
+    tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "moving.json"
+    options = ["--policies", "neyman,spaced", "--samples", "200", "--epochs", "8", "--runs", "10"]
+    monkeypatch.setattr(sys, "argv", ["moving_losses.py", *options, "--json", str(path)])
+    benchmark("moving_losses").main()
+    rows = json.loads(path.read_text())["results"]
+    neyman, growing, spaced, spaced_growing = rows
+    for row in (neyman, growing):
+        assert row["ratio"] == pytest.approx(1, abs=3 * row["half_width"])
+        assert row["just_trained"] == pytest.approx(1, abs=0.1)
+    assert 1 < spaced["ratio"] < spaced_growing["ratio"] < 1.1
+    assert spaced["just_trained"] < 0.9 < 1.2 < spaced["others"]
+    assert "sum ÷ true sum" in capsys.readouterr().out

@@ -54,10 +54,10 @@ def masked_names():
 
 
 def diffusion_names():
-    diffusers = pytest.importorskip("diffusers")
+    pytest.importorskip("diffusers")
     from infobatch.lab.models.unets import make_unet
 
-    return {"unet": make_unet("unet-tiny", 1, 8), "scheduler": diffusers.DDPMScheduler()}
+    return {"unet": make_unet("unet-tiny", 1, 8)}
 
 
 PAGE_NAMES = {

@@ -79,7 +79,7 @@ def test_any_target_is_met_exactly_or_refused(num_samples, num_epochs, delta, wa
     total = round(target * num_samples * num_epochs)
     num_prunable = Schedule(num_samples, num_epochs, delta, warmup_epochs).num_prunable
     if total > num_prunable * (num_samples - 1):
-        with pytest.raises(ValueError, match="cannot be met by any prune ratio"):
+        with pytest.raises(ValueError, match="cannot be met by any policy"):
             Schedule(num_samples, num_epochs, delta, warmup_epochs, target)
         return
     schedule = Schedule(num_samples, num_epochs, delta, warmup_epochs, target)
@@ -164,7 +164,7 @@ def test_counts_may_be_given_for_each_epoch():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_epochs": 10, "target": 0.85}, "any prune ratio: only 8 of 10 .* at most 0.792"),
+        ({"num_epochs": 10, "target": 0.85}, "any policy: only 8 of 10 .* at most 0.792"),
         ({"num_epochs": 2, "target": 0.1}, "only 0 of 2 epochs are prunable"),
         ({"num_epochs": 3, "target": [0, 1]}, "of 2 epochs, but the run has 3"),
         ({"num_epochs": 2, "target": [0, 100]}, "less than the 100 there are"),

@@ -110,11 +110,15 @@ class Schedule:
             return counts
         if total > epochs * (self.num_samples - self._multiple):
             most = epochs * (1 - self._multiple / self.num_samples) / (self.run_length * inflated)
+            annealing = self.num_epochs - self.annealing_start
+            remedies = ["lower target"]
+            remedies += ["raise delta"] if annealing > 1 else []
+            remedies += ["lower warmup_epochs"] if self.first_pruned else []
             raise ValueError(
-                f"target {target:g} cannot be met by any prune ratio: only {epochs} of "
-                f"{self.run_length:g} epochs are prunable (warm-up takes {self.first_pruned}, annealing "
-                f"{self.num_epochs - self.annealing_start}), so it must be at most "
-                f"{math.floor(most * 1000) / 1000:g}. Lower target, raise delta, or lower warmup_epochs"
+                f"target {target:g} cannot be met by any policy: only {epochs} of {self.run_length:g} "
+                f"epochs are prunable (warm-up takes {self.first_pruned}, annealing {annealing}), and "
+                f"something must be kept in each, so it must be at most "
+                f"{math.floor(most * 1000) / 1000:g}; {' or '.join(remedies)}"
             )
         steepness = [1 + ramp * ((2 * i + 1) / epochs - 1) for i in range(epochs)]
         largest = max(steepness) * total / epochs

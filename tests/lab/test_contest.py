@@ -136,9 +136,7 @@ def test_a_very_short_last_batch_is_told_of():
 
 
 def test_a_saving_out_of_reach_says_which_could_be_met():
-    with pytest.raises(
-        ValueError, match=r"target 0\.95 cannot be met by any prune ratio.* at most 0\.\d"
-    ):
+    with pytest.raises(ValueError, match=r"target 0\.95 cannot be met by any policy.* at most 0\.\d"):
         contestants(CONFIG, ["random"], [0.95], 5000, labels(5000))
     with pytest.raises(ValueError, match="no policy 'ucbb'; did you mean ucb"):
         contestants(CONFIG, ["ucbb"], [0.3], 5000, labels(5000))
@@ -220,7 +218,7 @@ def test_bad_contests_are_refused(call, tmp_path):
         (["--save", "x"], "--save is 'x'; give numbers, such as 30,50,70"),
         (["--save", "0.3"], "--save is '0.3'; give percentages from 1 on"),
         (["--drop-last"], "by which the costs would differ"),
-        (["--save", "99"], "cannot be met by any prune ratio"),
+        (["--save", "99"], "cannot be met by any policy"),
         (["--policies", "none"], "none of the policies named can take part"),
         (["--policies", "infobatch,neyman:floor=5"], "floor is 5"),
         (["--policies", "infobatch,proportional:flor=0.1"], "did you mean floor"),

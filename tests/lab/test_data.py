@@ -141,7 +141,7 @@ def test_label_out_of_range_names_the_row(tmp_path):
 
 
 def test_wrong_image_size_names_the_row(tmp_path):
-    with pytest.raises(ValueError, match=r"row 0 of .* 16x16 pixels; expected 32x32"):
+    with pytest.raises(ValueError, match=r"row 0 \(from 0\) of .* 16x16 pixels; expected 32x32"):
         load_data("cifar10", cifar10(tmp_path, size=16))
 
 
@@ -149,7 +149,7 @@ def test_unreadable_image_names_the_row(tmp_path):
     cifar10(tmp_path)
     table = pa.table({"img": [{"bytes": b"no image", "path": None}], "label": [0]})
     pq.write_table(table, tmp_path / "cifar10" / "train.parquet")
-    with pytest.raises(ValueError, match=r"row 0 of .* is not a readable image"):
+    with pytest.raises(ValueError, match=r"row 0 \(from 0\) of .* is not a readable image"):
         load_data("cifar10", tmp_path)
 
 

@@ -166,7 +166,9 @@ def test_a_broken_row_is_named_by_its_file(shards):
     rows = [{"bytes": picture(2, 3), "path": "3.JPEG"}, {"bytes": b"no image", "path": "4.JPEG"}]
     pq.write_table(pa.table({"image": rows, "label": pa.array([2, 1], pa.int64())}), path)
     feed = make_feed(load_data("imagenet", shards), CPU, 0, 0)
-    with pytest.raises(ValueError, match=r"^row 1 of train-00001-of-00002\.parquet is not a readable"):
+    with pytest.raises(
+        ValueError, match=r"^row 1 \(from 0\) of train-00001-of-00002\.parquet is not a readable"
+    ):
         feed.dataset[4]
 
 
@@ -226,8 +228,14 @@ def test_own_parquet_files_need_no_labels(tmp_path, cache):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"train": [0, 1, 1], "validation": [2]}, r"label 2 in row 0 of validation\.parquet is out of"),
-        ({"train": [0, -1, 1], "validation": [0]}, r"label -1 in row 1 of train\.parquet is out of"),
+        (
+            {"train": [0, 1, 1], "validation": [2]},
+            r"label 2 in row 0 \(from 0\) of validation\.parquet is out of",
+        ),
+        (
+            {"train": [0, -1, 1], "validation": [0]},
+            r"label -1 in row 1 \(from 0\) of train\.parquet is out of",
+        ),
     ],
 )
 def test_labels_out_of_range_are_named(tmp_path, cache, labels, message):

@@ -42,9 +42,9 @@ def test_a_subset_keeps_its_samples_and_the_test_set(tmp_path):
         ("{}", "holds no list of indices"),
         ("[]", "holds no list of indices"),
         ("[1, 2.5]", "holds no list of indices"),
-        ("[1, 1, 2]", "has 3 indices from 1 to 2, of which 2 are different; give each once, in 0..9"),
-        ("[0, 10]", r"from 0 to 10, of which 2 are different; give each once, in 0\.\.9"),
-        ("[-1, 3]", "from -1 to 3"),
+        ("[1, 1, 2]", "has 3 indices, of which 2 are different; give each once"),
+        ("[0, 10]", r"the index 10, but the training set has 10 samples; give indices in 0\.\.9"),
+        ("[-1, 3]", "has the index -1, but"),
     ],
 )
 def test_a_bad_subset_is_named(tmp_path, text, message):

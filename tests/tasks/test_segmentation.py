@@ -154,7 +154,9 @@ OUT[3, 4] = 12
 def test_a_row_that_cannot_be_trained_on_is_named_or_left_out(tmp_path, pair, message):
     write(tmp_path / "camvid" / "train.parquet", [GOOD, GOOD, pair, GOOD, pair])
     write(tmp_path / "camvid" / "test.parquet", [GOOD])
-    with pytest.raises(ValueError, match=rf"^row 2 of \S+train\.parquet: {message}") as caught:
+    with pytest.raises(
+        ValueError, match=rf"^row 2 \(from 0\) of \S+train\.parquet: {message}"
+    ) as caught:
         load_data("camvid", tmp_path)
     assert "--segmentation.skip-bad" in str(caught.value)
     assert "(2 of 5 rows are bad)" in str(caught.value)
@@ -162,7 +164,7 @@ def test_a_row_that_cannot_be_trained_on_is_named_or_left_out(tmp_path, pair, me
     data = load_data("camvid", tmp_path, skip_bad=True, say=told.append)
     assert data.train.rows.tolist() == [0, 1, 3]
     assert len(told) == 1
-    assert told[0].startswith("2 of 5 images of camvid are left out; row 2 of")
+    assert told[0].startswith("2 of 5 images of camvid are left out; row 2 (from 0) of")
 
 
 def test_a_set_of_bad_rows_alone_is_refused(tmp_path):

@@ -279,13 +279,14 @@ def test_bad_rows_are_refused_or_left_out_and_counted(config, tmp_path):
     (tmp_path / "test.json").write_text(json.dumps(rows(4, 1)))
     config = replace(config, data_dir=tmp_path)
     with pytest.raises(
-        ValueError, match=r"row 3 of train\.json: the output is empty .*--tuning\.skip-bad"
+        ValueError, match=r"row 3 \(from 0\) of train\.json: the output is empty .*--tuning\.skip-bad"
     ):
         options.load(config)
     made[3]["output"] = "0"
     (tmp_path / "train.json").write_text(json.dumps(made))
     with pytest.raises(
-        ValueError, match=r"row 8 of train\.json: the prompt alone fills --tuning\.max-length 192"
+        ValueError,
+        match=r"row 8 \(from 0\) of train\.json: the prompt alone fills --tuning\.max-length 192",
     ):
         options.load(config)
     data = options.load(replace(config, tuning=replace(config.tuning, skip_bad=True)))
@@ -365,7 +366,7 @@ def test_bad_files_are_refused_by_name(config, tmp_path):
         ('{"instruction": "x", "answer": "y"}', r"columns instruction, answer, but no 'output'"),
         (
             '{"instruction": "x", "output": 3}',
-            r"row 0 of train\.jsonl has the output 3; it must be text",
+            r"row 0 \(from 0\) of train\.jsonl has the output 3; it must be text",
         ),
         ("[1, 2", r"train\.jsonl cannot be read"),
         ("[1, 2]", "holds no list of objects"),

@@ -113,7 +113,10 @@ def print_recipe(recipe: Recipe) -> None:
 def print_summary(summary: Summary, metric: Metric) -> None:
     text = f"{one_line(summary, metric)}  {summary.saved:.1%} left out"
     if summary.cost > summary.num_trained:
-        text += f"  at the cost of {summary.cost:,.0f}"
+        text += (
+            f"; with what it computed besides, it cost as much as training on {summary.cost:,.0f}: "
+            f"{1 - summary.cost / summary.num_full:.1%} saved"
+        )
     if summary.num_nonfinite:
         text += f"  {summary.num_nonfinite:,} losses or signals were NaN or infinite"
     console.print(text, highlight=False)

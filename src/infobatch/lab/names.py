@@ -13,5 +13,6 @@ def choose(kind: str, name: str, choices: Mapping[str, T]) -> T:
     if name in choices:
         return choices[name]
     near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise ValueError(f"there is no {kind} {name!r}; {hint}There are: {', '.join(choices)}")
+    if near:
+        raise ValueError(f"there is no {kind} {name!r}; did you mean {' or '.join(near)}?")
+    raise ValueError(f"there is no {kind} {name!r}; there are: {', '.join(choices)}")

@@ -115,10 +115,16 @@ def read_subset(path: Path, num_samples: int) -> Tensor:
     if not isinstance(indices, list) or not indices or not all(type(i) is int for i in indices):
         raise ValueError(f"--subset {path} holds no list of indices; give one such as [0, 3, 4]")
     chosen = torch.tensor(sorted(set(indices)))
-    if chosen[0] < 0 or chosen[-1] >= num_samples or len(chosen) < len(indices):
+    outside = [index for index in indices if not 0 <= index < num_samples]
+    if outside:
         raise ValueError(
-            f"--subset {path} has {len(indices)} indices from {chosen[0]} to {chosen[-1]}, of which "
-            f"{len(chosen)} are different; give each once, in 0..{num_samples - 1}"
+            f"--subset {path} has the index {outside[0]}, but the training set has {num_samples:,} "
+            f"samples; give indices in 0..{num_samples - 1}"
+        )
+    if len(chosen) < len(indices):
+        raise ValueError(
+            f"--subset {path} has {len(indices):,} indices, of which {len(chosen):,} are different; "
+            "give each once"
         )
     return chosen
 

@@ -26,7 +26,7 @@ class InfoBatch(Policy):
     """Keep probability 1 - r below the mean score, 1 elsewhere (InfoBatch, ICLR 2024, eq. 4).
 
     ``prune_ratio``: r in [0, 1), the share of the *below-average* samples left out of an epoch, not
-    the share of all samples; 0.5 is the paper's default and leaves out a quarter to two fifths of
+    the share of all samples; 0.5 is the paper's default and leaves out a quarter to a third of
     them. With an exact number d to leave out, the well-learned samples are instead the ceil(d / r)
     with the lowest scores. ``by``: the score's column, last_loss, or smoothed_loss, a running mean for
     losses of which much is the noise of a mask or a time step.

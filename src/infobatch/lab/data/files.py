@@ -202,9 +202,9 @@ class _Rows:
     def name(self, index: int) -> str:
         for shard, num_rows in self._shards:
             if index < num_rows:
-                return f"row {index} of {shard}"
+                return f"row {index} (from 0) of {shard}"
             index -= num_rows
-        return f"row {index} of the {self._split} split"
+        return f"row {index} (from 0) of the {self._split} split"
 
 
 FILE_SETS = {

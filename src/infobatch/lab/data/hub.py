@@ -81,8 +81,8 @@ class HubSet:
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             raise ValueError(
-                f"label {merged[row]} in row {row} of {paths[0].name} and its siblings is out of "
-                f"range; {self.name} has classes 0..{self.num_classes - 1}"
+                f"label {merged[row]} in row {row} (from 0) of {paths[0].name} and its siblings is out "
+                f"of range; {self.name} has classes 0..{self.num_classes - 1}"
             )
         return Images(torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(merged))
 
@@ -102,10 +102,12 @@ def _decode(images: list[dict[str, Any]], path: Path, size: int) -> np.ndarray:
         try:
             image = Image.open(io.BytesIO(images[row]["bytes"])).convert("RGB")
         except Exception as error:
-            raise ValueError(f"row {row} of {path} is not a readable image ({error})") from error
+            raise ValueError(
+                f"row {row} (from 0) of {path} is not a readable image ({error})"
+            ) from error
         if image.size != (size, size):
             raise ValueError(
-                f"row {row} of {path} is an image of {image.size[0]}x{image.size[1]} pixels; "
+                f"row {row} (from 0) of {path} is an image of {image.size[0]}x{image.size[1]} pixels; "
                 f"expected {size}x{size}"
             )
         pixels[row] = np.asarray(image).transpose(2, 0, 1)

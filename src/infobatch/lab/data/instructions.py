@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from infobatch.lab.data.base import Data
+from infobatch.lab.data.parquet import places
 
 REQUIRED = ("instruction", "output")
 OPTIONAL = ("input", "task")
@@ -102,8 +103,9 @@ class InstructionSet:
                 f"download them from huggingface.co/datasets/{self.repository}, or leave --data-dir out "
                 "to have that done"
             )
-        places = " or ".join(map(str, folders))
-        raise FileNotFoundError(f"no parquet, JSON or JSON lines of {self.name} in {places}; {remedy}")
+        raise FileNotFoundError(
+            f"no parquet, JSON or JSON lines of {self.name} in {places(folders)}; {remedy}"
+        )
 
     def _download(self) -> Path:
         from huggingface_hub import snapshot_download
@@ -129,7 +131,7 @@ def _rows(path: Path) -> Iterator[Row]:
     for number, record in enumerate(records):
         values = [record.get(name) for name in (*REQUIRED, *OPTIONAL)]
         instruction, output, *others = ["" if value is None else value for value in values]
-        row = Row(instruction, others[0], output, others[1], f"row {number} of {path.name}")
+        row = Row(instruction, others[0], output, others[1], f"row {number} (from 0) of {path.name}")
         missing = [name for name in REQUIRED if name not in record]
         if missing:
             raise ValueError(

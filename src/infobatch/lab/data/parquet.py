@@ -17,8 +17,14 @@ def find(
             return found
     raise FileNotFoundError(
         f"no {' and '.join(f'{split}*.parquet' for split in splits)} of {name} in "
-        f"{' or '.join(str(folder) for folder in folders)}; {remedy}"
+        f"{places(folders)}; {remedy}"
     )
+
+
+def places(folders: Sequence[Path]) -> str:
+    """Where something was looked for, in words."""
+    none = "" if any(folder.is_dir() for folder in folders) else " (there is no such folder)"
+    return " or ".join(map(str, dict.fromkeys(folders))) + none
 
 
 def download(name: str, repository: str, folder: str) -> Path:

@@ -155,7 +155,7 @@ class SegmentationSet:
                 return look_at(images[row].as_py(), annotations[row].as_py(), codes, num_classes)
             except ValueError as error:
                 path, place = places[row]
-                return f"row {place} of {path}: {error}"
+                return f"row {place} (from 0) of {path}: {error}"
 
         with ThreadPoolExecutor() as pool:
             looks = list(pool.map(look, range(len(places))))

@@ -243,12 +243,13 @@ class Results:
             difference = Difference.of(ours.runs, arm.runs)
             if difference is not None:
                 if difference.least_gain > 0:
-                    phrases.append(f"ahead of {arm.label}")
+                    place = "ahead of"
                 elif difference.most_gain < 0:
-                    phrases.append(f"behind {arm.label}")
+                    place = "behind"
                 else:
-                    phrases.append(f"not clearly different from {arm.label}")
-        return [f"At the same cost it is {' and '.join(phrases)}."] if phrases else []
+                    place = "not clearly different from"
+                phrases.append(f"{place} {arm.label}, {difference}")
+        return [f"At the same cost it is {', and '.join(phrases)}."] if phrases else []
 
     def controls(self) -> list[str]:
         """Each pruned arm against what a user would do instead at the same cost."""

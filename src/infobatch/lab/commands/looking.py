@@ -72,8 +72,11 @@ def evaluate(
     task = KINDS[config.task].task()(config, data)
     folder.load_model(task.model)
     result = task.evaluate()
-    figures = [metric.named(result.result), f"loss {result.loss:.4f}"]
-    figures += [f"{name} {value:.2f}" for name, value in result.details.items()]
+    figures = [metric.named(result.result)]
+    if result.loss not in (result.result, *result.details.values()):
+        figures.append(f"loss {result.loss:.4f}")
+    for name, value in result.details.items():
+        figures.append(f"{name} {value:.{2 if abs(value) >= 1 else 4}f}")
     console.print(", ".join([*figures, f"{len(data.test):,} test samples"]), highlight=False)
     picture = task.picture()
     if picture is not None:

@@ -8,7 +8,7 @@ import pytest
 from infobatch.lab.compare import FULL, Arm
 from infobatch.lab.metrics import ACCURACY, Metric
 from infobatch.lab.report.results import ArmRuns, Difference, Results, judge
-from infobatch.lab.report.text import main_table
+from infobatch.lab.report.tables import main_table
 
 LOSS = Metric("denoising loss", "", higher_is_better=False, digits=4, margin=0.001)
 

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from infobatch.lab.report.duels import STANDING_NOTE, standing_table
-from infobatch.lab.report.noise import NOISE_NOTE, noise_rows, noise_table
 from infobatch.lab.report.results import Results
-from infobatch.lab.report.text import (
-    PUBLISHED_HEADINGS,
-    PUBLISHED_NOTE,
-    main_table,
-    published_cells,
-)
+from infobatch.lab.report.tables import Section, sections
 
 
 def to_markdown(results: Results, plots: Sequence[Path] = ()) -> str:
     commands = ["```sh", *results.commands, "```"]
-    parts = [f"# {results.title}", "\n".join(commands), _table(*main_table(results))]
-    published = results.published_rows()
-    if published:
-        parts += [_table(PUBLISHED_HEADINGS, map(published_cells, published)), PUBLISHED_NOTE]
-    controls = results.controls()
-    if results.is_contest:
-        parts += [_table(*standing_table(results)), STANDING_NOTE]
-    elif controls:
-        parts += ["\n".join([controls[0], "", *(f"- {line.strip()}" for line in controls[1:])])]
+    first, *others = sections(results)
+    parts = [f"# {results.title}", "\n".join(commands), _table(first)]
+    controls = [] if results.is_contest else results.controls()
+    if controls:
+        parts.append("\n".join([controls[0], "", *(f"- {line.strip()}" for line in controls[1:])]))
     parts += results.notes
-    if noise_rows(results):
-        parts += [_table(*noise_table(results)), NOISE_NOTE]
+    for section in others:
+        parts += [_table(section), section.note] if section.note else [_table(section)]
     if results.verdict():
         parts += f"**Verdict**: {results.verdict()}".splitlines()
     parts += [_environment(results)]
@@ -37,9 +26,9 @@ def to_markdown(results: Results, plots: Sequence[Path] = ()) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(titles) + " |", "| --- " + "| ---: " * (len(titles) - 1) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+def _table(section: Section) -> str:
+    lines = [section.headings, ["---", *["---:"] * (len(section.headings) - 1)], *section.rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _environment(results: Results) -> str:

@@ -8,14 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from infobatch.lab.report.noise import NOISE_NOTE, noise_table
 from infobatch.lab.report.results import Results
-from infobatch.lab.report.text import (
-    PUBLISHED_HEADINGS,
-    PUBLISHED_NOTE,
-    main_table,
-    published_cells,
-)
+from infobatch.lab.report.tables import sections
 
 
 def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
@@ -24,20 +18,13 @@ def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
     )
     shown = (results.pruned or results.arms)[0]
     runs = list(shown.runs.values())
-    headings, rows = main_table(results)
-    noise_headings, noise = noise_table(results)
+    first, *others = sections(results)
     html = environment.get_template("page.html.jinja").render(
         title=results.title,
-        headings=headings,
-        rows=rows,
+        first=first,
+        others=others,
         verdict=results.verdict().splitlines(),
-        published_headings=PUBLISHED_HEADINGS,
-        published=[published_cells(row) for row in results.published_rows()],
-        published_note=PUBLISHED_NOTE,
-        noise_headings=noise_headings,
-        noise=noise,
-        noise_note=NOISE_NOTE,
-        controls=results.controls(),
+        controls=[] if results.is_contest else results.controls(),
         notes=results.notes,
         plots=[(plot.stem, base64.b64encode(plot.read_bytes()).decode()) for plot in plots],
         commands=results.commands,

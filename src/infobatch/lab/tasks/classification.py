@@ -99,10 +99,11 @@ class Classification(Task):
         model.train()
         counts, right, among_five, losses = total(sums)
         num_images = counts.sum()
+        top_five = {"top-5 %": float(100 * among_five.sum() / num_images)}
         return Evaluation(
             result=float(100 * right.sum() / num_images),
             loss=float(losses.sum() / num_images),
-            details={"top-5 %": float(100 * among_five.sum() / num_images)},
+            details=top_five if self.data.num_classes > 10 else {},
             per_class=(100 * right / counts).tolist(),
             counts=counts.long().tolist(),
         )

@@ -1,0 +1,122 @@
+"""What a report shows as tables, whether on a terminal, in Markdown or on a page."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from infobatch.lab.metrics import ACCURACY, Metric
+from infobatch.lab.report.duels import STANDING_NOTE, standing_table
+from infobatch.lab.report.noise import NOISE_NOTE, noise_rows, noise_table
+from infobatch.lab.report.results import PublishedRow, Results, Row
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table, and a note on how to read it; its first ``num_words`` columns are words."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    num_words: int = 1
+
+
+def sections(results: Results) -> list[Section]:
+    """All tables there are something for, the one of all arms first."""
+    made = [Section("", *main_table(results))]
+    if details := details_table(results):
+        made.append(Section("Beside it", *details))
+    if published := results.published_rows():
+        cells = [_published_cells(row) for row in published]
+        made.append(
+            Section("Beside what others report", PUBLISHED_HEADINGS, cells, PUBLISHED_NOTE, num_words=2)
+        )
+    if results.is_contest:
+        made.append(Section("At the same cost", *standing_table(results), STANDING_NOTE))
+    if noise_rows(results):
+        made.append(Section("Why a policy wins or loses", *noise_table(results), NOISE_NOTE))
+    return made
+
+
+def main_table(results: Results) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of the table of all arms; how many seeds each has, where they differ."""
+    rows = results.rows()
+    headings = ["", results.metric.heading, "against full", "samples", "steps", "time s", "saved"]
+    lines = [_cells(row, results.metric) for row in rows]
+    if len({row.num_seeds for row in rows}) > 1:
+        headings.append("seeds")
+        lines = [[*line, str(row.num_seeds)] for line, row in zip(lines, rows, strict=True)]
+    return headings, lines
+
+
+def _cells(row: Row, metric: Metric) -> list[str]:
+    return [
+        row.label,
+        _with_spread(row, metric),
+        "" if row.to_full is None else row.to_full.short,
+        f"{row.num_trained:,.0f}",
+        f"{row.num_steps:,.0f}",
+        f"{row.seconds:.1f}",
+        f"{row.saved:.1%}",
+    ]
+
+
+PUBLISHED_HEADINGS = (
+    "reported by",
+    "run",
+    "accuracy %",
+    "saved",
+    "min",
+    "ours %",
+    "saved",
+    "min",
+    "seeds",
+)
+
+
+def _published_cells(row: PublishedRow) -> list[str]:
+    """One row of others' figures with ours in the next columns."""
+    theirs, ours = row.published, row.ours
+    return [
+        theirs.source,
+        theirs.label,
+        f"{theirs.accuracy:.2f}",
+        "" if theirs.saved is None else f"{theirs.saved:.1f}%",
+        "" if theirs.minutes is None else f"{theirs.minutes:.1f}",
+        _with_spread(ours, ACCURACY) if ours else "",
+        f"{ours.saved:.1%}" if ours else "",
+        f"{ours.seconds / 60:.1f}" if ours else "",
+        str(row.num_seeds) if ours else "",
+    ]
+
+
+def _with_spread(row: Row, metric: Metric) -> str:
+    spread = "" if math.isnan(row.deviation) else f" ± {metric.text(row.deviation)}"
+    return metric.text(row.result) + spread
+
+
+PUBLISHED_NOTE = (
+    "Others' figures are of one seed each and, in the reproductions, of the best test epoch; ours are "
+    "means of the last epoch."
+)
+
+
+def details_table(results: Results) -> tuple[list[str], list[list[str]]] | None:
+    """Headings and rows of what was measured beside the result: mean and deviation over seeds."""
+    details = [[run.summary.details for run in arm.runs.values()] for arm in results.arms]
+    found = [run for runs in details for run in runs]
+    names = [name for name in found[0] if all(name in run for run in found)] if found else []
+    rows = [
+        [arm.label, *(_spread([run[name] for run in runs]) for name in names)]
+        for arm, runs in zip(results.arms, details, strict=True)
+    ]
+    return (["", *names], rows) if names else None
+
+
+def _spread(values: Sequence[float]) -> str:
+    digits = 2 if abs(values[0]) >= 1 else 4
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread}"

@@ -332,6 +332,17 @@ def test_other_errors_are_not_called_out_of_memory(data, tmp_path, monkeypatch):
         run(QUICK, data, tmp_path)
 
 
+@pytest.mark.parametrize("normalizer", ["batch", "mean", "weights"])
+def test_the_loss_told_of_a_pruned_epoch_is_that_of_all_data(data, tmp_path, normalizer):
+    """With a model that stands still all epochs have the same loss, however many samples they keep."""
+    config = replace(QUICK, policy="neyman", target=0.3, normalizer=normalizer, lr=1e-12)
+    run(config, data, tmp_path)
+    metrics = RunFolder(tmp_path).metrics()
+    assert metrics[1].num_kept < 0.5 * metrics[0].num_kept
+    losses = [m.train_loss for m in metrics]
+    assert losses == pytest.approx([losses[0]] * len(losses), rel=0.02)
+
+
 def test_top_5_and_class_accuracies_agree_with_the_logits(data):
     assert "top-5 %" not in Classification(QUICK, data).evaluate().details
     data = replace(data, class_names=(*data.class_names, "eleventh"))

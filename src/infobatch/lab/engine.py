@@ -134,6 +134,8 @@ class Engine(ABC):
 
     def _mean_loss(self, loss_sum: float, epoch: int) -> float:
         """The estimate of the mean over all data, of the weighted sum over an epoch's samples."""
+        if self.config.normalizer != "batch":
+            loss_sum *= self.pruner.mean_weight  # which the weights were divided by
         return loss_sum / (self.pruner.plan.schedule.share(epoch) * self.pruner.num_samples)
 
     def _end_epoch(self, epoch: int) -> None:

@@ -28,7 +28,7 @@ def sections(results: Results) -> list[Section]:
     """All tables there are something for, the one of all arms first."""
     made = [Section("", *main_table(results))]
     if details := details_table(results):
-        made.append(Section("Beside it", *details))
+        made.append(Section("Measured beside it", *details))
     if published := results.published_rows():
         cells = [_published_cells(row) for row in published]
         made.append(

@@ -173,6 +173,8 @@ def test_a_contest_ends_with_its_table(call, tmp_path):
     assert "after Holm's correction" in " ".join(output.split())
     path = tmp_path / "mnist5k-small-cnn"
     assert (path / "report" / "costs.png").exists()
+    for file in ("report.md", "report.html"):
+        assert "against fewer epochs" in (path / "report" / file).read_text()
     results = read_comparison(path)
     rows = standings(results)
     labels = ["random pruning", "InfoBatch r=0.5", "proportional", "RS2", "selective backprop"]

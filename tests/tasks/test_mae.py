@@ -302,6 +302,8 @@ def test_the_command_line_compares_evaluates_and_reports(call, tmp_path):
     assert code == 0, error
     assert "k-NN accuracy %" in text
     assert "Verdict" in text
+    for file in ("report.md", "report.html"):
+        assert (out / "report" / file).read_text().count("reconstruction loss") == 1
     code, text, error = call("eval", next(out.glob("**/summary.json")).parent)
     assert code == 0, error
     assert "k-NN accuracy" in text

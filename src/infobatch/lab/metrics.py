@@ -42,6 +42,11 @@ class Metric:
         return difference if self.higher_is_better else -difference
 
 
+def digits_of(value: float) -> int:
+    """After the point, of a figure that is measured beside the metric."""
+    return 2 if abs(value) >= 1 else 4
+
+
 ACCURACY = Metric("accuracy")
 TOKEN_LOSS = Metric("loss per token", unit="", higher_is_better=False, digits=4, margin=0.02)
 """Of the answers' tokens, in nats."""

@@ -16,6 +16,7 @@ from infobatch.lab.commands.types import OptionalPath, Paths, RecipeName
 from infobatch.lab.console import console, print_recipe
 from infobatch.lab.data import DOWNLOADS
 from infobatch.lab.data.images import write_picture
+from infobatch.lab.metrics import digits_of
 from infobatch.lab.options import load
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.report import print_results, read_comparison, read_runs, write_report
@@ -76,7 +77,7 @@ def evaluate(
     if result.loss not in (result.result, *result.details.values()):
         figures.append(f"loss {result.loss:.4f}")
     for name, value in result.details.items():
-        figures.append(f"{name} {value:.{2 if abs(value) >= 1 else 4}f}")
+        figures.append(f"{name} {value:.{digits_of(value)}f}")
     console.print(", ".join([*figures, f"{len(data.test):,} test samples"]), highlight=False)
     picture = task.picture()
     if picture is not None:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infobatch.lab.metrics import ACCURACY, Metric
+from infobatch.lab.metrics import ACCURACY, Metric, digits_of
 from infobatch.lab.report.duels import STANDING_NOTE, standing_table
 from infobatch.lab.report.noise import NOISE_NOTE, noise_rows, noise_table
 from infobatch.lab.report.results import PublishedRow, Results, Row
@@ -117,6 +117,6 @@ def details_table(results: Results) -> tuple[list[str], list[list[str]]] | None:
 
 
 def _spread(values: Sequence[float]) -> str:
-    digits = 2 if abs(values[0]) >= 1 else 4
+    digits = digits_of(values[0])
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.{digits}f}{spread}"

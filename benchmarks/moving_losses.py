@@ -21,10 +21,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from infobatch import DynamicPruner
+from infobatch.lab.environment import describe_environment
+from infobatch.lab.report.results import half_interval
 from infobatch.lab.specs import make
 
 FALL = 0.1
@@ -79,8 +80,7 @@ def rows_of(
             runs = torch.stack(
                 [course(policy, save, growth, num_samples, num_epochs, s) for s in range(num_runs)]
             ).double()
-            error = float(runs[:, 0].std()) / num_runs**0.5
-            half_width = float(stats.t.ppf(0.975, num_runs - 1)) * error
+            half_width = half_interval(runs[:, 0].tolist())
             ratio, recent, others = runs.mean(0).tolist()
             found.append(Row(policy, growth, ratio, half_width, recent, others))
     return found
@@ -110,7 +110,8 @@ def main() -> None:
         )
     if options.json:
         found = {"save": options.save, "samples": options.samples, "epochs": options.epochs}
-        found |= {"runs": options.runs, "results": [asdict(row) for row in rows]}
+        found |= {"runs": options.runs, "environment": describe_environment(torch.device("cpu"))}
+        found |= {"results": [asdict(row) for row in rows]}
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 

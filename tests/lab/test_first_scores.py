@@ -105,3 +105,14 @@ def test_scores_of_other_data_are_refused_before_training(data, tmp_path):
     np.savez(tmp_path / "scores.npz", last_loss=np.ones(7, np.float32))
     with pytest.raises(ValueError, match=r"scores of .* have shape \(7,\), and the dataset has 1,400"):
         check(replace(LOOKING, scores=str(tmp_path / "scores.npz")), data)
+
+
+def test_scores_of_a_run_on_other_samples_are_refused_before_training(data, tmp_path):
+    (tmp_path / "subset.json").write_text(str(list(range(900))))
+    other = replace(LOOKING, scores="", warmup_epochs=1, epochs=1, subset=tmp_path / "subset.json")
+    run(other, data.of_training(torch.arange(900)), tmp_path / "other")
+    config = replace(LOOKING, scores=str(tmp_path / "other" / "scores.npz"), train_samples=900)
+    message = r"scores\.npz are of a run with --subset .*subset\.json, and this one has --subset None"
+    with pytest.raises(ValueError, match=message):
+        check(config, data.split(0, 900))
+    check(replace(config, subset=other.subset, train_samples=0), data.of_training(torch.arange(900)))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from infobatch import DynamicPruner
 from infobatch.known import KnownScores
-from infobatch.lab.config import PASS, TrainConfig
+from infobatch.lab.config import PASS, TrainConfig, flag
 from infobatch.lab.data import Data
 from infobatch.lab.engine import (
     CHECKPOINT_SECONDS,
@@ -34,6 +34,9 @@ from infobatch.lab.tasks.kinds import KINDS, metric_of
 
 WARM_UP_STEPS = 3
 """CUDA graphs are recorded in the second call of a compiled network."""
+
+ROWS = ("data", "subset", "held_out", "train_samples")
+"""Options that say which samples are trained, and in which order they are numbered."""
 
 
 class OutOfMemory(Exception):
@@ -92,8 +95,25 @@ def check(config: TrainConfig, data: Data) -> None:
     KINDS[config.task].task().check(config, data)
     unknown = torch.zeros(len(data.train))
     known = Path(config.scores) if config.scores not in ("", PASS) else None
+    if known is not None:
+        _check_rows(config, known)
     pruner = _make_pruner(config, data, unknown, known=known)
     pruner.loader(config.batch_size // num_replicas, drop_last=config.drop_last)
+
+
+def _check_rows(config: TrainConfig, scores: Path) -> None:
+    """Raise ``ValueError`` if the scores are in a run's folder, and its samples are not these."""
+    source = RunFolder(scores.parent)
+    if not source.exists:
+        return
+    theirs = source.config().differences(config)
+    for name in ROWS:
+        if name in theirs:
+            other, ours = theirs[name]
+            raise ValueError(
+                f"--scores {scores} are of a run with {flag(name)} {other}, and this one has "
+                f"{flag(name)} {ours}: its rows are others; give scores of the same samples"
+            )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -324,7 +324,7 @@ def test_mean_iou_is_that_of_scikit_learn(task, data):
     guesses, truths, losses = [], [], []
     with torch.no_grad():
         for pixels, classes in task.feed.test_batches(Replicas()):
-            logits = resized(task.model(task._to_images(pixels))[0], classes)
+            logits = resized(task.model(task.feed.images(pixels))[0], classes)
             labelled = classes != IGNORED
             guesses.append(logits.argmax(1)[labelled])
             truths.append(classes[labelled])

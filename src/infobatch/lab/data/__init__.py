@@ -10,7 +10,7 @@ from typing import Any
 from infobatch.lab.data.augment import Augment, Mixing
 from infobatch.lab.data.base import Data
 from infobatch.lab.data.builtin import load_digits, load_mnist5k
-from infobatch.lab.data.feed import Feed, make_feed
+from infobatch.lab.data.feed import Feed, ImageFeed, make_feed
 from infobatch.lab.data.files import FILE_SETS
 from infobatch.lab.data.hub import HUB_SETS
 from infobatch.lab.data.images import ImageData, Images, Normalize
@@ -58,6 +58,7 @@ __all__ = [
     "Data",
     "Feed",
     "ImageData",
+    "ImageFeed",
     "Images",
     "Mixing",
     "Normalize",

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from infobatch.batching import Replicas
 from infobatch.lab.data.augment import Augmented
-from infobatch.lab.data.feed import Batch, Feed
+from infobatch.lab.data.feed import Batch, ImageFeed
 from infobatch.lab.data.images import Normalize
 from infobatch.lab.data.segmentation import IGNORED, Annotated, SegmentationData
 from infobatch.lab.data.streamed import MEAN, STD
@@ -88,7 +88,7 @@ class WholeImages(Dataset[Sample]):
         return as_tensors(cut_pixels(image, size, (0, 0, *size)), classes)
 
 
-class CropFeed(Feed):
+class CropFeed(ImageFeed):
     """Batches of crops to train on, and of whole images of one size to test on.
 
     So no test image is padded, and what is made of it depends on no other, nor on how many processes

@@ -1,4 +1,4 @@
-"""How a data set's images reach the device: from memory there, or through loader processes."""
+"""How a data set reaches the device: from memory there, or through loader processes."""
 
 from __future__ import annotations
 
@@ -33,15 +33,31 @@ class Feed(ABC):
 
     dataset: Any
     collate: Callable[[list[Any]], Any]
-    normalize: Normalize
+
+    def begin(self, epoch: int) -> None:  # noqa: B027 - not all augment
+        """Decide the epoch's augmentation."""
 
     @abstractmethod
-    def begin(self, epoch: int) -> None:
-        """Decide the epoch's augmentation."""
+    def __call__(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """A batch as the loader gives it, augmented and on the device: inputs and labels."""
+
+    def first(self, num_samples: int) -> Any:
+        """A batch of the first training samples, as the loader gives it."""
+        return self.collate([self.dataset[i] for i in range(min(num_samples, len(self.dataset)))])
+
+
+class ImageFeed(Feed):
+    """Of images, to test on, too. ``normalize``: makes of pixels what a network takes."""
+
+    normalize: Normalize
 
     @abstractmethod
     def __call__(self, batch: Any) -> Batch:
         """The augmented training images of a batch as the loader gives it."""
+
+    def images(self, pixels: Tensor) -> Tensor:
+        """Normalised, float32 (B, C, H, W), channels last."""
+        return self.normalize(pixels).contiguous(memory_format=torch.channels_last)
 
     @abstractmethod
     def test_batches(self, replicas: Replicas) -> Iterator[Batch]:
@@ -54,12 +70,8 @@ class Feed(ABC):
         Each once over all replicas together.
         """
 
-    def first(self, num_samples: int) -> Any:
-        """A batch of the first training images, as the loader gives it."""
-        return self.collate([self.dataset[i] for i in range(min(num_samples, len(self.dataset)))])
 
-
-class MemoryFeed(Feed):
+class MemoryFeed(ImageFeed):
     """Everything lies on the device as uint8 and is augmented there; the loader gives only indices."""
 
     TEST_BATCH = 1000
@@ -90,7 +102,7 @@ class MemoryFeed(Feed):
             yield indices, self._data.train.gather(indices)
 
 
-class StreamFeed(Feed):
+class StreamFeed(ImageFeed):
     """Loader processes decode and augment; batches are copied while the device computes."""
 
     TEST_BATCH = 256
@@ -152,7 +164,7 @@ def make_feed(
     seed: int,
     num_workers: int,
     smallest_crop: float = SMALLEST_CROP,
-) -> Feed:
+) -> ImageFeed:
     """``smallest_crop``: of streamed images, the least share of its image that a crop takes."""
     if isinstance(data, StreamedData):
         return StreamFeed(data, device, seed, num_workers, smallest_crop)

@@ -166,10 +166,6 @@ class Task(ABC):
 
     # -- Inside ------------------------------------------------------------------------------------
 
-    def _to_images(self, pixels: Tensor) -> Tensor:
-        images = self.feed.normalize(pixels)
-        return images.contiguous(memory_format=torch.channels_last)
-
     def _training_outputs(self, inputs: Inputs) -> Any:
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from infobatch.lab.config import TrainConfig
-from infobatch.lab.data import Data, Feed, Mixing, make_feed
+from infobatch.lab.data import Data, ImageFeed, Mixing, make_feed
 from infobatch.lab.models import check_model_fits, make_model
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told, indices_on
@@ -28,13 +28,15 @@ CHUNK_NUMBERS, CHUNK_SAMPLES = 1 << 26, 32
 class Classification(Task):
     """Inputs are normalised images (B, C, H, W), and labels (B,) or their mixtures (B, num_classes)."""
 
+    feed: ImageFeed
+
     @classmethod
     def check(cls, config: TrainConfig, data: Data) -> None:
         if data.num_classes == 0:
             raise ValueError(f"--task classification needs labels, and {data.name} has none")
         check_model_fits(config.model, data.shape)
 
-    def make_feed(self) -> Feed:
+    def make_feed(self) -> ImageFeed:
         feed = make_feed(self.data, self.device, self.config.seed, self.config.workers)
         self._mixing = None
         if self.config.mixup or self.config.cutmix:
@@ -55,7 +57,7 @@ class Classification(Task):
 
     def inputs(self, batch: Any, samples: np.ndarray) -> Inputs:
         pixels, labels = self.feed(batch)
-        images = self._to_images(pixels)
+        images = self.feed.images(pixels)
         if self._mixing is None:
             return images, labels
         indices = indices_on(self.device, samples)
@@ -85,7 +87,7 @@ class Classification(Task):
         sums = torch.zeros(4, self.data.num_classes, dtype=torch.float64, device=self.device)
         num_guesses = min(5, self.data.num_classes)
         for pixels, labels in self.feed.test_batches(replicas()):
-            logits = self._forward(model, (self._to_images(pixels),))
+            logits = self._forward(model, (self.feed.images(pixels),))
             right = logits.topk(num_guesses).indices == labels[:, None]
             values = torch.stack(
                 [
@@ -132,7 +134,7 @@ class Classification(Task):
     def training_logits(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Of a batch as the loader gives it, augmented but not mixed: logits (B, C), labels (B,)."""
         pixels, labels = self.feed(batch)
-        return self._training_outputs((self._to_images(pixels),)), labels
+        return self._training_outputs((self.feed.images(pixels),)), labels
 
     def training_images(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The training images as test images are, not augmented: of each batch of up to ``size`` the
@@ -141,7 +143,7 @@ class Classification(Task):
         Each once over all processes together.
         """
         for indices, (pixels, labels) in self.feed.plain_batches(size, replicas()):
-            yield indices, self._to_images(pixels), labels
+            yield indices, self.feed.images(pixels), labels
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:

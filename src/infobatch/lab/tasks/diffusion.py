@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from infobatch import TimestepScores
 from infobatch.lab.config import TrainConfig
-from infobatch.lab.data import Data, Feed, ImageData, make_feed
+from infobatch.lab.data import Data, ImageData, ImageFeed, make_feed
 from infobatch.lab.data.noising import Draws
 from infobatch.lab.models.unets import check_unet, make_unet
 from infobatch.lab.processes import replicas, total
@@ -31,6 +31,8 @@ class Diffusion(Task):
 
     Images lie between -1 and 1, and are flipped where the data allows it, but not cropped.
     """
+
+    feed: ImageFeed
 
     @classmethod
     def check(cls, config: TrainConfig, data: Data) -> None:
@@ -66,7 +68,7 @@ class Diffusion(Task):
         self._features = Features(self.options.features, self.device) if self.options.features else None
         self._real: tuple[Tensor, Tensor] | None = None  # moments of the training images' features
 
-    def make_feed(self) -> Feed:
+    def make_feed(self) -> ImageFeed:
         data = replace(self.data, crop_padding=0)
         return make_feed(data, self.device, self.config.seed, self.config.workers)
 

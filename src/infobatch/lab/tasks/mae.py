@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from infobatch.lab.config import TrainConfig
-from infobatch.lab.data import Data, Feed, make_feed
+from infobatch.lab.data import Data, ImageFeed, make_feed
 from infobatch.lab.data.masks import Masks
 from infobatch.lab.models.masked import check_masked_fits, make_masked
 from infobatch.lab.probes import PROBES, standardised
@@ -28,6 +28,8 @@ class MaskedAutoencoding(Task):
     A sample's loss is the mean over its masked patches; a fresh mask is drawn in each epoch.
     """
 
+    feed: ImageFeed
+
     @classmethod
     def check(cls, config: TrainConfig, data: Data) -> None:
         check_masked_fits(config.model, config.mae, data.shape)
@@ -37,7 +39,7 @@ class MaskedAutoencoding(Task):
                 "--mae.probe none, to be judged by the loss on the images to validate on"
             )
 
-    def make_feed(self) -> Feed:
+    def make_feed(self) -> ImageFeed:
         config = self.config
         return make_feed(self.data, self.device, config.seed, config.workers, config.mae.smallest_crop)
 

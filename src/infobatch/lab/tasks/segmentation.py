@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from infobatch.lab.data import Feed, SegmentationData
+from infobatch.lab.data import SegmentationData
 from infobatch.lab.data.crops import CropFeed, Cropping
 from infobatch.lab.data.segmentation import IGNORED
 from infobatch.lab.models.segmentation import make_segmenter
@@ -26,8 +26,9 @@ class Segmentation(Task):
     """Inputs are normalised crops (B, 3, H, W) and classes int64 (B, H, W), IGNORED where unlabelled."""
 
     data: SegmentationData
+    feed: CropFeed
 
-    def make_feed(self) -> Feed:
+    def make_feed(self) -> CropFeed:
         config = self.config
         options = config.segmentation
         cropping = Cropping(options.crop, (options.min_scale, options.max_scale), options.largest_class)
@@ -39,7 +40,7 @@ class Segmentation(Task):
 
     def inputs(self, batch: Any, samples: np.ndarray) -> Inputs:
         pixels, classes = self.feed(batch)
-        return self._to_images(pixels), classes.long()
+        return self.feed.images(pixels), classes.long()
 
     def forward(self, model: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
         return tuple(logits.float() for logits in model(inputs[0]))
@@ -67,7 +68,7 @@ class Segmentation(Task):
         confusion = torch.zeros(num_classes**2, dtype=torch.int64, device=self.device)
         losses = torch.zeros((), dtype=torch.float64, device=self.device)
         for pixels, labels in self.feed.test_batches(replicas()):
-            outputs = self._forward(model, (self._to_images(pixels),))[0]
+            outputs = self._forward(model, (self.feed.images(pixels),))[0]
             # One by one, for the logits of a large image at its own size are as much as a model.
             for logits, classes in zip(outputs[:, None], labels[:, None].long(), strict=True):
                 whole = resized(logits, classes)

@@ -14,7 +14,6 @@ from torch import Tensor
 from infobatch.batching import Replicas
 from infobatch.lab.config import TrainConfig
 from infobatch.lab.data import Data, Feed
-from infobatch.lab.data.feed import Batch
 from infobatch.lab.data.instructions import InstructionData, Row
 from infobatch.lab.models.language import context_of, make_tokenizer
 from infobatch.lab.tasks.options import TuningOptions
@@ -183,10 +182,7 @@ class TokenFeed(Feed):
         self._test = data.test
         self._device = device
 
-    def begin(self, epoch: int) -> None:
-        """Nothing here is random."""
-
-    def __call__(self, batch: dict[str, Tensor]) -> Batch:
+    def __call__(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         tokens, labels = batch["input_ids"], batch["labels"]
         return tokens.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
 
@@ -199,12 +195,3 @@ class TokenFeed(Feed):
             size = max(1, self.TEST_TOKENS // lengths[share[0]])
             yield share[:size]
             share = share[size:]
-
-    def test_batches(self, replicas: Replicas) -> Iterator[Batch]:
-        for part in self.test_parts(replicas):
-            yield self(self.collate([self._test[index] for index in part]))
-
-    def plain_batches(self, size: int, replicas: Replicas) -> Iterator[tuple[Tensor, Batch]]:
-        share = torch.arange(replicas.rank, len(self.dataset), replicas.num_replicas)
-        for indices in torch.split(share, size):
-            yield indices, self(self.collate([self.dataset[index] for index in indices.tolist()]))

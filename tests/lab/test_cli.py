@@ -10,6 +10,7 @@ import pytest
 
 from infobatch import __version__
 from infobatch.lab import cli
+from infobatch.lab.commands import training
 from infobatch.lab.runs import RunFolder
 from infobatch.policies import RECOMMENDED
 
@@ -161,6 +162,22 @@ def test_interrupting_leaves_a_resumable_run(tmp_path):
     assert f"infobatch train --out {out} --resume" in printed
     assert (out / "checkpoint.pt").exists()
     assert not (out / "summary.json").exists()
+
+
+def test_an_interrupt_before_training_is_no_traceback(call, monkeypatch, tmp_path):
+    def interrupted(config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "load", interrupted)
+    code, _, error = call("train", *QUICK, "--out", tmp_path / "run")
+    assert (code, error) == (130, "infobatch: stopped\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_to_resume_a_finished_run_says_so(call, finished):
+    code, printed, error = call("train", "--out", finished, "--resume")
+    assert code == 0, error
+    assert "finished before" in printed
 
 
 def wait_for(path: Path) -> None:

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from infobatch.lab.compare import FULL, Arm
-from infobatch.lab.metrics import ACCURACY, Metric
+from infobatch.lab.compare import FEWER, FULL, PRUNED, Arm, Variant
+from infobatch.lab.metrics import ACCURACY, Metric, digits_of
+from infobatch.lab.report.plots import draw_curves, draw_overlay
 from infobatch.lab.report.results import ArmRuns, Difference, Results, judge
 from infobatch.lab.report.tables import main_table
 
@@ -50,3 +51,59 @@ def test_a_table_names_the_metric_and_keeps_its_digits():
     headings, rows = main_table(results)
     assert headings[1] == "denoising loss (lower is better)"
     assert rows[0][1] == "0.1235"
+
+
+def test_a_percentage_has_two_digits_though_it_is_0():
+    assert [digits_of("exact match %", value) for value in (0.0, 0.5, 26.5)] == [2, 2, 2]
+    assert [digits_of("reconstruction loss", value) for value in (0.5952, 1.2)] == [4, 2]
+    assert digits_of("FID", 31.25) == 2
+
+
+def ran(result, cost, metrics=()):
+    counts = {"num_trained": cost, "num_full": 600, "num_steps": 9, "seconds": 1.0, "cost": cost}
+    summary = SimpleNamespace(result=result, **counts)
+    config = SimpleNamespace(epochs=3)
+    return SimpleNamespace(summary=summary, metric=LOSS, metrics=metrics, config=config)
+
+
+def compared(costs_of_fewer, metrics=()):
+    variant = Variant("infobatch")
+    arms = [
+        ArmRuns(Arm(FULL), "full data", {s: ran(0.12, 600, metrics) for s in (0, 1)}),
+        ArmRuns(Arm(PRUNED, variant), "ours", {s: ran(0.13 + s / 100, 400, metrics) for s in (0, 1)}),
+        ArmRuns(
+            Arm(FEWER, variant),
+            "fewer epochs",
+            {seed: ran(0.15, cost, metrics) for seed, cost in enumerate(costs_of_fewer)},
+        ),
+    ]
+    return Results("UNet on digits", LOSS, arms, arms[0], LOSS.margin, [])
+
+
+@pytest.mark.parametrize(
+    ("costs", "words"),
+    [
+        ([400, 402], "fewer epochs, "),
+        ([408, 416], "fewer epochs (which cost 3.0% more), "),
+        ([390, 398], "fewer epochs (which cost 1.5% less), "),
+    ],
+)
+def test_a_control_that_cost_more_or_less_says_so(costs, words):
+    results = compared(costs)
+    assert words in results.verdict()
+    assert words.replace(", ", ": ") in results.controls()[1]
+
+
+def test_runs_that_are_evaluated_once_are_drawn_as_dots():
+    def metrics(result):
+        return SimpleNamespace(
+            epoch=2, result=result, test_loss=result, train_loss=0.1, samples_so_far=600
+        )
+
+    results = compared([400, 400], [metrics(None), metrics(0.12)])
+    axis = draw_overlay(results).axes[1]
+    assert [len(line.get_xdata()) for line in axis.lines] == [2, 2]
+    assert {line.get_marker() for line in axis.lines} == {"o"}
+    axes = draw_curves(results).axes
+    assert len(axes) == 4, "the test loss is the result: no panel of its own"
+    assert all(line.get_marker() == "o" for axis in axes[:2] for line in axis.lines)

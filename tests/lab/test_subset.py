@@ -6,6 +6,7 @@ import pytest
 
 from infobatch.lab.data import load_data
 from infobatch.lab.options import read_subset
+from infobatch.lab.report import read_runs
 from infobatch.lab.runs import RunFolder
 
 
@@ -24,6 +25,7 @@ def test_a_run_sees_no_sample_beyond_its_subset(call, subset, tmp_path):
     assert folder.config().subset == subset
     assert folder.summary().num_full == 2 * 300
     assert len(folder.scores()["visits"]) == 300
+    assert read_runs([tmp_path / "run"]).title.startswith("small-cnn on digits (300 samples), 2 epochs")
 
 
 def test_a_subset_keeps_its_samples_and_the_test_set(tmp_path):

@@ -290,7 +290,9 @@ def test_bad_rows_are_refused_or_left_out_and_counted(config, tmp_path):
     ):
         options.load(config)
     data = options.load(replace(config, tuning=replace(config.tuning, skip_bad=True)))
-    assert data.notes == ("1 rows are left out: the prompt alone fills --tuning.max-length 192",)
+    assert data.notes == (
+        "1 of 12 training rows are left out: the prompt alone fills --tuning.max-length 192",
+    )
     assert (len(data.train), len(data.test)) == (11, 4)
 
 

@@ -46,6 +46,9 @@ def main() -> None:
     except BrokenPipeError:  # whoever read it has seen enough, as in `infobatch train --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except KeyboardInterrupt:  # before training, or pressed twice: see infobatch.lab.interrupts
+        print("infobatch: stopped", file=sys.stderr)
+        raise SystemExit(130) from None
     except (ValueError, OSError, ImportError, OutOfMemory) as error:
         print(f"infobatch: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -42,9 +42,9 @@ class Metric:
         return difference if self.higher_is_better else -difference
 
 
-def digits_of(value: float) -> int:
+def digits_of(name: str, value: float) -> int:
     """After the point, of a figure that is measured beside the metric."""
-    return 2 if abs(value) >= 1 else 4
+    return 2 if name.endswith("%") or abs(value) >= 1 else 4
 
 
 ACCURACY = Metric("accuracy")

@@ -77,7 +77,7 @@ def evaluate(
     if result.loss not in (result.result, *result.details.values()):
         figures.append(f"loss {result.loss:.4f}")
     for name, value in result.details.items():
-        figures.append(f"{name} {value:.{digits_of(value)}f}")
+        figures.append(f"{name} {value:.{digits_of(name, value)}f}")
     console.print(", ".join([*figures, f"{len(data.test):,} test samples"]), highlight=False)
     picture = task.picture()
     if picture is not None:
@@ -89,10 +89,10 @@ def evaluate(
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for place, heading in enumerate(class_headings(metric)):
-        table.add_column(heading, justify="right" if place else "left")
+        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row.cells(metric))
-    Console(file=console.file, width=max(console.width, 110)).print(table)
+    Console(file=console.file, width=max(console.width, 140)).print(table)
 
 
 def report(runs: Paths, out: OptionalPath = None) -> None:

@@ -64,6 +64,8 @@ def train(
         raise FileExistsError(f"{folder.path} is being trained by another process; wait for it")
     if not resume:
         agree(lambda: folder.create(config))
+    elif agree(lambda: folder.finished):
+        console.print("This run was finished before; nothing is trained.")
     with live("train", folder.path) as (progress, should_stop):
         task = progress.add_task("training", total=1)
 

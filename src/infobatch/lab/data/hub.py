@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from infobatch.lab.data import parquet
-from infobatch.lab.data.images import ImageData, Images
+from infobatch.lab.data.images import ImageData, Images, unreadable
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,7 @@ def _decode(images: list[dict[str, Any]], path: Path, size: int) -> np.ndarray:
         try:
             image = Image.open(io.BytesIO(images[row]["bytes"])).convert("RGB")
         except Exception as error:
-            raise ValueError(
-                f"row {row} (from 0) of {path} is not a readable image ({error})"
-            ) from error
+            raise unreadable(f"row {row} (from 0) of {path}", error) from error
         if image.size != (size, size):
             raise ValueError(
                 f"row {row} (from 0) of {path} is an image of {image.size[0]}x{image.size[1]} pixels; "

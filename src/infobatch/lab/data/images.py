@@ -12,6 +12,14 @@ from torch import Tensor
 from infobatch.lab.data.base import Data
 
 
+def unreadable(name: str, error: Exception) -> ValueError:
+    """Of an image that Pillow cannot read; its words name an object in memory if it knows no format."""
+    from PIL import UnidentifiedImageError
+
+    reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
+    return ValueError(f"{name} is not a readable image ({reason}); replace it, or remove it")
+
+
 @dataclass(frozen=True)
 class Images:
     """``pixels`` uint8 (N, C, H, W), ``labels`` int64 (N,) in 0..num_classes-1."""

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from infobatch.lab.data.augment import Augmented
 from infobatch.lab.data.base import Data
+from infobatch.lab.data.images import unreadable
 
 CROP = 224
 RESIZED = 256
@@ -140,8 +141,7 @@ def _open(images: EncodedImages, index: int) -> Any:
         image.draft("RGB", (2 * CROP, 2 * CROP))  # a JPEG may be decoded at a fraction of its size
         return image.convert("RGB")
     except Exception as error:  # Pillow's are of many types
-        name = images.source.name(index)
-        raise ValueError(f"{name} is not a readable image ({error}); replace it") from error
+        raise unreadable(images.source.name(index), error) from error
 
 
 def _pixels(image: Any, box: Sequence[float], flip: bool = False) -> Tensor:

@@ -149,14 +149,15 @@ def draw_overlay(results: Results) -> Figure:
 
 def draw_curves(results: Results) -> Figure:
     """Results and losses against epochs and against samples processed."""
-    figure = Figure(figsize=(10, 10), layout="constrained")
-    axes = figure.subplots(3, 2, sharex="col", sharey="row")
     shown = results.arms if len(results.pruned) == 1 else _without_controls(results)
     quantities: list[tuple[str, Quantity]] = [
         (_on_test(results), lambda m: m.result),
-        ("test loss", lambda m: m.test_loss),
         ("train loss (weighted)", lambda m: m.train_loss),
     ]
+    if results.metric.higher_is_better:  # else the result is that loss
+        quantities.insert(1, ("test loss", lambda m: m.test_loss))
+    figure = Figure(figsize=(10, 10 / 3 * len(quantities)), layout="constrained")
+    axes = figure.subplots(len(quantities), 2, sharex="col", sharey="row")
     for row, (label, quantity) in zip(axes, quantities, strict=True):
         for arm, colour in zip(shown, _colours(shown), strict=True):
             _band(row[0], arm, _epochs, quantity, colour)
@@ -164,10 +165,10 @@ def draw_curves(results: Results) -> Figure:
         row[0].set_ylabel(label)
         for axis in row:
             axis.grid(alpha=0.3)
-    axes[2][0].set_xlabel("epochs")
-    axes[2][1].set_xlabel("samples processed")
-    axes[2][0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[2][1].xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes[-1][0].set_xlabel("epochs")
+    axes[-1][1].set_xlabel("samples processed")
+    axes[-1][0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[-1][1].xaxis.set_major_formatter(EngFormatter(sep=""))
     axes[0][0].legend(fontsize=8)
     figure.suptitle(results.title)
     return figure
@@ -231,6 +232,9 @@ def _band(
     known = [~np.isnan(values) for values in ys]
     xs = [np.array(x(run))[there] for run, there in zip(arm.runs.values(), known, strict=True)]
     ys = [values[there] for values, there in zip(ys, known, strict=True)]
+    if all(len(points) == 1 for points in xs):  # evaluated at the end alone: a dot for each seed
+        axis.plot(np.concatenate(xs), np.concatenate(ys), "o", color=colour, label=arm.label, ms=4)
+        return
     # Runs cut short at different epochs have no common points: lay them on a common grid.
     grid = np.linspace(max(points[0] for points in xs), np.mean([points[-1] for points in xs]), 200)
     curves = np.array([np.interp(grid, *pair) for pair in zip(xs, ys, strict=True)])

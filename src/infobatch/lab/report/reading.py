@@ -75,7 +75,7 @@ def read_comparison(path: Path) -> Results:
     if num_missing:
         notes.append(f"Unfinished: {num_missing} of the {len(comparison.runs)} runs are missing.")
     return Results(
-        title=_title(comparison.config),
+        title=_title(comparison.config, arms),
         metric=metric,
         arms=arms,
         full=next((arm for arm in arms if arm.kind == FULL), None),
@@ -156,7 +156,7 @@ def read_runs(paths: Sequence[Path]) -> Results:
         for run in arm.runs.values()
     ]
     metric = metric_of(configs[0])
-    return Results(_title(configs[0]), metric, arms, longest, metric.margin, commands)
+    return Results(_title(configs[0], arms), metric, arms, longest, metric.margin, commands)
 
 
 def read_run(folder: RunFolder) -> Run:
@@ -167,10 +167,11 @@ def _length(arm: ArmRuns) -> float:
     return max(run.config.epochs for run in arm.runs.values())
 
 
-def _title(config: TrainConfig) -> str:
+def _title(config: TrainConfig, arms: Sequence[ArmRuns]) -> str:
     data = config.data
-    if config.train_samples:
-        data += f" ({config.train_samples:,} samples)"
+    if (config.train_samples or config.subset) and arms:
+        (run, *_) = arms[0].runs.values()
+        data += f" ({run.metrics[0].num_samples:,} samples)"
     if config.held_out:
         data += f", evaluated on {100 * config.held_out:g} % held out of it"
     return f"{config.model} on {data}, {config.epochs:g} epochs, batch {config.batch_size}"

@@ -22,6 +22,9 @@ from infobatch.lab.tasks.kinds import metric_of
 
 CONFIDENCE = 0.95
 
+EQUAL_COST = 0.005
+"""Costs that differ by a smaller share are called the same."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -248,7 +251,7 @@ class Results:
                     place = "behind"
                 else:
                     place = "not clearly different from"
-                phrases.append(f"{place} {arm.label}, {difference}")
+                phrases.append(f"{place} {arm.label}{self._dearer(arm, ours)}, {difference}")
         return [f"At the same cost it is {', and '.join(phrases)}."] if phrases else []
 
     def controls(self) -> list[str]:
@@ -257,9 +260,18 @@ class Results:
         for ours in self.pruned:
             for arm in self.controls_of(ours):
                 difference = Difference.of(ours.runs, arm.runs)
-                lines.append(f"  {ours.label} against {arm.label}: {difference}{self._points}")
+                rival = arm.label + self._dearer(arm, ours)
+                lines.append(f"  {ours.label} against {rival}: {difference}{self._points}")
         cost = "At the same cost, the samples that each seed's pruned run trained on:"
         return [cost, *lines] if lines else []
+
+    @staticmethod
+    def _dearer(control: ArmRuns, ours: ArmRuns) -> str:
+        """By how much, where epochs are cut at whole batches and runs so short that it counts."""
+        more = control.mean("cost") / ours.mean("cost") - 1
+        if abs(more) < EQUAL_COST:
+            return ""
+        return f" (which cost {abs(more):.1%} {'more' if more > 0 else 'less'})"
 
     def controls_of(self, ours: ArmRuns) -> list[ArmRuns]:
         """What a user would do instead, at the cost of a pruned arm."""

@@ -110,13 +110,13 @@ def details_table(results: Results) -> tuple[list[str], list[list[str]]] | None:
     found = [run for runs in details for run in runs]
     names = [name for name in found[0] if all(name in run for run in found)] if found else []
     rows = [
-        [arm.label, *(_spread([run[name] for run in runs]) for name in names)]
+        [arm.label, *(_spread(name, [run[name] for run in runs]) for name in names)]
         for arm, runs in zip(results.arms, details, strict=True)
     ]
     return (["", *names], rows) if names else None
 
 
-def _spread(values: Sequence[float]) -> str:
-    digits = digits_of(values[0])
+def _spread(name: str, values: Sequence[float]) -> str:
+    digits = digits_of(name, values[0])
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.{digits}f}{spread}"

@@ -55,11 +55,11 @@ class Example:
 
 @dataclass(frozen=True)
 class TokenData(Data):
-    """``train`` and ``test``: tuples of examples. ``left_out``: how many rows were, by reason."""
+    """``train`` and ``test``: tuples of examples. ``left_out``: a sentence for each reason."""
 
     tokenizer: Any
     labels: tuple[Tensor, Tensor] | None
-    left_out: tuple[tuple[str, int], ...]
+    left_out: tuple[str, ...]
 
     @property
     def train_labels(self) -> Tensor | None:
@@ -72,7 +72,7 @@ class TokenData(Data):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(f"{count:,} rows are left out: {reason}" for reason, count in self.left_out)
+        return self.left_out
 
     @property
     def num_train_tokens(self) -> int:
@@ -98,9 +98,14 @@ def prepare(config: TrainConfig, data: Data) -> TokenData:
             "tokens at most; lower it"
         )
     tokenizer = make_tokenizer(config.model, (prompt_of(row) + row.output for row in data.train))
-    left_out: Counter[str] = Counter()
-    kept = [_examples(rows, tokenizer, options, left_out) for rows in (data.train, data.test)]
-    for split, examples in zip(("training", "test"), kept, strict=True):
+    kept, left_out = [], []
+    for split, rows in (("training", data.train), ("test", data.test)):
+        examples, bad = _examples(rows, tokenizer, options)
+        kept.append(examples)
+        left_out += [
+            f"{count:,} of {len(rows):,} {split} rows are left out: {reason}"
+            for reason, count in bad.items()
+        ]
         if not examples:
             raise ValueError(
                 f"{data.name} has no {split} rows of which anything is learned; give others"
@@ -114,16 +119,17 @@ def prepare(config: TrainConfig, data: Data) -> TokenData:
         class_names=data.class_names,
         tokenizer=tokenizer,
         labels=(labels[0], labels[1]) if has_tasks else None,  # type: ignore[arg-type]
-        left_out=tuple(left_out.items()),
+        left_out=tuple(left_out),
     )
 
 
 def _examples(
-    rows: Sequence[Row], tokenizer: Any, options: TuningOptions, left_out: Counter[str]
-) -> tuple[Example, ...]:
-    """An example for each row of which something is learned; counts the others in ``left_out``."""
+    rows: Sequence[Row], tokenizer: Any, options: TuningOptions
+) -> tuple[tuple[Example, ...], Counter[str]]:
+    """An example for each row of which something is learned, and the number of others by reason."""
+    left_out: Counter[str] = Counter()
     if not rows:
-        return ()
+        return (), left_out
     end = tokenizer.eos_token_id
     prompts = tokenizer([prompt_of(row) for row in rows], return_attention_mask=False)["input_ids"]
     answers = tokenizer(
@@ -147,7 +153,7 @@ def _examples(
             continue
         tokens = np.array([*prompt, *answer, end][: options.max_length], np.int32)
         examples.append(Example(tokens, len(prompt), row))
-    return tuple(examples)
+    return tuple(examples), left_out
 
 
 @dataclass(frozen=True)

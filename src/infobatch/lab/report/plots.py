@@ -130,7 +130,7 @@ def draw_noise(results: Results) -> Figure:
 def draw_overlay(results: Results) -> Figure:
     """Loss and result over the epochs, full data and pruned laid over one another."""
     figure = Figure(figsize=(11, 4), layout="constrained")
-    axes = figure.subplots(1, 2)
+    axes = figure.subplots(1, 2, sharex=True)
     panels: list[tuple[str, Quantity]] = [
         ("train loss (weighted)", lambda m: m.train_loss),
         (_on_test(results), lambda m: m.result),

@@ -12,10 +12,10 @@ def bbh_llama_tiny() -> TrainConfig:
     """2,000 questions of BIG-Bench Hard, a LLaMA of three layers from nothing, 6 epochs.
 
     1,910 of them fit into 320 tokens. Three to six minutes a run on one core; the set has to lie in
-    --data-dir. The model learns how each
-    task is answered and little of what is asked: see the loss, and beside exact matches those of the
-    task's most frequent answer. On rows held out, 300 others and 4 epochs, 8e-3 is the best peak rate of
-    3e-3, 8e-3 and 2e-2; for ten times as many steps it is somewhat lower.
+    --data-dir. The model learns how each task is answered and little of what is asked: see the loss, and
+    beside exact matches those of the task's most frequent answer. On rows held out, 300 others and 4
+    epochs, 8e-3 is the best peak rate of 3e-3, 8e-3 and 2e-2; for ten times as many steps it is somewhat
+    lower.
     """
     return TrainConfig(
         task="tuning",

@@ -94,6 +94,15 @@ def test_a_control_that_cost_more_or_less_says_so(costs, words):
     assert words.replace(", ", ": ") in results.controls()[1]
 
 
+def test_costs_are_compared_over_the_seeds_that_both_have():
+    results = compared([400])
+    ours = results.pruned[0]
+    ours.runs[1].summary.cost = 440
+    assert "fewer epochs: " in results.controls()[1]
+    ours.runs[0].summary.cost = 320
+    assert "fewer epochs (which cost 25.0% more): " in results.controls()[1]
+
+
 def test_runs_that_are_evaluated_once_are_drawn_as_dots():
     def metrics(result):
         return SimpleNamespace(

@@ -143,8 +143,8 @@ OUT[3, 4] = 12
         ((GOOD[0], encoded(WRONG[:35])), "the image has 44x36 pixels, and its annotation 44x35"),
         ((GOOD[0], encoded(np.stack([WRONG] * 3, 2))), "the annotation has mode RGB; it must hold one"),
         ((GOOD[0][:-60], GOOD[1]), r"the image cannot be read \("),
-        ((b"GIF", GOOD[1]), r"the image cannot be read \("),
-        ((GOOD[0], b"PNG"), r"the annotation cannot be read \("),
+        ((b"GIF", GOOD[1]), r"the image cannot be read \(of no known format\)"),
+        ((GOOD[0], b"PNG"), r"the annotation cannot be read \(of no known format\)"),
         (
             (encoded(np.zeros((20, 44, 3), np.uint8)), GOOD[1]),
             "the image has 44x20 pixels, and needs 32",

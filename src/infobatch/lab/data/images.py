@@ -12,12 +12,15 @@ from torch import Tensor
 from infobatch.lab.data.base import Data
 
 
-def unreadable(name: str, error: Exception) -> ValueError:
-    """Of an image that Pillow cannot read; its words name an object in memory if it knows no format."""
+def complaint(error: Exception) -> str:
+    """Of Pillow about an image: its words, but for the object in memory that an unknown format has."""
     from PIL import UnidentifiedImageError
 
-    reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
-    return ValueError(f"{name} is not a readable image ({reason}); replace it, or remove it")
+    return "of no known format" if isinstance(error, UnidentifiedImageError) else str(error)
+
+
+def unreadable(name: str, error: Exception) -> ValueError:
+    return ValueError(f"{name} is not a readable image ({complaint(error)}); replace it, or remove it")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from infobatch.lab.data import parquet
 from infobatch.lab.data.base import Data
+from infobatch.lab.data.images import complaint
 from infobatch.lab.data.segmentation_classes import ADE20K, CAMVID
 from infobatch.scores import IndexArray
 
@@ -202,13 +203,13 @@ def look_at(image: bytes | None, annotation: bytes | None, codes: np.ndarray, nu
         picture.draft("RGB", (LEAST_SIDE, LEAST_SIDE))  # a JPEG is read whole, at a fraction of its size
         picture.load()
     except (OSError, SyntaxError) as error:
-        raise ValueError(f"the image cannot be read ({error})") from error
+        raise ValueError(f"the image cannot be read ({complaint(error)})") from error
     if min(width, height) < LEAST_SIDE:
         raise ValueError(f"the image has {width}x{height} pixels, and needs {LEAST_SIDE} on each side")
     try:
         classes = classes_in(open_image(annotation), codes)
     except (OSError, SyntaxError) as error:
-        raise ValueError(f"the annotation cannot be read ({error})") from error
+        raise ValueError(f"the annotation cannot be read ({complaint(error)})") from error
     if classes.shape != (height, width):
         raise ValueError(
             f"the image has {width}x{height} pixels, and its annotation "

@@ -170,7 +170,7 @@ def _length(arm: ArmRuns) -> float:
 def _title(config: TrainConfig, arms: Sequence[ArmRuns]) -> str:
     data = config.data
     if (config.train_samples or config.subset) and arms:
-        (run, *_) = arms[0].runs.values()
+        run = next(iter(arms[0].runs.values()))
         data += f" ({run.metrics[0].num_samples:,} samples)"
     if config.held_out:
         data += f", evaluated on {100 * config.held_out:g} % held out of it"

@@ -268,7 +268,11 @@ class Results:
     @staticmethod
     def _dearer(control: ArmRuns, ours: ArmRuns) -> str:
         """By how much, where epochs are cut at whole batches and runs so short that it counts."""
-        more = control.mean("cost") / ours.mean("cost") - 1
+        seeds = control.runs.keys() & ours.runs.keys()
+        if not seeds:
+            return ""
+        costs = [sum(arm.runs[seed].summary.cost for seed in seeds) for arm in (control, ours)]
+        more = costs[0] / costs[1] - 1
         if abs(more) < EQUAL_COST:
             return ""
         return f" (which cost {abs(more):.1%} {'more' if more > 0 else 'less'})"

@@ -27,10 +27,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from infobatch import DynamicPruner
 from infobatch.lab.data import load_data
-from infobatch.lab.environment import describe_environment
-from infobatch.lab.optimization import Optimization
 from infobatch.lab.recipes import find_recipe
+from infobatch.lab.runs.environment import describe_environment
 from infobatch.lab.tasks.classification import Classification
+from infobatch.lab.training.optimization import Optimization
 
 LIMIT = 1.05
 

@@ -28,7 +28,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 import infobatch
-from infobatch import DynamicPruner, InfoBatch, PercentileTiers, RandomPruning, Sharded
+from infobatch import DynamicPruner, InfoBatch, RandomPruning, Sharded
+from infobatch.policies import PercentileTiers
 
 NUM_SAMPLES = 1_281_167  # ImageNet-1k's training set
 NUM_RANKS = 64

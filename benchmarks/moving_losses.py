@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from infobatch import DynamicPruner
-from infobatch.lab.environment import describe_environment
+from infobatch.lab.config.policy_spec import make
 from infobatch.lab.report.results import half_interval
-from infobatch.lab.specs import make
+from infobatch.lab.runs.environment import describe_environment
 
 FALL = 0.1
 NOISE = 0.3

@@ -19,14 +19,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from infobatch.lab.compare import FULL, PRUNED, Arm, Variant
-from infobatch.lab.config import TrainConfig
-from infobatch.lab.environment import describe_environment
-from infobatch.lab.options import load
+from infobatch.lab.commands.options import load
+from infobatch.lab.comparison.comparison import FULL, PRUNED, Arm, Variant
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.report.results import ArmRuns, Difference, Run
-from infobatch.lab.runs import RunFolder
-from infobatch.lab.training import train
+from infobatch.lab.runs.environment import describe_environment
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.training.loop import train
 from infobatch.policies import RECOMMENDED
 
 PEAK = {"sgd": (0.4, 5e-4), "adamw": (0.02, 0.05), "lars": (10.4, 5e-4), "lamb": (0.02, 0.01)}

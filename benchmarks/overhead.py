@@ -31,7 +31,8 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 import infobatch
-from infobatch import DynamicPruner, InfoBatch, NoPruning, PercentileTiers
+from infobatch import DynamicPruner, InfoBatch, NoPruning
+from infobatch.policies import PercentileTiers
 
 NUM_SAMPLES = 1_281_167  # ImageNet-1k's training set
 RECORD_BATCH = 65_536

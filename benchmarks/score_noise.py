@@ -28,16 +28,16 @@ import numpy as np
 import torch
 from scipy import stats
 
-from infobatch.lab import training
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.commands.options import load
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
-from infobatch.lab.environment import describe_environment
-from infobatch.lab.options import load
 from infobatch.lab.recipes import find_recipe
-from infobatch.lab.runs import RunFolder
+from infobatch.lab.runs.environment import describe_environment
+from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.base import Task
-from infobatch.lab.tasks.kinds import KINDS
-from infobatch.scores import SMOOTHING, smoothed
+from infobatch.lab.tasks.registry import KINDS
+from infobatch.lab.training import loop
+from infobatch.scores.columns import SMOOTHING, smoothed
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ def trained(options: argparse.Namespace) -> tuple[TrainConfig, Data, Task]:
         config = replace(config, compile=False)
         config.check()
         data = load(config)
-        training.check(config, data)
+        loop.check(config, data)
         if not options.run:
             folder.create(config)
-            training.train(config, data, folder)
+            loop.train(config, data, folder)
         folder.summary()  # says so if the run has not finished
         task = KINDS[config.task].task()(config, data)
         folder.load_model(task.model)

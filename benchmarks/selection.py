@@ -24,15 +24,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from infobatch import DynamicPruner, Request, ScoreTable, epoch_generator, select
-from infobatch.lab.config import TrainConfig
+from infobatch import DynamicPruner
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import ImageData, Images
-from infobatch.lab.environment import describe_environment
-from infobatch.lab.optimization import Optimization
 from infobatch.lab.recipes import find_recipe
+from infobatch.lab.runs.environment import describe_environment
 from infobatch.lab.tasks.classification import Classification
-from infobatch.policies import POLICIES, Policy, takes
-from infobatch.scores import COLUMNS
+from infobatch.lab.training.optimization import Optimization
+from infobatch.policies import POLICIES, Policy, Request, takes
+from infobatch.scores import ScoreTable
+from infobatch.scores.columns import COLUMNS
+from infobatch.seeding import epoch_generator
+from infobatch.selection import select
 
 SAMPLES = (5_000, 50_000, 1_281_167)  # small sets, CIFAR, ImageNet-1k
 EPOCHS = range(1, 175)  # prunable ones of a run of 200

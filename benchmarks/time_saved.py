@@ -21,11 +21,12 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data, load_data
 from infobatch.lab.recipes import find_recipe
-from infobatch.lab.runs import RunFolder, Summary
-from infobatch.lab.training import train
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.runs.records import Summary
+from infobatch.lab.training.loop import train
 
 LIMIT = 0.97
 LARGEST_ERROR = 0.03

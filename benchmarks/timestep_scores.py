@@ -28,14 +28,14 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from infobatch import TimestepScores
-from infobatch.lab.config import TrainConfig
-from infobatch.lab.environment import describe_environment
-from infobatch.lab.options import load
+from infobatch.lab.commands.options import load
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.recipes import find_recipe
-from infobatch.lab.runs import RunFolder
+from infobatch.lab.runs.environment import describe_environment
+from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.diffusion import Diffusion
-from infobatch.lab.training import check, train
+from infobatch.lab.training.loop import check, train
+from infobatch.scores import TimestepScores
 
 HEADINGS = ("reliability", "ranks normalised", "ranks loss", "class", "brightness")
 

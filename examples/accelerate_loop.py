@@ -6,7 +6,7 @@ from accelerate import Accelerator  # accelerate
 from plain_loop import BATCH_SIZE, EPOCHS, LR, accuracy, digits, make_model
 
 from infobatch import DynamicPruner, InfoBatch
-from infobatch.integrations.accelerate import pruned_loader  # accelerate
+from infobatch.integrations.accelerate import pruned_loader
 
 
 def main():

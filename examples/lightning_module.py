@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from plain_loop import BATCH_SIZE, EPOCHS, LR, accuracy, digits, make_model
 
 from infobatch import InfoBatch
-from infobatch.integrations.lightning import PruningCallback  # lightning
+from infobatch.integrations.lightning import PruningCallback
 
 
 class Classifier(L.LightningModule):  # lightning

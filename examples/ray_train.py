@@ -9,7 +9,7 @@ from ray import train  # ray
 from ray.train.torch import TorchTrainer, prepare_model  # ray
 
 from infobatch import DynamicPruner, InfoBatch
-from infobatch.integrations.ray import pruned_loader  # ray
+from infobatch.integrations.ray import pruned_loader
 
 
 def train_on_worker():  # ray

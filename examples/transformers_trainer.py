@@ -8,7 +8,7 @@ from transformers import TrainingArguments  # transformers
 from transformers.modeling_outputs import SequenceClassifierOutput  # transformers
 
 from infobatch import InfoBatch
-from infobatch.integrations.transformers import PruningTrainer  # transformers
+from infobatch.integrations.transformers import PruningTrainer
 
 
 class Classifier(torch.nn.Module):  # transformers: a model names its arguments and outputs

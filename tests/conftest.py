@@ -20,7 +20,8 @@ def call(monkeypatch, capsys):
     """The command line in this process: (exit code, standard output, standard error)."""
     from rich.console import Console
 
-    from infobatch.lab import cli, console, options
+    from infobatch.lab import cli
+    from infobatch.lab.commands import console, options
 
     def main(*arguments):
         monkeypatch.setattr(sys, "argv", ["infobatch", *map(str, arguments)])

@@ -17,7 +17,9 @@ import torch
 from filelock import FileLock
 from torch.utils.data import Dataset
 
-from infobatch import InfoBatch, Protected, ScoreTable
+from infobatch import InfoBatch
+from infobatch.policies import Protected
+from infobatch.scores import ScoreTable
 
 
 class Numbers(Dataset):
@@ -136,8 +138,8 @@ def made(kind, num_samples):
 
 def run(config, data, path, **options):
     """Train a run of the lab into a folder, from its checkpoint if it has one."""
-    from infobatch.lab.runs import RunFolder
-    from infobatch.lab.training import train
+    from infobatch.lab.runs.folder import RunFolder
+    from infobatch.lab.training.loop import train
 
     folder = RunFolder(path)
     if not folder.exists:

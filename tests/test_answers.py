@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from infobatch import BiasedPolicy, DynamicPruner, KeepProbabilities, NoPruning, Policy
+from infobatch import DynamicPruner, NoPruning
+from infobatch.policies import BiasedPolicy, KeepProbabilities, Policy
 
 
 class Answers(Policy):

@@ -9,15 +9,14 @@ from infobatch import (
     DynamicPruner,
     IndexedDataset,
     InfoBatch,
-    KeepProbabilities,
     NoPruning,
-    PercentileTiers,
     RandomPruning,
     Schedule,
-    ScoreTable,
-    draw,
     read_scores,
 )
+from infobatch.policies import KeepProbabilities, PercentileTiers
+from infobatch.scores import ScoreTable
+from infobatch.selection import draw
 
 
 def pruner(size=20, num_epochs=5, **options):

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import TensorDataset
 
-from infobatch import DynamicPruner, Proportional, classification_gradient_norms
+from infobatch import DynamicPruner, classification_gradient_norms
+from infobatch.policies import Proportional
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -115,10 +116,10 @@ def test_indices_on_the_device_are_refused():
     ids=str,
 )
 def test_the_lab_trains_on_the_device(tmp_path, options):
-    config_module = pytest.importorskip("infobatch.lab.config")
+    config_module = pytest.importorskip("infobatch.lab.config.train")
     from infobatch.lab.data import ImageData, Images
-    from infobatch.lab.runs import RunFolder
-    from infobatch.lab.training import train as train_run
+    from infobatch.lab.runs.folder import RunFolder
+    from infobatch.lab.training.loop import train as train_run
 
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(600) % 4

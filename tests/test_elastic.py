@@ -9,7 +9,8 @@ from torch.optim.lr_scheduler import LinearLR
 from torch.utils.data import DistributedSampler
 
 from helpers import Numbers, launch, random_losses
-from infobatch import DynamicPruner, InfoBatch, PercentileTiers
+from infobatch import DynamicPruner, InfoBatch
+from infobatch.policies import PercentileTiers
 
 SIZE, EPOCHS, GLOBAL_BATCH = 57, 4, 12
 

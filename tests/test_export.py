@@ -10,16 +10,9 @@ import pytest
 import torch
 
 from helpers import Numbers, random_losses, record_epoch, train_epoch
-from infobatch import (
-    DynamicPruner,
-    InfoBatch,
-    PercentileTiers,
-    RandomPruning,
-    Schedule,
-    ScoreTable,
-    predict_saving,
-    read_scores,
-)
+from infobatch import DynamicPruner, InfoBatch, RandomPruning, Schedule, predict_saving, read_scores
+from infobatch.policies import PercentileTiers
+from infobatch.scores import ScoreTable
 
 
 def after_one_epoch(**options):

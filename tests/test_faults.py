@@ -19,13 +19,11 @@ from infobatch import (
     IndexedCollate,
     IndexedDataset,
     InfoBatch,
-    KeepProbabilities,
-    Proportional,
-    Request,
-    ScoreTable,
     classification_gradient_norms,
-    draw,
 )
+from infobatch.policies import KeepProbabilities, Proportional, Request
+from infobatch.scores import ScoreTable
+from infobatch.selection import draw
 
 
 def second_epoch(size=100, **options):

@@ -79,7 +79,7 @@ def test_the_method_does_not_know_the_lab():
 
 def test_nothing_needs_an_integration():
     """The lab's engine by the Trainer is built on one, and imported by name where a task asks for it."""
-    plugs = ("infobatch.integrations", "infobatch.lab.trainer")
+    plugs = ("infobatch.integrations", "infobatch.lab.training.hf_trainer")
     for name, others in graph().items():
         if not name.startswith(plugs):
             assert not [other for other in others if other.startswith(plugs)], name

@@ -5,16 +5,10 @@ import pytest
 import torch
 
 from helpers import Numbers, random_losses, record_epoch
-from infobatch import (
-    DynamicPruner,
-    InfoBatch,
-    Neyman,
-    NoPruning,
-    Proportional,
-    ScoreTable,
-    Sharded,
-    select,
-)
+from infobatch import DynamicPruner, InfoBatch, Neyman, NoPruning, Sharded
+from infobatch.policies import Proportional
+from infobatch.scores import ScoreTable
+from infobatch.selection import select
 
 N = 400
 LOSSES = random_losses(N)

@@ -9,23 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import Numbers, random_losses, table_of
-from infobatch import (
-    RCAP,
-    ClassQuotas,
-    DynamicPruner,
-    InfoBatch,
-    Neyman,
-    PercentileTiers,
-    Proportional,
-    RandomPruning,
-    Request,
-    ScoreTable,
-    SeTa,
-    Static,
-    draw,
-    select,
-)
+from infobatch import DynamicPruner, InfoBatch, Neyman, RandomPruning
+from infobatch.policies import RCAP, ClassQuotas, PercentileTiers, Proportional, Request, SeTa, Static
 from infobatch.policies.rcap import class_sizes, clipped_losses, drawn_by
+from infobatch.scores import ScoreTable
+from infobatch.selection import draw, select
 
 NAN = float("nan")
 

@@ -23,14 +23,8 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from helpers import Numbers, random_losses, record_epoch, train_epoch
-from infobatch import (
-    DynamicPruner,
-    IndexedCollate,
-    IndexedDataset,
-    InfoBatch,
-    NoPruning,
-    epoch_generator,
-)
+from infobatch import DynamicPruner, IndexedCollate, IndexedDataset, InfoBatch, NoPruning
+from infobatch.seeding import epoch_generator
 
 
 class Box:

@@ -9,23 +9,20 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from helpers import made, random_losses, table_of
-from infobatch import (
-    BiasedPolicy,
-    DynamicPruner,
-    InfoBatch,
-    KeepProbabilities,
-    Neyman,
-    PercentileTiers,
-    Proportional,
-    RandomPruning,
-    Request,
-    ScoreTable,
-    Sharded,
-    draw,
-    select,
-)
+from infobatch import DynamicPruner, InfoBatch, Neyman, RandomPruning, Sharded
 from infobatch.policies import POLICIES as NAMED
-from infobatch.policies import RECOMMENDED, WRAPPERS, Policy
+from infobatch.policies import (
+    RECOMMENDED,
+    WRAPPERS,
+    BiasedPolicy,
+    KeepProbabilities,
+    PercentileTiers,
+    Policy,
+    Proportional,
+    Request,
+)
+from infobatch.scores import ScoreTable
+from infobatch.selection import draw, select
 
 NAN = float("nan")
 POLICIES = NAMED | WRAPPERS

@@ -7,20 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import Numbers, random_losses, table_of, train_epoch
-from infobatch import (
-    ClassQuotas,
-    DynamicPruner,
-    InfoBatch,
-    Kakurenbo,
-    Neyman,
-    NoPruning,
-    PercentileTiers,
-    Proportional,
-    Protected,
-    RandomPruning,
-    Request,
-    draw,
-)
+from infobatch import DynamicPruner, InfoBatch, Neyman, NoPruning, RandomPruning
+from infobatch.policies import ClassQuotas, Kakurenbo, PercentileTiers, Proportional, Protected, Request
+from infobatch.selection import draw
 
 INNER = [
     InfoBatch(0.8),

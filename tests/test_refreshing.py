@@ -9,22 +9,13 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from helpers import Numbers, launch, random_losses
-from infobatch import (
-    IES,
-    DynamicPruner,
-    IndexedCollate,
-    IndexedDataset,
-    Kakurenbo,
-    RandomPruning,
-    Request,
-    ScoreTable,
-    Sharded,
-    read_scores,
-    select,
-)
+from infobatch import DynamicPruner, IndexedCollate, IndexedDataset, RandomPruning, Sharded, read_scores
 from infobatch.integrations.refusals import check_trainer
+from infobatch.policies import IES, Kakurenbo, Request
 from infobatch.policies.ies import mean_bends
-from infobatch.streams import StreamFilter
+from infobatch.scores import ScoreTable
+from infobatch.selection import select
+from infobatch.streams.filter import StreamFilter
 
 NAN = float("nan")
 

@@ -9,7 +9,8 @@ from torch.optim.lr_scheduler import LinearLR
 from torch.utils.data import BatchSampler, DistributedSampler
 
 from helpers import Numbers, launch, random_losses
-from infobatch import DynamicPruner, InfoBatch, PercentileTiers, weighted_mean
+from infobatch import DynamicPruner, InfoBatch, weighted_mean
+from infobatch.policies import PercentileTiers
 
 
 def keep_apart(scores, recorded):

@@ -14,7 +14,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from infobatch import DynamicPruner, InfoBatch, PercentileTiers, RandomPruning, Sharded, Spaced
+from infobatch import DynamicPruner, InfoBatch, RandomPruning, Sharded, Spaced
+from infobatch.policies import PercentileTiers
 
 SIZE, EPOCHS, BATCH = 52, 5, 8
 

@@ -10,22 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import random_losses
-from infobatch import (
-    BLS,
-    RS2,
-    UCB,
-    EpsilonGreedy,
-    Neyman,
-    OrderDP,
-    Proportional,
-    RePB,
-    Request,
-    ScoreTable,
-    SeTa,
-    select,
-)
+from infobatch import Neyman
+from infobatch.policies import BLS, RS2, UCB, EpsilonGreedy, OrderDP, Proportional, RePB, Request, SeTa
 from infobatch.policies.allocation import whole
 from infobatch.policies.seta import group_bounds
+from infobatch.scores import ScoreTable
+from infobatch.selection import select
 
 NAN = float("nan")
 

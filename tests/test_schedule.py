@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import Numbers, random_losses, train_epoch
-from infobatch import DynamicPruner, InfoBatch, NoPruning, PercentileTiers, RandomPruning, Schedule
+from infobatch import DynamicPruner, InfoBatch, NoPruning, RandomPruning, Schedule
+from infobatch.policies import PercentileTiers
 
 
 def pruned_epochs(**options):

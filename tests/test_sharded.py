@@ -11,20 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import Numbers, launch, random_losses
-from infobatch import (
-    DynamicPruner,
-    InfoBatch,
-    NoPruning,
-    PercentileTiers,
-    RandomPruning,
-    ScoreTable,
-    Sharded,
-    weighted_mean,
-)
-from infobatch.batching import Replicas
+from infobatch import DynamicPruner, InfoBatch, NoPruning, RandomPruning, Sharded, weighted_mean
+from infobatch.distributed import Replicas
+from infobatch.layouts.score_summary import NoScores, ShardedScores, score_of_key, sort_keys
+from infobatch.layouts.shards import Shards, default_num_shards
+from infobatch.policies import PercentileTiers
 from infobatch.policies.base import mean_score
-from infobatch.shards import Shards, default_num_shards
-from infobatch.summary import NoScores, ShardedScores, score_of_key, sort_keys
+from infobatch.scores import ScoreTable
 
 
 class Together:

@@ -3,21 +3,15 @@
 import pytest
 import torch
 
-from infobatch import (
+from infobatch import DynamicPruner, InfoBatch, Neyman, NoPruning, RandomPruning, Sharded, Spaced
+from infobatch.policies import (
+    POLICIES,
     BiasedPolicy,
     ClassQuotas,
-    DynamicPruner,
-    InfoBatch,
     KeepProbabilities,
-    Neyman,
-    NoPruning,
     Policy,
     Proportional,
-    RandomPruning,
-    Sharded,
-    Spaced,
 )
-from infobatch.policies import POLICIES
 from infobatch.selection import draw
 
 

@@ -12,8 +12,9 @@ from torch.optim.lr_scheduler import LinearLR
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from helpers import Numbers, launch, random_losses, record_epoch
-from infobatch import DynamicPruner, InfoBatch, NoPruning, PercentileTiers, RandomPruning, Sharded
-from infobatch.streams import ENTRY, SampleIds, StreamFilter, in_step
+from infobatch import DynamicPruner, InfoBatch, NoPruning, RandomPruning, Sharded
+from infobatch.policies import PercentileTiers
+from infobatch.streams.filter import ENTRY, SampleIds, StreamFilter, in_step
 
 SIZE, EPOCHS, BATCH = 60, 4, 8
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from infobatch import DynamicPruner, TimestepScores
+from infobatch import DynamicPruner
+from infobatch.scores import TimestepScores
 
 
 def test_a_loss_is_divided_by_the_mean_of_its_timesteps():

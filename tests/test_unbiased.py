@@ -7,25 +7,20 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from helpers import Numbers, made, random_losses, record_epoch, table_of
-from infobatch import (
+from infobatch import DynamicPruner, InfoBatch, RandomPruning, Spaced
+from infobatch.policies import POLICIES as NAMED
+from infobatch.policies import (
+    WRAPPERS,
     BiasedPolicy,
     ClassQuotas,
-    DynamicPruner,
-    InfoBatch,
     KeepProbabilities,
     PercentileTiers,
+    Policy,
     Proportional,
-    RandomPruning,
     Request,
-    Selection,
-    Spaced,
-    draw,
-    epoch_generator,
 )
-from infobatch.policies import POLICIES as NAMED
-from infobatch.policies import WRAPPERS, Policy
-from infobatch.seeding import Stream
-from infobatch.selection import inclusion_probabilities
+from infobatch.seeding import Stream, epoch_generator
+from infobatch.selection import Selection, draw, inclusion_probabilities
 
 finite = st.floats(0, 100, width=32)
 scores = st.lists(finite | st.just(float("nan")), min_size=1, max_size=200) | st.builds(

@@ -11,8 +11,6 @@ from helpers import Numbers, random_losses, record_epoch, train_epoch
 from infobatch import (
     DynamicPruner,
     InfoBatch,
-    Proportional,
-    ScoreTable,
     classification_confidences,
     classification_gradient_norms,
     classification_losses,
@@ -20,7 +18,9 @@ from infobatch import (
     sequence_losses,
     weighted_mean,
 )
-from infobatch.scores import LossBuffer
+from infobatch.policies import Proportional
+from infobatch.scores import ScoreTable
+from infobatch.scores.buffer import LossBuffer
 
 
 def in_pruned_epoch(**options):

@@ -1,11 +1,20 @@
 """Unbiased dynamic data pruning for PyTorch: train on fewer samples an epoch, with the same gradient.
 
-``DynamicPruner`` is the way in; the rest is what it is made of.
+What a training script types stands here; the rest is in submodules:
+
+- ``infobatch.policies``: all policies, those of the literature too, and the contract for one's own.
+- ``infobatch.scores``: the score table, scores in files, and scores freed of a drawn timestep.
+- ``infobatch.layouts``: who holds the scores, where several ranks train one model.
+- ``infobatch.loading``: samplers and indexed datasets, for loaders of one's own.
+- ``infobatch.streams``: iterable datasets.
+- ``infobatch.integrations``: transformers, Lightning, Accelerate and Ray; each is imported by name.
+- ``infobatch.selection``, ``schedule``, ``lr``, ``report``, ``seeding``: the parts of a run.
+- ``infobatch.lab``: experiments, comparisons and reports; behind the command ``infobatch``.
 """
 
-from infobatch.dataset import IndexedCollate, IndexedDataset
-from infobatch.export import read_scores
-from infobatch.loss import (
+from infobatch.layouts import Replicated, Sharded
+from infobatch.loading import IndexedCollate, IndexedDataset
+from infobatch.losses import (
     classification_confidences,
     classification_gradient_norms,
     classification_losses,
@@ -13,89 +22,32 @@ from infobatch.loss import (
     sequence_losses,
     weighted_mean,
 )
-from infobatch.lr import ProgressScheduler
-from infobatch.policies import (
-    BLS,
-    IES,
-    RCAP,
-    RS2,
-    UCB,
-    BiasedPolicy,
-    ClassQuotas,
-    EpsilonGreedy,
-    InfoBatch,
-    Kakurenbo,
-    KeepProbabilities,
-    Neyman,
-    NoPruning,
-    OrderDP,
-    PercentileTiers,
-    Policy,
-    Proportional,
-    Protected,
-    RandomPruning,
-    RePB,
-    Request,
-    SeTa,
-    Spaced,
-    Static,
-)
+from infobatch.policies import InfoBatch, Neyman, NoPruning, RandomPruning, Spaced
 from infobatch.pruner import DynamicPruner
-from infobatch.saving import Report, Saving, predict_saving
+from infobatch.report import predict_saving
 from infobatch.schedule import Schedule
-from infobatch.scores import ScoreTable
-from infobatch.seeding import epoch_generator
-from infobatch.selection import Selection, draw, select
-from infobatch.sharded import Sharded
-from infobatch.timesteps import TimestepScores
+from infobatch.scores import read_scores
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "BLS",
-    "IES",
-    "RCAP",
-    "RS2",
-    "UCB",
-    "BiasedPolicy",
-    "ClassQuotas",
     "DynamicPruner",
-    "EpsilonGreedy",
     "IndexedCollate",
     "IndexedDataset",
     "InfoBatch",
-    "Kakurenbo",
-    "KeepProbabilities",
     "Neyman",
     "NoPruning",
-    "OrderDP",
-    "PercentileTiers",
-    "Policy",
-    "ProgressScheduler",
-    "Proportional",
-    "Protected",
     "RandomPruning",
-    "RePB",
-    "Report",
-    "Request",
-    "Saving",
+    "Replicated",
     "Schedule",
-    "ScoreTable",
-    "SeTa",
-    "Selection",
     "Sharded",
     "Spaced",
-    "Static",
-    "TimestepScores",
     "classification_confidences",
     "classification_gradient_norms",
     "classification_losses",
-    "draw",
-    "epoch_generator",
     "predict_saving",
     "read_scores",
     "segmentation_losses",
-    "select",
     "sequence_losses",
     "weighted_mean",
 ]

@@ -3,23 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-
-
-@dataclass(frozen=True)
-class Replicas:
-    """Where this process stands among those that train one model together.
-
-    ``assumed``: whether it was taken to be alone, for there was no process group yet.
-    """
-
-    rank: int = 0
-    num_replicas: int = 1
-    assumed: bool = field(default=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.num_replicas:
-            raise ValueError(f"rank is {self.rank}; it must lie in 0..{self.num_replicas - 1}")
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
-from infobatch.batching import Replicas
-from infobatch.scores import ScoreTable
+from infobatch.scores.table import ScoreTable
 
 Merge = Callable[[ScoreTable, np.ndarray], np.ndarray]
 """(this rank's scores, which samples it recorded, bool (N,)) -> which samples any rank recorded, after
@@ -159,3 +159,19 @@ def _ranks_by_value(values: list[int]) -> dict[int, list[int]]:
 def _ranks(ranks: list[int]) -> str:
     shown = ", ".join(map(str, ranks[:8])) + ", ..." * (len(ranks) > 8)
     return f"rank {shown}" if len(ranks) == 1 else f"ranks {shown}"
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """Where this process stands among those that train one model together.
+
+    ``assumed``: whether it was taken to be alone, for there was no process group yet.
+    """
+
+    rank: int = 0
+    num_replicas: int = 1
+    assumed: bool = field(default=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.num_replicas:
+            raise ValueError(f"rank is {self.rank}; it must lie in 0..{self.num_replicas - 1}")

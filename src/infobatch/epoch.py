@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.batching import Replicas
-from infobatch.checks import check_left_out, foreign_sample
-from infobatch.draws import OwnDraws
-from infobatch.scores import FloatArray, IndexArray
+from infobatch.distributed import Replicas
+from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.seeding import epoch_generator
 from infobatch.selection import Selection
+from infobatch.user_order import OwnDraws
 
 
 def epoch_order(seed: int, epoch: int, selection: Selection) -> Tensor:
@@ -278,3 +277,23 @@ class Epoch:
         """The epoch is over, whatever of it is still missing."""
         if self.own is not None:
             self.own.close()
+
+
+def foreign_sample(index: int, epoch: int, num_samples: int) -> ValueError:
+    if not 0 <= index < num_samples:
+        return ValueError(
+            f"sample {index} does not exist: the dataset has {num_samples:,}, numbered from 0"
+        )
+    return ValueError(
+        f"sample {index} was not selected in epoch {epoch}; pass the indices that came with the "
+        "batch, and advance the epoch only when all of its batches are through"
+    )
+
+
+def check_left_out(indices: IndexArray, trained: np.ndarray, epoch: int) -> None:
+    """Refuse to observe samples that the epoch trains on: those that are ``trained``, bool (B,)."""
+    if trained.any():
+        raise ValueError(
+            f"sample {indices[trained][0]} is trained in epoch {epoch}, where its loss is recorded; "
+            "observe only what is left out: pruner.left_out"
+        )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal, Protocol, get_args
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from infobatch.checks import check_lr_scaling
+from infobatch.inputs import listed
 
 LRScaling = Literal["none", "sqrt", "linear"]
 LR_SCALINGS: tuple[LRScaling, ...] = get_args(LRScaling)
@@ -94,3 +95,8 @@ class ProgressScheduler:
             self.scheduler.last_epoch = self._num_steps
         else:
             self.total_steps = state["total_steps"]
+
+
+def check_lr_scaling(scaling: str, choices: Iterable[str]) -> None:
+    if scaling not in choices:
+        raise ValueError(f"scaling is {scaling!r}; choose {listed(choices)}")

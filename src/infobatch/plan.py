@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 
-from infobatch.batching import Batching, Replicas
-from infobatch.draws import OwnDraws
+from infobatch.batching import Batching
+from infobatch.distributed import Replicas
 from infobatch.epoch import Epoch
 from infobatch.policies import NoPruning, Policy, Request
-from infobatch.schedule import Schedule
-from infobatch.scores import ScoreTable
+from infobatch.schedule import Schedule, check_schedule
+from infobatch.scores.table import ScoreTable
 from infobatch.seeding import Stream, epoch_generator
 from infobatch.selection import Selection, select
+from infobatch.user_order import OwnDraws
 
 
 class RunPlan:
@@ -208,3 +210,39 @@ def _highest(attempt: Callable[[float], Schedule], target: float) -> float:
             except ValueError:
                 failed = middle
     return reached / 1000 if most_pruned else 0.0
+
+
+def check_run(
+    num_samples: int,
+    num_epochs: float | None,
+    max_steps: int | None,
+    policy: Policy,
+    delta: float,
+    warmup_epochs: int,
+    target: float | Sequence[int] | None,
+    ramp: float,
+) -> None:
+    if num_samples == 0:
+        raise ValueError("the dataset is empty; there is nothing to select from")
+    if (num_epochs is None) == (max_steps is None):
+        raise ValueError(
+            f"num_epochs is {num_epochs} and max_steps is {max_steps}; give the run's length as one "
+            "of them"
+        )
+    length = num_epochs if max_steps is None else max_steps
+    if isinstance(length, bool) or not isinstance(length, Real) or not 0 < length < np.inf:
+        name = "num_epochs" if max_steps is None else "max_steps"
+        raise ValueError(f"{name} is {length!r}; it must be a number above 0")
+    if max_steps is not None and not isinstance(max_steps, Integral):
+        raise ValueError(f"max_steps is {max_steps}; it must be a whole number of batches")
+    if not isinstance(policy, Policy):
+        raise TypeError(
+            f"policy is {policy!r}; give an object such as InfoBatch(prune_ratio=0.5), not a "
+            f"{type(policy).__name__}"
+        )
+    if policy.num_samples not in (None, num_samples):
+        raise ValueError(
+            f"{policy!r} was given the {policy.given} of {policy.num_samples:,} samples, but the "
+            f"dataset has {num_samples:,}; give one for each, in the dataset's order"
+        )
+    check_schedule(delta, warmup_epochs, target, ramp)

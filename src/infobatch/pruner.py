@@ -13,32 +13,25 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from infobatch.checks import (
-    Samples,
-    check_choices,
-    check_losses,
-    check_observed,
-    check_run,
-    check_scores,
-    check_state,
-    host_indices,
-    signals_read,
-)
 from infobatch.distributed import Merge, find_replicas, merge_scores
 from infobatch.epoch import Epoch
-from infobatch.export import export_table
-from infobatch.known import KnownScores, known_losses, warn_of_no_effect
-from infobatch.layout import Layout, Replicated
-from infobatch.loaders import Loaders
-from infobatch.loss import Normalizer, sent_to_device, weighted_mean
+from infobatch.inputs import Samples, check_losses, check_scores, host_indices, listed, signals_read
+from infobatch.layouts.base import Layout, check_state
+from infobatch.layouts.mean_scaling import Rounds
+from infobatch.layouts.replicated import Replicated
+from infobatch.layouts.sharded import Sharded
+from infobatch.loading.loaders import Loaders
+from infobatch.losses import NORMALIZERS, Normalizer, sent_to_device, weighted_mean
 from infobatch.lr import LRScaling, ProgressScheduler
-from infobatch.plan import RunPlan
+from infobatch.plan import RunPlan, check_run
 from infobatch.policies import Policy, default_policy
-from infobatch.rounds import Rounds
-from infobatch.saving import EpochCounts, Report, Saving, predict_saving
-from infobatch.scores import IndexArray, ScoreTable
+from infobatch.policies.base import check_observed, warn_of_no_effect
+from infobatch.report import EpochCounts, Report, Saving, predict_saving
+from infobatch.scores.columns import IndexArray
+from infobatch.scores.files import export_table
+from infobatch.scores.prior import KnownScores, known_losses
+from infobatch.scores.table import ScoreTable
 from infobatch.selection import Selection
-from infobatch.sharded import Sharded
 
 
 class DynamicPruner(Loaders):
@@ -83,7 +76,7 @@ class DynamicPruner(Loaders):
         if policy is None:  # sharded scores need strata, which not every policy has
             policy = default_policy(meets_target=target is not None and layout is None)
         check_run(len(dataset), num_epochs, max_steps, policy, delta, warmup_epochs, target, ramp)
-        check_choices(seed, normalizer)
+        checklisted(seed, normalizer)
         self.dataset = dataset
         self.num_samples = len(dataset)
         self.policy = policy
@@ -362,3 +355,10 @@ class DynamicPruner(Loaders):
             self._buffer.put(indices, remembered.detach(), scored, num_real, read)
         weights = torch.from_numpy(host_weights)
         return weights if losses.is_cpu else sent_to_device(weights, losses.device)
+
+
+def checklisted(seed: int, normalizer: str) -> None:
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must be at least 0")
+    if normalizer not in NORMALIZERS:
+        raise ValueError(f"normalizer is {normalizer!r}; choose {listed(NORMALIZERS)}")

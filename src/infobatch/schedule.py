@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from numbers import Real
+from numbers import Integral, Real
+
+import numpy as np
 
 from infobatch.batching import nearest_multiple
-from infobatch.checks import check_schedule
 
 # Products such as 0.55 * 100 come out a little above the whole number they stand for.
 _ROUNDING = 1e-9
@@ -143,3 +144,38 @@ def _whole(shares: Sequence[float], total: int) -> list[int]:
     for i in nearest[: total - sum(numbers)]:
         numbers[i] += 1
     return numbers
+
+
+def check_schedule(
+    delta: float, warmup_epochs: int, target: float | Sequence[int] | None, ramp: float
+) -> None:
+    if not isinstance(delta, Real):
+        raise TypeError(f"delta is {delta!r}; it must be a number, between 0 and 1")
+    if not 0 <= delta <= 1:
+        raise ValueError(
+            f"delta is {delta}; it is the share of the run after which all data is used again, "
+            "between 0 (never prune) and 1 (never stop)"
+        )
+    if not isinstance(warmup_epochs, Integral) or warmup_epochs < 0:
+        raise ValueError(f"warmup_epochs is {warmup_epochs}; it must be a whole number, at least 0")
+    if isinstance(target, Real):
+        if not 0 <= target < 1:
+            raise ValueError(
+                f"target is {target}; it is the share of the run's samples to leave out, at least 0 "
+                "and less than 1"
+            )
+    elif target is not None and np.asarray(target).dtype.kind not in "iu":
+        raise TypeError(
+            f"target is {target!r}; give the share of the run's samples to leave out, or the number "
+            "to leave out of each epoch"
+        )
+    if not isinstance(ramp, Real) or not -1 <= ramp <= 1:
+        raise ValueError(
+            f"ramp is {ramp!r}; it is how the samples left out are spread over the epochs, from -1 "
+            "(most in the first) by 0 (evenly) to 1 (most in the last)"
+        )
+    if ramp and not isinstance(target, Real):
+        raise ValueError(
+            f"ramp is {ramp:g}, but the target is {target!r}: only a share of the run's samples can be "
+            "spread over the epochs; give target= such a share, or leave ramp out"
+        )

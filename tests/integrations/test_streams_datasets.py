@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from helpers import Numbers, random_losses, record_epoch
 from infobatch import DynamicPruner, InfoBatch
-from infobatch.streams import ENTRY, SampleIds, StreamFilter
+from infobatch.streams.filter import ENTRY, SampleIds, StreamFilter
 
 datasets = pytest.importorskip("datasets")
 Image = pytest.importorskip("PIL.Image")

@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 
 from helpers import random_losses
 from infobatch import DynamicPruner, InfoBatch
-from infobatch.streams import ENTRY, SampleIds, StreamFilter
+from infobatch.streams.filter import ENTRY, SampleIds, StreamFilter
 
 # Where torchvision does not import, neither does this.
 streaming = pytest.importorskip("streaming", exc_type=ImportError)

@@ -9,7 +9,7 @@ import torch
 
 from helpers import Numbers, random_losses, record_epoch
 from infobatch import DynamicPruner, InfoBatch
-from infobatch.streams import ENTRY, SampleIds, StreamFilter
+from infobatch.streams.filter import ENTRY, SampleIds, StreamFilter
 
 wds = pytest.importorskip("webdataset")
 Image = pytest.importorskip("PIL.Image")

@@ -3,8 +3,9 @@
 import torch
 from torch.utils.data import Sampler
 
-from infobatch import Selection, sequence_losses
+from infobatch import sequence_losses
 from infobatch.epoch import epoch_order
+from infobatch.selection import Selection
 
 VOCABULARY = 29
 SHAPE = {

@@ -10,8 +10,8 @@ import pytest
 
 from infobatch import __version__
 from infobatch.lab import cli
-from infobatch.lab.commands import training
-from infobatch.lab.runs import RunFolder
+from infobatch.lab.commands import train
+from infobatch.lab.runs.folder import RunFolder
 from infobatch.policies import RECOMMENDED
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
@@ -168,7 +168,7 @@ def test_an_interrupt_before_training_is_no_traceback(call, monkeypatch, tmp_pat
     def interrupted(config):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "load", interrupted)
+    monkeypatch.setattr(train, "load", interrupted)
     code, _, error = call("train", *QUICK, "--out", tmp_path / "run")
     assert (code, error) == (130, "infobatch: stopped\n")
     assert not (tmp_path / "run").exists()

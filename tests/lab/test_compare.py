@@ -4,19 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from infobatch.lab import compare
-from infobatch.lab.compare import Arm, Comparison, Variant, run_comparison
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.comparison import comparison as arms
+from infobatch.lab.comparison.comparison import Arm, Comparison, Variant, run_comparison
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
-from infobatch.lab.metrics import ACCURACY
 from infobatch.lab.report import read_comparison, read_runs, to_markdown, write_report
 from infobatch.lab.report.results import Difference, judge
+from infobatch.lab.tasks.metrics import ACCURACY
 
 CONFIG = TrainConfig(data="digits", epochs=4, batch_size=128, device="cpu", seed=3)
 HALF = Variant("infobatch", 0.5)
-FULL = Arm(compare.FULL)
+FULL = Arm(arms.FULL)
 PRUNED, FEWER, FEWER_SCALED, RANDOM = (
-    Arm(kind, HALF) for kind in (compare.PRUNED, compare.FEWER, compare.FEWER_SCALED, compare.RANDOM)
+    Arm(kind, HALF) for kind in (arms.PRUNED, arms.FEWER, arms.FEWER_SCALED, arms.RANDOM)
 )
 ARMS = (FULL, PRUNED, FEWER, FEWER_SCALED, RANDOM)
 

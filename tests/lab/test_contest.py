@@ -6,17 +6,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from infobatch.lab.compare import Arm, Comparison, Variant
-from infobatch.lab.config import TrainConfig
-from infobatch.lab.contest import CONTESTANTS, contestants
+from infobatch.lab.comparison.comparison import Arm, Comparison, Variant
+from infobatch.lab.comparison.contest import CONTESTANTS, contestants
+from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.report import read_comparison
 from infobatch.lab.report.duels import _p_value, holm, p_text, standings
 from infobatch.lab.report.results import ArmRuns, Run
-from infobatch.lab.runs import EpochMetrics, RunFolder, Summary
-from infobatch.lab.selective_backprop import SELECTIVE_BACKPROP
-from infobatch.lab.training import train
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.runs.records import EpochMetrics, Summary
+from infobatch.lab.training.loop import train
 from infobatch.policies import BELOW_MEAN, POLICIES
 
 CONFIG = find_recipe("mnist5k-small-cnn").config()

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from helpers import run, stop_after
-from infobatch.lab.compare import Arm, Comparison, Variant
-from infobatch.lab.config import TrainConfig
-from infobatch.lab.contest import contestants
+from infobatch.lab.comparison.comparison import Arm, Comparison, Variant
+from infobatch.lab.comparison.contest import contestants
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
-from infobatch.lab.engine import Interrupted
-from infobatch.lab.runs import RunFolder
+from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.classification import Classification
-from infobatch.lab.training import check
+from infobatch.lab.training.engine import Interrupted
+from infobatch.lab.training.loop import check
 
 LOOKING = TrainConfig(
     data="digits", epochs=3, batch_size=128, device="cpu", scores="pass", warmup_epochs=0

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from infobatch.lab.compare import FEWER, FULL, PRUNED, Arm, Variant
-from infobatch.lab.metrics import ACCURACY, Metric, digits_of
+from infobatch.lab.comparison.comparison import FEWER, FULL, PRUNED, Arm, Variant
 from infobatch.lab.report.plots import draw_curves, draw_overlay
 from infobatch.lab.report.results import ArmRuns, Difference, Results, judge
 from infobatch.lab.report.tables import main_table
+from infobatch.lab.tasks.metrics import ACCURACY, Metric, digits_of
 
 LOSS = Metric("denoising loss", "", higher_is_better=False, digits=4, margin=0.001)
 

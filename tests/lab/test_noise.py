@@ -10,26 +10,19 @@ import pytest
 import torch
 
 from helpers import made, random_losses, table_of
-from infobatch import (
-    BiasedPolicy,
-    InfoBatch,
-    KeepProbabilities,
-    Policy,
-    RandomPruning,
-    Request,
-    ScoreTable,
-)
-from infobatch.lab.config import TrainConfig
+from infobatch import InfoBatch, RandomPruning
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
-from infobatch.lab.diagnostics import influence, measure, products_of_all
 from infobatch.lab.report import read_comparison
 from infobatch.lab.report.noise import NOISE_NOTE, noise_rows, noise_table
-from infobatch.lab.runs import RunFolder
+from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.classification import Classification
-from infobatch.lab.training import train
-from infobatch.loss import classification_losses
-from infobatch.policies import POLICIES
+from infobatch.lab.training.gradient_noise import influence, measure, products_of_all
+from infobatch.lab.training.loop import train
+from infobatch.losses import classification_losses
+from infobatch.policies import POLICIES, BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.policies.base import ones_at
+from infobatch.scores import ScoreTable
 
 QUICK = TrainConfig(
     data="digits", epochs=5, batch_size=128, device="cpu", delta=1, target=0.3, train_samples=600

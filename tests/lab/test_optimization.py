@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from infobatch import DynamicPruner
-from infobatch.lab.config import TrainConfig
-from infobatch.lab.optimization import Optimization, WeightAverage
-from infobatch.lab.optimizers import OPTIMIZERS, make_optimizer
+from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.training.optimization import Optimization, WeightAverage
+from infobatch.lab.training.optimizers import OPTIMIZERS, make_optimizer
 
 CONFIG = TrainConfig(data="digits", lr=0.1, device="cpu")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from infobatch.lab.runs import RunFolder
+from infobatch.lab.runs.folder import RunFolder
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "100"}
 COMMON = ["--data", "digits", "--batch-size", "100", "--device", "cpu", "--norm", "group"]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import DATA_SETS, DOWNLOADS
 from infobatch.lab.models import make_model
 from infobatch.lab.recipes import RECIPES, find_recipe

@@ -2,17 +2,18 @@
 
 import pytest
 
-from infobatch import InfoBatch, Proportional
-from infobatch.lab import specs
-from infobatch.lab.compare import Variant
-from infobatch.lab.config import TrainConfig
+from infobatch import InfoBatch
+from infobatch.lab.comparison.comparison import Variant
+from infobatch.lab.config import policy_spec
+from infobatch.lab.config.train import TrainConfig
+from infobatch.policies import Proportional
 
 
 def test_a_policy_takes_options_of_its_own():
-    policy = specs.make("proportional:floor=0.1:by=gradient_norm:ordered=True")
+    policy = policy_spec.make("proportional:floor=0.1:by=gradient_norm:ordered=True")
     assert isinstance(policy, Proportional)
     assert (policy.floor, policy.by, policy.ordered) == (0.1, "gradient_norm", True)
-    assert specs.make("infobatch", prune_ratio=0.3).prune_ratio == 0.3
+    assert policy_spec.make("infobatch", prune_ratio=0.3).prune_ratio == 0.3
 
 
 def test_the_prune_ratio_is_the_runs():

@@ -8,15 +8,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from infobatch import Static
-from infobatch.lab import static_scores, training
-from infobatch.lab.compare import Comparison, Variant, kept_at_cost
-from infobatch.lab.config import TrainConfig
-from infobatch.lab.contest import contestants
+from infobatch.lab.comparison.comparison import Comparison, Variant, kept_at_cost
+from infobatch.lab.comparison.contest import contestants
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.report import read_comparison
-from infobatch.lab.runs import RunFolder
-from infobatch.lab.static_scores import (
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.tasks.classification import Classification
+from infobatch.lab.training import loop, static_scores
+from infobatch.lab.training.static_scores import (
     SCORINGS,
     at_equal_cost,
     error_norms,
@@ -25,8 +25,7 @@ from infobatch.lab.static_scores import (
     make_scores,
     scoring_epochs,
 )
-from infobatch.lab.tasks.classification import Classification
-from infobatch.policies import POLICIES, takes
+from infobatch.policies import POLICIES, Static, takes
 
 CONFIG = TrainConfig(data="digits", epochs=4, device="cpu", train_samples=150, delta=1, recipe="r")
 STATIC = ("forgetting", "el2n", "grand")
@@ -155,13 +154,13 @@ def test_scores_are_kept_in_the_runs_folder(data, tmp_path, monkeypatch):
     folder = RunFolder(tmp_path)
     folder.create(config)
     steps = iter(range(100))
-    with pytest.raises(training.Interrupted):  # two questions while scoring, then at the first step
-        training.train(config, data, folder, should_stop=lambda: next(steps) == 2)
+    with pytest.raises(loop.Interrupted):  # two questions while scoring, then at the first step
+        loop.train(config, data, folder, should_stop=lambda: next(steps) == 2)
     scores, seconds = folder.load_static_scores()
     assert scores.shape == (150,)
     assert seconds > 0
     monkeypatch.setattr(static_scores, "make_scores", None)  # would fail if it were called
-    summary = training.train(config, data, folder)
+    summary = loop.train(config, data, folder)
     assert summary.num_scoring == pytest.approx(150 * 2 * 4 / 3)
     assert summary.cost == pytest.approx(0.5 * 4 * 150 + summary.num_scoring)
     assert summary.seconds > seconds
@@ -178,8 +177,8 @@ def test_scoring_can_be_stopped(data, tmp_path):
     config = replace(CONFIG, policy="grand", warmup_epochs=0)
     folder = RunFolder(tmp_path)
     folder.create(config)
-    with pytest.raises(training.Interrupted):
-        training.train(config, data, folder, should_stop=lambda: True)
+    with pytest.raises(loop.Interrupted):
+        loop.train(config, data, folder, should_stop=lambda: True)
     assert folder.load_static_scores() is None
 
 

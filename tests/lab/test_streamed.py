@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from infobatch.batching import Replicas
-from infobatch.lab.config import TrainConfig
+from infobatch.distributed import Replicas
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import StreamedData, load_data, make_feed
 from infobatch.lab.data.streamed import random_box
-from infobatch.lab.runs import RunFolder
-from infobatch.lab.training import check, train
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.training.loop import check, train
 
 CPU = torch.device("cpu")
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from infobatch.lab.commands.options import read_subset
 from infobatch.lab.data import load_data
-from infobatch.lab.options import read_subset
 from infobatch.lab.report import read_runs
-from infobatch.lab.runs import RunFolder
+from infobatch.lab.runs.folder import RunFolder
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import pytest
 
-from infobatch.lab.compare import Arm, Comparison, Variant
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.comparison.comparison import Arm, Comparison, Variant
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.recipes import RECIPES
 from infobatch.lab.recipes.published import Published
 from infobatch.lab.report import read_comparison, to_markdown
 from infobatch.lab.report.results import Results
-from infobatch.lab.runs import RunFolder
+from infobatch.lab.runs.folder import RunFolder
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
 ONE = ["--seeds", 1, "--policies", "infobatch", "--prune-ratio", 0.5]

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from helpers import run, stop_after, without_times
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
-from infobatch.lab.runs import RunFolder
-from infobatch.lab.selective_backprop import draw_by_percentile
+from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.classification import Classification
-from infobatch.lab.training import WARM_UP_STEPS, Interrupted, OutOfMemory, train
+from infobatch.lab.training.loop import WARM_UP_STEPS, Interrupted, OutOfMemory, train
+from infobatch.lab.training.selective_backprop import draw_by_percentile
 
 QUICK = TrainConfig(data="digits", epochs=4, batch_size=128, device="cpu")
 

@@ -13,7 +13,8 @@ from PIL import Image
 pytest.importorskip("diffusers")
 
 from helpers import run, stop_after
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.config.task_options import DiffusionOptions
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.data.noising import Draws
 from infobatch.lab.models import unets
@@ -21,8 +22,7 @@ from infobatch.lab.models.unets import UNETS, make_unet
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.tasks.diffusion import Diffusion
 from infobatch.lab.tasks.fid import Features, Moments, frechet_distance
-from infobatch.lab.tasks.options import DiffusionOptions
-from infobatch.lab.training import Interrupted, check
+from infobatch.lab.training.loop import Interrupted, check
 
 OPTIONS = DiffusionOptions(timesteps=100, sampling_steps=4)
 QUICK = TrainConfig(

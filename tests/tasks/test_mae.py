@@ -1,4 +1,4 @@
-"""Pre-training of masked autoencoders: losses, masks, probes, runs, fine-tuning, refusals."""
+"""Pre-training of masked autoencoders: losses, masks, feature_probes, runs, fine-tuning, refusals."""
 
 import json
 import sys
@@ -10,20 +10,19 @@ import torch
 from safetensors.torch import load_file
 
 from helpers import launch, run, stop_after
-from infobatch.batching import Replicas
-from infobatch.lab import probes
-from infobatch.lab.config import TrainConfig, changed
+from infobatch.distributed import Replicas
+from infobatch.lab.commands.options import load
+from infobatch.lab.config.train import TrainConfig, changed
 from infobatch.lab.data import load_data
 from infobatch.lab.data.masks import Masks
-from infobatch.lab.metrics import KNN, RECONSTRUCTION
 from infobatch.lab.models import make_model
 from infobatch.lab.models.masked import SIZES, Size, make_masked, sine_positions
-from infobatch.lab.options import load
-from infobatch.lab.runs import RunFolder
-from infobatch.lab.tasks import mae
-from infobatch.lab.tasks.kinds import metric_of
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.tasks import feature_probes, mae
 from infobatch.lab.tasks.mae import MaskedAutoencoding, masked_losses, unmasked
-from infobatch.lab.training import Interrupted, check
+from infobatch.lab.tasks.metrics import KNN, RECONSTRUCTION
+from infobatch.lab.tasks.registry import metric_of
+from infobatch.lab.training.loop import Interrupted, check
 
 pytest.importorskip("transformers")
 
@@ -186,7 +185,7 @@ def test_a_repeat_that_fills_a_batch_is_masked_as_its_sample(data):
 def test_neighbours_vote_by_cosine():
     train = torch.tensor([[1.0, 0.0], [2.0, 0.2], [0.0, 1.0], [-1.0, 0.0]])
     labels = torch.tensor([2, 2, 1, 0])
-    guesses = probes.knn(train, labels, torch.tensor([[5.0, 0.1], [0.1, 9.0], [-3.0, 0.0]]), 3)
+    guesses = feature_probes.knn(train, labels, torch.tensor([[5.0, 0.1], [0.1, 9.0], [-3.0, 0.0]]), 3)
     assert guesses.tolist() == [2, 1, 0]
 
 
@@ -194,9 +193,9 @@ def test_neighbours_are_found_in_chunks_as_at_once(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     train, test = (torch.randn(n, 8, generator=generator) for n in (300, 50))
     labels = torch.randint(4, (300,), generator=generator)
-    whole = probes.knn(train, labels, test, 4)
-    monkeypatch.setattr(probes, "CHUNK_NUMBERS", 2100)
-    assert torch.equal(probes.knn(train, labels, test, 4), whole)
+    whole = feature_probes.knn(train, labels, test, 4)
+    monkeypatch.setattr(feature_probes, "CHUNK_NUMBERS", 2100)
+    assert torch.equal(feature_probes.knn(train, labels, test, 4), whole)
 
 
 def test_the_linear_probe_is_scikit_learns():
@@ -204,8 +203,8 @@ def test_the_linear_probe_is_scikit_learns():
 
     digits = load_data("digits")
     train, test = (part.pixels.flatten(1).float() for part in (digits.train, digits.test))
-    train, test = probes.standardised(train, test)
-    ours = probes.linear(train, digits.train.labels, test, 10).numpy()
+    train, test = feature_probes.standardised(train, test)
+    ours = feature_probes.linear(train, digits.train.labels, test, 10).numpy()
     theirs = LogisticRegression(max_iter=500).fit(train.numpy(), digits.train.labels.numpy())
     assert (ours == theirs.predict(test.numpy())).mean() > 0.99
 

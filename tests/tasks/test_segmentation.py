@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 
 from helpers import run, stop_after
-from infobatch.batching import Replicas
-from infobatch.lab.config import TrainConfig
-from infobatch.lab.contest import CONTESTANTS, contestants
+from infobatch.distributed import Replicas
+from infobatch.lab.comparison.contest import CONTESTANTS, contestants
+from infobatch.lab.config.task_options import SegmentationOptions
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.data.crops import CropFeed, Cropping, TrainCrops, of_one_size, scaled
 from infobatch.lab.data.segmentation import IGNORED
-from infobatch.lab.runs import RunFolder
-from infobatch.lab.tasks.options import SegmentationOptions
-from infobatch.lab.training import Interrupted, check
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.training.loop import Interrupted, check
 
 transformers = pytest.importorskip("transformers")
 

@@ -13,16 +13,16 @@ pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 pytest.importorskip("tyro")
 
-from infobatch.lab import options
-from infobatch.lab.compare import Arm, Comparison, Variant
-from infobatch.lab.config import TrainConfig
-from infobatch.lab.engine import Interrupted
+from infobatch.lab.commands import options
+from infobatch.lab.comparison.comparison import Arm, Comparison, Variant
+from infobatch.lab.config.task_options import TuningOptions
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.models import language
-from infobatch.lab.runs import RunFolder, saved_tensors
-from infobatch.lab.tasks.options import TuningOptions
+from infobatch.lab.runs.folder import RunFolder, saved_tensors
 from infobatch.lab.tasks.tokens import NOT_SUPERVISED, prompt_of
 from infobatch.lab.tasks.tuning import Tuning
-from infobatch.lab.training import check, train
+from infobatch.lab.training.engine import Interrupted
+from infobatch.lab.training.loop import check, train
 
 pytestmark = [
     pytest.mark.integrations,

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch.optim.lr_scheduler import LRScheduler
 
-from infobatch.checks import check_looks_at_nothing
-from infobatch.dataset import IndexedDataset
+from infobatch.loading.dataset import IndexedDataset
 from infobatch.lr import LRScaling, ProgressScheduler
 from infobatch.policies import NoPruning
+from infobatch.policies.base import check_looks_at_nothing
 from infobatch.pruner import DynamicPruner
 
 OLDEST, NEWEST = (2, 5), (2, 6)

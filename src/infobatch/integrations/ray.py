@@ -8,8 +8,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader, DistributedSampler
 
+from infobatch.loading.sampler import FilteredSampler, PrunedSampler
 from infobatch.pruner import DynamicPruner
-from infobatch.sampler import FilteredSampler, PrunedSampler
 
 try:
     from ray.train import get_context

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from infobatch.checks import check_looks_at_nothing
 from infobatch.policies import Policy
-from infobatch.scores import COLUMNS, SIGNALS, IndexArray
+from infobatch.policies.base import check_looks_at_nothing
+from infobatch.scores.columns import COLUMNS, SIGNALS, IndexArray
 
 _OF_THE_ARGUMENTS = ("num_epochs", "max_steps", "rank", "num_replicas")
 

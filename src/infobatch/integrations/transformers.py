@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from infobatch.batching import Batching
-from infobatch.dataset import IndexedCollate, IndexedDataset
 from infobatch.integrations.refusals import (
     check_labels,
     check_rows,
@@ -26,16 +25,12 @@ from infobatch.integrations.refusals import (
     check_trainer,
     check_version,
 )
-from infobatch.loss import (
-    NOT_SUPERVISED,
-    classification_losses,
-    sent_to_device,
-    sequence_losses,
-)
+from infobatch.loading.dataset import IndexedCollate, IndexedDataset
+from infobatch.losses import NOT_SUPERVISED, classification_losses, sent_to_device, sequence_losses
 from infobatch.lr import ProgressScheduler
 from infobatch.policies import Policy
 from infobatch.pruner import DynamicPruner
-from infobatch.scores import IndexArray
+from infobatch.scores.columns import IndexArray
 
 try:
     import transformers

@@ -16,11 +16,11 @@ except ImportError as error:
     ) from error
 
 from infobatch import __version__
-from infobatch.lab.commands.looking import evaluate, predict, recipes, report
-from infobatch.lab.commands.training import compare, contest, sweep, train
-from infobatch.lab.console import console
+from infobatch.lab.commands.console import console
+from infobatch.lab.commands.show import evaluate, predict, recipes, report
+from infobatch.lab.commands.train import compare, contest, sweep, train
 from infobatch.lab.processes import joined
-from infobatch.lab.training import OutOfMemory
+from infobatch.lab.training.loop import OutOfMemory
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "compare": compare,

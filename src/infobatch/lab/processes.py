@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from infobatch.batching import Replicas
+from infobatch.distributed import Replicas
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from numbers import Integral
 
 import numpy as np
 
-from infobatch.scores import FloatArray, IndexArray
+from infobatch.scores.columns import FloatArray, IndexArray
 
 SMALLEST = 1e-9
 """Sizes below this part of the largest are taken for it."""

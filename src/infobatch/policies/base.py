@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from infobatch.batching import nearest_multiple
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
-from infobatch.scores import IndexArray, ScoreTable
+from infobatch.scores.columns import COLUMNS, LOSSES, SIGNALS, IndexArray
+from infobatch.scores.table import ScoreTable
 
 
 @dataclass(frozen=True)
@@ -248,3 +250,45 @@ def check_prune_ratio(prune_ratio: float) -> None:
             f"prune_ratio is {prune_ratio}; it is the share of the well-learned samples to leave "
             "out, at least 0 and less than 1 (at 1 they would never be seen again)"
         )
+
+
+def check_looks_at_nothing(policy: Policy | None, where: str) -> None:
+    """Refuse policies that want the losses of what is left out, where that is never fetched."""
+    if policy is not None and policy.refreshes:
+        raise ValueError(
+            f"{policy!r} goes by the losses of all samples, and {where} does not fetch what is left "
+            "out; take a policy that needs no more than what is trained, or a loop of your own"
+        )
+
+
+def check_observed(num_unobserved: int, policy: Policy, epoch: int) -> None:
+    """Refuse to go on from losses that a policy wants known and nobody observed."""
+    if policy.refreshes and num_unobserved:
+        names = dict.fromkeys(COLUMNS[column].signal for column in policy.columns)
+        signals = "".join(f", {name}=..." for name in names if name in SIGNALS)
+        raise RuntimeError(
+            f"{policy!r} goes by the losses of all samples, and those of {num_unobserved:,} left out of "
+            f"epoch {epoch} were not observed. At the end of each epoch, with the model in evaluation "
+            "mode and under torch.no_grad(), give it them:\n"
+            "    left_out = Subset(IndexedDataset(dataset), pruner.left_out)\n"
+            "    for samples, batch in DataLoader(left_out, batch_size, collate_fn=IndexedCollate()):\n"
+            f"        pruner.observe(losses_of(batch), samples{signals})"
+        )
+
+
+def warn_of_no_effect(policy: Policy, warmup_epochs: int) -> None:
+    """Warn of scores that are given to a run that will not read them."""
+    if not reads_losses(policy):
+        warnings.warn(f"scores have no effect: {policy!r} does not go by losses", stacklevel=4)
+    elif warmup_epochs:
+        warnings.warn(
+            f"scores have no effect: warmup_epochs is {warmup_epochs}, and an epoch on all data gives "
+            "newer ones; set warmup_epochs=0 to prune the first epoch",
+            stacklevel=4,
+        )
+
+
+def reads_losses(policy: Policy) -> bool:
+    """Whether a policy goes by what scores given before a run can tell."""
+    kept = (COLUMNS[name] for name in policy.columns)
+    return any(column.signal == LOSSES and not column.training for column in kept)

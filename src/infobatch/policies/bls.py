@@ -12,7 +12,7 @@ from infobatch.policies.base import (
     prune_below_mean,
 )
 from infobatch.policies.infobatch import InfoBatch
-from infobatch.scores import ScoreTable
+from infobatch.scores.table import ScoreTable
 
 
 class BLS(Policy):

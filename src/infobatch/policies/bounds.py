@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from infobatch.scores import FloatArray
+from infobatch.scores.columns import FloatArray
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,12 @@ import torch
 
 from infobatch.batching import nearest_multiple
 from infobatch.policies.allocation import SMALLEST, allocate, whole
-from infobatch.policies.base import (
-    BiasedPolicy,
-    KeepProbabilities,
-    Policy,
-    Request,
-    check_some_are_kept,
-)
-from infobatch.policies.per_sample import (
-    Numbers,
-    check_every_class_is_kept,
-    classes_of,
-    members_of,
-)
+from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request, check_some_are_kept
+from infobatch.policies.per_sample import Numbers, check_every_class_is_kept, classes_of, members_of
 from infobatch.policies.proportional import Proportional
 from infobatch.policies.spaced import Spaced
-from infobatch.scores import IndexArray, ScoreTable
+from infobatch.scores.columns import IndexArray
+from infobatch.scores.table import ScoreTable
 
 
 class ClassQuotas(Policy):

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request, highest, ones_at
-from infobatch.scores import ScoreTable
+from infobatch.scores.table import ScoreTable
 
 
 class IES(BiasedPolicy):

@@ -17,7 +17,7 @@ from infobatch.policies.base import (
     stratum_size,
 )
 from infobatch.policies.bounds import Bound, ScoreBounds, ScoreSummary
-from infobatch.scores import ScoreTable
+from infobatch.scores.table import ScoreTable
 
 LOSSES = ("last_loss", "smoothed_loss")
 

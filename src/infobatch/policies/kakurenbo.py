@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request, check_prune_ratio, ones_at
-from infobatch.scores import ScoreTable
+from infobatch.scores.table import ScoreTable
 
 STEPS = ((0.3, 0.8), (0.6, 0.6), (0.8, 0.4))
 """From this share of the epochs before annealing on, this part of the prune ratio."""

@@ -21,7 +21,8 @@ from infobatch.policies.base import (
     check_some_are_kept,
     rank_strata,
 )
-from infobatch.scores import IndexArray, ScoreTable
+from infobatch.scores.columns import IndexArray
+from infobatch.scores.table import ScoreTable
 
 SIZES = ("last_loss", "gradient_norm")
 

@@ -6,7 +6,7 @@ import torch
 
 from infobatch.policies.base import KeepProbabilities, Policy, Request
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
-from infobatch.scores import ScoreTable
+from infobatch.scores.table import ScoreTable
 
 
 class NoPruning(Policy):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request, check_prune_ratio, highest, ones_at
-from infobatch.scores import ScoreTable
+from infobatch.scores.table import ScoreTable
 
 
 class OrderDP(BiasedPolicy):

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from infobatch.policies.base import Policy
-from infobatch.scores import IndexArray
+from infobatch.scores.columns import IndexArray
 
 Numbers = Tensor | np.ndarray | Sequence[int] | Sequence[float]
 """One number for each sample, in the data set's order."""

@@ -16,7 +16,7 @@ from infobatch.policies.base import (
     stratum_size,
 )
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
-from infobatch.scores import ScoreTable
+from infobatch.scores.table import ScoreTable
 
 
 class PercentileTiers(Policy):

@@ -13,7 +13,7 @@ from infobatch.policies.base import (
     check_prune_ratio,
     check_some_are_kept,
 )
-from infobatch.scores import ScoreTable
+from infobatch.scores.table import ScoreTable
 
 SIZES = ("last_loss", "smoothed_loss", "gradient_norm", "smoothed_norm")
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.policies.per_sample import as_array
-from infobatch.scores import IndexArray, ScoreTable
+from infobatch.scores.columns import IndexArray
+from infobatch.scores.table import ScoreTable
 
 
 class Protected(Policy):

@@ -14,7 +14,7 @@ from infobatch.policies.base import (
     check_some_are_kept,
 )
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
-from infobatch.scores import ScoreTable
+from infobatch.scores.table import ScoreTable
 
 DEFAULT = 0.5  # as for InfoBatch
 

@@ -17,13 +17,9 @@ from infobatch.policies.base import (
     highest,
     ones_at,
 )
-from infobatch.policies.per_sample import (
-    Numbers,
-    check_every_class_is_kept,
-    classes_of,
-    members_of,
-)
-from infobatch.scores import IndexArray, ScoreTable
+from infobatch.policies.per_sample import Numbers, check_every_class_is_kept, classes_of, members_of
+from infobatch.scores.columns import IndexArray
+from infobatch.scores.table import ScoreTable
 
 
 class RCAP(BiasedPolicy):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from infobatch.batching import nearest_multiple
 from infobatch.policies.base import BiasedPolicy, Request, check_prune_ratio, ones_at
-from infobatch.scores import ScoreTable
+from infobatch.scores.table import ScoreTable
 
 
 class RePB(BiasedPolicy):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request, check_prune_ratio, highest, ones_at
-from infobatch.scores import ScoreTable
+from infobatch.scores.table import ScoreTable
 
 
 class RS2(BiasedPolicy):

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request, check_prune_ratio, ones_at
-from infobatch.scores import IndexArray, ScoreTable
+from infobatch.scores.columns import IndexArray
+from infobatch.scores.table import ScoreTable
 
 STEPS = 50
 """Lloyd's algorithm on a line; a few dozen steps suffice."""

@@ -6,7 +6,7 @@ import torch
 
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request, check_prune_ratio
 from infobatch.policies.neyman import Neyman
-from infobatch.scores import ScoreTable
+from infobatch.scores.table import ScoreTable
 
 
 class Spaced(Policy):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request, check_prune_ratio, highest, ones_at
 from infobatch.policies.per_sample import Numbers, scores_of
-from infobatch.scores import ScoreTable
+from infobatch.scores.table import ScoreTable
 
 
 class Static(BiasedPolicy):

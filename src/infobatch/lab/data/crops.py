@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from infobatch.batching import Replicas
+from infobatch.distributed import Replicas
 from infobatch.lab.data.augment import Augmented
 from infobatch.lab.data.feed import Batch, ImageFeed
 from infobatch.lab.data.images import Normalize

@@ -10,18 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, default_collate
 
-from infobatch.batching import Replicas
+from infobatch.distributed import Replicas
 from infobatch.lab.data.augment import Augment
 from infobatch.lab.data.base import Data
 from infobatch.lab.data.images import ImageData, Normalize
-from infobatch.lab.data.streamed import (
-    MEAN,
-    SMALLEST_CROP,
-    STD,
-    StreamedData,
-    TestImages,
-    TrainImages,
-)
+from infobatch.lab.data.streamed import MEAN, SMALLEST_CROP, STD, StreamedData, TestImages, TrainImages
 from infobatch.lab.interrupts import ignore_interrupts
 
 Batch = tuple[Tensor, Tensor]

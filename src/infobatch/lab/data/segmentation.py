@@ -20,7 +20,7 @@ from infobatch.lab.data import parquet
 from infobatch.lab.data.base import Data
 from infobatch.lab.data.images import complaint
 from infobatch.lab.data.segmentation_classes import ADE20K, CAMVID
-from infobatch.scores import IndexArray
+from infobatch.scores.columns import IndexArray
 
 IGNORED = 255
 """Stands for a pixel without a class."""

@@ -10,11 +10,7 @@ from torch import nn
 
 from infobatch.lab.models.masked import Shape
 from infobatch.lab.models.norms import Norm
-from infobatch.lab.models.pretrained import (
-    check_pretrained,
-    check_pretrained_fits,
-    make_pretrained,
-)
+from infobatch.lab.models.pretrained import check_pretrained, check_pretrained_fits, make_pretrained
 from infobatch.lab.models.resnet import RESNETS
 from infobatch.lab.models.small_cnn import small_cnn
 from infobatch.lab.names import choose

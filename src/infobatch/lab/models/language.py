@@ -11,7 +11,7 @@ import torch
 from infobatch.lab.names import choose
 
 if TYPE_CHECKING:
-    from infobatch.lab.tasks.options import TuningOptions
+    from infobatch.lab.config.task_options import TuningOptions
 
 CONTEXT = 2048
 END_OF_TEXT = "<|endoftext|>"

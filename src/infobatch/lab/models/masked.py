@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from infobatch.lab.config.task_options import MaskedOptions
 from infobatch.lab.names import choose
-from infobatch.lab.tasks.options import MaskedOptions
 
 Shape = tuple[int, int, int]
 """Of an image: channels, height, width."""

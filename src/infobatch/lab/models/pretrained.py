@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from infobatch.lab.config.task_options import MaskedOptions
 from infobatch.lab.models.masked import Shape, masked_config
-from infobatch.lab.tasks.options import MaskedOptions
 
 
 class Pretrained(nn.Module):

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.recipes.published import Published
 
 

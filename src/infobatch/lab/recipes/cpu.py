@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.recipes.base import recipe
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.config.task_options import DiffusionOptions
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.recipes.base import recipe
-from infobatch.lab.tasks.options import DiffusionOptions
 
 
 @recipe()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.recipes import published
 from infobatch.lab.recipes.base import recipe
 

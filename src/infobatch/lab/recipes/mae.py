@@ -6,9 +6,9 @@ from 0.95 to 0.85 and back; the second is 0.999.
 
 from __future__ import annotations
 
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.config.task_options import MaskedOptions
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.recipes.base import recipe
-from infobatch.lab.tasks.options import MaskedOptions
 
 
 @recipe()

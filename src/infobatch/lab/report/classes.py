@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from infobatch.lab.data import Data
-from infobatch.lab.metrics import Metric
 from infobatch.lab.tasks.base import Evaluation
+from infobatch.lab.tasks.metrics import Metric
 
 
 def class_headings(metric: Metric) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from infobatch.lab.report.duels import PAPER
 from infobatch.lab.report.results import ArmRuns, Results
-from infobatch.lab.runs import EpochMetrics
+from infobatch.lab.runs.records import EpochMetrics
 
 Measured = dict[tuple[int, int], float]
 """What was measured, by (seed, epoch)."""
@@ -19,9 +19,9 @@ Measured = dict[tuple[int, int], float]
 class NoiseRow:
     """One policy, in means over the epochs that were measured and over seeds.
 
-    ``ratio``: of noise, see :mod:`infobatch.lab.diagnostics`; ``late``: in the last third of the epochs;
-    ``highest``: of any epoch. ``to_paper`` and ``late_to_paper``: relative to the paper's rule in the
-    same epochs of the same seeds, at the same cost. ``visits`` and ``class_balance``: see
+    ``ratio``: of noise, see :mod:`infobatch.lab.training.gradient_noise`; ``late``: in the last third of
+    the epochs; ``highest``: of any epoch. ``to_paper`` and ``late_to_paper``: relative to the paper's
+    rule in the same epochs of the same seeds, at the same cost. ``visits`` and ``class_balance``: see
     :class:`Summary`.
     """
 

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from infobatch.lab.compare import CONTROLS, FEWER, FEWER_SCALED, FULL, PRUNED, RANDOM
+from infobatch.lab.comparison.comparison import CONTROLS, FEWER, FEWER_SCALED, FULL, PRUNED, RANDOM
 from infobatch.lab.report.noise import by_epoch, measured
 from infobatch.lab.report.results import ArmRuns, Results, Run
-from infobatch.lab.runs import SCORE_QUANTILES, EpochMetrics
+from infobatch.lab.runs.records import SCORE_QUANTILES, EpochMetrics
 
 Quantity = Callable[[EpochMetrics], float | None]
 """None in the epochs that have none: not each need be evaluated."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from infobatch.lab.compare import (
+from infobatch.lab.comparison.comparison import (
     CONTROLS,
     FEWER,
     FEWER_SCALED,
@@ -19,13 +19,13 @@ from infobatch.lab.compare import (
     Comparison,
     Variant,
 )
-from infobatch.lab.config import TrainConfig, flag
-from infobatch.lab.metrics import Metric
+from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP
+from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.recipes import RECIPES, Published
 from infobatch.lab.report.results import ArmRuns, Results, Run
-from infobatch.lab.runs import WHERE, RunFolder
-from infobatch.lab.selective_backprop import SELECTIVE_BACKPROP
-from infobatch.lab.tasks.kinds import metric_of
+from infobatch.lab.runs.folder import WHERE, RunFolder
+from infobatch.lab.tasks.metrics import Metric
+from infobatch.lab.tasks.registry import metric_of
 from infobatch.policies import BELOW_MEAN, POLICIES, BiasedPolicy, has_prune_ratio
 
 COST_NOTE = (

@@ -7,18 +7,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infobatch.lab.compare import (
-    CONTROLS,
-    FULL,
-    PRUNED,
-    RANDOM,
-    Arm,
-)
-from infobatch.lab.config import TrainConfig
-from infobatch.lab.metrics import ACCURACY, Metric
+from infobatch.lab.comparison.comparison import CONTROLS, FULL, PRUNED, RANDOM, Arm
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.recipes import Published
-from infobatch.lab.runs import EpochMetrics, Summary
-from infobatch.lab.tasks.kinds import metric_of
+from infobatch.lab.runs.records import EpochMetrics, Summary
+from infobatch.lab.tasks.metrics import ACCURACY, Metric
+from infobatch.lab.tasks.registry import metric_of
 
 CONFIDENCE = 0.95
 

@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infobatch.lab.metrics import ACCURACY, Metric, digits_of
 from infobatch.lab.report.duels import STANDING_NOTE, standing_table
 from infobatch.lab.report.noise import NOISE_NOTE, noise_rows, noise_table
 from infobatch.lab.report.results import PublishedRow, Results, Row
+from infobatch.lab.tasks.metrics import ACCURACY, Metric, digits_of
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data, ImageFeed, Mixing, make_feed
 from infobatch.lab.models import check_model_fits, make_model
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told, indices_on
-from infobatch.loss import (
+from infobatch.losses import (
     classification_confidences,
     classification_gradient_norms,
     classification_losses,

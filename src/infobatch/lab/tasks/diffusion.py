@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from infobatch import TimestepScores
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data, ImageData, ImageFeed, make_feed
 from infobatch.lab.data.noising import Draws
 from infobatch.lab.models.unets import check_unet, make_unet
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told
 from infobatch.lab.tasks.fid import Features, Moments, frechet_distance
-from infobatch.loss import sent_to_device
+from infobatch.losses import sent_to_device
+from infobatch.scores import TimestepScores
 
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 """Names of noise schedules, and diffusers' for them."""

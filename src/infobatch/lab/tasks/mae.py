@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from infobatch.lab.config import TrainConfig
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data, ImageFeed, make_feed
 from infobatch.lab.data.masks import Masks
 from infobatch.lab.models.masked import check_masked_fits, make_masked
-from infobatch.lab.probes import PROBES, standardised
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told, indices_on
+from infobatch.lab.tasks.feature_probes import PROBES, standardised
 
 CHUNK = 250
 """Training images whose features are computed at once."""

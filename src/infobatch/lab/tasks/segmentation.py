@@ -16,7 +16,7 @@ from infobatch.lab.data.segmentation import IGNORED
 from infobatch.lab.models.segmentation import make_segmenter
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told
-from infobatch.loss import segmentation_losses
+from infobatch.losses import segmentation_losses
 
 AUXILIARY_WEIGHT = 0.4
 """Of the loss of an auxiliary head (Zhao et al., CVPR 2017; so in mmsegmentation's UPerNet)."""

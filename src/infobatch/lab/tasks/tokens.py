@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.batching import Replicas
-from infobatch.lab.config import TrainConfig
+from infobatch.distributed import Replicas
+from infobatch.lab.config.task_options import TuningOptions
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data, Feed
 from infobatch.lab.data.instructions import InstructionData, Row
 from infobatch.lab.models.language import context_of, make_tokenizer
-from infobatch.lab.tasks.options import TuningOptions
-from infobatch.loss import NOT_SUPERVISED
+from infobatch.losses import NOT_SUPERVISED
 
 WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "

@@ -13,7 +13,7 @@ from infobatch.lab.models.language import make_language_model
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told
 from infobatch.lab.tasks.tokens import Example, TokenData, TokenFeed
-from infobatch.loss import NOT_SUPERVISED, sequence_losses
+from infobatch.losses import NOT_SUPERVISED, sequence_losses
 
 
 class Tuning(Task):

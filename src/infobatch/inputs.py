@@ -1,0 +1,119 @@
+"""What is refused before training, each with its cause, the value and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infobatch.scores.columns import SIGNALS, IndexArray
+
+Samples = IndexArray | Tensor | Sequence[int]
+
+
+def listed(names: Iterable[str]) -> str:
+    """The choices of an option, for an error: ``'a', 'b' or 'c'``."""
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}"
+
+
+def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> None:
+    if not isinstance(losses, Tensor):
+        raise TypeError(
+            f"losses are a {type(losses).__name__}; give the tensor that the loss function made, shape "
+            "(B,), for gradients flow through it"
+        )
+    if losses.ndim != 1:
+        raise ValueError(
+            f"losses have shape {tuple(losses.shape)}; pruning needs one loss for each sample, shape "
+            "(B,): compute them with reduction='none' (averaged over pixels or tokens within each "
+            "sample, not over the batch)"
+        )
+    if len(losses) != num_indices:
+        raise ValueError(
+            f"{len(losses)} losses came with {num_indices} indices; pass the indices of this very batch"
+        )
+    if num_indices == 0:
+        raise ValueError(
+            "the batch is empty, and a mean over no losses is NaN; pass over batches without samples"
+        )
+    if not losses.is_floating_point():
+        raise TypeError(f"losses have dtype {losses.dtype}; they must be floating point")
+    if scored is not None:
+        check_scored(scored, losses)
+
+
+def check_scores(scores: Tensor, losses: Tensor) -> None:
+    """``scores``: what is remembered of the samples that have these ``losses``."""
+    if scores is losses:
+        return
+    if not isinstance(scores, Tensor) or scores.shape != losses.shape or scores.device != losses.device:
+        what = type(scores).__name__
+        if isinstance(scores, Tensor):
+            what = f"of shape {tuple(scores.shape)} on {scores.device}"
+        raise ValueError(
+            f"scores are {what}, and the losses of shape {tuple(losses.shape)} on {losses.device}; give "
+            "a tensor with one number for each sample, beside its loss"
+        )
+    if not scores.is_floating_point():
+        raise TypeError(f"scores have dtype {scores.dtype}; they must be floating point")
+
+
+def signals_read(names: Sequence[str], given: Mapping[str, Tensor], losses: Tensor) -> list[Tensor]:
+    """Of the signals ``given`` with a batch those that the policy reads, in the order of ``names``."""
+    for name, values in given.items():
+        if name not in SIGNALS:
+            raise TypeError(f"there is no signal {name!r}; there are {', '.join(SIGNALS)}")
+        if not isinstance(values, Tensor) or values.shape != losses.shape:
+            shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise ValueError(
+                f"{name} have shape {shape} and the losses {tuple(losses.shape)}; give a tensor with "
+                "one number for each sample"
+            )
+    for name in names:
+        if name not in given:
+            raise ValueError(
+                f"the policy reads {name}, and none came with this batch; give {name}=... beside its "
+                f"losses, for classification {SIGNALS[name]}"
+            )
+    return [given[name].detach() for name in names]
+
+
+def check_scored(scored: Tensor, losses: Tensor) -> None:
+    if not isinstance(scored, Tensor) or scored.dtype != torch.bool:
+        kind = scored.dtype if isinstance(scored, Tensor) else type(scored).__name__
+        raise TypeError(
+            f"scored is {kind}; give a bool tensor on the losses' device, true for the samples that "
+            "have a score"
+        )
+    if scored.shape != losses.shape:
+        raise ValueError(
+            f"scored has shape {tuple(scored.shape)} and the losses {tuple(losses.shape)}; give one "
+            "truth value for each sample"
+        )
+
+
+def host_indices(samples: Samples) -> IndexArray:
+    """Sample indices of any integer kind as int64 (B,), without waiting for a device."""
+    if type(samples) is np.ndarray and samples.dtype == np.int64 and samples.ndim == 1:
+        return samples  # as they come with a batch
+    if isinstance(samples, Tensor):
+        if samples.device.type != "cpu":
+            raise TypeError(
+                f"the sample indices are on {samples.device}; reading them would wait for the "
+                "device. Keep them on the host: move the batch, not the indices, to the device"
+            )
+        samples = samples.numpy()
+    indices = np.asarray(samples)
+    if indices.shape == (0,):
+        return np.empty(0, np.int64)  # of no dtype in particular, as an empty list
+    if indices.dtype.kind not in "iu":
+        raise TypeError(
+            f"the sample indices have dtype {indices.dtype}; only integers name samples exactly. "
+            "The loader gives (samples, batch): pass `samples` as it came"
+        )
+    if indices.ndim != 1:
+        raise ValueError(f"the sample indices have shape {indices.shape}; it must be (B,)")
+    return indices.astype(np.int64, copy=False)

@@ -1,0 +1,122 @@
+"""What the commands print while and after they train."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from infobatch.lab.comparison.comparison import Arm, Comparison
+from infobatch.lab.comparison.sweep import HELPER
+from infobatch.lab.interrupts import stop_on_interrupt
+from infobatch.lab.recipes import Recipe
+from infobatch.lab.runs.records import Summary
+from infobatch.lab.tasks.metrics import Metric
+from infobatch.lab.tasks.registry import metric_of
+from infobatch.lab.training import loop
+
+console = Console(quiet=HELPER in os.environ)
+
+
+@contextmanager
+def live(
+    command: str, path: Path, minutes: float | None = None
+) -> Iterator[tuple[Progress, Callable[[], bool]]]:
+    """Live progress; Ctrl-C, or the end of ``minutes``, is answered at the next step boundary."""
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    parent = os.getppid()
+
+    def over() -> bool:
+        # A sweep's helper ends with the process that started it, even if that was killed.
+        return time.monotonic() > end or (HELPER in os.environ and os.getppid() != parent)
+
+    columns = (
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left, {task.description}"),
+    )
+    try:
+        with (
+            Progress(*columns, console=console, transient=True) as progress,
+            stop_on_interrupt() as interrupted,
+        ):
+            yield progress, lambda: interrupted() or over()
+    except loop.Interrupted as stopped:
+        again = shlex.join(["infobatch", command, "--out", str(path), "--resume"])
+        if command == "sweep":
+            again = "the same command"
+        console.print(f"Stopped at a step boundary. To go on: {again}", soft_wrap=True)
+        raise SystemExit(130) from stopped
+
+
+class ComparisonWatch:
+    """Tells how far a comparison is, run by run."""
+
+    def __init__(self, comparison: Comparison, progress: Progress, title: str = "") -> None:
+        self._comparison = comparison
+        self._progress = progress
+        self._title = f"{title}: " if title else ""
+        self._num_done = 0
+        self._task = progress.add_task(f"{self._title}training", total=len(comparison.runs))
+
+    def __call__(self, arm: Arm, seed: int, done: loop.Progress | None) -> None:
+        if done is not None:
+            text = f"{self._title}seed {seed}, {arm.name}: {describe(done)}"
+            now = self._num_done + done.fraction
+            self._progress.update(self._task, completed=now, description=text)
+            return
+        if console.quiet:  # another process tells, and this one may not see its files
+            return
+        summary = self._comparison.folder(arm, seed).summary()
+        self._num_done += 1
+        self._progress.update(self._task, completed=self._num_done)
+        metric = metric_of(self._comparison.config)
+        line = f"{self._title}seed {seed}  {arm.name:30}  {one_line(summary, metric)}"
+        self._progress.console.print(line, highlight=False, soft_wrap=True)
+
+
+def describe(done: loop.Progress) -> str:
+    metrics = done.metrics
+    kept = metrics.num_kept / metrics.num_samples
+    tested = "" if metrics.result is None else f", test {done.metric.named(metrics.result)}"
+    noise = "" if metrics.noise_ratio is None else f", noise {metrics.noise_ratio:.2f}"
+    return f"epoch {metrics.epoch + 1}, {kept:.0%} kept{tested}{noise}"
+
+
+def one_line(summary: Summary, metric: Metric) -> str:
+    return (
+        f"{metric.named(summary.result)}  {summary.num_trained:,} samples  {summary.num_steps:,} steps  "
+        f"{summary.seconds:.1f} s"
+    )
+
+
+def print_recipe(recipe: Recipe) -> None:
+    console.print(f"{recipe.summary} {recipe.notes}\n", highlight=False)
+    options = recipe.config().to_arguments()
+    console.print(shlex.join(["infobatch", "train", *options]), highlight=False, soft_wrap=True)
+    if recipe.published:
+        console.print("\nReported by others:")
+    for published in recipe.published:
+        saved = "" if published.saved is None else f", {published.saved:g} % saved"
+        line = f"  {published.source}, {published.label}: {published.accuracy:.2f} %{saved}"
+        console.print(line, highlight=False)
+
+
+def print_summary(summary: Summary, metric: Metric) -> None:
+    text = f"{one_line(summary, metric)}  {summary.saved:.1%} left out"
+    if summary.cost > summary.num_trained:
+        text += (
+            f"; with what it computed besides, it cost as much as training on {summary.cost:,.0f}: "
+            f"{1 - summary.cost / summary.num_full:.1%} saved"
+        )
+    if summary.num_nonfinite:
+        text += f"  {summary.num_nonfinite:,} losses or signals were NaN or infinite"
+    console.print(text, highlight=False)

@@ -1,0 +1,144 @@
+"""The commands that look at what is there: recipes, runs, scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from infobatch.lab.commands.arguments import OptionalPath, Paths, RecipeName
+from infobatch.lab.commands.console import console, print_recipe
+from infobatch.lab.commands.options import load
+from infobatch.lab.data import DOWNLOADS
+from infobatch.lab.data.images import write_picture
+from infobatch.lab.recipes import RECIPES, find_recipe
+from infobatch.lab.report import print_results, read_comparison, read_runs, write_report
+from infobatch.lab.report.classes import class_headings, class_rows
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.tasks.metrics import digits_of
+from infobatch.lab.tasks.registry import KINDS, metric_of
+from infobatch.policies import InfoBatch
+from infobatch.report import predict_saving
+from infobatch.schedule import Schedule
+from infobatch.scores.files import read_scores
+
+
+def recipes(recipe: RecipeName = "") -> None:
+    """List the recipes, the published experiments and small ones; or tell all of one.
+
+    Args:
+        recipe: The one to tell of: its options, what its sources leave open, what others report.
+    """
+    if recipe:
+        print_recipe(find_recipe(recipe))
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("recipe", "what", "needs"):
+        table.add_column(heading, no_wrap=heading == "recipe")
+    for each in sorted(RECIPES.values(), key=lambda each: each.needs_gpu):
+        data = each.config().data
+        needs = ["a GPU"] if each.needs_gpu else []
+        needs += [f"{data} ({DOWNLOADS[data]})"] if data in DOWNLOADS else []
+        table.add_row(each.name, each.summary, ", ".join(needs))
+    console.print(table, highlight=False)
+    console.print(
+        "\n`infobatch recipes RECIPE` tells its options and what others report. Run it with `infobatch "
+        "train RECIPE`, `compare RECIPE` or `sweep RECIPE…`; options given after it replace its own.",
+        highlight=False,
+    )
+
+
+def evaluate(
+    run: tyro.conf.Positional[Path], data_dir: Path | None = None, device: str = "auto"
+) -> None:
+    """Evaluate a finished run's model on the test set, overall and for each class.
+
+    Args:
+        run: Folder of the run.
+        data_dir: Where the data lies now, if elsewhere than when it was trained.
+        device: cpu, cuda, cuda:1, ...; auto takes cuda where there is one.
+    """
+    folder = RunFolder(run)
+    config = replace(folder.config(), device=device, compile=False)
+    if data_dir:
+        config = replace(config, data_dir=data_dir)
+    summary = folder.summary()
+    data = load(config)
+    metric = metric_of(config)
+    task = KINDS[config.task].task()(config, data)
+    folder.load_model(task.model)
+    result = task.evaluate()
+    figures = [metric.named(result.result)]
+    if result.loss not in (result.result, *result.details.values()):
+        figures.append(f"loss {result.loss:.4f}")
+    for name, value in result.details.items():
+        figures.append(f"{name} {value:.{digits_of(name, value)}f}")
+    console.print(", ".join([*figures, f"{len(data.test):,} test samples"]), highlight=False)
+    picture = task.picture()
+    if picture is not None:
+        path = run / "samples.png"
+        write_picture(picture, path)
+        console.print(f"What the model makes is in {path}", highlight=False, soft_wrap=True)
+    rows = class_rows(data, folder.scores(), result, summary.num_full)
+    if not rows:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for place, heading in enumerate(class_headings(metric)):
+        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row.cells(metric))
+    Console(file=console.file, width=max(console.width, 140)).print(table)
+
+
+def report(runs: Paths, out: OptionalPath = None) -> None:
+    """Draw finished runs, or a comparison's, together: table, plots and one HTML page.
+
+    Args:
+        runs: Folders of runs, or of one comparison or sweep.
+        out: Folder to write into; by default report/ in the comparison's folder, or a new one.
+    """
+    if len(runs) == 1 and not (runs[0] / "compare.json").exists():
+        inside = sorted(path.parent for path in runs[0].glob("*/compare.json"))
+        for path in inside:
+            write_and_print([path], out and out / path.name)
+        if inside:
+            return
+    write_and_print(runs, out)
+
+
+def predict(
+    scores: tyro.conf.Positional[Path],
+    epochs: float = 200,
+    prune_ratio: float = 0.5,
+    delta: float = 0.875,
+    warmup_epochs: int = 1,
+) -> None:
+    """Predict what InfoBatch would save, from any run's scores.npz.
+
+    Args:
+        scores: An .npz or .parquet file with a column last_loss.
+        epochs: Length of the run to predict for.
+        prune_ratio: Share of the below-average samples left out.
+        delta: Share of the run after which all data is used again.
+        warmup_epochs: Unpruned epochs at the start.
+    """
+    table = read_scores(scores)
+    schedule = Schedule(len(table), epochs, delta, warmup_epochs)
+    console.print(str(predict_saving(table, InfoBatch(prune_ratio), schedule)), highlight=False)
+
+
+def write_and_print(paths: Sequence[Path], out: Path | None = None) -> None:
+    if len(paths) == 1 and (paths[0] / "compare.json").exists():
+        results, default = read_comparison(paths[0]), paths[0] / "report"
+    else:
+        results, default = read_runs(paths), Path("runs") / time.strftime("report-%Y%m%d-%H%M%S")
+    if not results.arms:
+        raise FileNotFoundError("none of these runs is finished; there is nothing to report")
+    page = write_report(results, out or default)
+    print_results(results, console)
+    console.print(f"\nThe report is {page}", highlight=False, soft_wrap=True)

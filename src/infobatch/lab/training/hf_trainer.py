@@ -1,0 +1,241 @@
+"""The engine of tasks that the Hugging Face Trainer trains, through its integration.
+
+Options mean what they mean in the plain loop: the optimiser, the schedule, clipping, precision. The
+Trainer's own checkpoints go on from; the run's account is kept beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+from transformers.utils import logging
+
+from infobatch.integrations.transformers import PruningTrainer
+from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.data import Data
+from infobatch.lab.processes import agree, replicas
+from infobatch.lab.runs.folder import RunFolder, require_same
+from infobatch.lab.runs.records import Summary
+from infobatch.lab.tasks.registry import metric_of
+from infobatch.lab.tasks.tokens import TokenData
+from infobatch.lab.training.engine import (
+    CHECKPOINT_SECONDS,
+    STEPS_BETWEEN_PAUSES,
+    Engine,
+    Interrupted,
+    Progress,
+    Watch,
+)
+from infobatch.lab.training.loop import pruning
+from infobatch.lab.training.optimization import one_cycle
+from infobatch.lab.training.optimizers import make_optimizer
+from infobatch.lab.training.static_scores import StaticScores
+from infobatch.losses import NOT_SUPERVISED
+
+ACCOUNT = "account.pt"
+"""What the engine knows of a run, in the folder of each checkpoint."""
+
+
+class TrainerEngine(Engine):
+    """Trains by :class:`PruningTrainer`, and is told of its steps."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Data,
+        folder: RunFolder,
+        scores: StaticScores,
+        pause: Callable[[], None],
+    ) -> None:
+        super().__init__(config, data, folder, scores.seconds)
+        assert isinstance(data, TokenData)
+        self._num_tokens = data.num_train_tokens
+        self._checkpoint = agree(lambda: _last_checkpoint(folder.trainer_path))
+        known = self.known_scores(self._checkpoint is not None, pause)
+        options = pruning(config, data, scores.values, known)
+        optimizer = make_optimizer(config.optimizer, self.task.model, config.lr, config.weight_decay)
+        self._trainer = _Trainer(
+            model=self.task.model,
+            args=arguments(config, folder.trainer_path),
+            train_dataset=self.task.feed.dataset,
+            data_collator=self.task.feed.collate,
+            optimizers=(optimizer, None),
+            callbacks=[_Steps(self)],
+            pruning={name: value for name, value in options.items() if name != "normalizer"},
+        )
+        self._trainer.engine = self
+        logging.disable_progress_bar()  # of the files of a checkpoint
+        self._trainer.remove_callback(PrinterCallback)
+        self._trainer.lr_scheduler = one_cycle(optimizer, config.lr, self._trainer.full_run)
+        if self._checkpoint is not None:
+            state = torch.load(self._checkpoint / ACCOUNT, map_location="cpu", weights_only=True)
+            require_same(config, TrainConfig.from_json(state["config"]), folder.path)
+            self.load_state_dict(state)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        return self.task.model
+
+    def run(self, watch: Watch, should_stop: Callable[[], bool]) -> Summary:
+        self._watch, self._should_stop, self._stopped = watch, should_stop, False
+        checkpoint = None if self._checkpoint is None else str(self._checkpoint)
+        self._trainer.train(resume_from_checkpoint=checkpoint)
+        if self._stopped:
+            raise Interrupted(str(self.folder.path))
+        return self._finish()
+
+    # -- What the Trainer tells ------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        self.pruner = self._trainer.pruner
+        if self.pruner.current.finished and len(self.metrics) <= self.pruner.epoch:
+            self._end_epoch(self.pruner.epoch)  # interrupted between its last step and its end
+        self.start_clock()
+
+    def add_loss(self, loss: Tensor, num_tokens: Tensor) -> None:
+        """Take in a batch's loss, a weighted sum over its tokens divided by ``num_tokens``."""
+        self.loss_sum += loss.detach() * num_tokens
+
+    def end_step(self, lr: float) -> bool:
+        """Note a step at the rate ``lr``; whether to write a checkpoint, and perhaps to stop."""
+        self.lr = lr
+        self.num_steps += 1
+        if replicas().num_replicas > 1 and self.num_steps % STEPS_BETWEEN_PAUSES:
+            return False
+        due = time.monotonic() - self.last_saved > CHECKPOINT_SECONDS
+        self._stopped, due = agree(lambda: (self._should_stop(), due))
+        return self._stopped or due
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
+    def end_epoch(self) -> None:
+        self.stop_clock()
+        if not self._stopped:
+            self._end_epoch(self.pruner.epoch)
+            metric = metric_of(self.config)
+            self._watch(Progress(self.pruner.progress, self.metrics[-1], metric))
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        self._began = time.perf_counter()
+
+    def stop_clock(self) -> None:
+        self._count_seconds(time.perf_counter() - self._began)
+
+    def _mean_loss(self, loss_sum: float, epoch: int) -> float:
+        """Of a token, as the test loss is."""
+        return loss_sum / (self.pruner.plan.schedule.share(epoch) * self._num_tokens)
+
+
+class _Trainer(PruningTrainer):
+    engine: TrainerEngine
+
+    @property
+    def full_run(self) -> int:
+        """The steps that the run would have on full data."""
+        return self._full_run
+
+    def _weighted_loss(
+        self,
+        samples: Any,
+        outputs: Any,
+        labels: Tensor,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        num_items = num_items_in_batch
+        if num_items is None:
+            num_items = labels[:, 1:].ne(NOT_SUPERVISED).sum()
+        loss = super()._weighted_loss(samples, outputs, labels, num_items)
+        self.engine.add_loss(loss, torch.as_tensor(num_items, device=loss.device))
+        return loss
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        engine = self.engine
+        engine.stop_clock()
+        state = engine.state_dict()  # on every rank
+        if self.args.should_save:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.save(state, folder / ACCOUNT)
+        super()._save_checkpoint(model, trial)
+        engine.last_saved = time.monotonic()
+        engine.start_clock()
+
+
+class _Steps(TrainerCallback):  # type: ignore[misc]
+    """Hands on to the engine what the Trainer comes by."""
+
+    def __init__(self, engine: TrainerEngine) -> None:
+        self._engine = engine
+        self._lr = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+        self._engine.begin()
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+        self._lr = float(parts["optimizer"].param_groups[0]["lr"])  # the schedule moves after it
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+        control.should_save = self._engine.end_step(self._lr)
+        control.should_training_stop = control.should_training_stop or self._engine.stopped
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+        self._engine.end_epoch()
+
+
+def arguments(config: TrainConfig, path: Path) -> TrainingArguments:
+    """The options as the Trainer has them; it saves when it is told to, and reports nothing."""
+    device, num_replicas = config.torch_device(), replicas().num_replicas
+    size = config.batch_size // num_replicas
+    micro_batch = min(config.tuning.micro_batch or size, size)
+    made = TrainingArguments(
+        output_dir=str(path),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=size // micro_batch,
+        max_grad_norm=config.clip_norm,
+        label_smoothing_factor=config.label_smoothing,
+        bf16=config.precision == "bf16",
+        fp16=config.precision == "fp16",
+        seed=config.seed,
+        use_cpu=device.type == "cpu",
+        ddp_backend="gloo" if device.type == "cpu" and num_replicas > 1 else None,
+        ddp_find_unused_parameters=False,
+        dataloader_drop_last=config.drop_last,
+        dataloader_pin_memory=device.type == "cuda",
+        remove_unused_columns=False,
+        save_strategy="no",
+        save_total_limit=1,
+        logging_strategy="no",
+        logging_nan_inf_filter=False,  # it would wait for the device in every step
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+    )
+    if device.type == "cuda" and made.device is not None:
+        made._n_gpu = 1  # else one process would drive all that it sees
+    return made
+
+
+def _last_checkpoint(path: Path) -> Path | None:
+    """The newest checkpoint that was written to its end."""
+    numbered = sorted(path.glob("checkpoint-*"), key=lambda each: -int(each.name.split("-")[1]))
+    return next((each for each in numbered if _is_whole(each)), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether what the Trainer writes last is there."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return (checkpoint / ACCOUNT).exists()

@@ -1,0 +1,108 @@
+"""What happens between a batch's loss and the next: gradient, clipping, update, rates, average."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+
+from infobatch import DynamicPruner
+from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.training.optimizers import make_optimizer
+
+WARM_UP_SHARE = 0.3
+DIV_FACTOR = 25
+FINAL_DIV_FACTOR = 1e4
+
+
+def one_cycle(optimizer: Optimizer, lr: float, num_steps: int) -> OneCycleLR:
+    """The schedule of all runs (Smith & Topin, 2018), with its peak at ``lr``.
+
+    It cycles SGD's momentum, too: from 0.95 down to 0.85 at the peak rate and back.
+    """
+    return OneCycleLR(
+        optimizer,
+        lr,
+        total_steps=num_steps,
+        pct_start=WARM_UP_SHARE,
+        div_factor=DIV_FACTOR,
+        final_div_factor=FINAL_DIV_FACTOR,
+    )
+
+
+class Optimization:
+    """The optimiser with its one-cycle schedule, gradient scaling and weight average."""
+
+    def __init__(self, config: TrainConfig, model: nn.Module, pruner: DynamicPruner) -> None:
+        self.model = model
+        self.optimizer = make_optimizer(config.optimizer, model, config.lr, config.weight_decay)
+        self.scheduler = pruner.lr_scheduler(
+            one_cycle(self.optimizer, config.lr, pruner.full_steps),
+            scaling=config.lr_scaling,
+        )
+        device = config.torch_device()
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.average = WeightAverage(model, config.ema_decay) if config.ema_decay else None
+        self._parameters = list(model.parameters())
+        self._clip_norm = config.clip_norm
+
+    @property
+    def lr(self) -> float:
+        """The rate of the next update."""
+        return float(self.scheduler.get_last_lr()[0])
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model to evaluate and keep: the average, where there is one."""
+        return self.average.model if self.average is not None else self.model
+
+    def step(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self._clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            clip_grad_norm_(self._parameters, self._clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(self.model)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.model.state_dict() if self.average is not None else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.model.load_state_dict(state["average"])
+
+
+class WeightAverage:
+    """The exponential moving average of a model's weights; its statistics are the model's own.
+
+    PyTorch's AveragedModel reads its count of updates on the device, where each step would wait.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self._decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        ours: list[Tensor] = list(self.model.parameters())
+        theirs: list[Tensor] = list(model.parameters())
+        torch._foreach_lerp_(ours, theirs, 1 - self._decay)
+        for own, their in zip(self.model.buffers(), model.buffers(), strict=True):
+            own.copy_(their)

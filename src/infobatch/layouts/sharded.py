@@ -1,0 +1,243 @@
+"""Sharded scores: each rank holds 1/R of them, and only sums, counts and histograms cross ranks."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from infobatch.batching import Batching
+from infobatch.distributed import Reduce, Replicas, check_agreement, check_world, sum_over_ranks
+from infobatch.epoch import Epoch
+from infobatch.layouts.base import Layout
+from infobatch.layouts.mean_scaling import Rounds
+from infobatch.layouts.score_summary import NoScores, ShardedScores
+from infobatch.layouts.sharded_epoch import ShardedEpoch, ShardedSelection
+from infobatch.layouts.shards import Shards, default_num_shards
+from infobatch.losses import Normalizer
+from infobatch.plan import RunPlan
+from infobatch.policies import Policy
+from infobatch.policies.bounds import pooled
+from infobatch.scores.columns import FloatArray, IndexArray
+from infobatch.scores.table import ScoreTable
+from infobatch.seeding import Stream, epoch_generator
+from infobatch.selection import leave_out, stratum_counts
+
+
+@dataclass(frozen=True)
+class Sharded:
+    """For ``DynamicPruner(layout=...)``: each of R ranks holds the scores of N / R samples.
+
+    A sample is always trained by the rank that holds it. ``num_shards``: V, of the whole run; by
+    default 15 * 2^k by the number of samples. Where R does not divide it some ranks have one shard more
+    than others, and those repeat samples at weight 0. ``reduce``: sums a tensor over the ranks, by
+    default over torch.distributed's default group: see :data:`Reduce`.
+    """
+
+    num_shards: int | None = None
+    reduce: Reduce = sum_over_ranks
+
+    def make(self, plan: RunPlan, seed: int, replicas: Replicas, normalizer: Normalizer) -> Layout:
+        """The layout of a run."""
+        if normalizer == "weights" and replicas.num_replicas > 1:
+            raise ValueError(
+                "normalizer='weights' divides by the sum of weights on all replicas, and which samples "
+                "the others train is not known with layout=Sharded(); use normalizer='batch'"
+            )
+        if self.reduce is sum_over_ranks:
+            check_world(replicas.num_replicas)
+        if type(plan.policy).score_bounds is Policy.score_bounds:
+            plan.policy.score_bounds(NoScores(plan.num_samples), None)  # says why not
+        num_shards = self.num_shards or default_num_shards(plan.num_samples)
+        return ShardedLayout(plan, seed, Shards(plan.num_samples, num_shards, replicas), self.reduce)
+
+
+class ShardedLayout(Layout):
+    """Owns the scores of this rank's shards."""
+
+    name = "sharded"
+
+    def __init__(self, plan: RunPlan, seed: int, shards: Shards, reduce: Reduce) -> None:
+        columns = dict.fromkeys(["last_loss", "visits", *plan.policy.columns])
+        table = ScoreTable(shards.num_local, list(columns))
+        super().__init__(plan, seed, shards.replicas, table, self._record, self._observe)
+        self.shards = shards
+        self._parts = shards.parts()
+        self._reduce = reduce if shards.replicas.num_replicas > 1 else torch.clone
+        self._begun = False  # whether any sample has a score, on any rank
+
+    def begin(self, losses: FloatArray) -> None:
+        held = [self.shards.indices(column) for column in range(len(self.shards.ids))]
+        self._scores.begin(losses[np.concatenate(held)])
+        self._begun = True
+
+    def _record(self, indices: IndexArray, *rows: FloatArray) -> None:
+        self._scores.record(self.shards.locate(indices), *rows)
+
+    def _observe(self, indices: IndexArray, *rows: FloatArray) -> None:
+        self._scores.observe(self.shards.locate(indices), *rows)
+
+    @property
+    def whole_scores(self) -> ScoreTable:
+        raise RuntimeError(
+            "with layout=Sharded() no rank has all scores, from which a saving is predicted; "
+            "`pruner.scores` are those of this rank"
+        )
+
+    # -- An epoch ----------------------------------------------------------------------------------
+
+    def make_epoch(self, number: int) -> Epoch:
+        plan, shards = self.plan, self.shards
+        selection, token = ShardedSelection.full(shards), 0
+        if plan.schedule.prunes(number):
+            selection, token = self._draw(number)
+        num_trained = plan.num_trained(number, selection.num_selected)
+        return ShardedEpoch(
+            number, selection, shards, self.seed, num_trained, multiple=self._multiple, token=token
+        )
+
+    @property
+    def _multiple(self) -> int:
+        batching = self.plan.batching
+        return int(batching.batch_size) if batching is not None and batching.drop_last else 1
+
+    def _draw(self, number: int) -> tuple[ShardedSelection, int]:
+        scores, plan, shards = self.scores, self.plan, self.shards
+        losses, num_pruned = scores[plan.policy.by].numpy(), plan.schedule.num_pruned(number)
+        if self._begun:
+            by_score = plan.policy.score_bounds(ShardedScores(losses, shards, self._reduce), num_pruned)
+        else:
+            by_score = pooled(plan.policy.score_bounds(NoScores(plan.num_samples), num_pruned))
+        probabilities = list(by_score.probabilities)
+        strata = np.empty(shards.num_local, np.uint8)
+        sizes = np.empty((len(shards.ids), len(probabilities)), np.int64)
+        generators = [
+            epoch_generator(self.seed, number, Stream.DRAW, shard) for shard in shards.ids.tolist()
+        ]
+        for column, part in enumerate(self._parts):
+            strata[part] = by_score.strata(losses[part], generators[column])
+            sizes[column] = np.bincount(strata[part], minlength=len(probabilities))
+        totals = [plan.num_samples]
+        if self._begun:
+            totals = self._reduce(torch.from_numpy(sizes.sum(0))).tolist()
+        counts = stratum_counts(totals, probabilities, plan.multiple)
+        token = zlib.crc32(repr((by_score, totals, counts)).encode())
+        if sum(counts) == plan.num_samples:
+            return ShardedSelection.full(shards), token
+        least, num_strata = sum(counts) // shards.num_shards, sum(total > 0 for total in totals)
+        if least < num_strata:  # asked of the whole, so that all ranks raise
+            raise ValueError(
+                f"a shard is to keep {least} of its {plan.num_samples // shards.num_shards} samples, "
+                f"fewer than there are strata ({num_strata}), of which each keeps one; num_shards is "
+                f"{shards.num_shards}, lower it"
+            )
+        shares = shards.shared(sum(counts))[shards.ids].tolist()
+        weights = np.zeros((len(shares), len(probabilities) + 1), np.float32)
+        strata += 1  # now codes
+        for column, part in enumerate(self._parts):
+            kept = stratum_counts(sizes[column].tolist(), probabilities, total=shares[column])
+            weights[column, 1:] = sizes[column] / np.maximum(kept, 1)
+            leave_out(strata[part], kept, generators[column])
+        return ShardedSelection(strata, weights, sum(counts)), token
+
+    def merge(self, epoch: Epoch) -> None:
+        self.agree(epoch)
+        assert isinstance(epoch, ShardedEpoch)
+        mine = torch.tensor([epoch.num_recorded, len(epoch.left_out)])
+        epoch.num_recorded_by_any, epoch.num_unobserved_by_any = self._reduce(mine).tolist()
+        self._begun = self._begun or epoch.num_recorded_by_any > 0
+
+    def _facts(self, epoch: Epoch) -> dict[str, int]:
+        return {"num_shards": self.shards.num_shards, **super()._facts(epoch)}
+
+    def _compare(self, facts: dict[str, int]) -> None:
+        # Who sums by other means than torch.distributed may have no process group to ask.
+        if self._reduce is sum_over_ranks:
+            check_agreement(facts)
+
+    def rounds(self, epoch: Epoch, batching: Batching | None, normalizer: Normalizer) -> Rounds | None:
+        if batching is None:
+            return None
+        assert isinstance(epoch, ShardedEpoch)
+        lengths, draws = epoch.batches_left
+        size, scales = int(batching.batch_size), {}
+        first_short = int(lengths.min()) // size * size
+        for start in range(first_short, len(draws), size):
+            members = draws[start : start + size].tolist()
+            num_real = int(np.clip(lengths - start, 0, len(members)).sum())
+            num_slots = len(members) * len(lengths)
+            if 0 < num_real < num_slots:
+                scales.update(dict.fromkeys(members, num_slots / num_real))
+        return Rounds(scales) if scales else None
+
+    # -- State -------------------------------------------------------------------------------------
+
+    def state_dict(self, epoch: Epoch) -> dict[str, Any]:
+        assert isinstance(epoch, ShardedEpoch)
+        left = self._reduce(torch.from_numpy(epoch.num_left_now()))
+        shards = {"num_shards": self.shards.num_shards, "rank": self.replicas.rank, "left": left}
+        return {**super().state_dict(epoch), **shards}
+
+    def load(self, states: Iterable[dict[str, Any]]) -> Epoch:
+        shards, scores = self.shards, self.scores
+        codes = np.zeros(shards.num_local, np.uint8)
+        recorded = np.zeros(shards.num_local, bool)
+        weights = np.empty((len(shards.ids), 0), np.float32)
+        missing, first = set(shards.ids.tolist()), None
+        scores.num_nonfinite = 0
+        for state in states:
+            first = first or state
+            self._check_state(state, first)
+            rank, num_replicas = state["rank"], state["num_replicas"]
+            if rank % self.replicas.num_replicas == self.replicas.rank:
+                scores.num_nonfinite += state["scores"]["num_nonfinite"]
+            there = Shards(shards.num_samples, shards.num_shards, Replicas(rank, num_replicas))
+            weights.resize((len(shards.ids), state["weights"].shape[1]), refcheck=False)
+            pairs = [(scores[name], state["scores"]["columns"].get(name)) for name in scores.columns]
+            pairs += [(torch.from_numpy(codes), state["codes"])]
+            pairs += [(torch.from_numpy(recorded), state["recorded"])]
+            for theirs, shard in enumerate(there.ids.tolist()):
+                if shard in missing:
+                    missing.remove(shard)
+                    mine = shard // self.replicas.num_replicas
+                    weights[mine] = state["weights"][theirs].numpy()
+                    here, source = self._parts[mine], there.part(theirs)
+                    for column, values in pairs:
+                        if values is not None:
+                            column[here] = values[source]
+        if first is None or missing:
+            raise ValueError(
+                f"the checkpoint lacks {len(missing)} of this rank's {len(shards.ids)} shards; it was "
+                f"saved on {first['num_replicas'] if first else 'no'} ranks, so give load_state_dict a "
+                "list of the states of all of them"
+            )
+        left, num_trained = first["left"].numpy(), first["num_trained"]
+        self._begun = first["epoch"] > 0 or int(left.sum()) < num_trained
+        return ShardedEpoch(
+            first["epoch"],
+            ShardedSelection(codes, weights, first["num_selected"]),
+            shards,
+            self.seed,
+            num_trained,
+            recorded,
+            left,
+            self._multiple,
+            zlib.crc32(repr((num_trained, left.tolist())).encode()),
+        )
+
+    def _check_state(self, state: dict[str, Any], first: dict[str, Any]) -> None:
+        if state["num_shards"] != self.shards.num_shards:
+            raise ValueError(
+                f"the checkpoint has {state['num_shards']:,} shards, this run has "
+                f"{self.shards.num_shards:,}; make the pruner with "
+                f"layout=Sharded(num_shards={state['num_shards']})"
+            )
+        if state["epoch"] != first["epoch"] or not torch.equal(state["left"], first["left"]):
+            raise ValueError(
+                f"the states of ranks {first['rank']} and {state['rank']} were not taken at the same "
+                "time; give those of one checkpoint"
+            )

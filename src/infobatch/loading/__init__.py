@@ -1,0 +1,12 @@
+"""From an epoch's order to batches: indexed datasets, samplers, and the loaders made of them."""
+
+from infobatch.loading.dataset import IndexedCollate, IndexedDataset
+from infobatch.loading.sampler import FilteredBatchSampler, FilteredSampler, PrunedSampler
+
+__all__ = [
+    "FilteredBatchSampler",
+    "FilteredSampler",
+    "IndexedCollate",
+    "IndexedDataset",
+    "PrunedSampler",
+]

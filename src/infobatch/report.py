@@ -1,0 +1,103 @@
+"""What pruning saves: predicted before a run, counted in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from infobatch.policies import Policy, Request
+from infobatch.schedule import Schedule
+from infobatch.scores.table import ScoreTable
+from infobatch.selection import select
+
+
+class EpochCounts(NamedTuple):
+    """One epoch in numbers of samples."""
+
+    epoch: int
+    num_selected: int
+    num_recorded: int
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A prediction: ``run``, the share of the run's samples left out; ``epoch``, of a pruned one's."""
+
+    run: float
+    epoch: float
+    num_prunable: int
+    num_epochs: float
+
+    def __str__(self) -> str:
+        return (
+            f"predicted saving: {self.run:.1%} of the run's samples ({self.epoch:.1%} in each of "
+            f"{self.num_prunable} pruned epochs of {self.num_epochs:g}), if the scores keep the "
+            "distribution they have now"
+        )
+
+
+def predict_saving(scores: ScoreTable, policy: Policy, schedule: Schedule) -> Saving:
+    """What a run would save if every pruned epoch saw scores distributed as these are.
+
+    Exact where the schedule has a target. Otherwise an extrapolation: as a run goes on most losses
+    fall below the mean, so that an early prediction tends to be low.
+    """
+    epochs = [epoch for epoch in range(schedule.num_epochs) if schedule.prunes(epoch)]
+    if schedule.has_target:
+        num_pruned = sum(schedule.share(e) * (schedule.num_pruned(e) or 0) for e in epochs)
+        left_out = num_pruned / scores.num_samples
+        each = left_out / len(epochs) if epochs else 0.0
+    else:
+        if policy.columns and bool(scores["last_loss"].isnan().all()):
+            raise ValueError(
+                "no sample has a score yet, so there is nothing to predict from; ask again after an "
+                "epoch, or give the scores of another run"
+            )
+        first = schedule.first_pruned
+        request = Request(None, torch.Generator().manual_seed(0), first, schedule.prunable)
+        each = 1 - select(policy, scores, request).num_selected / scores.num_samples
+        left_out = each * sum(schedule.share(epoch) for epoch in epochs)
+    return Saving(left_out / schedule.run_length, each, len(epochs), schedule.run_length)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run has trained and left out so far; print it."""
+
+    num_samples: int
+    epochs: Sequence[EpochCounts]
+    num_nonfinite: int
+
+    @property
+    def num_recorded(self) -> int:
+        """Samples trained on, repeats counted each time."""
+        return sum(counts.num_recorded for counts in self.epochs)
+
+    @property
+    def saved(self) -> float:
+        """The share left out of the epochs listed, each of which would be N samples on full data."""
+        selected = sum(counts.num_selected for counts in self.epochs)
+        return 1 - selected / (len(self.epochs) * self.num_samples)
+
+    @property
+    def num_unreached(self) -> int:
+        """Samples that were selected but not trained on: of epochs under way or broken off."""
+        return sum(counts.num_selected - counts.num_recorded for counts in self.epochs)
+
+    def __str__(self) -> str:
+        total = len(self.epochs) * self.num_samples
+        lines = [
+            f"{len(self.epochs)} epochs: {self.num_recorded:,} of {total:,} samples trained, "
+            f"{self.saved:.1%} left out"
+        ]
+        if self.num_unreached:
+            lines.append(f"{self.num_unreached:,} more were selected, but not trained (yet)")
+        if self.num_nonfinite:
+            lines.append(
+                f"{self.num_nonfinite:,} losses or signals were NaN or infinite; those samples kept "
+                "their scores"
+            )
+        return "\n".join(lines)

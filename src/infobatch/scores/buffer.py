@@ -1,0 +1,110 @@
+"""Losses on their way from the device to the score table, without a step ever waiting."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infobatch.scores.columns import NO_SCORE, IndexArray
+
+# A block on its way: its batches' indices, the host's copy of their numbers, when that is complete.
+_Arriving = tuple[list[IndexArray], Tensor, torch.cuda.Event | None]
+
+
+class LossBuffer:
+    """Losses, and other signals, on their way from the device to the host, without a step ever waiting.
+
+    Those on the host go to the sink at once. Others are copied into a block on their device; a full
+    block starts an asynchronous copy to pinned host memory, and copies that have arrived go to the sink
+    in later calls. Only :meth:`drain` waits. ``num_signals``: how many come with each loss.
+    """
+
+    def __init__(self, sink: Callable[..., None], capacity: int, num_signals: int = 0) -> None:
+        self._sink = sink
+        self._capacity = capacity
+        self._width = 1 + num_signals
+        self._block: Tensor | None = None
+        self._filled = 0
+        self._batches: list[IndexArray] = []  # what the block holds
+        self._arriving: deque[_Arriving] = deque()
+
+    def put(
+        self,
+        indices: IndexArray,
+        losses: Tensor,
+        scored: Tensor | None = None,
+        num_real: int | None = None,
+        signals: Sequence[Tensor] = (),
+    ) -> None:
+        """Queue a batch: ``indices`` int64 (B,) on the host, ``losses`` (B,) of any float dtype.
+
+        ``scored``: bool (B,), false for a sample that has no score; ``num_real``: repeats come after.
+        ``signals``: each (B,), where the losses are.
+        """
+        if scored is not None:
+            losses = losses.float().masked_fill(~scored, NO_SCORE)
+        rows = [losses, *signals]
+        if num_real is not None:
+            indices, rows = indices[:num_real], [row[:num_real] for row in rows]
+        if losses.is_cpu:
+            self._sink(indices, *(row.to(torch.float32).numpy() for row in rows))
+            return
+        if self._block is None or self._block.device != losses.device:
+            self._send()
+            shape = (self._capacity, self._width)
+            self._block = torch.empty(shape, dtype=torch.float32, device=losses.device)
+        for start in range(0, len(indices), self._capacity):
+            part = slice(start, start + self._capacity)
+            self._append(indices[part], [row[part] for row in rows])
+
+    def drain(self) -> None:
+        """Hand all that is queued to the sink; waits for the device."""
+        self._send()
+        while self._arriving:
+            self._take()
+
+    def _append(self, indices: IndexArray, rows: Sequence[Tensor]) -> None:
+        assert self._block is not None
+        end = self._filled + len(indices)
+        if end > self._capacity:
+            self._send()
+            while self._arriving and self._has_arrived(self._arriving[0]):
+                self._take()
+            end = len(indices)
+        for place, row in enumerate(rows):
+            self._block[self._filled : end, place].copy_(row)
+        self._batches.append(indices.copy())
+        self._filled = end
+
+    def _send(self) -> None:
+        if self._filled == 0:
+            return
+        assert self._block is not None
+        filled = self._block[: self._filled]
+        event = None
+        if filled.is_cuda:
+            host = torch.empty(filled.shape, dtype=torch.float32, pin_memory=True)
+            host.copy_(filled, non_blocking=True)
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(torch.cuda.current_stream(filled.device))
+        else:
+            host = filled.to("cpu", copy=True)
+        self._arriving.append((self._batches, host, event))
+        self._filled, self._batches = 0, []
+
+    @staticmethod
+    def _has_arrived(entry: _Arriving) -> bool:
+        event = entry[2]
+        return event is None or bool(event.query())  # type: ignore[no-untyped-call]
+
+    def _take(self) -> None:
+        batches, numbers, event = self._arriving.popleft()
+        if event is not None:
+            event.synchronize()
+        ends = np.cumsum([len(indices) for indices in batches])
+        for indices, part in zip(batches, np.split(numbers.numpy(), ends[:-1]), strict=True):
+            self._sink(indices, *part.T)

@@ -1,0 +1,301 @@
+"""Streams: samples of an iterable dataset are left out by their ids, before they are decoded.
+
+A stream has an order of its own, and workers and ranks that read shards of their own; a sample is known
+by an id that is the same in every epoch. A sample that is kept carries its *ticket*, which names it and
+the epoch that let it through: however late it arrives, its loss is weighed as that epoch says.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from infobatch.distributed import collective_device, has_process_group
+from infobatch.epoch import foreign_sample
+from infobatch.inputs import Samples, check_losses, host_indices
+from infobatch.loading.sampler import begin_pass
+from infobatch.losses import sent_to_device, weighted_mean
+from infobatch.policies.base import check_looks_at_nothing
+from infobatch.pruner import DynamicPruner
+from infobatch.scores.columns import FloatArray, IndexArray
+from infobatch.streams.gate import Gate
+from infobatch.streams.sample_ids import Key, SampleIds, id_getter
+
+__all__ = ["FilteredStream", "SampleIds", "StreamFilter", "in_step"]
+
+T = TypeVar("T")
+
+ENTRY = "__samples__"  # as webdataset marks entries that are not to be decoded
+"""The entry of a sample that is a mapping, and so of a batch, which holds the tickets."""
+
+LONGEST = 1.5
+"""An epoch of more than so many times the samples that it should have is warned of."""
+
+
+class StreamFilter:
+    """Lets through what an epoch trains of a stream; call it on a stream before that is decoded.
+
+    ``pruner``: made of :class:`SampleIds`, or of ``range(N)`` where the ids are 0..N-1; its epochs
+    select as they would of a dataset with random access. ``key``: where a sample has its id.
+    ``batch_size``: on each replica. ``length``: the samples that the stream gives on this replica in an
+    epoch of full data, by default its part of all. ``entry``: what a sample that is a mapping is given
+    its ticket as; any other becomes ``(ticket, sample)``.
+
+    Copies in worker processes see each new epoch. An id that comes twice is trained twice, unless the
+    run is resumed in between.
+    """
+
+    def __init__(
+        self,
+        pruner: DynamicPruner,
+        key: Key,
+        batch_size: int,
+        *,
+        length: int | None = None,
+        entry: str = ENTRY,
+    ) -> None:
+        check_stream(pruner.normalizer)
+        check_looks_at_nothing(pruner.policy, "a stream")
+        self.entry = entry
+        self._pruner = pruner
+        self._key = key
+        self._ids = pruner.dataset if isinstance(pruner.dataset, SampleIds) else None
+        self._gate = Gate(pruner.num_samples)
+        self._streams: list[Any] = []
+        self._weights: dict[int, FloatArray] = {}  # of the epoch under way and of the one before
+        share = -(-pruner.num_samples // pruner.replicas.num_replicas)
+        order: Any = _Order(self._begin, share if length is None else length)
+        pruner.filter(order, batch_size)
+        self._begin()
+
+    def __call__(self, stream: Iterable[Any]) -> FilteredStream:
+        """The stream without what is left out. Its ``set_epoch``, if any, is called from here on."""
+        if hasattr(stream, "set_epoch"):
+            self._streams.append(stream)
+            stream.set_epoch(self._pruner.epoch)
+        return FilteredStream(self, stream)
+
+    def kept(self, samples: Iterable[Any]) -> Iterator[Any]:
+        """One pass, of the samples that a worker of this replica reads."""
+        id_of = id_getter(self._key)
+        for ticket, sample in self._gate.passing(samples, lambda sample: self._index(id_of(sample))):
+            if isinstance(sample, Mapping):
+                yield {**sample, self.entry: ticket}
+            else:
+                yield ticket, sample
+
+    # -- The loop's one call, and what it is made of -----------------------------------------------
+
+    def update(
+        self, losses: Tensor, samples: Samples, scored: Tensor | None = None, **signals: Tensor
+    ) -> Tensor:
+        """Record a batch's losses and return their weighted mean, to call ``backward()`` on.
+
+        ``samples``: (B,), the tickets that came with the batch. Else as :meth:`DynamicPruner.update`.
+        """
+        loss = self.weigh(losses, samples)
+        self.record(losses, samples, scored, **signals)
+        return loss
+
+    def weigh(self, losses: Tensor, samples: Samples) -> Tensor:
+        """The weighted mean alone: see :meth:`DynamicPruner.weigh`."""
+        epochs, indices = self._read(samples)
+        if epochs is None:
+            return self._pruner.weigh(losses, indices)
+        check_losses(losses, len(indices), None)
+        weights = sent_to_device(self.weights(samples), losses.device)
+        return weighted_mean(losses, weights, self._pruner.normalizer)
+
+    @torch.compiler.disable
+    def record(
+        self, losses: Tensor, samples: Samples, scored: Tensor | None = None, **signals: Tensor
+    ) -> None:
+        """Record alone: see :meth:`DynamicPruner.record`.
+
+        Samples that the epoch before let through are passed over: they were prefetched, and belong to
+        no selection that is still to be trained. Their scores stay.
+        """
+        epochs, indices = self._read(samples)
+        if epochs is not None:
+            check_losses(losses, len(indices), scored)
+            current = epochs == self._pruner.epoch
+            chosen = sent_to_device(torch.from_numpy(np.flatnonzero(current)), losses.device)
+            losses, indices = losses.detach()[chosen], indices[current]
+            scored = None if scored is None else scored[chosen]
+            signals = {name: values.detach()[chosen] for name, values in signals.items()}
+        if len(indices):
+            if self._pruner.current.finished:
+                begin_pass(self._pruner)  # raises
+            self._pruner.record(losses, indices, scored, **signals)
+            self._gate.note_recorded(indices)
+            self._note_length()
+            self._check_length(len(indices))
+
+    @torch.compiler.disable
+    def weights(self, samples: Samples) -> Tensor:
+        """The weights of the tickets ``samples``, float32 (B,) on the host."""
+        epochs, indices = self._read(samples)
+        if epochs is None:
+            return self._pruner.weights(indices)
+        weights = np.empty(len(indices), np.float32)
+        for epoch, of_epoch in self._weights.items():
+            mine = epochs == epoch
+            weights[mine] = of_epoch[indices[mine]]
+        if (weights == 0).any():
+            wrong = int(np.flatnonzero(weights == 0)[0])
+            raise foreign_sample(int(indices[wrong]), int(epochs[wrong]), self._pruner.num_samples)
+        return torch.from_numpy(weights)
+
+    def indices(self, samples: Samples) -> IndexArray:
+        """The numbers of the samples in the pruner's scores, int64 (B,)."""
+        numbers: IndexArray = self._read(samples)[1]
+        return numbers
+
+    # -- Inside ------------------------------------------------------------------------------------
+
+    @torch.compiler.disable
+    def _read(self, samples: Samples) -> tuple[IndexArray | None, IndexArray]:
+        """Which epoch let each through, None if all are of the one under way; and their numbers."""
+        tickets, num_samples = host_indices(samples), self._pruner.num_samples
+        indices = tickets - (self._pruner.epoch + 1) * num_samples
+        # As unsigned numbers negative ones are too large: a single look, for this is in every step.
+        if np.maximum.reduce(indices.view(np.uint64), initial=0) < num_samples:
+            return None, indices
+        epochs, indices = np.divmod(tickets, num_samples)
+        epochs -= 1
+        foreign = ~np.isin(epochs, list(self._weights))
+        if foreign.any():
+            known = " and ".join(map(str, self._weights))
+            raise ValueError(
+                f"{tickets[foreign][0]} is no ticket of a sample that epoch {known} let through; pass "
+                f"what came in the batch's {self.entry!r} as it came, and none from two epochs before"
+            )
+        return epochs, indices
+
+    def _index(self, sample_id: Any) -> int:
+        if self._ids is not None:
+            return self._ids.number(sample_id)
+        num_samples = self._gate.num_samples
+        try:
+            index: int = range(num_samples)[sample_id]
+        except (TypeError, IndexError):
+            index = -1
+        if index != sample_id:
+            raise ValueError(
+                f"the stream gives the id {sample_id!r}, none of the numbers 0..{num_samples - 1} that "
+                "the pruner was made for; make it for other ids with "
+                "DynamicPruner(SampleIds.of(stream, key), ...)"
+            )
+        return index
+
+    def _begin(self) -> None:
+        """Let workers see the epoch that has begun, or was resumed."""
+        epoch = self._pruner.current
+        before = {number: of for number, of in self._weights.items() if number == epoch.number - 1}
+        self._weights = {**before, epoch.number: epoch.weights}
+        num_trained = self._pruner.plan.num_trained(epoch.number, epoch.num_trained)
+        wanted = np.zeros(len(epoch.weights), bool)
+        wanted[epoch.order[:num_trained].numpy()] = True
+        assert epoch.own is not None
+        self._num_before = epoch.own.num_recorded
+        self._gate.open(epoch.number, wanted & ~epoch.recorded)
+        for stream in self._streams:
+            stream.set_epoch(epoch.number)
+
+    def _note_length(self) -> None:
+        """How long the epoch is, once all workers have come to the end of their shards."""
+        own = self._pruner.current.own
+        if own is not None and own.length is None and self._gate.num_found is not None:
+            own.length = self._num_before + self._gate.num_found
+
+    def _check_length(self, num_new: int) -> None:
+        """Warn, once an epoch, of a stream that is much longer than it was said to be."""
+        epoch = self._pruner.current
+        assert epoch.own is not None
+        most = LONGEST * epoch.own.expected
+        if epoch.own.num_recorded - num_new <= most < epoch.own.num_recorded:
+            warnings.warn(
+                f"the stream has given {epoch.own.num_recorded:,} samples of epoch {epoch.number}, "
+                f"which should have about {round(epoch.own.expected):,} on this rank: perhaps each "
+                "worker or rank reads all of it. Have them share out the shards, or give StreamFilter "
+                "its length=",
+                stacklevel=4,
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker, which lets samples through and records none."""
+        return {**self.__dict__, "_pruner": None, "_weights": {}, "_streams": []}
+
+
+class FilteredStream(IterableDataset[Any]):
+    """A stream without the samples that an epoch leaves out; ``map`` what decodes the others."""
+
+    def __init__(
+        self, keep: StreamFilter, stream: Iterable[Any], functions: tuple[Callable[[Any], Any], ...] = ()
+    ) -> None:
+        self._keep = keep
+        self._stream = stream
+        self._functions = functions
+
+    def map(self, function: Callable[[Any], Any]) -> FilteredStream:
+        """With ``function`` called on each sample that is kept."""
+        return FilteredStream(self._keep, self._stream, (*self._functions, function))
+
+    def __iter__(self) -> Iterator[Any]:
+        for sample in self._keep.kept(self._stream):
+            for function in self._functions:
+                sample = function(sample)
+            yield sample
+
+
+class _Order:
+    """Stands for the stream where the pruner takes a sampler of the user's own."""
+
+    def __init__(self, begin: Callable[[], None] | None, length: int) -> None:
+        self._begin = begin
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def set_epoch(self, epoch: int) -> None:
+        if self._begin is not None:
+            self._begin()
+
+    def __reduce__(self) -> tuple[type[_Order], tuple[None, int]]:
+        return _Order, (None, self._length)  # a copy of the pruner has no filter yet
+
+
+def in_step(batches: Iterable[T]) -> Iterator[T]:
+    """The batches, until the first rank has no more, so that all ranks have equally many.
+
+    Asks the other ranks before each, with an all-reduce of one number. What the others have left over
+    keeps its scores.
+    """
+    if not has_process_group():
+        yield from batches
+        return
+    end: Any = object()
+    iterator = iter(batches)
+    while True:
+        batch = next(iterator, end)
+        has_one = torch.tensor(int(batch is not end), device=collective_device())
+        dist.all_reduce(has_one, dist.ReduceOp.MIN)
+        if not has_one:
+            return
+        yield batch
+
+
+def check_stream(normalizer: str) -> None:
+    if normalizer == "mean":
+        raise ValueError(
+            "normalizer='mean' divides by the mean weight of the epoch under way, and samples of a "
+            "stream may be of the one before; use 'batch' or 'weights'"
+        )

@@ -121,17 +121,17 @@ def collective_times(num_samples: int, repeats: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {"agree": [], "merge": []}
     pruner = DynamicPruner(range(num_samples), repeats + 2)
     pruner.sampler(128)
-    layout = pruner._layout
+    store = pruner._store
     for _ in pruner.epochs():
         own = pruner.current.share.numpy()
         own = own[own >= 0]
         pruner.record(torch.rand(len(own)), own)
         dist.barrier()
         began = time.perf_counter()
-        layout.merge(pruner.current)
+        store.merge(pruner.current)
         merged = time.perf_counter()
         pruner.current.agreed = False
-        layout.agree(pruner.current)
+        store.agree(pruner.current)
         times["merge"].append((merged - began) * 1e3)
         times["agree"].append((time.perf_counter() - merged) * 1e3)
     return {name: values[1:] for name, values in times.items()}

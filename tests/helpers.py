@@ -17,9 +17,12 @@ import torch
 from filelock import FileLock
 from torch.utils.data import Dataset
 
-from infobatch import InfoBatch
+from infobatch import InfoBatch, Replicated
 from infobatch.policies import Protected
 from infobatch.scores import ScoreTable
+
+UNMERGED = Replicated(merge=lambda scores, recorded: recorded)
+"""The layout of ranks that a test runs in one process: their scores are not merged."""
 
 
 class Numbers(Dataset):

@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LinearLR
 from torch.utils.data import DistributedSampler
 
 from helpers import Numbers, launch, random_losses
-from infobatch import DynamicPruner, InfoBatch
+from infobatch import DynamicPruner, InfoBatch, Replicated
 from infobatch.policies import PercentileTiers
 
 SIZE, EPOCHS, GLOBAL_BATCH = 57, 4, 12
@@ -24,7 +24,12 @@ class Ranks:
         for rank in range(num_replicas):
             coordinates = {"rank": rank, "num_replicas": num_replicas}
             pruner = DynamicPruner(
-                Numbers(SIZE), EPOCHS, merge=self.merge, delta=1.0, **coordinates, **options
+                Numbers(SIZE),
+                EPOCHS,
+                layout=Replicated(merge=self.merge),
+                delta=1.0,
+                **coordinates,
+                **options,
             )
             sampler = DistributedSampler(range(SIZE), num_replicas, rank) if own else None
             loader = pruner.loader(global_batch // num_replicas, sampler=sampler)
@@ -152,20 +157,6 @@ def test_a_sampler_of_ones_own_goes_on_with_another_number_of_ranks(before, afte
         assert progress == sorted(progress)
         # DistributedSampler's shares are not a prefix of one order, so that a rank may have more left.
         assert not rest or rest[-1][2] == (number + 1) / EPOCHS
-
-
-def test_a_state_saved_before_it_told_its_ranks_loads():
-    pruner = DynamicPruner(Numbers(SIZE), EPOCHS)
-    samples, batch = next(iter(pruner.loader(4)))
-    pruner.update(batch, samples)
-    state = pruner.state_dict()
-    del state["layout"], state["num_replicas"]
-    for options in ({}, {"sampler": list(range(SIZE))}):
-        resumed = DynamicPruner(Numbers(SIZE), EPOCHS)
-        loader = resumed.loader(4, **options)
-        resumed.load_state_dict(state)
-        rest = [sample for step, _ in loader for sample in step.tolist()]
-        assert sorted([*rest, *samples.tolist()]) == list(range(SIZE))
 
 
 PROGRAM = """

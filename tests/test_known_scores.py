@@ -16,7 +16,7 @@ LOSSES = random_losses(N)
 
 def pruner(scores=LOSSES, **options):
     options = {"warmup_epochs": 0, **options}
-    return DynamicPruner(Numbers(len(LOSSES)), 6, scores=scores, **options)
+    return DynamicPruner(Numbers(len(LOSSES)), 6, prior_scores=scores, **options)
 
 
 def test_the_first_epoch_is_pruned_by_them():
@@ -105,7 +105,7 @@ def test_sharded_scores_are_pruned_by_them_too():
     weights = torch.zeros(N)
     for rank in range(2):
         made = pruner(layout=Sharded(4, reduce=lambda values: values), rank=rank, num_replicas=2)
-        held = made._layout.shards
+        held = made._store.shards
         for column, part in enumerate(held.parts()):
             assert torch.equal(made.scores["last_loss"][part], LOSSES[held.indices(column)])
             weights[held.indices(column)] += 1

@@ -15,7 +15,7 @@ from torch.utils.data import (
 )
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from helpers import Numbers, random_losses, train_epoch
+from helpers import UNMERGED, Numbers, random_losses, train_epoch
 from infobatch import DynamicPruner, NoPruning, RandomPruning
 
 SIZE, EPOCHS, BATCH = 60, 4, 8
@@ -250,7 +250,7 @@ def test_the_epoch_reaches_the_sampler_within_a_batch_sampler():
 def test_on_several_replicas_it_gives_this_ranks_share(kind):
     rates = []
     for rank in range(2):
-        options = {"rank": rank, "num_replicas": 2, "merge": lambda scores, recorded: recorded}
+        options = {"rank": rank, "num_replicas": 2, "layout": UNMERGED}
         mine = DistributedSampler(range(SIZE), 2, rank)
         own = {kind: mine if kind == "sampler" else BatchSampler(mine, BATCH, False)}
         pruner, loader = make(own, policy=NoPruning(), **options)

@@ -8,8 +8,16 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from helpers import Numbers, launch, random_losses
-from infobatch import DynamicPruner, IndexedCollate, IndexedDataset, RandomPruning, Sharded, read_scores
+from helpers import UNMERGED, Numbers, launch, random_losses
+from infobatch import (
+    DynamicPruner,
+    IndexedCollate,
+    IndexedDataset,
+    RandomPruning,
+    Replicated,
+    Sharded,
+    read_scores,
+)
 from infobatch.integrations.refusals import check_trainer
 from infobatch.policies import IES, Kakurenbo, Request
 from infobatch.policies.ies import mean_bends
@@ -114,7 +122,7 @@ def test_other_policies_ask_for_nothing():
         (-1, "sample -1 does not exist"),
     ],
 )
-@pytest.mark.parametrize("layout", [None, Sharded(4)])
+@pytest.mark.parametrize("layout", [Replicated(), Sharded(4)])
 def test_only_what_is_left_out_is_observed(sample, message, layout):
     pruner, _ = in_pruned_epoch(layout=layout)
     if sample is None:
@@ -141,7 +149,7 @@ def test_a_policy_that_reads_a_signal_gets_it_of_what_it_leaves_out_too():
     assert set(confidences[pruner.selection.indices].tolist()) == {np.float32(0.9)}
 
 
-@pytest.mark.parametrize("layout", [None, Sharded(4)])
+@pytest.mark.parametrize("layout", [Replicated(), Sharded(4)])
 @pytest.mark.parametrize("num_observed", [0, 5, 24])
 def test_a_checkpoint_knows_what_was_observed(layout, num_observed):
     pruner, losses = in_pruned_epoch(layout=layout)
@@ -179,7 +187,7 @@ def test_streams_and_trainers_refuse_what_they_cannot_give():
 def test_replicas_share_what_is_left_out():
     shares = []
     for rank in range(3):
-        options = {"rank": rank, "num_replicas": 3, "merge": lambda scores, recorded: recorded}
+        options = {"rank": rank, "num_replicas": 3, "layout": UNMERGED}
         pruner = DynamicPruner(Numbers(61), 8, policy=Looking(0.4), **options)
         pruner.loader(4)
         pruner.record(random_losses(61), np.arange(61))
@@ -192,7 +200,8 @@ def test_replicas_share_what_is_left_out():
 
 PROGRAM = """
     import sys, numpy as np, torch, torch.distributed as dist
-    from infobatch import IES, DynamicPruner, RandomPruning, Sharded
+    from infobatch import DynamicPruner, RandomPruning, Sharded
+    from infobatch.policies import IES
     rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=num_replicas)

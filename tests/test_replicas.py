@@ -8,15 +8,9 @@ from hypothesis import strategies as st
 from torch.optim.lr_scheduler import LinearLR
 from torch.utils.data import BatchSampler, DistributedSampler
 
-from helpers import Numbers, launch, random_losses
-from infobatch import DynamicPruner, InfoBatch, weighted_mean
+from helpers import UNMERGED, Numbers, launch, random_losses
+from infobatch import DynamicPruner, InfoBatch, Replicated, weighted_mean
 from infobatch.policies import PercentileTiers
-
-
-def keep_apart(scores, recorded):
-    """For ranks that record all samples themselves, or whose scores do not matter."""
-    return recorded
-
 
 LAYOUTS = [(57, 2, 8), (57, 3, 4), (33, 2, 16), (40, 4, 5), (41, 4, 2), (7, 3, 2)]
 
@@ -25,7 +19,7 @@ def ranks(size, num_replicas, batch_size, drop_last=False, **options):
     """The pruners of all ranks in their first pruned epoch, with equal scores, and their loaders."""
     losses, made = random_losses(size), []
     for rank in range(num_replicas):
-        options = {"merge": keep_apart, **options}
+        options = {"layout": UNMERGED, **options}
         pruner = DynamicPruner(Numbers(size), 6, rank=rank, num_replicas=num_replicas, **options)
         loader = pruner.loader(batch_size, drop_last=drop_last)
         pruner.record(losses, np.arange(size))
@@ -67,7 +61,7 @@ def test_any_number_of_ranks_share_any_number_of_samples(
     size = num_replicas * batch_size + rest
     losses, shares = random_losses(size), []
     for rank in range(num_replicas):
-        pruner = DynamicPruner(range(size), 6, rank=rank, num_replicas=num_replicas, merge=keep_apart)
+        pruner = DynamicPruner(range(size), 6, rank=rank, num_replicas=num_replicas, layout=UNMERGED)
         sampler = pruner.sampler(batch_size, drop_last=drop_last)
         if epoch > 0:
             pruner.record(losses, np.arange(size))
@@ -133,7 +127,7 @@ def test_several_of_a_part_select_as_one_of_32(num_replicas, drop_last, options)
 @pytest.mark.parametrize("size", [64, 57])
 def test_a_ranks_progress_is_the_runs(size, drop_last):
     def trace(rank, num_replicas):
-        options = {"rank": rank, "num_replicas": num_replicas, "merge": keep_apart}
+        options = {"rank": rank, "num_replicas": num_replicas, "layout": UNMERGED}
         pruner = DynamicPruner(Numbers(size), 3, policy=InfoBatch(0), **options)
         loader = pruner.loader(16 // num_replicas, drop_last=drop_last)
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1)
@@ -240,7 +234,7 @@ def test_ranks_without_a_process_group_do_not_drift_apart():
     for samples, batch in loader:
         pruner.update(batch, samples)
     for merging in (pruner.state_dict, lambda: pruner.set_epoch(1)):
-        with pytest.raises(RuntimeError, match=r"not initialised, .*init_process_group .* merge="):
+        with pytest.raises(RuntimeError, match=r"not initialised, .*init_process_group .*merge="):
             merging()
     assert pruner.epoch == 0
 
@@ -255,7 +249,7 @@ def test_ranks_may_merge_their_scores_themselves():
 
     made = []
     for rank in range(2):
-        pruner = DynamicPruner(Numbers(40), 3, rank=rank, num_replicas=2, merge=merge)
+        pruner = DynamicPruner(Numbers(40), 3, rank=rank, num_replicas=2, layout=Replicated(merge=merge))
         for samples, batch in pruner.loader(4):
             pruner.update(batch, samples)
         made.append(pruner)
@@ -309,7 +303,7 @@ def test_a_mean_over_weights_is_the_same_after_resuming():
             rank=pruner.replicas.rank,
             num_replicas=2,
             normalizer="weights",
-            merge=keep_apart,
+            layout=UNMERGED,
         )
         loader = resumed.loader(8)
         resumed.load_state_dict(state)
@@ -365,7 +359,7 @@ def test_the_workers_of_ranks_have_seeds_of_their_own():
 @pytest.mark.parametrize(("every", "warns"), [(2, True), (3, True), (1, False)])
 def test_a_loader_shared_out_twice_is_noticed(every, warns, recwarn):
     """As accelerator.prepare does; a broken-off epoch skips nothing."""
-    pruner = DynamicPruner(Numbers(64), 3, rank=0, num_replicas=2, merge=keep_apart)
+    pruner = DynamicPruner(Numbers(64), 3, rank=0, num_replicas=2, layout=UNMERGED)
     for step, (samples, batch) in enumerate(pruner.loader(4)):
         if every == 1 and step == 5:
             break

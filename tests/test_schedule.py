@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import Numbers, random_losses, train_epoch
+from helpers import UNMERGED, Numbers, random_losses, train_epoch
 from infobatch import DynamicPruner, InfoBatch, NoPruning, RandomPruning, Schedule
 from infobatch.policies import PercentileTiers
 
@@ -213,7 +213,7 @@ def test_with_a_number_for_each_epoch_every_length_is_known_beforehand(target, d
 def test_replicas_take_the_steps_that_were_promised(num_epochs, drop_last):
     steps = []
     for rank in range(3):
-        options = {"rank": rank, "num_replicas": 3, "merge": lambda scores, recorded: recorded}
+        options = {"rank": rank, "num_replicas": 3, "layout": UNMERGED}
         pruner = DynamicPruner(Numbers(203), num_epochs, policy=RandomPruning(), target=0.2, **options)
         loader = pruner.loader(8, drop_last=drop_last)
         num_steps = 0
@@ -228,7 +228,7 @@ def test_replicas_take_the_steps_that_were_promised(num_epochs, drop_last):
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_replicas_that_count_in_steps_take_that_many(drop_last):
     for rank in range(3):
-        options = {"rank": rank, "num_replicas": 3, "merge": lambda scores, recorded: recorded}
+        options = {"rank": rank, "num_replicas": 3, "layout": UNMERGED}
         pruner = DynamicPruner(Numbers(203), max_steps=31, policy=NoPruning(), **options)
         loader = pruner.loader(8, drop_last=drop_last)
         num_steps = 0

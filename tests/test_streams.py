@@ -403,7 +403,7 @@ def test_workers_that_all_read_the_whole_stream_are_told_of():
     next(pruner.epochs())
     message = r"has given 1?\d\d samples of epoch 0, which .* about 60 on"
     with pytest.warns(UserWarning, match=message):
-        deque(keep.update(batch["x"].float(), batch["__samples__"]) for batch in loader)
+        deque(keep.update(batch["x"].float(), batch["__tickets__"]) for batch in loader)
 
 
 def test_the_expected_weighted_sum_is_the_full_one():

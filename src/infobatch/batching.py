@@ -1,4 +1,4 @@
-"""How samples become batches, on one process or several that train one model together."""
+"""How samples become batches, so that steps can be counted before they are made."""
 
 from __future__ import annotations
 
@@ -8,43 +8,47 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Batching:
-    """How samples become batches, so that steps can be counted before they are made.
+    """The shape of an epoch's batches.
 
-    ``batch_size``: of each replica; the mean where batches differ in size. ``own_length``: where the
-    user's own sampler orders the epoch, the indices it gives on this replica in one of full data.
+    Args:
+        batch_size: Samples in a batch of each rank; the mean, where batches differ in size.
+        drop_last: Whether a last batch that is not full is dropped.
+        num_replicas: Ranks that train one model together.
+        user_length: Where the user's own sampler orders the epoch, the indices that it gives on this
+            rank in an epoch on full data; None for the library's own order.
     """
 
     batch_size: float
     drop_last: bool = False
     num_replicas: int = 1
-    own_length: int | None = None
+    user_length: int | None = None
 
     @property
-    def own_order(self) -> bool:
+    def has_user_order(self) -> bool:
         """Whether the user's own sampler orders the epoch."""
-        return self.own_length is not None
+        return self.user_length is not None
 
     @property
-    def round_size(self) -> float:
-        """The global batch: samples that all replicas together train in one step."""
+    def global_batch_size(self) -> float:
+        """Samples that all ranks together train in one step."""
         return self.batch_size * self.num_replicas
 
     @property
     def multiple(self) -> int:
-        """Pruned epochs keep a multiple of this many samples, so that no tail is dropped."""
-        return int(self.round_size) if self.drop_last and not self.own_order else 1
+        """Pruned epochs keep a multiple of this many samples, so that no last batch is dropped."""
+        return int(self.global_batch_size) if self.drop_last and not self.has_user_order else 1
 
     def full_length(self, num_samples: int) -> int:
-        """The draws on all replicas in an epoch of full data."""
-        return num_samples if self.own_length is None else self.own_length * self.num_replicas
+        """Draws on all ranks in an epoch on full data."""
+        return num_samples if self.user_length is None else self.user_length * self.num_replicas
 
     def num_trained(self, num_samples: int) -> int:
-        """Of ``num_samples``, those that are trained: all, but for a last short batch dropped."""
+        """How many of ``num_samples`` are trained: all, less a last batch that is dropped."""
         return num_samples // self.multiple * self.multiple
 
     def num_steps(self, num_samples: int) -> int:
-        """The steps that training ``num_samples`` takes, the last one perhaps short."""
-        steps = num_samples / self.round_size
+        """Steps that ``num_samples`` take, the last one perhaps with a short batch."""
+        steps = num_samples / self.global_batch_size
         return math.floor(steps) if self.drop_last else math.ceil(steps - 1e-9)
 
 

@@ -65,7 +65,8 @@ def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
         raise RuntimeError(
             "this is one of several replicas, but torch.distributed is not initialised, so that their "
             "scores cannot be merged, and the samples they select would differ from here on. Call "
-            "torch.distributed.init_process_group first, or give DynamicPruner a merge= of your own"
+            "torch.distributed.init_process_group first, or share them by a function of your own: "
+            "layout=Replicated(merge=...)"
         )
     nothing = -torch.inf
     scored = torch.from_numpy(recorded) & ~scores["last_loss"].isnan()

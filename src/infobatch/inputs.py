@@ -1,4 +1,4 @@
-"""What is refused before training, each with its cause, the value and the remedy."""
+"""What users give with a batch, read and checked: losses, indices, scores and signals."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from torch import Tensor
 
 from infobatch.scores.columns import SIGNALS, IndexArray
 
-Samples = IndexArray | Tensor | Sequence[int]
+Indices = IndexArray | Tensor | Sequence[int]
+"""Indices of samples, shape (B,)."""
 
 
-def listed(names: Iterable[str]) -> str:
-    """The choices of an option, for an error: ``'a', 'b' or 'c'``."""
-    *others, last = map(repr, names)
-    return f"{', '.join(others)} or {last}"
+def check_choice(option: str, value: str, choices: Iterable[str]) -> None:
+    """Raise ``ValueError`` for a value that is none of the choices."""
+    if value not in choices:
+        *others, last = map(repr, choices)
+        raise ValueError(f"{option} is {value!r}; choose {', '.join(others)} or {last}")
 
 
 def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> None:
+    """Raise an error for anything but one loss for each of ``num_indices`` samples."""
     if not isinstance(losses, Tensor):
         raise TypeError(
             f"losses are a {type(losses).__name__}; give the tensor that the loss function made, shape "
@@ -45,10 +48,8 @@ def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> Non
         check_scored(scored, losses)
 
 
-def check_scores(scores: Tensor, losses: Tensor) -> None:
-    """``scores``: what is remembered of the samples that have these ``losses``."""
-    if scores is losses:
-        return
+def check_scores(scores: Tensor, losses: Tensor) -> Tensor:
+    """``scores``, to be remembered of samples with these ``losses``, if they are one for each."""
     if not isinstance(scores, Tensor) or scores.shape != losses.shape or scores.device != losses.device:
         what = type(scores).__name__
         if isinstance(scores, Tensor):
@@ -59,10 +60,11 @@ def check_scores(scores: Tensor, losses: Tensor) -> None:
         )
     if not scores.is_floating_point():
         raise TypeError(f"scores have dtype {scores.dtype}; they must be floating point")
+    return scores
 
 
 def signals_read(names: Sequence[str], given: Mapping[str, Tensor], losses: Tensor) -> list[Tensor]:
-    """Of the signals ``given`` with a batch those that the policy reads, in the order of ``names``."""
+    """The signals that a policy reads, in the order of their ``names``, out of those ``given``."""
     for name, values in given.items():
         if name not in SIGNALS:
             raise TypeError(f"there is no signal {name!r}; there are {', '.join(SIGNALS)}")
@@ -82,6 +84,7 @@ def signals_read(names: Sequence[str], given: Mapping[str, Tensor], losses: Tens
 
 
 def check_scored(scored: Tensor, losses: Tensor) -> None:
+    """Raise an error for anything but one truth value for each loss."""
     if not isinstance(scored, Tensor) or scored.dtype != torch.bool:
         kind = scored.dtype if isinstance(scored, Tensor) else type(scored).__name__
         raise TypeError(
@@ -95,25 +98,25 @@ def check_scored(scored: Tensor, losses: Tensor) -> None:
         )
 
 
-def host_indices(samples: Samples) -> IndexArray:
-    """Sample indices of any integer kind as int64 (B,), without waiting for a device."""
-    if type(samples) is np.ndarray and samples.dtype == np.int64 and samples.ndim == 1:
-        return samples  # as they come with a batch
-    if isinstance(samples, Tensor):
-        if samples.device.type != "cpu":
+def host_indices(indices: Indices) -> IndexArray:
+    """Indices of any integer kind as int64 (B,), without waiting for a device."""
+    if type(indices) is np.ndarray and indices.dtype == np.int64 and indices.ndim == 1:
+        return indices  # as they come with a batch
+    if isinstance(indices, Tensor):
+        if indices.device.type != "cpu":
             raise TypeError(
-                f"the sample indices are on {samples.device}; reading them would wait for the "
+                f"the sample indices are on {indices.device}; reading them would wait for the "
                 "device. Keep them on the host: move the batch, not the indices, to the device"
             )
-        samples = samples.numpy()
-    indices = np.asarray(samples)
-    if indices.shape == (0,):
+        indices = indices.numpy()
+    array = np.asarray(indices)
+    if array.shape == (0,):
         return np.empty(0, np.int64)  # of no dtype in particular, as an empty list
-    if indices.dtype.kind not in "iu":
+    if array.dtype.kind not in "iu":
         raise TypeError(
-            f"the sample indices have dtype {indices.dtype}; only integers name samples exactly. "
-            "The loader gives (samples, batch): pass `samples` as it came"
+            f"the sample indices have dtype {array.dtype}; only integers name samples exactly. "
+            "The loader gives (indices, batch): pass `indices` as it came"
         )
-    if indices.ndim != 1:
-        raise ValueError(f"the sample indices have shape {indices.shape}; it must be (B,)")
-    return indices.astype(np.int64, copy=False)
+    if array.ndim != 1:
+        raise ValueError(f"the sample indices have shape {array.shape}; it must be (B,)")
+    return array.astype(np.int64, copy=False)

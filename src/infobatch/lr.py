@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any, Literal, Protocol, get_args
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from infobatch.inputs import listed
+from infobatch.inputs import check_choice
 
 LRScaling = Literal["none", "sqrt", "linear"]
 LR_SCALINGS: tuple[LRScaling, ...] = get_args(LRScaling)
 _POWERS: dict[LRScaling, float] = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
 
 
-class Run(Protocol):
+class HasProgress(Protocol):
+    """What drives a schedule: a pruner, or a trainer that has one."""
+
     @property
     def progress(self) -> float: ...
 
@@ -27,24 +28,32 @@ class Run(Protocol):
 class ProgressScheduler:
     """Drives a step-based learning-rate schedule by the fraction of the training done.
 
-    Made by :meth:`DynamicPruner.lr_scheduler`. Call :meth:`step` after each update in place of the
-    wrapped scheduler's: it steps that one until its count is the fraction of ``total_steps`` done, so
+    Made by :meth:`DynamicPruner.lr_scheduler`. Call :meth:`step` after each update, in place of the
+    wrapped scheduler's. It steps that one until its count is the fraction of ``total_steps`` done, so
     that warm-up, peak and final rate come where they would on full data, whatever was pruned.
 
-    ``scaling``: where it is not ``"none"`` the optimiser's updates are made with rates larger than the
-    schedule's by the mean weight of the epoch's samples, or its root, for there are as many times fewer
-    of them; between updates its rates are the schedule's.
+    Args:
+        scheduler: A scheduler made for ``total_steps`` steps on full data.
+        run: Whose progress drives it.
+        total_steps: The steps that ``scheduler`` was made for.
+        scaling: ``"none"`` leaves the schedule's rates. A pruned epoch has fewer steps than full data by
+            the mean weight of its samples: ``"linear"`` multiplies its rates by that, ``"sqrt"`` by the
+            root. Only while the optimizer updates; between updates its rates are the schedule's.
+
+    Raises:
+        TypeError: For a scheduler that counts no steps, such as ReduceLROnPlateau.
+        ValueError: For another ``scaling``.
     """
 
     def __init__(
-        self, scheduler: LRScheduler, run: Run, total_steps: int, scaling: LRScaling = "none"
+        self, scheduler: LRScheduler, run: HasProgress, total_steps: int, scaling: LRScaling = "none"
     ) -> None:
         if not isinstance(scheduler, LRScheduler) or hasattr(scheduler, "patience"):
             raise TypeError(
                 f"{type(scheduler).__name__} does not count steps, so progress cannot drive it; "
                 "call its own step() as you would without pruning"
             )
-        check_lr_scaling(scaling, LR_SCALINGS)
+        check_choice("scaling", scaling, LR_SCALINGS)
         self.scheduler = scheduler
         self.total_steps = total_steps
         self._run = run
@@ -57,9 +66,11 @@ class ProgressScheduler:
 
     @property
     def optimizer(self) -> Optimizer:
+        """The optimizer whose rates it sets."""
         return self.scheduler.optimizer
 
     def step(self) -> None:
+        """Step the wrapped scheduler as often as the progress made since asks for."""
         due = math.floor(self._run.progress * self.total_steps + 1e-6)
         while self._num_steps < due:
             self.scheduler.step()
@@ -80,6 +91,7 @@ class ProgressScheduler:
             group["lr"] = rate
 
     def state_dict(self) -> dict[str, Any]:
+        """What the schedule needs to go on."""
         return {
             "num_steps": self._num_steps,
             "total_steps": self.total_steps,
@@ -87,7 +99,7 @@ class ProgressScheduler:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on in a run of another length or batch size, too: where the schedule was, to its end."""
+        """Go on where the schedule was, to its end; also in a run of another length or batch size."""
         self._num_steps = state["num_steps"]
         self.scheduler.load_state_dict(state["scheduler"])
         if isinstance(self.scheduler, LambdaLR):  # its function, which knows its length, is in no state
@@ -95,8 +107,3 @@ class ProgressScheduler:
             self.scheduler.last_epoch = self._num_steps
         else:
             self.total_steps = state["total_steps"]
-
-
-def check_lr_scaling(scaling: str, choices: Iterable[str]) -> None:
-    if scaling not in choices:
-        raise ValueError(f"scaling is {scaling!r}; choose {listed(choices)}")

@@ -6,24 +6,31 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any
 
-import numpy as np
 import torch
 
 from infobatch.batching import Batching
-from infobatch.distributed import Replicas
-from infobatch.epoch import Epoch
 from infobatch.policies import NoPruning, Policy, Request
 from infobatch.schedule import Schedule, check_schedule
-from infobatch.scores.table import ScoreTable
-from infobatch.seeding import Stream, epoch_generator
-from infobatch.selection import Selection, select
-from infobatch.user_order import OwnDraws
 
 
 class RunPlan:
-    """Resolves a run's length, given in epochs or in steps, once its batch size is known."""
+    """The lengths of a run given in epochs or in steps; those in steps once its batch size is known.
+
+    Args:
+        num_samples: N, the samples of the dataset, at least 1.
+        policy: What to leave out.
+        num_epochs: Length of the run in epochs, above 0; None if ``max_steps`` is given.
+        max_steps: Length of the run in batches on full data; None if ``num_epochs`` is given.
+        delta: See :class:`Schedule`; so are ``warmup_epochs``, ``target`` and ``ramp``.
+        warmup_epochs: Unpruned epochs at the start.
+        target: What to leave out of the run.
+        ramp: How a target is spread over the epochs.
+
+    Raises:
+        ValueError: For options that make no run, or a target that no epoch can meet.
+        TypeError: For options of another kind.
+    """
 
     def __init__(
         self,
@@ -36,6 +43,9 @@ class RunPlan:
         target: float | Sequence[int] | None,
         ramp: float = 0.0,
     ) -> None:
+        _check_length(num_samples, num_epochs, max_steps)
+        _check_policy(policy, num_samples)
+        check_schedule(delta, warmup_epochs, target, ramp)
         self.num_samples = num_samples
         self.policy = policy
         self.batching: Batching | None = None
@@ -44,7 +54,13 @@ class RunPlan:
         self._schedule = self._make_schedule() if max_steps is None else None
 
     @property
+    def length_is_known(self) -> bool:
+        """Whether the run's number of epochs is known: in steps, only with the batch size."""
+        return self._schedule is not None
+
+    @property
     def schedule(self) -> Schedule:
+        """Which epochs are pruned, and by how much. ``RuntimeError`` before the length is known."""
         if self._schedule is None:
             self._schedule = self._make_schedule()
         return self._schedule
@@ -56,15 +72,17 @@ class RunPlan:
 
     @property
     def full_length(self) -> int:
-        """The samples of an epoch on full data, or the draws where the user's own sampler orders it."""
+        """Samples in an epoch on full data, or draws where the user's own sampler orders it."""
         return self.batching.full_length(self.num_samples) if self.batching else self.num_samples
 
     @property
     def full_steps(self) -> int:
+        """Batches that the run would have on full data."""
         return self._num_steps([self.full_length] * self.schedule.num_epochs)
 
     @property
     def total_steps(self) -> int:
+        """Batches that the run has. ``RuntimeError`` where the policy decides how many."""
         schedule = self.schedule
         if isinstance(self.policy, NoPruning) or not schedule.prunable:
             return self.full_steps
@@ -77,80 +95,30 @@ class RunPlan:
         kept = [(self.num_samples - count) / self.num_samples for count in left_out]
         return self._num_steps([round(share * self.full_length) for share in kept])
 
-    def make_epoch(
-        self,
-        number: int,
-        scores: ScoreTable,
-        seed: int,
-        replicas: Replicas,
-        state: dict[str, Any] | None = None,
-    ) -> Epoch:
-        """An epoch that begins, or goes on where ``state`` was taken."""
-        if state is None:
-            selection, recorded = self._select(number, scores, seed), None
-            if selection.credit is not None:
-                scores["credit"].copy_(selection.credit)
-        else:
-            selection, recorded = Selection.of(state["weights"].clone()), state["recorded"]
-        own = self._own_draws(number, selection.num_selected)
-        if own is None:
-            num_trained = self.num_trained(number, selection.num_selected)
-            return Epoch(number, selection, seed, num_trained, replicas, recorded)
-        if state is not None and state.get("draws") is not None:
-            num_before = state.get("num_replicas", replicas.num_replicas)
-            own.load_state_dict(state["draws"], num_before / replicas.num_replicas)
-        elif recorded is not None:  # until then the order was the library's
-            trained = recorded & (selection.weights > 0)
-            own.record(trained.nonzero().flatten().numpy()[:: replicas.num_replicas])
-            own.merge(trained.numpy())
-        return Epoch(number, selection, seed, selection.num_selected, replicas, recorded, own)
-
-    def _select(self, epoch: int, scores: ScoreTable, seed: int) -> Selection:
-        """What an epoch trains on: all, or what the policy makes of the scores."""
-        if not self.schedule.prunes(epoch):
-            return Selection.full(self.num_samples)
-        request = self.request(epoch, epoch_generator(seed, epoch, Stream.DRAW))
-        return select(self.policy, scores, request)
-
-    def rehearse(self, scores: ScoreTable, seed: int) -> None:
-        """Ask the policy for its first pruned epoch, where the length is known: an error comes now."""
-        if self._schedule is not None and self.schedule.prunable:
-            self._select(self.schedule.first_pruned, scores, seed)
-
     def request(self, epoch: int, generator: torch.Generator) -> Request:
         """What an epoch that is pruned asks of the policy."""
         num_pruned = self.schedule.num_pruned(epoch)
         return Request(num_pruned, generator, epoch, self.schedule.prunable, self.multiple)
 
-    def _own_draws(self, epoch: int, num_selected: int) -> OwnDraws | None:
-        """What the user's own sampler is to give in an epoch on this rank, if it orders the epoch."""
-        batching = self.batching
-        if batching is None or batching.own_length is None:
-            return None
-        num_drawn = max(1, round(self.schedule.share(epoch) * batching.own_length))
-        part = num_drawn / batching.own_length
-        expected = num_drawn * num_selected / self.num_samples
-        if batching.drop_last:
-            expected = expected // batching.batch_size * batching.batch_size
-        return OwnDraws(self.num_samples, expected, part)
-
     def num_trained(self, epoch: int, num_selected: int) -> int:
-        """Of an epoch's selected samples, those that are trained."""
+        """How many of an epoch's selected samples are trained."""
         num_trained = max(1, round(self.schedule.share(epoch) * num_selected))
         return self.batching.num_trained(num_trained) if self.batching else num_trained
 
     def set_batching(self, batching: Batching, begun: bool = False) -> None:
+        """Tell the plan how samples become batches; not once the run has ``begun``."""
         if begun:
             raise RuntimeError(
                 f"{batching} comes after the run has begun with {self.batching}, and would "
                 "change its lengths; make the loader before training begins"
             )
-        if batching.own_length == 0:
+        if batching.user_length == 0:
             raise ValueError("the sampler gives no samples: its length is 0; give one that does")
         if batching.batch_size < 1:
             raise ValueError(f"batch_size is {batching.batch_size:g}; it must be at least 1")
         full_length = batching.full_length(self.num_samples)
-        if batching.round_size > full_length and not (batching.own_order and not batching.drop_last):
+        keeps_short_batches = batching.has_user_order and not batching.drop_last
+        if batching.global_batch_size > full_length and not keeps_short_batches:
             replicas = f" on each of {batching.num_replicas} replicas" * (batching.num_replicas > 1)
             raise ValueError(
                 f"the {full_length} samples are fewer than one batch of {batching.batch_size:g}"
@@ -164,7 +132,7 @@ class RunPlan:
         if max_steps is not None:
             batching = self._known_batching
             whole, rest = divmod(max_steps, batching.num_steps(self.full_length))
-            num_epochs = whole + rest * batching.round_size / self.full_length
+            num_epochs = whole + rest * batching.global_batch_size / self.full_length
         assert num_epochs is not None
         delta, warmup_epochs, target, ramp = self._options
 
@@ -184,6 +152,7 @@ class RunPlan:
             raise ValueError(f"{error}. The highest target that can be reached is {highest:g}") from None
 
     def _num_steps(self, num_kept: Sequence[int]) -> int:
+        """Batches of epochs that keep these numbers of samples."""
         num_steps = self._known_batching.num_steps
         return sum(num_steps(self.num_trained(epoch, kept)) for epoch, kept in enumerate(num_kept))
 
@@ -198,7 +167,7 @@ class RunPlan:
 
 
 def _highest(attempt: Callable[[float], Schedule], target: float) -> float:
-    """The highest target below one that fails, to a thousandth, that can be met; 0 if none can."""
+    """The highest target that can be met, to a thousandth, below one that cannot; 0 if none can."""
     reached, failed, most_pruned = 0, math.ceil(target * 1000), 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what has no effect
@@ -212,16 +181,7 @@ def _highest(attempt: Callable[[float], Schedule], target: float) -> float:
     return reached / 1000 if most_pruned else 0.0
 
 
-def check_run(
-    num_samples: int,
-    num_epochs: float | None,
-    max_steps: int | None,
-    policy: Policy,
-    delta: float,
-    warmup_epochs: int,
-    target: float | Sequence[int] | None,
-    ramp: float,
-) -> None:
+def _check_length(num_samples: int, num_epochs: float | None, max_steps: int | None) -> None:
     if num_samples == 0:
         raise ValueError("the dataset is empty; there is nothing to select from")
     if (num_epochs is None) == (max_steps is None):
@@ -230,11 +190,14 @@ def check_run(
             "of them"
         )
     length = num_epochs if max_steps is None else max_steps
-    if isinstance(length, bool) or not isinstance(length, Real) or not 0 < length < np.inf:
+    if isinstance(length, bool) or not isinstance(length, Real) or not 0 < length < math.inf:
         name = "num_epochs" if max_steps is None else "max_steps"
         raise ValueError(f"{name} is {length!r}; it must be a number above 0")
     if max_steps is not None and not isinstance(max_steps, Integral):
         raise ValueError(f"max_steps is {max_steps}; it must be a whole number of batches")
+
+
+def _check_policy(policy: Policy, num_samples: int) -> None:
     if not isinstance(policy, Policy):
         raise TypeError(
             f"policy is {policy!r}; give an object such as InfoBatch(prune_ratio=0.5), not a "
@@ -245,4 +208,3 @@ def check_run(
             f"{policy!r} was given the {policy.given} of {policy.num_samples:,} samples, but the "
             f"dataset has {num_samples:,}; give one for each, in the dataset's order"
         )
-    check_schedule(delta, warmup_epochs, target, ramp)

@@ -12,7 +12,7 @@ import torch
 
 
 class Stream(IntEnum):
-    """What the random numbers are for; streams of one (seed, epoch) are independent."""
+    """What random numbers are for. The streams of one (seed, epoch) are independent of each other."""
 
     ORDER = 0  # the permutation of the data set
     DRAW = 1  # which samples are kept
@@ -20,11 +20,27 @@ class Stream(IntEnum):
 
 
 def epoch_generator(seed: int, epoch: int, stream: int = Stream.ORDER, rank: int = 0) -> torch.Generator:
-    """A fresh CPU generator for one purpose in one epoch, on one rank where ranks are to differ.
+    """Make a fresh CPU generator for one purpose in one epoch.
 
     With nothing pruned, an epoch's order is that of
     ``RandomSampler(dataset, generator=epoch_generator(seed, epoch))``.
+
+    Args:
+        seed: Seed of the run, at least 0.
+        epoch: Number of the epoch, from 0.
+        stream: What the numbers are for: a :class:`Stream`, or a number of one's own above those.
+        rank: Number of the rank, or of a shard, where they are to draw different numbers; 0 where all
+            are to draw the same.
+
+    Returns:
+        A generator whose state depends on the arguments alone.
     """
     entropy = np.random.SeedSequence([seed, epoch, int(stream), *[rank] * (rank > 0)])
     (state,) = entropy.generate_state(1, np.uint32)
     return torch.Generator().manual_seed(int(state))
+
+
+def check_seed(seed: int) -> None:
+    """Raise ``ValueError`` for a seed that no generator takes."""
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must be at least 0")

@@ -1,4 +1,4 @@
-"""What a sampler of the user's own gives in an epoch. A sample may come twice, or not at all."""
+"""An epoch in the order of the user's own sampler, which may draw a sample twice or not at all."""
 
 from __future__ import annotations
 
@@ -15,19 +15,26 @@ from infobatch.scores.columns import IndexArray
 T = TypeVar("T")
 
 
-class OwnDraws:
-    """One epoch's draws from the user's own sampler on this rank: how many came, how many are due.
+class UserDraws:
+    """The draws of one epoch from the user's own sampler on this rank.
 
-    ``expected``: how many the epoch should have, by which its progress is measured; ``part``: the
-    share of the sampler's draws that is used, below 1 where the run ends within the epoch. ``counts``
-    int32 (N,): how often each sample has been recorded. ``num_recorded``: draws recorded. ``length``:
-    the draws the epoch has, known once the sampler has come to its end, else None.
+    Args:
+        selected: Which samples the epoch trains on, bool (N,).
+        expected: Number of draws that the epoch should have, by which its progress is measured.
+        part: Share of the sampler's draws that is used, in (0, 1]; below 1 where the run ends within the
+            epoch.
+
+    Attributes:
+        counts: How often each sample has been recorded, int32 (N,).
+        num_recorded: Number of draws recorded.
+        length: Number of draws that the epoch has, None until the sampler has come to its end.
     """
 
-    def __init__(self, num_samples: int, expected: float, part: float = 1.0) -> None:
+    def __init__(self, selected: np.ndarray, expected: float, part: float = 1.0) -> None:
+        self.selected = selected
         self.expected = expected
         self.part = part
-        self.counts = np.zeros(num_samples, np.int32)
+        self.counts = np.zeros(len(selected), np.int32)
         self.num_recorded = 0
         self.length: int | None = None
 
@@ -52,34 +59,37 @@ class OwnDraws:
         np.maximum(self.counts, recorded, out=self.counts)
 
     def close(self) -> None:
-        """The epoch is over, even if something that the sampler gave was never recorded."""
+        """End the epoch, even if something that the sampler gave was never recorded."""
         self.length = self.num_recorded
 
     def first_part(self, items: Iterable[T], num_items: int) -> Iterator[T]:
-        """Of a whole epoch's ``items``, those before the run ends."""
+        """The ``items`` of a whole epoch that come before the run ends."""
         yield from islice(items, None if self.part == 1 else math.ceil(self.part * num_items - 1e-9))
 
-    def wanted(self, selected: np.ndarray, resumes: bool = True) -> Callable[[int], bool]:
-        """Whether a draw is to be trained: selected and, if it ``resumes``, not recorded before."""
+    def unrecorded(self, resumes: bool = True) -> Callable[[int], bool]:
+        """A function that tells, draw after draw, whether a draw has not been recorded before.
+
+        Without ``resumes`` none has: a loader that skips by itself is given all of them.
+        """
         if not resumes or self.num_recorded == 0:
-            return selected.__getitem__
+            return lambda index: True
         counts = self.counts.copy()
 
-        def is_wanted(index: int) -> bool:
+        def is_unrecorded(index: int) -> bool:
             if counts[index] > 0:
                 counts[index] -= 1
                 return False
-            return bool(selected[index])
+            return True
 
-        return is_wanted
+        return is_unrecorded
 
     def note_end(
         self, groups: Iterable[list[int]], resumes: bool = True, least: int = 1
     ) -> Iterator[list[int]]:
-        """Give the groups, and with the last one note how many draws the epoch has.
+        """Pass on groups of draws, and note the epoch's length together with the last group.
 
-        One group is drawn ahead, so that the length is known before the last step is over. ``least``:
-        a smaller last group is left out, for the loader would drop it.
+        One group is drawn ahead, so that the length is known before the last step is over. A last group
+        of fewer than ``least`` draws is left out, for the loader would drop it.
         """
         num_given = self.num_recorded if resumes else 0
         held: list[int] = []
@@ -95,22 +105,23 @@ class OwnDraws:
             yield held
 
     def state_dict(self) -> dict[str, Any]:
+        """What the epoch needs to go on, tensors and numbers only."""
         counts = torch.from_numpy(self.counts.copy())
         return {"counts": counts, "num_recorded": self.num_recorded, "length": self.length}
 
     def load_state_dict(self, state: dict[str, Any], scale: float = 1.0) -> None:
-        """``scale``: ranks then over ranks now; if it is not 1 a rank's share is another than it was."""
+        """Go on where ``state`` was taken, on ``scale`` times as many ranks as there are now."""
         self.counts[:] = state["counts"].numpy()
         self.num_recorded = round(scale * state["num_recorded"])
         finished = state["length"] is not None and state["num_recorded"] >= state["length"]
         if scale == 1:
             self.length = state["length"]
-        else:
+        else:  # this rank's share is another than it was
             self.length = self.num_recorded if finished else None
 
 
 def num_draws(sampler: object, otherwise: int) -> int:
-    """How many indices a sampler gives in an epoch; ``otherwise`` where it does not tell."""
+    """Number of indices that a sampler gives in an epoch; ``otherwise`` where it does not tell."""
     try:
         return len(sampler)  # type: ignore[arg-type]
     except (TypeError, NotImplementedError):
@@ -118,7 +129,7 @@ def num_draws(sampler: object, otherwise: int) -> int:
 
 
 def num_batch_draws(batch_sampler: Collection[Sequence[int]], otherwise: int) -> int:
-    """How many indices a batch sampler's batches have in an epoch, as far as it tells."""
+    """Number of indices in the batches of an epoch, as far as a batch sampler tells."""
     if isinstance(batch_sampler, Sequence):
         return sum(map(len, batch_sampler))
     size = getattr(batch_sampler, "batch_size", None)

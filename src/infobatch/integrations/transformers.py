@@ -237,7 +237,7 @@ class PruningMixin(_Base):
     def _make_pruner(self) -> DynamicPruner:
         num_samples = len(IndexedDataset(self.train_dataset))
         whole, rest = divmod(self._full_run, self._full_epoch)
-        update_size = self._batching.round_size * self.args.gradient_accumulation_steps
+        update_size = self._batching.global_batch_size * self.args.gradient_accumulation_steps
         num_epochs = whole + rest * update_size / num_samples
         options = {"seed": self.args.seed, **self.pruning}
         return DynamicPruner(self.train_dataset, num_epochs, **options)
@@ -268,7 +268,7 @@ class PruningMixin(_Base):
         if epoch.finished:
             return epoch.number + 1, 0
         num_accumulated = self.args.gradient_accumulation_steps
-        update_size = int(self._batching.round_size) * num_accumulated
+        update_size = int(self._batching.global_batch_size) * num_accumulated
         num_updates, rest = divmod(epoch.num_recorded, update_size)
         if rest:
             raise ValueError(

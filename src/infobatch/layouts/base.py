@@ -1,157 +1,198 @@
-"""Who holds the scores, and how an epoch is made of them."""
+"""Who holds the scores, and how an epoch is made of them: the contract of the two layouts."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar, Generic, TypeVar
 
 from infobatch.batching import Batching
 from infobatch.distributed import Replicas, check_agreement, check_alone
 from infobatch.epoch import Epoch
-from infobatch.layouts.mean_scaling import Rounds
+from infobatch.layouts.mean_scaling import MeanScaling
 from infobatch.losses import Normalizer
 from infobatch.plan import RunPlan
 from infobatch.scores.buffer import LossBuffer
-from infobatch.scores.columns import FloatArray
+from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
+
+STATE_VERSION = 1
+"""Version of what ``state_dict`` returns. A change that older code cannot read raises it."""
+
+BUFFER_CAPACITY = 1 << 16
+"""Most losses that wait on the device before they are copied to the host."""
+
+E = TypeVar("E", bound=Epoch)
 
 
 class Layout(ABC):
-    """Owns the scores that this rank holds; the rest of the library does not know whose they are.
+    """Option of :class:`DynamicPruner`: who holds the scores, where several ranks train one model.
 
-    ``buffer`` takes the losses of samples trained, ``observed`` those of samples only looked at.
+    ``Replicated()`` keeps all scores on each rank, ``Sharded()`` a part on each.
     """
 
     name: ClassVar[str]
     """What a checkpoint says it was made with."""
 
-    def __init__(
-        self,
-        plan: RunPlan,
-        seed: int,
-        replicas: Replicas,
-        scores: ScoreTable,
-        record: Callable[..., None],
-        observe: Callable[..., None],
-    ) -> None:
+    needs_strata: ClassVar[bool]
+    """Whether a policy has to name strata by score, for no rank sees the scores of all samples."""
+
+    @abstractmethod
+    def make_store(
+        self, plan: RunPlan, seed: int, replicas: Replicas, normalizer: Normalizer
+    ) -> ScoreStore[Any]:
+        """The scores of a run that begins. ``ValueError`` or ``TypeError`` if they cannot be so held."""
+
+
+class ScoreStore(ABC, Generic[E]):
+    """The scores that this rank holds, and the epochs made of them.
+
+    The rest of the library does not know which samples' scores these are.
+
+    Args:
+        plan: Lengths and policy of the run.
+        seed: Seed of the run.
+        replicas: The place of this rank among those that train one model.
+        indices: The samples whose scores this rank holds, by their number; None for all.
+
+    Attributes:
+        trained: Takes the losses of samples that were trained.
+        observed: Takes the losses of samples that were left out, from a forward pass alone.
+    """
+
+    layout: ClassVar[str]
+    """The :attr:`Layout.name` of the layout that it was made of."""
+
+    def __init__(self, plan: RunPlan, seed: int, replicas: Replicas, num_held: int) -> None:
         self.plan = plan
         self.seed = seed
         self.replicas = replicas
-        self._scores = scores
-        self.signals = scores.signals
-        capacity = min(len(scores), 1 << 16)
-        self.buffer = LossBuffer(record, capacity, len(self.signals))
-        self.observed = LossBuffer(observe, capacity, len(self.signals))
+        columns = dict.fromkeys(["last_loss", "visits", *plan.policy.columns])
+        self._scores = ScoreTable(num_held, list(columns))
+        self.signals = self._scores.signals
+        capacity = min(num_held, BUFFER_CAPACITY)
+        self.trained = LossBuffer(self._record, capacity, len(self.signals))
+        self.observed = LossBuffer(self._observe, capacity, len(self.signals))
+
+    # -- Scores ------------------------------------------------------------------------------------
 
     @property
     def scores(self) -> ScoreTable:
         """The score table, with everything recorded so far on this rank; waits for the device."""
-        self.buffer.drain()
+        self.trained.drain()
         self.observed.drain()
         return self._scores
-
-    @abstractmethod
-    def begin(self, losses: FloatArray) -> None:
-        """Take in the losses of all samples, (N,), known before the first epoch; NaN for none."""
 
     @property
     @abstractmethod
     def whole_scores(self) -> ScoreTable:
-        """The scores of all samples."""
+        """The scores of all samples. ``RuntimeError`` where no rank has them."""
 
     @abstractmethod
-    def make_epoch(self, number: int) -> Epoch:
+    def take_prior(self, losses: FloatArray) -> None:
+        """Take in the losses of all samples, (N,), known before the first epoch; NaN for none."""
+
+    def _record(self, indices: IndexArray, *rows: FloatArray) -> None:
+        self._scores.record(self._places(indices), *rows)
+
+    def _observe(self, indices: IndexArray, *rows: FloatArray) -> None:
+        self._scores.observe(self._places(indices), *rows)
+
+    @abstractmethod
+    def _places(self, indices: IndexArray) -> IndexArray:
+        """The rows of samples in the score table of this rank."""
+
+    # -- Epochs ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def make_epoch(self, number: int) -> E:
         """An epoch that begins; the same on all ranks."""
 
     @abstractmethod
-    def merge(self, epoch: Epoch) -> None:
+    def merge(self, epoch: E) -> None:
         """Take over what the other ranks recorded. A collective."""
 
     @abstractmethod
-    def rounds(self, epoch: Epoch, batching: Batching | None, normalizer: Normalizer) -> Rounds | None:
-        """How this rank's means are to be scaled in an epoch."""
+    def mean_scaling(
+        self, epoch: E, batching: Batching | None, normalizer: Normalizer
+    ) -> MeanScaling | None:
+        """How this rank's means are scaled in an epoch; None where nothing needs it."""
 
-    def agree(self, epoch: Epoch) -> None:
+    def agree(self, epoch: E) -> None:
         """Raise ``RuntimeError`` on all ranks if they are not about to train the same epoch.
 
-        Once an epoch, by a collective of a few numbers, to be called on all ranks.
+        A collective of a few numbers, once an epoch, to be called on all ranks.
         """
         check_alone(self.replicas)
-        if self.replicas.num_replicas > 1 and not epoch.agreed:
-            self._compare(self._facts(epoch))
+        if self.replicas.num_replicas > 1 and not epoch.agreed and self._has_process_group:
+            check_agreement(self._facts(epoch))
         epoch.agreed = True
 
-    def _facts(self, epoch: Epoch) -> dict[str, int]:
+    @property
+    @abstractmethod
+    def _has_process_group(self) -> bool:
+        """Whether the ranks speak by torch.distributed; they may share scores by other means."""
+
+    def _facts(self, epoch: E) -> dict[str, int]:
+        """What has to be equal on all ranks."""
         batching = self.plan.batching
-        own_order = batching is None or batching.own_order
+        is_user_order = batching is None or batching.has_user_order
         return {
             "the number of samples in the dataset": self.plan.num_samples,
             "seed": self.seed,
             "num_epochs": self.plan.schedule.num_epochs,
             "num_replicas": self.replicas.num_replicas,
-            "batch_size": 0 if batching is None or own_order else int(batching.batch_size),
+            "batch_size": 0 if batching is None or is_user_order else int(batching.batch_size),
             "the epoch": epoch.number,
             "the number of samples left to train in the epoch": epoch.num_left,
             "selection": epoch.fingerprint,
         }
 
-    def _compare(self, facts: dict[str, int]) -> None:
-        check_agreement(facts)
+    # -- State -------------------------------------------------------------------------------------
 
-    def state_dict(self, epoch: Epoch) -> dict[str, Any]:
+    def state_dict(self, epoch: E) -> dict[str, Any]:
         """What this rank saves of the scores and of the epoch under way."""
         return {
             "version": STATE_VERSION,
             "num_samples": self.plan.num_samples,
             "seed": self.seed,
             "num_replicas": self.replicas.num_replicas,
-            "layout": self.name,
+            "layout": self.layout,
             **epoch.state_dict(),
             "scores": self.scores.state_dict(),
         }
 
     @abstractmethod
-    def load(self, states: Iterable[dict[str, Any]]) -> Epoch:
-        """The epoch that ``states`` were taken in, after its scores have been taken over.
+    def load(self, states: Iterable[dict[str, Any]]) -> E:
+        """Take over the scores in checked ``states``, of one rank or of several; their epoch."""
 
-        Of one rank or of several, those of any number of ranks together.
-        """
-
-
-STATE_VERSION = 1
-"""Of what ``DynamicPruner.state_dict`` returns; a change that older code cannot read raises it."""
-
-
-def check_state(
-    state: dict[str, Any], num_samples: int, seed: int, num_epochs: int, layout: str
-) -> dict[str, Any]:
-    """The state, if it is one that the run can go on from."""
-    version = state.get("version")
-    if version != STATE_VERSION:
-        raise ValueError(
-            f"the checkpoint has version {version}, this infobatch reads version {STATE_VERSION}; "
-            "load it with the release that wrote it"
-        )
-    made_with = state.get("layout", "replicated")
-    if made_with != layout:
-        raise ValueError(
-            f"the checkpoint holds {made_with} scores, this pruner's are {layout}; make the pruner with "
-            f"layout={'Sharded()' if made_with == 'sharded' else 'None'}"
-        )
-    if state["num_samples"] != num_samples:
-        raise ValueError(
-            f"the checkpoint is of a dataset of {state['num_samples']:,} samples, this one has "
-            f"{num_samples:,}; scores belong to indices, so resume on the data it was made with"
-        )
-    if state["seed"] != seed:
-        raise ValueError(
-            f"the checkpoint was made with seed {state['seed']}, this pruner has seed {seed}, so "
-            "its order would differ; make the pruner with the checkpoint's seed"
-        )
-    if state["epoch"] >= num_epochs:
-        raise ValueError(
-            f"the checkpoint was taken in epoch {state['epoch']}, but this run has only "
-            f"{num_epochs} epochs; give the num_epochs it was made with, or more"
-        )
-    return state
+    def check_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        """``state``, if the run can go on from it. ``ValueError`` otherwise."""
+        version = state.get("version")
+        if version != STATE_VERSION:
+            raise ValueError(
+                f"the checkpoint has version {version}, this infobatch reads version {STATE_VERSION}; "
+                "load it with the release that wrote it"
+            )
+        if state["layout"] != self.layout:
+            raise ValueError(
+                f"the checkpoint holds {state['layout']} scores, this pruner's are {self.layout}; make "
+                f"the pruner with layout={state['layout'].capitalize()}()"
+            )
+        if state["num_samples"] != self.plan.num_samples:
+            raise ValueError(
+                f"the checkpoint is of a dataset of {state['num_samples']:,} samples, this one has "
+                f"{self.plan.num_samples:,}; scores belong to indices, so resume on the data it was "
+                "made with"
+            )
+        if state["seed"] != self.seed:
+            raise ValueError(
+                f"the checkpoint was made with seed {state['seed']}, this pruner has seed {self.seed}, "
+                "so its order would differ; make the pruner with the checkpoint's seed"
+            )
+        if state["epoch"] >= self.plan.schedule.num_epochs:
+            raise ValueError(
+                f"the checkpoint was taken in epoch {state['epoch']}, but this run has only "
+                f"{self.plan.schedule.num_epochs} epochs; give the num_epochs it was made with, or more"
+            )
+        return state

@@ -1,66 +1,94 @@
-"""The means that ranks average: what each has to be scaled by."""
+"""Scaling of a rank's mean, so that the ranks' means average to the mean over the global batch.
+
+In one step all ranks together train one global batch. The mean of the ranks' means is its mean only if
+all ranks have equally many real samples (or, for the mean over weights, equal sums of weights).
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from infobatch.batching import Batching
-from infobatch.epoch import Epoch
+from infobatch.layouts.replicated_epoch import ReplicatedEpoch
 from infobatch.losses import Normalizer
 from infobatch.scores.columns import FloatArray
 
 
-@dataclass(frozen=True)
-class Rounds:
-    """How to scale a rank's weights, for the ranks' means to average to that of the global batch.
+class MeanScaling(ABC):
+    """The factors of a rank's weights. All samples of one global batch have the same one."""
 
-    A *round* is what all ranks train in one step. With the mean over samples only a last round that the
-    ranks cannot share equally needs it: ``by_member``, for each of this rank's samples in it, the
-    slots of the round over its real samples. With the mean over weights each round does: ``by_sample``
-    float32 (N,), the slots of a sample's round over the sum of the weights in it.
+    @abstractmethod
+    def scale_of(self, index: int) -> float:
+        """The factor of the batch that a sample, or a repeat, of this rank is trained in."""
+
+
+@dataclass(frozen=True)
+class BySharedSamples(MeanScaling):
+    """For means over samples: a batch that the ranks cannot share equally is scaled.
+
+    Args:
+        scales: For each sample and repeat of this rank in such a batch, the slots of the batch (repeats
+            included) over its real samples; samples of other batches are not in it.
     """
 
-    by_member: Mapping[int, float] = field(default_factory=dict)
-    by_sample: FloatArray | None = None
-
-    @classmethod
-    def of(cls, epoch: Epoch, batching: Batching | None, normalizer: Normalizer) -> Rounds | None:
-        """None where nothing needs scaling, as always on a single process."""
-        order, replicas = epoch.resume_order, epoch.replicas
-        over_weights = normalizer == "weights" and replicas.num_replicas > 1
-        if batching is None:
-            return cls() if over_weights else None
-        if over_weights:
-            return cls(by_sample=_scales_over_weights(epoch, int(batching.round_size)))
-        if batching.drop_last or batching.own_order:
-            return None
-        num_real = len(order) % int(batching.round_size)
-        num_local = -(-num_real // replicas.num_replicas)
-        num_slots = num_local * replicas.num_replicas
-        if num_slots == num_real:
-            return None
-        return cls(dict.fromkeys(epoch.share[-num_local:].tolist(), num_slots / num_real))
+    scales: Mapping[int, float]
 
     def scale_of(self, index: int) -> float:
-        """The scale of the round that a sample, or a repeat, of this rank is trained in."""
-        if self.by_sample is not None:
-            return float(self.by_sample[index])  # a repeat has weight 0, whatever the scale
-        if not self.by_member:
-            raise RuntimeError(
-                "normalizer='weights' divides by the sum of weights on all replicas, which is not known "
-                "before the batch size is; make the loader first, or use normalizer='batch'"
-            )
-        return self.by_member.get(index, 1.0)
+        return self.scales.get(index, 1.0)
 
 
-def _scales_over_weights(epoch: Epoch, round_size: int) -> FloatArray:
+@dataclass(frozen=True)
+class BySumOfWeights(MeanScaling):
+    """For means over weights: every batch is scaled.
+
+    Args:
+        scales: For each sample, the slots of its batch over the sum of weights in it, float32 (N,).
+    """
+
+    scales: FloatArray
+
+    def scale_of(self, index: int) -> float:
+        return float(self.scales[index])  # a repeat has weight 0, whatever the scale
+
+
+class Unknown(MeanScaling):
+    """For means over weights before the batch size is known."""
+
+    def scale_of(self, index: int) -> float:
+        raise RuntimeError(
+            "normalizer='weights' divides by the sum of weights on all replicas, which is not known "
+            "before the batch size is; make the loader first, or use normalizer='batch'"
+        )
+
+
+def scaling_of_replicated(
+    epoch: ReplicatedEpoch, batching: Batching | None, normalizer: Normalizer
+) -> MeanScaling | None:
+    """The scaling of an epoch whose order every rank knows; None where nothing needs it."""
+    if normalizer == "weights" and epoch.replicas.num_replicas > 1:
+        if batching is None:
+            return Unknown()
+        return BySumOfWeights(_scales_by_weights(epoch, int(batching.global_batch_size)))
+    if batching is None or batching.drop_last or batching.has_user_order:
+        return None
+    num_replicas = epoch.replicas.num_replicas
+    num_real = len(epoch.resume_order) % int(batching.global_batch_size)  # in the last batch
+    num_local = -(-num_real // num_replicas)
+    num_slots = num_local * num_replicas
+    if num_slots == num_real:
+        return None
+    return BySharedSamples(dict.fromkeys(epoch.share[-num_local:].tolist(), num_slots / num_real))
+
+
+def _scales_by_weights(epoch: ReplicatedEpoch, batch_size: int) -> FloatArray:
     scales = np.ones(len(epoch.weights), np.float32)
     order, num_replicas = epoch.resume_order.numpy(), epoch.replicas.num_replicas
     if len(order):
-        starts = np.arange(0, len(order), round_size)
+        starts = np.arange(0, len(order), batch_size)
         sizes = np.diff(starts, append=len(order))
         slots = -(-sizes // num_replicas) * num_replicas
         sums = np.add.reduceat(epoch.weights[order].astype(np.float64), starts)

@@ -1,60 +1,143 @@
-"""Replicated scores: every rank holds those of all samples; they are merged once an epoch."""
+"""Replicated scores: every rank holds those of all samples, and they are merged once an epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from infobatch.batching import Batching
 from infobatch.distributed import Merge, Replicas, merge_scores
-from infobatch.epoch import Epoch
-from infobatch.layouts.base import Layout
-from infobatch.layouts.mean_scaling import Rounds
+from infobatch.layouts.base import Layout, ScoreStore
+from infobatch.layouts.mean_scaling import MeanScaling, scaling_of_replicated
+from infobatch.layouts.replicated_epoch import ReplicatedEpoch
 from infobatch.losses import Normalizer
 from infobatch.plan import RunPlan
-from infobatch.scores.columns import FloatArray
+from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
+from infobatch.seeding import Stream, epoch_generator
+from infobatch.selection import Selection, select
+from infobatch.user_order import UserDraws
 
 
+@dataclass(frozen=True)
 class Replicated(Layout):
-    """Every rank holds the scores of all N samples; they are merged once an epoch.
+    """Layout in which each rank holds the scores of all N samples; the default.
 
-    ``merge``: see :data:`Merge`.
+    Args:
+        merge: Gives this rank the scores that the others recorded, when an epoch ends and for a
+            checkpoint. By default an all-reduce over torch.distributed's default group; give another
+            where the ranks speak by other means: see :data:`infobatch.distributed.Merge`.
     """
 
+    merge: Merge = merge_scores
+
     name = "replicated"
+    needs_strata = False
+
+    def make_store(
+        self, plan: RunPlan, seed: int, replicas: Replicas, normalizer: Normalizer
+    ) -> ReplicatedStore:
+        store = ReplicatedStore(plan, seed, replicas, self.merge)
+        store.rehearse()
+        return store
+
+
+class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
+    """The scores of all samples.
+
+    Args:
+        plan: Lengths and policy of the run.
+        seed: Seed of the run.
+        replicas: The place of this rank among those that train one model.
+        merge: See :class:`Replicated`.
+    """
+
+    layout = Replicated.name
 
     def __init__(self, plan: RunPlan, seed: int, replicas: Replicas, merge: Merge) -> None:
-        columns = dict.fromkeys(["last_loss", "visits", *plan.policy.columns])
-        table = ScoreTable(plan.num_samples, list(columns))
-        super().__init__(plan, seed, replicas, table, table.record, table.observe)
+        super().__init__(plan, seed, replicas, num_held=plan.num_samples)
         self._merge = merge
-
-    def begin(self, losses: FloatArray) -> None:
-        self._scores.begin(losses)
 
     @property
     def whole_scores(self) -> ScoreTable:
         return self.scores
 
-    def make_epoch(self, number: int) -> Epoch:
-        return self.plan.make_epoch(number, self.scores, self.seed, self.replicas)
+    def take_prior(self, losses: FloatArray) -> None:
+        self._scores.begin(losses)
 
-    def load(self, states: Iterable[dict[str, Any]]) -> Epoch:
-        state = next(iter(states))  # each rank's holds all
-        self.scores.load_state_dict(state["scores"])
-        return self.plan.make_epoch(state["epoch"], self.scores, self.seed, self.replicas, state)
+    def _places(self, indices: IndexArray) -> IndexArray:
+        return indices
 
-    def merge(self, epoch: Epoch) -> None:
+    # -- Epochs ------------------------------------------------------------------------------------
+
+    def rehearse(self) -> None:
+        """Select for the first pruned epoch, where the run's length is known: its errors come now."""
+        if self.plan.length_is_known and self.plan.schedule.prunable:
+            self._select(self.plan.schedule.first_pruned)
+
+    def make_epoch(self, number: int) -> ReplicatedEpoch:
+        selection = self._select(number)
+        if selection.credit is not None:
+            self.scores["credit"].copy_(selection.credit)
+        draws = self._user_draws(number, selection)
+        return self._epoch_of(number, selection, draws)
+
+    def _epoch_of(
+        self, number: int, selection: Selection, draws: UserDraws | None, recorded: Any = None
+    ) -> ReplicatedEpoch:
+        num_trained = selection.num_selected
+        if draws is None:
+            num_trained = self.plan.num_trained(number, num_trained)
+        return ReplicatedEpoch(number, selection, self.seed, num_trained, self.replicas, recorded, draws)
+
+    def _select(self, epoch: int) -> Selection:
+        """What an epoch trains on: all samples, or what the policy makes of the scores."""
+        if not self.plan.schedule.prunes(epoch):
+            return Selection.full(self.plan.num_samples)
+        request = self.plan.request(epoch, epoch_generator(self.seed, epoch, Stream.DRAW))
+        return select(self.plan.policy, self.scores, request)
+
+    def _user_draws(self, epoch: int, selection: Selection) -> UserDraws | None:
+        """The draws of the user's own sampler on this rank, if that orders the epoch."""
+        batching = self.plan.batching
+        if batching is None or batching.user_length is None:
+            return None
+        num_drawn = max(1, round(self.plan.schedule.share(epoch) * batching.user_length))
+        part = num_drawn / batching.user_length
+        expected = num_drawn * selection.num_selected / self.plan.num_samples
+        if batching.drop_last:
+            expected = expected // batching.batch_size * batching.batch_size
+        return UserDraws((selection.weights > 0).numpy(), expected, part)
+
+    def merge(self, epoch: ReplicatedEpoch) -> None:
         scores = self.scores
         if self.replicas.num_replicas > 1:
             self.agree(epoch)  # before tensors of N samples meet
             epoch.merge(self._merge(scores, epoch.recorded))
 
-    def rounds(self, epoch: Epoch, batching: Batching | None, normalizer: Normalizer) -> Rounds | None:
-        return Rounds.of(epoch, batching, normalizer)
+    def mean_scaling(
+        self, epoch: ReplicatedEpoch, batching: Batching | None, normalizer: Normalizer
+    ) -> MeanScaling | None:
+        return scaling_of_replicated(epoch, batching, normalizer)
 
-    def _compare(self, facts: dict[str, int]) -> None:
-        # Who merges by other means than torch.distributed may have no process group to ask.
-        if self._merge is merge_scores:
-            super()._compare(facts)
+    @property
+    def _has_process_group(self) -> bool:
+        return self._merge is merge_scores
+
+    # -- State -------------------------------------------------------------------------------------
+
+    def load(self, states: Iterable[dict[str, Any]]) -> ReplicatedEpoch:
+        state = next(iter(states))  # each rank's holds all
+        self.scores.load_state_dict(state["scores"])
+        number, recorded = state["epoch"], state["recorded"]
+        selection = Selection.of(state["weights"].clone())
+        draws = self._user_draws(number, selection)
+        if draws is not None and state["draws"] is not None:
+            num_ranks_then = state["num_replicas"]
+            draws.load_state_dict(state["draws"], num_ranks_then / self.replicas.num_replicas)
+        elif draws is not None:  # until then the order was the library's
+            trained = recorded & (selection.weights > 0)
+            draws.record(trained.nonzero().flatten().numpy()[:: self.replicas.num_replicas])
+            draws.merge(trained.numpy())
+        return self._epoch_of(number, selection, draws, recorded)

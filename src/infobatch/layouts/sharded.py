@@ -11,10 +11,9 @@ import numpy as np
 import torch
 
 from infobatch.batching import Batching
-from infobatch.distributed import Reduce, Replicas, check_agreement, check_world, sum_over_ranks
-from infobatch.epoch import Epoch
-from infobatch.layouts.base import Layout
-from infobatch.layouts.mean_scaling import Rounds
+from infobatch.distributed import Reduce, Replicas, check_world, sum_over_ranks
+from infobatch.layouts.base import Layout, ScoreStore
+from infobatch.layouts.mean_scaling import BySharedSamples, MeanScaling
 from infobatch.layouts.score_summary import NoScores, ShardedScores
 from infobatch.layouts.sharded_epoch import ShardedEpoch, ShardedSelection
 from infobatch.layouts.shards import Shards, default_num_shards
@@ -29,20 +28,28 @@ from infobatch.selection import leave_out, stratum_counts
 
 
 @dataclass(frozen=True)
-class Sharded:
-    """For ``DynamicPruner(layout=...)``: each of R ranks holds the scores of N / R samples.
+class Sharded(Layout):
+    """Layout in which each of R ranks holds the scores of N / R samples, and trains those samples.
 
-    A sample is always trained by the rank that holds it. ``num_shards``: V, of the whole run; by
-    default 15 * 2^k by the number of samples. Where R does not divide it some ranks have one shard more
-    than others, and those repeat samples at weight 0. ``reduce``: sums a tensor over the ranks, by
-    default over torch.distributed's default group: see :data:`Reduce`.
+    Only sums, counts and histograms cross ranks. It needs a policy that names strata by score.
+
+    Args:
+        num_shards: V, the number of shards of the whole run, at least R. Where R does not divide it some
+            ranks have one shard more than others, and those train repeats at weight 0. By default
+            15 * 2^k, by the number of samples alone, so that most numbers of ranks divide it.
+        reduce: Sums a tensor over the ranks. By default over torch.distributed's default group; give
+            another for the data-parallel group of a mesh: see :data:`infobatch.distributed.Reduce`.
     """
 
     num_shards: int | None = None
     reduce: Reduce = sum_over_ranks
 
-    def make(self, plan: RunPlan, seed: int, replicas: Replicas, normalizer: Normalizer) -> Layout:
-        """The layout of a run."""
+    name = "sharded"
+    needs_strata = True
+
+    def make_store(
+        self, plan: RunPlan, seed: int, replicas: Replicas, normalizer: Normalizer
+    ) -> ShardedStore:
         if normalizer == "weights" and replicas.num_replicas > 1:
             raise ValueError(
                 "normalizer='weights' divides by the sum of weights on all replicas, and which samples "
@@ -53,33 +60,35 @@ class Sharded:
         if type(plan.policy).score_bounds is Policy.score_bounds:
             plan.policy.score_bounds(NoScores(plan.num_samples), None)  # says why not
         num_shards = self.num_shards or default_num_shards(plan.num_samples)
-        return ShardedLayout(plan, seed, Shards(plan.num_samples, num_shards, replicas), self.reduce)
+        return ShardedStore(plan, seed, Shards(plan.num_samples, num_shards, replicas), self.reduce)
 
 
-class ShardedLayout(Layout):
-    """Owns the scores of this rank's shards."""
+class ShardedStore(ScoreStore[ShardedEpoch]):
+    """The scores of this rank's shards.
 
-    name = "sharded"
+    Args:
+        plan: Lengths and policy of the run.
+        seed: Seed of the run.
+        shards: The shards of the run, and those of this rank.
+        reduce: See :class:`Sharded`.
+    """
+
+    layout = Sharded.name
 
     def __init__(self, plan: RunPlan, seed: int, shards: Shards, reduce: Reduce) -> None:
-        columns = dict.fromkeys(["last_loss", "visits", *plan.policy.columns])
-        table = ScoreTable(shards.num_local, list(columns))
-        super().__init__(plan, seed, shards.replicas, table, self._record, self._observe)
+        super().__init__(plan, seed, shards.replicas, num_held=shards.num_local)
         self.shards = shards
         self._parts = shards.parts()
         self._reduce = reduce if shards.replicas.num_replicas > 1 else torch.clone
         self._begun = False  # whether any sample has a score, on any rank
 
-    def begin(self, losses: FloatArray) -> None:
+    def take_prior(self, losses: FloatArray) -> None:
         held = [self.shards.indices(column) for column in range(len(self.shards.ids))]
         self._scores.begin(losses[np.concatenate(held)])
         self._begun = True
 
-    def _record(self, indices: IndexArray, *rows: FloatArray) -> None:
-        self._scores.record(self.shards.locate(indices), *rows)
-
-    def _observe(self, indices: IndexArray, *rows: FloatArray) -> None:
-        self._scores.observe(self.shards.locate(indices), *rows)
+    def _places(self, indices: IndexArray) -> IndexArray:
+        return self.shards.locate(indices)
 
     @property
     def whole_scores(self) -> ScoreTable:
@@ -88,16 +97,22 @@ class ShardedLayout(Layout):
             "`pruner.scores` are those of this rank"
         )
 
-    # -- An epoch ----------------------------------------------------------------------------------
+    # -- Epochs ------------------------------------------------------------------------------------
 
-    def make_epoch(self, number: int) -> Epoch:
+    def make_epoch(self, number: int) -> ShardedEpoch:
         plan, shards = self.plan, self.shards
-        selection, token = ShardedSelection.full(shards), 0
+        selection, fingerprint = ShardedSelection.full(shards), 0
         if plan.schedule.prunes(number):
-            selection, token = self._draw(number)
+            selection, fingerprint = self._draw(number)
         num_trained = plan.num_trained(number, selection.num_selected)
         return ShardedEpoch(
-            number, selection, shards, self.seed, num_trained, multiple=self._multiple, token=token
+            number,
+            selection,
+            shards,
+            self.seed,
+            num_trained,
+            multiple=self._multiple,
+            fingerprint=fingerprint,
         )
 
     @property
@@ -125,9 +140,9 @@ class ShardedLayout(Layout):
         if self._begun:
             totals = self._reduce(torch.from_numpy(sizes.sum(0))).tolist()
         counts = stratum_counts(totals, probabilities, plan.multiple)
-        token = zlib.crc32(repr((by_score, totals, counts)).encode())
+        fingerprint = zlib.crc32(repr((by_score, totals, counts)).encode())
         if sum(counts) == plan.num_samples:
-            return ShardedSelection.full(shards), token
+            return ShardedSelection.full(shards), fingerprint
         least, num_strata = sum(counts) // shards.num_shards, sum(total > 0 for total in totals)
         if least < num_strata:  # asked of the whole, so that all ranks raise
             raise ValueError(
@@ -142,29 +157,30 @@ class ShardedLayout(Layout):
             kept = stratum_counts(sizes[column].tolist(), probabilities, total=shares[column])
             weights[column, 1:] = sizes[column] / np.maximum(kept, 1)
             leave_out(strata[part], kept, generators[column])
-        return ShardedSelection(strata, weights, sum(counts)), token
+        return ShardedSelection(strata, weights, sum(counts)), fingerprint
 
-    def merge(self, epoch: Epoch) -> None:
+    def merge(self, epoch: ShardedEpoch) -> None:
         self.agree(epoch)
-        assert isinstance(epoch, ShardedEpoch)
         mine = torch.tensor([epoch.num_recorded, len(epoch.left_out)])
-        epoch.num_recorded_by_any, epoch.num_unobserved_by_any = self._reduce(mine).tolist()
-        self._begun = self._begun or epoch.num_recorded_by_any > 0
+        num_recorded, num_unobserved = self._reduce(mine).tolist()
+        epoch.merge(num_recorded, num_unobserved)
+        self._begun = self._begun or num_recorded > 0
 
-    def _facts(self, epoch: Epoch) -> dict[str, int]:
+    def _facts(self, epoch: ShardedEpoch) -> dict[str, int]:
         return {"num_shards": self.shards.num_shards, **super()._facts(epoch)}
 
-    def _compare(self, facts: dict[str, int]) -> None:
-        # Who sums by other means than torch.distributed may have no process group to ask.
-        if self._reduce is sum_over_ranks:
-            check_agreement(facts)
+    @property
+    def _has_process_group(self) -> bool:
+        return self._reduce is sum_over_ranks
 
-    def rounds(self, epoch: Epoch, batching: Batching | None, normalizer: Normalizer) -> Rounds | None:
+    def mean_scaling(
+        self, epoch: ShardedEpoch, batching: Batching | None, normalizer: Normalizer
+    ) -> MeanScaling | None:
         if batching is None:
             return None
-        assert isinstance(epoch, ShardedEpoch)
         lengths, draws = epoch.batches_left
-        size, scales = int(batching.batch_size), {}
+        size = int(batching.batch_size)
+        scales: dict[int, float] = {}
         first_short = int(lengths.min()) // size * size
         for start in range(first_short, len(draws), size):
             members = draws[start : start + size].tolist()
@@ -172,17 +188,16 @@ class ShardedLayout(Layout):
             num_slots = len(members) * len(lengths)
             if 0 < num_real < num_slots:
                 scales.update(dict.fromkeys(members, num_slots / num_real))
-        return Rounds(scales) if scales else None
+        return BySharedSamples(scales) if scales else None
 
     # -- State -------------------------------------------------------------------------------------
 
-    def state_dict(self, epoch: Epoch) -> dict[str, Any]:
-        assert isinstance(epoch, ShardedEpoch)
+    def state_dict(self, epoch: ShardedEpoch) -> dict[str, Any]:
         left = self._reduce(torch.from_numpy(epoch.num_left_now()))
         shards = {"num_shards": self.shards.num_shards, "rank": self.replicas.rank, "left": left}
         return {**super().state_dict(epoch), **shards}
 
-    def load(self, states: Iterable[dict[str, Any]]) -> Epoch:
+    def load(self, states: Iterable[dict[str, Any]]) -> ShardedEpoch:
         shards, scores = self.shards, self.scores
         codes = np.zeros(shards.num_local, np.uint8)
         recorded = np.zeros(shards.num_local, bool)
@@ -191,7 +206,7 @@ class ShardedLayout(Layout):
         scores.num_nonfinite = 0
         for state in states:
             first = first or state
-            self._check_state(state, first)
+            self._check_same_checkpoint(state, first)
             rank, num_replicas = state["rank"], state["num_replicas"]
             if rank % self.replicas.num_replicas == self.replicas.rank:
                 scores.num_nonfinite += state["scores"]["num_nonfinite"]
@@ -229,7 +244,7 @@ class ShardedLayout(Layout):
             zlib.crc32(repr((num_trained, left.tolist())).encode()),
         )
 
-    def _check_state(self, state: dict[str, Any], first: dict[str, Any]) -> None:
+    def _check_same_checkpoint(self, state: dict[str, Any], first: dict[str, Any]) -> None:
         if state["num_shards"] != self.shards.num_shards:
             raise ValueError(
                 f"the checkpoint has {state['num_shards']:,} shards, this run has "

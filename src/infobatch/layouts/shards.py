@@ -33,7 +33,7 @@ class Shards:
             raise ValueError(
                 f"num_shards is {num_shards}, fewer than the {replicas.num_replicas} ranks, so that "
                 "some would have no samples; give a multiple of the number of ranks, or keep all "
-                "scores on each rank: layout=None"
+                "scores on each rank: layout=Replicated()"
             )
         if num_shards > num_samples:
             raise ValueError(

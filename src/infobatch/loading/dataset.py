@@ -14,10 +14,16 @@ Index = int | Sequence[int]
 
 
 class IndexedDataset(Dataset[tuple[Index, Any]]):
-    """Any map-style dataset, its samples paired with the index they were asked for.
+    """Any map-style dataset, each sample paired with the index it was asked for.
 
-    An index i < 0 stands for a repeat of sample ``~i`` that only fills up a batch: the sample is
-    fetched, the mark stays. Nothing else is forwarded: the dataset itself is ``.dataset``.
+    An index i < 0 asks for a repeat of sample ``~i``, which only fills up a batch: the sample is fetched
+    and keeps the negative index. No other attribute of the dataset is forwarded; it is ``.dataset``.
+
+    Args:
+        dataset: The dataset, with ``__len__`` and ``__getitem__``, and perhaps ``__getitems__``.
+
+    Raises:
+        TypeError: If the dataset is not a map-style one.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -25,7 +31,7 @@ class IndexedDataset(Dataset[tuple[Index, Any]]):
             raise TypeError(
                 f"{type(dataset).__name__} is not a map-style dataset (it needs __len__ and "
                 "__getitem__); pruning has to ask for samples by index. For a stream of samples with "
-                "ids there is infobatch.streams.filter.StreamFilter"
+                "ids there is infobatch.streams.StreamFilter"
             )
         self.dataset = dataset
 
@@ -35,21 +41,25 @@ class IndexedDataset(Dataset[tuple[Index, Any]]):
     def __getitem__(self, index: Index | IndexArray) -> tuple[Index, Any]:
         if isinstance(index, (Sequence, np.ndarray)):  # a batch at once: DataLoader(batch_size=None)
             index = [int(i) for i in index]
-            return index, self.dataset[[_sample(i) for i in index]]
-        return index, self.dataset[_sample(index)]
+            return index, self.dataset[[_without_mark(i) for i in index]]
+        return index, self.dataset[_without_mark(index)]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[int, Any]]:
         fetch_many = getattr(self.dataset, "__getitems__", None)
-        wanted = [_sample(i) for i in indices]
+        wanted = [_without_mark(i) for i in indices]
         samples = fetch_many(wanted) if fetch_many else [self.dataset[i] for i in wanted]
         return list(zip(indices, samples, strict=True))
 
 
 class IndexedCollate:
-    """Any collate function, for the samples of an :class:`IndexedDataset`.
+    """Any collate function, made to take the samples of an :class:`IndexedDataset`.
 
-    Gives ``(samples, batch)``: the indices as an int64 NumPy array of shape (B,), and what the
-    collate function makes of the samples. NumPy, because frameworks move tensors to the device.
+    Batches are ``(indices, batch)``: the indices as an int64 NumPy array of shape (B,), and what the
+    collate function makes of the samples. The indices are NumPy's, because frameworks move tensors to
+    the device.
+
+    Args:
+        collate_fn: The collate function; None for PyTorch's ``default_collate``.
     """
 
     def __init__(self, collate_fn: Callable[[Any], Any] | None = None) -> None:
@@ -63,5 +73,6 @@ class IndexedCollate:
         return np.array(indices, dtype=np.int64), self.collate_fn(list(samples))
 
 
-def _sample(index: int) -> int:
+def _without_mark(index: int) -> int:
+    """The sample that an index stands for, a repeat or not."""
     return index if index >= 0 else ~index

@@ -5,42 +5,33 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Protocol
 
 import numpy as np
 from torch.utils.data import Sampler
 
-from infobatch.distributed import Replicas
 from infobatch.epoch import Epoch
-from infobatch.user_order import OwnDraws, num_draws
-
-
-class HasEpoch(Protocol):
-    """What a sampler needs of a pruner."""
-
-    replicas: Replicas
-
-    @property
-    def current(self) -> Epoch: ...
-
-    def set_epoch(self, epoch: int) -> None: ...
-
-    def seed_workers(self) -> None: ...
+from infobatch.run import Run
+from infobatch.user_order import UserDraws, num_draws
 
 
 class PrunedSampler(Sampler[int]):
-    """The samples of the current epoch still to be trained on this rank, in order.
+    """The indices of the epoch that are still to be trained on this rank, in order.
 
-    Iterating has no side effect. It starts after what has been recorded, unless ``resumes`` is
-    false: then it gives the whole epoch, for a loader that does the skipping (StatefulDataLoader).
-    ``len`` is the number left when the epoch began or was resumed.
+    Iterating it changes nothing. Its length is the number left when the epoch began or was resumed.
+    Made by :meth:`DynamicPruner.sampler`.
+
+    Args:
+        run: The pruner whose epochs it gives.
+        resumes: Whether it begins after what has been recorded. False gives the whole epoch, for a
+            loader that skips what was trained by itself (StatefulDataLoader).
     """
 
-    def __init__(self, run: HasEpoch, resumes: bool = True) -> None:
+    def __init__(self, run: Run, resumes: bool = True) -> None:
         self._run = run
         self._resumes = resumes
 
     def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch: see :meth:`DynamicPruner.set_epoch`."""
         self._run.set_epoch(epoch)
 
     def __len__(self) -> int:
@@ -48,19 +39,27 @@ class PrunedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         epoch = begin_pass(self._run, self._resumes)
-        if epoch.own is not None:
-            raise other_order("filters a sampler of yours", "has the library's own order")
+        if epoch.user_draws is not None:
+            raise _other_order("filters a sampler of yours", "has the library's own order")
         return epoch.draws(self._resumes)
 
 
 class FilteredSampler(Sampler[int]):
-    """Your own sampler, without the samples left out of the epoch or recorded in it already.
+    """The user's own sampler, without samples that are left out or were recorded before.
 
-    It has no length: how many of its indices are selected is known only by drawing them.
+    It has no length: how many of its indices are selected is known only by drawing them. Made by
+    :meth:`DynamicPruner.filter`.
+
+    Args:
+        run: The pruner whose epochs it gives.
+        sampler: The user's sampler of indices.
+        multiple: It gives whole groups of so many indices: the batch size, if a last short batch is
+            dropped.
+        resumes: See :class:`PrunedSampler`.
     """
 
     def __init__(
-        self, run: HasEpoch, sampler: Iterable[int], multiple: int = 1, resumes: bool = True
+        self, run: Run, sampler: Iterable[int], multiple: int = 1, resumes: bool = True
     ) -> None:
         self._run = run
         self.sampler = sampler
@@ -68,31 +67,38 @@ class FilteredSampler(Sampler[int]):
         self._resumes = resumes
 
     def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch: see :meth:`DynamicPruner.set_epoch`."""
         self._run.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[int]:
-        epoch, own = begin_filtering(self._run, self._resumes)
-        is_wanted = own.wanted(epoch.selected, self._resumes)
-        share = -(-len(epoch.weights) // epoch.replicas.num_replicas)
-        part = own.first_part(self.sampler, num_draws(self.sampler, share))
-        wanted = (int(index) for index in part if is_wanted(index))
+        draws = _begin_filtering(self._run, self._resumes)
+        selected, is_unrecorded = draws.selected, draws.unrecorded(self._resumes)
+        share = -(-len(selected) // self._run.replicas.num_replicas)
+        part = draws.first_part(self.sampler, num_draws(self.sampler, share))
+        wanted = (int(index) for index in part if selected[index] and is_unrecorded(index))
         # In whole batches where the last short one is dropped, so that it is known which is the last.
         groups = iter(lambda: list(islice(wanted, self._multiple)), [])
-        return chain.from_iterable(own.note_end(groups, self._resumes, self._multiple))
+        return chain.from_iterable(draws.note_end(groups, self._resumes, self._multiple))
 
 
 class FilteredBatchSampler(Sampler[list[int]]):
-    """Your own batch sampler, its batches without the samples left out and topped up again.
+    """The user's own batch sampler, its batches without the samples left out and filled up again.
 
-    The selected samples of successive batches are pooled until they make a batch as large as yours
-    was, so that an epoch has fewer steps, not smaller ones. ``bucket`` maps an index to what its
-    batch mates must share (a length class, say): each bucket has its own pool. Pools that never
-    fill come last as short batches.
+    The selected samples of successive batches are pooled until they make a batch as large as the user's
+    was, so that an epoch has fewer steps, not smaller ones. Pools that never fill come last, as short
+    batches. Made by :meth:`DynamicPruner.filter_batches`.
+
+    Args:
+        run: The pruner whose epochs it gives.
+        batch_sampler: The user's sampler of batches.
+        bucket: Maps an index to what its batch mates must share (a length class, say): each bucket has
+            a pool of its own. None for a single pool.
+        resumes: See :class:`PrunedSampler`.
     """
 
     def __init__(
         self,
-        run: HasEpoch,
+        run: Run,
         batch_sampler: Collection[Sequence[int]],
         bucket: Callable[[int], Hashable] | None = None,
         resumes: bool = True,
@@ -103,18 +109,20 @@ class FilteredBatchSampler(Sampler[list[int]]):
         self._resumes = resumes
 
     def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch: see :meth:`DynamicPruner.set_epoch`."""
         self._run.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
-        epoch, own = begin_filtering(self._run, self._resumes)
-        is_wanted = own.wanted(np.ones_like(epoch.recorded), self._resumes)
-        part = own.first_part(self.batch_sampler, len(self.batch_sampler))
+        draws = _begin_filtering(self._run, self._resumes)
+        is_unrecorded = draws.unrecorded(self._resumes)
+        part = draws.first_part(self.batch_sampler, len(self.batch_sampler))
         # The pools are those of the whole epoch, so that a run resumed within it has the same batches.
-        pooled = self._pooled(part, epoch.selected)
-        rest = ([index for index in batch if is_wanted(index)] for batch in pooled)
-        yield from own.note_end((batch for batch in rest if batch), self._resumes)
+        pooled = self._pooled(part, draws.selected)
+        rest = ([index for index in batch if is_unrecorded(index)] for batch in pooled)
+        yield from draws.note_end((batch for batch in rest if batch), self._resumes)
 
     def _pooled(self, batches: Iterable[Sequence[int]], selected: np.ndarray) -> Iterator[list[int]]:
+        """Batches of the selected indices alone, as large as the user's."""
         pools: defaultdict[Hashable, list[int]] = defaultdict(list)
         for batch in batches:
             for index in batch:
@@ -129,11 +137,11 @@ class FilteredBatchSampler(Sampler[list[int]]):
                 yield pool
 
 
-def begin_pass(run: HasEpoch, resumes: bool = True) -> Epoch:
-    """The epoch that a sampler is about to iterate, unless there is nothing left of it.
+def begin_pass(run: Run, resumes: bool = True) -> Epoch:
+    """The epoch that a sampler is about to iterate. ``RuntimeError`` if nothing is left of it.
 
-    A loader that does the skipping itself (not ``resumes``) may go through an epoch that the run was
-    resumed at the end of, to skip it.
+    A loader that skips by itself (not ``resumes``) may go through an epoch that the run was resumed at
+    the end of, to skip it.
     """
     epoch = run.current
     run.seed_workers()
@@ -147,14 +155,15 @@ def begin_pass(run: HasEpoch, resumes: bool = True) -> Epoch:
     return epoch
 
 
-def begin_filtering(run: HasEpoch, resumes: bool) -> tuple[Epoch, OwnDraws]:
-    epoch = begin_pass(run, resumes)
-    if epoch.own is None:
-        raise other_order("has the library's own order", "filters a sampler of yours")
-    return epoch, epoch.own
+def _begin_filtering(run: Run, resumes: bool) -> UserDraws:
+    """The draws of the epoch that a user's own sampler is about to order."""
+    draws = begin_pass(run, resumes).user_draws
+    if draws is None:
+        raise _other_order("has the library's own order", "filters a sampler of yours")
+    return draws
 
 
-def other_order(last: str, this: str) -> RuntimeError:
+def _other_order(last: str, this: str) -> RuntimeError:
     return RuntimeError(
         f"the loader made last {last}, but this one {this}; a run has one order, so make one loader "
         "for a pruner"

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from infobatch.distributed import collective_device, has_process_group
-from infobatch.epoch import foreign_sample
-from infobatch.inputs import Samples, check_losses, host_indices
+from infobatch.epoch import unselected_error
+from infobatch.inputs import Indices, check_losses, host_indices
+from infobatch.layouts.replicated_epoch import epoch_order
 from infobatch.loading.sampler import begin_pass
 from infobatch.losses import sent_to_device, weighted_mean
 from infobatch.policies.base import check_looks_at_nothing
@@ -27,29 +28,37 @@ from infobatch.pruner import DynamicPruner
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.streams.gate import Gate
 from infobatch.streams.sample_ids import Key, SampleIds, id_getter
+from infobatch.user_order import UserDraws
 
 __all__ = ["FilteredStream", "SampleIds", "StreamFilter", "in_step"]
 
 T = TypeVar("T")
 
-ENTRY = "__samples__"  # as webdataset marks entries that are not to be decoded
-"""The entry of a sample that is a mapping, and so of a batch, which holds the tickets."""
+ENTRY = "__tickets__"  # as webdataset marks entries that are not to be decoded
+"""The entry in which a sample that is a mapping, and so a batch of them, holds the tickets."""
 
 LONGEST = 1.5
-"""An epoch of more than so many times the samples that it should have is warned of."""
+"""An epoch with more than this many times the samples that it should have is warned of."""
 
 
 class StreamFilter:
-    """Lets through what an epoch trains of a stream; call it on a stream before that is decoded.
-
-    ``pruner``: made of :class:`SampleIds`, or of ``range(N)`` where the ids are 0..N-1; its epochs
-    select as they would of a dataset with random access. ``key``: where a sample has its id.
-    ``batch_size``: on each replica. ``length``: the samples that the stream gives on this replica in an
-    epoch of full data, by default its part of all. ``entry``: what a sample that is a mapping is given
-    its ticket as; any other becomes ``(ticket, sample)``.
+    """Lets through the samples of a stream that an epoch trains; call it on a stream before decoding.
 
     Copies in worker processes see each new epoch. An id that comes twice is trained twice, unless the
     run is resumed in between.
+
+    Args:
+        pruner: Made of :class:`SampleIds`, or of ``range(N)`` where the ids are 0..N-1. Its epochs
+            select as they would from a dataset with random access.
+        key: Where a sample has its id: the name or the position of an entry, or a function.
+        batch_size: Samples in a batch, on each rank.
+        length: Samples that the stream gives on this rank in an epoch on full data; by default an equal
+            share of all.
+        entry: The entry that a sample gets its ticket in, if it is a mapping. Any other sample becomes
+            ``(ticket, sample)``.
+
+    Raises:
+        ValueError: For ``normalizer="mean"``, and for policies that go by the losses of all samples.
     """
 
     def __init__(
@@ -61,7 +70,11 @@ class StreamFilter:
         length: int | None = None,
         entry: str = ENTRY,
     ) -> None:
-        check_stream(pruner.normalizer)
+        if pruner.normalizer == "mean":
+            raise ValueError(
+                "normalizer='mean' divides by the mean weight of the epoch under way, and samples of a "
+                "stream may be of the one before; use 'batch' or 'weights'"
+            )
         check_looks_at_nothing(pruner.policy, "a stream")
         self.entry = entry
         self._pruner = pruner
@@ -76,14 +89,14 @@ class StreamFilter:
         self._begin()
 
     def __call__(self, stream: Iterable[Any]) -> FilteredStream:
-        """The stream without what is left out. Its ``set_epoch``, if any, is called from here on."""
+        """The stream without what is left out. From here on its ``set_epoch``, if any, is called."""
         if hasattr(stream, "set_epoch"):
             self._streams.append(stream)
             stream.set_epoch(self._pruner.epoch)
         return FilteredStream(self, stream)
 
     def kept(self, samples: Iterable[Any]) -> Iterator[Any]:
-        """One pass, of the samples that a worker of this replica reads."""
+        """The samples to train, with their tickets, of one pass that a worker of this rank reads."""
         id_of = id_getter(self._key)
         for ticket, sample in self._gate.passing(samples, lambda sample: self._index(id_of(sample))):
             if isinstance(sample, Mapping):
@@ -94,35 +107,42 @@ class StreamFilter:
     # -- The loop's one call, and what it is made of -----------------------------------------------
 
     def update(
-        self, losses: Tensor, samples: Samples, scored: Tensor | None = None, **signals: Tensor
+        self, losses: Tensor, tickets: Indices, scored: Tensor | None = None, **signals: Tensor
     ) -> Tensor:
         """Record a batch's losses and return their weighted mean, to call ``backward()`` on.
 
-        ``samples``: (B,), the tickets that came with the batch. Else as :meth:`DynamicPruner.update`.
+        Args:
+            losses: See :meth:`DynamicPruner.update`; so are ``scored`` and ``signals``.
+            tickets: Tickets of the samples, shape (B,), as they came with the batch.
+            scored: Whether a sample has a score, bool (B,); by default all have.
+            **signals: What the policy reads beside losses.
+
+        Returns:
+            The weighted mean, a scalar.
         """
-        loss = self.weigh(losses, samples)
-        self.record(losses, samples, scored, **signals)
+        loss = self.weigh(losses, tickets)
+        self.record(losses, tickets, scored, **signals)
         return loss
 
-    def weigh(self, losses: Tensor, samples: Samples) -> Tensor:
+    def weigh(self, losses: Tensor, tickets: Indices) -> Tensor:
         """The weighted mean alone: see :meth:`DynamicPruner.weigh`."""
-        epochs, indices = self._read(samples)
+        epochs, indices = self._read(tickets)
         if epochs is None:
             return self._pruner.weigh(losses, indices)
         check_losses(losses, len(indices), None)
-        weights = sent_to_device(self.weights(samples), losses.device)
+        weights = sent_to_device(self.weights(tickets), losses.device)
         return weighted_mean(losses, weights, self._pruner.normalizer)
 
     @torch.compiler.disable
     def record(
-        self, losses: Tensor, samples: Samples, scored: Tensor | None = None, **signals: Tensor
+        self, losses: Tensor, tickets: Indices, scored: Tensor | None = None, **signals: Tensor
     ) -> None:
         """Record alone: see :meth:`DynamicPruner.record`.
 
         Samples that the epoch before let through are passed over: they were prefetched, and belong to
-        no selection that is still to be trained. Their scores stay.
+        no selection that is still to be trained. They keep their scores.
         """
-        epochs, indices = self._read(samples)
+        epochs, indices = self._read(tickets)
         if epochs is not None:
             check_losses(losses, len(indices), scored)
             current = epochs == self._pruner.epoch
@@ -139,9 +159,9 @@ class StreamFilter:
             self._check_length(len(indices))
 
     @torch.compiler.disable
-    def weights(self, samples: Samples) -> Tensor:
-        """The weights of the tickets ``samples``, float32 (B,) on the host."""
-        epochs, indices = self._read(samples)
+    def weights(self, tickets: Indices) -> Tensor:
+        """The weights of tickets, float32 (B,) on the host."""
+        epochs, indices = self._read(tickets)
         if epochs is None:
             return self._pruner.weights(indices)
         weights = np.empty(len(indices), np.float32)
@@ -150,31 +170,32 @@ class StreamFilter:
             weights[mine] = of_epoch[indices[mine]]
         if (weights == 0).any():
             wrong = int(np.flatnonzero(weights == 0)[0])
-            raise foreign_sample(int(indices[wrong]), int(epochs[wrong]), self._pruner.num_samples)
+            raise unselected_error(int(indices[wrong]), int(epochs[wrong]), self._pruner.num_samples)
         return torch.from_numpy(weights)
 
-    def indices(self, samples: Samples) -> IndexArray:
-        """The numbers of the samples in the pruner's scores, int64 (B,)."""
-        numbers: IndexArray = self._read(samples)[1]
-        return numbers
+    def indices(self, tickets: Indices) -> IndexArray:
+        """The indices of the samples in the pruner's scores, int64 (B,)."""
+        indices: IndexArray = self._read(tickets)[1]
+        return indices
 
     # -- Inside ------------------------------------------------------------------------------------
 
     @torch.compiler.disable
-    def _read(self, samples: Samples) -> tuple[IndexArray | None, IndexArray]:
-        """Which epoch let each through, None if all are of the one under way; and their numbers."""
-        tickets, num_samples = host_indices(samples), self._pruner.num_samples
-        indices = tickets - (self._pruner.epoch + 1) * num_samples
-        # As unsigned numbers negative ones are too large: a single look, for this is in every step.
+    def _read(self, tickets: Indices) -> tuple[IndexArray | None, IndexArray]:
+        """The epoch that each ticket is of, None if all are of the one under way; and the indices."""
+        numbers, num_samples = host_indices(tickets), self._pruner.num_samples
+        indices = numbers - (self._pruner.epoch + 1) * num_samples
+        # Negative numbers are too large when read as unsigned ones: one test serves both bounds, for
+        # this is done in every step.
         if np.maximum.reduce(indices.view(np.uint64), initial=0) < num_samples:
             return None, indices
-        epochs, indices = np.divmod(tickets, num_samples)
+        epochs, indices = np.divmod(numbers, num_samples)
         epochs -= 1
         foreign = ~np.isin(epochs, list(self._weights))
         if foreign.any():
             known = " and ".join(map(str, self._weights))
             raise ValueError(
-                f"{tickets[foreign][0]} is no ticket of a sample that epoch {known} let through; pass "
+                f"{numbers[foreign][0]} is no ticket of a sample that epoch {known} let through; pass "
                 f"what came in the batch's {self.entry!r} as it came, and none from two epochs before"
             )
         return epochs, indices
@@ -195,35 +216,41 @@ class StreamFilter:
             )
         return index
 
+    @property
+    def _draws(self) -> UserDraws:
+        """The draws of the epoch under way: to the pruner, the stream is a sampler of the user's own."""
+        draws = self._pruner.current.user_draws
+        assert draws is not None
+        return draws
+
     def _begin(self) -> None:
         """Let workers see the epoch that has begun, or was resumed."""
-        epoch = self._pruner.current
-        before = {number: of for number, of in self._weights.items() if number == epoch.number - 1}
-        self._weights = {**before, epoch.number: epoch.weights}
-        num_trained = self._pruner.plan.num_trained(epoch.number, epoch.num_trained)
-        wanted = np.zeros(len(epoch.weights), bool)
-        wanted[epoch.order[:num_trained].numpy()] = True
-        assert epoch.own is not None
-        self._num_before = epoch.own.num_recorded
-        self._gate.open(epoch.number, wanted & ~epoch.recorded)
+        pruner, draws = self._pruner, self._draws
+        epoch, selection = pruner.epoch, pruner.selection
+        before = {number: weights for number, weights in self._weights.items() if number == epoch - 1}
+        self._weights = {**before, epoch: selection.weights.numpy()}
+        order = epoch_order(pruner.seed, epoch, selection)
+        num_trained = pruner.plan.num_trained(epoch, selection.num_selected)
+        wanted = np.zeros(pruner.num_samples, bool)
+        wanted[order[:num_trained].numpy()] = True
+        self._num_before = draws.num_recorded
+        self._gate.open(epoch, wanted & (draws.counts == 0))
         for stream in self._streams:
-            stream.set_epoch(epoch.number)
+            stream.set_epoch(epoch)
 
     def _note_length(self) -> None:
-        """How long the epoch is, once all workers have come to the end of their shards."""
-        own = self._pruner.current.own
-        if own is not None and own.length is None and self._gate.num_found is not None:
-            own.length = self._num_before + self._gate.num_found
+        """Note the length of the epoch, once all workers have come to the end of their shards."""
+        if self._draws.length is None and self._gate.num_found is not None:
+            self._draws.length = self._num_before + self._gate.num_found
 
     def _check_length(self, num_new: int) -> None:
         """Warn, once an epoch, of a stream that is much longer than it was said to be."""
-        epoch = self._pruner.current
-        assert epoch.own is not None
-        most = LONGEST * epoch.own.expected
-        if epoch.own.num_recorded - num_new <= most < epoch.own.num_recorded:
+        draws = self._draws
+        most = LONGEST * draws.expected
+        if draws.num_recorded - num_new <= most < draws.num_recorded:
             warnings.warn(
-                f"the stream has given {epoch.own.num_recorded:,} samples of epoch {epoch.number}, "
-                f"which should have about {round(epoch.own.expected):,} on this rank: perhaps each "
+                f"the stream has given {draws.num_recorded:,} samples of epoch {self._pruner.epoch}, "
+                f"which should have about {round(draws.expected):,} on this rank: perhaps each "
                 "worker or rank reads all of it. Have them share out the shards, or give StreamFilter "
                 "its length=",
                 stacklevel=4,
@@ -291,11 +318,3 @@ def in_step(batches: Iterable[T]) -> Iterator[T]:
         if not has_one:
             return
         yield batch
-
-
-def check_stream(normalizer: str) -> None:
-    if normalizer == "mean":
-        raise ValueError(
-            "normalizer='mean' divides by the mean weight of the epoch under way, and samples of a "
-            "stream may be of the one before; use 'batch' or 'weights'"
-        )

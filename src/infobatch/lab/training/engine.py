@@ -131,7 +131,7 @@ class Engine(ABC):
 
     def _counts(self, epoch: int) -> tuple[int, int]:
         """Samples trained in an epoch that ends, and those that had a forward pass alone."""
-        return len(self.pruner.current.order), 0
+        return self.pruner.current.num_trained, 0
 
     def _mean_loss(self, loss_sum: float, epoch: int) -> float:
         """The estimate of the mean over all data, of the weighted sum over an epoch's samples."""

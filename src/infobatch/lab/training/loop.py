@@ -183,7 +183,7 @@ class Loop(Engine):
             if self.selective is not None:
                 self.selective.begin(epoch, self.task.device)
             batches = iter(self.loader)
-            left = len(self.pruner.current.resume_order)
+            left = self.pruner.current.num_left
         while True:
             with self._training_clock():
                 batch = next(batches, None)
@@ -225,7 +225,7 @@ class Loop(Engine):
         return losses.mean(), self.task.tell(part).losses.mean()
 
     def _counts(self, epoch: int) -> tuple[int, int]:
-        num_kept, num_forward = len(self.pruner.current.order), self._look_at_left_out(epoch)
+        num_kept, num_forward = self.pruner.current.num_trained, self._look_at_left_out(epoch)
         if self.selective is not None and self._chooses(epoch):
             return self.selective.num_trained(epoch, num_kept), num_kept
         return num_kept, num_forward
@@ -314,7 +314,7 @@ def pruning(
         "ramp": config.ramp if isinstance(config.target, float) else 0.0,
         "seed": config.seed,
         "normalizer": config.normalizer,
-        "scores": known,
+        "prior_scores": known,
     }
 
 

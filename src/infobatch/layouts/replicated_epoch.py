@@ -1,0 +1,272 @@
+"""An epoch of which every rank knows the whole selection."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infobatch.distributed import Replicas
+from infobatch.epoch import Epoch, check_left_out, unselected_error
+from infobatch.scores.columns import FloatArray, IndexArray
+from infobatch.seeding import epoch_generator
+from infobatch.selection import Selection
+from infobatch.user_order import UserDraws
+
+
+def epoch_order(seed: int, epoch: int, selection: Selection) -> Tensor:
+    """The selected samples in the order they are trained, int64 (num_selected,).
+
+    One permutation of all N samples, filtered: with nothing left out it is the order of
+    ``RandomSampler(dataset, generator=epoch_generator(seed, epoch))``.
+    """
+    generator = epoch_generator(seed, epoch)
+    permutation = torch.randperm(len(selection.weights), generator=generator)
+    if selection.num_selected == len(permutation):
+        return permutation
+    return permutation[(selection.weights > 0)[permutation]]
+
+
+def rank_share(order: Tensor, replicas: Replicas) -> Tensor:
+    """Every ``num_replicas``-th sample of ``order``, equally many on each rank.
+
+    Where the ranks cannot share the order equally, the last ones train repeats.
+    """
+    if replicas.num_replicas == 1:
+        return order
+    missing = -len(order) % replicas.num_replicas
+    if missing and len(order):
+        # From the end, so that a run resumed within the epoch has the same ones.
+        order = torch.cat([order, ~order.flip(0)[torch.arange(missing) % len(order)]])
+    return order[replicas.rank :: replicas.num_replicas]
+
+
+class ReplicatedEpoch(Epoch):
+    """One epoch under way, where every rank knows all of its samples.
+
+    It takes 13 bytes a sample: weights (4), order (at most 8) and recorded (1).
+
+    Args:
+        number: Number of the epoch, from 0.
+        selection: The selected samples and their weights.
+        seed: Seed of the run.
+        num_trained: Length of the order; less than the selection where the run ends within the epoch or
+            the loader drops a last short batch.
+        replicas: The place of this rank among those that train one model.
+        recorded: Samples whose losses came in before, bool (N,): trained, or left out and observed.
+        user_draws: The draws of the user's own sampler, where that orders the epoch; order and share
+            then only say what is selected.
+
+    Attributes:
+        order: All samples that the ranks train, in order.
+        resume_order: What of the order was still to be trained when it began or was resumed.
+        share: This rank's part of ``resume_order``.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        selection: Selection,
+        seed: int,
+        num_trained: int,
+        replicas: Replicas | None = None,
+        recorded: Tensor | None = None,
+        user_draws: UserDraws | None = None,
+    ) -> None:
+        super().__init__(number, replicas or Replicas(), user_draws)
+        self._selection = selection
+        self.order = epoch_order(seed, number, selection)[:num_trained]
+        self.weights: FloatArray = selection.weights.numpy()
+        num_samples = len(self.weights)
+        self.recorded = np.zeros(num_samples, bool) if recorded is None else recorded.numpy().copy()
+        self._num_recorded = self._count_recorded()
+        self.resume_order = self.order
+        if self._num_recorded:
+            self.resume_order = self.order[~torch.from_numpy(self.recorded)[self.order]]
+        self.share = rank_share(self.resume_order, self.replicas)
+        self._num_resumed = self._num_recorded
+        self._resumed_at_end = user_draws.finished if user_draws else len(self.resume_order) == 0
+
+    # -- What is selected --------------------------------------------------------------------------
+
+    @property
+    def selection(self) -> Selection:
+        return self._selection
+
+    @property
+    def indices(self) -> Tensor:
+        return self._selection.indices
+
+    @cached_property
+    def mean_weight(self) -> float:
+        return float(self.weights.sum(dtype=np.float64)) / self._selection.num_selected
+
+    @property
+    def fingerprint(self) -> int:
+        return zlib.crc32(self.weights.data)
+
+    def weights_of(self, indices: IndexArray) -> FloatArray:
+        if self.replicas.num_replicas > 1 and np.minimum.reduce(indices, initial=0) < 0:
+            real = indices >= 0
+            weights = np.zeros(len(indices), dtype=np.float32)
+            weights[real] = self.weights_of(indices[real])
+            return weights
+        # Negative numbers are too large when read as unsigned ones: one test serves both bounds, for
+        # this is done in every step.
+        if np.maximum.reduce(indices.view(np.uint64), initial=0) < len(self.weights):
+            weights = self.weights[indices]
+            if np.count_nonzero(weights) == len(weights):
+                return weights
+        raise unselected_error(self._first_unselected(indices), self.number, len(self.weights))
+
+    def _first_unselected(self, indices: IndexArray) -> int:
+        unselected = (indices < 0) | (indices >= len(self.weights))
+        unselected[~unselected] = self.weights[indices[~unselected]] == 0
+        return int(indices[unselected][0])
+
+    # -- How far it is -----------------------------------------------------------------------------
+
+    @property
+    def num_trained(self) -> int:
+        return len(self.order)
+
+    @property
+    def num_left(self) -> int:
+        return len(self.resume_order)
+
+    @property
+    def length(self) -> int:
+        draws = self.user_draws
+        if draws is None:
+            return len(self.order)
+        length = round(draws.expected) if draws.length is None else draws.length
+        return length * self.replicas.num_replicas
+
+    @property
+    def done(self) -> float:
+        if self.user_draws is not None:
+            return self.user_draws.done
+        seen = self._num_resumed + self._num_seen * self.replicas.num_replicas
+        return min(1.0, seen / len(self.order)) if len(self.order) else 1.0
+
+    @property
+    def finished(self) -> bool:
+        if self.user_draws is not None:
+            return self.user_draws.finished
+        return self._num_seen >= len(self.share) and not bool((self._remaining >= 0).any())
+
+    @property
+    def num_recorded(self) -> int:
+        return self._num_recorded
+
+    @property
+    def resumed_at_end(self) -> bool:
+        return self._resumed_at_end
+
+    # -- Its order on this rank --------------------------------------------------------------------
+
+    def num_draws(self, resumes: bool = True) -> int:
+        return len(self.share if resumes else rank_share(self.order, self.replicas))
+
+    def draws(self, resumes: bool = True) -> Iterator[int]:
+        left = self._remaining if resumes else rank_share(self.order, self.replicas)
+        return iter(left.tolist())
+
+    @property
+    def _remaining(self) -> Tensor:
+        """What of this rank's share has not been recorded, and its repeats."""
+        if self._num_seen == 0:
+            return self.share
+        samples = torch.where(self.share < 0, ~self.share, self.share)
+        return self.share[(self.share < 0) | ~torch.from_numpy(self.recorded)[samples]]
+
+    # -- Recording ---------------------------------------------------------------------------------
+
+    def record(self, indices: IndexArray) -> int:
+        num_repeats = 0
+        if self.replicas.num_replicas > 1:
+            num_repeats = int(np.count_nonzero(indices < 0))
+            indices = indices[: len(indices) - num_repeats]  # repeats come last
+            if self._num_seen == 0 and self.user_draws is None:
+                self._check_share(indices)
+        num_new = len(indices) - int(np.count_nonzero(self.recorded[indices]))
+        self.recorded[indices] = True
+        self._num_recorded += num_new
+        self._num_seen += num_new + num_repeats
+        if self.user_draws is not None:
+            self.user_draws.record(indices)
+        return len(indices)
+
+    def _check_share(self, indices: IndexArray) -> None:
+        """Refuse a batch with other ranks' samples, unless it holds all of this one's too."""
+        share = self.share[self.share >= 0].numpy()
+        foreign = indices[~np.isin(indices, share)]
+        if len(foreign) and not np.isin(share, indices).all():
+            raise ValueError(
+                f"sample {foreign[0]} is not of this rank's share of epoch {self.number}: the loader "
+                "has another sampler than the pruner's, and would leave nothing out. Give a DataLoader "
+                "of your own sampler=pruner.sampler(batch_size), and no DistributedSampler; where Ray's "
+                "prepare_data_loader replaced it use infobatch.integrations.ray.pruned_loader"
+            )
+
+    def _count_recorded(self) -> int:
+        return int(np.count_nonzero(self.recorded & (self.weights > 0)))
+
+    @property
+    def left_out(self) -> IndexArray:
+        left_out = np.flatnonzero(self.weights == 0)[self.replicas.rank :: self.replicas.num_replicas]
+        unobserved: IndexArray = left_out[~self.recorded[left_out]]
+        return unobserved
+
+    @property
+    def num_unobserved(self) -> int:
+        return int(np.count_nonzero((self.weights == 0) & ~self.recorded))
+
+    def observe(self, indices: IndexArray) -> None:
+        outside = (indices < 0) | (indices >= len(self.weights))
+        if outside.any():
+            raise unselected_error(int(indices[outside][0]), self.number, len(self.weights))
+        check_left_out(indices, self.weights[indices] > 0, self.number)
+        self.recorded[indices] = True
+
+    def merge(self, recorded: np.ndarray) -> None:
+        """Take over what all ranks together have recorded, bool (N,)."""
+        self.recorded |= recorded
+        self._num_recorded = self._count_recorded()
+        if self.user_draws is not None:
+            self.user_draws.merge(recorded & (self.weights > 0))
+
+    def check_recorded(self) -> None:
+        super().check_recorded()
+        num_skipped = self._num_skipped()
+        # Two ranks that share out a share again skip every other batch; more ranks skip more.
+        if self.replicas.num_replicas > 1 and num_skipped > 0.4 * len(self.share):
+            warnings.warn(
+                f"epoch {self.number} skipped {num_skipped:,} of the {len(self.share):,} samples of "
+                "this rank and recorded later ones, as if the loader were shared out among the ranks a "
+                "second time. Each has its share already: do not pass the loader to "
+                "accelerator.prepare(), use infobatch.integrations.accelerate.pruned_loader",
+                stacklevel=2,
+            )
+
+    def _num_skipped(self) -> int:
+        """Samples of this rank's share that were not recorded, though a later one was."""
+        if self.user_draws is not None:
+            return 0
+        recorded = self.recorded[self.share[self.share >= 0].numpy()]
+        length = int(np.max(np.flatnonzero(recorded), initial=-1)) + 1
+        return length - int(np.count_nonzero(recorded))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "epoch": self.number,
+            "weights": self._selection.weights.clone(),
+            "recorded": torch.from_numpy(self.recorded.copy()),
+            "draws": None if self.user_draws is None else self.user_draws.state_dict(),
+        }

@@ -49,10 +49,10 @@ def main(fsdp=False):
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=pruner.full_steps)
     scheduler = pruner.lr_scheduler(schedule)
     for _ in pruner.epochs():
-        for samples, (images, labels) in loader:
+        for indices, (images, labels) in loader:
             images, labels = images.to(device), labels.to(device)  # ddp
             losses = F.cross_entropy(model(images), labels, reduction="none")
-            loss = pruner.update(losses, samples)
+            loss = pruner.update(losses, indices)
             loss.backward()
             optimizer.step()
             scheduler.step()

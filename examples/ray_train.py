@@ -23,9 +23,9 @@ def train_on_worker():  # ray
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=pruner.full_steps)
     scheduler = pruner.lr_scheduler(schedule)
     for _ in pruner.epochs():
-        for samples, (images, labels) in loader:
+        for indices, (images, labels) in loader:
             losses = F.cross_entropy(model(images), labels, reduction="none")
-            loss = pruner.update(losses, samples)
+            loss = pruner.update(losses, indices)
             loss.backward()
             optimizer.step()
             scheduler.step()

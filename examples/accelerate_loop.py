@@ -10,7 +10,7 @@ from infobatch.integrations.accelerate import pruned_loader
 
 
 def main():
-    accelerator = Accelerator(cpu=True)  # accelerate: before the pruner; without cpu=True on a GPU
+    accelerator = Accelerator(cpu=True)  # accelerate: before the pruner; leave cpu=True out on a GPU
     train_set, test_set = digits()
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)

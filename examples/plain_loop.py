@@ -11,7 +11,7 @@ EPOCHS, BATCH_SIZE, LR = 12, 64, 1.0
 
 
 def digits():
-    """1,797 images of 8 x 8 pixels: a training set, and every fifth for the test."""
+    """Return 1,797 images of 8 x 8 pixels: every fifth for the test, the others for training."""
     images, labels = load_digits(return_X_y=True)
     images, labels = torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels)
     test = torch.arange(len(labels)) % 5 == 0

@@ -10,7 +10,7 @@ from infobatch.integrations.accelerate import pruned_loader
 
 
 def main():
-    accelerator = Accelerator(cpu=True)  # accelerate: before the pruner; without cpu=True on a GPU
+    accelerator = Accelerator(cpu=True)  # accelerate: before the pruner; leave cpu=True out on a GPU
     train_set, test_set = digits()
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
@@ -20,9 +20,9 @@ def main():
     scheduler = pruner.lr_scheduler(schedule)
     model, optimizer = accelerator.prepare(model, optimizer)  # accelerate: not the scheduler
     for _ in pruner.epochs():
-        for samples, (images, labels) in loader:
+        for indices, (images, labels) in loader:
             losses = F.cross_entropy(model(images), labels, reduction="none")
-            loss = pruner.update(losses, samples)
+            loss = pruner.update(losses, indices)
             accelerator.backward(loss)  # accelerate
             optimizer.step()
             scheduler.step()

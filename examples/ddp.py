@@ -1,7 +1,7 @@
 """plain_loop.py on several ranks: the lines marked "# ddp" differ.
 
-Run: torchrun --nproc-per-node 2 ddp.py, on GPUs where there are any. With --fsdp the parameters are
-sharded too: FSDP2, of torch 2.6 or later.
+Run: torchrun --nproc-per-node 2 ddp.py. It uses GPUs where there are any. With --fsdp the parameters
+are sharded too, by FSDP2, which needs torch 2.6 or later.
 """
 
 import os  # ddp
@@ -18,7 +18,7 @@ from infobatch import DynamicPruner, InfoBatch
 
 
 def begin():  # ddp
-    """Join the other ranks; this one's device."""
+    """Join the other ranks and return this rank's device."""
     if not torch.cuda.is_available():
         dist.init_process_group("gloo")
         return torch.device("cpu")
@@ -28,7 +28,7 @@ def begin():  # ddp
 
 
 def spread(model, fsdp):  # ddp
-    """The model on all ranks: a copy on each, or a part."""
+    """Give each rank a copy of the model, or with FSDP2 a part of it."""
     if not fsdp:
         return DistributedDataParallel(model)
     from torch.distributed.fsdp import fully_shard
@@ -45,19 +45,19 @@ def main(fsdp=False):
     model = spread(make_model().to(device), fsdp)  # ddp: before the optimizer
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
     pruner = DynamicPruner(train_set, num_epochs=EPOCHS, policy=InfoBatch(prune_ratio=0.5))
-    loader = pruner.loader(BATCH_SIZE // dist.get_world_size())  # ddp: of each rank
+    loader = pruner.loader(BATCH_SIZE // dist.get_world_size())  # ddp: the batch of each rank
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=pruner.full_steps)
     scheduler = pruner.lr_scheduler(schedule)
     for _ in pruner.epochs():
-        for samples, (images, labels) in loader:
+        for indices, (images, labels) in loader:
             images, labels = images.to(device), labels.to(device)  # ddp
             losses = F.cross_entropy(model(images), labels, reduction="none")
-            loss = pruner.update(losses, samples)
+            loss = pruner.update(losses, indices)
             loss.backward()
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
-    reached = accuracy(model, test_set)  # ddp: on all ranks
+    reached = accuracy(model, test_set)  # ddp: every rank evaluates
     if dist.get_rank() == 0:  # ddp
         print(pruner.report())
         print(f"test accuracy {reached:.2%}")

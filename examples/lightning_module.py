@@ -15,9 +15,9 @@ class Classifier(L.LightningModule):  # lightning
         self.model = make_model()
 
     def training_step(self, batch, batch_idx):
-        samples, (images, labels) = batch
+        indices, (images, labels) = batch
         losses = F.cross_entropy(self.model(images), labels, reduction="none")
-        return self.pruner.update(losses, samples)
+        return self.pruner.update(losses, indices)
 
     def configure_optimizers(self):
         optimizer = torch.optim.SGD(self.parameters(), lr=LR)

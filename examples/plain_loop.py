@@ -11,7 +11,7 @@ EPOCHS, BATCH_SIZE, LR = 12, 64, 1.0
 
 
 def digits():
-    """1,797 images of 8 x 8 pixels: a training set, and every fifth for the test."""
+    """Return 1,797 images of 8 x 8 pixels: every fifth for the test, the others for training."""
     images, labels = load_digits(return_X_y=True)
     images, labels = torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels)
     test = torch.arange(len(labels)) % 5 == 0
@@ -38,9 +38,9 @@ def main():
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=pruner.full_steps)
     scheduler = pruner.lr_scheduler(schedule)
     for _ in pruner.epochs():
-        for samples, (images, labels) in loader:
+        for indices, (images, labels) in loader:
             losses = F.cross_entropy(model(images), labels, reduction="none")
-            loss = pruner.update(losses, samples)
+            loss = pruner.update(losses, indices)
             loss.backward()
             optimizer.step()
             scheduler.step()

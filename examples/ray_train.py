@@ -19,13 +19,13 @@ def train_on_worker():  # ray
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
     pruner = DynamicPruner(train_set, num_epochs=EPOCHS, policy=InfoBatch(prune_ratio=0.5))
     num_workers = train.get_context().get_world_size()  # ray
-    loader = pruned_loader(pruner, BATCH_SIZE // num_workers)  # ray: of each worker
+    loader = pruned_loader(pruner, BATCH_SIZE // num_workers)  # ray: the batch of each worker
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=pruner.full_steps)
     scheduler = pruner.lr_scheduler(schedule)
     for _ in pruner.epochs():
-        for samples, (images, labels) in loader:
+        for indices, (images, labels) in loader:
             losses = F.cross_entropy(model(images), labels, reduction="none")
-            loss = pruner.update(losses, samples)
+            loss = pruner.update(losses, indices)
             loss.backward()
             optimizer.step()
             scheduler.step()

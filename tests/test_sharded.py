@@ -579,7 +579,8 @@ def test_ranks_without_a_process_group():
 
 PROGRAM = """
     import sys, torch, torch.distributed as dist
-    from infobatch import DynamicPruner, PercentileTiers, Sharded
+    from infobatch import DynamicPruner, Sharded
+    from infobatch.policies import PercentileTiers
     rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=num_replicas

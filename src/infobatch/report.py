@@ -1,4 +1,4 @@
-"""What pruning saves: predicted before a run, counted in it."""
+"""What pruning saves: predicted before a run, and counted in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from infobatch.selection import select
 
 
 class EpochCounts(NamedTuple):
-    """One epoch in numbers of samples."""
+    """One epoch in numbers of samples.
+
+    Args:
+        epoch: Number of the epoch, from 0.
+        num_selected: Samples that it trains, on all ranks.
+        num_recorded: Samples whose losses were recorded, on all ranks.
+    """
 
     epoch: int
     num_selected: int
@@ -24,7 +30,14 @@ class EpochCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class Saving:
-    """A prediction: ``run``, the share of the run's samples left out; ``epoch``, of a pruned one's."""
+    """A prediction of what a run saves; print it.
+
+    Args:
+        run: Share of the run's samples that is left out, in [0, 1).
+        epoch: Share that is left out of a pruned epoch.
+        num_prunable: Number of pruned epochs.
+        num_epochs: Length of the run in epochs.
+    """
 
     run: float
     epoch: float
@@ -40,10 +53,21 @@ class Saving:
 
 
 def predict_saving(scores: ScoreTable, policy: Policy, schedule: Schedule) -> Saving:
-    """What a run would save if every pruned epoch saw scores distributed as these are.
+    """Predict what a run would save if every pruned epoch saw scores distributed as these are.
 
-    Exact where the schedule has a target. Otherwise an extrapolation: as a run goes on most losses
+    It is exact where the schedule has a target. Otherwise it extrapolates: as a run goes on, most losses
     fall below the mean, so that an early prediction tends to be low.
+
+    Args:
+        scores: Scores of all samples, such as :func:`read_scores` gives.
+        policy: What the run would leave out.
+        schedule: Which of its epochs would be pruned.
+
+    Returns:
+        The predicted saving.
+
+    Raises:
+        ValueError: If no sample has a score, and the policy goes by scores.
     """
     epochs = [epoch for epoch in range(schedule.num_epochs) if schedule.prunes(epoch)]
     if schedule.has_target:
@@ -65,7 +89,13 @@ def predict_saving(scores: ScoreTable, policy: Policy, schedule: Schedule) -> Sa
 
 @dataclass(frozen=True)
 class Report:
-    """What a run has trained and left out so far; print it."""
+    """What a run has trained and left out so far; print it.
+
+    Args:
+        num_samples: Samples in an epoch on full data.
+        epochs: The epochs begun so far.
+        num_nonfinite: Losses and signals that were NaN or infinite.
+    """
 
     num_samples: int
     epochs: Sequence[EpochCounts]
@@ -84,7 +114,7 @@ class Report:
 
     @property
     def num_unreached(self) -> int:
-        """Samples that were selected but not trained on: of epochs under way or broken off."""
+        """Samples that were selected but not trained on, in epochs under way or broken off."""
         return sum(counts.num_selected - counts.num_recorded for counts in self.epochs)
 
     def __str__(self) -> str:

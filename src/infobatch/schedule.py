@@ -17,15 +17,31 @@ _ROUNDING = 1e-9
 class Schedule:
     """Which epochs are pruned, and where a target is set, by how much.
 
-    Epochs before ``warmup_epochs`` and from the annealing on are trained on full data. Annealing
-    starts at epoch ceil(delta * C) of C, and with delta < 1 leaves at least one whole epoch
-    (InfoBatch, ICLR 2024, section 2.4).
+    Epochs before ``warmup_epochs`` and from the annealing on are trained on full data. Annealing starts
+    at epoch ceil(delta * C) of C, and with delta < 1 leaves at least one whole epoch.
 
-    ``num_epochs``: C > 0; a fraction means that the last epoch is cut short. ``target``: the share
-    of the run's samples to leave out, in [0, 1), spread over the prunable epochs; or the number to
-    leave out of each epoch. None leaves the amount to the policy. ``ramp``: how a share is spread,
-    in [-1, 1]: 0 evenly, 1 from nothing in the first to twice the mean in the last, -1 the other way.
-    ``multiple``: the numbers kept in pruned epochs are multiples of this.
+    Args:
+        num_samples: N, the samples of the dataset.
+        num_epochs: C, above 0. A fraction cuts the last epoch short.
+        delta: Share of the run, in [0, 1], after which all data is used again. 0.875 is the paper's.
+        warmup_epochs: Unpruned epochs at the start, at least 0.
+        target: Share of the run's samples to leave out, in [0, 1), spread over the prunable epochs; or
+            the number to leave out of each epoch. None leaves the amount to the policy.
+        multiple: The numbers of samples kept in pruned epochs are multiples of this.
+        ramp: How a share is spread over the epochs, in [-1, 1]: 0 evenly, 1 from nothing in the first to
+            twice the mean in the last, -1 the other way round.
+
+    Attributes:
+        run_length: C, as a float.
+        num_epochs: Number of epochs, the last perhaps cut short.
+        first_pruned: The first epoch that may be pruned.
+        annealing_start: The first epoch of the annealing.
+
+    Raises:
+        ValueError: For options out of range, or a target that no policy can meet.
+        TypeError: For options of another kind.
+
+    Source: InfoBatch, ICLR 2024, section 2.4.
     """
 
     def __init__(
@@ -59,14 +75,17 @@ class Schedule:
 
     @property
     def prunable(self) -> range:
+        """The epochs in which samples may be left out."""
         return range(self.first_pruned, self.annealing_start)
 
     @property
     def num_prunable(self) -> int:
+        """Number of epochs in which samples may be left out."""
         return len(self.prunable)
 
     @property
     def has_target(self) -> bool:
+        """Whether the number to leave out of each epoch is known beforehand."""
         return self._num_pruned is not None
 
     @property
@@ -75,19 +94,21 @@ class Schedule:
         return max(self._num_pruned or [0])
 
     def prunes(self, epoch: int) -> bool:
+        """Whether samples are left out of an epoch."""
         if self._num_pruned is not None:
             return self._num_pruned[epoch] > 0
         return self.first_pruned <= epoch < self.annealing_start
 
     def num_pruned(self, epoch: int) -> int | None:
-        """How many samples to leave out of this epoch; None where the policy decides."""
+        """Number of samples to leave out of an epoch; None where the policy decides."""
         return None if self._num_pruned is None else self._num_pruned[epoch]
 
     def share(self, epoch: int) -> float:
-        """The part of this epoch that is trained: 1, but for a last epoch that is cut short."""
+        """The part of an epoch that is trained: below 1 for a last epoch that is cut short."""
         return min(1.0, self.run_length - epoch)
 
     def _check_counts(self, counts: Sequence[int]) -> list[int]:
+        """The numbers to leave out of each epoch, once they are found to be possible."""
         if len(counts) != self.num_epochs:
             raise ValueError(
                 f"target gives the number to leave out of {len(counts)} epochs, but the run has "
@@ -102,6 +123,7 @@ class Schedule:
         return [self.num_samples - k if c else 0 for c, k in zip(counts, kept, strict=True)]
 
     def _spread(self, target: float, ramp: float) -> list[int]:
+        """The numbers to leave out of each epoch, so that a share of the run's samples is left out."""
         counts = [0] * self.num_epochs
         epochs = self.num_prunable
         # An epoch that is cut short trains, and leaves out, only its share.
@@ -138,7 +160,7 @@ class Schedule:
 
 
 def _whole(shares: Sequence[float], total: int) -> list[int]:
-    """Whole numbers near ``shares`` with the sum ``total``; of equal ones the first are the larger."""
+    """Whole numbers near ``shares`` that sum to ``total``; among equal ones the first are rounded up."""
     numbers = [math.floor(share + _ROUNDING) for share in shares]
     nearest = sorted(range(len(shares)), key=lambda i: numbers[i] - shares[i])
     for i in nearest[: total - sum(numbers)]:
@@ -149,6 +171,7 @@ def _whole(shares: Sequence[float], total: int) -> list[int]:
 def check_schedule(
     delta: float, warmup_epochs: int, target: float | Sequence[int] | None, ramp: float
 ) -> None:
+    """Raise ``ValueError`` or ``TypeError`` for options of a :class:`Schedule` that make none."""
     if not isinstance(delta, Real):
         raise TypeError(f"delta is {delta!r}; it must be a number, between 0 and 1")
     if not 0 <= delta <= 1:

@@ -21,10 +21,15 @@ from infobatch.scores.table import ScoreTable
 
 @dataclass(frozen=True)
 class Selection:
-    """The samples of one epoch: ``weights`` float32 (N,), >= 1 where selected, 0 where left out.
+    """The samples of one epoch, with their weights.
 
-    How many of each class it has: ``labels[selection.indices].bincount()``. ``credit`` (N,): how many
-    visits each sample is owed after it, where the draw keeps count of them.
+    The number of samples of each class in it is ``labels[selection.indices].bincount()``.
+
+    Args:
+        weights: Weight of each sample, float32 (N,): at least 1 where selected, 0 where left out.
+        num_selected: Number of samples selected.
+        credit: Visits that each sample is owed after this epoch, (N,), where the draw counts them; else
+            None.
     """
 
     weights: Tensor
@@ -38,44 +43,73 @@ class Selection:
 
     @property
     def effective_share(self) -> float:
-        """How many equally weighted samples it is worth, as a share of those selected, in (0, 1].
+        """Number of equally weighted samples that it is worth, as a share of those selected, in (0, 1].
 
-        (sum w)^2 / (n sum w^2), 1 where all weights are equal (Kish, *Survey Sampling*, 1965, section
-        11.7).
+        It is (sum w)^2 / (n sum w^2), and 1 where all weights are equal.
+
+        Source: Kish, *Survey Sampling*, 1965, section 11.7.
         """
         weights = self.weights.to(torch.float64)
         return float(weights.sum() ** 2 / (self.num_selected * weights.square().sum()))
 
     @classmethod
     def of(cls, weights: Tensor) -> Selection:
+        """The selection with these weights, float32 (N,)."""
         return cls(weights, int(weights.count_nonzero()))
 
     @classmethod
     def full(cls, num_samples: int) -> Selection:
+        """All samples, with weight 1."""
         return cls(torch.ones(num_samples), num_samples)
 
 
 def select(policy: Policy, scores: ScoreTable, request: Request) -> Selection:
-    """What the coming epoch trains on: drawn, or as a biased policy has it."""
+    """Select what a coming epoch trains on: by a draw, or as a biased policy says.
+
+    Args:
+        policy: What to leave out.
+        scores: What is known of each sample.
+        request: What the epoch asks of the policy.
+
+    Returns:
+        The selected samples and their weights.
+
+    Raises:
+        ValueError: If the policy's answer is not of all samples, or leaves out another number than the
+            request asks for.
+        TypeError: If the policy's answer is of another kind.
+    """
     if isinstance(policy, BiasedPolicy):
         weights = policy.weights(scores, request)
-        check_weights(weights, policy, len(scores), request)
+        _check_weights(weights, policy, len(scores), request)
         return Selection.of(weights)
     keep = policy.keep_probabilities(scores, request)
-    check_probabilities(keep, policy, len(scores), request)
+    _check_probabilities(keep, policy, len(scores), request)
     return draw(keep, request.generator, request.multiple)
 
 
 def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1) -> Selection:
-    """Select samples with the given probabilities, a number of them known before the draw.
+    """Select samples with the given probabilities, a number of them that is known before the draw.
 
-    With strata, k = clamp(round(n * probability), 1, n) of each stratum's n samples are drawn
-    without replacement, with weight n / k. Without, a systematic draw from a random start gives
-    exactly the inclusion probabilities once their sum has been made whole, with weight 1 / p: over a
-    random order, or the one that is given (Madow, 1949). With credit, the samples that are owed most.
+    With strata, k = clamp(round(n * probability), 1, n) of each stratum's n samples are drawn without
+    replacement, with weight n / k. Without, a systematic draw from a random start gives exactly the
+    inclusion probabilities, once their sum has been made whole, with weight 1 / p; it goes over a random
+    order, or over the one that is given. With credit, the samples that are owed most are selected.
 
-    ``multiple``: the number selected is the nearest multiple of this that is possible (the global
-    batch size, where the loader drops the last short batch), unless nothing is to be left out.
+    Args:
+        keep: The keep probabilities.
+        generator: Source of all randomness.
+        multiple: The number selected is the nearest multiple of this that is possible, unless nothing is
+            to be left out: the global batch size, where the loader drops the last short batch.
+
+    Returns:
+        The selected samples and their weights.
+
+    Raises:
+        ValueError: For probabilities outside (0, 1], strata without one, or fewer samples than
+            ``multiple``.
+
+    Source: systematic sampling by Madow, 1949.
     """
     probabilities = keep.probabilities.to(torch.float64)
     num_samples = len(probabilities if keep.strata is None else keep.strata)
@@ -100,7 +134,12 @@ def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1)
 
 
 def inclusion_probabilities(keep: KeepProbabilities, multiple: int = 1) -> Tensor:
-    """The probability with which :func:`draw` selects each sample, float64 (N,): 1 / its weight."""
+    """The probability with which :func:`draw` selects each sample, float64 (N,): 1 / its weight.
+
+    Args:
+        keep: The keep probabilities.
+        multiple: See :func:`draw`.
+    """
     probabilities = keep.probabilities.to(torch.float64)
     if keep.strata is None:
         return _made_whole(probabilities, multiple)
@@ -128,9 +167,9 @@ def _draw_stratified(
 def stratum_counts(
     sizes: Sequence[int], probabilities: Sequence[float], multiple: int = 1, total: int | None = None
 ) -> list[int]:
-    """How many of each stratum to draw: at least one of any that is not empty.
+    """Numbers to draw from each stratum: at least one from any that is not empty.
 
-    They sum to ``total``, by default to the multiple nearest to what the probabilities say.
+    They sum to ``total``, by default to the multiple nearest to the sum of the probabilities.
     """
     counts = [
         min(max(round(n * p), 1), n) if n else 0 for n, p in zip(sizes, probabilities, strict=True)
@@ -178,11 +217,11 @@ def _draw_systematic(
 def _draw_owed(
     probabilities: Tensor, credit: Tensor, generator: torch.Generator, multiple: int
 ) -> Selection:
-    """Each epoch a sample is owed its keep probability more, and a visit takes 1 off it.
+    """Select the samples that are owed most: each epoch adds a keep probability, a visit takes off 1.
 
-    The first draw is a systematic one over a random order, in which a sample's phase is its credit, so
-    that just those owed 1 or more are taken. So are they later, as far as their number is the one asked
-    for: the error of one epoch's draw is made up for in the next ones (error diffusion).
+    The first draw is a systematic one over a random order. A sample's phase in it becomes its credit, so
+    that exactly the samples owed 1 or more are selected. Later draws select the same way, as far as their
+    number is the one asked for: the next epochs make up for the error of one (error diffusion).
     """
     if bool((probabilities == 1).all()):
         return Selection(torch.ones(len(probabilities)), len(probabilities), credit)
@@ -198,7 +237,7 @@ def _draw_owed(
 
 
 def _phases(probabilities: Tensor, generator: torch.Generator) -> Tensor:
-    """Where each sample stands before the next point of a systematic draw, uniform in (0, 1]."""
+    """Distance of each sample from the next point of a systematic draw, uniform in (0, 1]."""
     order = torch.randperm(len(probabilities), generator=generator)
     begins = probabilities[order].cumsum(0) - probabilities[order]
     start = torch.rand(1, generator=generator, dtype=torch.float64)
@@ -216,7 +255,7 @@ def _made_whole(probabilities: Tensor, multiple: int) -> Tensor:
 
 
 def _with_sum(probabilities: Tensor, total: int) -> Tensor:
-    """The probabilities scaled by a common factor, those that reach 1 staying there, to sum to total."""
+    """The probabilities scaled by a common factor to sum to ``total``; those that reach 1 stay there."""
     scaled = probabilities
     certain = probabilities >= 1
     for _ in range(len(probabilities)):
@@ -232,9 +271,9 @@ def _with_sum(probabilities: Tensor, total: int) -> Tensor:
 
 
 def leave_out(codes: np.ndarray, kept: Sequence[int], generator: torch.Generator) -> None:
-    """Of the samples with code s + 1, keep a random ``kept[s]`` and give the others code 0, in place.
+    """Keep a random ``kept[s]`` of a shard's samples with code s + 1; give the others code 0, in place.
 
-    ``codes``: uint8 (n,), of one shard, within which the draw is complete: weight n / k, as always.
+    The draw is complete within the shard, whose ``codes`` are uint8 (n,): the weight is n / k, as always.
     """
     for stratum, count in enumerate(kept):
         members = np.flatnonzero(codes == stratum + 1)
@@ -243,10 +282,10 @@ def leave_out(codes: np.ndarray, kept: Sequence[int], generator: torch.Generator
             codes[members[drawn[count:]]] = 0
 
 
-def check_probabilities(
+def _check_probabilities(
     keep: KeepProbabilities, policy: Policy, num_samples: int, request: Request
 ) -> None:
-    """Refuse keep probabilities that are not of all samples, or do not leave out what they have to."""
+    """Raise an error for keep probabilities of other samples, or of another number to keep."""
     if not isinstance(keep, KeepProbabilities):
         raise TypeError(
             f"{policy!r} answered with a {type(keep).__name__}; keep_probabilities must return "
@@ -262,8 +301,8 @@ def check_probabilities(
     _check_number(float(keep.per_sample().sum()), policy, num_samples, request)
 
 
-def check_weights(weights: Tensor, policy: BiasedPolicy, num_samples: int, request: Request) -> None:
-    """The same for the weights of a biased policy."""
+def _check_weights(weights: Tensor, policy: BiasedPolicy, num_samples: int, request: Request) -> None:
+    """Raise an error for weights of other samples, of no sense, or of another number to keep."""
     if not isinstance(weights, Tensor) or weights.shape != (num_samples,):
         shape = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
         raise ValueError(
@@ -276,7 +315,7 @@ def check_weights(weights: Tensor, policy: BiasedPolicy, num_samples: int, reque
 
 
 def _check_number(kept: float, policy: Policy, num_samples: int, request: Request) -> None:
-    """``kept``: the number of samples that the policy would keep, or expects to."""
+    """Raise ``ValueError`` if a policy keeps, or expects to keep, another number than is asked for."""
     if request.num_pruned is None:
         return
     wanted = num_samples - request.num_pruned

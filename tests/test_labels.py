@@ -121,7 +121,7 @@ def test_a_sample_is_compared_with_those_of_its_class():
 def test_class_quotas_read_the_columns_of_their_policy():
     policy = ClassQuotas([0, 1], Neyman())
     assert policy.columns == Neyman().columns
-    assert repr(policy).startswith("ClassQuotas(Neyman(")
+    assert repr(policy).startswith("ClassQuotas(policy=Neyman(")
 
 
 def test_a_part_of_a_table_has_the_rows_that_were_named():

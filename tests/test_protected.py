@@ -106,8 +106,8 @@ def test_nothing_else_is_left_to_prune():
 def test_it_reads_what_its_policy_reads():
     policy = Protected(Neyman(), np.array([True, False]))
     assert policy.columns == Neyman().columns
-    assert repr(policy).startswith("Protected(Neyman(")
-    assert repr(policy).endswith(", 1 samples)")
+    assert repr(policy).startswith("Protected(policy=Neyman(")
+    assert repr(policy).endswith(", num_kept=1)")
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,8 @@ def test_an_epoch_does_not_begin_while_losses_are_missing():
         pruner.set_epoch(2)
     for line in (
         "left_out = Subset(IndexedDataset(dataset), pruner.left_out)",
-        "for samples, batch in DataLoader(left_out, batch_size, collate_fn=IndexedCollate()):",
-        "    pruner.observe(losses_of(batch), samples)",
+        "for indices, batch in DataLoader(left_out, batch_size, collate_fn=IndexedCollate()):",
+        "    pruner.observe(losses_of(batch), indices)",
     ):
         assert line in str(told.value)
     pruner.observe(losses[rest], rest)
@@ -192,7 +192,8 @@ def test_replicas_share_what_is_left_out():
 
 PROGRAM = """
     import sys, numpy as np, torch, torch.distributed as dist
-    from infobatch import IES, DynamicPruner, RandomPruning, Sharded
+    from infobatch import DynamicPruner, RandomPruning, Sharded
+    from infobatch.policies import IES
     rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=num_replicas)

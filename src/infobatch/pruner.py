@@ -25,7 +25,7 @@ from infobatch.losses import NORMALIZERS, Normalizer, sent_to_device, weighted_m
 from infobatch.lr import LRScaling, ProgressScheduler
 from infobatch.plan import RunPlan, check_run
 from infobatch.policies import Policy, default_policy
-from infobatch.policies.base import check_observed, warn_of_no_effect
+from infobatch.policies.base import check_all_observed, warn_if_prior_scores_unused
 from infobatch.report import EpochCounts, Report, Saving, predict_saving
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.files import export_table
@@ -95,7 +95,7 @@ class DynamicPruner(Loaders):
             self._layout = layout.make(*parts, normalizer)
         if scores is not None:
             self._layout.begin(known_losses(scores, self.num_samples))
-            warn_of_no_effect(policy, warmup_epochs)
+            warn_if_prior_scores_unused(policy, warmup_epochs)
         self._buffer = self._layout.buffer
         self._epoch: Epoch | None = None
         self._rounds: Rounds | None = None
@@ -322,7 +322,7 @@ class DynamicPruner(Loaders):
             self._skipping_loaders.skip()
         self._layout.merge(epoch)
         epoch.check_recorded()
-        check_observed(epoch.num_unobserved, self.policy, epoch.number)
+        check_all_observed(self.policy, epoch.number, epoch.num_unobserved)
         epoch.close()
         self.history.append(self._counts())
 

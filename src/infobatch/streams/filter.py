@@ -22,7 +22,7 @@ from infobatch.epoch import foreign_sample
 from infobatch.inputs import Samples, check_losses, host_indices
 from infobatch.loading.sampler import begin_pass
 from infobatch.losses import sent_to_device, weighted_mean
-from infobatch.policies.base import check_looks_at_nothing
+from infobatch.policies.base import refuse_refreshing
 from infobatch.pruner import DynamicPruner
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.streams.gate import Gate
@@ -62,7 +62,7 @@ class StreamFilter:
         entry: str = ENTRY,
     ) -> None:
         check_stream(pruner.normalizer)
-        check_looks_at_nothing(pruner.policy, "a stream")
+        refuse_refreshing(pruner.policy, "a stream")
         self.entry = entry
         self._pruner = pruner
         self._key = key

@@ -29,7 +29,7 @@ from infobatch.policies.base import check_all_observed, warn_if_prior_scores_unu
 from infobatch.report import EpochCounts, Report, Saving, predict_saving
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.files import export_table
-from infobatch.scores.prior import KnownScores, known_losses
+from infobatch.scores.prior import PriorScores, prior_losses
 from infobatch.scores.table import ScoreTable
 from infobatch.selection import Selection
 
@@ -71,7 +71,7 @@ class DynamicPruner(Loaders):
         num_replicas: int | None = None,
         merge: Merge = merge_scores,
         layout: Sharded | None = None,
-        scores: KnownScores | None = None,
+        scores: PriorScores | None = None,
     ) -> None:
         if policy is None:  # sharded scores need strata, which not every policy has
             policy = default_policy(meets_target=target is not None and layout is None)
@@ -94,7 +94,7 @@ class DynamicPruner(Loaders):
         else:
             self._layout = layout.make(*parts, normalizer)
         if scores is not None:
-            self._layout.begin(known_losses(scores, self.num_samples))
+            self._layout.begin(prior_losses(scores, self.num_samples))
             warn_if_prior_scores_unused(policy, warmup_epochs)
         self._buffer = self._layout.buffer
         self._epoch: Epoch | None = None

@@ -179,8 +179,8 @@ def test_a_run_of_static_scores_trains_its_subset_alone():
     epochs = []
     loader = pruner.loader(2)
     for _ in pruner.epochs():
-        for samples, _ in loader:
-            pruner.update(torch.zeros(len(samples)), samples)
+        for indices, _ in loader:
+            pruner.update(torch.zeros(len(indices)), indices)
         epochs.append(pruner.selection.indices.tolist())
     assert epochs == [[6, 7, 8, 9]] * 3
 

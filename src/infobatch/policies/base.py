@@ -201,12 +201,12 @@ def reads_losses(policy: Policy) -> bool:
 def warn_if_prior_scores_unused(policy: Policy, warmup_epochs: int) -> None:
     """Warn if a run with prior scores is not going to read them."""
     if not reads_losses(policy):
-        warnings.warn(f"prior_scores have no effect: {policy!r} does not go by losses", stacklevel=4)
+        warnings.warn(f"prior_scores have no effect: {policy!r} does not go by losses", stacklevel=3)
     elif warmup_epochs:
         warnings.warn(
             f"prior_scores have no effect: warmup_epochs is {warmup_epochs}, and an epoch on all data "
             "gives newer ones; set warmup_epochs=0 to prune the first epoch",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

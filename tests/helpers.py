@@ -131,7 +131,7 @@ def made(kind, num_samples):
     samples = np.arange(num_samples)
     known = {"labels": samples % 3, "scores": np.sin(samples)}
     if kind is Protected:
-        known |= {"policy": InfoBatch(0.8), "samples": samples % 5 == 0}
+        known |= {"policy": InfoBatch(0.8), "kept": samples % 5 == 0}
     asked = signature(kind).parameters
     return kind(**{name: values for name, values in known.items() if name in asked})
 

@@ -113,8 +113,8 @@ def test_any_float_column_of_losses_is_read(tmp_path, suffix):
 def test_an_epoch_broken_off_is_reported_as_far_as_it_went():
     pruner = DynamicPruner(Numbers(100), 6)
     loader = pruner.loader(8)
-    for step, (samples, _) in enumerate(loader):
-        pruner.update(random_losses(100)[samples], samples)
+    for step, (indices, _) in enumerate(loader):
+        pruner.update(random_losses(100)[indices], indices)
         if step == 3:
             break
     (counts,) = pruner.report().epochs

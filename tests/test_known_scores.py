@@ -1,4 +1,4 @@
-"""Scores known before the first epoch, which is pruned by them."""
+"""Prior scores: those known before the first epoch, which is pruned by them."""
 
 import numpy as np
 import pytest
@@ -115,11 +115,15 @@ def test_sharded_scores_are_pruned_by_them_too():
 @pytest.mark.parametrize(
     ("scores", "error", "message"),
     [
-        (LOSSES[:7], ValueError, r"scores have shape \(7,\), and the dataset has 400 samples; give one"),
-        (LOSSES[:, None], ValueError, r"scores have shape \(400, 1\)"),
+        (
+            LOSSES[:7],
+            ValueError,
+            r"prior_scores have shape \(7,\), and the dataset has 400 samples; give one",
+        ),
+        (LOSSES[:, None], ValueError, r"prior_scores have shape \(400, 1\)"),
         (torch.full((N,), float("nan")), ValueError, "all NaN or infinite, so that nothing is known"),
         (torch.zeros(N, dtype=torch.int64), TypeError, r"dtype torch\.int64; they must be floating"),
-        (LOSSES.tolist(), TypeError, "scores are a list; give a ScoreTable, a tensor"),
+        (LOSSES.tolist(), TypeError, "prior_scores are a list; give a ScoreTable, a tensor"),
         ("nowhere.npz", FileNotFoundError, r"no file nowhere\.npz"),
     ],
 )
@@ -133,7 +137,7 @@ def test_bad_files_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"other\.npz has columns loss, but no 'last_loss'"):
         pruner(tmp_path / "other.npz")
     np.savez(tmp_path / "short.npz", last_loss=LOSSES.numpy()[:5])
-    with pytest.raises(ValueError, match=r"scores of .*short\.npz have shape \(5,\)"):
+    with pytest.raises(ValueError, match=r"prior_scores of .*short\.npz have shape \(5,\)"):
         pruner(tmp_path / "short.npz")
 
 

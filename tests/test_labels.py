@@ -121,7 +121,7 @@ def test_a_sample_is_compared_with_those_of_its_class():
 def test_class_quotas_read_the_columns_of_their_policy():
     policy = ClassQuotas([0, 1], Neyman())
     assert policy.columns == Neyman().columns
-    assert repr(policy).startswith("ClassQuotas(Neyman(")
+    assert repr(policy).startswith("ClassQuotas(policy=Neyman(")
 
 
 def test_a_part_of_a_table_has_the_rows_that_were_named():
@@ -179,8 +179,8 @@ def test_a_run_of_static_scores_trains_its_subset_alone():
     epochs = []
     loader = pruner.loader(2)
     for _ in pruner.epochs():
-        for samples, _ in loader:
-            pruner.update(torch.zeros(len(samples)), samples)
+        for indices, _ in loader:
+            pruner.update(torch.zeros(len(indices)), indices)
         epochs.append(pruner.selection.indices.tolist())
     assert epochs == [[6, 7, 8, 9]] * 3
 

@@ -1,6 +1,8 @@
 """What every policy has to hold, and each one's rule."""
 
+import copy
 import re
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from helpers import made, random_losses, table_of
-from infobatch import DynamicPruner, InfoBatch, Neyman, RandomPruning, Sharded
+from infobatch import DynamicPruner, InfoBatch, Neyman, RandomPruning, Sharded, Spaced
 from infobatch.policies import POLICIES as NAMED
 from infobatch.policies import (
     RECOMMENDED,
@@ -60,6 +62,26 @@ def test_a_policy_keeps_no_state(name):
     assert vars(policy) == before
     for column, values in columns.items():
         assert torch.equal(table[column].nan_to_num(-1), values.nan_to_num(-1))
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_is_frozen_and_shows_its_options_but_no_arrays(name):
+    policy = made(POLICIES[name], 500)
+    with pytest.raises(FrozenInstanceError):
+        policy.columns = ()
+    assert repr(policy).startswith(f"{type(policy).__name__}(")
+    assert not re.search("tensor|array|\\[", repr(policy))
+    assert repr(copy.deepcopy(policy)) == repr(policy)
+
+
+def test_equal_options_read_alike():
+    given = Proportional(np.float64(0.5), power=1, ordered=np.True_)
+    assert given == Proportional(0.5, power=1.0, ordered=True)
+    assert repr(given) == (
+        "Proportional(prune_ratio=0.5, by='last_loss', power=1.0, floor=0.3, cap=1.0, ordered=True)"
+    )
+    assert repr(Spaced()) == repr(Spaced(Neyman()))
+    assert repr(Spaced(prune_ratio=0.2)) == repr(Spaced(Neyman(0.2)))
 
 
 @pytest.mark.parametrize("name", [name for name in POLICIES if name != "none"])
@@ -247,6 +269,23 @@ def test_random_pruning_looks_at_no_score():
     assert per_sample(kept).tolist() == [0.7] * 100
 
 
+def test_a_policy_of_ones_own_may_set_its_attributes_when_made():
+    class ByNorm(Policy):
+        def __init__(self, inner):
+            self.inner, self.columns, self.num_samples = inner, inner.columns, 60
+
+        def keep_probabilities(self, scores, request):
+            return self.inner.keep_probabilities(scores, request)
+
+        def check_target(self, num_pruned, num_samples):
+            self.inner.check_target(num_pruned, num_samples)
+
+    policy = ByNorm(Proportional(by="smoothed_norm"))
+    assert DynamicPruner(range(60), 3, policy=policy).signals == ("gradient_norms",)
+    with pytest.raises(ValueError, match="was given the labels of 60 samples, but the dataset has 50"):
+        DynamicPruner(range(50), 3, policy=policy)
+
+
 def test_a_policy_of_ones_own_without_strata():
     class ByLoss(Policy):
         def keep_probabilities(self, scores, request):
@@ -342,16 +381,19 @@ def test_tiers_that_make_no_sense_are_refused(percentiles, kept, message):
         PercentileTiers(percentiles, kept)
 
 
+THREE_LINES = r"DynamicPruner\(dataset[^Z]*yields \(indices, batch\)[^Z]*update\(losses, indices\)"
+
+
 @pytest.mark.parametrize(
     "arguments", [([1, 2], 200, 0.5, 0.875), ([1, 2], 200), (np.zeros(3),)], ids=["all", "two", "one"]
 )
 def test_the_authors_constructor_is_answered_with_three_lines(arguments):
-    with pytest.raises(TypeError, match=r"DynamicPruner\(dataset[^Z]*loader[^Z]*update"):
+    with pytest.raises(TypeError, match=THREE_LINES):
         InfoBatch(*arguments)
 
 
 def test_the_authors_keywords_are_answered_with_three_lines():
-    with pytest.raises(TypeError, match=r"DynamicPruner\(dataset[^Z]*loader[^Z]*update"):
+    with pytest.raises(TypeError, match=THREE_LINES):
         InfoBatch(dataset=[1, 2], num_epochs=200, prune_ratio=0.5, delta=0.875)
 
 

@@ -46,13 +46,13 @@ def test_the_mean_is_that_of_the_others():
 @pytest.mark.parametrize("inner", INNER, ids=repr)
 @pytest.mark.parametrize(("num_pruned", "multiple"), [(None, 1), (40, 1), (90, 1), (40, 16)])
 def test_every_draw_keeps_them_with_weight_1(inner, num_pruned, multiple):
-    samples = np.random.default_rng(0).random(200) < 0.2
-    policy = Protected(inner, samples)
+    kept = np.random.default_rng(0).random(200) < 0.2
+    policy = Protected(inner, kept)
     table = table_of(random_losses(200), policy)
     for seed in range(10):
         asked = request(num_pruned, seed, multiple=multiple)
         selection = draw(policy.keep_probabilities(table, asked), asked.generator, multiple)
-        assert (selection.weights[samples] == 1).all()
+        assert (selection.weights[kept] == 1).all()
         if num_pruned is not None:
             assert abs(selection.num_selected - (200 - num_pruned)) <= multiple // 2
         assert selection.num_selected % multiple == 0
@@ -73,18 +73,18 @@ def test_the_sum_over_all_samples_is_kept_in_expectation(inner):
 
 
 @settings(deadline=None, max_examples=60)
-@given(samples=st.lists(st.booleans(), min_size=1, max_size=40), seed=st.integers(0, 99))
-def test_any_samples_can_be_kept(samples, seed):
-    policy = Protected(InfoBatch(0.5), np.array(samples))
-    keep = policy.keep_probabilities(table_of(random_losses(len(samples), seed), policy), request())
+@given(kept=st.lists(st.booleans(), min_size=1, max_size=40), seed=st.integers(0, 99))
+def test_any_samples_can_be_kept(kept, seed):
+    policy = Protected(InfoBatch(0.5), np.array(kept))
+    keep = policy.keep_probabilities(table_of(random_losses(len(kept), seed), policy), request())
     selection = draw(keep, torch.Generator().manual_seed(seed))
-    assert (selection.weights[torch.tensor(samples)] == 1).all()
-    assert selection.num_selected >= max(1, sum(samples))
+    assert (selection.weights[torch.tensor(kept)] == 1).all()
+    assert selection.num_selected >= max(1, sum(kept))
 
 
 def test_a_run_sees_them_in_every_epoch():
-    samples = np.arange(100) < 10  # the easiest, which would be left out first
-    policy = Protected(InfoBatch(0.6), samples)
+    kept = np.arange(100) < 10  # the easiest, which would be left out first
+    policy = Protected(InfoBatch(0.6), kept)
     pruner = DynamicPruner(Numbers(100), 8, policy=policy, target=0.3, delta=1)
     loader = pruner.loader(16)
     for _ in pruner.epochs():
@@ -106,8 +106,8 @@ def test_nothing_else_is_left_to_prune():
 def test_it_reads_what_its_policy_reads():
     policy = Protected(Neyman(), np.array([True, False]))
     assert policy.columns == Neyman().columns
-    assert repr(policy).startswith("Protected(Neyman(")
-    assert repr(policy).endswith(", 1 samples)")
+    assert repr(policy).startswith("Protected(policy=Neyman(")
+    assert repr(policy).endswith(", num_kept=1)")
 
 
 @pytest.mark.parametrize(

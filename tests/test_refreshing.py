@@ -45,8 +45,8 @@ def in_pruned_epoch(size=60, **options):
     pruner.record(random_losses(size), np.arange(size))
     pruner.set_epoch(1)
     losses = random_losses(size, seed=1)
-    samples = np.fromiter(pruner.current.draws(), np.int64)
-    pruner.record(losses[samples], samples)
+    indices = np.fromiter(pruner.current.draws(), np.int64)
+    pruner.record(losses[indices], indices)
     return pruner, losses
 
 
@@ -91,8 +91,8 @@ def test_an_epoch_does_not_begin_while_losses_are_missing():
         pruner.set_epoch(2)
     for line in (
         "left_out = Subset(IndexedDataset(dataset), pruner.left_out)",
-        "for samples, batch in DataLoader(left_out, batch_size, collate_fn=IndexedCollate()):",
-        "    pruner.observe(losses_of(batch), samples)",
+        "for indices, batch in DataLoader(left_out, batch_size, collate_fn=IndexedCollate()):",
+        "    pruner.observe(losses_of(batch), indices)",
     ):
         assert line in str(told.value)
     pruner.observe(losses[rest], rest)
@@ -103,9 +103,9 @@ def test_an_epoch_does_not_begin_while_losses_are_missing():
 def test_the_lines_that_the_error_names_do_it():
     pruner, losses = in_pruned_epoch()
     left_out = Subset(IndexedDataset(pruner.dataset), pruner.left_out)
-    for samples, batch in DataLoader(left_out, 7, collate_fn=IndexedCollate()):
-        assert batch.tolist() == samples.tolist()
-        pruner.observe(losses[samples], samples)
+    for indices, batch in DataLoader(left_out, 7, collate_fn=IndexedCollate()):
+        assert batch.tolist() == indices.tolist()
+        pruner.observe(losses[indices], indices)
     pruner.set_epoch(2)
 
 
@@ -209,16 +209,16 @@ PROGRAM = """
     class Looking(RandomPruning):
         refreshes = True
 
-    def losses_of(samples, epoch):
-        return torch.as_tensor((samples + 1) * 10.0 ** -epoch)
+    def losses_of(indices, epoch):
+        return torch.as_tensor((indices + 1) * 10.0 ** -epoch)
 
     def run(**options):
         pruner = DynamicPruner(range(50), 5, delta=1, **options)
         loader = pruner.loader(4)
         for epoch in pruner.epochs():
-            for samples, _ in loader:
-                real = np.where(samples < 0, ~samples, samples)
-                pruner.update(losses_of(real, epoch), samples)
+            for indices, _ in loader:
+                real = np.where(indices < 0, ~indices, indices)
+                pruner.update(losses_of(real, epoch), indices)
             if epoch == 2:  # a checkpoint between what is trained and what is looked at
                 pruner.state_dict()
             left_out = pruner.left_out
@@ -232,8 +232,8 @@ PROGRAM = """
             pruner = DynamicPruner(range(50), 5, policy=Looking(0.4), layout=Sharded(4), delta=1)
             loader = pruner.loader(4)
             for epoch in pruner.epochs():
-                for samples, batch in loader:
-                    pruner.update(batch.float(), samples)
+                for indices, batch in loader:
+                    pruner.update(batch.float(), indices)
                 if rank == 0 and len(pruner.left_out):
                     pruner.observe(torch.ones(len(pruner.left_out)), pruner.left_out)
         except RuntimeError as error:

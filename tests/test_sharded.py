@@ -16,7 +16,7 @@ from infobatch.distributed import Replicas
 from infobatch.layouts.score_summary import NoScores, ShardedScores, score_of_key, sort_keys
 from infobatch.layouts.shards import Shards, default_num_shards
 from infobatch.policies import PercentileTiers
-from infobatch.policies.base import mean_score
+from infobatch.policies.ranking import mean_score
 from infobatch.scores import ScoreTable
 
 

@@ -38,8 +38,8 @@ def selections(policy, num_samples, num_epochs, seed=0, **options):
     loader = pruner.loader(batch_size=num_samples, collate_fn=list)
     for _ in pruner.epochs():
         rows.append(pruner.selection.weights.clone())
-        for samples, _ in loader:
-            pruner.update(torch.ones(len(samples)), samples)
+        for indices, _ in loader:
+            pruner.update(torch.ones(len(indices)), indices)
     return torch.stack(rows)
 
 

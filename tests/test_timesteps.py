@@ -9,43 +9,43 @@ from infobatch.scores import TimestepScores
 
 def test_a_loss_is_divided_by_the_mean_of_its_timesteps():
     """Two halves of ten timesteps; the second batch finds the first's sums halved."""
-    normalise = TimestepScores(10, num_bins=2, memory=2)
-    scores = normalise(torch.tensor([1.0, 3.0, 10.0]), torch.tensor([0, 4, 5]))
+    normalize = TimestepScores(10, num_bins=2, memory=2)
+    scores = normalize(torch.tensor([1.0, 3.0, 10.0]), torch.tensor([0, 4, 5]))
     assert scores.tolist() == [0.5, 1.5, 1.0]
-    scores = normalise(torch.tensor([6.0, 10.0]), torch.tensor([1, 9]))
+    scores = normalize(torch.tensor([6.0, 10.0]), torch.tensor([1, 9]))
     # (4 / 2 + 6) / (2 / 2 + 1) = 4 and (10 / 2 + 10) / (1 / 2 + 1) = 10
     assert scores.tolist() == [1.5, 1.0]
-    assert normalise.usual.tolist() == [4.0, 10.0]
+    assert normalize.usual.tolist() == [4.0, 10.0]
 
 
 def test_what_is_left_is_the_samples_own():
     """Where a loss is a factor of the sample's times one of the timestep's, scores order the samples."""
     generator = torch.Generator().manual_seed(0)
     own = torch.linspace(0.5, 1.5, 64)
-    normalise = TimestepScores(100, num_bins=100, memory=1000)
+    normalize = TimestepScores(100, num_bins=100, memory=1000)
     for _ in range(200):
         timesteps = torch.randint(100, (64,), generator=generator)
         losses = own * (0.01 + 0.99**timesteps)
-        scores = normalise(losses, timesteps)
+        scores = normalize(losses, timesteps)
     assert torch.corrcoef(torch.stack([own, scores]))[0, 1] > 0.97
     assert torch.corrcoef(torch.stack([own, losses]))[0, 1] < 0.8
     assert scores.mean() == pytest.approx(1, abs=0.1)
 
 
 def test_fractions_of_time_fall_into_bins_too():
-    normalise = TimestepScores(1, num_bins=4)
+    normalize = TimestepScores(1, num_bins=4)
     times = torch.tensor([0.0, 0.2, 0.3, 0.999, 1.0])
-    scores = normalise(torch.tensor([1.0, 3.0, 7.0, 2.0, 2.0]), times)
+    scores = normalize(torch.tensor([1.0, 3.0, 7.0, 2.0, 2.0]), times)
     assert scores.tolist() == [0.5, 1.5, 1.0, 1.0, 1.0]
-    assert normalise.usual.isnan().tolist() == [False, False, True, False]
+    assert normalize.usual.isnan().tolist() == [False, False, True, False]
 
 
 def test_a_loss_that_is_not_finite_spoils_no_mean():
-    normalise = TimestepScores(10, num_bins=1)
-    scores = normalise(torch.tensor([1.0, torch.nan, torch.inf]), torch.tensor([0, 1, 2]))
+    normalize = TimestepScores(10, num_bins=1)
+    scores = normalize(torch.tensor([1.0, torch.nan, torch.inf]), torch.tensor([0, 1, 2]))
     assert scores[0] == 1
     assert not scores[1:].isfinite().any()
-    assert normalise.usual.tolist() == [1.0]
+    assert normalize.usual.tolist() == [1.0]
 
 
 def test_losses_of_nothing_have_finite_scores():
@@ -77,21 +77,21 @@ def test_a_loaded_state_goes_on_where_it_was_taken():
 
 
 def test_a_fresh_state_can_be_saved_and_loaded():
-    normalise = TimestepScores(10)
-    normalise.load_state_dict(TimestepScores(10).state_dict())
-    assert normalise(torch.ones(2), torch.zeros(2)).tolist() == [1, 1]
+    normalize = TimestepScores(10)
+    normalize.load_state_dict(TimestepScores(10).state_dict())
+    assert normalize(torch.ones(2), torch.zeros(2)).tolist() == [1, 1]
 
 
 def test_the_pruner_remembers_the_scores_and_weighs_the_losses():
     pruner = DynamicPruner(range(8), 2)
-    normalise = TimestepScores(1000)
+    normalize = TimestepScores(1000)
     loader = pruner.loader(batch_size=4)
     next(pruner.epochs())
-    samples, _ = next(iter(loader))
+    indices, _ = next(iter(loader))
     losses, timesteps = torch.tensor([1.0, 2.0, 3.0, 6.0]), torch.tensor([1, 1, 1, 1])
-    loss = pruner.update(losses, samples, scores=normalise(losses, timesteps))
+    loss = pruner.update(losses, indices, scores=normalize(losses, timesteps))
     assert loss == losses.mean()
-    assert pruner.scores["last_loss"][samples].tolist() == (losses / 3).tolist()
+    assert pruner.scores["last_loss"][indices].tolist() == (losses / 3).tolist()
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,10 @@ def test_bad_options_are_refused(options, message):
 
 
 def test_bad_calls_are_refused():
-    normalise = TimestepScores(10)
+    normalize = TimestepScores(10)
     with pytest.raises(ValueError, match=r"losses have shape \(2,\) and timesteps \(3,\)"):
-        normalise(torch.ones(2), torch.zeros(3))
+        normalize(torch.ones(2), torch.zeros(3))
     with pytest.raises(ValueError, match="the timesteps are on meta and the losses on cpu"):
-        normalise(torch.ones(2), torch.zeros(2, device="meta"))
+        normalize(torch.ones(2), torch.zeros(2, device="meta"))
     with pytest.raises(ValueError, match="the state has 5 bins of timesteps, and num_bins is 50"):
-        normalise.load_state_dict(TimestepScores(10, num_bins=5).state_dict())
+        normalize.load_state_dict(TimestepScores(10, num_bins=5).state_dict())

@@ -1,8 +1,9 @@
-"""Per-sample losses for the common cases, and their weighted mean.
+"""Per-sample losses for common tasks, and their weighted mean.
 
-Each loss returns shape (B,), one for each sample, in the unit of the batch loss it replaces, and
-gradients flow through all of it. Where PyTorch averages over pixels or tokens, so do these: over
-those of the *sample*, so that a sample's score does not depend on its size or its batch mates.
+Each loss function gives one loss for each sample, shape (B,), in the unit of the batch loss that it
+replaces, and gradients flow through all of them. Where PyTorch averages over the pixels or tokens of a
+batch, these functions average over those of each *sample*, so that a sample's score depends neither on
+its size nor on the rest of the batch.
 """
 
 from __future__ import annotations
@@ -14,21 +15,36 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Normalizer = Literal["batch", "mean", "weights"]
+"""What the weighted sum of a batch's losses is divided by: see :func:`weighted_mean`."""
 NORMALIZERS: tuple[Normalizer, ...] = get_args(Normalizer)
 
 NOT_SUPERVISED = -100
-"""The label of tokens that are not learned, as in transformers."""
+"""The label of a token that adds no loss, as in transformers."""
 
 
 def weighted_mean(losses: Tensor, weights: Tensor, normalizer: Normalizer = "batch") -> Tensor:
-    """The mean of ``losses`` (B,) weighted by ``weights`` (B,); a new scalar, differentiable.
+    """The weighted mean of a batch's losses.
 
-    ``"batch"``: sum(w * loss) / B, the paper's. At fixed parameters the expected sum of an epoch's
-    updates is that of full data: fewer steps, each larger by N / |S|. That holds for SGD; Adam,
-    LAMB and LARS cancel the common factor. ``"mean"``: the same, for weights that have been divided by
-    their mean over the epoch's selection, as the pruner does. Steps keep the size they have on full
-    data, and an epoch's sum shrinks with their number. ``"weights"``: sum(w * loss) / sum(w), by the
-    batch's own weights: steps keep their size, too, with a little bias and less noise.
+    The normalizers differ in the size of a step when an epoch trains |S| of N samples:
+
+    - ``"batch"``: sum(w * loss) / B, the paper's and the default. At fixed parameters the expected sum
+      of an epoch's updates is that of full data: fewer steps, each larger by N / |S|. This holds for
+      SGD; Adam, LAMB and LARS cancel the common factor.
+    - ``"mean"``: the same, for weights that the pruner has divided by their mean over the epoch's
+      selection. Steps keep the size they have on full data, and the sum of an epoch's updates shrinks
+      with the number of steps.
+    - ``"weights"``: sum(w * loss) / sum(w) with the weights of the batch. Steps keep their size, too,
+      with a little bias and less noise.
+
+    Args:
+        losses: (B,).
+        weights: (B,), on the device of the losses.
+        normalizer: ``"batch"``, ``"mean"`` or ``"weights"``.
+
+    Returns:
+        A new scalar, through which gradients flow.
+
+    Source: InfoBatch, ICLR 2024, section 2, for ``"batch"``.
     """
     if normalizer == "weights":
         total = weights.sum()
@@ -37,7 +53,7 @@ def weighted_mean(losses: Tensor, weights: Tensor, normalizer: Normalizer = "bat
 
 
 def sent_to_device(weights: Tensor, device: torch.device) -> Tensor:
-    """The host's weights on their way to a device, without waiting for it."""
+    """The ``weights`` (B,) of the host, sent to a device without waiting for it."""
     if device.type == "cuda":
         weights = weights.pin_memory()
     return weights.to(device, non_blocking=True)
@@ -50,12 +66,19 @@ def classification_losses(
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy of each sample, (B,).
+    """The cross-entropy of each sample.
 
-    ``logits`` (B, C); ``targets`` int64 (B,) in 0..C-1, or float (B, C) with rows that sum to 1, as
-    mixup and cutmix make them. ``class_weights`` (C,) scales each class's term; unlike
-    ``F.cross_entropy(..., reduction="mean")`` it does not renormalise by the batch's classes, which
-    would make a sample's loss depend on its batch mates.
+    Args:
+        logits: (B, C) for C classes.
+        targets: int64 (B,) in 0..C-1, or float (B, C) with rows that sum to 1, as mixup and cutmix make
+            them.
+        label_smoothing: the share of the target that is spread over all classes, in [0, 1].
+        class_weights: (C,), factors on the terms of the classes. Unlike ``F.cross_entropy`` with
+            ``reduction="mean"``, the function does not divide by the mean weight of the batch's classes,
+            which would make a sample's loss depend on the rest of the batch.
+
+    Returns:
+        (B,), at least 0.
     """
     return F.cross_entropy(
         logits, targets, weight=class_weights, label_smoothing=label_smoothing, reduction="none"
@@ -66,10 +89,19 @@ def classification_losses(
 def classification_gradient_norms(
     logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0
 ) -> Tensor:
-    """The norm of each loss's gradient in its logits, ||p - y||, (B,): in [0, sqrt(2)].
+    """The norm ||p - y|| of the gradient of each sample's loss in the sample's logits.
 
-    Arguments as in :func:`classification_losses`. Up to a factor that varies less it bounds the norm of
-    the whole gradient (Katharopoulos & Fleuret, ICML 2018, section 3.2; EL2N: Paul et al., 2021).
+    Up to a factor that varies less between samples it bounds the norm of the loss's whole gradient.
+
+    Args:
+        logits: (B, C) for C classes.
+        targets: as :func:`classification_losses` takes them.
+        label_smoothing: as :func:`classification_losses` takes it.
+
+    Returns:
+        float32 (B,), in [0, sqrt(2)], without a gradient.
+
+    Source: Katharopoulos & Fleuret, ICML 2018, section 3.2; as a score, EL2N: Paul et al., 2021.
     """
     errors = logits.float().softmax(1) - _as_shares(logits, targets, label_smoothing)
     norms: Tensor = torch.linalg.vector_norm(errors, dim=1)
@@ -78,15 +110,21 @@ def classification_gradient_norms(
 
 @torch.no_grad()
 def classification_confidences(logits: Tensor, targets: Tensor) -> Tensor:
-    """The probability that is given to each sample's own class, (B,): in [0, 1].
+    """The probability that the model gives to each sample's own class.
 
-    Arguments as in :func:`classification_losses`; of mixed targets, the mean of their classes'.
+    Args:
+        logits: (B, C) for C classes.
+        targets: as :func:`classification_losses` takes them. For a mixture of classes the result is the
+            weighted mean of their probabilities.
+
+    Returns:
+        float32 (B,), in [0, 1], without a gradient.
     """
     return (logits.float().softmax(1) * _as_shares(logits, targets, 0.0)).sum(1)
 
 
 def _as_shares(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
-    """Targets as shares of the classes, float32 (B, C)."""
+    """The targets as shares of the classes, float32 (B, C)."""
     num_classes = logits.shape[1]
     if not targets.is_floating_point():
         targets = torch.zeros_like(logits).scatter_(1, targets[:, None], 1)
@@ -101,11 +139,20 @@ def segmentation_losses(
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
 ) -> Tensor:
-    """Mean cross-entropy over each image's valid pixels, (B,).
+    """The mean cross-entropy over each image's labeled pixels.
 
-    ``logits`` (B, C, *spatial); ``targets`` int64 (B, *spatial), ``ignore_index`` where unlabelled.
-    An image without a valid pixel has loss and gradient 0, and no score: tell
-    :meth:`DynamicPruner.update` with ``scored=(targets != ignore_index).flatten(1).any(1)``.
+    An image without a labeled pixel has loss and gradient 0, and no score: give
+    :meth:`DynamicPruner.update` ``scored=(targets != ignore_index).flatten(1).any(1)``.
+
+    Args:
+        logits: (B, C, *spatial) for C classes.
+        targets: int64 (B, *spatial), in 0..C-1 or ``ignore_index``.
+        ignore_index: marks a pixel without a label; 255 as in PASCAL VOC and Cityscapes.
+        label_smoothing: the share of the target that is spread over all classes, in [0, 1].
+        class_weights: (C,), factors on the terms of the classes.
+
+    Returns:
+        (B,), at least 0.
     """
     losses = F.cross_entropy(
         logits,
@@ -126,11 +173,22 @@ def sequence_losses(
     label_smoothing: float = 0.0,
     shift: bool = False,
 ) -> Tensor:
-    """Mean cross-entropy over each sequence's supervised tokens, (B,).
+    """The mean cross-entropy over each sequence's supervised tokens.
 
-    ``logits`` (B, T, V); ``labels`` int64 (B, T), ``ignore_index`` where not supervised. ``shift``:
-    position t predicts the token at t + 1, as causal language models do. A sequence without a
-    supervised token has loss and gradient 0, and no score: see :func:`segmentation_losses`.
+    A sequence without a supervised token has loss and gradient 0, and no score: give
+    :meth:`DynamicPruner.update` ``scored=(labels != ignore_index).any(1)``, and with ``shift`` the same
+    of ``labels[:, 1:]``, since the first token is not predicted.
+
+    Args:
+        logits: (B, T, V) for T tokens and a vocabulary of V.
+        labels: int64 (B, T), in 0..V-1 or ``ignore_index``.
+        ignore_index: marks a token that is not supervised; -100 as in transformers.
+        label_smoothing: the share of the target that is spread over the vocabulary, in [0, 1].
+        shift: whether position t predicts the token at t + 1, as in causal language models. By default
+            it predicts the token at t.
+
+    Returns:
+        (B,), at least 0.
     """
     if shift:
         logits, labels = logits[:, :-1], labels[:, 1:]
@@ -145,5 +203,5 @@ def sequence_losses(
 
 
 def _mean_over_valid(losses: Tensor, valid: Tensor) -> Tensor:
-    """Row means of ``losses`` (B, n), which are 0 where not ``valid``; 0 for a row with none."""
+    """The row means of ``losses`` (B, n), which are 0 where not ``valid``; 0 for a row without any."""
     return losses.sum(1) / valid.sum(1).clamp(min=1)

@@ -19,11 +19,11 @@ from infobatch.losses import NORMALIZERS, Normalizer
 from infobatch.lr import LRScaling, ProgressScheduler
 from infobatch.plan import RunPlan
 from infobatch.policies import Policy, default_policy
-from infobatch.policies.base import warn_of_no_effect
+from infobatch.policies.base import warn_if_prior_scores_unused
 from infobatch.report import Report, Saving, predict_saving
 from infobatch.run import Run
 from infobatch.scores.files import export_table
-from infobatch.scores.prior import KnownScores, known_losses
+from infobatch.scores.prior import PriorScores, prior_losses
 from infobatch.seeding import check_seed
 
 
@@ -75,7 +75,7 @@ class DynamicPruner(Run):
         rank: int | None = None,
         num_replicas: int | None = None,
         layout: Layout = Replicated(),
-        prior_scores: KnownScores | None = None,
+        prior_scores: PriorScores | None = None,
     ) -> None:
         if not isinstance(layout, Layout):
             raise TypeError(f"layout is {layout!r}; give Replicated() or Sharded(), or leave it out")
@@ -87,8 +87,8 @@ class DynamicPruner(Run):
         check_choice("normalizer", normalizer, NORMALIZERS)
         store = layout.make_store(plan, int(seed), find_replicas(rank, num_replicas), normalizer)
         if prior_scores is not None:
-            store.take_prior(known_losses(prior_scores, len(dataset)))
-            warn_of_no_effect(policy, warmup_epochs)
+            store.take_prior(prior_losses(prior_scores, len(dataset)))
+            warn_if_prior_scores_unused(policy, warmup_epochs)
         super().__init__(dataset, store, normalizer)
         self._loaders = Loaders(self, takes_user_order=not layout.needs_strata)
 

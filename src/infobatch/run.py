@@ -16,7 +16,7 @@ from infobatch.inputs import Indices, check_losses, check_scores, host_indices, 
 from infobatch.layouts.base import ScoreStore
 from infobatch.layouts.mean_scaling import MeanScaling
 from infobatch.losses import Normalizer, sent_to_device, weighted_mean
-from infobatch.policies.base import check_observed
+from infobatch.policies.base import check_all_observed
 from infobatch.report import EpochCounts
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
@@ -277,7 +277,7 @@ class Run:
     def _close(self, epoch: Epoch) -> None:
         self._store.merge(epoch)
         epoch.check_recorded()
-        check_observed(epoch.num_unobserved, self.policy, epoch.number)
+        check_all_observed(self.policy, epoch.number, epoch.num_unobserved)
         epoch.close()
         self.history.append(self._counts())
 

@@ -220,8 +220,8 @@ def _draw_owed(
     """Select the samples that are owed most: each epoch adds a keep probability, a visit takes off 1.
 
     The first draw is a systematic one over a random order. A sample's phase in it becomes its credit, so
-    that exactly the samples owed 1 or more are selected. Later draws select the same way, as far as their
-    number is the one asked for: the next epochs make up for the error of one (error diffusion).
+    that exactly the samples owed 1 or more are selected. Later draws do the same, as far as their number
+    is the one asked for: the next epochs make up for the error of one (error diffusion).
     """
     if bool((probabilities == 1).all()):
         return Selection(torch.ones(len(probabilities)), len(probabilities), credit)
@@ -273,7 +273,7 @@ def _with_sum(probabilities: Tensor, total: int) -> Tensor:
 def leave_out(codes: np.ndarray, kept: Sequence[int], generator: torch.Generator) -> None:
     """Keep a random ``kept[s]`` of a shard's samples with code s + 1; give the others code 0, in place.
 
-    The draw is complete within the shard, whose ``codes`` are uint8 (n,): the weight is n / k, as always.
+    The draw is complete within the shard, whose ``codes`` are uint8 (n,): the weight is n / k.
     """
     for stratum, count in enumerate(kept):
         members = np.flatnonzero(codes == stratum + 1)

@@ -21,7 +21,7 @@ from infobatch.lab.training.gradient_noise import influence, measure, products_o
 from infobatch.lab.training.loop import train
 from infobatch.losses import classification_losses
 from infobatch.policies import POLICIES, BiasedPolicy, KeepProbabilities, Policy, Request
-from infobatch.policies.base import ones_at
+from infobatch.policies.ranking import ones_at
 from infobatch.scores import ScoreTable
 
 QUICK = TrainConfig(

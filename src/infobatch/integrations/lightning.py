@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from infobatch.loading.dataset import IndexedDataset
 from infobatch.lr import LRScaling, ProgressScheduler
 from infobatch.policies import NoPruning
-from infobatch.policies.base import check_looks_at_nothing
+from infobatch.policies.base import refuse_refreshing
 from infobatch.pruner import DynamicPruner
 
 OLDEST, NEWEST = (2, 5), (2, 6)
@@ -289,7 +289,7 @@ def _run_length(trainer: Any, loader: PrunedLoader, replicas: Mapping[str, int])
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    check_looks_at_nothing(options.get("policy"), "Lightning's Trainer")
+    refuse_refreshing(options.get("policy"), "Lightning's Trainer")
     for name in ("num_epochs", "max_steps", "rank", "num_replicas"):
         if name in options:
             raise ValueError(

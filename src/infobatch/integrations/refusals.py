@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from infobatch.policies import Policy
-from infobatch.policies.base import check_looks_at_nothing
+from infobatch.policies.base import refuse_refreshing
 from infobatch.scores.columns import COLUMNS, SIGNALS, IndexArray
 
 _OF_THE_ARGUMENTS = ("num_epochs", "max_steps", "rank", "num_replicas")
@@ -38,7 +38,7 @@ def check_version(trainer_class: type, version: str) -> None:
 
 def check_trainer(trainer: Any, pruning: Mapping[str, Any]) -> None:
     """Refuse what would train something else than asked for, before training."""
-    check_looks_at_nothing(pruning.get("policy"), "the Trainer")
+    refuse_refreshing(pruning.get("policy"), "the Trainer")
     check_reads_losses_alone(pruning.get("policy"))
     for name in _OF_THE_ARGUMENTS:
         if name in pruning:

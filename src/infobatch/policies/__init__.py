@@ -1,4 +1,7 @@
-"""The registry names the policies for the command line and the generic tests."""
+"""Policies decide what an epoch leaves out: all policies of the library, and the contract for your own.
+
+``POLICIES`` names them for the command line and for the tests that every policy has to pass.
+"""
 
 from inspect import signature
 
@@ -46,31 +49,40 @@ POLICIES: dict[str, type[Policy]] = {
     "grand": Static,
     "none": NoPruning,
 }
-"""Those that ask for ``labels`` are given the data set's; of static pruning the name says which
-``scores`` it is given."""
+"""Every policy by its name on the command line, where ``labels`` are those of the data set. Static
+pruning has a name for each kind of ``scores`` that it can be given."""
 
 WRAPPERS: dict[str, type[Policy]] = {"protected": Protected}
-"""Those that say of a policy, and of samples given with it, what names and options alone cannot."""
+"""Policies around another one that need more than a name and options: a mask of samples."""
 
 RECOMMENDED = "spaced"
-"""For a saving that is to be met: see docs/choosing-a-policy.md."""
+"""The policy for a run with a target; docs/choosing-a-policy.md gives the reasons."""
 
 BELOW_MEAN = ("infobatch", "bls")
-"""Policies whose prune ratio is of the samples below the mean, and has a say beside a target, too."""
+"""Policies whose prune ratio is a share of the samples below the mean; it matters with a target, too."""
 
 
 def default_policy(meets_target: bool) -> Policy:
-    """The paper's, or where a number to leave out is to be met the recommended one."""
+    """The policy of a run that names none: the paper's, or with a target the recommended one.
+
+    Args:
+        meets_target: whether the run has a target.
+    """
     return POLICIES[RECOMMENDED]() if meets_target else InfoBatch()
 
 
 def takes(name: str, option: str) -> bool:
-    """Whether the policy of this name is made with an option of that name."""
+    """Whether a policy has an option.
+
+    Args:
+        name: the policy's name in ``POLICIES``.
+        option: the option's name, such as ``"labels"``.
+    """
     return option in signature(POLICIES[name]).parameters
 
 
 def has_prune_ratio(name: str) -> bool:
-    """Whether the policy of this name takes a prune ratio."""
+    """Whether the policy with this name in ``POLICIES`` takes a prune ratio."""
     return takes(name, "prune_ratio")
 
 

@@ -1,38 +1,18 @@
-"""Keep probabilities that follow a size, between a floor and a cap, and have a given sum."""
+"""Keep probabilities that are proportional to a size, between a floor and a cap, with a given sum."""
 
 from __future__ import annotations
-
-from numbers import Integral
 
 import numpy as np
 
 from infobatch.scores.columns import FloatArray, IndexArray
 
 SMALLEST = 1e-9
-"""Sizes below this part of the largest are taken for it."""
+"""Sizes below this part of the largest are raised to it."""
 HALVINGS = 50
 
 
-def check_floor(floor: float) -> None:
-    if not 0 < floor <= 1:
-        raise ValueError(
-            f"floor is {floor}; it is a share of the mean keep probability, above 0 (or samples would "
-            "never be seen again) and at most 1 (where all are alike)"
-        )
-
-
-def check_column(by: str, columns: tuple[str, ...]) -> None:
-    if by not in columns:
-        raise ValueError(f"by is {by!r}; choose what the probabilities follow: {', '.join(columns)}")
-
-
-def check_strata(strata: object) -> None:
-    if not isinstance(strata, Integral) or not 2 <= int(strata) <= 200:
-        raise ValueError(f"strata is {strata!r}; it must be a whole number from 2 to 200")
-
-
 def sizes_of(values: FloatArray) -> np.ndarray:
-    """The ``values`` (N,) as sizes, float64: at least 0, and the largest where there is none (NaN)."""
+    """The ``values`` (N,) as sizes of at least 0, float64 (N,); NaN becomes the largest size."""
     sizes = values.astype(np.float64)
     largest = np.max(sizes, initial=0, where=~np.isnan(sizes))
     known: np.ndarray = np.clip(np.nan_to_num(sizes, nan=largest), 0, None)
@@ -42,11 +22,17 @@ def sizes_of(values: FloatArray) -> np.ndarray:
 def allocate(
     sizes: np.ndarray, total: int, floor: float, counts: np.ndarray | int = 1, cap: float = 1.0
 ) -> np.ndarray:
-    """Probabilities clip(c * sizes, floor * mean, cap), float64 (n,), that sum to ``total``.
+    """Probabilities clip(c * sizes, floor * mean, cap) that sum to ``total``; c is found by bisection.
 
-    ``sizes``: (n,), at least 0; all alike if none is above 0. ``counts``: how many samples each stands
-    for. ``floor``: a share of the mean probability, total / (the number of samples), which is at most
-    ``cap``. c is found by bisection.
+    Args:
+        sizes: (n,), at least 0. If none is above 0, all probabilities are equal.
+        total: the sum of the probabilities, each of them taken as often as ``counts`` says.
+        floor: the least probability, as a share of the mean one, in (0, 1].
+        counts: how many samples each probability stands for, (n,).
+        cap: the largest probability; at least the mean one.
+
+    Returns:
+        float64 (n,).
     """
     counts = np.broadcast_to(counts, sizes.shape)
     lowest = floor * total / counts.sum()
@@ -64,9 +50,15 @@ def allocate(
 
 
 def whole(shares: np.ndarray, total: int, counts: IndexArray) -> IndexArray:
-    """Whole numbers near ``shares`` (n,), between 1 and ``counts`` (0 where that is), that sum to total.
+    """Whole numbers near ``shares`` that sum to ``total``, by the method of largest remainders.
 
-    By largest remainders.
+    Args:
+        shares: (n,).
+        total: their sum once they are whole.
+        counts: the largest number for each, (n,). The least is 1, or 0 where the largest is 0.
+
+    Returns:
+        int64 (n,).
     """
     numbers = np.clip(np.floor(shares + 1e-9), np.minimum(counts, 1), counts).astype(np.int64)
     missing = total - int(numbers.sum())
@@ -81,7 +73,10 @@ def whole(shares: np.ndarray, total: int, counts: IndexArray) -> IndexArray:
 
 
 def root_mean_square(values: FloatArray, strata: np.ndarray, num_strata: int) -> np.ndarray:
-    """Of the ``values`` (N,) in each stratum, float64 (num_strata,); NaN is passed over, 0 for none."""
+    """The root mean square of the ``values`` (N,) in each stratum, float64 (num_strata,).
+
+    NaN is passed over; a stratum without a value has 0.
+    """
     known = ~np.isnan(values)
     numbers = np.bincount(strata[known], minlength=num_strata)
     squares = np.bincount(

@@ -1,35 +1,43 @@
-"""Raju, Daruwalla and Lipasti, *Accelerating Deep Learning with Dynamic Data Pruning* (2021)."""
+"""Epsilon-greedy and UCB, two bandits that keep the samples with a high smoothed loss."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.policies.base import BiasedPolicy, Request, check_prune_ratio, highest, ones_at
+from infobatch.policies.base import BiasedPolicy, Request
+from infobatch.policies.options import check_prune_ratio, use_plain_numbers
+from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.table import ScoreTable
 
 
+@dataclass(frozen=True)
 class EpsilonGreedy(BiasedPolicy):
-    """Keeps the samples with the highest smoothed loss, and a share epsilon of the kept at random.
+    """Keeps the samples with the highest smoothed loss, and a few random others; all weights are 1.
 
-    ``prune_ratio``: r in [0, 1), the share of *all* samples left out of an epoch. ``epsilon``: in
-    [0, 1]. Weights are 1.
+    Args:
+        prune_ratio: the share of *all* samples that an epoch leaves out, in [0, 1); 0.5 as for
+            :class:`RandomPruning`.
+        epsilon: the share of the kept samples that are drawn at random, in [0, 1]. The default, 0.1, is
+            this library's choice.
+
+    Source: Raju, Daruwalla and Lipasti, Accelerating Deep Learning with Dynamic Data Pruning, 2021.
     """
 
     columns = ("smoothed_loss",)
 
-    def __init__(self, prune_ratio: float = 0.5, epsilon: float = 0.1) -> None:
-        check_prune_ratio(prune_ratio)
-        if not 0 <= epsilon <= 1:
-            raise ValueError(f"epsilon is {epsilon}; it is a share of the kept, between 0 and 1")
-        self.prune_ratio = float(prune_ratio)
-        self.epsilon = float(epsilon)
+    prune_ratio: float = 0.5
+    epsilon: float = 0.1
 
-    def __repr__(self) -> str:
-        return f"EpsilonGreedy(prune_ratio={self.prune_ratio:g}, epsilon={self.epsilon:g})"
+    def __post_init__(self) -> None:
+        check_prune_ratio(self.prune_ratio)
+        if not 0 <= self.epsilon <= 1:
+            raise ValueError(f"epsilon is {self.epsilon}; it is a share of the kept, between 0 and 1")
+        use_plain_numbers(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_kept = request.num_kept(len(scores), self.prune_ratio)
@@ -40,25 +48,31 @@ class EpsilonGreedy(BiasedPolicy):
         return ones_at(np.concatenate([top, rest[drawn]]), len(scores))
 
 
+@dataclass(frozen=True)
 class UCB(BiasedPolicy):
     """Keeps the samples with the highest upper confidence bound s + c sqrt(log t / n).
 
-    s is the smoothed loss, n how often the sample was trained, t the number of epochs so far.
-    ``prune_ratio``: r in [0, 1), the share of *all* samples left out of an epoch. ``c``: the weight of
-    what is little known, at least 0. Weights are 1.
+    Here s is the smoothed loss, n the number of times the sample was trained, and t the number of epochs
+    so far. All weights are 1.
+
+    Args:
+        prune_ratio: the share of *all* samples that an epoch leaves out, in [0, 1); 0.5 as for
+            :class:`RandomPruning`.
+        c: how much a sample gains that was rarely trained, at least 0; 1 by default.
+
+    Source: Raju, Daruwalla and Lipasti, Accelerating Deep Learning with Dynamic Data Pruning, 2021.
     """
 
     columns = ("smoothed_loss", "visits")
 
-    def __init__(self, prune_ratio: float = 0.5, c: float = 1.0) -> None:
-        check_prune_ratio(prune_ratio)
-        if not 0 <= c < math.inf:
-            raise ValueError(f"c is {c}; it must be a number of at least 0")
-        self.prune_ratio = float(prune_ratio)
-        self.c = float(c)
+    prune_ratio: float = 0.5
+    c: float = 1.0
 
-    def __repr__(self) -> str:
-        return f"UCB(prune_ratio={self.prune_ratio:g}, c={self.c:g})"
+    def __post_init__(self) -> None:
+        check_prune_ratio(self.prune_ratio)
+        if not 0 <= self.c < math.inf:
+            raise ValueError(f"c is {self.c}; it must be a number of at least 0")
+        use_plain_numbers(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_kept = request.num_kept(len(scores), self.prune_ratio)

@@ -1,37 +1,40 @@
-"""BLS (CVPR 2026): the paper's rule where only a batch's loss is known."""
+"""BLS (CVPR 2026): the paper's rule where only the loss of a whole batch is known."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
-from infobatch.policies.base import (
-    KeepProbabilities,
-    Policy,
-    Request,
-    check_prune_ratio,
-    prune_below_mean,
-)
-from infobatch.policies.infobatch import InfoBatch
+from infobatch.policies.base import KeepProbabilities, Policy, Request
+from infobatch.policies.options import check_prune_ratio, use_plain_numbers
+from infobatch.policies.ranking import check_lowest_suffice, prune_below_mean
 from infobatch.scores.table import ScoreTable
 
 
+@dataclass(frozen=True)
 class BLS(Policy):
     """As :class:`InfoBatch`, by the smoothed mean loss of the batches that a sample was in.
 
-    For losses that exist for a batch alone, of which each sample is given the whole:
-    ``pruner.update(loss.expand(len(samples)), samples)``. ``prune_ratio``: as for InfoBatch. Weights are
-    those of the draw, on each sample's own loss; the authors multiply a batch's loss by its mean weight,
-    which is the same only where all of a batch's losses are.
+    It serves losses that exist for a whole batch only. Give that loss to every sample of the batch:
+    ``pruner.update(loss.expand(len(indices)), indices)``. Here each sample's loss has the sample's own
+    weight; the authors multiply a batch's loss by the batch's mean weight, which is the same only if all
+    losses of the batch are equal.
+
+    Args:
+        prune_ratio: the share of the *below-average* samples that an epoch leaves out, in [0, 1); 0.5 as
+            for :class:`InfoBatch`.
+
+    Source: Batch Loss Score, CVPR 2026, by its authors' code.
     """
 
     columns = ("batch_loss", "visits")
 
-    def __init__(self, prune_ratio: float = 0.5) -> None:
-        check_prune_ratio(prune_ratio)
-        self.prune_ratio = float(prune_ratio)
+    prune_ratio: float = 0.5
 
-    def __repr__(self) -> str:
-        return f"BLS(prune_ratio={self.prune_ratio:g})"
+    def __post_init__(self) -> None:
+        check_prune_ratio(self.prune_ratio)
+        use_plain_numbers(self)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         never_seen = scores["visits"] == 0
@@ -39,4 +42,4 @@ class BLS(Policy):
         return prune_below_mean(losses, self.prune_ratio, request)
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
-        InfoBatch(self.prune_ratio).check_target(num_pruned, num_samples)
+        check_lowest_suffice(self, self.prune_ratio, num_pruned, num_samples)

@@ -1,4 +1,4 @@
-"""Strata by score alone, for ranks of which none sees all scores."""
+"""Strata as bounds on the score, for sharded scores, which no rank sees all of."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from infobatch.scores.columns import FloatArray
 
 @dataclass(frozen=True)
 class Bound:
-    """Samples with a score below ``value`` lie below it, and of those equal to it a random ``share``.
+    """A bound between two strata.
 
-    A sample without a score counts as having an infinite one.
+    Args:
+        value: samples with a lower score lie below the bound. A sample without a score counts as having
+            an infinite one.
+        share: the share, in [0, 1], of the samples with just this score that lie below it, too. Which
+            ones is random.
     """
 
     value: float
@@ -25,17 +29,28 @@ class Bound:
 
 @dataclass(frozen=True)
 class ScoreBounds:
-    """Strata 0..S-1 by score: a sample's stratum is the number of ``bounds`` that it does not lie below.
+    """Strata 0..S-1 as bounds on the score, and their keep probabilities.
 
-    ``bounds``: S - 1, rising. ``probabilities``: S, each the probability in (0, 1] with which its
-    samples are kept.
+    A sample's stratum is the number of bounds that it does not lie below.
+
+    Args:
+        bounds: the S - 1 bounds between the strata, in rising order.
+        probabilities: the keep probability of each of the S strata, in (0, 1].
     """
 
     bounds: Sequence[Bound]
     probabilities: Sequence[float]
 
     def strata(self, losses: FloatArray, generator: torch.Generator) -> np.ndarray:
-        """The stratum of each sample, uint8 (n,), of ``losses`` (n,), NaN without a score."""
+        """Find each sample's stratum.
+
+        Args:
+            losses: the scores, (n,); NaN for a sample without one.
+            generator: decides which of the samples on a bound lie below it.
+
+        Returns:
+            uint8 (n,).
+        """
         scores = np.where(np.isnan(losses), np.float32(np.inf), losses)
         strata = np.zeros(len(scores), np.uint8)
         places: dict[float, torch.Tensor] = {}
@@ -44,7 +59,7 @@ class ScoreBounds:
             not_below = ~(scores < value)
             if bound.share > 0:
                 equal = np.flatnonzero(scores == value)
-                # One random place each, the same for all bounds that meet here.
+                # Bounds with the same value use the same random places.
                 if bound.value not in places:
                     start = torch.rand(1, generator=generator, dtype=torch.float64)
                     order = torch.randperm(len(equal), generator=generator)
@@ -55,9 +70,13 @@ class ScoreBounds:
 
 
 def pooled(by_score: ScoreBounds) -> ScoreBounds:
-    """What strata come to while no sample has a score: one, in which all have the same chance.
+    """The single stratum that stands for all strata while no sample has a score.
 
-    No rank then has to be asked how many samples lie in which.
+    Its keep probability is the mean over all samples. The ranks then need not ask each other how many
+    samples lie in which stratum.
+
+    Args:
+        by_score: strata whose bounds between samples without a score have the value infinity.
     """
     shares = [bound.share if bound.value == np.inf else 0.0 for bound in by_score.bounds]
     widths = np.diff([0.0, *shares, 1.0])
@@ -65,19 +84,30 @@ def pooled(by_score: ScoreBounds) -> ScoreBounds:
 
 
 class ScoreSummary(Protocol):
-    """What is known of the scores of all N samples together. Asking is a collective."""
+    """What is known about the scores of all N samples together.
+
+    The scores lie on several ranks, so that each attribute and each call is a collective operation.
+    """
 
     @property
-    def num_samples(self) -> int: ...
+    def num_samples(self) -> int:
+        """N."""
+        ...
 
     @property
-    def num_scored(self) -> int: ...
+    def num_scored(self) -> int:
+        """The number of samples that have a score."""
+        ...
 
     @property
     def mean(self) -> float:
-        """Of the scores there are, as :func:`mean_score` has it; NaN if there are none."""
+        """The mean of all scores, rounded as in :func:`mean_score`; NaN if there are none."""
         ...
 
     def bounds_at(self, ranks: Sequence[int]) -> list[Bound]:
-        """The bounds below which exactly that many samples lie, unscored ones ranking last."""
+        """The bounds below which exactly so many samples lie.
+
+        Args:
+            ranks: those numbers, each from 0 to N. Samples without a score rank last.
+        """
         ...

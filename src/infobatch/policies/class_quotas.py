@@ -1,8 +1,8 @@
-"""Every class keeps the same share, whatever policy decides within it."""
+"""Every class keeps the same share, whatever a policy decides within it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ import torch
 from infobatch.batching import nearest_multiple
 from infobatch.policies.allocation import SMALLEST, allocate, whole
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request, check_some_are_kept
+from infobatch.policies.options import check_is_policy, set_fields
 from infobatch.policies.per_sample import Numbers, check_every_class_is_kept, classes_of, members_of
 from infobatch.policies.proportional import Proportional
 from infobatch.policies.spaced import Spaced
@@ -17,32 +18,40 @@ from infobatch.scores.columns import IndexArray
 from infobatch.scores.table import ScoreTable
 
 
+@dataclass(frozen=True, eq=False)
 class ClassQuotas(Policy):
-    """Asks a policy for each class alone, and keeps the same share of each, to within one sample.
+    """Asks a policy about each class alone, and keeps the same share of each, to within one sample.
 
-    So a sample is compared with those of its own class, and a hard class is not kept whole at the cost
-    of an easy one. ``labels``: integers (N,), the class of each sample. ``policy``: an unbiased one, by
-    default ``Proportional()``, which also says how many are kept in all where there is no target. At
-    least one of a class is kept.
+    A sample is thus compared with those of its own class, and a hard class is not kept whole at the cost
+    of an easy one. At least one sample of each class is kept.
+
+    Args:
+        labels: the class of each sample, integers (N,).
+        policy: an unbiased policy that needs no labels; ``Proportional()`` by default. Without a target
+            it also decides how many samples are kept in all.
     """
 
-    def __init__(self, labels: Numbers | None = None, policy: Policy | None = None) -> None:
-        policy = Proportional() if policy is None else policy
-        if not isinstance(policy, Policy):
-            raise TypeError(f"policy is {policy!r}; give an object such as Proportional()")
+    labels: Numbers | None = field(default=None, repr=False)
+    policy: Policy = field(default_factory=Proportional)
+    columns: tuple[str, ...] = field(init=False, repr=False)
+    num_samples: int = field(init=False, repr=False)
+    members: list[IndexArray] = field(init=False, repr=False)
+    """The indices of the samples of each class."""
+    counts: IndexArray = field(init=False, repr=False)
+    """The number of samples of each class, int64 (C,)."""
+
+    def __post_init__(self) -> None:
+        policy = self.policy
+        check_is_policy(policy, "Proportional()")
         if isinstance(policy, (BiasedPolicy, Spaced)) or policy.num_samples is not None:
             raise ValueError(
                 f"policy is {policy!r}, which cannot be asked for each class alone; give an unbiased "
                 "one that needs no labels, such as Proportional()"
             )
-        self.members = members_of(classes_of(labels, "ClassQuotas"))
-        self.counts: IndexArray = np.array([len(members) for members in self.members])
-        self.num_samples = int(self.counts.sum())
-        self.policy = policy
-        self.columns = policy.columns
-
-    def __repr__(self) -> str:
-        return f"ClassQuotas({self.policy!r})"
+        members = members_of(classes_of(self.labels, "ClassQuotas"))
+        counts = np.array([len(indices) for indices in members])
+        num_samples = int(counts.sum())
+        set_fields(self, columns=policy.columns, num_samples=num_samples, members=members, counts=counts)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         left_out: list[int | None] = [None] * len(self.members)
@@ -63,7 +72,7 @@ class ClassQuotas(Policy):
         return KeepProbabilities(torch.from_numpy(probabilities), order=self._order(kept, request))
 
     def _order(self, kept: list[KeepProbabilities], request: Request) -> torch.Tensor:
-        """Class after class, so that the draw takes of each what its probabilities sum to, exactly."""
+        """Class after class, so that the draw keeps exactly as many of each as its quota."""
         orders = [
             torch.randperm(len(members), generator=request.generator) if own.order is None else own.order
             for members, own in zip(self.members, kept, strict=True)
@@ -72,10 +81,9 @@ class ClassQuotas(Policy):
         return torch.from_numpy(np.concatenate(placed))
 
     def _quotas(self, num_kept: int, multiple: int) -> IndexArray:
-        """How many of each class to keep, int64 (C,)."""
-        num_samples, least = int(self.counts.sum()), len(self.counts)
-        total = nearest_multiple(num_kept, multiple, num_samples, least)
-        return whole(self.counts * (total / num_samples), total, self.counts)
+        """How many samples of each class to keep, int64 (C,)."""
+        total = nearest_multiple(num_kept, multiple, self.num_samples, least=len(self.counts))
+        return whole(self.counts * (total / self.num_samples), total, self.counts)
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         check_some_are_kept(num_pruned, num_samples)

@@ -1,38 +1,47 @@
-"""IES (ICLR 2025): a sample whose loss no longer bends is learned, and stops early by itself."""
+"""IES (ICLR 2025): a sample whose loss no longer bends is learned, and is left out."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
-from infobatch.policies.base import BiasedPolicy, Request, highest, ones_at
+from infobatch.policies.base import BiasedPolicy, Request
+from infobatch.policies.options import use_plain_numbers
+from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.table import ScoreTable
 
 
+@dataclass(frozen=True)
 class IES(BiasedPolicy):
-    """Leaves a sample out while the last second differences of its loss are small.
+    """Leaves a sample out while the second differences of its losses are small.
 
-    d(t) = l(t) - 2 l(t-1) + l(t-2), over a sample's losses of successive epochs; it is left out while
-    the mean of its last three |d| is below ``threshold``, above 0 and in the loss's unit, and comes back
-    when it is not. Weights are 1. With an exact number to leave out the threshold has no say: it is
-    those with the smallest mean of the |d| that are known, and at random those that have none yet.
+    The second difference is d(t) = l(t) - 2 l(t-1) + l(t-2), over the losses l of successive epochs. A
+    sample is left out while the mean of its last three |d| is below the threshold, and may come back,
+    since the losses of left-out samples are observed, too. All weights are 1. With a target the
+    threshold has no effect: the samples with the smallest mean of the known |d| are left out, and
+    then random ones among those that have no second difference yet.
+
+    Args:
+        threshold: above 0, in the unit of the loss. The default, 1e-3, is the authors' for CIFAR-10.
+
+    Source: Instance-dependent Early Stopping, ICLR 2025.
     """
 
     columns = ("last_loss", "recent_losses")
     refreshes = True
 
-    def __init__(self, threshold: float = 1e-3) -> None:
-        if not 0 < threshold < math.inf:
-            raise ValueError(
-                f"threshold is {threshold}; it is the mean second difference of a sample's loss below "
-                "which it is left out, a number above 0"
-            )
-        self.threshold = float(threshold)
+    threshold: float = 1e-3
 
-    def __repr__(self) -> str:
-        return f"IES(threshold={self.threshold:g})"
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < math.inf:
+            raise ValueError(
+                f"threshold is {self.threshold}; it is the mean second difference of a sample's loss "
+                "below which it is left out, a number above 0"
+            )
+        use_plain_numbers(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         bends = mean_bends(scores["recent_losses"].numpy())
@@ -46,7 +55,7 @@ class IES(BiasedPolicy):
 def mean_bends(losses: np.ndarray) -> np.ndarray:
     """The mean absolute second difference along each row of ``losses`` (N, T), float64 (N,).
 
-    Over those that no NaN is part of; NaN where there are none.
+    Differences that involve NaN are passed over; a row without any other has NaN.
     """
     bends = np.abs(np.diff(losses.astype(np.float64), n=2, axis=1))
     known = np.count_nonzero(~np.isnan(bends), axis=1)

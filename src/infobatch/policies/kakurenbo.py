@@ -1,43 +1,55 @@
-"""KAKURENBO (NeurIPS 2023): hides what is learned and known with confidence, and looks at it again."""
+"""KAKURENBO (NeurIPS 2023): hide samples that are learned and predicted with confidence."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.policies.base import BiasedPolicy, Request, check_prune_ratio, ones_at
+from infobatch.policies.base import BiasedPolicy, Request
+from infobatch.policies.options import check_prune_ratio, use_plain_numbers
+from infobatch.policies.ranking import ones_at
 from infobatch.scores.table import ScoreTable
 
 STEPS = ((0.3, 0.8), (0.6, 0.6), (0.8, 0.4))
-"""From this share of the epochs before annealing on, this part of the prune ratio."""
+"""Pairs (share of the epochs before annealing, factor on the prune ratio from there on)."""
 
 
+@dataclass(frozen=True)
 class Kakurenbo(BiasedPolicy):
-    """Hides samples with the lowest losses, if their own class is given a high probability.
+    """Hides samples with the lowest losses whose own class was predicted with confidence.
 
-    Of the F N lowest losses those are left out whose class was given at least ``confidence``, in
-    [0.5, 1) (above one half the prediction is right); the others move back. F begins as ``prune_ratio``,
-    in [0, 1), and falls in :data:`STEPS`. All weights are N over the number kept, which for SGD is the
-    paper's learning rate x 1 / (1 - F). With an exact number to leave out F has no say: it is those that
-    qualify, lowest losses first, then the lowest of the others.
+    Of the F N samples with the lowest losses those are left out whose own class was given at least a
+    certain probability; the others are kept. F begins as the prune ratio and falls in :data:`STEPS`. All
+    weights are N over the number kept, which for SGD equals the paper's learning rate times 1 / (1 - F).
+    With a target F has no effect: confident samples are left out, lowest losses first, and where
+    they are too few, the lowest of the others.
+
+    Args:
+        prune_ratio: the first F, in [0, 1); 0.3 is the paper's.
+        confidence: the least probability of a hidden sample's own class, in [0.5, 1). Above one half the
+            prediction is right. The default, 0.7, is the paper's.
+
+    Source: Nguyen et al., KAKURENBO, NeurIPS 2023.
     """
 
     columns = ("last_loss", "confidence")
     refreshes = True
 
-    def __init__(self, prune_ratio: float = 0.3, confidence: float = 0.7) -> None:
-        check_prune_ratio(prune_ratio)
-        if not 0.5 <= confidence < 1:
-            raise ValueError(
-                f"confidence is {confidence}; it is the least probability of a sample's own class with "
-                "which it may be hidden, at least 0.5 (the prediction is then right) and less than 1"
-            )
-        self.prune_ratio = float(prune_ratio)
-        self.confidence = float(confidence)
+    prune_ratio: float = 0.3
+    confidence: float = 0.7
 
-    def __repr__(self) -> str:
-        return f"Kakurenbo(prune_ratio={self.prune_ratio:g}, confidence={self.confidence:g})"
+    def __post_init__(self) -> None:
+        check_prune_ratio(self.prune_ratio)
+        if not 0.5 <= self.confidence < 1:
+            raise ValueError(
+                f"confidence is {self.confidence}; it is the least probability of a sample's own class "
+                "with which it may be hidden, at least 0.5 (the prediction is then right) and less than "
+                "1"
+            )
+        use_plain_numbers(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_samples = len(scores)
@@ -51,7 +63,7 @@ class Kakurenbo(BiasedPolicy):
         return ones_at(known_first[num_samples - num_kept :], num_samples) * (num_samples / num_kept)
 
     def share(self, request: Request) -> float:
-        """F, the largest share that the coming epoch hides."""
+        """F, the largest share of the samples that the coming epoch hides."""
         before_annealing = max(1, request.prunable.stop)
-        parts = [part for start, part in STEPS if request.epoch >= start * before_annealing]
-        return self.prune_ratio * min(parts, default=1.0)
+        factors = [factor for start, factor in STEPS if request.epoch >= start * before_annealing]
+        return self.prune_ratio * min(factors, default=1.0)

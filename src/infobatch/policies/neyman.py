@@ -1,66 +1,64 @@
-"""Strata of smoothed loss, each sampled by how much it weighs in the gradient's noise."""
+"""Strata of smoothed loss, each sampled by how much it adds to the gradient noise."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from infobatch.policies.allocation import (
-    allocate,
+from infobatch.policies.allocation import allocate, root_mean_square, whole
+from infobatch.policies.base import KeepProbabilities, Policy, Request, check_some_are_kept
+from infobatch.policies.options import (
     check_column,
     check_floor,
-    check_strata,
-    root_mean_square,
-    whole,
-)
-from infobatch.policies.base import (
-    KeepProbabilities,
-    Policy,
-    Request,
+    check_num_strata,
     check_prune_ratio,
-    check_some_are_kept,
-    rank_strata,
+    set_fields,
+    use_plain_numbers,
 )
+from infobatch.policies.ranking import strata_by_rank
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.table import ScoreTable
 
 SIZES = ("last_loss", "gradient_norm")
 
 
+@dataclass(frozen=True)
 class Neyman(Policy):
-    """Equally large strata by smoothed loss, each drawn from in proportion to the size of its losses.
+    """Cuts samples into equally large strata by smoothed loss, and keeps more where losses are large.
 
-    Of a stratum with N_b samples n_b are drawn, proportional to N_b times the root mean square of their
-    sizes: Neyman's allocation (1934), which gives the least variance for a total if these are the norms
-    of gradients. ``prune_ratio``: r in [0, 1), the share of *all* samples left out of an epoch. ``by``:
-    the score column that the sizes are of: last_loss, or, where ``update`` is given gradient norms,
-    gradient_norm. ``strata``: how many, 2 to 200. ``floor``: in (0, 1], the least share of a stratum
-    that is drawn, as a share of the mean; weights N_b / n_b reach 1 / (floor k). Samples without a score
-    are in the last strata and count as much as the hardest.
+    From a stratum of N_b samples n_b are drawn, in proportion to N_b times the root mean square of the
+    samples' sizes. If the sizes are the norms of the samples' gradients, no other allocation has less
+    gradient noise. Weights are N_b / n_b. Samples without a score are in the last strata, and count as
+    much as the hardest.
+
+    Args:
+        prune_ratio: the share of *all* samples that an epoch leaves out, in [0, 1). The default, 0.35,
+            saves about what :class:`InfoBatch` does in a long run.
+        by: the score column that holds the sizes: last_loss, or gradient_norm, where ``update`` is given
+            gradient norms.
+        strata: the number of strata, 2 to 200. The default, 10, leaves enough samples in each for a
+            stable mean.
+        floor: the least share of a stratum that is drawn, in units of the mean share k, in (0, 1].
+            Weights reach 1 / (floor k): with the defaults, 0.3 and k = 0.65, about 5.
+
+    Source: Neyman, On the two different aspects of the representative method, 1934.
     """
 
-    def __init__(
-        self,
-        prune_ratio: float = 0.35,
-        by: str = "last_loss",
-        strata: int = 10,
-        floor: float = 0.3,
-    ) -> None:
-        check_prune_ratio(prune_ratio)
-        check_column(by, SIZES)
-        check_floor(floor)
-        check_strata(strata)
-        self.prune_ratio = float(prune_ratio)
-        self.by = by
-        self.columns = ("smoothed_loss", by)
-        self.strata = int(strata)
-        self.floor = float(floor)
+    prune_ratio: float = 0.35
+    by: str = "last_loss"
+    strata: int = 10
+    floor: float = 0.3
+    columns: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
-    def __repr__(self) -> str:
-        return (
-            f"Neyman(prune_ratio={self.prune_ratio:g}, by={self.by!r}, strata={self.strata}, "
-            f"floor={self.floor:g})"
-        )
+    def __post_init__(self) -> None:
+        check_prune_ratio(self.prune_ratio)
+        check_column(self.by, SIZES)
+        check_floor(self.floor)
+        check_num_strata(self.strata)
+        use_plain_numbers(self)
+        set_fields(self, columns=("smoothed_loss", self.by))
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         num_samples = len(scores)
@@ -69,15 +67,13 @@ class Neyman(Policy):
         ends = np.linspace(0, num_samples, num_strata + 1).round().astype(np.int64)
         counts: IndexArray = ends[1:] - ends[:-1]
         smoothed = scores["smoothed_loss"]
-        kept = rank_strata(smoothed, counts[:-1].tolist(), [1.0] * (num_strata - 1), request.generator)
-        assert kept.strata is not None
-        strata = kept.strata.numpy()
-        sizes = root_mean_square(scores[self.by].numpy(), strata, num_strata)
-        unscored = np.bincount(strata[np.isnan(smoothed.numpy())], minlength=num_strata) > 0
+        strata = strata_by_rank(smoothed, counts[:-1].tolist(), request.generator)
+        sizes = root_mean_square(scores[self.by].numpy(), strata.numpy(), num_strata)
+        unscored = np.bincount(strata[smoothed.isnan()].numpy(), minlength=num_strata) > 0
         sizes[unscored] = sizes.max()
         shares = counts * allocate(sizes, num_kept, self.floor, counts)
         drawn = whole(shares, num_kept, counts)
-        return KeepProbabilities(torch.from_numpy(drawn / counts), kept.strata)
+        return KeepProbabilities(torch.from_numpy(drawn / counts), strata)
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         check_some_are_kept(num_pruned, num_samples)

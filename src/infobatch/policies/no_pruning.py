@@ -1,25 +1,22 @@
-"""Full data: what every other policy is compared with."""
+"""Full data, with which every other policy is compared."""
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
 
 from infobatch.policies.base import KeepProbabilities, Policy, Request
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
 from infobatch.scores.table import ScoreTable
 
 
+@dataclass(frozen=True)
 class NoPruning(Policy):
-    """Every sample is kept; training is that of a plain shuffled loader, bit for bit."""
+    """Keeps every sample: training is that of a plain shuffled loader, bit for bit."""
 
     columns = ()
 
-    def __repr__(self) -> str:
-        return "NoPruning()"
-
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
-        strata = torch.zeros(len(scores), dtype=torch.uint8)
-        return KeepProbabilities(torch.ones(1, dtype=torch.float64), strata)
+        return KeepProbabilities.equal(1.0, len(scores))
 
     def score_bounds(self, summary: ScoreSummary, num_pruned: int | None) -> ScoreBounds:
         return ScoreBounds([], [1.0])

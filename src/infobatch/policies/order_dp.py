@@ -1,32 +1,41 @@
-"""OrderDP (ICLR 2026): the hardest of a random pool."""
+"""OrderDP (ICLR 2026): the hardest samples of a random pool."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from infobatch.policies.base import BiasedPolicy, Request, check_prune_ratio, highest, ones_at
+from infobatch.policies.base import BiasedPolicy, Request
+from infobatch.policies.options import check_prune_ratio, use_plain_numbers
+from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.table import ScoreTable
 
 
+@dataclass(frozen=True)
 class OrderDP(BiasedPolicy):
-    """Draws a random pool, and keeps the share of it with the highest last loss.
+    """Draws a random pool, and keeps the samples of it with the highest last loss.
 
-    ``prune_ratio``: r in [0, 1), the share of *all* samples left out of an epoch. ``keep``: the share of
-    the pool that is kept, in (0, 1]; the pool has (1 - r) N / keep samples, at most all. Weights are 1,
-    and it is unbiased only for a surrogate that weighs high losses up. The defaults are those of the
-    authors' ImageNet code, a pool of 75 % of which 85 % are kept.
+    All weights are 1. The policy is unbiased only for a surrogate loss in which high losses count more.
+
+    Args:
+        prune_ratio: r, the share of *all* samples that an epoch leaves out, in [0, 1).
+        keep: the share of the pool that is kept, in (0, 1]. The pool has (1 - r) N / keep samples, at
+            most all. The defaults, 0.3625 and 0.85, are those of the authors' ImageNet code: a pool of
+            75 % of the samples, of which 85 % are kept.
+
+    Source: OrderDP, ICLR 2026, by its authors' ImageNet code.
     """
 
-    def __init__(self, prune_ratio: float = 0.3625, keep: float = 0.85) -> None:
-        check_prune_ratio(prune_ratio)
-        if not 0 < keep <= 1:
-            raise ValueError(f"keep is {keep}; it is a share of the pool, above 0 and at most 1")
-        self.prune_ratio = float(prune_ratio)
-        self.keep = float(keep)
+    prune_ratio: float = 0.3625
+    keep: float = 0.85
 
-    def __repr__(self) -> str:
-        return f"OrderDP(prune_ratio={self.prune_ratio:g}, keep={self.keep:g})"
+    def __post_init__(self) -> None:
+        check_prune_ratio(self.prune_ratio)
+        if not 0 < self.keep <= 1:
+            raise ValueError(f"keep is {self.keep}; it is a share of the pool, above 0 and at most 1")
+        use_plain_numbers(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_kept = request.num_kept(len(scores), self.prune_ratio)

@@ -1,4 +1,4 @@
-"""What a policy is given of each sample beside its scores: its class, or a score made beforehand."""
+"""What some policies are given for each sample: its class, a score from before the run, or a mark."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from infobatch.policies.base import Policy
 from infobatch.scores.columns import IndexArray
 
 Numbers = Tensor | np.ndarray | Sequence[int] | Sequence[float]
-"""One number for each sample, in the data set's order."""
+"""One number for each sample, in the order of the dataset."""
 
 
 def classes_of(labels: Numbers | None, policy: str) -> IndexArray:
-    """The class of each sample, int64 (N,): 0..C-1 in the order of the ``labels``, any integers (N,)."""
+    """The class of each sample, int64 (N,), numbered 0..C-1 in the order of the ``labels`` (N,)."""
     if labels is None or isinstance(labels, Policy):
         raise TypeError(
             f"{policy} goes by classes and has no labels; give {policy}(labels), the class of each "
@@ -30,13 +30,22 @@ def classes_of(labels: Numbers | None, policy: str) -> IndexArray:
 
 
 def members_of(classes: IndexArray) -> list[IndexArray]:
-    """The samples of each class 0..C-1, in rising order."""
+    """The indices of the samples of each class 0..C-1, in rising order."""
     ends = np.cumsum(np.bincount(classes))[:-1]
     return np.split(np.argsort(classes, kind="stable"), ends)
 
 
+def check_every_class_is_kept(num_pruned: int, num_samples: int, num_classes: int) -> None:
+    """Refuse a target that keeps fewer samples than there are classes."""
+    if num_samples - num_pruned < num_classes:
+        raise ValueError(
+            f"the target leaves out {num_pruned:,} of {num_samples:,} samples in an epoch, but there "
+            f"are {num_classes:,} classes, of each of which at least one is kept; lower the target"
+        )
+
+
 def scores_of(scores: Numbers | None, policy: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """``scores`` (N,) as float64, infinite ones included."""
+    """The ``scores`` (N,) as float64; they may be infinite, but not NaN."""
     if scores is None:
         raise TypeError(
             f"{policy} has no scores; give {policy}(scores), one number for each sample, in the "
@@ -52,16 +61,19 @@ def scores_of(scores: Numbers | None, policy: str) -> np.ndarray[Any, np.dtype[n
     return values.astype(np.float64)
 
 
-def check_every_class_is_kept(num_pruned: int, num_samples: int, num_classes: int) -> None:
-    if num_samples - num_pruned < num_classes:
-        raise ValueError(
-            f"the target leaves out {num_pruned:,} of {num_samples:,} samples in an epoch, but there "
-            f"are {num_classes:,} classes, of each of which at least one is kept; lower the target"
+def mask_of(samples: Tensor | np.ndarray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """The mask ``samples`` (N,) as bool (N,) on the host."""
+    mask = as_array(samples, "samples to keep")
+    if mask.dtype.kind != "b":
+        raise TypeError(
+            f"the samples to keep have dtype {mask.dtype}; give bool, one a sample, in the "
+            "dataset's order"
         )
+    return mask
 
 
 def as_array(numbers: Numbers, what: str) -> np.ndarray:
-    """``numbers``, one a sample, on the host: (N,). ``what`` they are is for the error."""
+    """The ``numbers`` (N,) on the host; an error message calls them ``what``."""
     values = numbers.cpu().numpy() if isinstance(numbers, Tensor) else np.asarray(numbers)
     if values.ndim != 1:
         raise ValueError(f"the {what} have shape {values.shape}; there must be one a sample, (N,)")

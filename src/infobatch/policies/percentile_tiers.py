@@ -4,75 +4,70 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from infobatch.policies.base import (
-    KeepProbabilities,
-    Policy,
-    Request,
-    bounds_of_lowest,
-    bounds_of_sizes,
-    prune_lowest,
-    rank_strata,
-    stratum_size,
-)
+from infobatch.policies.base import KeepProbabilities, Policy, Request
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
+from infobatch.policies.options import set_fields
+from infobatch.policies.ranking import RankedStrata
 from infobatch.scores.table import ScoreTable
 
 
+@dataclass(frozen=True)
 class PercentileTiers(Policy):
-    """Keep probabilities by the percentile of a sample's score.
+    """Sets keep probabilities by the percentile of a sample's score.
 
-    ``percentiles``: the upper bounds of the pruned tiers, rising, in (0, 1]; ``keep``: the keep
-    probability of each, in (0, 1). Samples above the last bound are always kept. The defaults are
-    those of the authors' ImageNet code: 0.25 below the 20th percentile, 0.5 up to the 85th.
+    Samples above the last tier, and samples without a score, are always kept. With a target, all
+    percentiles are multiplied by a common factor.
 
-    With an exact number to leave out, the bounds are moved by a common factor. Until at least one
-    sample has a score nothing is pruned.
+    Args:
+        percentiles: the upper bounds of the tiers as shares of the samples that have a score, rising in
+            (0, 1]. The defaults, the 20th and the 85th percentile, are those of the authors' ImageNet
+            code.
+        keep: the keep probability of each tier, in (0, 1). The defaults, 0.25 and 0.5, are the authors',
+            too.
+
+    Source: InfoBatch, ICLR 2024, by its authors' ImageNet code.
     """
 
-    def __init__(
-        self, percentiles: Sequence[float] = (0.20, 0.85), keep: Sequence[float] = (0.25, 0.5)
-    ) -> None:
+    percentiles: Sequence[float] = (0.20, 0.85)
+    keep: Sequence[float] = (0.25, 0.5)
+
+    def __post_init__(self) -> None:
+        percentiles, keep = tuple(self.percentiles), tuple(self.keep)
         if len(percentiles) != len(keep) or not percentiles:
             raise ValueError(
-                f"percentiles {tuple(percentiles)} and keep {tuple(keep)} differ in length or are "
+                f"percentiles {percentiles} and keep {keep} differ in length or are "
                 "empty; give one keep probability for each tier below a percentile"
             )
         bounds = [0.0, *percentiles]
         if any(a >= b for a, b in itertools.pairwise(bounds)) or bounds[-1] > 1:
-            raise ValueError(f"percentiles are {tuple(percentiles)}; they must rise within (0, 1]")
+            raise ValueError(f"percentiles are {percentiles}; they must rise within (0, 1]")
         if any(not 0 < p < 1 for p in keep):
             raise ValueError(
-                f"keep is {tuple(keep)}; each must be above 0 (or its samples would never be seen "
+                f"keep is {keep}; each must be above 0 (or its samples would never be seen "
                 "again) and below 1 (those always kept need no tier)"
             )
-        self.percentiles = tuple(float(p) for p in percentiles)
-        self.keep = tuple(float(p) for p in keep)
-
-    def __repr__(self) -> str:
-        return f"PercentileTiers(percentiles={self.percentiles}, keep={self.keep})"
+        set_fields(self, percentiles=tuple(map(float, percentiles)), keep=tuple(map(float, keep)))
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         losses = scores["last_loss"]
         if request.num_pruned is None:
-            sizes = self._sizes(int(len(losses) - losses.isnan().sum()))
-            return rank_strata(losses, sizes, self.keep, request.generator)
-        return prune_lowest(
-            losses, self._split(request.num_pruned), self._prune_ratios, request.generator
-        )
+            tiers = self._nominal_tiers(int(len(losses) - losses.isnan().sum()))
+        else:
+            tiers = self._tiers_that_leave_out(request.num_pruned)
+        return tiers.keep_probabilities(losses, request.generator)
 
     def score_bounds(self, summary: ScoreSummary, num_pruned: int | None) -> ScoreBounds:
         if num_pruned is None:
-            return bounds_of_sizes(summary, self._sizes(summary.num_scored), self.keep)
-        return bounds_of_lowest(summary, self._split(num_pruned), self._prune_ratios)
-
-    def _sizes(self, num_scored: int) -> list[int]:
-        ends = [int(bound * num_scored + 0.5) for bound in (0.0, *self.percentiles)]
-        return [b - a for a, b in itertools.pairwise(ends)]
+            tiers = self._nominal_tiers(summary.num_scored)
+        else:
+            tiers = self._tiers_that_leave_out(num_pruned)
+        return tiers.score_bounds(summary)
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         if not self._fits(num_pruned, num_samples):
-            most = int(self._nominal_share / self.percentiles[-1] * num_samples) + len(self.keep)
+            most = int(sum(self._tier_shares) / self.percentiles[-1] * num_samples) + len(self.keep)
             while not self._fits(most, num_samples):
                 most -= 1
             raise ValueError(
@@ -81,31 +76,32 @@ class PercentileTiers(Policy):
                 "the target"
             )
 
-    def _fits(self, num_pruned: int, num_samples: int) -> bool:
-        tiers = zip(self._split(num_pruned), self._prune_ratios, strict=True)
-        return sum(stratum_size(d, r) for d, r in tiers) <= num_samples
+    def _nominal_tiers(self, num_scored: int) -> RankedStrata:
+        """The tiers at the percentiles as they are given."""
+        ends = [int(bound * num_scored + 0.5) for bound in (0.0, *self.percentiles)]
+        return RankedStrata([b - a for a, b in itertools.pairwise(ends)], self.keep)
 
-    @property
-    def _prune_ratios(self) -> list[float]:
-        return [1 - p for p in self.keep]
+    def _tiers_that_leave_out(self, num_pruned: int) -> RankedStrata:
+        """The tiers at percentiles that are moved to leave out ``num_pruned`` samples."""
+        return RankedStrata.that_leave_out(self._split(num_pruned), [1 - p for p in self.keep])
+
+    def _fits(self, num_pruned: int, num_samples: int) -> bool:
+        """Whether there are as many samples as the tiers need to leave out ``num_pruned``."""
+        return sum(self._tiers_that_leave_out(num_pruned).sizes) <= num_samples
 
     @property
     def _tier_shares(self) -> list[float]:
-        """The share of all samples that each tier leaves out at the nominal percentiles."""
+        """The share of all samples that each tier leaves out at the percentiles as they are given."""
         bounds = [0.0, *self.percentiles]
         widths = [b - a for a, b in itertools.pairwise(bounds)]
-        return [w * r for w, r in zip(widths, self._prune_ratios, strict=True)]
-
-    @property
-    def _nominal_share(self) -> float:
-        return sum(self._tier_shares)
+        return [w * (1 - p) for w, p in zip(widths, self.keep, strict=True)]
 
     def _split(self, num_pruned: int) -> list[int]:
-        """``num_pruned`` over the tiers in proportion to what each leaves out nominally."""
-        done, counts, cumulated = 0, [], 0.0
-        for share in self._tier_shares:
+        """``num_pruned`` spread over the tiers in proportion to :attr:`_tier_shares`."""
+        shares, done, counts, cumulated = self._tier_shares, 0, [], 0.0
+        for share in shares:
             cumulated += share
-            upto = int(num_pruned * min(1.0, cumulated / self._nominal_share) + 0.5)
+            upto = int(num_pruned * min(1.0, cumulated / sum(shares)) + 0.5)
             counts.append(upto - done)
             done = upto
         return counts

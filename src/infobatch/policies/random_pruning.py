@@ -1,49 +1,43 @@
-"""The control every pruning method has to beat: leave out samples whatever their score."""
+"""The control that every pruning method has to beat: leave out samples whatever their score."""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
-import torch
-
-from infobatch.policies.base import (
-    KeepProbabilities,
-    Policy,
-    Request,
-    check_prune_ratio,
-    check_some_are_kept,
-)
+from infobatch.policies.base import KeepProbabilities, Policy, Request, check_some_are_kept
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
+from infobatch.policies.options import check_prune_ratio, use_plain_numbers
 from infobatch.scores.table import ScoreTable
 
-DEFAULT = 0.5  # as for InfoBatch
+DEFAULT = 0.5
 
 
+@dataclass(frozen=True)
 class RandomPruning(Policy):
-    """Every sample has keep probability 1 - r ("dynamic random" in the literature).
+    """Keeps every sample with probability 1 - r ("dynamic random" in the literature).
 
-    ``prune_ratio``: r in [0, 1), here the share of *all* samples left out of an epoch; with a target
-    it has no say.
+    Args:
+        prune_ratio: r, the share of *all* samples that an epoch leaves out, in [0, 1); 0.5 as for
+            :class:`InfoBatch`. With a target it has no effect.
     """
 
     columns = ()
 
-    def __init__(self, prune_ratio: float = DEFAULT) -> None:
-        check_prune_ratio(prune_ratio)
-        self.prune_ratio = float(prune_ratio)
+    prune_ratio: float = DEFAULT
 
-    def __repr__(self) -> str:
-        return f"RandomPruning(prune_ratio={self.prune_ratio:g})"
+    def __post_init__(self) -> None:
+        check_prune_ratio(self.prune_ratio)
+        use_plain_numbers(self)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
-        share = self._share(request.num_pruned, len(scores))
-        strata = torch.zeros(len(scores), dtype=torch.uint8)
-        return KeepProbabilities(torch.tensor([1 - share], dtype=torch.float64), strata)
+        return KeepProbabilities.equal(1 - self._share(request.num_pruned, len(scores)), len(scores))
 
     def score_bounds(self, summary: ScoreSummary, num_pruned: int | None) -> ScoreBounds:
         return ScoreBounds([], [1 - self._share(num_pruned, summary.num_samples)])
 
     def _share(self, num_pruned: int | None, num_samples: int) -> float:
+        """The share of all samples that the epoch leaves out."""
         return self.prune_ratio if num_pruned is None else num_pruned / num_samples
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:

@@ -1,34 +1,43 @@
-"""RePB (ICLR 2026): leave out what lies below its batch's mean, and weigh it by its absence."""
+"""RePB (ICLR 2026): leave out samples below their batch's mean loss, and weigh them by their absence."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from infobatch.batching import nearest_multiple
-from infobatch.policies.base import BiasedPolicy, Request, check_prune_ratio, ones_at
+from infobatch.policies.base import BiasedPolicy, Request
+from infobatch.policies.options import check_prune_ratio, use_plain_numbers
+from infobatch.policies.ranking import ones_at
 from infobatch.scores.table import ScoreTable
 
 
+@dataclass(frozen=True)
 class RePB(BiasedPolicy):
     """Leaves out, with probability rho, samples whose last loss lay below their batch's mean.
 
-    A sample that was left out comes back with probability 1 - rho. Its weight is E / N, with E the
-    epochs so far and N those it was selected in, the coming one counted in both: its average over a run
-    is 1, but it is not the inverse of the chance in any epoch. ``prune_ratio``: rho in [0, 1). With an
-    exact number to leave out rho has no say: so many are drawn from the samples below, and then from the
-    others where they are too few.
+    A sample that was left out comes back with probability 1 - rho. A sample's weight is E / N: the
+    number of epochs so far over the number of those in which it was selected, the coming epoch counted
+    in both. The weight averages to 1 over a run, but it is not the inverse of the sample's chance in any
+    one epoch. With a target rho has no effect: samples to leave out are drawn from those below the mean,
+    and where these are too few, from the others.
+
+    Args:
+        prune_ratio: rho, in [0, 1); 0.5 as for :class:`InfoBatch`.
+
+    Source: RePB, ICLR 2026, by its description.
     """
 
     columns = ("below_batch", "visits")
 
-    def __init__(self, prune_ratio: float = 0.5) -> None:
-        check_prune_ratio(prune_ratio)
-        self.prune_ratio = float(prune_ratio)
+    prune_ratio: float = 0.5
 
-    def __repr__(self) -> str:
-        return f"RePB(prune_ratio={self.prune_ratio:g})"
+    def __post_init__(self) -> None:
+        check_prune_ratio(self.prune_ratio)
+        use_plain_numbers(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_samples = len(scores)

@@ -1,30 +1,39 @@
-"""Repeated random sampling without replacement across epochs."""
+"""RS2 (ICLR 2024): all samples in turn, a part of them in each epoch."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from infobatch.policies.base import BiasedPolicy, Request, check_prune_ratio, highest, ones_at
+from infobatch.policies.base import BiasedPolicy, Request
+from infobatch.policies.options import check_prune_ratio, use_plain_numbers
+from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.table import ScoreTable
 
 
+@dataclass(frozen=True)
 class RS2(BiasedPolicy):
-    """Each epoch takes the samples trained least often, equal ones at random, until all had their turn.
+    """Keeps the samples that were trained least often, equal ones at random.
 
-    That is a permutation of all samples taken in parts (RS2 without replacement; Okanovic et al., ICLR
-    2024, section 3). ``prune_ratio``: r in [0, 1), the share of *all* samples left out of an epoch.
-    Weights are 1. Within an epoch a sample just trained has no chance; over a round of the permutation
-    each is trained equally often.
+    Successive epochs thus take the parts of a random permutation of all samples. All weights are 1. A
+    sample that was just trained has no chance in the next epoch; over a whole permutation each sample is
+    trained equally often.
+
+    Args:
+        prune_ratio: the share of *all* samples that an epoch leaves out, in [0, 1); 0.5 as for
+            :class:`RandomPruning`.
+
+    Source: Okanovic et al., Repeated Random Sampling, ICLR 2024, section 3, without replacement.
     """
 
     columns = ("visits",)
 
-    def __init__(self, prune_ratio: float = 0.5) -> None:
-        check_prune_ratio(prune_ratio)
-        self.prune_ratio = float(prune_ratio)
+    prune_ratio: float = 0.5
 
-    def __repr__(self) -> str:
-        return f"RS2(prune_ratio={self.prune_ratio:g})"
+    def __post_init__(self) -> None:
+        check_prune_ratio(self.prune_ratio)
+        use_plain_numbers(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_kept = request.num_kept(len(scores), self.prune_ratio)

@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.policies.base import BiasedPolicy, Request, check_prune_ratio, ones_at
+from infobatch.policies.base import BiasedPolicy, Request
+from infobatch.policies.options import check_prune_ratio, use_plain_numbers
+from infobatch.policies.ranking import ones_at
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.table import ScoreTable
 
 STEPS = 50
-"""Lloyd's algorithm on a line; a few dozen steps suffice."""
+"""The most steps of Lloyd's algorithm; on a line a few dozen suffice."""
 
 
+@dataclass(frozen=True)
 class SeTa(BiasedPolicy):
-    """Drops a random share, groups the rest by loss, and keeps a window of neighbouring groups.
+    """Drops a random share, groups the rest by loss, and keeps a window of neighboring groups.
 
-    Of the samples that a random share r leaves, 1-D k-means makes ``groups`` g groups by last loss, in
-    rising order; of these epoch t keeps the w = round(alpha g) from the (t mod (g - w + 1))-th on, t
-    counted from the first prunable epoch. ``prune_ratio``: r in [0, 1). ``alpha``: in (0, 1]. The
-    defaults are those of the authors' CIFAR runs. Weights are 1. With an exact number to leave out r has
-    no say: so many are drawn at random from the window, which takes in its neighbours, harder first,
-    where it has too few.
+    Of the samples that a random share r leaves, k-means on a line makes g groups by last loss, in rising
+    order. Epoch t keeps w = round(alpha g) of them, from group t mod (g - w + 1) on; t counts from the
+    first prunable epoch. All weights are 1. With a target r has no effect: as many samples as it asks
+    for are drawn at random from the window, which takes in neighboring groups, harder ones first, where
+    it has too few.
+
+    Args:
+        prune_ratio: r, in [0, 1).
+        groups: g, at least 2.
+        alpha: the share of the groups that is kept, in (0, 1]. The defaults, 0.1, 5 and 0.9, are those
+            of the authors' CIFAR runs.
+
+    Source: SeTa, CVPR 2025, by its authors' code.
     """
 
-    def __init__(self, prune_ratio: float = 0.1, groups: int = 5, alpha: float = 0.9) -> None:
-        check_prune_ratio(prune_ratio)
-        if groups < 2 or not 0 < alpha <= 1 or round(alpha * groups) < 1:
-            raise ValueError(
-                f"groups is {groups} and alpha {alpha}; there must be at least 2 groups, and alpha, in "
-                "(0, 1], must keep at least one of them"
-            )
-        self.prune_ratio = float(prune_ratio)
-        self.groups = int(groups)
-        self.alpha = float(alpha)
+    prune_ratio: float = 0.1
+    groups: int = 5
+    alpha: float = 0.9
 
-    def __repr__(self) -> str:
-        return f"SeTa(prune_ratio={self.prune_ratio:g}, groups={self.groups}, alpha={self.alpha:g})"
+    def __post_init__(self) -> None:
+        check_prune_ratio(self.prune_ratio)
+        if self.groups < 2 or not 0 < self.alpha <= 1 or round(self.alpha * self.groups) < 1:
+            raise ValueError(
+                f"groups is {self.groups} and alpha {self.alpha}; there must be at least 2 groups, and "
+                "alpha, in (0, 1], must keep at least one of them"
+            )
+        use_plain_numbers(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_samples = len(scores)
@@ -61,18 +72,18 @@ class SeTa(BiasedPolicy):
 
 
 def group_bounds(losses: np.ndarray, num_groups: int) -> IndexArray:
-    """k-means on a line: group j is ``losses[bounds[j]:bounds[j + 1]]``, of rising ``losses`` (n,).
+    """Group rising ``losses`` (n,) by k-means; group j is ``losses[bounds[j]:bounds[j + 1]]``.
 
-    Samples without a score (infinite) belong to the last group. Starts from the quantiles; a group may
-    come to be empty where there are fewer distinct losses than groups.
+    It starts from the quantiles. Infinite losses, of samples without a score, belong to the last group.
+    A group is empty where there are fewer distinct losses than groups.
     """
     finite = losses[np.isfinite(losses)].astype(np.float64)
     sums = np.concatenate([[0.0], np.cumsum(finite)])
     bounds = np.linspace(0, len(finite), num_groups + 1).round().astype(np.int64)
     for _ in range(STEPS):
         sizes = np.maximum(np.diff(bounds), 1)
-        centres = np.maximum.accumulate(np.diff(sums[bounds]) / sizes)
-        between = (centres[1:] + centres[:-1]) / 2
+        centers = np.maximum.accumulate(np.diff(sums[bounds]) / sizes)
+        between = (centers[1:] + centers[:-1]) / 2
         inner = np.searchsorted(finite, between, side="right")
         moved = np.concatenate([[0], inner, [len(finite)]])
         if np.array_equal(moved, bounds):

@@ -1,41 +1,52 @@
-"""Visits spaced evenly over the epochs, whatever policy says how often they are due."""
+"""Visits at even distances over the epochs, as often as another policy asks for."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 
-from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request, check_prune_ratio
+from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.policies.neyman import Neyman
+from infobatch.policies.options import check_is_policy, check_prune_ratio, set_fields, use_plain_numbers
 from infobatch.scores.table import ScoreTable
 
 
+@dataclass(frozen=True)
 class Spaced(Policy):
-    """Keeps as ``policy`` says, but a sample left out of one epoch has its turn the sooner.
+    """Keeps samples as often as another policy does, but at even distances.
 
-    Each epoch a sample is owed its keep probability p more, and those owed most are trained, which takes
-    1 off. So over any stretch of epochs a sample is trained as often as its probabilities sum to, to
-    about one visit, where independent draws leave some out by chance for many epochs on end. Weights are
-    1 / p as before, and over what is random before the first draw a sample's chance in each epoch is p;
-    given the epochs before, it is settled. ``policy``: an unbiased one, by default ``Neyman()``.
-    ``prune_ratio``: that of the default.
+    Each epoch adds a sample's keep probability p to its credit. The samples with the most credit are
+    trained, and each pays 1. Over any stretch of epochs a sample is thus trained as often as its
+    probabilities sum to, give or take about one visit, whereas independent draws leave some samples out
+    for many epochs in a row by chance.
+
+    Weights are 1 / p, as with the other policy. A sample's chance in each epoch is p over the randomness
+    before the first draw; given the epochs before, the selection is fixed.
+
+    Args:
+        policy: an unbiased policy; by default :class:`Neyman` with the prune ratio below.
+        prune_ratio: that of the default policy, in [0, 1); without effect if a policy is given. The
+            default is that of :class:`Neyman`.
     """
 
-    def __init__(self, policy: Policy | None = None, prune_ratio: float = 0.35) -> None:
-        check_prune_ratio(prune_ratio)
-        policy = Neyman(prune_ratio) if policy is None else policy
-        if not isinstance(policy, Policy):
-            raise TypeError(f"policy is {policy!r}; give an object such as Neyman()")
+    policy: Policy = None  # type: ignore[assignment]  # by default made in __post_init__
+    prune_ratio: float = field(default=0.35, repr=False)
+    columns: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    num_samples: int | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_prune_ratio(self.prune_ratio)
+        policy = Neyman(self.prune_ratio) if self.policy is None else self.policy
+        check_is_policy(policy, "Neyman()")
         if isinstance(policy, (BiasedPolicy, Spaced)):
             raise ValueError(
                 f"policy is {policy!r}, which has no keep probabilities to space visits by; give an "
                 "unbiased one, such as Neyman()"
             )
-        self.policy = policy
-        self.num_samples = policy.num_samples
-        self.columns = (*policy.columns, "credit")
-
-    def __repr__(self) -> str:
-        return f"Spaced({self.policy!r})"
+        use_plain_numbers(self)
+        set_fields(self, policy=policy, num_samples=policy.num_samples)
+        set_fields(self, columns=(*policy.columns, "credit"))
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         kept = self.policy.keep_probabilities(scores, request)

@@ -1,35 +1,50 @@
-"""Static pruning: a subset chosen once, by scores made beforehand."""
+"""Static pruning: a subset that is chosen once, by scores from before the run."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from infobatch.policies.base import BiasedPolicy, Request, check_prune_ratio, highest, ones_at
+from infobatch.policies.base import BiasedPolicy, Request
+from infobatch.policies.options import check_prune_ratio, set_fields, use_plain_numbers
 from infobatch.policies.per_sample import Numbers, scores_of
+from infobatch.policies.ranking import highest, ones_at
+from infobatch.scores.columns import IndexArray
 from infobatch.scores.table import ScoreTable
 
 
+@dataclass(frozen=True, eq=False)
 class Static(BiasedPolicy):
-    """Keeps the samples with the highest of given scores, the same ones in every epoch that is pruned.
+    """Keeps the samples with the highest of given scores, the same ones in every pruned epoch.
 
-    ``scores``: numbers (N,), higher for a harder sample, infinity included; equal ones are ordered at
-    random, once and for all. ``prune_ratio``: r in [0, 1), the share of *all* samples left out. Weights
-    are 1. For a run on the subset alone, set ``warmup_epochs=0`` and ``delta=1``.
+    All weights are 1. For a run on the subset alone, set ``warmup_epochs=0`` and ``delta=1``.
+
+    Args:
+        scores: numbers (N,), higher for a harder sample; they may be infinite. Equal ones are ordered at
+            random, once and for all.
+        prune_ratio: the share of *all* samples that is left out, in [0, 1); 0.5 as for
+            :class:`RandomPruning`.
+
+    Source: Toneva et al., ICLR 2019 (forgetting events); Paul et al., NeurIPS 2021 (EL2N and GraNd).
     """
 
     columns = ()
     given = "scores"
 
-    def __init__(self, scores: Numbers | None = None, prune_ratio: float = 0.5) -> None:
-        check_prune_ratio(prune_ratio)
-        values = scores_of(scores, "Static")
-        self.num_samples = len(values)
-        self.ranked = highest(values, len(values), torch.Generator().manual_seed(0))
-        self.prune_ratio = float(prune_ratio)
+    scores: Numbers | None = field(default=None, repr=False)
+    prune_ratio: float = 0.5
+    num_samples: int = field(init=False, repr=False)
+    ranked: IndexArray = field(init=False, repr=False)
+    """The indices of all samples, highest score first."""
 
-    def __repr__(self) -> str:
-        return f"Static(prune_ratio={self.prune_ratio:g})"
+    def __post_init__(self) -> None:
+        check_prune_ratio(self.prune_ratio)
+        values = scores_of(self.scores, "Static")
+        ranked = highest(values, len(values), torch.Generator().manual_seed(0))
+        set_fields(self, num_samples=len(values), ranked=ranked)
+        use_plain_numbers(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_kept = request.num_kept(len(scores), self.prune_ratio)

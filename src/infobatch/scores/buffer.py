@@ -1,4 +1,4 @@
-"""Losses on their way from the device to the score table, without a step ever waiting."""
+"""Losses on their way from the device to the score table; no training step waits for them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from torch import Tensor
 
 from infobatch.scores.columns import NO_SCORE, IndexArray
 
-# A block on its way: its batches' indices, the host's copy of their numbers, when that is complete.
+# A block on its way: its batches' indices, the host's copy of their numbers, and an event that is done
+# when the copy is complete.
 _Arriving = tuple[list[IndexArray], Tensor, torch.cuda.Event | None]
 
 
 class LossBuffer:
-    """Losses, and other signals, on their way from the device to the host, without a step ever waiting.
+    """Hands losses and other signals to a sink on the host; no training step waits for them.
 
-    Those on the host go to the sink at once. Others are copied into a block on their device; a full
+    Losses on the host go to the sink at once. Others are copied into a block on their device. A full
     block starts an asynchronous copy to pinned host memory, and copies that have arrived go to the sink
-    in later calls. Only :meth:`drain` waits. ``num_signals``: how many come with each loss.
+    in later calls. Only :meth:`drain` waits.
+
+    Args:
+        sink: takes a batch's indices, losses and signals, each (B,), on the host.
+        capacity: the number of losses in a block.
+        num_signals: the number of signals that come with each loss.
     """
 
     def __init__(self, sink: Callable[..., None], capacity: int, num_signals: int = 0) -> None:
@@ -29,7 +35,7 @@ class LossBuffer:
         self._width = 1 + num_signals
         self._block: Tensor | None = None
         self._filled = 0
-        self._batches: list[IndexArray] = []  # what the block holds
+        self._batches: list[IndexArray] = []  # the indices of the batches in the block
         self._arriving: deque[_Arriving] = deque()
 
     def put(
@@ -40,10 +46,14 @@ class LossBuffer:
         num_real: int | None = None,
         signals: Sequence[Tensor] = (),
     ) -> None:
-        """Queue a batch: ``indices`` int64 (B,) on the host, ``losses`` (B,) of any float dtype.
+        """Queue a batch.
 
-        ``scored``: bool (B,), false for a sample that has no score; ``num_real``: repeats come after.
-        ``signals``: each (B,), where the losses are.
+        Args:
+            indices: the batch's samples, int64 (B,), on the host.
+            losses: (B,), of any float dtype, on any device.
+            scored: false for a sample that has no score, bool (B,); by default all have one.
+            num_real: how many samples at the batch's beginning count; the others are repeats.
+            signals: each (B,), on the device of the losses.
         """
         if scored is not None:
             losses = losses.float().masked_fill(~scored, NO_SCORE)
@@ -62,12 +72,13 @@ class LossBuffer:
             self._append(indices[part], [row[part] for row in rows])
 
     def drain(self) -> None:
-        """Hand all that is queued to the sink; waits for the device."""
+        """Hand all queued losses to the sink, and wait for the device to do so."""
         self._send()
         while self._arriving:
             self._take()
 
     def _append(self, indices: IndexArray, rows: Sequence[Tensor]) -> None:
+        """Copy a batch into the block, which is sent first if the batch does not fit."""
         assert self._block is not None
         end = self._filled + len(indices)
         if end > self._capacity:
@@ -81,6 +92,7 @@ class LossBuffer:
         self._filled = end
 
     def _send(self) -> None:
+        """Start to copy the block to the host."""
         if self._filled == 0:
             return
         assert self._block is not None
@@ -98,10 +110,12 @@ class LossBuffer:
 
     @staticmethod
     def _has_arrived(entry: _Arriving) -> bool:
+        """Whether a block's copy is complete."""
         event = entry[2]
         return event is None or bool(event.query())  # type: ignore[no-untyped-call]
 
     def _take(self) -> None:
+        """Hand the oldest block on its way to the sink, once its copy is complete."""
         batches, numbers, event = self._arriving.popleft()
         if event is not None:
             event.synchronize()

@@ -1,4 +1,4 @@
-"""What is kept for every sample, and how a batch's losses, or other signals, change it."""
+"""The columns of the score table, and how each follows a batch's losses or other signals."""
 
 from __future__ import annotations
 
@@ -14,34 +14,51 @@ FloatArray = np.ndarray[Any, np.dtype[np.float32]]
 NO_SCORE = -3.4028234663852886e38  # the lowest float32, which no loss takes
 """Stands for the loss of a sample that has none (no valid pixel, no supervised token)."""
 
+# A column follows one of these: the batch's losses, a signal that comes with them, or the draw.
 
 LOSSES = "losses"
-DRAW = "draw"
-"""Of columns that no batch changes, but the draw of an epoch."""
+"""What most columns follow: the losses, or scores in their place, that every batch brings."""
 SIGNALS = {
     "gradient_norms": "classification_gradient_norms(logits, targets)",
     "confidences": "classification_confidences(logits, targets)",
 }
-"""What else a batch can tell of each of its samples, and what gives it for classification."""
+"""The other signals that a batch can bring, by the keyword that ``update`` takes them by. The values are
+for error messages: the calls that compute the signals for classification."""
+DRAW = "draw"
+"""What a column follows that no batch changes, only the draw of an epoch."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """What is kept for every sample, and how a batch's losses, or other signals, change it.
+    """A number, or a row of numbers, that is kept for every sample.
 
-    ``width``: how many numbers that is; more than one are a row, and the column of shape (N, width).
-    ``training``: whether training on a sample changes it, and a look at it does not.
+    Args:
+        dtype: how a number is stored.
+        initial: the number of a sample that no batch has had yet.
+        update: gives the new values of a batch's samples, (B,) or (B, width), from their old ones and
+            the batch's signal, (B,).
+        signal: what the column follows: :data:`LOSSES`, a key of :data:`SIGNALS`, or :data:`DRAW`.
+        width: the numbers kept for each sample; the column has shape (N,) if it is 1, the default, or
+            else (N, width).
+        training: whether only training on a sample changes its value, and observing its loss does not.
     """
 
     dtype: type[np.generic]
     initial: float
-    update: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (old values, the batch's) -> new values
+    update: Callable[[np.ndarray, np.ndarray], np.ndarray]
     signal: str = LOSSES
     width: int = 1
     training: bool = False
 
     def make(self, num_samples: int) -> np.ndarray:
-        """The column of a run that begins."""
+        """The column at the beginning of a run.
+
+        Args:
+            num_samples: N.
+
+        Returns:
+            (N,), or (N, width) if the width is above 1.
+        """
         shape = num_samples if self.width == 1 else (num_samples, self.width)
         return np.full(shape, self.initial, self.dtype)
 
@@ -50,36 +67,73 @@ SMOOTHING = 0.8
 BATCH_SMOOTHING = 0.9
 
 
-def smoothed(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """S <- 0.8 s + 0.2 l, from a sample's first loss on (Raju et al., 2021, section 3)."""
-    return np.where(np.isnan(old), losses, SMOOTHING * old + (1 - SMOOTHING) * losses)
+def latest(old: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The batch's values."""
+    return values
 
 
-def of_batch(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """S <- 0.9 s + 0.1 (the batch's mean loss), from 0 on (BLS, CVPR 2026, by its authors' code)."""
+def smoothed(old: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The running mean 0.8 s + 0.2 x of the values x; it begins with a sample's first value.
+
+    Source: Raju et al., 2021, section 3.
+    """
+    return np.where(np.isnan(old), values, SMOOTHING * old + (1 - SMOOTHING) * values)
+
+
+def smoothed_batch_mean(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """The running mean 0.9 s + 0.1 m of the batches' mean losses m; it begins at 0.
+
+    Source: BLS, CVPR 2026, by its authors' code.
+    """
     mean = float(losses.mean(dtype=np.float64))
     return BATCH_SMOOTHING * old + (1 - BATCH_SMOOTHING) * mean
 
 
-def below_batch(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """Whether a loss lies below its batch's mean (RePB, ICLR 2026)."""
+def is_below_batch_mean(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """Whether each loss lies below the batch's mean.
+
+    Source: RePB, ICLR 2026.
+    """
     return losses < float(losses.mean(dtype=np.float64))
 
 
-def appended(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """The losses (B,) at the end of rows (B, width), whose first number goes."""
+def last_few(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """The rows (B, width) without their first and oldest number, and with the new losses at the end."""
     return np.concatenate([old[:, 1:], losses[:, None]], axis=1)
 
 
+def one_more(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """The old numbers plus 1."""
+    return old + 1
+
+
+def unchanged(old: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The old numbers."""
+    return old
+
+
+NAN = float("nan")
+
 COLUMNS = {
-    "last_loss": Column(np.float32, float("nan"), lambda old, losses: losses),
-    "smoothed_loss": Column(np.float32, float("nan"), smoothed),
-    "recent_losses": Column(np.float32, float("nan"), appended, width=5),  # the latest last
-    "batch_loss": Column(np.float32, 0, of_batch, training=True),
-    "below_batch": Column(np.uint8, 0, below_batch, training=True),
-    "visits": Column(np.int32, 0, lambda old, losses: old + 1, training=True),
-    "gradient_norm": Column(np.float32, float("nan"), lambda old, norms: norms, "gradient_norms"),
-    "smoothed_norm": Column(np.float32, float("nan"), smoothed, "gradient_norms"),
-    "credit": Column(np.float32, float("nan"), lambda old, _: old, DRAW),
-    "confidence": Column(np.float32, float("nan"), lambda old, shares: shares, "confidences"),
+    # The loss of the last time, NaN for a sample that has none: the score of the paper.
+    "last_loss": Column(np.float32, NAN, latest),
+    # A running mean of the losses.
+    "smoothed_loss": Column(np.float32, NAN, smoothed),
+    # The last five losses, the latest last.
+    "recent_losses": Column(np.float32, NAN, last_few, width=5),
+    # A running mean of the mean losses of the batches that trained the sample.
+    "batch_loss": Column(np.float32, 0, smoothed_batch_mean, training=True),
+    # 1 if the last loss lay below the mean of its batch, else 0.
+    "below_batch": Column(np.uint8, 0, is_below_batch_mean, training=True),
+    # How many times the sample was trained.
+    "visits": Column(np.int32, 0, one_more, training=True),
+    # The norm of the gradient the last time, and its running mean.
+    "gradient_norm": Column(np.float32, NAN, latest, signal="gradient_norms"),
+    "smoothed_norm": Column(np.float32, NAN, smoothed, signal="gradient_norms"),
+    # The probability that the model gave to the sample's own class the last time, in [0, 1].
+    "confidence": Column(np.float32, NAN, latest, signal="confidences"),
+    # How many visits the sample is owed, NaN before the first draw; see infobatch.policies.Spaced.
+    "credit": Column(np.float32, NAN, unchanged, signal=DRAW),
 }
+"""All columns that a score table can keep, by name. Every run keeps last_loss and visits, and the
+columns that its policy reads."""

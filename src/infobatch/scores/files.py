@@ -1,4 +1,4 @@
-"""Per-sample columns in files: one row a sample, in the order of their indices."""
+"""Score columns in files, with one row for each sample, in the order of the dataset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ from infobatch.scores.table import ScoreTable
 
 
 def export_table(path: str | Path, columns: Mapping[str, Tensor]) -> Path:
-    """Write tensors of shape (N,) as the columns of a ``.parquet`` or ``.npz`` file."""
+    """Write the columns of a file.
+
+    Args:
+        path: its name ends in ``.parquet`` or ``.npz``.
+        columns: tensors (N,) on the host, by name.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the name has another ending.
+        ImportError: if pyarrow, which parquet files need, is not installed.
+    """
     path = Path(path)
     arrays = {name: values.numpy() for name, values in columns.items()}
     if path.suffix == ".npz":
@@ -28,7 +40,20 @@ def export_table(path: str | Path, columns: Mapping[str, Tensor]) -> Path:
 
 
 def read_scores(path: str | Path) -> ScoreTable:
-    """The last losses of a file written by :func:`export_table`, or of any with such a column."""
+    """Read the last losses in a file.
+
+    Args:
+        path: a ``.parquet`` or ``.npz`` file with a column ``last_loss``, (N,), such as
+            :meth:`DynamicPruner.export` writes.
+
+    Returns:
+        A score table of N samples with these losses.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file's name has another ending, or it has no such column.
+        ImportError: if pyarrow, which parquet files need, is not installed.
+    """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}; give the scores that a run exported")

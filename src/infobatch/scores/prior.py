@@ -1,4 +1,4 @@
-"""Scores that are known before a run: of another run, or of a first look at the data."""
+"""Prior scores: those known before a run, from another run or from a forward pass over the data."""
 
 from __future__ import annotations
 
@@ -12,26 +12,38 @@ from infobatch.scores.columns import FloatArray
 from infobatch.scores.files import read_scores
 from infobatch.scores.table import ScoreTable
 
-KnownScores = ScoreTable | Tensor | str | Path
+PriorScores = ScoreTable | Tensor | str | Path
 """A table; losses, float (N,), NaN where unknown; or the file of a run's exported scores."""
 
 
-def known_losses(scores: KnownScores, num_samples: int) -> FloatArray:
-    """The loss of each sample, float32 (N,), NaN where it is not known: a copy.
+def prior_losses(prior_scores: PriorScores, num_samples: int) -> FloatArray:
+    """Read prior scores.
 
-    ``ValueError`` or ``TypeError`` if ``scores`` are not those of ``num_samples`` samples.
+    Args:
+        prior_scores: see :data:`PriorScores`.
+        num_samples: N.
+
+    Returns:
+        The loss of each sample, float32 (N,), NaN where it is not known: a copy.
+
+    Raises:
+        TypeError: if the scores are of another type, or no floating-point numbers.
+        ValueError: if they are not those of N samples, or none of them is finite.
+        FileNotFoundError: if there is no such file.
     """
-    source = "scores"
-    if isinstance(scores, (str, os.PathLike)):
-        source, scores = f"scores of {scores}", read_scores(scores)
-    losses = scores["last_loss"] if isinstance(scores, ScoreTable) else scores
+    source = "prior_scores"
+    if isinstance(prior_scores, (str, os.PathLike)):
+        source, prior_scores = f"the prior_scores of {prior_scores}", read_scores(prior_scores)
+    losses = prior_scores["last_loss"] if isinstance(prior_scores, ScoreTable) else prior_scores
     if not isinstance(losses, Tensor):
         raise TypeError(
-            f"scores are a {type(losses).__name__}; give a ScoreTable, a tensor with one loss for each "
-            "sample, or the file that a run exported"
+            f"prior_scores are a {type(losses).__name__}; give a ScoreTable, a tensor with one loss for "
+            "each sample, or the file that a run exported"
         )
     if not losses.is_floating_point():
-        raise TypeError(f"scores have dtype {losses.dtype}; they must be floating point, NaN if unknown")
+        raise TypeError(
+            f"prior_scores have dtype {losses.dtype}; they must be floating point, NaN if unknown"
+        )
     if losses.shape != (num_samples,):
         raise ValueError(
             f"{source} have shape {tuple(losses.shape)}, and the dataset has {num_samples:,} samples; "
@@ -41,6 +53,6 @@ def known_losses(scores: KnownScores, num_samples: int) -> FloatArray:
     if not torch.from_numpy(known).isfinite().any():
         raise ValueError(
             f"{source} are all NaN or infinite, so that nothing is known; give finite losses, or leave "
-            "scores out"
+            "prior_scores out"
         )
     return known

@@ -1,11 +1,4 @@
-"""What is known about each sample.
-
-A *score* is the loss a sample had when it was last trained on: a finite float32 in the loss's own
-unit, usually >= 0, low for a sample the model has learned well. A sample that was never trained on
-has no score, which is written NaN. A sample left out of an epoch keeps the score it had
-(InfoBatch, ICLR 2024, section 2.2). NaN and infinite losses are never scores: the sample keeps its
-old one and is counted.
-"""
+"""The score table: its columns for all samples, and how batches change them."""
 
 from __future__ import annotations
 
@@ -22,10 +15,18 @@ _HIGHEST = -NO_SCORE
 
 
 class ScoreTable:
-    """The columns of all N samples, on the host: 8 bytes a sample for the two every run keeps.
+    """The columns of all N samples, on the host.
 
-    ``table["last_loss"]`` is the column itself as a tensor, shape (N,), or (N, width) for one of several
-    numbers a sample: read it, do not write to it.
+    ``table["last_loss"]`` is a column as a tensor, shape (N,), or (N, width) for a column of several
+    numbers a sample. It shares the table's memory: read it, do not write to it.
+
+    Args:
+        num_samples: N.
+        columns: names in :data:`COLUMNS`. The two that every run keeps, the default, take 8 bytes a
+            sample.
+
+    Raises:
+        ValueError: for a name that is not in :data:`COLUMNS`.
     """
 
     def __init__(self, num_samples: int, columns: Sequence[str] = ("last_loss", "visits")) -> None:
@@ -35,26 +36,34 @@ class ScoreTable:
                 f"unknown score column {unknown[0]!r}: the table keeps {', '.join(COLUMNS)}"
             )
         self.num_samples = num_samples
-        self.num_nonfinite = 0
-        self._columns = {name: COLUMNS[name].make(num_samples) for name in columns}
+        self.num_nonfinite = 0  # losses or signals that were NaN or infinite
+        self._values = {name: COLUMNS[name].make(num_samples) for name in columns}
 
     @classmethod
     def from_losses(
         cls, losses: Tensor | np.ndarray, columns: Sequence[str] = ("last_loss", "visits")
     ) -> ScoreTable:
-        """A table whose last losses are given, shape (N,); NaN where a sample has none.
+        """Make a table as if each sample had been trained once, with a given loss.
 
-        Columns made of other signals are as they begin.
+        Columns that do not follow losses keep their initial values.
+
+        Args:
+            losses: (N,), NaN for a sample that has none.
+            columns: names in :data:`COLUMNS`.
         """
         values = torch.as_tensor(losses).to(torch.float32).flatten()
         table = cls(len(values), columns)
-        of_losses = [name for name in columns if COLUMNS[name].signal == LOSSES]
-        table._take_in(np.arange(len(values)), {LOSSES: values.numpy()}, of_losses)
+        following_losses = [name for name in columns if COLUMNS[name].signal == LOSSES]
+        table._take_in(np.arange(len(values)), {LOSSES: values.numpy()}, following_losses)
         table.num_nonfinite = 0
         return table
 
     def begin(self, losses: FloatArray) -> None:
-        """Take in losses (N,) known before any training, NaN for none: no sample has been visited."""
+        """Take in losses that are known before any training, so that no sample has been visited.
+
+        Args:
+            losses: (N,), NaN where unknown.
+        """
         columns = [
             name
             for name in self.columns
@@ -64,46 +73,66 @@ class ScoreTable:
         self.num_nonfinite = 0
 
     def part(self, indices: IndexArray) -> ScoreTable:
-        """A table of the samples ``indices`` (n,) alone, in their order: a copy."""
+        """Copy the rows of some samples into a table of their own.
+
+        Args:
+            indices: the samples, (n,), in the order of the new table.
+        """
         table = ScoreTable(len(indices), self.columns)
-        table._columns = {name: column[indices] for name, column in self._columns.items()}
+        table._values = {name: values[indices] for name, values in self._values.items()}
         return table
 
     def __len__(self) -> int:
         return self.num_samples
 
     def __getitem__(self, column: str) -> Tensor:
-        return torch.from_numpy(self._columns[column])
+        return torch.from_numpy(self._values[column])
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return tuple(self._columns)
+        """The names of the table's columns."""
+        return tuple(self._values)
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """What its columns are made of beside losses, in the order that :meth:`record` takes it."""
-        read = {COLUMNS[name].signal for name in self._columns}
+        """The signals that the columns follow beside losses, in the order that :meth:`record` takes."""
+        read = {COLUMNS[name].signal for name in self._values}
         return tuple(name for name in SIGNALS if name in read)
 
     def record(self, indices: IndexArray, losses: FloatArray, *signals: FloatArray) -> None:
-        """Take in the losses (B,) of the samples ``indices`` (B,), and the :attr:`signals`, each (B,).
+        """Take in the losses of samples that were trained on.
 
-        A sample repeated within the batch counts once, with the last of its losses; one with a loss or
-        a signal that is NaN or infinite keeps what it had.
+        A sample that is repeated within the batch counts once, with the last of its losses. A sample
+        with a loss or a signal that is NaN or infinite keeps its old values.
+
+        Args:
+            indices: the batch's samples, (B,).
+            losses: (B,), in which :data:`NO_SCORE` marks a sample that has none.
+            *signals: what the columns follow beside losses, each (B,), in the order of :attr:`signals`.
         """
         self._take_in(indices, self._named(losses, *signals), self.columns)
 
     def observe(self, indices: IndexArray, losses: FloatArray, *signals: FloatArray) -> None:
-        """The same of samples that were looked at, and not trained on."""
+        """Take in the losses of samples that were observed, and not trained on.
+
+        Columns that only training changes keep their values.
+
+        Args:
+            indices: the batch's samples, (B,).
+            losses: (B,), as :meth:`record` takes them.
+            *signals: as :meth:`record` takes them.
+        """
         columns = [name for name in self.columns if not COLUMNS[name].training]
         self._take_in(indices, self._named(losses, *signals), columns)
 
     def _named(self, *rows: FloatArray) -> dict[str, FloatArray]:
+        """A batch's losses and signals by the name that columns know them by."""
         return dict(zip((LOSSES, *self.signals), rows, strict=True))
 
     def _take_in(
         self, indices: IndexArray, batch: dict[str, FloatArray], columns: Sequence[str]
     ) -> None:
+        """Change ``columns`` by a batch (B,) that has losses and perhaps signals."""
         losses = batch[LOSSES]
         finite = np.abs(losses) < _HIGHEST
         for values in batch.values():
@@ -115,12 +144,12 @@ class ScoreTable:
         if len(indices) == 0:
             return
         for name in columns:
-            column, kind = self._columns[name], COLUMNS[name]
-            if kind.signal in batch:
-                column[indices] = kind.update(column[indices], batch[kind.signal])
+            values, column = self._values[name], COLUMNS[name]
+            if column.signal in batch:
+                values[indices] = column.update(values[indices], batch[column.signal])
 
     def flat(self) -> dict[str, Tensor]:
-        """All columns as ones of shape (N,); a wider one is ``name_0``, ``name_1`` and so on."""
+        """All columns in shape (N,): a wider one is split into ``name_0``, ``name_1`` and so on."""
         columns = {}
         for name in self.columns:
             if COLUMNS[name].width == 1:
@@ -130,10 +159,16 @@ class ScoreTable:
         return columns
 
     def state_dict(self) -> dict[str, Any]:
+        """A copy of the columns, and the number of losses that were not finite."""
         columns = {name: self[name].clone() for name in self.columns}
         return {"columns": columns, "num_nonfinite": self.num_nonfinite}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take in a state; columns that it does not have keep their values.
+
+        Args:
+            state: what :meth:`state_dict` gave.
+        """
         for name in self.columns:
             if name in state["columns"]:
                 self[name].copy_(state["columns"][name])

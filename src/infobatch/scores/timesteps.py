@@ -1,8 +1,8 @@
 """Scores of samples whose losses depend on a drawn timestep, as in diffusion and flow matching.
 
-At some timesteps noise is easy to predict and at others it is not, so that a sample's loss tells more of
-the timestep that was drawn for it than of the sample. What is left once a loss is divided by what is
-usual at its timestep tells of the sample.
+Noise is easier to predict at some timesteps than at others, so that a loss says more about the timestep
+that was drawn than about the sample. The loss divided by the mean loss at its timestep is a better
+score.
 """
 
 from __future__ import annotations
@@ -15,15 +15,22 @@ from torch import Tensor
 
 
 class TimestepScores:
-    """Losses relative to what is usual at their timesteps, of which it keeps running means.
+    """Divides losses by the mean loss at their timesteps, of which it keeps running means.
 
-    ``num_timesteps``: timesteps are drawn from [0, num_timesteps), whole numbers or, as in flow matching
-    with 1, fractions. ``num_bins``: parts of that range that have a mean each. ``memory``: of how many
-    batches, about: the means follow the model as it learns.
+    ``loss = pruner.update(losses, indices, scores=normalize(losses, timesteps))``. The means are kept on
+    the device of the losses, and nothing waits for it. Each rank keeps its own means, which all estimate
+    the same numbers.
 
-    ``loss = pruner.update(losses, samples, scores=normalise(losses, timesteps))``. The means lie on the
-    losses' device, and nothing waits for it. On several processes each keeps its own, which estimate the
-    same.
+    Args:
+        num_timesteps: timesteps are drawn from [0, num_timesteps): whole numbers, or with 1, as in flow
+            matching, fractions.
+        num_bins: the number of equal parts of that range with a mean each. The default, 50, tells
+            timesteps apart, and a bin still gets losses from most batches.
+        memory: the number of batches, about, that a mean is taken over. The default, 50, follows the
+            model as it learns.
+
+    Raises:
+        ValueError: for a number out of range.
     """
 
     def __init__(self, num_timesteps: float, num_bins: int = 50, memory: int = 50) -> None:
@@ -41,16 +48,24 @@ class TimestepScores:
 
     @torch.no_grad()
     def __call__(self, losses: Tensor, timesteps: Tensor) -> Tensor:
-        """The scores (B,), float32, 1 where a loss is as usual, after ``losses`` have entered the means.
+        """Add a batch's losses to the means, and score its samples.
 
-        ``losses`` (B,) and ``timesteps`` (B,), on one device. A loss that is not finite enters no mean.
+        Args:
+            losses: (B,). A loss that is not finite enters no mean.
+            timesteps: (B,), on the device of the losses.
+
+        Returns:
+            The scores, float32 (B,): each loss divided by the mean loss at its timestep.
+
+        Raises:
+            ValueError: if the shapes or the devices differ.
         """
         _check(losses, timesteps)
         losses = losses.detach().float()
         device = losses.device
         bins = (timesteps * (self.num_bins / self.num_timesteps)).long().clamp(0, self.num_bins - 1)
         sums, counts = self._means_on(device)
-        # No index_add_, which on CUDA adds up in no fixed order.
+        # Not index_add_, which on CUDA adds in no fixed order.
         entering = (bins[:, None] == torch.arange(self.num_bins, device=device)) & losses.isfinite()[
             :, None
         ]
@@ -61,17 +76,25 @@ class TimestepScores:
 
     @property
     def usual(self) -> Tensor:
-        """The mean loss of each bin, (num_bins,); NaN where no loss fell."""
+        """The mean loss of each bin, (num_bins,); NaN for a bin without losses."""
         if self._sums is None or self._counts is None:
             return torch.full((self.num_bins,), torch.nan)
         return self._sums / self._counts
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Of this process: the sums and counts behind its means, (num_bins,) each, on the host."""
+        """The sums and the counts of this rank's means, (num_bins,) each, on the host."""
         sums, counts = self._means_on(torch.device("cpu") if self._sums is None else self._sums.device)
         return {"sums": sums.cpu().clone(), "counts": counts.cpu().clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state.
+
+        Args:
+            state: what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: if the state has another number of bins.
+        """
         num_bins = len(state["sums"])
         if num_bins != self.num_bins:
             raise ValueError(
@@ -81,6 +104,7 @@ class TimestepScores:
         self._sums, self._counts = state["sums"].clone(), state["counts"].clone()
 
     def _means_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The decayed sums and counts of the losses in each bin, on ``device``."""
         if self._sums is None or self._counts is None:
             self._sums, self._counts = torch.zeros(2, self.num_bins, device=device).unbind()
         elif self._sums.device != device:  # once, after a state was loaded
@@ -89,6 +113,7 @@ class TimestepScores:
 
 
 def _check(losses: Tensor, timesteps: Tensor) -> None:
+    """Refuse losses and timesteps that differ in shape or device."""
     if losses.ndim != 1 or timesteps.shape != losses.shape:
         raise ValueError(
             f"losses have shape {tuple(losses.shape)} and timesteps {tuple(timesteps.shape)}; give one "

@@ -23,7 +23,7 @@ from infobatch.inputs import Indices, check_losses, host_indices
 from infobatch.layouts.replicated_epoch import epoch_order
 from infobatch.loading.sampler import begin_pass
 from infobatch.losses import sent_to_device, weighted_mean
-from infobatch.policies.base import check_looks_at_nothing
+from infobatch.policies.base import refuse_refreshing
 from infobatch.pruner import DynamicPruner
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.streams.gate import Gate
@@ -75,7 +75,7 @@ class StreamFilter:
                 "normalizer='mean' divides by the mean weight of the epoch under way, and samples of a "
                 "stream may be of the one before; use 'batch' or 'weights'"
             )
-        check_looks_at_nothing(pruner.policy, "a stream")
+        refuse_refreshing(pruner.policy, "a stream")
         self.entry = entry
         self._pruner = pruner
         self._key = key

@@ -25,7 +25,7 @@ from infobatch.lab.tasks.metrics import (
     Metric,
 )
 from infobatch.policies import Policy, Static
-from infobatch.policies.base import check_looks_at_nothing
+from infobatch.policies.base import refuse_refreshing
 from infobatch.scores.columns import COLUMNS, SIGNALS
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def check_policy(config: TrainConfig, policy: Policy) -> None:
     """Raise ``ValueError`` for a policy that asks for what the configuration's task cannot tell."""
     kind = KINDS[config.task]
     if not kind.looks_at_left_out:
-        check_looks_at_nothing(policy, "the Trainer")
+        refuse_refreshing(policy, "the Trainer")
     if isinstance(policy, Static) and config.task != "classification":
         raise ValueError(
             f"--policy {config.policy} goes by scores of a classifier, and --task is {config.task}; "

@@ -29,7 +29,7 @@ from infobatch.lab.tasks.metrics import Metric
 from infobatch.lab.tasks.registry import KINDS
 from infobatch.lab.training.gradient_noise import Noise, probe
 from infobatch.lab.training.static_scores import scoring_epochs
-from infobatch.scores.prior import KnownScores
+from infobatch.scores.prior import PriorScores
 from infobatch.scores.table import ScoreTable
 
 CHECKPOINT_SECONDS = 60.0
@@ -87,7 +87,7 @@ class Engine(ABC):
 
     # -- What is known before the first epoch --------------------------------------------------------
 
-    def known_scores(self, resumed: bool, pause: Callable[[], None]) -> KnownScores | None:
+    def known_scores(self, resumed: bool, pause: Callable[[], None]) -> PriorScores | None:
         """What --scores asks for; None for a run that is ``resumed`` and has newer ones."""
         if resumed or not self.config.scores:
             return None

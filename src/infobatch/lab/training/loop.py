@@ -31,7 +31,7 @@ from infobatch.lab.training.engine import (
 from infobatch.lab.training.optimization import Optimization
 from infobatch.lab.training.selective_backprop import SelectiveBackprop
 from infobatch.lab.training.static_scores import StaticScores, static_scores
-from infobatch.scores.prior import KnownScores
+from infobatch.scores.prior import PriorScores
 
 WARM_UP_STEPS = 3
 """CUDA graphs are recorded in the second call of a compiled network."""
@@ -292,7 +292,7 @@ def _make_pruner(
     data: Data,
     scores: Tensor | None,
     dataset: Any = None,
-    known: KnownScores | None = None,
+    known: PriorScores | None = None,
 ) -> DynamicPruner:
     """``scores``: those of a policy that goes by scores made beforehand; ``known``: of --scores."""
     return DynamicPruner(
@@ -303,7 +303,7 @@ def _make_pruner(
 
 
 def pruning(
-    config: TrainConfig, data: Data, scores: Tensor | None, known: KnownScores | None
+    config: TrainConfig, data: Data, scores: Tensor | None, known: PriorScores | None
 ) -> dict[str, Any]:
     """The options of a run's pruner, but for its data and its length."""
     return {

@@ -1,4 +1,4 @@
-"""Replicated scores: every rank holds all of them, and one collective an epoch keeps them equal."""
+"""Ranks that train one model together: the place of each, and what they tell one another."""
 
 from __future__ import annotations
 
@@ -13,15 +13,40 @@ import torch.distributed as dist
 from infobatch.scores.table import ScoreTable
 
 Merge = Callable[[ScoreTable, np.ndarray], np.ndarray]
-"""(this rank's scores, which samples it recorded, bool (N,)) -> which samples any rank recorded, after
-it has given this rank the scores of the others."""
+"""Shares scores among the ranks.
+
+It takes this rank's scores and which samples it recorded, bool (N,). It gives this rank the scores that
+others recorded, and returns which samples any rank recorded, bool (N,).
+"""
 
 Reduce = Callable[[torch.Tensor], torch.Tensor]
-"""(a tensor of this rank, on the host) -> its sum over all ranks, on the host."""
+"""Sums a tensor on the host over all ranks; the result is on the host, too."""
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """The place of this rank among those that train one model together.
+
+    Args:
+        rank: Number of this rank, from 0.
+        num_replicas: Number of ranks.
+        assumed: Whether this rank was taken to be alone, because there was no process group yet.
+
+    Raises:
+        ValueError: If ``rank`` is not among them.
+    """
+
+    rank: int = 0
+    num_replicas: int = 1
+    assumed: bool = field(default=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.num_replicas:
+            raise ValueError(f"rank is {self.rank}; it must lie in 0..{self.num_replicas - 1}")
 
 
 def find_replicas(rank: int | None, num_replicas: int | None) -> Replicas:
-    """The given coordinates, else those of the default process group, else a single process."""
+    """The place that is given, else that in the default process group, else that of a single rank."""
     if (rank is None) != (num_replicas is None):
         raise ValueError(
             f"rank is {rank} and num_replicas is {num_replicas}; give both, or neither to take them "
@@ -35,7 +60,7 @@ def find_replicas(rank: int | None, num_replicas: int | None) -> Replicas:
 
 
 def check_alone(replicas: Replicas) -> None:
-    """Refuse to train all samples on each of several ranks."""
+    """Raise ``RuntimeError`` if this rank was taken to be alone, and is one of several."""
     if replicas.assumed and has_process_group() and dist.get_world_size() > 1:
         raise RuntimeError(
             "the pruner was made before torch.distributed was initialised, so that each of the "
@@ -45,25 +70,34 @@ def check_alone(replicas: Replicas) -> None:
 
 
 def has_process_group() -> bool:
+    """Whether torch.distributed has a default process group."""
     return dist.is_available() and dist.is_initialized()
 
 
 def collective_device() -> str:
-    """Where a tensor must lie for the default process group to reduce it."""
+    """The device on which the default process group reduces a tensor."""
     return "cuda" if dist.get_backend() == "nccl" else "cpu"
 
 
 def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
-    """Give every rank the scores that any rank recorded; returns the union of ``recorded`` (N,).
+    """Give every rank the scores that any rank recorded: a :data:`Merge`, the default.
 
-    ``recorded``: what this rank trained, or looked at though it was left out.
+    It is a single all-reduce, to be called on all ranks. A sample takes the values of the rank that
+    recorded it, bitwise equal everywhere; merging twice changes nothing.
 
-    A single all-reduce, to be called on all ranks. A sample takes the values of the rank that recorded
-    it, bitwise equal everywhere; merging twice changes nothing.
+    Args:
+        scores: The scores of this rank, which are changed in place.
+        recorded: Samples that this rank trained, or left out and observed, bool (N,).
+
+    Returns:
+        Samples that any rank recorded, bool (N,).
+
+    Raises:
+        RuntimeError: Without a process group.
     """
     if not has_process_group():
         raise RuntimeError(
-            "this is one of several replicas, but torch.distributed is not initialised, so that their "
+            "this is one of several ranks, but torch.distributed is not initialised, so that their "
             "scores cannot be merged, and the samples they select would differ from here on. Call "
             "torch.distributed.init_process_group first, or share them by a function of your own: "
             "layout=Replicated(merge=...)"
@@ -83,10 +117,13 @@ def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
 
 
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
-    """The sum over the default process group: a :data:`Reduce`."""
+    """Sum a tensor over the default process group: a :data:`Reduce`, the default.
+
+    ``RuntimeError`` without a process group.
+    """
     if not has_process_group():
         raise RuntimeError(
-            "this is one of several replicas, but torch.distributed is not initialised, so that nothing "
+            "this is one of several ranks, but torch.distributed is not initialised, so that nothing "
             "can be summed over them. Call torch.distributed.init_process_group first, or give Sharded "
             "a reduce= of your own"
         )
@@ -94,7 +131,15 @@ def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
 
 
 def sum_over_group(values: torch.Tensor, group: dist.ProcessGroup | None) -> torch.Tensor:
-    """The sum over a process group, such as the data-parallel one of a device mesh."""
+    """Sum a tensor over a process group, such as the data-parallel one of a device mesh.
+
+    Args:
+        values: The tensor of this rank, on any device.
+        group: The process group; None for the default one.
+
+    Returns:
+        The sum, on the host.
+    """
     device = "cuda" if dist.get_backend(group) == "nccl" else "cpu"
     values = values.to(device)
     dist.all_reduce(values, group=group)
@@ -102,7 +147,7 @@ def sum_over_group(values: torch.Tensor, group: dist.ProcessGroup | None) -> tor
 
 
 def check_world(num_replicas: int) -> None:
-    """Refuse to sum over a process group in which ranks share their data-parallel coordinates."""
+    """Raise ``ValueError`` for a process group in which ranks share their place."""
     if num_replicas > 1 and has_process_group() and dist.get_world_size() != num_replicas:
         raise ValueError(
             f"num_replicas is {num_replicas}, but the process group has {dist.get_world_size()} ranks, "
@@ -114,10 +159,10 @@ def check_world(num_replicas: int) -> None:
 def check_agreement(facts: Mapping[str, int]) -> None:
     """Raise ``RuntimeError`` on all ranks, naming them, if ``facts`` differ between any two.
 
-    One all-gather of a number for each fact, so that ranks whose tensors or batches would not match
-    stop here, for in a later collective they would hang or mix up their numbers. ``"selection"``, the
-    last of them, is a hash; it has no value to show, and is told of only if all others agree. Nothing
-    is compared without a process group.
+    It gathers a number for each fact. Ranks whose tensors or batches would not match stop here, because
+    a later collective would hang or mix up their numbers. ``"selection"``, the last fact, is a hash
+    without a value to show; it is reported only if all others agree. Without a process group nothing is
+    compared.
     """
     if not has_process_group():
         return
@@ -160,19 +205,3 @@ def _ranks_by_value(values: list[int]) -> dict[int, list[int]]:
 def _ranks(ranks: list[int]) -> str:
     shown = ", ".join(map(str, ranks[:8])) + ", ..." * (len(ranks) > 8)
     return f"rank {shown}" if len(ranks) == 1 else f"ranks {shown}"
-
-
-@dataclass(frozen=True)
-class Replicas:
-    """Where this process stands among those that train one model together.
-
-    ``assumed``: whether it was taken to be alone, for there was no process group yet.
-    """
-
-    rank: int = 0
-    num_replicas: int = 1
-    assumed: bool = field(default=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.num_replicas:
-            raise ValueError(f"rank is {self.rank}; it must lie in 0..{self.num_replicas - 1}")

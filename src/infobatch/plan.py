@@ -119,10 +119,10 @@ class RunPlan:
         full_length = batching.full_length(self.num_samples)
         keeps_short_batches = batching.has_user_order and not batching.drop_last
         if batching.global_batch_size > full_length and not keeps_short_batches:
-            replicas = f" on each of {batching.num_replicas} replicas" * (batching.num_replicas > 1)
+            ranks = f" on each of {batching.num_replicas} ranks" * (batching.num_replicas > 1)
             raise ValueError(
                 f"the {full_length} samples are fewer than one batch of {batching.batch_size:g}"
-                f"{replicas}; lower batch_size"
+                f"{ranks}; lower batch_size"
             )
         self.batching = batching
         self._schedule = self._make_schedule()

@@ -60,7 +60,7 @@ class Unknown(MeanScaling):
 
     def scale_of(self, index: int) -> float:
         raise RuntimeError(
-            "normalizer='weights' divides by the sum of weights on all replicas, which is not known "
+            "normalizer='weights' divides by the sum of weights on all ranks, which is not known "
             "before the batch size is; make the loader first, or use normalizer='batch'"
         )
 

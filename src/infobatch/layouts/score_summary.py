@@ -1,4 +1,4 @@
-"""Numbers about the scores of all ranks together, each by one small sum over the ranks."""
+"""What sharded scores are like on all ranks together: each number takes one small sum over the ranks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ _HALF = 1 << 16
 class ShardedScores:
     """A :class:`ScoreSummary` of scores that each rank holds a part of.
 
-    ``losses``: this rank's, float32 (n,), NaN without a score. ``reduce``: see :data:`Reduce`. Every
-    answer is bitwise the same for any number of ranks, so that what is drawn by it is too.
+    All its numbers are bitwise the same for any number of ranks, and so is what is drawn by them.
+
+    Args:
+        losses: Scores that this rank holds, float32 (n,), NaN where a sample has none.
+        shards: The shards of the run, and those of this rank.
+        reduce: Sums a tensor over the ranks: see :data:`infobatch.distributed.Reduce`.
     """
 
     def __init__(self, losses: FloatArray, shards: Shards, reduce: Reduce) -> None:
@@ -43,7 +47,7 @@ class ShardedScores:
 
     @property
     def _sums(self) -> np.ndarray:
-        """The number of scores and their sum in each shard, float64 (V, 2); asked for once."""
+        """Number of scores and their sum in each shard, float64 (V, 2); summed over the ranks once."""
         if self._known_sums is not None:
             return self._known_sums
         # Of each shard, and added up only here: the sum does not depend on which rank has which.
@@ -56,7 +60,7 @@ class ShardedScores:
         return self._known_sums
 
     def bounds_at(self, ranks: Sequence[int]) -> list[Bound]:
-        """By histograms of the scores' bits: first of the upper 16, then, where needed, of the lower."""
+        """Found by histograms: of the scores' upper 16 bits, and then of the lower ones in few bins."""
         upper = np.zeros(_HALF, np.int64)
         for part in self._shards.parts():
             upper += np.bincount(sort_keys(self._losses[part]) >> 16, minlength=_HALF)
@@ -85,7 +89,7 @@ class ShardedScores:
 
 
 class NoScores:
-    """The summary before any epoch has been trained, for which no rank need be asked."""
+    """The summary before any epoch has been trained; it needs no other rank."""
 
     num_scored = 0
     mean = float("nan")
@@ -98,7 +102,7 @@ class NoScores:
 
 
 def sort_keys(losses: FloatArray) -> np.ndarray:
-    """Of each loss an unsigned number, uint32 (n,), in the same order; NaN as infinity."""
+    """Unsigned numbers, uint32 (n,), that sort as the losses do; NaN counts as infinity."""
     values = np.where(np.isnan(losses), np.float32(np.inf), losses)
     values += np.float32(0)  # no -0
     bits = values.view(np.int32)

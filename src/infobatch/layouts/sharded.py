@@ -52,7 +52,7 @@ class Sharded(Layout):
     ) -> ShardedStore:
         if normalizer == "weights" and replicas.num_replicas > 1:
             raise ValueError(
-                "normalizer='weights' divides by the sum of weights on all replicas, and which samples "
+                "normalizer='weights' divides by the sum of weights on all ranks, and which samples "
                 "the others train is not known with layout=Sharded(); use normalizer='batch'"
             )
         if self.reduce is sum_over_ranks:
@@ -121,6 +121,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         return int(batching.batch_size) if batching is not None and batching.drop_last else 1
 
     def _draw(self, number: int) -> tuple[ShardedSelection, int]:
+        """What a pruned epoch trains of this rank's samples, and a hash of it that all ranks share."""
         scores, plan, shards = self.scores, self.plan, self.shards
         losses, num_pruned = scores[plan.policy.by].numpy(), plan.schedule.num_pruned(number)
         if self._begun:
@@ -128,6 +129,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         else:
             by_score = pooled(plan.policy.score_bounds(NoScores(plan.num_samples), num_pruned))
         probabilities = list(by_score.probabilities)
+        # The stratum of each sample. A shard's random numbers do not depend on the rank that holds it.
         strata = np.empty(shards.num_local, np.uint8)
         sizes = np.empty((len(shards.ids), len(probabilities)), np.int64)
         generators = [
@@ -136,6 +138,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         for column, part in enumerate(self._parts):
             strata[part] = by_score.strata(losses[part], generators[column])
             sizes[column] = np.bincount(strata[part], minlength=len(probabilities))
+        # How many samples of each stratum are kept, on all ranks together.
         totals = [plan.num_samples]
         if self._begun:
             totals = self._reduce(torch.from_numpy(sizes.sum(0))).tolist()
@@ -150,6 +153,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
                 f"fewer than there are strata ({num_strata}), of which each keeps one; num_shards is "
                 f"{shards.num_shards}, lower it"
             )
+        # Each shard keeps an equal share of that number, and draws it by itself.
         shares = shards.shared(sum(counts))[shards.ids].tolist()
         weights = np.zeros((len(shares), len(probabilities) + 1), np.float32)
         strata += 1  # now codes
@@ -199,6 +203,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
 
     def load(self, states: Iterable[dict[str, Any]]) -> ShardedEpoch:
         shards, scores = self.shards, self.scores
+        # Of the states' shards, those that this rank holds now.
         codes = np.zeros(shards.num_local, np.uint8)
         recorded = np.zeros(shards.num_local, bool)
         weights = np.empty((len(shards.ids), 0), np.float32)
@@ -230,6 +235,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
                 f"saved on {first['num_replicas'] if first else 'no'} ranks, so give load_state_dict a "
                 "list of the states of all of them"
             )
+        # The epoch that they were in.
         left, num_trained = first["left"].numpy(), first["num_trained"]
         self._begun = first["epoch"] > 0 or int(left.sum()) < num_trained
         return ShardedEpoch(

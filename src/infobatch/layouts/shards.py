@@ -1,4 +1,4 @@
-"""Which rank holds which samples, where each holds a part: shards that do not depend on the ranks."""
+"""Shards: which samples lie in which shard, and which rank holds it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from infobatch.scores.columns import IndexArray
 
 
 def default_num_shards(num_samples: int) -> int:
-    """15 * 2^k, of at least 1,024 samples each where 60 such are to be had, at most 7,680.
+    """A number of shards, 15 * 2^k and at most 7,680, so that each has 1,024 samples or more if it can.
 
-    A function of the data alone, so that a run goes on with any number of ranks; most numbers of ranks
+    It depends on the data alone, so that a run can go on with any number of ranks; most numbers of ranks
     divide it.
     """
     num_shards = 7680
@@ -23,9 +23,21 @@ def default_num_shards(num_samples: int) -> int:
 class Shards:
     """The shards of N samples, and those of this rank.
 
-    Sample i is the (i // V)-th of shard i % V, so that shards are alike whatever the order of the data
-    set, and their sizes differ by at most 1. Shard v is held by rank v % R. A rank's arrays hold its
-    shards one after another: ``ids`` are their numbers, ``offsets`` where they begin and, last, end.
+    Sample i is number i // V of shard i % V, so that shards are alike whatever the order of the data
+    set, and their sizes differ by at most 1. Shard v is held by rank v % R. A rank's arrays hold its shards
+    one after another.
+
+    Args:
+        num_samples: N, the samples of the dataset.
+        num_shards: V, from R to N.
+        replicas: The place of this rank among those that train one model.
+
+    Attributes:
+        ids: Numbers of the shards that this rank holds, int64 (C,).
+        offsets: Where each of them begins in this rank's arrays and, last, where the last one ends.
+
+    Raises:
+        ValueError: If there are fewer shards than ranks, or fewer samples than shards.
     """
 
     def __init__(self, num_samples: int, num_shards: int, replicas: Replicas) -> None:
@@ -50,7 +62,7 @@ class Shards:
 
     @property
     def num_local(self) -> int:
-        """The samples of this rank."""
+        """Number of samples that this rank holds."""
         return int(self.offsets[-1])
 
     def shared(self, count: int) -> IndexArray:
@@ -76,7 +88,7 @@ class Shards:
         return np.arange(self.ids[column], self.num_samples, self.num_shards)
 
     def columns(self, indices: IndexArray) -> IndexArray:
-        """Of samples of this rank, the position of their shard in ``ids``."""
+        """The position in ``ids`` of the shards of samples that this rank holds."""
         return indices % self.num_shards // self.replicas.num_replicas
 
     def locate(self, indices: IndexArray) -> IndexArray:

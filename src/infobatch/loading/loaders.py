@@ -123,7 +123,7 @@ class Loaders:
             )
         if self._run.normalizer == "weights" and self._replicas.num_replicas > 1:
             raise ValueError(
-                "normalizer='weights' divides by the sum of weights on all replicas, and which samples "
+                "normalizer='weights' divides by the sum of weights on all ranks, and which samples "
                 "the others train is not known with a sampler of your own; use normalizer='batch'"
             )
 

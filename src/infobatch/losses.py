@@ -72,7 +72,7 @@ def classification_losses(
         logits: (B, C) for C classes.
         targets: int64 (B,) in 0..C-1, or float (B, C) with rows that sum to 1, as mixup and cutmix make
             them.
-        label_smoothing: the share of the target that is spread over all classes, in [0, 1].
+        label_smoothing: The share of the target that is spread over all classes, in [0, 1].
         class_weights: (C,), factors on the terms of the classes. Unlike ``F.cross_entropy`` with
             ``reduction="mean"``, the function does not divide by the mean weight of the batch's classes,
             which would make a sample's loss depend on the rest of the batch.
@@ -95,8 +95,8 @@ def classification_gradient_norms(
 
     Args:
         logits: (B, C) for C classes.
-        targets: as :func:`classification_losses` takes them.
-        label_smoothing: as :func:`classification_losses` takes it.
+        targets: As :func:`classification_losses` takes them.
+        label_smoothing: As :func:`classification_losses` takes it.
 
     Returns:
         float32 (B,), in [0, sqrt(2)], without a gradient.
@@ -114,7 +114,7 @@ def classification_confidences(logits: Tensor, targets: Tensor) -> Tensor:
 
     Args:
         logits: (B, C) for C classes.
-        targets: as :func:`classification_losses` takes them. For a mixture of classes the result is the
+        targets: As :func:`classification_losses` takes them. For a mixture of classes the result is the
             weighted mean of their probabilities.
 
     Returns:
@@ -147,8 +147,8 @@ def segmentation_losses(
     Args:
         logits: (B, C, *spatial) for C classes.
         targets: int64 (B, *spatial), in 0..C-1 or ``ignore_index``.
-        ignore_index: marks a pixel without a label; 255 as in PASCAL VOC and Cityscapes.
-        label_smoothing: the share of the target that is spread over all classes, in [0, 1].
+        ignore_index: Marks a pixel without a label; 255 as in PASCAL VOC and Cityscapes.
+        label_smoothing: The share of the target that is spread over all classes, in [0, 1].
         class_weights: (C,), factors on the terms of the classes.
 
     Returns:
@@ -182,9 +182,9 @@ def sequence_losses(
     Args:
         logits: (B, T, V) for T tokens and a vocabulary of V.
         labels: int64 (B, T), in 0..V-1 or ``ignore_index``.
-        ignore_index: marks a token that is not supervised; -100 as in transformers.
-        label_smoothing: the share of the target that is spread over the vocabulary, in [0, 1].
-        shift: whether position t predicts the token at t + 1, as in causal language models. By default
+        ignore_index: Marks a token that is not supervised; -100 as in transformers.
+        label_smoothing: The share of the target that is spread over the vocabulary, in [0, 1].
+        shift: Whether position t predicts the token at t + 1, as in causal language models. By default
             it predicts the token at t.
 
     Returns:

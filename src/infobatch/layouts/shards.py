@@ -24,8 +24,8 @@ class Shards:
     """The shards of N samples, and those of this rank.
 
     Sample i is number i // V of shard i % V, so that shards are alike whatever the order of the data
-    set, and their sizes differ by at most 1. Shard v is held by rank v % R. A rank's arrays hold its shards
-    one after another.
+    set, and their sizes differ by at most 1. Shard v is held by rank v % R. A rank's arrays hold its
+    shards one after another.
 
     Args:
         num_samples: N, the samples of the dataset.

@@ -66,7 +66,7 @@ def default_policy(meets_target: bool) -> Policy:
     """The policy of a run that names none: the paper's, or with a target the recommended one.
 
     Args:
-        meets_target: whether the run has a target.
+        meets_target: Whether the run has a target.
     """
     return POLICIES[RECOMMENDED]() if meets_target else InfoBatch()
 
@@ -75,8 +75,8 @@ def takes(name: str, option: str) -> bool:
     """Whether a policy has an option.
 
     Args:
-        name: the policy's name in ``POLICIES``.
-        option: the option's name, such as ``"labels"``.
+        name: The policy's name in ``POLICIES``.
+        option: The option's name, such as ``"labels"``.
     """
     return option in signature(POLICIES[name]).parameters
 

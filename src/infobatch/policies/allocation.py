@@ -26,10 +26,10 @@ def allocate(
 
     Args:
         sizes: (n,), at least 0. If none is above 0, all probabilities are equal.
-        total: the sum of the probabilities, each of them taken as often as ``counts`` says.
-        floor: the least probability, as a share of the mean one, in (0, 1].
-        counts: how many samples each probability stands for, (n,).
-        cap: the largest probability; at least the mean one.
+        total: The sum of the probabilities, each of them taken as often as ``counts`` says.
+        floor: The least probability, as a share of the mean one, in (0, 1].
+        counts: How many samples each probability stands for, (n,).
+        cap: The largest probability; at least the mean one.
 
     Returns:
         float64 (n,).
@@ -54,8 +54,8 @@ def whole(shares: np.ndarray, total: int, counts: IndexArray) -> IndexArray:
 
     Args:
         shares: (n,).
-        total: their sum once they are whole.
-        counts: the largest number for each, (n,). The least is 1, or 0 where the largest is 0.
+        total: Their sum once they are whole.
+        counts: The largest number for each, (n,). The least is 1, or 0 where the largest is 0.
 
     Returns:
         int64 (n,).

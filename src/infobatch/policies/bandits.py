@@ -20,9 +20,9 @@ class EpsilonGreedy(BiasedPolicy):
     """Keeps the samples with the highest smoothed loss, and a few random others; all weights are 1.
 
     Args:
-        prune_ratio: the share of *all* samples that an epoch leaves out, in [0, 1); 0.5 as for
+        prune_ratio: The share of *all* samples that an epoch leaves out, in [0, 1); 0.5 as for
             :class:`RandomPruning`.
-        epsilon: the share of the kept samples that are drawn at random, in [0, 1]. The default, 0.1, is
+        epsilon: The share of the kept samples that are drawn at random, in [0, 1]. The default, 0.1, is
             this library's choice.
 
     Source: Raju, Daruwalla and Lipasti, Accelerating Deep Learning with Dynamic Data Pruning, 2021.
@@ -56,9 +56,9 @@ class UCB(BiasedPolicy):
     so far. All weights are 1.
 
     Args:
-        prune_ratio: the share of *all* samples that an epoch leaves out, in [0, 1); 0.5 as for
+        prune_ratio: The share of *all* samples that an epoch leaves out, in [0, 1); 0.5 as for
             :class:`RandomPruning`.
-        c: how much a sample gains that was rarely trained, at least 0; 1 by default.
+        c: How much a sample gains that was rarely trained, at least 0; 1 by default.
 
     Source: Raju, Daruwalla and Lipasti, Accelerating Deep Learning with Dynamic Data Pruning, 2021.
     """

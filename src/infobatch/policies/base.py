@@ -21,14 +21,14 @@ class KeepProbabilities:
     """The probability with which each sample is kept in the coming epoch.
 
     Args:
-        probabilities: in (0, 1]. Without ``strata`` one for each sample, shape (N,); with ``strata`` one
+        probabilities: In (0, 1]. Without ``strata`` one for each sample, shape (N,); with ``strata`` one
             for each of the S strata, shape (S,).
-        strata: the stratum of each sample, uint8 (N,), numbered 0..S-1. The draw keeps a fixed number of
+        strata: The stratum of each sample, uint8 (N,), numbered 0..S-1. The draw keeps a fixed number of
             samples from every stratum.
-        order: all samples in the order in which a draw without strata passes over them, int64 (N,). Of
+        order: All samples in the order in which a draw without strata passes over them, int64 (N,). Of
             any stretch of that order the draw keeps as many samples as their probabilities sum to, give
             or take one. By default the order is random.
-        credit: how many visits each sample is owed from earlier epochs, (N,); NaN before the first draw.
+        credit: How many visits each sample is owed from earlier epochs, (N,); NaN before the first draw.
             The draw then keeps the samples that are owed most, as :class:`Spaced` asks for.
     """
 
@@ -42,7 +42,7 @@ class KeepProbabilities:
         """Keep probabilities that are the same for all samples, which form a single stratum.
 
         Args:
-            probability: that of each sample, in (0, 1].
+            probability: That of each sample, in (0, 1].
             num_samples: N.
         """
         one = torch.tensor([probability], dtype=torch.float64)
@@ -59,11 +59,11 @@ class Request:
     """What a policy is asked for before an epoch.
 
     Args:
-        num_pruned: how many samples the epoch leaves out; None leaves their number to the policy.
-        generator: the source of all randomness.
-        epoch: the number of the coming epoch, from 0.
-        prunable: the epochs in which samples may be left out.
-        multiple: the number of selected samples is the nearest possible multiple of this.
+        num_pruned: How many samples the epoch leaves out; None leaves their number to the policy.
+        generator: The source of all randomness.
+        epoch: The number of the coming epoch, from 0.
+        prunable: The epochs in which samples may be left out.
+        multiple: The number of selected samples is the nearest possible multiple of this.
     """
 
     num_pruned: int | None
@@ -77,7 +77,7 @@ class Request:
 
         Args:
             num_samples: N.
-            prune_ratio: the share to leave out where the request names no number.
+            prune_ratio: The share to leave out where the request names no number.
 
         Returns:
             N - ``num_pruned``, or else (1 - ``prune_ratio``) N, as a multiple of ``multiple`` and at
@@ -114,8 +114,8 @@ class Policy(ABC):
         """The keep probabilities of the coming epoch.
 
         Args:
-            scores: what is known about each of the N samples.
-            request: what the epoch asks for. Its generator is for breaking ties.
+            scores: What is known about each of the N samples.
+            request: What the epoch asks for. Its generator is for breaking ties.
 
         Returns:
             Probabilities for all N samples. If ``request.num_pruned`` is given, the probabilities of all
@@ -126,14 +126,14 @@ class Policy(ABC):
         """The keep probabilities of the coming epoch for ``layout=Sharded()``: no rank has all scores.
 
         Args:
-            summary: what is known about the scores of all ranks together.
-            num_pruned: how many samples the epoch leaves out; None leaves their number to the policy.
+            summary: What is known about the scores of all ranks together.
+            num_pruned: How many samples the epoch leaves out; None leaves their number to the policy.
 
         Returns:
             Strata as bounds on the score ``by``, and the keep probability of each.
 
         Raises:
-            TypeError: if the policy gives each sample a probability of its own, as it does by default.
+            TypeError: If the policy gives each sample a probability of its own, as it does by default.
         """
         raise TypeError(
             f"{self!r} cannot be used with layout=Sharded(): it needs the scores of all samples on each "
@@ -146,11 +146,11 @@ class Policy(ABC):
         """Check that an epoch can leave out as many samples as a target asks for.
 
         Args:
-            num_pruned: how many samples the epoch leaves out.
+            num_pruned: How many samples the epoch leaves out.
             num_samples: N.
 
         Raises:
-            ValueError: if it cannot; the message names the remedy.
+            ValueError: If it cannot; the message names the remedy.
         """
 
 
@@ -174,8 +174,8 @@ class BiasedPolicy(Policy):
         """The weights of the coming epoch.
 
         Args:
-            scores: what is known about each of the N samples.
-            request: what the epoch asks for. Its generator is the source of all randomness.
+            scores: What is known about each of the N samples.
+            request: What the epoch asks for. Its generator is the source of all randomness.
 
         Returns:
             float32 (N,), 0 for samples that are left out. If ``request.num_pruned`` is given, exactly

@@ -22,7 +22,7 @@ class BLS(Policy):
     losses of the batch are equal.
 
     Args:
-        prune_ratio: the share of the *below-average* samples that an epoch leaves out, in [0, 1); 0.5 as
+        prune_ratio: The share of the *below-average* samples that an epoch leaves out, in [0, 1); 0.5 as
             for :class:`InfoBatch`.
 
     Source: Batch Loss Score, CVPR 2026, by its authors' code.

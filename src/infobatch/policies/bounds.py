@@ -17,9 +17,9 @@ class Bound:
     """A bound between two strata.
 
     Args:
-        value: samples with a lower score lie below the bound. A sample without a score counts as having
+        value: Samples with a lower score lie below the bound. A sample without a score counts as having
             an infinite one.
-        share: the share, in [0, 1], of the samples with just this score that lie below it, too. Which
+        share: The share, in [0, 1], of the samples with just this score that lie below it, too. Which
             ones is random.
     """
 
@@ -34,8 +34,8 @@ class ScoreBounds:
     A sample's stratum is the number of bounds that it does not lie below.
 
     Args:
-        bounds: the S - 1 bounds between the strata, in rising order.
-        probabilities: the keep probability of each of the S strata, in (0, 1].
+        bounds: The S - 1 bounds between the strata, in rising order.
+        probabilities: The keep probability of each of the S strata, in (0, 1].
     """
 
     bounds: Sequence[Bound]
@@ -45,8 +45,8 @@ class ScoreBounds:
         """Find each sample's stratum.
 
         Args:
-            losses: the scores, (n,); NaN for a sample without one.
-            generator: decides which of the samples on a bound lie below it.
+            losses: The scores, (n,); NaN for a sample without one.
+            generator: Decides which of the samples on a bound lie below it.
 
         Returns:
             uint8 (n,).
@@ -76,7 +76,7 @@ def pooled(by_score: ScoreBounds) -> ScoreBounds:
     samples lie in which stratum.
 
     Args:
-        by_score: strata whose bounds between samples without a score have the value infinity.
+        by_score: Strata whose bounds between samples without a score have the value infinity.
     """
     shares = [bound.share if bound.value == np.inf else 0.0 for bound in by_score.bounds]
     widths = np.diff([0.0, *shares, 1.0])
@@ -108,6 +108,6 @@ class ScoreSummary(Protocol):
         """The bounds below which exactly so many samples lie.
 
         Args:
-            ranks: those numbers, each from 0 to N. Samples without a score rank last.
+            ranks: Those numbers, each from 0 to N. Samples without a score rank last.
         """
         ...

@@ -26,8 +26,8 @@ class ClassQuotas(Policy):
     of an easy one. At least one sample of each class is kept.
 
     Args:
-        labels: the class of each sample, integers (N,).
-        policy: an unbiased policy that needs no labels; ``Proportional()`` by default. Without a target
+        labels: The class of each sample, integers (N,).
+        policy: An unbiased policy that needs no labels; ``Proportional()`` by default. Without a target
             it also decides how many samples are kept in all.
     """
 

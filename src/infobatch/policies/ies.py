@@ -25,7 +25,7 @@ class IES(BiasedPolicy):
     then random ones among those that have no second difference yet.
 
     Args:
-        threshold: above 0, in the unit of the loss. The default, 1e-3, is the authors' for CIFAR-10.
+        threshold: Above 0, in the unit of the loss. The default, 1e-3, is the authors' for CIFAR-10.
 
     Source: Instance-dependent Early Stopping, ICLR 2025.
     """

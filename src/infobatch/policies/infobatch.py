@@ -26,11 +26,11 @@ class InfoBatch(Policy):
         prune_ratio: r, the share of the *below-average* samples that an epoch leaves out, in [0, 1); not
             the share of all samples. The default, 0.5, is the paper's, and leaves out a quarter to a
             third of all.
-        by: the score column: last_loss, the paper's, or smoothed_loss, a running mean, for losses that
+        by: The score column: last_loss, the paper's, or smoothed_loss, a running mean, for losses that
             vary much with a random mask or time step.
 
     Raises:
-        TypeError: for the arguments of the authors' package, with the lines to write in their place.
+        TypeError: For the arguments of the authors' package, with the lines to write in their place.
 
     Source: InfoBatch, ICLR 2024, equation 4.
     """

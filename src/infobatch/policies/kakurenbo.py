@@ -28,8 +28,8 @@ class Kakurenbo(BiasedPolicy):
     they are too few, the lowest of the others.
 
     Args:
-        prune_ratio: the first F, in [0, 1); 0.3 is the paper's.
-        confidence: the least probability of a hidden sample's own class, in [0.5, 1). Above one half the
+        prune_ratio: The first F, in [0, 1); 0.3 is the paper's.
+        confidence: The least probability of a hidden sample's own class, in [0.5, 1). Above one half the
             prediction is right. The default, 0.7, is the paper's.
 
     Source: Nguyen et al., KAKURENBO, NeurIPS 2023.

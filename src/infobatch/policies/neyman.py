@@ -34,13 +34,13 @@ class Neyman(Policy):
     much as the hardest.
 
     Args:
-        prune_ratio: the share of *all* samples that an epoch leaves out, in [0, 1). The default, 0.35,
+        prune_ratio: The share of *all* samples that an epoch leaves out, in [0, 1). The default, 0.35,
             saves about what :class:`InfoBatch` does in a long run.
-        by: the score column that holds the sizes: last_loss, or gradient_norm, where ``update`` is given
+        by: The score column that holds the sizes: last_loss, or gradient_norm, where ``update`` is given
             gradient norms.
-        strata: the number of strata, 2 to 200. The default, 10, leaves enough samples in each for a
+        strata: The number of strata, 2 to 200. The default, 10, leaves enough samples in each for a
             stable mean.
-        floor: the least share of a stratum that is drawn, in units of the mean share k, in (0, 1].
+        floor: The least share of a stratum that is drawn, in units of the mean share k, in (0, 1].
             Weights reach 1 / (floor k): with the defaults, 0.3 and k = 0.65, about 5.
 
     Source: Neyman, On the two different aspects of the representative method, 1934.

@@ -21,7 +21,7 @@ class OrderDP(BiasedPolicy):
 
     Args:
         prune_ratio: r, the share of *all* samples that an epoch leaves out, in [0, 1).
-        keep: the share of the pool that is kept, in (0, 1]. The pool has (1 - r) N / keep samples, at
+        keep: The share of the pool that is kept, in (0, 1]. The pool has (1 - r) N / keep samples, at
             most all. The defaults, 0.3625 and 0.85, are those of the authors' ImageNet code: a pool of
             75 % of the samples, of which 85 % are kept.
 

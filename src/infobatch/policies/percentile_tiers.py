@@ -21,10 +21,10 @@ class PercentileTiers(Policy):
     percentiles are multiplied by a common factor.
 
     Args:
-        percentiles: the upper bounds of the tiers as shares of the samples that have a score, rising in
+        percentiles: The upper bounds of the tiers as shares of the samples that have a score, rising in
             (0, 1]. The defaults, the 20th and the 85th percentile, are those of the authors' ImageNet
             code.
-        keep: the keep probability of each tier, in (0, 1). The defaults, 0.25 and 0.5, are the authors',
+        keep: The keep probability of each tier, in (0, 1). The defaults, 0.25 and 0.5, are the authors',
             too.
 
     Source: InfoBatch, ICLR 2024, by its authors' ImageNet code.

@@ -31,14 +31,14 @@ class Proportional(Policy):
     Args:
         prune_ratio: r, the share of *all* samples that an epoch leaves out, in [0, 1). The default,
             0.35, saves about what :class:`InfoBatch` does in a long run.
-        by: the score column that holds the sizes: last_loss, smoothed_loss, or, where ``update`` is
+        by: The score column that holds the sizes: last_loss, smoothed_loss, or, where ``update`` is
             given gradient norms, gradient_norm or smoothed_norm.
-        power: at least 0. With 1, the default, probabilities are proportional to the sizes, with 0.5 to
+        power: At least 0. With 1, the default, probabilities are proportional to the sizes, with 0.5 to
             their roots; 0 is random pruning.
-        floor: the least probability, in units of k, in (0, 1]. Weights reach 1 / (floor k): with the
+        floor: The least probability, in units of k, in (0, 1]. Weights reach 1 / (floor k): with the
             defaults, 0.3 and k = 0.65, about 5.
-        cap: the largest keep probability, at most 1 and at least k. By default there is none below 1.
-        ordered: whether the draw passes over the samples in the order of their sizes, so that it keeps
+        cap: The largest keep probability, at most 1 and at least k. By default there is none below 1.
+        ordered: Whether the draw passes over the samples in the order of their sizes, so that it keeps
             as many easy and as many hard ones as it should. By default it does not, which saves a sort.
 
     Source: Katharopoulos and Fleuret, Not All Samples Are Created Equal, ICML 2018.

@@ -25,9 +25,9 @@ class Protected(Policy):
     unpruned epochs.
 
     Args:
-        policy: an unbiased policy that needs no labels. It knows only the other samples, and all that a
+        policy: An unbiased policy that needs no labels. It knows only the other samples, and all that a
             target leaves out is left out of them.
-        kept: which samples are always kept, bool (N,).
+        kept: Which samples are always kept, bool (N,).
     """
 
     policy: Policy

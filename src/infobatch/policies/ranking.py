@@ -21,8 +21,8 @@ class RankedStrata:
     """Strata by rank, lowest scores first; the samples that rank above the last of them are all kept.
 
     Args:
-        sizes: how many samples each stratum has; together at most N.
-        probabilities: the keep probability of each, in (0, 1].
+        sizes: How many samples each stratum has; together at most N.
+        probabilities: The keep probability of each, in (0, 1].
     """
 
     sizes: Sequence[int]
@@ -33,8 +33,8 @@ class RankedStrata:
         """The smallest strata that leave out given numbers of samples at given prune ratios.
 
         Args:
-            num_pruned: how many samples each stratum leaves out.
-            prune_ratios: the largest share that each may leave out, in [0, 1).
+            num_pruned: How many samples each stratum leaves out.
+            prune_ratios: The largest share that each may leave out, in [0, 1).
         """
         sizes = [stratum_size(d, r) for d, r in zip(num_pruned, prune_ratios, strict=True)]
         return cls(sizes, [1 - d / n if n else 1.0 for d, n in zip(num_pruned, sizes, strict=True)])
@@ -61,9 +61,9 @@ def strata_by_rank(losses: Tensor, sizes: Sequence[int], generator: torch.Genera
     Samples without a score rank last; equal scores are ordered at random.
 
     Args:
-        losses: the scores, (N,); NaN for a sample without one.
-        sizes: how many samples each stratum has but the last.
-        generator: orders equal scores.
+        losses: The scores, (N,); NaN for a sample without one.
+        sizes: How many samples each stratum has but the last.
+        generator: Orders equal scores.
 
     Returns:
         The stratum of each sample, uint8 (N,).
@@ -104,9 +104,9 @@ def prune_below_mean(losses: Tensor, prune_ratio: float, request: Request) -> Ke
     the mean.
 
     Args:
-        losses: the scores, (N,); NaN for a sample without one.
+        losses: The scores, (N,); NaN for a sample without one.
         prune_ratio: r, in [0, 1).
-        request: what the epoch asks for.
+        request: What the epoch asks for.
 
     Source: InfoBatch, ICLR 2024, equation 4.
     """

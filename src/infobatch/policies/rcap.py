@@ -28,10 +28,10 @@ class RCAP(BiasedPolicy):
     sample without a score. All weights are 1.
 
     Args:
-        labels: the class of each sample, integers (N,).
-        prune_ratio: the share of *all* samples that an epoch leaves out, in [0, 1); 0.5 as for
+        labels: The class of each sample, integers (N,).
+        prune_ratio: The share of *all* samples that an epoch leaves out, in [0, 1); 0.5 as for
             :class:`RandomPruning`.
-        beta: the temperature, above 0; the lower, the more the hardest samples are preferred. The
+        beta: The temperature, above 0; the lower, the more the hardest samples are preferred. The
             authors try 1/3 to 3; 1, the default, lies in the middle.
 
     Source: RCAP, UAI 2025; docs/methods/rcap.md says where its authors' code differs.

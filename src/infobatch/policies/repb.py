@@ -26,7 +26,7 @@ class RePB(BiasedPolicy):
     and where these are too few, from the others.
 
     Args:
-        prune_ratio: rho, in [0, 1); 0.5 as for :class:`InfoBatch`.
+        prune_ratio: Rho, in [0, 1); 0.5 as for :class:`InfoBatch`.
 
     Source: RePB, ICLR 2026, by its description.
     """

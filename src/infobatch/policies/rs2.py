@@ -21,7 +21,7 @@ class RS2(BiasedPolicy):
     trained equally often.
 
     Args:
-        prune_ratio: the share of *all* samples that an epoch leaves out, in [0, 1); 0.5 as for
+        prune_ratio: The share of *all* samples that an epoch leaves out, in [0, 1); 0.5 as for
             :class:`RandomPruning`.
 
     Source: Okanovic et al., Repeated Random Sampling, ICLR 2024, section 3, without replacement.

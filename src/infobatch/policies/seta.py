@@ -31,7 +31,7 @@ class SeTa(BiasedPolicy):
     Args:
         prune_ratio: r, in [0, 1).
         groups: g, at least 2.
-        alpha: the share of the groups that is kept, in (0, 1]. The defaults, 0.1, 5 and 0.9, are those
+        alpha: The share of the groups that is kept, in (0, 1]. The defaults, 0.1, 5 and 0.9, are those
             of the authors' CIFAR runs.
 
     Source: SeTa, CVPR 2025, by its authors' code.

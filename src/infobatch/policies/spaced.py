@@ -25,8 +25,8 @@ class Spaced(Policy):
     before the first draw; given the epochs before, the selection is fixed.
 
     Args:
-        policy: an unbiased policy; by default :class:`Neyman` with the prune ratio below.
-        prune_ratio: that of the default policy, in [0, 1); without effect if a policy is given. The
+        policy: An unbiased policy; by default :class:`Neyman` with the prune ratio below.
+        prune_ratio: That of the default policy, in [0, 1); without effect if a policy is given. The
             default is that of :class:`Neyman`.
     """
 

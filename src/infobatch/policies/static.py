@@ -22,9 +22,9 @@ class Static(BiasedPolicy):
     All weights are 1. For a run on the subset alone, set ``warmup_epochs=0`` and ``delta=1``.
 
     Args:
-        scores: numbers (N,), higher for a harder sample; they may be infinite. Equal ones are ordered at
+        scores: Numbers (N,), higher for a harder sample; they may be infinite. Equal ones are ordered at
             random, once and for all.
-        prune_ratio: the share of *all* samples that is left out, in [0, 1); 0.5 as for
+        prune_ratio: The share of *all* samples that is left out, in [0, 1); 0.5 as for
             :class:`RandomPruning`.
 
     Source: Toneva et al., ICLR 2019 (forgetting events); Paul et al., NeurIPS 2021 (EL2N and GraNd).

@@ -24,9 +24,9 @@ class LossBuffer:
     in later calls. Only :meth:`drain` waits.
 
     Args:
-        sink: takes a batch's indices, losses and signals, each (B,), on the host.
-        capacity: the number of losses in a block.
-        num_signals: the number of signals that come with each loss.
+        sink: Takes a batch's indices, losses and signals, each (B,), on the host.
+        capacity: The number of losses in a block.
+        num_signals: The number of signals that come with each loss.
     """
 
     def __init__(self, sink: Callable[..., None], capacity: int, num_signals: int = 0) -> None:
@@ -49,11 +49,11 @@ class LossBuffer:
         """Queue a batch.
 
         Args:
-            indices: the batch's samples, int64 (B,), on the host.
+            indices: The batch's samples, int64 (B,), on the host.
             losses: (B,), of any float dtype, on any device.
-            scored: false for a sample that has no score, bool (B,); by default all have one.
-            num_real: how many samples at the batch's beginning count; the others are repeats.
-            signals: each (B,), on the device of the losses.
+            scored: False for a sample that has no score, bool (B,); by default all have one.
+            num_real: How many samples at the batch's beginning count; the others are repeats.
+            signals: Each (B,), on the device of the losses.
         """
         if scored is not None:
             losses = losses.float().masked_fill(~scored, NO_SCORE)

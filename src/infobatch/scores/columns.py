@@ -33,14 +33,14 @@ class Column:
     """A number, or a row of numbers, that is kept for every sample.
 
     Args:
-        dtype: how a number is stored.
-        initial: the number of a sample that no batch has had yet.
-        update: gives the new values of a batch's samples, (B,) or (B, width), from their old ones and
+        dtype: How a number is stored.
+        initial: The number of a sample that no batch has had yet.
+        update: Gives the new values of a batch's samples, (B,) or (B, width), from their old ones and
             the batch's signal, (B,).
-        signal: what the column follows: :data:`LOSSES`, a key of :data:`SIGNALS`, or :data:`DRAW`.
-        width: the numbers kept for each sample; the column has shape (N,) if it is 1, the default, or
+        signal: What the column follows: :data:`LOSSES`, a key of :data:`SIGNALS`, or :data:`DRAW`.
+        width: The numbers kept for each sample; the column has shape (N,) if it is 1, the default, or
             else (N, width).
-        training: whether only training on a sample changes its value, and observing its loss does not.
+        training: Whether only training on a sample changes its value, and observing its loss does not.
     """
 
     dtype: type[np.generic]

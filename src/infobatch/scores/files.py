@@ -17,15 +17,15 @@ def export_table(path: str | Path, columns: Mapping[str, Tensor]) -> Path:
     """Write the columns of a file.
 
     Args:
-        path: its name ends in ``.parquet`` or ``.npz``.
-        columns: tensors (N,) on the host, by name.
+        path: Its name ends in ``.parquet`` or ``.npz``.
+        columns: Tensors (N,) on the host, by name.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if the name has another ending.
-        ImportError: if pyarrow, which parquet files need, is not installed.
+        ValueError: If the name has another ending.
+        ImportError: If pyarrow, which parquet files need, is not installed.
     """
     path = Path(path)
     arrays = {name: values.numpy() for name, values in columns.items()}
@@ -50,9 +50,9 @@ def read_scores(path: str | Path) -> ScoreTable:
         A score table of N samples with these losses.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file's name has another ending, or it has no such column.
-        ImportError: if pyarrow, which parquet files need, is not installed.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file's name has another ending, or it has no such column.
+        ImportError: If pyarrow, which parquet files need, is not installed.
     """
     path = Path(path)
     if not path.exists():

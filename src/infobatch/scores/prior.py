@@ -20,16 +20,16 @@ def prior_losses(prior_scores: PriorScores, num_samples: int) -> FloatArray:
     """Read prior scores.
 
     Args:
-        prior_scores: see :data:`PriorScores`.
+        prior_scores: See :data:`PriorScores`.
         num_samples: N.
 
     Returns:
         The loss of each sample, float32 (N,), NaN where it is not known: a copy.
 
     Raises:
-        TypeError: if the scores are of another type, or no floating-point numbers.
-        ValueError: if they are not those of N samples, or none of them is finite.
-        FileNotFoundError: if there is no such file.
+        TypeError: If the scores are of another type, or no floating-point numbers.
+        ValueError: If they are not those of N samples, or none of them is finite.
+        FileNotFoundError: If there is no such file.
     """
     source = "prior_scores"
     if isinstance(prior_scores, (str, os.PathLike)):

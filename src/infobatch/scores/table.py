@@ -22,11 +22,11 @@ class ScoreTable:
 
     Args:
         num_samples: N.
-        columns: names in :data:`COLUMNS`. The two that every run keeps, the default, take 8 bytes a
+        columns: Names in :data:`COLUMNS`. The two that every run keeps, the default, take 8 bytes a
             sample.
 
     Raises:
-        ValueError: for a name that is not in :data:`COLUMNS`.
+        ValueError: For a name that is not in :data:`COLUMNS`.
     """
 
     def __init__(self, num_samples: int, columns: Sequence[str] = ("last_loss", "visits")) -> None:
@@ -49,7 +49,7 @@ class ScoreTable:
 
         Args:
             losses: (N,), NaN for a sample that has none.
-            columns: names in :data:`COLUMNS`.
+            columns: Names in :data:`COLUMNS`.
         """
         values = torch.as_tensor(losses).to(torch.float32).flatten()
         table = cls(len(values), columns)
@@ -76,7 +76,7 @@ class ScoreTable:
         """Copy the rows of some samples into a table of their own.
 
         Args:
-            indices: the samples, (n,), in the order of the new table.
+            indices: The samples, (n,), in the order of the new table.
         """
         table = ScoreTable(len(indices), self.columns)
         table._values = {name: values[indices] for name, values in self._values.items()}
@@ -106,9 +106,9 @@ class ScoreTable:
         with a loss or a signal that is NaN or infinite keeps its old values.
 
         Args:
-            indices: the batch's samples, (B,).
+            indices: The batch's samples, (B,).
             losses: (B,), in which :data:`NO_SCORE` marks a sample that has none.
-            *signals: what the columns follow beside losses, each (B,), in the order of :attr:`signals`.
+            *signals: What the columns follow beside losses, each (B,), in the order of :attr:`signals`.
         """
         self._take_in(indices, self._named(losses, *signals), self.columns)
 
@@ -118,9 +118,9 @@ class ScoreTable:
         Columns that only training changes keep their values.
 
         Args:
-            indices: the batch's samples, (B,).
+            indices: The batch's samples, (B,).
             losses: (B,), as :meth:`record` takes them.
-            *signals: as :meth:`record` takes them.
+            *signals: As :meth:`record` takes them.
         """
         columns = [name for name in self.columns if not COLUMNS[name].training]
         self._take_in(indices, self._named(losses, *signals), columns)
@@ -167,7 +167,7 @@ class ScoreTable:
         """Take in a state; columns that it does not have keep their values.
 
         Args:
-            state: what :meth:`state_dict` gave.
+            state: What :meth:`state_dict` gave.
         """
         for name in self.columns:
             if name in state["columns"]:

@@ -22,15 +22,15 @@ class TimestepScores:
     the same numbers.
 
     Args:
-        num_timesteps: timesteps are drawn from [0, num_timesteps): whole numbers, or with 1, as in flow
+        num_timesteps: Timesteps are drawn from [0, num_timesteps): whole numbers, or with 1, as in flow
             matching, fractions.
-        num_bins: the number of equal parts of that range with a mean each. The default, 50, tells
+        num_bins: The number of equal parts of that range with a mean each. The default, 50, tells
             timesteps apart, and a bin still gets losses from most batches.
-        memory: the number of batches, about, that a mean is taken over. The default, 50, follows the
+        memory: The number of batches, about, that a mean is taken over. The default, 50, follows the
             model as it learns.
 
     Raises:
-        ValueError: for a number out of range.
+        ValueError: For a number out of range.
     """
 
     def __init__(self, num_timesteps: float, num_bins: int = 50, memory: int = 50) -> None:
@@ -58,7 +58,7 @@ class TimestepScores:
             The scores, float32 (B,): each loss divided by the mean loss at its timestep.
 
         Raises:
-            ValueError: if the shapes or the devices differ.
+            ValueError: If the shapes or the devices differ.
         """
         _check(losses, timesteps)
         losses = losses.detach().float()
@@ -90,10 +90,10 @@ class TimestepScores:
         """Go on from a state.
 
         Args:
-            state: what :meth:`state_dict` gave.
+            state: What :meth:`state_dict` gave.
 
         Raises:
-            ValueError: if the state has another number of bins.
+            ValueError: If the state has another number of bins.
         """
         num_bins = len(state["sums"])
         if num_bins != self.num_bins:

@@ -12,6 +12,8 @@ import torch.distributed as dist
 
 from infobatch.scores.table import ScoreTable
 
+__all__ = ["Merge", "Reduce", "Replicas", "merge_scores", "sum_over_group", "sum_over_ranks"]
+
 Merge = Callable[[ScoreTable, np.ndarray], np.ndarray]
 """Shares scores among the ranks.
 

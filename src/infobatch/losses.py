@@ -14,6 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+__all__ = [
+    "Normalizer",
+    "classification_confidences",
+    "classification_gradient_norms",
+    "classification_losses",
+    "segmentation_losses",
+    "sequence_losses",
+    "weighted_mean",
+]
+
 Normalizer = Literal["batch", "mean", "weights"]
 """What the weighted sum of a batch's losses is divided by: see :func:`weighted_mean`."""
 NORMALIZERS: tuple[Normalizer, ...] = get_args(Normalizer)

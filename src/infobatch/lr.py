@@ -10,6 +10,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from infobatch.inputs import check_choice
 
+__all__ = ["LRScaling", "ProgressScheduler"]
+
 LRScaling = Literal["none", "sqrt", "linear"]
 LR_SCALINGS: tuple[LRScaling, ...] = get_args(LRScaling)
 _POWERS: dict[LRScaling, float] = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}

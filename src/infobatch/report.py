@@ -13,6 +13,8 @@ from infobatch.schedule import Schedule
 from infobatch.scores.table import ScoreTable
 from infobatch.selection import select
 
+__all__ = ["EpochCounts", "Report", "Saving", "predict_saving"]
+
 
 class EpochCounts(NamedTuple):
     """One epoch in numbers of samples.

@@ -190,14 +190,20 @@ class Run:
         return weighted_mean(losses, weights, self._mean_over)
 
     def weigh(self, losses: Tensor, indices: Indices) -> Tensor:
-        """The weighted mean alone, for optimizers that evaluate a step's loss several times."""
+        """The weighted mean alone, for optimizers that evaluate a step's loss several times.
+
+        Arguments as for :meth:`update`.
+        """
         return weighted_mean(losses, self._weigh_batch(losses, indices), self._mean_over)
 
     @torch.compiler.disable
     def record(
         self, losses: Tensor, indices: Indices, scored: Tensor | None = None, **signals: Tensor
     ) -> None:
-        """Record alone: once a step, with the losses at the step's first evaluation."""
+        """Record alone: once a step, with the losses at the step's first evaluation.
+
+        Arguments as for :meth:`update`.
+        """
         batch = self._checked(losses, indices, scored)
         self.current.weights_of(batch)  # raises for a sample that the epoch does not train
         self._record(batch, losses, scored, signals)

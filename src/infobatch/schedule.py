@@ -10,6 +10,8 @@ import numpy as np
 
 from infobatch.batching import nearest_multiple
 
+__all__ = ["Schedule"]
+
 # Products such as 0.55 * 100 come out a little above the whole number they stand for.
 _ROUNDING = 1e-9
 

@@ -10,6 +10,8 @@ from enum import IntEnum
 import numpy as np
 import torch
 
+__all__ = ["Stream", "epoch_generator"]
+
 
 class Stream(IntEnum):
     """What random numbers are for. The streams of one (seed, epoch) are independent of each other."""

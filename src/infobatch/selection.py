@@ -18,6 +18,8 @@ from infobatch.batching import nearest_multiple
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.scores.table import ScoreTable
 
+__all__ = ["Selection", "draw", "inclusion_probabilities", "select"]
+
 
 @dataclass(frozen=True)
 class Selection:

@@ -41,7 +41,18 @@ class Layout(ABC):
     def make_store(
         self, plan: RunPlan, seed: int, replicas: Replicas, normalizer: Normalizer
     ) -> ScoreStore[Any]:
-        """The scores of a run that begins. ``ValueError`` or ``TypeError`` if they cannot be so held."""
+        """Make the scores of a run that begins.
+
+        Args:
+            plan: Lengths and policy of the run.
+            seed: Seed of the run.
+            replicas: The place of this rank among those that train one model.
+            normalizer: What the run divides a batch's weighted sum by.
+
+        Raises:
+            ValueError: If the layout does not go together with them.
+            TypeError: If the policy needs the scores of all samples, and no rank has them.
+        """
 
 
 class ScoreStore(ABC, Generic[E]):
@@ -53,7 +64,7 @@ class ScoreStore(ABC, Generic[E]):
         plan: Lengths and policy of the run.
         seed: Seed of the run.
         replicas: The place of this rank among those that train one model.
-        indices: The samples whose scores this rank holds, by their number; None for all.
+        num_held: Number of samples whose scores this rank holds.
 
     Attributes:
         trained: Takes the losses of samples that were trained.

@@ -162,7 +162,7 @@ class BiasedPolicy(Policy):
     """
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
-        """A biased policy has none, and raises ``TypeError``."""
+        """Raises ``TypeError``: a biased policy gives :meth:`weights` in place of probabilities."""
         raise TypeError(f"{self!r} is biased by design: it has weights, no keep probabilities")
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:

@@ -262,7 +262,13 @@ class StreamFilter:
 
 
 class FilteredStream(IterableDataset[Any]):
-    """A stream without the samples that an epoch leaves out; ``map`` what decodes the others."""
+    """A stream without the samples that an epoch leaves out. Made by calling a :class:`StreamFilter`.
+
+    Args:
+        keep: The filter.
+        stream: The samples, not yet decoded.
+        functions: Functions that are called on each sample that is kept, one after another.
+    """
 
     def __init__(
         self, keep: StreamFilter, stream: Iterable[Any], functions: tuple[Callable[[Any], Any], ...] = ()
@@ -272,7 +278,7 @@ class FilteredStream(IterableDataset[Any]):
         self._functions = functions
 
     def map(self, function: Callable[[Any], Any]) -> FilteredStream:
-        """With ``function`` called on each sample that is kept."""
+        """The stream with a function, such as what decodes it, called on each sample that is kept."""
         return FilteredStream(self._keep, self._stream, (*self._functions, function))
 
     def __iter__(self) -> Iterator[Any]:
@@ -301,10 +307,13 @@ class _Order:
 
 
 def in_step(batches: Iterable[T]) -> Iterator[T]:
-    """The batches, until the first rank has no more, so that all ranks have equally many.
+    """Give batches until the first rank has no more, so that all ranks train equally many.
 
-    Asks the other ranks before each, with an all-reduce of one number. What the others have left over
-    keeps its scores.
+    Before each batch an all-reduce of one number asks the other ranks. Samples that others have left over
+    keep their scores.
+
+    Args:
+        batches: The batches of this rank.
     """
     if not has_process_group():
         yield from batches

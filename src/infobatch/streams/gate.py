@@ -15,14 +15,20 @@ from infobatch.scores.columns import IndexArray
 T = TypeVar("T")
 
 LEFT_OUT, WANTED, RECORDED = 0, 1, 2
+"""What a table holds for each sample."""
 
 MOST_WORKERS = 1023
+"""With more workers an epoch's length is not known before its end."""
 
 
 class Gate:
-    """Which samples an epoch still wants, in memory that processes share: 2 bytes a sample.
+    """The samples that an epoch still wants, in memory that processes share: 2 bytes a sample.
 
-    Two tables take turns, so that a worker amid the last epoch's samples reads no mixture of two.
+    Two tables take turns, so that a worker which still reads samples of the last epoch never sees a
+    mixture of two.
+
+    Args:
+        num_samples: N, the samples of the stream.
     """
 
     def __init__(self, num_samples: int) -> None:
@@ -33,7 +39,7 @@ class Gate:
         self._found = _shared(2, 1 + MOST_WORKERS, dtype=torch.int64)
 
     def open(self, epoch: int, wanted: np.ndarray) -> None:
-        """Begin an epoch; ``wanted``: bool (N,)."""
+        """Begin an epoch, which wants the samples in ``wanted``, bool (N,)."""
         table = 1 - int(self._turn) % 2
         self._tables[table] = torch.from_numpy(wanted)
         self._found[table] = 0
@@ -45,7 +51,7 @@ class Gate:
 
     @property
     def num_found(self) -> int | None:
-        """How many samples of the epoch there are, once each worker has come to the end of a pass."""
+        """Number of samples in the epoch, None until each worker has come to the end of a pass."""
         found = self._found[int(self._turn) % 2].numpy()
         of_workers = found[1 : 1 + found[0]]
         return int((of_workers - 1).sum()) if len(of_workers) and of_workers.all() else None
@@ -53,7 +59,7 @@ class Gate:
     def passing(self, samples: Iterable[T], index_of: Callable[[T], int]) -> Iterator[tuple[int, T]]:
         """The samples that are wanted, with their tickets.
 
-        One is held back, so that how many there are is known before the last is given.
+        One sample is held back, so that their number is known before the last is given.
         """
         now, tables = self._turn.numpy(), self._tables.numpy()
         turn = first = int(now[0])

@@ -17,9 +17,12 @@ Key = str | int | Callable[[Any], Any]
 class SampleIds:
     """Numbers 0..N-1 for the N ids of a stream, strings or integers of any size: 8 bytes a sample.
 
-    An id's number is the place of its 64-bit hash among all of them: it depends on which ids there are,
-    not on the order in which they were read. Save it beside the checkpoints, for scores belong to
-    numbers. ``hashes``: uint64 (N,), rising.
+    An id's number is the place of its 64-bit hash among all of them. It depends on which ids there are,
+    not on the order in which they were read. Save the object beside the checkpoints, for scores belong to
+    numbers.
+
+    Args:
+        hashes: Hashes of the ids, uint64 (N,), rising; :meth:`of` makes them.
     """
 
     def __init__(self, hashes: np.ndarray) -> None:
@@ -27,7 +30,16 @@ class SampleIds:
 
     @classmethod
     def of(cls, stream: Iterable[Any], key: Key | None = None) -> SampleIds:
-        """Of all samples of ``stream``, in one pass that decodes none; ``key``: None if it gives ids."""
+        """Number the ids of a stream in one pass, which decodes no sample.
+
+        Args:
+            stream: All samples, or their ids.
+            key: Where a sample has its id: the name or the position of an entry, or a function; None for
+                a stream of ids.
+
+        Raises:
+            ValueError: If there are no samples, or two have the same id.
+        """
         id_of: Callable[[Any], Any] = (lambda sample: sample) if key is None else id_getter(key)
         hashes = np.array(array("Q", (hash_of(id_of(sample)) for sample in stream)), np.uint64)
         if len(hashes) == 0:
@@ -48,7 +60,7 @@ class SampleIds:
         return len(self._hashes)
 
     def number(self, sample_id: Any) -> int:
-        """The number of an id, in 0..N-1."""
+        """The number of an id, in 0..N-1. ``ValueError`` for an id that was not counted."""
         hashed = hash_of(sample_id)
         place = int(np.searchsorted(self._hashes, np.uint64(hashed)))
         if place == len(self) or int(self._hashes[place]) != hashed:
@@ -59,16 +71,17 @@ class SampleIds:
         return place
 
     def save(self, path: str | Path) -> None:
-        """Write a ``.npy`` file."""
+        """Write the ids' hashes to a ``.npy`` file."""
         np.save(path, self._hashes)
 
     @classmethod
     def load(cls, path: str | Path) -> SampleIds:
+        """Read what :meth:`save` wrote."""
         return cls(np.load(path))
 
 
 def id_getter(key: Key) -> Callable[[Any], Any]:
-    """A function that takes the id out of a sample."""
+    """A function that reads the id of a sample."""
     if callable(key):
         return key
 
@@ -87,7 +100,7 @@ def id_getter(key: Key) -> Callable[[Any], Any]:
 
 
 def hash_of(sample_id: Any) -> int:
-    """64 bits, the same in every process; those of 12 and "12" are the same."""
+    """A hash of 64 bits, the same in every process; 12 and "12" have the same."""
     plain = sample_id.item() if hasattr(sample_id, "item") else sample_id
     if not isinstance(plain, str | int):
         raise TypeError(

@@ -61,7 +61,7 @@ def evaluate(
     Args:
         run: Folder of the run.
         data_dir: Where the data lies now, if elsewhere than when it was trained.
-        device: Cpu, cuda, cuda:1, ...; auto takes cuda where there is one.
+        device: cpu, cuda, cuda:1, ...; auto takes cuda where there is one.
     """
     folder = RunFolder(run)
     config = replace(folder.config(), device=device, compile=False)

@@ -52,7 +52,7 @@ def tiny():
 @pytest.fixture(scope="module")
 def data():
     whole = load_data("digits")
-    return whole.of_training(torch.arange(80), torch.arange(80, 120))
+    return whole.subset(torch.arange(80), torch.arange(80, 120))
 
 
 @pytest.fixture

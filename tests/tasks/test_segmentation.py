@@ -512,8 +512,8 @@ def test_options_of_segmentation_are_of_no_other_task():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "a folder without a readable config.json"),
-        ("{", "a folder without a readable config.json"),
+        (None, "whose config.json cannot be read .* a folder in which a segformer or upernet"),
+        ("{", "whose config.json cannot be read .* a folder in which a segformer or upernet"),
         ('{"model_type": "bert"}', "a folder with a bert; give one with a segformer or upernet"),
     ],
 )

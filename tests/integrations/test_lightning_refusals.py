@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from infobatch import DynamicPruner
+from infobatch import DynamicPruner, Replicated
 
 pytest.importorskip("lightning")
 
@@ -52,6 +52,11 @@ def test_arguments_that_do_not_go_together_with_pruning(options, message):
 def test_options_that_are_the_trainers(pruning, message):
     with pytest.raises(ValueError, match=message):
         PruningCallback(**pruning)
+
+
+def test_replicated_scores_are_accepted():
+    _, callback, _ = fit(pruning={"layout": Replicated()}, max_epochs=2)
+    assert callback.pruner.report().num_recorded == 2 * 50
 
 
 @pytest.mark.filterwarnings("ignore:You are using the .dataloader_iter. step flavor")

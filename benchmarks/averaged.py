@@ -20,8 +20,8 @@ from pathlib import Path
 
 from scipy import stats
 
-from infobatch.lab.report.duels import holm, p_text
-from infobatch.lab.report.results import half_interval
+from infobatch.lab.report.arms import half_interval
+from infobatch.lab.report.paired import holm, p_text
 
 ARM = re.compile(r"(?:(?P<policy>.+?)(?:-0\.\d+)?-)?save-(?P<saved>[\d.]+)/(?P<kind>.+)")
 """InfoBatch has a prune ratio of its own at each cost; controls name no policy."""

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from infobatch import DynamicPruner
 from infobatch.lab.config.policy_spec import make
-from infobatch.lab.report.results import half_interval
+from infobatch.lab.report.arms import half_interval
 from infobatch.lab.runs.environment import describe_environment
 
 FALL = 0.1

@@ -23,7 +23,8 @@ from infobatch.lab.commands.options import load
 from infobatch.lab.comparison.comparison import FULL, PRUNED, Arm, Variant
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.recipes import find_recipe
-from infobatch.lab.report.results import ArmRuns, Difference, Run
+from infobatch.lab.report.arms import ArmRuns, Run
+from infobatch.lab.report.paired import Difference
 from infobatch.lab.runs.environment import describe_environment
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.loop import train

@@ -18,7 +18,7 @@ from infobatch import (
     Sharded,
     read_scores,
 )
-from infobatch.integrations.refusals import check_trainer
+from infobatch.integrations.refusals import check_run_options
 from infobatch.policies import IES, Kakurenbo, Request
 from infobatch.policies.ies import mean_bends
 from infobatch.scores import ScoreTable
@@ -178,7 +178,7 @@ def test_streams_and_trainers_refuse_what_they_cannot_give():
     with pytest.raises(ValueError, match=message):
         StreamFilter(DynamicPruner(range(20), 4, policy=IES()), key=None, batch_size=4)
     with pytest.raises(ValueError, match=message):
-        check_trainer(None, {"policy": IES()})
+        check_run_options({"policy": IES()}, "the Trainer", "pruning", "TrainingArguments")
     lightning = pytest.importorskip("infobatch.integrations.lightning", exc_type=ImportError)
     with pytest.raises(ValueError, match=message):
         lightning.PruningCallback(policy=IES())

@@ -59,13 +59,13 @@ class Run:
 
     def train(self, num_updates=None, folder=None):
         for _ in self.pruner.epochs():
-            for samples, (inputs, labels) in self.loader:
+            for indices, (inputs, labels) in self.loader:
                 with self.accelerator.accumulate(self.model):
                     losses = F.cross_entropy(
                         self.model(inputs), labels, reduction="none", label_smoothing=self.smoothing
                     )
-                    self.accelerator.backward(self.pruner.update(losses, samples))
-                    self.seen.append(samples.tolist())
+                    self.accelerator.backward(self.pruner.update(losses, indices))
+                    self.seen.append(indices.tolist())
                     self.optimizer.step()
                     if self.accelerator.sync_gradients:
                         self.schedule.step()
@@ -117,10 +117,10 @@ def test_pruned_training_is_a_plain_loops(num_accumulated, workers):
     schedule = pruner.lr_scheduler(schedule)
     for _ in pruner.epochs():
         batches = list(loader)
-        for step, (samples, (inputs, labels)) in enumerate(batches):
+        for step, (indices, (inputs, labels)) in enumerate(batches):
             losses = F.cross_entropy(model(inputs), labels, reduction="none")
-            (pruner.update(losses, samples) / num_accumulated).backward()
-            seen.append(samples.tolist())
+            (pruner.update(losses, indices) / num_accumulated).backward()
+            seen.append(indices.tolist())
             if (step + 1) % num_accumulated == 0 or step + 1 == len(batches):
                 optimizer.step()
                 schedule.step()
@@ -177,8 +177,8 @@ def test_iterating_begins_no_epoch():
     for _ in range(3):  # Accelerate's own loader would be in its third epoch by now
         assert len(list(loader)) == 5
     assert pruner.epoch == 0
-    for samples, batch in loader:
-        pruner.record(batch, samples)
+    for indices, batch in loader:
+        pruner.record(batch, indices)
     with pytest.raises(RuntimeError, match=r"epoch 0 is finished.*Begin the next one"):
         list(loader)
     loader.set_epoch(1)
@@ -228,9 +228,9 @@ PROGRAM = """
         pruner, accelerator = new_pruner(), Accelerator(cpu=True)
         naive = accelerator.prepare(pruner.loader(BATCH))
         kept = []
-        for samples, (inputs, _) in naive:
-            pruner.record(inputs[:, 0].abs(), samples)
-            kept += samples.tolist()
+        for indices, (inputs, _) in naive:
+            pruner.record(inputs[:, 0].abs(), indices)
+            kept += indices.tolist()
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             pruner.set_epoch(1)

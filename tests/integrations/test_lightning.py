@@ -130,10 +130,10 @@ def train_plainly(num_accumulated=1, clip=None, **pruning):
     rates, seen = [], []
     for _ in pruner.epochs():
         batches = list(loader)
-        for step, (samples, (inputs, labels)) in enumerate(batches, 1):
+        for step, (indices, (inputs, labels)) in enumerate(batches, 1):
             losses = F.cross_entropy(layers(inputs), labels, reduction="none")
-            (pruner.update(losses, samples) / num_accumulated).backward()
-            seen.append(samples.tolist())
+            (pruner.update(losses, indices) / num_accumulated).backward()
+            seen.append(indices.tolist())
             if step % num_accumulated == 0 or step == len(batches):
                 if clip is not None:
                     torch.nn.utils.clip_grad_norm_(layers.parameters(), clip)

@@ -8,14 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from infobatch import DynamicPruner
+from infobatch import DynamicPruner, Replicated
 
 pytest.importorskip("lightning")
 
 import lightning.pytorch as pl
 from tiny_lightning import BATCH, MARKS, Manual, Module, fit, new_trainer, points
 
-from infobatch.integrations.lightning import PruningCallback, check_version
+from infobatch.integrations.lightning import PruningCallback
+from infobatch.integrations.lightning.installed import check_version
 
 pytestmark = MARKS
 
@@ -37,14 +38,25 @@ def test_arguments_that_do_not_go_together_with_pruning(options, message):
 @pytest.mark.parametrize(
     ("pruning", "message"),
     [
-        ({"num_epochs": 3}, "num_epochs=3, which is the Trainer's; leave it out"),
-        ({"rank": 0}, "rank=0, which is the Trainer's"),
-        ({"layout": object()}, r"a layout: Lightning's checkpoints hold .* the first process alone"),
+        (
+            {"num_epochs": 3},
+            "is given num_epochs=3; Lightning's Trainer takes it from .* so leave it out",
+        ),
+        ({"rank": 0}, "is given rank=0; Lightning's Trainer takes it from"),
+        (
+            {"layout": object()},
+            r"the layout <object.*>: Lightning's checkpoints hold .* the first process alone",
+        ),
     ],
 )
 def test_options_that_are_the_trainers(pruning, message):
     with pytest.raises(ValueError, match=message):
         PruningCallback(**pruning)
+
+
+def test_replicated_scores_are_accepted():
+    _, callback, _ = fit(pruning={"layout": Replicated()}, max_epochs=2)
+    assert callback.pruner.report().num_recorded == 2 * 50
 
 
 @pytest.mark.filterwarnings("ignore:You are using the .dataloader_iter. step flavor")
@@ -89,13 +101,13 @@ def test_forgetting_the_loader():
 def test_forgetting_the_line_in_training_step(kind):
     class Forgetful(kind):
         def training_step(self, batch, batch_idx):
-            samples, (inputs, labels) = batch
-            self.seen.append((0, samples.tolist()))
+            indices, (inputs, labels) = batch
+            self.seen.append((0, indices.tolist()))
             loss = F.cross_entropy(self.layers(inputs), labels)
             return loss if self.automatic_optimization else None
 
     module = Forgetful()
-    with pytest.raises(RuntimeError, match=r"has no recorded loss.*self.pruner.update\(losses, samples"):
+    with pytest.raises(RuntimeError, match=r"has no recorded loss.*self.pruner.update\(losses, indices"):
         fit(module=module, max_epochs=1)
     assert len(module.seen) == (1 if kind is Module else 13)
 
@@ -177,8 +189,8 @@ class Module(pl.LightningModule):
         self.layer = torch.nn.Linear(1, 1)
 
     def training_step(self, batch, batch_idx):
-        samples, values = batch
-        return self.pruner.update(self.layer(values[:, None]).flatten(), samples)
+        indices, values = batch
+        return self.pruner.update(self.layer(values[:, None]).flatten(), indices)
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)

@@ -155,22 +155,22 @@ def test_no_sample_counts_twice_where_the_selection_does_not_divide():
     assert len(uneven[0]) != len(uneven[1]), "without it the processes' batches differ in number"
 
     ours = [pruned(rank) for rank in range(2)]
-    batches = [[samples for samples, _ in loader] for _, loader in ours]
+    batches = [[indices for indices, _ in loader] for _, loader in ours]
     assert len(batches[0]) == len(batches[1])
-    seen = np.concatenate([samples for of_rank in batches for samples in of_rank])
+    seen = np.concatenate([indices for of_rank in batches for indices in of_rank])
     real = seen[seen >= 0]
     assert sorted(real) == ours[0][0].selection.indices.tolist()
     assert len(real) == len(set(real)) == 57
     for (pruner, _), of_rank in zip(ours, batches, strict=True):
-        samples = np.concatenate(of_rank)
-        assert not pruner.weights(samples)[torch.from_numpy(samples < 0)].any()
+        indices = np.concatenate(of_rank)
+        assert not pruner.weights(indices)[torch.from_numpy(indices < 0)].any()
 
 
 def test_a_share_is_not_shared_out_again():
     naive = shares(lambda rank: DataLoader(range(100), 4, sampler=range(rank, 100, 2)))
     assert len({i for of_rank in naive for batch in of_rank for i in batch}) < 70
     both = [pruned(rank) for rank in range(2)]
-    trained = {int(i) for _, loader in both for samples, _ in loader for i in samples if i >= 0}
+    trained = {int(i) for _, loader in both for indices, _ in loader for i in indices if i >= 0}
     assert trained == set(both[0][0].selection.indices.tolist())
 
 
@@ -181,9 +181,9 @@ def test_a_fresh_loader_does_not_put_the_epoch_back():
     assert len(list(loader)) == FOUR[0] / 4, "Accelerate counts from 0"
     pruner, loader = pruned(0)
     loader = prepare_data_loader(loader, num_processes=1, process_index=0, put_on_device=False)
-    samples = [i for samples, _ in loader for i in samples]
+    indices = [i for indices, _ in loader for i in indices]
     assert pruner.epoch == 1
-    assert len(samples) == 29
+    assert len(indices) == 29
 
 
 PROGRAM = """
@@ -211,8 +211,8 @@ PROGRAM = """
             optimizer, schedule = accelerator.prepare(optimizer), pruner.lr_scheduler(schedule)
         found = []
         for _ in pruner.epochs():
-            for samples, batch in loader:
-                pruner.record(batch, samples)
+            for indices, batch in loader:
+                pruner.record(batch, indices)
                 optimizer.step()
                 schedule.step()
                 found.append(schedule.get_last_lr()[0])
@@ -262,9 +262,9 @@ def test_an_epoch_has_one_selection_in_a_stateful_loader(workers, monkeypatch):
     for _ in pruner.epochs():
         loader.state_dict()
         trained = set()
-        for samples, batch in loader:
-            pruner.update(batch, samples)
-            trained |= set(samples.tolist())
+        for indices, batch in loader:
+            pruner.update(batch, indices)
+            trained |= set(indices.tolist())
         assert sorted(trained) == pruner.selection.indices.tolist()
     assert len(draws) == 4
 
@@ -286,5 +286,5 @@ def test_a_loader_tells_its_length_before_it_is_iterated(workers):
         assert len(loader) == told == -(-pruner.selection.num_selected // 4)
         batches = list(iterator)
         assert len(batches) == told
-        for samples, batch in batches:
-            pruner.update(batch, samples)
+        for indices, batch in batches:
+            pruner.update(batch, indices)

@@ -68,15 +68,15 @@ class Run:
     def train(self):
         """Give each step's number; ``seen`` has its samples and their weights."""
         for _ in self.pruner.epochs():
-            for samples, (inputs, labels) in self.loader:
+            for indices, (inputs, labels) in self.loader:
                 losses = F.cross_entropy(self.model(inputs), labels, reduction="none")
-                self.pruner.update(losses, samples).backward()
+                self.pruner.update(losses, indices).backward()
                 self.optimizer.step()
                 self.schedule.step()
                 self.optimizer.zero_grad()
                 self.num_steps += 1
-                weights = self.pruner.weights(samples).tolist()
-                self.seen[self.num_steps] = dict(zip(samples.tolist(), weights, strict=True))
+                weights = self.pruner.weights(indices).tolist()
+                self.seen[self.num_steps] = dict(zip(indices.tolist(), weights, strict=True))
                 yield self.num_steps
 
 
@@ -117,22 +117,22 @@ def loaders_compared(drivers_pruner):
     facts = {"kept": type(again.sampler), "options": (again.persistent_workers, again.prefetch_factor)}
     replaced = prepare_data_loader(pruner.loader(4))
     facts["replaced"], facts["said"] = type(replaced.sampler), []
-    (samples, (inputs, _)), *_ = replaced
+    (indices, (inputs, _)), *_ = replaced
     for misuse in (
-        lambda: pruner.update(inputs[:, 0].abs(), samples),
+        lambda: pruner.update(inputs[:, 0].abs(), indices),
         lambda: pruned_loader(drivers_pruner, 4),
     ):
         try:
             misuse()
         except ValueError as error:
             facts["said"].append(str(error))
-    for samples, (inputs, _) in again:
-        pruner.update(inputs[:, 0].abs(), samples)
+    for indices, (inputs, _) in again:
+        pruner.update(inputs[:, 0].abs(), indices)
     again.sampler.set_epoch(1)
     facts["lengths"] = (len(again), len(replaced))
     facts["selected"] = pruner.selection.indices.tolist()
-    facts["of ours"] = [i for samples, _ in again for i in samples.tolist() if i >= 0]
-    facts["of a plain one"] = [i for samples, _ in replaced for i in samples.tolist()]
+    facts["of ours"] = [i for indices, _ in again for i in indices.tolist() if i >= 0]
+    facts["of a plain one"] = [i for indices, _ in replaced for i in indices.tolist()]
     return facts
 
 
@@ -207,7 +207,7 @@ def test_what_would_lose_the_pruning_is_refused(folder):
         replaced, of_driver = torch.load(folder / f"loaders-{rank}.pt", weights_only=False)["said"]
         assert "is not of this rank's share of epoch 0" in replaced
         assert "prepare_data_loader replaced it use infobatch.integrations.ray.pruned_loader" in replaced
-        assert "made for 1 workers and Ray has 2" in of_driver
+        assert "made for 1 processes and Ray has 2" in of_driver
         assert "make the DynamicPruner in the function that Ray runs on each worker" in of_driver
 
 

@@ -30,8 +30,9 @@ from tiny import (
 )
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from infobatch.integrations.refusals import check_version
-from infobatch.integrations.transformers import SAMPLES, STATE_FILE, PruningMixin, PruningTrainer
+from infobatch.integrations.transformers import INDICES, STATE_FILE, PruningMixin, PruningTrainer
+from infobatch.integrations.transformers.installed import check_version
+from infobatch.policies import IES
 
 pytestmark = pytest.mark.integrations
 
@@ -61,7 +62,7 @@ class Watched(PruningTrainer):
     """Notes each batch's samples."""
 
     def training_step(self, model, inputs, *args, **kwargs):
-        self.__dict__.setdefault("seen", []).append(inputs[SAMPLES].tolist())
+        self.__dict__.setdefault("seen", []).append(inputs[INDICES].tolist())
         return super().training_step(model, inputs, *args, **kwargs)
 
 
@@ -366,7 +367,7 @@ def test_an_index_column_would_be_removed(tmp_path):
     made = trainer(tmp_path, Stock, data=data, collate=lambda samples: samples)
     assert all("index" not in sample for sample in next(iter(made.get_train_dataloader())))
     ours = trainer(tmp_path, data=data)
-    assert len(next(iter(ours.get_train_dataloader()))[SAMPLES]) == 4
+    assert len(next(iter(ours.get_train_dataloader()))[INDICES]) == 4
 
 
 def test_training_again_begins_anew(tmp_path):
@@ -446,8 +447,12 @@ def test_arguments_that_do_not_go_together_with_pruning(arguments, message, tmp_
 @pytest.mark.parametrize(
     ("pruning", "message"),
     [
-        ({"num_epochs": 3}, "pruning gives num_epochs=3; the Trainer takes it from TrainingArguments"),
+        (
+            {"num_epochs": 3},
+            "pruning is given num_epochs=3; the Trainer takes it from TrainingArguments",
+        ),
         ({"normalizer": "weights"}, "num_items_in_batch.*leave it at 'batch'"),
+        ({"policy": IES()}, "losses of all samples, and the Trainer does not fetch"),
     ],
 )
 def test_options_that_are_the_trainers(pruning, message, tmp_path):

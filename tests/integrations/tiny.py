@@ -153,14 +153,14 @@ def train_plainly(pruner, model, num_accumulated=1, label_smoothing=0.0, lr=0.1,
         for start in range(0, len(batches), num_accumulated):
             group = batches[start : start + num_accumulated]
             items = sum(int(batch["labels"].ne(-100).sum()) for _, batch in group)
-            for samples, batch in group:
+            for indices, batch in group:
                 labels = batch.pop("labels")
                 logits = model(**batch).logits
                 losses = sequence_losses(logits, labels, label_smoothing=label_smoothing, shift=True)
                 counts = labels[:, 1:].ne(-100).sum(1)
-                pruner.record(losses, samples, scored=counts > 0)
-                ((losses * counts) @ pruner.weights(samples) / items).backward()
-                seen.append(samples.tolist())
+                pruner.record(losses, indices, scored=counts > 0)
+                ((losses * counts) @ pruner.weights(indices) / items).backward()
+                seen.append(indices.tolist())
             rates.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
             schedule.step()

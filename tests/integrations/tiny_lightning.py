@@ -48,10 +48,10 @@ class Module(pl.LightningModule):
         self.seen, self.rates, self.last, self.lengths, self.updates = [], [], [], [], []
 
     def training_step(self, batch, batch_idx):
-        samples, (inputs, labels) = batch
-        self.seen.append((self.trainer.current_epoch, samples.tolist()))
+        indices, (inputs, labels) = batch
+        self.seen.append((self.trainer.current_epoch, indices.tolist()))
         losses = F.cross_entropy(self.layers(inputs), labels, reduction="none")
-        loss = self.pruner.update(losses, samples)
+        loss = self.pruner.update(losses, indices)
         self.log("loss", loss)
         return loss
 
@@ -79,7 +79,7 @@ class Module(pl.LightningModule):
 
     @property
     def batches(self):
-        return [samples for _, samples in self.seen]
+        return [indices for _, indices in self.seen]
 
     @property
     def batch_counts(self):

@@ -9,7 +9,8 @@ from infobatch.lab.comparison.comparison import Arm, Comparison, Variant, run_co
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.report import read_comparison, read_runs, to_markdown, write_report
-from infobatch.lab.report.results import Difference, judge
+from infobatch.lab.report.paired import Difference, judge
+from infobatch.lab.report.verdict import verdict
 from infobatch.lab.tasks.metrics import ACCURACY
 
 CONFIG = TrainConfig(data="digits", epochs=4, batch_size=128, device="cpu", seed=3)
@@ -103,7 +104,7 @@ def test_the_report_is_one_page_with_its_plots_inside(comparison, tmp_path):
     assert "http://" not in html
     assert "https://" not in html
     assert "infobatch compare --data digits" in html
-    assert results.verdict()[:20] in html
+    assert verdict(results)[:20] in html
     for name in ("overlay.png", "curves.png", "kept.png", "scores.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "report.md").read_text()
@@ -153,7 +154,7 @@ def test_the_verdict_says_if_nothing_was_pruned(tmp_path):
     made = Comparison(replace(CONFIG, epochs=1), (HALF,), 1, 0.5, tmp_path / "c", controls=False)
     made.create()
     run_comparison(made, load_data("digits"), lambda arm, seed, progress: None, lambda: False)
-    assert read_comparison(made.path).verdict().startswith("Nothing was pruned: the first epoch")
+    assert verdict(read_comparison(made.path)).startswith("Nothing was pruned: the first epoch")
 
 
 def test_a_comparison_folder_is_not_used_twice(comparison):

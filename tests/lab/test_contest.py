@@ -13,8 +13,9 @@ from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.report import read_comparison
-from infobatch.lab.report.duels import _p_value, holm, p_text, standings
-from infobatch.lab.report.results import ArmRuns, Run
+from infobatch.lab.report.arms import ArmRuns, Run
+from infobatch.lab.report.equal_cost import equal_cost_rows
+from infobatch.lab.report.paired import holm, p_text, p_value
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.runs.records import EpochMetrics, Summary
 from infobatch.lab.training.loop import train
@@ -47,10 +48,10 @@ def runs_with(accuracies):
 def test_p_is_that_of_a_paired_t_test_and_needs_a_spread():
     rival = runs_with([90.0, 91.0, 92.0])
     # Differences 1, 2 and 3: t = 2 / (1 / sqrt(3)) with two degrees of freedom.
-    assert _p_value(runs_with([91.0, 93.0, 95.0]), rival) == pytest.approx(0.0742, abs=1e-4)
-    assert _p_value(rival, rival) == 1
-    assert math.isnan(_p_value(runs_with([90.7, 91.7, 92.7]), rival))
-    assert math.isnan(_p_value(runs_with([99.0]), rival))
+    assert p_value(runs_with([91.0, 93.0, 95.0]), rival) == pytest.approx(0.0742, abs=1e-4)
+    assert p_value(rival, rival) == 1
+    assert math.isnan(p_value(runs_with([90.7, 91.7, 92.7]), rival))
+    assert math.isnan(p_value(runs_with([99.0]), rival))
     assert [p_text(p) for p in (0.27, 0.0006, 1e-7, NAN)] == ["0.270", "0.001", "<0.001", ""]
 
 
@@ -177,7 +178,7 @@ def test_a_contest_ends_with_its_table(call, tmp_path):
     for file in ("report.md", "report.html"):
         assert "against fewer epochs" in (path / "report" / file).read_text()
     results = read_comparison(path)
-    rows = standings(results)
+    rows = equal_cost_rows(results)
     labels = ["random pruning", "InfoBatch r=0.5", "proportional", "RS2", "selective backprop"]
     assert [row.label.split(",")[0] for row in rows] == labels
     assert [row.to_paper is None for row in rows] == [False, True, False, False, False]

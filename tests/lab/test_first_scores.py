@@ -110,9 +110,9 @@ def test_scores_of_other_data_are_refused_before_training(data, tmp_path):
 def test_scores_of_a_run_on_other_samples_are_refused_before_training(data, tmp_path):
     (tmp_path / "subset.json").write_text(str(list(range(900))))
     other = replace(LOOKING, scores="", warmup_epochs=1, epochs=1, subset=tmp_path / "subset.json")
-    run(other, data.of_training(torch.arange(900)), tmp_path / "other")
+    run(other, data.subset(torch.arange(900)), tmp_path / "other")
     config = replace(LOOKING, scores=str(tmp_path / "other" / "scores.npz"), train_samples=900)
     message = r"scores\.npz are of a run with --subset .*subset\.json, and this one has --subset None"
     with pytest.raises(ValueError, match=message):
         check(config, data.split(0, 900))
-    check(replace(config, subset=other.subset, train_samples=0), data.of_training(torch.arange(900)))
+    check(replace(config, subset=other.subset, train_samples=0), data.subset(torch.arange(900)))

@@ -59,7 +59,7 @@ def test_tasks_are_its_classes(tmp_path):
     data = load_data("bbh", tmp_path)
     assert data.class_names == ("even", "odd")
     assert data.train_labels.tolist() == 10 * [0, 1]
-    some = data.of_training(torch.tensor([3, 4, 5]))
+    some = data.subset(torch.tensor([3, 4, 5]))
     assert [row.place for row in some.train] == [f"row {i} (from 0) of train.parquet" for i in (3, 4, 5)]
     assert some.train_labels.tolist() == [1, 0, 1]
     assert len(data.split(0.25, 8).train) == 8

@@ -6,9 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 from infobatch.lab.comparison.comparison import FEWER, FULL, PRUNED, Arm, Variant
+from infobatch.lab.report.arms import ArmRuns
+from infobatch.lab.report.paired import Difference, judge
 from infobatch.lab.report.plots import draw_curves, draw_overlay
-from infobatch.lab.report.results import ArmRuns, Difference, Results, judge
+from infobatch.lab.report.results import Results
 from infobatch.lab.report.tables import main_table
+from infobatch.lab.report.verdict import control_lines, verdict
 from infobatch.lab.tasks.metrics import ACCURACY, Metric, digits_of
 
 LOSS = Metric("denoising loss", "", higher_is_better=False, digits=4, margin=0.001)
@@ -90,17 +93,17 @@ def compared(costs_of_fewer, metrics=()):
 )
 def test_a_control_that_cost_more_or_less_says_so(costs, words):
     results = compared(costs)
-    assert words in results.verdict()
-    assert words.replace(", ", ": ") in results.controls()[1]
+    assert words in verdict(results)
+    assert words.replace(", ", ": ") in control_lines(results)[1]
 
 
 def test_costs_are_compared_over_the_seeds_that_both_have():
     results = compared([400])
     ours = results.pruned[0]
     ours.runs[1].summary.cost = 440
-    assert "fewer epochs: " in results.controls()[1]
+    assert "fewer epochs: " in control_lines(results)[1]
     ours.runs[0].summary.cost = 320
-    assert "fewer epochs (which cost 25.0% more): " in results.controls()[1]
+    assert "fewer epochs (which cost 25.0% more): " in control_lines(results)[1]
 
 
 def test_runs_that_are_evaluated_once_are_drawn_as_dots():

@@ -32,7 +32,7 @@ def test_a_subset_keeps_its_samples_and_the_test_set(tmp_path):
     data = load_data("digits")
     path = tmp_path / "subset.json"
     path.write_text("[5, 2, 9]")
-    part = data.of_training(read_subset(path, len(data.train)))
+    part = data.subset(read_subset(path, len(data.train)))
     assert part.train.labels.tolist() == data.train.labels[[2, 5, 9]].tolist()
     assert part.test.labels.equal(data.test.labels)
 

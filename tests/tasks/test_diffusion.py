@@ -52,7 +52,7 @@ def tiny():
 @pytest.fixture(scope="module")
 def data():
     whole = load_data("digits")
-    return whole.of_training(torch.arange(80), torch.arange(80, 120))
+    return whole.subset(torch.arange(80), torch.arange(80, 120))
 
 
 @pytest.fixture
@@ -370,7 +370,7 @@ def test_options_of_other_tasks_and_models_are_refused(tmp_path):
     with pytest.raises(ValueError, match="--data is imagenet, which is for classification"):
         replace(QUICK, data="imagenet").check()
     (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
-    with pytest.raises(ValueError, match="is of a AutoencoderKL; --task diffusion takes a UNet2DModel"):
+    with pytest.raises(ValueError, match="holds a AutoencoderKL; --task diffusion takes a UNet2DModel"):
         replace(QUICK, model=str(tmp_path)).check()
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json cannot be read .* UNet2DModel\.save_pretrained"):

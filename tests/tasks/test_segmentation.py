@@ -121,7 +121,7 @@ def test_ade20k_counts_classes_from_1_and_leaves_0_out(tmp_path):
 def test_a_part_is_of_the_rows_that_were_chosen(data):
     part = data.split(0.2, 10)
     assert (len(part.train), len(part.test)) == (10, 4)
-    chosen = data.of_training(torch.tensor([3, 7]))
+    chosen = data.subset(torch.tensor([3, 7]))
     assert np.array_equal(chosen.train[1][1], data.train[7][1])
     assert chosen.train.present.tolist() == data.train.present[[3, 7]].tolist()
     assert len(chosen.test) == 6
@@ -424,7 +424,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(data, tmp_path, options):
 
 def test_images_with_a_rare_class_are_seen_in_every_epoch(data, tmp_path):
     """Of nine images one has class 3, three have class 2, and five class 1."""
-    few = data.of_training(torch.tensor([0, 4, 8, 12, 16, 1, 5, 9, 2]))
+    few = data.subset(torch.tensor([0, 4, 8, 12, 16, 1, 5, 9, 2]))
     options = replace(QUICK.segmentation, protect=0.4)
     config = replace(QUICK, segmentation=options, epochs=6, prune_ratio=0.9, delta=1.0)
     summary = run(config, few, tmp_path)
@@ -512,8 +512,8 @@ def test_options_of_segmentation_are_of_no_other_task():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "a folder without a readable config.json"),
-        ("{", "a folder without a readable config.json"),
+        (None, "whose config.json cannot be read .* a folder in which a segformer or upernet"),
+        ("{", "whose config.json cannot be read .* a folder in which a segformer or upernet"),
         ('{"model_type": "bert"}', "a folder with a bert; give one with a segformer or upernet"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Pruning in other frameworks' training loops: one module for each, imported only by name."""
+"""Pruning in other frameworks' training loops: a module or folder for each, imported only by name."""

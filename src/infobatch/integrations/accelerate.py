@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from infobatch.integrations.refusals import check_processes
 from infobatch.pruner import DynamicPruner
 
 try:
@@ -26,13 +27,32 @@ def pruned_loader(
     drop_last: bool = False,
     **options: Any,
 ) -> DataLoaderShard:
-    """A loader of ``(samples, batch)`` for ``accelerator``, whose checkpoints then hold the pruner.
+    """A loader of ``(indices, batch)`` for ``accelerator``, whose checkpoints then hold the pruner.
 
-    ``batch_size``: of each process. ``options``: those of DataLoader. Batches come on the accelerator's
-    device, the indices on the host. Each process has its share of the selection, so that ``prepare()``
-    must not share it out again; it leaves this loader as it is.
+    Each process has its share of the selection, so that ``accelerator.prepare`` must not share it out
+    again; it leaves this loader as it is. Iterate it once in each epoch of ``pruner.epochs()``.
+
+    Args:
+        accelerator: Made before the pruner, so that the pruner knows the processes.
+        pruner: The run's pruner; it is registered with the accelerator for checkpointing, once.
+        batch_size: Samples of a batch on each process.
+        collate_fn: Makes the batch of a list of samples, as for a DataLoader; by default PyTorch's own.
+        drop_last: Whether a last batch that is not full is left out.
+        **options: Further options of a DataLoader, such as ``num_workers``.
+
+    Returns:
+        A loader whose batches are on the accelerator's device and whose indices, int64 (B,), stay on the
+        host, where :meth:`DynamicPruner.update` reads them.
+
+    Raises:
+        ValueError: If the pruner was made for another number of processes than the accelerator has.
     """
-    check_processes(accelerator, pruner)
+    check_processes(
+        pruner,
+        accelerator.num_processes,
+        "the accelerator",
+        "make the Accelerator before the DynamicPruner",
+    )
     placed = accelerator.device if accelerator.device_placement else None
     make = partial(PrunedShard, pruner, device=placed, _non_blocking=accelerator.non_blocking)
     loader = pruner.loader(
@@ -45,21 +65,12 @@ def pruned_loader(
 
 
 class PrunedShard(DataLoaderShard):
-    """Accelerate's loader of one process; begins no epoch by being iterated."""
+    """Accelerate's loader of one process; to iterate it begins no epoch."""
 
-    def __init__(self, run: DynamicPruner, *args: Any, **options: Any) -> None:
+    def __init__(self, pruner: DynamicPruner, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._run = run
+        self._pruner = pruner
 
     def __iter__(self) -> Iterator[Any]:
-        self.iteration = self._run.epoch  # otherwise counted, from 0 in a resumed run too
+        self.iteration = self._pruner.epoch  # otherwise counted, from 0 in a resumed run too
         return super().__iter__()
-
-
-def check_processes(accelerator: Accelerator, pruner: DynamicPruner) -> None:
-    if pruner.replicas.num_replicas != accelerator.num_processes:
-        raise ValueError(
-            f"the pruner was made for {pruner.replicas.num_replicas} processes and the accelerator has "
-            f"{accelerator.num_processes}, so that each would train another's samples too; make the "
-            "Accelerator before the DynamicPruner"
-        )

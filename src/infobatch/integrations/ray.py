@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, DistributedSampler
 
+from infobatch.integrations.refusals import check_processes
 from infobatch.loading.sampler import FilteredSampler, PrunedSampler
 from infobatch.pruner import DynamicPruner
 
@@ -28,13 +29,32 @@ def pruned_loader(
     drop_last: bool = False,
     **options: Any,
 ) -> DataLoader[Any]:
-    """A loader of ``(samples, batch)`` for a worker of Ray Train.
+    """A loader of ``(indices, batch)`` for a worker of Ray Train.
 
-    ``batch_size``: of each worker. ``options``: those of DataLoader. Batches come on the worker's
-    device, the indices on the host. Each worker has its share of the selection, which must not be
-    replaced by one of all samples: ``prepare_data_loader`` leaves this loader's sampler as it is.
+    Each worker has its share of the selection, which must not be replaced by a share of all samples:
+    Ray's ``prepare_data_loader``, which this function calls, leaves the loader's sampler as it is.
+    Iterate it once in each epoch of ``pruner.epochs()``.
+
+    Args:
+        pruner: The run's pruner, made in the function that Ray runs on each worker.
+        batch_size: Samples of a batch on each worker.
+        collate_fn: Makes the batch of a list of samples, as for a DataLoader; by default PyTorch's own.
+        drop_last: Whether a last batch that is not full is left out.
+        **options: Further options of a DataLoader, such as ``num_workers``.
+
+    Returns:
+        A loader whose batches are on the worker's device and whose indices, int64 (B,), stay on the
+        host, where :meth:`DynamicPruner.update` reads them.
+
+    Raises:
+        ValueError: If the pruner was made for another number of workers than Ray has.
     """
-    check_workers(pruner)
+    check_processes(
+        pruner,
+        get_context().get_world_size(),
+        "Ray",
+        "make the DynamicPruner in the function that Ray runs on each worker",
+    )
     loader = pruner.loader(
         batch_size,
         collate_fn=collate_fn,
@@ -48,8 +68,9 @@ def pruned_loader(
 class ShareSampler(DistributedSampler[int]):
     """A sampler of one worker's share, of the only kind that Ray does not replace."""
 
-    def __init__(self, run: DynamicPruner, sampler: PrunedSampler | FilteredSampler) -> None:
-        super().__init__(run.dataset, run.replicas.num_replicas, run.replicas.rank)  # type: ignore[arg-type]
+    def __init__(self, pruner: DynamicPruner, sampler: PrunedSampler | FilteredSampler) -> None:
+        replicas = pruner.replicas
+        super().__init__(pruner.dataset, replicas.num_replicas, replicas.rank)  # type: ignore[arg-type]
         self.sampler = sampler
 
     def set_epoch(self, epoch: int) -> None:
@@ -62,17 +83,7 @@ class ShareSampler(DistributedSampler[int]):
         return iter(self.sampler)
 
 
-def check_workers(pruner: DynamicPruner) -> None:
-    num_workers = get_context().get_world_size()
-    if pruner.replicas.num_replicas != num_workers:
-        raise ValueError(
-            f"the pruner was made for {pruner.replicas.num_replicas} workers and Ray has {num_workers}, "
-            "so that each would train another's samples too; make the DynamicPruner in the function "
-            "that Ray runs on each worker"
-        )
-
-
-def _make_loader(run: DynamicPruner, *args: Any, **options: Any) -> DataLoader[Any]:
+def _make_loader(pruner: DynamicPruner, *args: Any, **options: Any) -> DataLoader[Any]:
     if "sampler" in options:
-        options["sampler"] = ShareSampler(run, options["sampler"])
+        options["sampler"] = ShareSampler(pruner, options["sampler"])
     return DataLoader(*args, **options)

@@ -1,175 +1,65 @@
-"""What the Trainer offers that does not go together with pruning; each with its remedy."""
+"""What several frameworks offer that does not go together with pruning; each with its remedy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from torch import Tensor
-
-from infobatch.policies import Policy
 from infobatch.policies.base import refuse_refreshing
-from infobatch.scores.columns import COLUMNS, SIGNALS, IndexArray
+from infobatch.pruner import DynamicPruner
 
-_OF_THE_ARGUMENTS = ("num_epochs", "max_steps", "rank", "num_replicas")
-
-
-def check_reads_losses_alone(policy: Policy | None) -> None:
-    for column in policy.columns if policy is not None else ():
-        signal = COLUMNS[column].signal
-        if signal in SIGNALS:
-            raise ValueError(
-                f"{policy!r} reads {signal}, and the Trainer gives the pruner losses alone; take a "
-                "policy that goes by losses, or a loop of your own, where update takes them"
-            )
+RUN_OPTIONS = ("num_epochs", "max_steps", "rank", "num_replicas")
+"""Options of a pruner that a Trainer knows: the run's length and the processes."""
 
 
-def check_version(trainer_class: type, version: str) -> None:
-    missing = [
-        name for name in ("_run_epoch", "_init_training_state") if not hasattr(trainer_class, name)
-    ]
-    if missing:
-        raise ImportError(
-            f"transformers is {version}, whose Trainer has no {missing[0]}, and without it epochs of "
-            "varying length are cut short; install 5.4 or later: "
-            "pip install -U 'infobatch[transformers]'"
-        )
+class Refusal(NamedTuple):
+    """Which values of a setting are refused, why, and what to do instead."""
+
+    refuses: Callable[[Any], bool]
+    reason: str
+    remedy: str
 
 
-def check_trainer(trainer: Any, pruning: Mapping[str, Any]) -> None:
-    """Refuse what would train something else than asked for, before training."""
-    refuse_refreshing(pruning.get("policy"), "the Trainer")
-    check_reads_losses_alone(pruning.get("policy"))
-    for name in _OF_THE_ARGUMENTS:
-        if name in pruning:
-            raise ValueError(
-                f"pruning gives {name}={pruning[name]!r}; the Trainer takes it from TrainingArguments "
-                "and the processes it was launched on, so leave it out"
-            )
-    if pruning.get("normalizer", "batch") != "batch":
-        raise ValueError(
-            f"normalizer is {pruning['normalizer']!r}; the Trainer divides by the number of supervised "
-            "items in the batch (num_items_in_batch), so leave it at 'batch'"
-        )
-    for name, (allowed, reason, remedy) in _REFUSED.items():
-        value = getattr(trainer.args, name, allowed)
-        if value != allowed:
+def other_than(allowed: object) -> Callable[[Any], bool]:
+    """Refuses every value but one."""
+    return lambda value: value != allowed
+
+
+def check_settings(holder: Any, refusals: Mapping[str, Refusal]) -> None:
+    """Refuse values of a Trainer's settings; a setting that this version does not have is fine."""
+    for name, (refuses, reason, remedy) in refusals.items():
+        if hasattr(holder, name) and refuses(value := getattr(holder, name)):
             raise ValueError(f"{name} is {value!r}: {reason}; {remedy}")
-    if trainer.compute_loss_func is not None:
-        raise ValueError(
-            "compute_loss_func gives one loss for the whole batch, but pruning needs each sequence's; "
-            "leave it out and override sample_losses instead"
-        )
-    if trainer.args.n_gpu > 1:
-        raise ValueError(
-            f"n_gpu is {trainer.args.n_gpu}: one process drives several devices "
-            "(torch.nn.DataParallel); launch one for each, with torchrun or accelerate launch"
-        )
-    if trainer.accelerator.gradient_accumulation_steps > 1:
-        raise ValueError(
-            f"gradient_accumulation_steps is {trainer.args.gradient_accumulation_steps}, by which "
-            "this transformers' Trainer (5.4 and 5.5) divides the gradient a second time; install 5.6 "
-            "or later"
-        )
-    sizes = {kind: getattr(trainer, f"get_{kind}_size")() for kind in ("tp", "cp", "sp")}
-    if max(sizes.values()) > 1:
-        raise ValueError(
-            f"the parallel sizes are {sizes}: processes that share one batch's tensors, context or "
-            "sequences would train different samples; use data parallelism alone"
-        )
-    if getattr(trainer.args.accelerator_config, "split_batches", False):
-        raise ValueError(
-            "accelerator_config has split_batches=True: a batch is not split among the processes here, "
-            "each has its own share of the selection; leave it out"
-        )
 
 
-_REFUSED: dict[str, tuple[Any, str, str]] = {
-    "auto_find_batch_size": (
-        False,
-        "it restarts training with another batch size when memory runs out, but which samples were "
-        "trained and their scores would stay those of the attempt",
-        "set per_device_train_batch_size",
-    ),
-    "use_liger_kernel": (
-        False,
-        "its fused loss never makes the logits that the loss of a single sequence needs",
-        "leave it off",
-    ),
-    "ignore_data_skip": (
-        False,
-        "a resumed run would train the samples of its epoch again; skipping costs nothing here, for "
-        "only indices are skipped",
-        "leave it off",
-    ),
-    "train_sampling_strategy": (
-        "random",
-        "the order of an epoch is the pruner's own permutation",
-        "leave it at 'random'",
-    ),
-    "dataloader_in_order": (
-        True,
-        "a resumed run skips as many batches as were trained, which are not the first ones then",
-        "leave it on",
-    ),
-    # Of TRL's SFTConfig.
-    "packing": (
-        False,
-        "it joins several samples in a row, which has one loss for all of them",
-        "leave it off, or pack the dataset beforehand, its rows being the samples",
-    ),
-    "padding_free": (
-        False,
-        "it joins a batch in one row, in which no sample has a loss of its own",
-        "leave it off",
-    ),
-    "loss_type": (
-        "nll",
-        "the loss that is weighted is the cross-entropy, which would be trained instead",
-        "leave it at 'nll', or use TRL's trainer without pruning",
-    ),
-    "enable_jit_checkpoint": (
-        False,
-        "it saves between a batch's losses and the update they belong to, which a resumed run would "
-        "then miss",
-        "use save_strategy",
-    ),
-}
+def check_run_options(options: Mapping[str, Any], trainer: str, receiver: str, source: str) -> None:
+    """Refuse options of a pruner that are the Trainer's, and policies that it cannot serve.
+
+    An error names the ``trainer``, the ``receiver`` that the options were given to, and the ``source``
+    that the Trainer takes its own values from.
+    """
+    refuse_refreshing(options.get("policy"), trainer)
+    for name in RUN_OPTIONS:
+        if name in options:
+            raise ValueError(
+                f"{receiver} is given {name}={options[name]!r}; {trainer} takes it from {source}, so "
+                "leave it out"
+            )
 
 
-def check_rows(labels: Any, samples: IndexArray) -> None:
-    """Refuse batches whose rows are not their samples."""
-    if labels is None:
+def no_pruner_in(checkpoint: str, saved: str, remedy: str) -> str:
+    """The error's text for a checkpoint that was saved without a pruner."""
+    return (
+        f"{checkpoint}, so which samples the run trained and their scores are not known: it was saved "
+        f"{saved}. {remedy}"
+    )
+
+
+def check_processes(pruner: DynamicPruner, num_processes: int, framework: str, remedy: str) -> None:
+    """Refuse a pruner that was made before the framework's processes knew of one another."""
+    num_replicas = pruner.replicas.num_replicas
+    if num_replicas != num_processes:
         raise ValueError(
-            "the batch has no 'labels', so its sequences' losses cannot be computed; name the column "
-            "so, or have the data collator make it"
-        )
-    if len(labels) != len(samples):
-        raise ValueError(
-            f"the batch has {len(labels)} rows of labels for {len(samples)} samples: packing or "
-            "padding-free collation joins several in a row, so that none has a loss of its own. Use a "
-            "collator that pads, or pack the dataset beforehand, its rows being the samples"
-        )
-
-
-def check_labels(labels: Tensor) -> None:
-    if labels.is_floating_point():
-        raise ValueError(
-            f"the labels have dtype {labels.dtype}, as regression and multi-label classification have "
-            "them; override sample_losses to give each sequence's loss"
-        )
-
-
-def check_same_loss(outputs: Any, ours: Tensor, name: str) -> None:
-    """Refuse a model whose own loss is not the cross-entropy that we would train instead."""
-    theirs = outputs.get("loss") if isinstance(outputs, Mapping) else None
-    if theirs is None or not theirs.isfinite():
-        return  # nothing to compare with, or a batch without a supervised token
-    routers = outputs.get("aux_loss")
-    tolerance = 0.02 * max(1.0, abs(float(theirs)))  # in half precision too
-    if routers is None and abs(float(theirs) - float(ours)) > tolerance:
-        raise ValueError(
-            f"{name} makes a loss of {float(theirs):.4g} of the first batch, where the cross-entropy of "
-            f"its logits and labels is {float(ours):.4g}: it has a loss of its own, which pruning would "
-            "replace. Override sample_losses to give each sequence's"
+            f"the pruner was made for {num_replicas} processes and {framework} has {num_processes}, so "
+            f"that each would train another's samples too; {remedy}"
         )

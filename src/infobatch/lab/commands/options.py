@@ -94,7 +94,7 @@ def load(config: TrainConfig) -> Data:
         own = {"skip_bad": config.segmentation.skip_bad, "say": partial(console.print, highlight=False)}
     data = load_data(config.data, config.data_dir, **own)
     if config.subset is not None:
-        data = data.of_training(read_subset(config.subset, len(data.train)))
+        data = data.subset(read_subset(config.subset, len(data.train)))
     if config.held_out or config.train_samples:
         data = data.split(config.held_out, config.train_samples)
     data = KINDS[config.task].prepare(config, data)

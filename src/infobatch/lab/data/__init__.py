@@ -1,15 +1,25 @@
-"""Data sets by name."""
+"""The lab's data sets by name: how each is found, downloaded and read.
+
+``DATA_SETS`` holds a source for each name, and ``load_data`` calls the one that is named:
+
+- ``builtin``: small sets that come inside installed packages;
+- ``hub``: images in memory, from parquet files of the Hugging Face hub;
+- ``files``: images too large for memory, decoded while they are trained on (``streamed``);
+- ``segmentation``: images with a class for each pixel;
+- ``instructions``: instructions and their answers.
+
+``feed`` and ``crops`` bring them to the device.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from infobatch.lab.data.augment import Augment, Mixing
-from infobatch.lab.data.base import Data
-from infobatch.lab.data.builtin import load_digits, load_mnist5k
+from infobatch.lab.data.base import Data, DataSource
+from infobatch.lab.data.builtin import BUILTIN_SETS
 from infobatch.lab.data.feed import Feed, ImageFeed, make_feed
 from infobatch.lab.data.files import FILE_SETS
 from infobatch.lab.data.hub import HUB_SETS
@@ -19,34 +29,40 @@ from infobatch.lab.data.segmentation import SEGMENTATION_SETS, SegmentationData
 from infobatch.lab.data.streamed import StreamedData
 from infobatch.lab.names import choose
 
-DATA_SETS: dict[str, Callable[..., Data]] = {
-    "mnist5k": load_mnist5k,
-    "digits": load_digits,
+DATA_SETS: dict[str, DataSource] = {
+    **BUILTIN_SETS,
     **HUB_SETS,
     **FILE_SETS,
     **INSTRUCTION_SETS,
     **SEGMENTATION_SETS,
 }
 
-DOWNLOADS = {
-    **{name: hub_set.download for name, hub_set in HUB_SETS.items()},
-    **{name: file_set.download for name, file_set in FILE_SETS.items() if file_set.download},
-    **{name: each.download for name, each in INSTRUCTION_SETS.items() if each.download},
-    "ade20k": SEGMENTATION_SETS["ade20k"].download,
-}
-"""What a download of each set takes that is not built in."""
+DOWNLOADS = {name: source.download for name, source in DATA_SETS.items() if source.download}
+"""The size of the download of each set that can be downloaded, and what else it takes, in words."""
 
 
 def load_data(name: str, data_dir: Path | None = None, **options: Any) -> Data:
-    """The data set of that name; ``data_dir``, or INFOBATCH_DATA_DIR, holds those not built in.
+    """Load a data set, and download it first where no folder is given.
 
-    ``options``: those that the sets of its task have.
+    Args:
+        name: One of :data:`DATA_SETS`.
+        data_dir: The folder that holds the sets that are not built in; by default the environment
+            variable INFOBATCH_DATA_DIR, and where that is unset too, the set is downloaded.
+        **options: Options that only the sets of one task have, such as ``skip_bad`` for segmentation.
+
+    Returns:
+        The set with its training and test split.
+
+    Raises:
+        ValueError: For a name that is no set's, or files that cannot be read.
+        FileNotFoundError: If the folder does not hold the set, or the set has no download.
+        ConnectionError: If the set cannot be downloaded.
     """
     return choose("data set", name, DATA_SETS)(local_folder(data_dir), **options)
 
 
 def local_folder(data_dir: Path | None) -> Path | None:
-    """Where data sets that are not built in lie; None where they have to be downloaded."""
+    """The folder of data sets: ``data_dir``, else INFOBATCH_DATA_DIR; None where neither is given."""
     folder = data_dir or os.environ.get("INFOBATCH_DATA_DIR")
     return Path(folder) if folder else None
 
@@ -56,6 +72,7 @@ __all__ = [
     "DOWNLOADS",
     "Augment",
     "Data",
+    "DataSource",
     "Feed",
     "ImageData",
     "ImageFeed",

@@ -1,18 +1,24 @@
-"""What every data set has."""
+"""What every data set has, and what every source of one does."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Data(ABC):
-    """A data set with its splits. ``class_names``: empty where it has no classes."""
+class Data:
+    """A data set with its splits.
+
+    Args:
+        name: The name that the set is loaded by.
+        train: The training samples, which have a length.
+        test: The test samples, of the same kind.
+        class_names: The names of the classes, in the order of their numbers; empty without classes.
+    """
 
     name: str
     train: Any
@@ -25,17 +31,17 @@ class Data(ABC):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image as the model sees it: channels, height, width."""
+        """Channels, height and width of an image as the model sees it."""
         raise NotImplementedError(f"{self.name} has no images of one size")
 
     @property
     def train_labels(self) -> Tensor | None:
-        """The one class of each training sample, int64 (N,); None where it has none, or several."""
+        """The class of each training sample, int64 (N,); None where it has none, or several."""
         return None
 
     @property
     def class_members(self) -> tuple[Tensor, Tensor] | None:
-        """Which training samples have which class: pairs of both, int64 (M,) each; None without any."""
+        """Pairs of a training sample and a class that it has, int64 (M,) each; None without classes."""
         labels = self.train_labels
         if labels is None:
             return None
@@ -43,20 +49,27 @@ class Data(ABC):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be said of it before anything is trained."""
+        """Sentences about the set that a user reads before anything is trained."""
         return ()
 
     def with_rare_classes(self, share: float) -> Tensor:
-        """Which training samples have a class that less than a ``share`` of them have, bool (N,).
+        """Which training samples have a rare class.
 
-        ``ValueError`` if that is none, or all of them.
+        Args:
+            share: A class is rare if less than this share of the training samples have it, in (0, 1].
+
+        Returns:
+            True for each sample that has one, bool (N,).
+
+        Raises:
+            ValueError: If none of the samples has a rare class, or all of them have.
         """
         assert self.class_members is not None
-        samples, classes = self.class_members
+        indices, classes = self.class_members
         num_samples = len(self.train)
         counts = torch.bincount(classes, minlength=self.num_classes)
         rare = torch.zeros(num_samples, dtype=torch.bool)
-        rare[samples[counts[classes] < share * num_samples]] = True
+        rare[indices[counts[classes] < share * num_samples]] = True
         if not rare.any() or rare.all():
             whom, remedy = ("all", "lower") if rare.all() else ("none", "raise")
             least = float(counts[counts > 0].min() / num_samples)
@@ -68,10 +81,17 @@ class Data(ABC):
         return rare
 
     def split(self, held_out: float, num_train: int) -> Data:
-        """With a random share of the training set as the test set, and a random part of the rest.
+        """Hold out a random part of the training set as the test set, and train on a part of the rest.
 
-        ``held_out``: the share, in [0, 1); 0 keeps the test set. ``num_train``: samples to train on; 0
-        for all. The same for the same numbers.
+        Args:
+            held_out: The share that is held out, in [0, 1); 0 keeps the test set.
+            num_train: How many samples to train on; 0 for all that are left.
+
+        Returns:
+            The same parts for the same numbers.
+
+        Raises:
+            ValueError: If fewer than ``num_train`` samples are left.
         """
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
         num_held = round(held_out * len(order))
@@ -82,8 +102,45 @@ class Data(ABC):
                 "lower it"
             )
         train = left[: num_train or None].sort().values
-        return self.of_training(train, order[:num_held].sort().values if num_held else None)
+        return self.subset(train, order[:num_held].sort().values if num_held else None)
 
-    @abstractmethod
-    def of_training(self, train: Tensor, test: Tensor | None = None) -> Data:
-        """With some samples of its training set, int64 indices, to train and, if given, to test on."""
+    def subset(self, train: Tensor, test: Tensor | None = None) -> Data:
+        """Take some of the training samples to train on and, if given, others to test on.
+
+        Args:
+            train: Indices into the training set, int64 (n,).
+            test: Indices into the training set, int64 (m,); None keeps the test set.
+
+        Returns:
+            The set with these samples alone.
+        """
+        tested = self.test if test is None else self._choose(test)
+        return replace(self, train=self._choose(train), test=tested)
+
+    def _choose(self, indices: Tensor) -> Any:
+        """Some of the training samples."""
+        return self.train.subset(indices)
+
+
+class DataSource(Protocol):
+    """Where a data set lies and how it is read."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def download(self) -> str:
+        """The size of its download, and what else it takes; empty where there is none."""
+        ...
+
+    def __call__(self, *args: Any, **options: Any) -> Data:
+        """Read the set from a local folder, a Path, or download it where that is None."""
+        ...
+
+
+AnySource = TypeVar("AnySource", bound=DataSource)
+
+
+def by_name(*sources: AnySource) -> dict[str, AnySource]:
+    """The sources by the names of their sets."""
+    return {source.name: source for source in sources}

@@ -12,16 +12,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.lab.data.base import by_name
+from infobatch.lab.data.images import check_labels
+from infobatch.lab.data.locations import download_error
 from infobatch.lab.data.streamed import EncodedImages, StreamedData
 
 
 @dataclass(frozen=True)
 class FileSet:
-    """``train`` and ``val`` with a folder a class, or ``train*.parquet`` and ``validation*.parquet``.
+    """A set in folders ``train`` and ``val``, or in ``train*.parquet`` and ``validation*.parquet``.
 
-    ``repository``: on the hub; None for one's own files, which may have no labels: then they lie in
-    ``train`` and ``val`` themselves, or there is no column of them. ``num_classes``: None for as many as
-    the training images have. ``download``: what a download of it takes.
+    The folders hold one folder for each class. Files of a user's own may have no labels: then the images
+    lie in ``train`` and ``val`` themselves, or the parquet files have no column ``label``.
+
+    Args:
+        name: The name that the set is loaded by.
+        repository: Its repository on the hub; None for files of a user's own.
+        num_classes: How many classes it has; None for as many as the training images have.
+        download: The size of its download, and what else it takes, in words.
     """
 
     name: str
@@ -37,19 +45,19 @@ class FileSet:
             )
         root = data_dir / self.name if data_dir and (data_dir / self.name).is_dir() else data_dir
         if root and (root / "train").is_dir():
-            return self._of_folders(root)
-        return self._of_parquet(root)
+            return self._read_folders(root)
+        return self._read_parquet(root)
 
-    def _of_folders(self, root: Path) -> StreamedData:
+    def _read_folders(self, root: Path) -> StreamedData:
         class_names = tuple(sorted(path.name for path in (root / "train").iterdir() if path.is_dir()))
         if not class_names and self.repository is not None:
             raise FileNotFoundError(f"{root / 'train'} holds no folders; it must hold one a class")
-        train, test = (_read_folders(root / split, class_names) for split in ("train", "val"))
+        train, test = (_read_folder(root / split, class_names) for split in ("train", "val"))
         return StreamedData(self.name, train, test, class_names)
 
-    def _of_parquet(self, root: Path | None) -> StreamedData:
+    def _read_parquet(self, root: Path | None) -> StreamedData:
         splits = {split: self._rows(root, split) for split in ("train", "validation")}
-        rows, shards = splits["train"]
+        rows, _ = splits["train"]
         labelled = "label" in rows.column_names
         if not labelled and self.repository is not None:
             raise ValueError(_no_column(self.name, "train", rows, "label"))
@@ -57,12 +65,12 @@ class FileSet:
         parts = {}
         for split, (rows, shards) in splits.items():
             labels = torch.full((len(rows),), -1)
+            source = _Rows(_encoded(rows), split, shards)
             if labelled:
                 if "label" not in rows.column_names:
                     raise ValueError(_no_column(self.name, split, rows, "label"))
                 labels = _labels(rows)
-            source = _Rows(_encoded(rows), split, shards)
-            _check_labels(labels, len(class_names), source)
+                check_labels(labels, len(class_names), "the training images have", source.name)
             parts[split] = EncodedImages(source, labels)
         return StreamedData(self.name, parts["train"], parts["validation"], class_names)
 
@@ -76,9 +84,9 @@ class FileSet:
         return tuple(map(str, range(num_classes)))
 
     def _rows(self, root: Path | None, split: str) -> tuple[Any, Sequence[tuple[str, int]]]:
-        """The hub's shards, turned into memory-mapped Arrow files by the datasets library, once.
+        """A split's rows, and the names and numbers of rows of its files, none if they were downloaded.
 
-        And where they lie: names and numbers of rows, none if they were downloaded.
+        The datasets library turns the parquet files into memory-mapped Arrow files, once.
         """
         try:
             import datasets
@@ -89,11 +97,8 @@ class FileSet:
             try:
                 rows, shards = datasets.load_dataset(self.repository, split=split), []
             except Exception as error:
-                raise ConnectionError(
-                    f"{self.name} could not be downloaded from huggingface.co/datasets/"
-                    f"{self.repository} ({type(error).__name__}); accept its terms there and run "
-                    "`hf auth login`, or give --data-dir with its folders or parquet files"
-                ) from error
+                remedy = "accept its terms there and run `hf auth login`"
+                raise download_error(self.name, self.repository, error, remedy) from error
         else:
             paths = sorted(root.glob(f"{split}*.parquet")) or sorted(root.glob(f"data/{split}*.parquet"))
             if not paths:
@@ -127,7 +132,7 @@ def _labels(rows: Any) -> Tensor:
 
 
 def _encoded(rows: Any) -> Any:
-    """The rows with their images as they lie in the files."""
+    """The rows with their images as they are in the files, not decoded."""
     import datasets
 
     if isinstance(rows.features["image"], datasets.Image):
@@ -135,18 +140,8 @@ def _encoded(rows: Any) -> Any:
     return rows
 
 
-def _check_labels(labels: Tensor, num_classes: int, source: _Rows) -> None:
-    wrong = (labels < 0) | (labels >= num_classes)
-    if num_classes and wrong.any():
-        row = int(wrong.nonzero()[0])
-        raise ValueError(
-            f"label {int(labels[row])} in {source.name(row)} is out of range; the training images have "
-            f"classes 0..{num_classes - 1}"
-        )
-
-
-def _read_folders(folder: Path, class_names: Sequence[str]) -> EncodedImages:
-    """Those of ``class_names``, each a folder; without any, those in the folder itself."""
+def _read_folder(folder: Path, class_names: Sequence[str]) -> EncodedImages:
+    """The images in a folder for each class; without class names, those in the folder itself."""
     paths: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(class_names) if class_names else [(-1, "")]:
@@ -178,6 +173,8 @@ def _check_suffixes(paths: Sequence[str]) -> None:
 
 
 class _Paths:
+    """Images by the paths of their files, as bytes."""
+
     def __init__(self, paths: np.ndarray) -> None:
         self._paths = paths
 
@@ -188,7 +185,7 @@ class _Paths:
 
 
 class _Rows:
-    """``shards``: their names and numbers of rows."""
+    """Images in rows of parquet files; ``shards`` are the files' names and numbers of rows."""
 
     def __init__(self, rows: Any, split: str, shards: Sequence[tuple[str, int]]) -> None:
         self._rows = rows
@@ -207,10 +204,7 @@ class _Rows:
         return f"row {index} (from 0) of the {self._split} split"
 
 
-FILE_SETS = {
-    file_set.name: file_set
-    for file_set in (
-        FileSet("imagenet", "ILSVRC/imagenet-1k", 1000, "153 GB, after accepting its terms on the hub"),
-        FileSet("images"),
-    )
-}
+FILE_SETS = by_name(
+    FileSet("imagenet", "ILSVRC/imagenet-1k", 1000, "153 GB, after accepting its terms on the hub"),
+    FileSet("images"),
+)

@@ -1,4 +1,4 @@
-"""Image sets in parquet files of the Hugging Face hub's layout."""
+"""Image sets that fit in memory, from parquet files of the Hugging Face hub's layout."""
 
 from __future__ import annotations
 
@@ -13,15 +13,25 @@ import numpy as np
 import torch
 
 from infobatch.lab.data import parquet
-from infobatch.lab.data.images import ImageData, Images, unreadable
+from infobatch.lab.data.base import by_name
+from infobatch.lab.data.images import ImageData, Images, check_labels, unreadable
 
 
 @dataclass(frozen=True)
 class HubSet:
     """Where a set lies on the hub, and the names of its columns and splits.
 
-    ``size``: of its images, in pixels. ``download``: what a download of it takes. ``in_part``: only
-    the first ``num_classes`` of its classes are used.
+    Args:
+        name: The name that the set is loaded by.
+        repository: Its repository on the hub.
+        folder: The folder of its files there.
+        image_column: The column of encoded images.
+        label_column: The column of classes, numbered from 0.
+        test_split: What the names of the test files begin with.
+        num_classes: How many classes it has.
+        size: Height and width of its images, in pixels.
+        download: The size of its download, in words.
+        in_part: Whether only the first ``num_classes`` of the files' classes are used.
     """
 
     name: str
@@ -36,7 +46,8 @@ class HubSet:
     in_part: bool = False
 
     def __call__(self, data_dir: Path | None) -> ImageData:
-        files = self._files(data_dir)
+        names = ("train", self.test_split)
+        files = parquet.find_splits(self.name, self.repository, self.folder, names, data_dir)
         splits = {split: self._read(files[split]) for split in files}
         return ImageData(
             name=self.name,
@@ -48,7 +59,7 @@ class HubSet:
         )
 
     def _class_names(self, path: Path) -> tuple[str, ...]:
-        """As the hub's files name them; numbers where a file does not."""
+        """The names that the file gives the classes, or their numbers where it gives none."""
         from pyarrow.parquet import read_schema
 
         described = (read_schema(path).metadata or {}).get(b"huggingface", b"{}")
@@ -56,35 +67,24 @@ class HubSet:
         names = features.get(self.label_column, {}).get("names") or map(str, range(self.num_classes))
         return tuple(names)[: self.num_classes]
 
-    def _files(self, data_dir: Path | None) -> dict[str, list[Path]]:
-        if data_dir is None:
-            folders = [parquet.download(self.name, self.repository, self.folder)]
-        else:
-            folders = [data_dir / self.name, data_dir / self.folder, data_dir]
-        remedy = (
-            f"download them from huggingface.co/datasets/{self.repository}, or leave --data-dir out to "
-            "have that done"
-        )
-        return parquet.find(self.name, folders, ("train", self.test_split), remedy)
-
     def _read(self, paths: list[Path]) -> Images:
         pixels, labels = [], []
         for path in paths:
-            images, classes = self._columns(path)
+            encoded, classes = self._columns(path)
             if self.in_part:
                 rows = np.flatnonzero(classes < self.num_classes)
-                images, classes = [images[row] for row in rows], classes[rows]
-            pixels.append(_decode(images, path, self.size))
+                encoded, classes = [encoded[row] for row in rows], classes[rows]
+            pixels.append(_decode(encoded, path, self.size))
             labels.append(classes)
-        merged = np.concatenate(labels)
-        wrong = (merged < 0) | (merged >= self.num_classes)
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise ValueError(
-                f"label {merged[row]} in row {row} (from 0) of {paths[0].name} and its siblings is out "
-                f"of range; {self.name} has classes 0..{self.num_classes - 1}"
-            )
-        return Images(torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(merged))
+        images = Images(
+            torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(np.concatenate(labels))
+        )
+
+        def place(row: int) -> str:
+            return f"row {row} (from 0) of {paths[0].name} and its siblings"
+
+        check_labels(images.labels, self.num_classes, f"{self.name} has", place)
+        return images
 
     def _columns(self, path: Path) -> tuple[list[dict[str, Any]], np.ndarray]:
         table = parquet.read(self.name, path, (self.image_column, self.label_column))
@@ -116,29 +116,31 @@ def _decode(images: list[dict[str, Any]], path: Path, size: int) -> np.ndarray:
     return pixels
 
 
-def _tiny_imagenet(name: str, num_classes: int, in_part: bool = False) -> HubSet:
-    return HubSet(
-        name,
-        "zh-plus/tiny-imagenet",
-        "data",
-        "image",
-        "label",
-        "valid",
-        num_classes,
-        size=64,
-        download="147 MB",
-        in_part=in_part,
-    )
-
-
-HUB_SETS = {
-    hub_set.name: hub_set
-    for hub_set in (
-        HubSet("cifar10", "uoft-cs/cifar10", "plain_text", "img", "label", "test", 10, 32, "144 MB"),
-        HubSet(
-            "cifar100", "uoft-cs/cifar100", "cifar100", "img", "fine_label", "test", 100, 32, "143 MB"
-        ),
-        _tiny_imagenet("tiny-imagenet", num_classes=200),
-        _tiny_imagenet("tiny-imagenet-40", num_classes=40, in_part=True),
-    )
+CIFAR: dict[str, Any] = {"image_column": "img", "test_split": "test", "size": 32}
+TINY_IMAGENET: dict[str, Any] = {
+    **{"repository": "zh-plus/tiny-imagenet", "folder": "data", "test_split": "valid", "size": 64},
+    **{"image_column": "image", "label_column": "label", "download": "147 MB"},
 }
+
+HUB_SETS = by_name(
+    HubSet(
+        name="cifar10",
+        repository="uoft-cs/cifar10",
+        folder="plain_text",
+        label_column="label",
+        num_classes=10,
+        download="144 MB",
+        **CIFAR,
+    ),
+    HubSet(
+        name="cifar100",
+        repository="uoft-cs/cifar100",
+        folder="cifar100",
+        label_column="fine_label",
+        num_classes=100,
+        download="143 MB",
+        **CIFAR,
+    ),
+    HubSet(name="tiny-imagenet", num_classes=200, **TINY_IMAGENET),
+    HubSet(name="tiny-imagenet-40", num_classes=40, in_part=True, **TINY_IMAGENET),
+)

@@ -1,8 +1,8 @@
-"""A labelled image set in memory."""
+"""Labelled images in memory, and what is said of images that cannot be used."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,20 +12,38 @@ from torch import Tensor
 from infobatch.lab.data.base import Data
 
 
-def complaint(error: Exception) -> str:
-    """Of Pillow about an image: its words, but for the object in memory that an unknown format has."""
+def pillow_reason(error: Exception) -> str:
+    """Why Pillow cannot read an image; its own words, except where they show an object in memory."""
     from PIL import UnidentifiedImageError
 
     return "of no known format" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def unreadable(name: str, error: Exception) -> ValueError:
-    return ValueError(f"{name} is not a readable image ({complaint(error)}); replace it, or remove it")
+    """The error to raise for an image that Pillow cannot read."""
+    reason = pillow_reason(error)
+    return ValueError(f"{name} is not a readable image ({reason}); replace it, or remove it")
+
+
+def check_labels(labels: Tensor, num_classes: int, whose: str, place: Callable[[int], str]) -> None:
+    """Refuse labels that are out of range; ``place`` names an index's file and row in the error."""
+    wrong = (labels < 0) | (labels >= num_classes)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"label {int(labels[row])} in {place(row)} is out of range; {whose} classes "
+            f"0..{num_classes - 1}"
+        )
 
 
 @dataclass(frozen=True)
 class Images:
-    """``pixels`` uint8 (N, C, H, W), ``labels`` int64 (N,) in 0..num_classes-1."""
+    """Images and their classes.
+
+    Args:
+        pixels: uint8 (N, C, H, W).
+        labels: int64 (N,), from 0 to the number of classes - 1.
+    """
 
     pixels: Tensor
     labels: Tensor
@@ -33,12 +51,12 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def gather(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        chosen = torch.as_tensor(indices)
-        chosen = chosen.to(self.labels.device, non_blocking=True)
+    def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The pixels and labels of some images, on the device that has them all."""
+        chosen = indices.to(self.labels.device, non_blocking=True)
         return self.pixels[chosen], self.labels[chosen]
 
-    def part(self, indices: Tensor) -> Images:
+    def subset(self, indices: Tensor) -> Images:
         return Images(self.pixels[indices], self.labels[indices])
 
     def to(self, device: torch.device) -> Images:
@@ -47,10 +65,13 @@ class Images:
 
 @dataclass(frozen=True)
 class ImageData(Data):
-    """A set in memory, normalised per channel by the training pixels.
+    """A set in memory, normalized per channel by the training pixels.
 
-    ``crop_padding``: pixels of reflect padding that random crops are taken from; ``flip``: whether a
-    mirror image keeps its class.
+    Args:
+        train: The training images.
+        test: The test images.
+        crop_padding: Pixels of reflect padding on each side, out of which random crops are taken.
+        flip: Whether a mirror image keeps its class, so that training may flip images.
     """
 
     train: Images
@@ -71,25 +92,23 @@ class ImageData(Data):
     def train_labels(self) -> Tensor:
         return self.train.labels
 
-    def of_training(self, train: Tensor, test: Tensor | None = None) -> ImageData:
-        tested = self.test if test is None else self.train.part(test)
-        return replace(self, train=self.train.part(train), test=tested)
-
     def to(self, device: torch.device) -> ImageData:
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
 
 def write_picture(pixels: Tensor, path: Path) -> None:
-    """``pixels``: uint8 (C, H, W), grey or coloured."""
+    """Write an image, uint8 (C, H, W) of 1 or 3 channels, in the format that the path's ending names."""
     from PIL import Image
 
     Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).numpy()).save(path)
 
 
 class Normalize:
-    """uint8 pixels (B, C, H, W) to floats of about mean 0 and variance 1 in each channel.
+    """Makes of uint8 pixels (B, C, H, W) floats of about mean 0 and variance 1 in each channel.
 
-    ``mean`` and ``std``: (C,), of pixels between 0 and 255.
+    Args:
+        mean: The mean of each channel's pixels, (C,), between 0 and 255.
+        std: Their standard deviation, (C,).
     """
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
@@ -97,7 +116,7 @@ class Normalize:
 
     @classmethod
     def of(cls, pixels: Tensor) -> Normalize:
-        """By the statistics of (a part of) a training set's pixels."""
+        """Normalizes by the statistics of a training set's pixels, at most 20,000 of its images."""
         part = pixels[:: max(1, len(pixels) // 10_000)].double()
         return cls(part.mean(dim=(0, 2, 3)), part.std(dim=(0, 2, 3)))
 

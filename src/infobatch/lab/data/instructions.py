@@ -11,20 +11,28 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from infobatch.lab.data.base import Data
-from infobatch.lab.data.parquet import places
+from infobatch.lab.data.base import Data, by_name
+from infobatch.lab.data.locations import download, hub_remedy, places
 
 REQUIRED = ("instruction", "output")
 OPTIONAL = ("input", "task")
 SUFFIXES = (".parquet", ".json", ".jsonl")
 MOST_HELD_OUT = 2000
-"""Of a set without a test split, or a tenth of it where that is fewer: as alpaca-lora does."""
+"""How many rows test a set without a test split, or a tenth of it where that is fewer.
+
+Source: alpaca-lora, which holds out 2,000 of Alpaca's 52,002 rows.
+"""
 
 
 class Row(NamedTuple):
-    """An instruction, its ``input``, empty where it has none, and the answer.
+    """An instruction and its answer.
 
-    ``place``: file and row.
+    Args:
+        instruction: What is asked for.
+        input: What the instruction is about; empty where it has none.
+        output: The answer.
+        task: The task that the row is of; empty where the file does not say.
+        place: The file and the row in it, for errors.
     """
 
     instruction: str
@@ -36,31 +44,32 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class InstructionData(Data):
-    """``train`` and ``test``: tuples of rows. Its classes are its tasks, where it tells them."""
+    """Tuples of rows to train and test on; the classes are the rows' tasks, where all rows have one."""
 
     @property
     def train_labels(self) -> Tensor | None:
         return self.tasks_of(self.train)
 
     def tasks_of(self, rows: tuple[Row, ...]) -> Tensor | None:
-        """The task of each row, int64 (n,)."""
+        """The number of each row's task, int64 (n,); None where the set has no tasks."""
         if not self.class_names:
             return None
         numbers = {name: number for number, name in enumerate(self.class_names)}
         return torch.tensor([numbers[row.task] for row in rows])
 
-    def of_training(self, train: Tensor, test: Tensor | None = None) -> InstructionData:
-        def rows(indices: Tensor) -> tuple[Row, ...]:
-            return tuple(self.train[index] for index in indices.tolist())
-
-        return replace(self, train=rows(train), test=self.test if test is None else rows(test))
+    def _choose(self, indices: Tensor) -> tuple[Row, ...]:
+        return tuple(self.train[index] for index in indices.tolist())
 
 
 @dataclass(frozen=True)
 class InstructionSet:
-    """Where a set lies: in a local folder of its name, or as ``files`` in a ``repository`` on the hub.
+    """Where a set lies: in a local folder, or on the hub.
 
-    ``download``: what that takes. An empty repository is a set that is only ever local.
+    Args:
+        name: The name that the set is loaded by, and that of its folder.
+        repository: Its repository on the hub; empty for a set that is only ever local.
+        files: The glob pattern of its files there.
+        download: The size of its download, in words.
     """
 
     name: str
@@ -69,7 +78,7 @@ class InstructionSet:
     download: str = ""
 
     def __call__(self, data_dir: Path | None) -> InstructionData:
-        folder = self._folder(data_dir) if data_dir or not self.repository else self._download()
+        folder = self._folder(data_dir)
         files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
         tests = [path for path in files if path.name.startswith("test")]
         trains = [path for path in files if path.name.startswith("train")]
@@ -86,7 +95,9 @@ class InstructionSet:
         return data.split(num_held / len(train), 0)  # type: ignore[return-value]
 
     def _folder(self, data_dir: Path | None) -> Path:
-        """The folder with its files."""
+        """The folder with the set's files, downloaded where no folder is given."""
+        if data_dir is None and self.repository:
+            return (download(self.name, self.repository, self.files) / self.files).parent
         if data_dir is None:
             raise FileNotFoundError(
                 f"{self.name} is not downloaded; give --data-dir with its train*.parquet (or .json, "
@@ -97,34 +108,19 @@ class InstructionSet:
         for folder in folders:
             if folder.is_dir() and any(path.suffix in SUFFIXES for path in folder.iterdir()):
                 return folder
-        remedy = "give --data-dir with its files"
-        if self.repository:
-            remedy = (
-                f"download them from huggingface.co/datasets/{self.repository}, or leave --data-dir out "
-                "to have that done"
-            )
+        remedy = hub_remedy(self.repository) if self.repository else "give --data-dir with its files"
         raise FileNotFoundError(
             f"no parquet, JSON or JSON lines of {self.name} in {places(folders)}; {remedy}"
         )
 
-    def _download(self) -> Path:
-        from huggingface_hub import snapshot_download
-
-        try:
-            root = snapshot_download(self.repository, repo_type="dataset", allow_patterns=self.files)
-        except Exception as error:
-            raise ConnectionError(
-                f"{self.name} could not be downloaded from huggingface.co/datasets/{self.repository} "
-                f"({type(error).__name__}); check the connection, or give --data-dir with its files"
-            ) from error
-        return (Path(root) / self.files).parent
-
 
 def _read(paths: list[Path]) -> tuple[Row, ...]:
+    """The rows of several files."""
     return tuple(row for path in paths for row in _rows(path))
 
 
 def _rows(path: Path) -> Iterator[Row]:
+    """The rows of one file, each checked to be text."""
     records = _records(path)
     if not records:
         raise ValueError(f"{path} holds no rows; download it again")
@@ -145,6 +141,7 @@ def _rows(path: Path) -> Iterator[Row]:
 
 
 def _records(path: Path) -> list[Mapping[str, Any]]:
+    """What a file holds of each row, by column."""
     try:
         if path.suffix == ".parquet":
             import pyarrow.parquet as parquet
@@ -161,12 +158,9 @@ def _records(path: Path) -> list[Mapping[str, Any]]:
     return records
 
 
-INSTRUCTION_SETS = {
-    each.name: each
-    for each in (
-        InstructionSet("bbh"),
-        InstructionSet("instructions"),
-        InstructionSet("alpaca", "tatsu-lab/alpaca", "data/*.parquet", "24 MB"),
-        InstructionSet("alpaca-cleaned", "yahma/alpaca-cleaned", "alpaca_data_cleaned.json", "44 MB"),
-    )
-}
+INSTRUCTION_SETS = by_name(
+    InstructionSet("bbh"),
+    InstructionSet("instructions"),
+    InstructionSet("alpaca", "tatsu-lab/alpaca", "data/*.parquet", "24 MB"),
+    InstructionSet("alpaca-cleaned", "yahma/alpaca-cleaned", "alpaca_data_cleaned.json", "44 MB"),
+)

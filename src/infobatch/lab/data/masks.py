@@ -15,10 +15,15 @@ GOLDEN, FIRST, SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECC
 
 
 class Masks:
-    """A random number for each patch of an image; a model masks those with the highest.
+    """Random numbers for the patches of images; a model masks the patches with the highest.
 
-    On the device, of the samples of a batch alone: of a million images there would be 2 GB. Numbers of
-    one epoch come from its generator's, one a patch, mixed with the sample's index.
+    They are computed for one batch at a time, on the device: those of a million images take 2 GB. An
+    epoch draws one key for each patch; a number is that key mixed with the sample's index.
+
+    Args:
+        seed: The run's seed.
+        num_patches: The patches of an image.
+        device: Where the numbers are computed.
     """
 
     def __init__(self, seed: int, num_patches: int, device: torch.device) -> None:
@@ -27,22 +32,23 @@ class Masks:
         self._device = device
 
     def begin(self, epoch: int) -> None:
+        """Draw the epoch's keys."""
         generator = epoch_generator(self._seed, epoch, MASK_STREAM)
         keys = torch.empty(self._num_patches, dtype=torch.int64).random_(generator=generator)
         self._keys = keys.to(self._device)
 
     def __call__(self, indices: Tensor) -> Tensor:
-        """Of the samples ``indices``, int64 (B,) on the device: int64 (B, num_patches)."""
+        """The numbers of the samples ``indices``, int64 (B,) on the device: int64 (B, num_patches)."""
         return _mixed(self._keys + indices[:, None] * GOLDEN)
 
 
 def _mixed(numbers: Tensor) -> Tensor:
-    """SplitMix64's finaliser: all bits of each number depend on all it had."""
+    """SplitMix64's last step, after which each bit of a number depends on all of its bits before."""
     numbers = (numbers ^ _shifted(numbers, 30)) * FIRST
     numbers = (numbers ^ _shifted(numbers, 27)) * SECOND
     return numbers ^ _shifted(numbers, 31)
 
 
 def _shifted(numbers: Tensor, places: int) -> Tensor:
-    """To the right, with zeros from the left."""
+    """The numbers shifted to the right, with zeros from the left."""
     return (numbers >> places) & ((1 << (64 - places)) - 1)

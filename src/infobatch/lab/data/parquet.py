@@ -1,4 +1,4 @@
-"""Parquet files of the Hugging Face hub's layout: found in a folder, downloaded, read."""
+"""Parquet files of the Hugging Face hub's layout: found in a folder or downloaded, and read."""
 
 from __future__ import annotations
 
@@ -6,40 +6,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from infobatch.lab.data.locations import download, hub_remedy, places
 
-def find(
-    name: str, folders: Sequence[Path], splits: Sequence[str], remedy: str
+
+def find_splits(
+    name: str, repository: str, folder: str, splits: Sequence[str], data_dir: Path | None
 ) -> dict[str, list[Path]]:
-    """The files of each split in the first of the ``folders`` that has them all; else an error."""
-    for folder in folders:
-        found = {split: sorted(folder.glob(f"{split}*.parquet")) for split in splits}
+    """The files of each split: in ``data_dir``, or downloaded where none is given.
+
+    ``repository`` is empty for a set that is not on the hub, and ``folder`` holds the files there.
+    """
+    wanted = " and ".join(f"{split}*.parquet" for split in splits)
+    if data_dir is not None:
+        inside = data_dir / name
+        folders = [inside, inside / folder, data_dir / folder, data_dir]
+        remedy = hub_remedy(repository) if repository else "give --data-dir the folder that has them"
+    elif repository:
+        folders = [download(name, repository, f"{folder}/*.parquet") / folder]
+        remedy = "give --data-dir a folder with them"
+    else:
+        raise FileNotFoundError(
+            f"{name} is not downloaded; give --data-dir a folder that has {name}/ with {wanted}"
+        )
+    for each in folders:
+        found = {split: sorted(each.glob(f"{split}*.parquet")) for split in splits}
         if all(found.values()):
             return found
-    raise FileNotFoundError(
-        f"no {' and '.join(f'{split}*.parquet' for split in splits)} of {name} in "
-        f"{places(folders)}; {remedy}"
-    )
-
-
-def places(folders: Sequence[Path]) -> str:
-    """Where something was looked for, in words."""
-    none = "" if any(folder.is_dir() for folder in folders) else " (there is no such folder)"
-    return " or ".join(map(str, dict.fromkeys(folders))) + none
-
-
-def download(name: str, repository: str, folder: str) -> Path:
-    """Where the hub's files of a data set lie, once they are there."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        root = snapshot_download(repository, repo_type="dataset", allow_patterns=f"{folder}/*.parquet")
-    except Exception as error:
-        raise ConnectionError(
-            f"{name} could not be downloaded from huggingface.co/datasets/"
-            f"{repository} ({type(error).__name__}); check the connection, or give "
-            "--data-dir with its parquet files"
-        ) from error
-    return Path(root) / folder
+    raise FileNotFoundError(f"no {wanted} of {name} in {places(folders)}; {remedy}")
 
 
 def read(name: str, path: Path, columns: tuple[str, str]) -> Any:

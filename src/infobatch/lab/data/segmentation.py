@@ -17,29 +17,35 @@ import torch
 from torch import Tensor
 
 from infobatch.lab.data import parquet
-from infobatch.lab.data.base import Data
-from infobatch.lab.data.images import complaint
+from infobatch.lab.data.base import Data, by_name
+from infobatch.lab.data.images import pillow_reason
 from infobatch.lab.data.segmentation_classes import ADE20K, CAMVID
 from infobatch.scores.columns import IndexArray
 
 IGNORED = 255
-"""Stands for a pixel without a class."""
+"""The class of a pixel without one, which losses and metrics leave out."""
 OUT_OF_RANGE = 254
+"""The code of ids that no annotation of the set may have."""
 LEAST_SIDE = 32
-"""Of an image, in pixels: the networks shrink it by as much."""
-MANY = 2000
-"""Images that take more than a few seconds to look through."""
+"""The least height and width of an image, in pixels: the networks shrink images by as much."""
+MANY_IMAGES = 2000
+"""From this many on, inspecting them takes more than a few seconds."""
 
 Say = Callable[[str], None]
+"""Shows a sentence to the user."""
 
 
 @dataclass(frozen=True)
 class Annotated:
-    """Encoded images and annotations. ``rows`` int64 (n,): which of the columns' values.
+    """Encoded images and their annotations.
 
-    ``images`` and ``annotations``: Arrow columns of bytes. ``codes`` uint8 (256,): what an annotation's
-    ids stand for. ``sizes`` int64 (n, 2): height and width. ``present`` bool (n, C): which classes an
-    image has.
+    Args:
+        images: An Arrow column of bytes.
+        annotations: An Arrow column of bytes.
+        codes: The class, IGNORED or OUT_OF_RANGE that each id of an annotation stands for, uint8 (256,).
+        rows: Which rows of the columns the samples are, int64 (n,).
+        sizes: Height and width of each image, in pixels, int64 (n, 2).
+        present: Which classes each image has, bool (n, C).
     """
 
     images: Any
@@ -58,7 +64,7 @@ class Annotated:
         image = open_image(self.images[row].as_py()).convert("RGB")
         return image, classes_in(open_image(self.annotations[row].as_py()), self.codes)
 
-    def part(self, indices: Tensor) -> Annotated:
+    def subset(self, indices: Tensor) -> Annotated:
         places = indices.numpy()
         return replace(
             self, rows=self.rows[places], sizes=self.sizes[places], present=self.present[indices]
@@ -67,8 +73,13 @@ class Annotated:
 
 @dataclass(frozen=True)
 class SegmentationData(Data):
-    """``short_side``: what an image's shorter side is resized to, in pixels, before it is scaled and
-    cropped, and for testing; None leaves it as it is.
+    """Images with a class for each pixel.
+
+    Args:
+        train: The training images and annotations.
+        test: The test images and annotations.
+        short_side: The pixels that an image's shorter side is resized to, for testing and, in training,
+            before it is scaled and cropped; None leaves it as it is.
     """
 
     train: Annotated
@@ -77,57 +88,59 @@ class SegmentationData(Data):
 
     @property
     def class_members(self) -> tuple[Tensor, Tensor]:
-        samples, classes = self.train.present.nonzero().unbind(1)
-        return samples, classes
-
-    def of_training(self, train: Tensor, test: Tensor | None = None) -> SegmentationData:
-        tested = self.test if test is None else self.train.part(test)
-        return replace(self, train=self.train.part(train), test=tested)
+        indices, classes = self.train.present.nonzero().unbind(1)
+        return indices, classes
 
 
 @dataclass(frozen=True)
 class SegmentationSet:
     """Where a set lies, and what the ids of its annotations mean.
 
-    ``repository``: on the hub; empty where it is only ever read from a folder. ``first``: the id of the
-    first class; ``unlabelled``: that of a pixel without one. ``download``: what a download of it takes.
+    Args:
+        name: The name that the set is loaded by.
+        class_names: The names of the classes, in the order of their ids.
+        test_split: What the names of the test files begin with.
+        first: The id of the first class.
+        unlabelled: The id of a pixel without a class.
+        short_side: See :class:`SegmentationData`.
+        repository: Its repository on the hub; empty for a set that is only ever local.
+        folder: The folder of its files there.
+        download: The size of its download, in words.
     """
 
     name: str
-    repository: str
-    folder: str
-    test_split: str
     class_names: tuple[str, ...]
+    test_split: str
     first: int
     unlabelled: int
-    short_side: int | None
-    download: str
+    short_side: int | None = None
+    repository: str = ""
+    folder: str = ""
+    download: str = ""
 
     def __call__(
         self, data_dir: Path | None, skip_bad: bool = False, say: Say = lambda text: None
     ) -> SegmentationData:
-        """``skip_bad``: leave out rows that cannot be trained on, and ``say`` how many; else raise."""
-        files = self._files(data_dir)
+        """Read the set and inspect each image and annotation.
+
+        Args:
+            data_dir: The folder that has its files; None to download them.
+            skip_bad: Whether rows that cannot be trained on are left out, in place of an error.
+            say: Shows the user how many rows are inspected and left out.
+
+        Returns:
+            The set, its images and annotations encoded in memory.
+
+        Raises:
+            ValueError: For a row that cannot be trained on, unless such rows are left out.
+        """
+        splits = ("train", self.test_split)
+        files = parquet.find_splits(self.name, self.repository, self.folder, splits, data_dir)
         train, test = (self._read(files[split], skip_bad, say) for split in ("train", self.test_split))
         return SegmentationData(self.name, train, test, self.class_names, self.short_side)
 
-    def _files(self, data_dir: Path | None) -> dict[str, list[Path]]:
-        splits = ("train", self.test_split)
-        if data_dir is not None:
-            folders = [data_dir / self.name, data_dir / self.name / self.folder, data_dir]
-            remedy = "give --data-dir the folder that has them"
-            if self.repository:
-                remedy = f"download them from huggingface.co/datasets/{self.repository}"
-            return parquet.find(self.name, folders, splits, remedy)
-        if not self.repository:
-            raise FileNotFoundError(
-                f"{self.name} is not downloaded; give --data-dir a folder with "
-                f"{self.name}/train*.parquet and {self.test_split}*.parquet"
-            )
-        folder = parquet.download(self.name, self.repository, self.folder)
-        return parquet.find(self.name, [folder], splits, "give --data-dir a folder with them")
-
     def _codes(self) -> np.ndarray:
+        """What the ids of an annotation stand for, uint8 (256,)."""
         codes = np.full(256, OUT_OF_RANGE, np.uint8)
         codes[self.first : self.first + len(self.class_names)] = np.arange(len(self.class_names))
         codes[self.unlabelled] = IGNORED
@@ -147,22 +160,22 @@ class SegmentationSet:
         places = [
             (path, row) for path, t in zip(paths, tables, strict=True) for row in range(t.num_rows)
         ]
-        if len(places) > MANY:
+        if len(places) > MANY_IMAGES:
             say(f"looking through {len(places):,} images of {self.name} and their annotations")
         codes, num_classes = self._codes(), len(self.class_names)
 
-        def look(row: int) -> Look | str:
+        def inspect(row: int) -> Inspection | str:
             try:
-                return look_at(images[row].as_py(), annotations[row].as_py(), codes, num_classes)
+                return inspect_row(images[row].as_py(), annotations[row].as_py(), codes, num_classes)
             except ValueError as error:
                 path, place = places[row]
                 return f"row {place} (from 0) of {path}: {error}"
 
         with ThreadPoolExecutor() as pool:
-            looks = list(pool.map(look, range(len(places))))
-        bad = [found for found in looks if isinstance(found, str)]
-        self._tell(bad, len(places), skip_bad, say)
-        good = [(row, found) for row, found in enumerate(looks) if not isinstance(found, str)]
+            inspections = list(pool.map(inspect, range(len(places))))
+        bad = [found for found in inspections if isinstance(found, str)]
+        self._report_bad(bad, len(places), skip_bad, say)
+        good = [(row, found) for row, found in enumerate(inspections) if not isinstance(found, str)]
         return Annotated(
             images,
             annotations,
@@ -172,8 +185,8 @@ class SegmentationSet:
             present=torch.from_numpy(np.stack([found.present for _, found in good])),
         )
 
-    def _tell(self, bad: Sequence[str], num_rows: int, skip_bad: bool, say: Say) -> None:
-        """Raise ``ValueError`` for the first of the ``bad`` rows, unless others can be trained on."""
+    def _report_bad(self, bad: Sequence[str], num_rows: int, skip_bad: bool, say: Say) -> None:
+        """Raise ``ValueError`` for the first bad row, or tell how many are left out."""
         if bad and not skip_bad:
             also = f" ({len(bad):,} of {num_rows:,} rows are bad)" if len(bad) > 1 else ""
             raise ValueError(
@@ -186,15 +199,17 @@ class SegmentationSet:
 
 
 @dataclass(frozen=True)
-class Look:
-    """At an image: height and width, and which classes it has, bool (C,)."""
+class Inspection:
+    """Height and width of an image, and which classes it has, bool (C,)."""
 
     size: tuple[int, int]
     present: np.ndarray
 
 
-def look_at(image: bytes | None, annotation: bytes | None, codes: np.ndarray, num_classes: int) -> Look:
-    """Decode both once. ``ValueError`` says what is wrong with them, if anything is."""
+def inspect_row(
+    image: bytes | None, annotation: bytes | None, codes: np.ndarray, num_classes: int
+) -> Inspection:
+    """Decode an image and its annotation once; ``ValueError`` says what is wrong with them."""
     if image is None or annotation is None:
         raise ValueError(f"the {'image' if image is None else 'annotation'} is missing")
     try:
@@ -203,23 +218,23 @@ def look_at(image: bytes | None, annotation: bytes | None, codes: np.ndarray, nu
         picture.draft("RGB", (LEAST_SIDE, LEAST_SIDE))  # a JPEG is read whole, at a fraction of its size
         picture.load()
     except (OSError, SyntaxError) as error:
-        raise ValueError(f"the image cannot be read ({complaint(error)})") from error
+        raise ValueError(f"the image cannot be read ({pillow_reason(error)})") from error
     if min(width, height) < LEAST_SIDE:
         raise ValueError(f"the image has {width}x{height} pixels, and needs {LEAST_SIDE} on each side")
     try:
         classes = classes_in(open_image(annotation), codes)
     except (OSError, SyntaxError) as error:
-        raise ValueError(f"the annotation cannot be read ({complaint(error)})") from error
+        raise ValueError(f"the annotation cannot be read ({pillow_reason(error)})") from error
     if classes.shape != (height, width):
         raise ValueError(
             f"the image has {width}x{height} pixels, and its annotation "
             f"{classes.shape[1]}x{classes.shape[0]}"
         )
-    return Look((height, width), np.bincount(classes.ravel(), minlength=256)[:num_classes] > 0)
+    return Inspection((height, width), np.bincount(classes.ravel(), minlength=256)[:num_classes] > 0)
 
 
 def open_image(encoded: bytes) -> Any:
-    """As Pillow opens it: decoded when its pixels are asked for."""
+    """The image as Pillow opens it: decoded when its pixels are asked for."""
     from PIL import Image
 
     return Image.open(io.BytesIO(encoded))
@@ -243,16 +258,17 @@ def classes_in(annotation: Any, codes: np.ndarray) -> np.ndarray:
     )
 
 
-SEGMENTATION_SETS = {
-    each.name: each
-    for each in (
-        SegmentationSet("camvid", "", "", "test", CAMVID, 0, 11, None, ""),
-        SegmentationSet(
-            *("ade20k", "merve/scene_parse_150", "data", "validation", ADE20K),
-            first=1,
-            unlabelled=0,
-            short_side=512,
-            download="1 GB",
-        ),
-    )
-}
+SEGMENTATION_SETS = by_name(
+    SegmentationSet("camvid", CAMVID, "test", first=0, unlabelled=11),
+    SegmentationSet(
+        "ade20k",
+        ADE20K,
+        "validation",
+        first=1,
+        unlabelled=0,
+        short_side=512,
+        repository="merve/scene_parse_150",
+        folder="data",
+        download="1 GB",
+    ),
+)

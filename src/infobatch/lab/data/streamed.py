@@ -1,10 +1,10 @@
-"""Images on disk, decoded and augmented as they are read, by the loader's processes."""
+"""Images on disk, decoded and augmented by the loader's processes while they are trained on."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,45 +18,50 @@ from infobatch.lab.data.images import unreadable
 
 CROP = 224
 RESIZED = 256
-"""The shorter side of a test image, in pixels, before its centre is taken."""
+"""The shorter side of a test image, in pixels, before its center is taken."""
 MEAN = torch.tensor([123.675, 116.28, 103.53])
 STD = torch.tensor([58.395, 57.12, 57.375])
 """The customary statistics of ImageNet's pixels, 0 to 255."""
 SMALLEST_CROP = 0.08
-"""A training crop's least share of its image's area."""
+"""The least share of its image's area that a training crop takes."""
 RATIOS = (3 / 4, 4 / 3)
-"""Its width divided by its height."""
+"""The least and largest width of a training crop, relative to its height."""
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """Encoded images on disk, by their index."""
 
     def read(self, index: int) -> Any:
-        """What Pillow opens."""
+        """A path or a file object, which Pillow opens."""
         ...
 
     def name(self, index: int) -> str:
-        """Where it lies, for an error to name."""
+        """Where the image lies, for an error to name."""
         ...
 
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """``labels`` int64 (N,): -1 where there are none."""
+    """Encoded images and their classes.
 
-    source: Source
+    Args:
+        source: Where the images are read from.
+        labels: int64 (N,); -1 where there are none.
+    """
+
+    source: ImageSource
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def part(self, indices: Tensor) -> EncodedImages:
-        return EncodedImages(_Part(self.source, indices.numpy()), self.labels[indices])
+    def subset(self, indices: Tensor) -> EncodedImages:
+        return EncodedImages(_SourceSubset(self.source, indices.numpy()), self.labels[indices])
 
 
 @dataclass(frozen=True)
 class StreamedData(Data):
-    """A data set too large for memory."""
+    """A set of images that is too large for memory; they are seen as crops of 224 pixels."""
 
     train: EncodedImages
     test: EncodedImages
@@ -73,13 +78,12 @@ class StreamedData(Data):
     def train_labels(self) -> Tensor | None:
         return self.train.labels if self.class_names else None
 
-    def of_training(self, train: Tensor, test: Tensor | None = None) -> StreamedData:
-        tested = self.test if test is None else self.train.part(test)
-        return replace(self, train=self.train.part(train), test=tested)
-
 
 class TrainImages(Augmented):
-    """Random resized crops and flips (Szegedy et al., 2015): (uint8 (3, 224, 224), label)."""
+    """Random resized crops, uint8 (3, 224, 224), half of them mirrored, and labels.
+
+    Source: Szegedy et al., 2015.
+    """
 
     def __init__(self, images: EncodedImages, seed: int, smallest_crop: float = SMALLEST_CROP) -> None:
         super().__init__(seed)
@@ -98,7 +102,7 @@ class TrainImages(Augmented):
 
 
 class TestImages(Dataset[tuple[Tensor, int]]):
-    """The centre of each image, whose shorter side becomes 256 pixels."""
+    """The central 224x224 pixels of each image, whose shorter side is resized to 256, and labels."""
 
     def __init__(self, images: EncodedImages) -> None:
         self._images = images
@@ -117,9 +121,16 @@ class TestImages(Dataset[tuple[Tensor, int]]):
 def random_box(
     width: float, height: float, rng: np.random.Generator, smallest: float = SMALLEST_CROP
 ) -> tuple[float, ...]:
-    """A box (left, top, right, bottom) of random shape and area within the image.
+    """A box of random shape and area within an image.
 
-    ``smallest``: the least share of its area.
+    Args:
+        width: The image's width, in pixels.
+        height: The image's height, in pixels.
+        rng: Where the random numbers come from.
+        smallest: The least share of the image's area that the box takes, in (0, 1].
+
+    Returns:
+        The box's left, top, right and bottom, in pixels.
     """
     for _ in range(10):
         area = width * height * rng.uniform(smallest, 1.0)
@@ -152,8 +163,10 @@ def _pixels(image: Any, box: Sequence[float], flip: bool = False) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-class _Part:
-    def __init__(self, source: Source, indices: np.ndarray) -> None:
+class _SourceSubset:
+    """Some images of a source."""
+
+    def __init__(self, source: ImageSource, indices: np.ndarray) -> None:
         self._source = source
         self._indices = indices
 

@@ -1,4 +1,9 @@
-"""Models by name."""
+"""The lab's models by name.
+
+``make_model`` makes classifiers: small ones (``MODELS``), timm's, and the encoder of a finished run of
+--task mae (``pretrained``). The models of other tasks have modules of their own: ``masked`` (mae),
+``unets`` (diffusion), ``segmentation`` and ``language`` (tuning).
+"""
 
 from __future__ import annotations
 
@@ -18,15 +23,28 @@ from infobatch.lab.names import choose
 MODELS: dict[str, Callable[..., nn.Module]] = {"small-cnn": small_cnn, **RESNETS}
 
 TIMM = "timm/"
-"""Before the name of a model of timm's, which has to be installed."""
+"""What the names of timm's models begin with; the package has to be installed."""
 
 
 def make_model(
     name: str, num_channels: int, num_classes: int, stem_stride: int = 1, norm: Norm = "batch"
 ) -> nn.Module:
-    """A freshly initialised model for images of any size, from the global generator.
+    """Make a classifier, its new weights drawn from PyTorch's global generator.
 
-    Or the encoder of a run of --task mae, for images of its size, if ``name`` is a run's folder.
+    Args:
+        name: One of :data:`MODELS`, the name of one of timm's after ``timm/``, or the folder of a
+            finished run of --task mae, whose encoder then gets a new last layer.
+        num_channels: The images' channels.
+        num_classes: The number of logits.
+        stem_stride: By what a ResNet's stem shrinks the image: 1, 2 or 4.
+        norm: The normalization layers of :data:`MODELS`.
+
+    Returns:
+        A module that takes images, float (B, C, H, W), and gives logits (B, num_classes).
+
+    Raises:
+        ValueError: If there is no model of that name, or the folder holds no such run.
+        ImportError: If timm is asked for and cannot be imported.
     """
     if name.startswith(TIMM):
         model: nn.Module = _import_timm().create_model(
@@ -42,7 +60,17 @@ def make_model(
 
 
 def check_model(name: str, stem_stride: int, norm: Norm) -> None:
-    """Raise an error for a model that cannot be made."""
+    """Refuse a model that cannot be made, and options that it does not have.
+
+    Args:
+        name: See :func:`make_model`.
+        stem_stride: See :func:`make_model`.
+        norm: See :func:`make_model`.
+
+    Raises:
+        ValueError: If there is no such model, or an option is not the model's.
+        ImportError: If timm is asked for and cannot be imported.
+    """
     if name.startswith(TIMM):
         _import_timm()
     elif is_run(name):
@@ -56,14 +84,22 @@ def check_model(name: str, stem_stride: int, norm: Norm) -> None:
 
 
 def is_run(name: str) -> bool:
-    """Whether a model's name is that of a folder, which a run has left."""
+    """Whether a model's name is the folder of a run."""
     if name in MODELS or name.startswith(TIMM):
         return False
     return "/" in name or (Path(name) / "config.json").is_file()
 
 
 def check_model_fits(name: str, shape: Shape) -> None:
-    """Raise ``ValueError`` for a model that is not for images of that shape."""
+    """Refuse a model that is made for images of another shape.
+
+    Args:
+        name: See :func:`make_model`.
+        shape: Channels, height and width of the data's images.
+
+    Raises:
+        ValueError: If the model takes images of one shape, and that is another.
+    """
     if is_run(name):
         check_pretrained_fits(name, shape)
 

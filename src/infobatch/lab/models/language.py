@@ -1,4 +1,4 @@
-"""Causal language models and their tokenizers: small ones from nothing, others from a local folder."""
+"""Causal language models and their tokenizers: small new ones, and those in a local folder."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from infobatch.lab.models.packages import import_for
 from infobatch.lab.names import choose
 
 if TYPE_CHECKING:
     from infobatch.lab.config.task_options import TuningOptions
 
 CONTEXT = 2048
+"""The most tokens that a new model takes."""
 END_OF_TEXT = "<|endoftext|>"
 
 
 def _llama(width: int, num_layers: int, num_heads: int) -> Callable[[Any, int], Any]:
-    """Touvron et al., 2023: the shape of the layers is LLaMA's, 8/3 as wide within."""
+    """LLaMA's layers, 8/3 as wide within (Touvron et al., 2023)."""
 
     def config(transformers: Any, vocabulary: int) -> Any:
         return transformers.LlamaConfig(
@@ -35,7 +37,7 @@ def _llama(width: int, num_layers: int, num_heads: int) -> Callable[[Any, int], 
 
 
 def _gpt2(width: int, num_layers: int, num_heads: int) -> Callable[[Any, int], Any]:
-    """Radford et al., 2019, without dropout."""
+    """GPT-2's layers, without dropout (Radford et al., 2019)."""
 
     def config(transformers: Any, vocabulary: int) -> Any:
         return transformers.GPT2Config(
@@ -57,11 +59,19 @@ SHAPES = {
     "llama-small": (_llama(512, 8, 8), 4096),
     "gpt2-tiny": (_gpt2(64, 3, 4), 2048),
 }
-"""Of models from nothing: what makes their configuration, and the size of their vocabulary."""
+"""New models by name: what makes the configuration, and the size of the vocabulary."""
 
 
 def check_language_model(name: str) -> None:
-    """Raise an error for a model that cannot be made."""
+    """Refuse a model that cannot be made.
+
+    Args:
+        name: One of :data:`SHAPES`, or the folder of a model with its tokenizer.
+
+    Raises:
+        ValueError: If there is no such model.
+        FileNotFoundError: If the folder has no tokenizer.
+    """
     if not name:
         raise ValueError("no model is named; give --model, the folder of one with its tokenizer")
     if not _is_folder(name):
@@ -78,19 +88,29 @@ def _is_folder(name: str) -> bool:
 
 
 def context_of(name: str) -> int | None:
-    """The most tokens that a model takes; None where it does not say."""
+    """The most tokens that the named model takes; None where its configuration does not say."""
     if not _is_folder(name):
         return CONTEXT
-    config = _import_transformers().AutoConfig.from_pretrained(name, local_files_only=True)
+    config = _transformers().AutoConfig.from_pretrained(name, local_files_only=True)
     return getattr(config, "max_position_embeddings", None)
 
 
 def make_tokenizer(name: str, texts: Iterable[str]) -> Any:
-    """The tokenizer that lies in the model's folder, or one of the ``texts`` that it is trained on.
+    """The tokenizer in a model's folder; for a new model, one that is trained.
 
-    Byte pairs of UTF-8 (Sennrich et al., 2016; Radford et al., 2019), the same for the same texts.
+    Args:
+        name: See :func:`check_language_model`.
+        texts: What a new tokenizer is trained on; it is the same for the same texts.
+
+    Returns:
+        A tokenizer of transformers'; a new one merges byte pairs of UTF-8.
+
+    Raises:
+        ValueError: If the folder's tokenizer has no end-of-text token.
+
+    Source: Sennrich et al., 2016; Radford et al., 2019.
     """
-    transformers = _import_transformers()
+    transformers = _transformers()
     if _is_folder(name):
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, local_files_only=True)
         if tokenizer.eos_token_id is None:
@@ -117,11 +137,19 @@ def make_tokenizer(name: str, texts: Iterable[str]) -> Any:
 
 
 def make_language_model(name: str, tokenizer: Any, options: TuningOptions, precision: str) -> Any:
-    """The model of that name, new from the global generator or as it lies in a folder, with adapters.
+    """Make a new model, or load the one in a folder, and add adapters where options ask for them.
 
-    Weights are float32; those that adapters leave as they are, as ``precision`` says.
+    Args:
+        name: See :func:`check_language_model`. A new model's weights are drawn from PyTorch's global
+            generator.
+        tokenizer: The model's tokenizer.
+        options: The rank and scale of the adapters.
+        precision: ``"bf16"`` keeps weights that adapters leave as they are in bfloat16.
+
+    Returns:
+        A causal language model of transformers', its trained weights in float32.
     """
-    transformers = _import_transformers()
+    transformers = _transformers()
     if _is_folder(name):
         frozen = options.lora_rank > 0 and precision == "bf16"
         model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -136,13 +164,8 @@ def make_language_model(name: str, tokenizer: Any, options: TuningOptions, preci
 
 
 def with_adapters(model: Any, rank: int, alpha: int) -> Any:
-    """With LoRA (Hu et al., ICLR 2022) of a ``rank`` beside every linear layer but the output's."""
-    try:
-        import peft
-    except ImportError as error:
-        raise ImportError(
-            f"--tuning.lora-rank is {rank}, which needs peft: pip install 'infobatch[tasks]'"
-        ) from error
+    """Add LoRA adapters of a ``rank`` to every linear layer except the output (Hu et al., 2022)."""
+    peft = import_for(f"--tuning.lora-rank {rank}", "peft")
     from transformers.pytorch_utils import Conv1D
 
     if not any(isinstance(module, (torch.nn.Linear, Conv1D)) for module in model.modules()):
@@ -163,11 +186,5 @@ def with_adapters(model: Any, rank: int, alpha: int) -> Any:
     )
 
 
-def _import_transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ImportError(
-            "--task tuning needs transformers and accelerate: pip install 'infobatch[tasks]'"
-        ) from error
-    return transformers
+def _transformers() -> Any:
+    return import_for("--task tuning", "transformers")

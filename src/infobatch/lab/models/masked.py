@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from infobatch.lab.config.task_options import MaskedOptions
+from infobatch.lab.models.packages import import_for, read_config
 from infobatch.lab.names import choose
 
 Shape = tuple[int, int, int]
-"""Of an image: channels, height, width."""
+"""Channels, height and width of an image."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """``patch``: its side in pixels, unless options say otherwise; widths are multiples of 4."""
+    """The size of a masked autoencoder.
+
+    Args:
+        patch: The side of a patch, in pixels, unless options give another.
+        width: The encoder's width, a multiple of 4.
+        depth: The encoder's layers.
+        heads: The encoder's attention heads.
+        decoder_width: The decoder's width, a multiple of 4.
+        decoder_depth: The decoder's layers.
+        decoder_heads: The decoder's attention heads.
+    """
 
     patch: int
     width: int
@@ -38,27 +48,36 @@ SIZES = {
 
 
 def make_masked(name: str, shape: Shape, options: MaskedOptions) -> nn.Module:
-    """A freshly initialised ``ViTMAEForPreTraining``, from the global generator, or a saved one.
+    """Make a new masked autoencoder, or load a saved one.
 
-    ``name``: of :data:`SIZES`, or a folder that transformers saved such a model to.
+    Args:
+        name: One of :data:`SIZES`, or a folder that transformers saved such a model to. New weights are
+            drawn from PyTorch's global generator.
+        shape: The images' channels, height and width.
+        options: The share of masked patches, their size and the loss.
+
+    Returns:
+        A ``ViTMAEForPreTraining`` of transformers'.
     """
-    kind = _transformers().ViTMAEForPreTraining
+    model_class = _transformers().ViTMAEForPreTraining
     if name in SIZES:
-        model: nn.Module = kind(masked_config(name, shape, options))
+        model: nn.Module = model_class(masked_config(name, shape, options))
         _initialize(model)
         return model
     changed = {"mask_ratio": options.mask_ratio, "norm_pix_loss": options.norm_pix_loss}
-    saved: nn.Module = kind.from_pretrained(name, local_files_only=True, dtype=torch.float32, **changed)
+    saved: nn.Module = model_class.from_pretrained(
+        name, local_files_only=True, dtype=torch.float32, **changed
+    )
     return saved
 
 
 def masked_config(name: str, shape: Shape, options: MaskedOptions) -> Any:
-    """The ``ViTMAEConfig`` of a model, for images of that shape where its size is one of ours."""
-    kind = _transformers().ViTMAEConfig
+    """The ``ViTMAEConfig`` of a new model for images of that shape, or of a saved one."""
+    config_class = _transformers().ViTMAEConfig
     if name not in SIZES:
-        return kind.from_pretrained(name, local_files_only=True)
+        return config_class.from_pretrained(name, local_files_only=True)
     size = SIZES[name]
-    return kind(
+    return config_class(
         image_size=shape[1],
         num_channels=shape[0],
         patch_size=options.patch or size.patch,
@@ -76,20 +95,39 @@ def masked_config(name: str, shape: Shape, options: MaskedOptions) -> Any:
 
 
 def check_masked(name: str) -> None:
-    """Raise an error for a model that cannot be made."""
+    """Refuse a model that cannot be made.
+
+    Args:
+        name: See :func:`make_masked`.
+
+    Raises:
+        ValueError: If there is no such model, or the folder holds another kind of model.
+        ImportError: If transformers is not installed.
+    """
     _transformers()
     if name in SIZES or not _is_folder(name):
         choose("model of --task mae", name, SIZES)
         return
-    kind = _saved(name).get("model_type")
-    if kind != "vit_mae":
+    model_type = _saved(name).get("model_type")
+    if model_type != "vit_mae":
         raise ValueError(
-            f"--model {name} holds a model of type {kind!r} of transformers; --task mae needs 'vit_mae'"
+            f"--model {name} holds a model of type {model_type!r} of transformers; --task mae needs "
+            "'vit_mae'"
         )
 
 
 def check_masked_fits(name: str, options: MaskedOptions, shape: Shape) -> None:
-    """Raise ``ValueError`` if the model or its patches do not fit images of that shape."""
+    """Refuse a model, or options, that do not fit the images.
+
+    Args:
+        name: See :func:`make_masked`.
+        options: The size of the patches and the share that is masked.
+        shape: The images' channels, height and width.
+
+    Raises:
+        ValueError: If the images are not square or of another shape than a saved model's, if patches do
+            not divide them, or if none or all of the patches would be masked.
+    """
     channels, height, width = shape
     if height != width:
         raise ValueError(f"the images are {height}x{width} pixels; --task mae needs square ones")
@@ -99,8 +137,9 @@ def check_masked_fits(name: str, options: MaskedOptions, shape: Shape) -> None:
         of_model = (saved["num_channels"], saved["image_size"], saved["image_size"])
         if of_model != shape:
             raise ValueError(
-                f"--model {name} is for images of {_written(of_model)}, and the data's are of "
-                f"{_written(shape)}; take other data, or a model that is made for them, such as mae-tiny"
+                f"--model {name} is for images of {_described(of_model)}, and the data's are of "
+                f"{_described(shape)}; take other data, or a model that is made for them, such as "
+                "mae-tiny"
             )
         if patch not in (0, saved["patch_size"]):
             raise ValueError(
@@ -115,11 +154,12 @@ def check_masked_fits(name: str, options: MaskedOptions, shape: Shape) -> None:
             f"of {', '.join(map(str, sides))}"
         )
     if options.norm_pix_loss and patch**2 * channels == 1:
-        raise ValueError("--mae.patch is 1, and nothing is left of one pixel normalised; raise it")
+        raise ValueError("--mae.patch is 1, and nothing is left of one pixel normalized; raise it")
     _check_mask(options.mask_ratio, (height // patch) ** 2)
 
 
 def _check_mask(ratio: float, num_patches: int) -> None:
+    """Refuse a share that masks no patch of an image, or all."""
     num_seen = int(num_patches * (1 - ratio))  # as the model counts
     if 0 < num_seen < num_patches:
         return
@@ -131,7 +171,7 @@ def _check_mask(ratio: float, num_patches: int) -> None:
     )
 
 
-def _written(shape: Shape) -> str:
+def _described(shape: Shape) -> str:
     return f"{shape[1]}x{shape[2]} pixels and {shape[0]} channels"
 
 
@@ -140,26 +180,19 @@ def _is_folder(name: str) -> bool:
 
 
 def _saved(name: str) -> dict[str, Any]:
-    """What transformers wrote of a model's configuration."""
-    path = Path(name) / "config.json"
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"--model {name} is no folder that transformers saved a model to (config.json: {error}); "
-            f"give one, or {' or '.join(SIZES)}"
-        ) from error
+    """A saved model's configuration; transformers leaves out what has its default."""
+    wanted = f"a folder that transformers saved a model to, or {' or '.join(SIZES)}"
     defaults = {"num_channels": 3, "image_size": 224, "patch_size": 16}
-    return {**defaults, **values}
+    return {**defaults, **read_config(name, wanted)}
 
 
-# -- What the paper initialises and transformers leaves at zero ------------------------------------
+# -- What the paper initializes and transformers leaves at zero ------------------------------------
 
 
 def _initialize(model: Any) -> None:
-    """As He et al. (appendix A.1, and their code): Xavier, tokens of 0.02, positions of sines.
+    """Initialize as He et al. do (appendix A.1 and their code): Xavier, tokens of 0.02, sine positions.
 
-    transformers (5.23) leaves the positions of a model made from a configuration at zero, and untrained.
+    transformers (5.23) leaves a new model's positions at zero, and does not train them.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -179,9 +212,9 @@ def _initialize(model: Any) -> None:
 
 
 def sine_positions(side: int, width: int) -> Tensor:
-    """Sines and cosines of each patch's column and row, (side² + 1, width), after one of zeros.
+    """Sines and cosines of each patch's column and row, (side² + 1, width), after a row of zeros.
 
-    ``width``: a multiple of 4. Columns come first, as in He et al.'s code.
+    The width is a multiple of 4. Columns come first, as in He et al.'s code.
     """
     rates = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
@@ -191,10 +224,4 @@ def sine_positions(side: int, width: int) -> Tensor:
 
 
 def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ImportError(
-            f"masked autoencoders need {error.name}: pip install 'infobatch[tasks]'"
-        ) from error
-    return transformers
+    return import_for("--task mae", "transformers")

@@ -1,4 +1,4 @@
-"""Normalisation layers by name."""
+"""Normalization layers by name."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ GROUPS = 8
 
 
 def make_norm(norm: Norm, num_features: int) -> nn.Module:
-    """Batch norm; or group norm (Wu & He, 2018) with 8 groups, which looks at one sample alone."""
+    """Batch norm, or group norm with 8 groups, which sees one sample alone (Wu & He, 2018)."""
     return nn.BatchNorm2d(num_features) if norm == "batch" else nn.GroupNorm(GROUPS, num_features)

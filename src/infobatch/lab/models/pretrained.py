@@ -1,8 +1,7 @@
-"""A run of --task mae as a classifier: its encoder, and a layer of its own."""
+"""A classifier made of a run of --task mae: the run's encoder and a new linear layer."""
 
 from __future__ import annotations
 
-import json
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ from torch import Tensor, nn
 
 from infobatch.lab.config.task_options import MaskedOptions
 from infobatch.lab.models.masked import Shape, masked_config
+from infobatch.lab.models.packages import read_config
 
 
-class Pretrained(nn.Module):
-    """A vision transformer, and a linear layer on the mean of its patches' tokens (He et al., A.1)."""
+class EncoderClassifier(nn.Module):
+    """A vision transformer and a linear layer on the mean of its patches' tokens (He et al., A.1)."""
 
     def __init__(self, encoder: nn.Module, width: int, num_classes: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Pretrained(nn.Module):
 
 
 def make_pretrained(name: str, num_classes: int) -> nn.Module:
-    """The encoder of the finished run in the folder ``name``, with a new last layer."""
+    """Make a classifier of the finished run in the folder ``name``."""
     from transformers import ViTConfig, ViTModel
 
     values, state = _read(name)
@@ -41,16 +41,16 @@ def make_pretrained(name: str, num_classes: int) -> nn.Module:
     encoder.load_state_dict(
         {key.removeprefix("vit."): tensor for key, tensor in state.items() if key.startswith("vit.")}
     )
-    return Pretrained(encoder, encoder.config.hidden_size, num_classes)
+    return EncoderClassifier(encoder, encoder.config.hidden_size, num_classes)
 
 
 def check_pretrained(name: str) -> None:
-    """Raise an error if the folder holds no finished run of --task mae."""
+    """Refuse a folder that holds no finished run of --task mae."""
     _read(name)
 
 
 def check_pretrained_fits(name: str, shape: Shape) -> None:
-    """Raise ``ValueError`` for images of another shape than it was trained on."""
+    """Refuse images of another shape than the run was trained on."""
     trained = _shape(_read(name)[1])
     if trained != shape:
         raise ValueError(
@@ -64,18 +64,12 @@ def _read(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    folder = Path(name)
-    try:
-        values = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"--model {name} is no folder of a run (config.json: {error}); give one of --task mae"
-        ) from error
+    values = read_config(name, "the folder of a run of --task mae")
     task = values.get("task", "classification")
     if task != "mae":
         raise ValueError(f"--model {name} is a run of --task {task}; give one of --task mae")
     try:
-        return values, load_file(folder / "model.safetensors")
+        return values, load_file(Path(name) / "model.safetensors")
     except (OSError, SafetensorError) as error:
         raise ValueError(
             f"--model {name} holds no finished run (model.safetensors: {error}); finish it with "
@@ -84,7 +78,7 @@ def _read(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _shape(state: dict[str, Tensor]) -> Shape:
-    """Of the images that an encoder with these weights takes."""
+    """The shape of the images that an encoder with these weights takes."""
     _, channels, patch, _ = state["vit.embeddings.patch_embeddings.projection.weight"].shape
     side = patch * isqrt(state["vit.embeddings.position_embeddings"].shape[1] - 1)
     return channels, side, side

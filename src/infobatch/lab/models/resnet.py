@@ -12,6 +12,8 @@ from infobatch.lab.models.norms import Norm, make_norm
 
 
 class _Block(nn.Module):
+    """A residual block; ``expansion`` is its output channels over its width."""
+
     expansion = 1
 
     def __init__(self, inputs: int, width: int, stride: int, norm: Norm) -> None:
@@ -63,10 +65,17 @@ class Bottleneck(_Block):
 
 
 class ResNet(nn.Module):
-    """``depths``: the number of blocks of each stage; ``widths``: their channels.
+    """A stem, stages of residual blocks and a linear layer on the mean of the last features.
 
-    ``stem_stride``: by what the stem shrinks the image. 1 or 2: a 3x3 convolution; 4: ImageNet's 7x7
-    convolution and 3x3 pooling, of stride 2 each.
+    Args:
+        block: The class of the blocks.
+        depths: The number of blocks of each stage.
+        widths: The width of each stage's blocks, in channels.
+        num_channels: The images' channels.
+        num_classes: The number of logits.
+        stem_stride: By what the stem shrinks the image. 1 or 2: a 3x3 convolution; 4: ImageNet's 7x7
+            convolution and 3x3 pooling, of stride 2 each.
+        norm: The normalization layers.
     """
 
     def __init__(
@@ -108,9 +117,11 @@ class ResNet(nn.Module):
 
 
 SMALL, LARGE = (16, 32, 64), (64, 128, 256, 512)
+
 RESNETS = {
     "resnet8": partial(ResNet, BasicBlock, (1, 1, 1), SMALL),
     "resnet20": partial(ResNet, BasicBlock, (3, 3, 3), SMALL),
     "resnet18": partial(ResNet, BasicBlock, (2, 2, 2, 2), LARGE),
     "resnet50": partial(ResNet, Bottleneck, (3, 4, 6, 3), LARGE),
 }
+"""By depth; 8 and 20 have the stages of the paper's networks for CIFAR, the others for ImageNet."""

@@ -1,12 +1,11 @@
-"""SegFormer and UPerNet, of the transformers library: made by name, or read from a folder.
+"""SegFormer and UPerNet of the transformers library: new by name, or loaded from a folder.
 
-Dropout and stochastic depth are off: what they drop would be the batch's, and the score of a sample
-depend on its batch mates and on the steps before.
+Dropout and stochastic depth are off, because what they drop depends on the sample's batch and on the
+steps before, and so would its score.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from infobatch.lab.models.packages import import_for, read_config
 from infobatch.lab.names import choose
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
@@ -22,15 +22,15 @@ DROPOUTS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
     "drop_path_rate",
 )
-OF_BACKBONES = ("hidden_states_norms",)
-"""Weights that an encoder has only within a segmentation network."""
+BACKBONE_WEIGHTS = ("hidden_states_norms",)
+"""Weights that an encoder has only inside a segmentation network."""
 FAMILIES = ("segformer", "upernet")
 
 
 class Segmenter(nn.Module):
-    """Images (B, 3, H, W) to logits (B, C, h, w), smaller than the images.
+    """Makes of images (B, 3, H, W) logits (B, C, h, w), which are smaller than the images.
 
-    Those of the head that counts, and after them those of an auxiliary head, if there is one.
+    The logits of the main head come first, then those of an auxiliary head, if there is one.
     """
 
     def __init__(self, network: Any) -> None:
@@ -46,9 +46,9 @@ class Segmenter(nn.Module):
 
 
 class LoneBatchNorm(nn.BatchNorm2d):
-    """Goes by its running statistics where a batch has one value a channel, which has no variance.
+    """Uses its running statistics where a batch has one value in each channel, and so no variance.
 
-    So has a last batch of one image where UPerNet pools it to a pixel.
+    UPerNet pools a last batch of one image to one pixel.
     """
 
     def forward(self, values: Tensor) -> Tensor:
@@ -61,18 +61,19 @@ class LoneBatchNorm(nn.BatchNorm2d):
 def _segformer(
     hidden_sizes: tuple[int, ...], depths: tuple[int, ...], decoder: int, heads: tuple[int, ...]
 ) -> Any:
-    """Xie et al., NeurIPS 2021, table 6."""
+    """A SegFormer's configuration (Xie et al., NeurIPS 2021, table 6)."""
     return _transformers().SegformerConfig(
         hidden_sizes=hidden_sizes, depths=depths, decoder_hidden_size=decoder, num_attention_heads=heads
     )
 
 
 def _mit(depths: tuple[int, ...], decoder: int = 768) -> Any:
+    """A SegFormer with the widths of MiT-B1 to B5."""
     return _segformer((64, 128, 320, 512), depths, decoder, (1, 2, 5, 8))
 
 
 def _upernet(encoder: Any, hidden_size: int = 512, auxiliary: int = 256) -> Any:
-    """Xiao et al., ECCV 2018, with the sizes and the auxiliary head of mmsegmentation."""
+    """UPerNet (Xiao et al., ECCV 2018) with the sizes and the auxiliary head of mmsegmentation."""
     return _transformers().UperNetConfig(
         backbone_config=encoder, hidden_size=hidden_size, auxiliary_channels=auxiliary
     )
@@ -111,22 +112,22 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "upernet-convnext-tiny": lambda: _upernet(_convnext()),
     "upernet-swin-tiny": lambda: _upernet(_transformers().SwinConfig(out_features=STAGES)),
 }
-"""Configurations by name; transformers' own Swin is the smallest."""
+"""What makes each configuration, by name; the defaults of transformers' Swin are Swin-Tiny's."""
 
 
 def check_segmenter(name: str) -> None:
-    """Raise ``ValueError`` if ``name`` is neither a network's nor a folder's that has one."""
-    folder = Path(name)
-    if not folder.is_dir():
+    """Refuse a network that cannot be made.
+
+    Args:
+        name: One of :data:`NETWORKS`, or the folder of a saved segformer or upernet.
+
+    Raises:
+        ValueError: If there is no such network, or the folder holds another model.
+    """
+    if not Path(name).is_dir():
         choose("model", name, {**NETWORKS, "a folder": None})
         return
-    try:
-        family = json.loads((folder / "config.json").read_text()).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"--model is {name}, a folder without a readable config.json ({error}); give one in which a "
-            "segformer or upernet was saved"
-        ) from error
+    family = read_config(name, "a folder in which a segformer or upernet was saved").get("model_type")
     if family not in FAMILIES:
         raise ValueError(
             f"--model is {name}, a folder with a {family}; give one with a segformer or upernet"
@@ -134,9 +135,20 @@ def check_segmenter(name: str) -> None:
 
 
 def make_segmenter(name: str, num_classes: int, encoder: str = "") -> Segmenter:
-    """A freshly initialised network, or that of a folder with a head for these classes.
+    """Make a new network, or load the one in a folder and give it a head for these classes.
 
-    ``encoder``: a folder, or a name on the hub, with pretrained weights of its encoder.
+    Args:
+        name: See :func:`check_segmenter`. New weights are drawn from PyTorch's global generator.
+        num_classes: The number of classes.
+        encoder: A folder, or a name on the hub, with pretrained weights of the encoder; empty for none.
+
+    Returns:
+        The network, without dropout.
+
+    Raises:
+        ValueError: If the pretrained encoder is of another architecture.
+        ConnectionError: If it cannot be downloaded.
+        ImportError: If transformers is not installed.
     """
     transformers = _transformers()
     pretrained = Path(name).is_dir()
@@ -146,12 +158,12 @@ def make_segmenter(name: str, num_classes: int, encoder: str = "") -> Segmenter:
         for option in DROPOUTS:
             if hasattr(part, option):
                 setattr(part, option, 0.0)
-    kind = transformers.AutoModelForSemanticSegmentation
+    model_class = transformers.AutoModelForSemanticSegmentation
     if pretrained:
         with _quiet():
-            network = kind.from_pretrained(name, config=config, ignore_mismatched_sizes=True)
+            network = model_class.from_pretrained(name, config=config, ignore_mismatched_sizes=True)
     else:
-        network = kind.from_config(config)
+        network = model_class.from_config(config)
     if encoder:
         load_encoder(network, encoder)
     for module in network.modules():
@@ -166,10 +178,10 @@ def load_encoder(network: Any, source: str) -> None:
     folder = source if Path(source).is_dir() else _download(source)
     try:
         with _quiet():
-            found, told = type(encoder).from_pretrained(
+            found, loading_info = type(encoder).from_pretrained(
                 folder, config=encoder.config, output_loading_info=True
             )
-        missing = [key for key in told["missing_keys"] if not key.startswith(OF_BACKBONES)]
+        missing = [key for key in loading_info["missing_keys"] if not key.startswith(BACKBONE_WEIGHTS)]
         if missing:
             raise ValueError(f"it has no {sorted(missing)[0]}")
     except (OSError, RuntimeError, ValueError) as error:
@@ -195,7 +207,7 @@ def _download(name: str) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' list of heads that are not there, and its bars."""
+    """Silence transformers' progress bars and its list of heads that are missing."""
     logging = _transformers().logging
     level = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -208,10 +220,4 @@ def _quiet() -> Iterator[None]:
 
 
 def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ImportError(
-            f"--task segmentation needs {error.name}: pip install 'infobatch[tasks]'"
-        ) from error
-    return transformers
+    return import_for("--task segmentation", "transformers")

@@ -1,4 +1,4 @@
-"""A small convolutional network for small grey images."""
+"""A small convolutional network for small gray images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from infobatch.lab.models.norms import Norm, make_norm
 
 
 def small_cnn(num_channels: int, num_classes: int, norm: Norm = "batch") -> nn.Module:
-    """Three normalised 3x3 convolutions (16, 32, 64 channels), 24 thousand parameters."""
+    """Three normalized 3x3 convolutions (16, 32, 64 channels), 24 thousand parameters."""
     return nn.Sequential(
         *_stage(num_channels, 16, norm),
         nn.MaxPool2d(2),

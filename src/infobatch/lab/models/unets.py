@@ -1,18 +1,18 @@
-"""U-Nets of diffusion models: diffusers' UNet2DModel, by name or from a folder."""
+"""U-Nets of diffusion models: diffusers' UNet2DModel, new by name or loaded from a folder."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from infobatch.lab.models.packages import import_for, read_config
 from infobatch.lab.names import choose
 
 
 def _unet(channels: tuple[int, ...], layers: int, attention: int = -1, **others: Any) -> dict[str, Any]:
-    """``channels`` of each level; the level numbered ``attention``, if there is one, attends."""
+    """A configuration: the channels of each level, and the number of the level that has attention."""
     blocks = ["Attn" * (level == attention) for level in range(len(channels))]
     return {
         "block_out_channels": channels,
@@ -41,32 +41,45 @@ UNETS: dict[str, dict[str, Any]] = {
 
 
 def is_folder(name: str) -> bool:
-    """Whether a model is named by its folder."""
+    """Whether the name of a U-Net is its folder."""
     return name not in UNETS and Path(name).is_dir()
 
 
 def unet_config(name: str) -> dict[str, Any]:
-    """The configuration of a U-Net; ``ValueError`` if there is none of that name."""
+    """The configuration of a U-Net.
+
+    Args:
+        name: One of :data:`UNETS`, or the folder of a saved one.
+
+    Returns:
+        The options of diffusers' UNet2DModel that the name decides.
+
+    Raises:
+        ValueError: If there is no such U-Net.
+    """
     if not is_folder(name):
         return choose("model", name, UNETS)
-    path = Path(name) / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text())
-        kind = config.get("_class_name")
-    except (OSError, ValueError, AttributeError) as error:
+    config = read_config(name, "a folder that UNet2DModel.save_pretrained wrote")
+    class_name = config.get("_class_name")
+    if class_name != "UNet2DModel":
         raise ValueError(
-            f"--model is the folder {name}, whose config.json cannot be read ({error}); give one that "
-            "UNet2DModel.save_pretrained wrote"
-        ) from error
-    if kind != "UNet2DModel":
-        raise ValueError(f"{path} is of a {kind}; --task diffusion takes a UNet2DModel")
+            f"--model is {name}, which holds a {class_name}; --task diffusion takes a UNet2DModel"
+        )
     return config
 
 
 def check_unet(name: str, num_channels: int, side: int, num_classes: int | None) -> None:
-    """Raise an error for a U-Net that does not fit images of ``side`` pixels, or cannot be made.
+    """Refuse a U-Net that cannot be made, or that does not fit the images.
 
-    ``num_classes``: None if it is not told an image's class.
+    Args:
+        name: See :func:`unet_config`.
+        num_channels: The images' channels.
+        side: The images' height and width, in pixels.
+        num_classes: The classes that condition the U-Net; None where none does.
+
+    Raises:
+        ValueError: If there is no such U-Net, or it does not fit.
+        ImportError: If diffusers is not installed.
     """
     _import_unet()
     config = unet_config(name)
@@ -90,9 +103,17 @@ def check_unet(name: str, num_channels: int, side: int, num_classes: int | None)
 def make_unet(
     name: str, num_channels: int, side: int, num_classes: int | None = None, dropout: float = 0.0
 ) -> nn.Module:
-    """A U-Net, freshly initialised from the global generator, or as it lies in a folder.
+    """Make a new U-Net, or load the one in a folder.
 
-    ``num_classes``: given where it is told an image's class.
+    Args:
+        name: See :func:`unet_config`. New weights are drawn from PyTorch's global generator.
+        num_channels: The images' channels.
+        side: The images' height and width, in pixels.
+        num_classes: The classes that condition the U-Net; None where none does.
+        dropout: The share of a new U-Net's activations that are dropped.
+
+    Returns:
+        A UNet2DModel of diffusers', in training mode.
     """
     unet = _import_unet()
     if is_folder(name):
@@ -110,10 +131,4 @@ def make_unet(
 
 
 def _import_unet() -> Any:
-    try:
-        from diffusers import UNet2DModel
-    except ImportError as error:
-        raise ImportError(
-            f"--task diffusion needs {error.name}: pip install 'infobatch[tasks]'"
-        ) from error
-    return UNet2DModel
+    return import_for("--task diffusion", "diffusers").UNet2DModel

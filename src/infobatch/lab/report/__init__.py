@@ -1,4 +1,10 @@
-"""Reports: the data first (results), then text, plots and pages made from it."""
+"""Reports of finished runs.
+
+``reading`` makes :class:`Results` of folders. They hold arms (``arms``) and their paired differences
+(``paired``); everything shown is made from them: tables (``tables``, ``equal_cost``, ``noise``), the
+verdict (``verdict``) and plots (``plots``), put together for the terminal (``text``), Markdown
+(``markdown``), HTML (``page``) and JSON (``data``). ``classes`` tells of one run by class.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +20,15 @@ from infobatch.lab.report.text import print_results
 
 
 def write_report(results: Results, folder: Path) -> Path:
-    """Write plots, data and pages into ``folder``; returns the path of the HTML page."""
+    """Write plots, data and pages of results.
+
+    Args:
+        results: What to show.
+        folder: Where to write; it is made if it is not there.
+
+    Returns:
+        The path of the HTML page.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     plots = draw_plots(results, folder)
     (folder / "report.md").write_text(to_markdown(results, plots))

@@ -1,4 +1,4 @@
-"""Which classes a run learned, and which it left out most."""
+"""One run by class: how well each was learned, and how often it was left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from infobatch.lab.tasks.metrics import Metric
 
 
 def class_headings(metric: Metric) -> tuple[str, ...]:
-    """Of the columns of :meth:`ClassRow.cells`."""
+    """Headings of the cells of :class:`ClassRow`.
+
+    Args:
+        metric: What the run is judged by.
+
+    Returns:
+        One heading for each column.
+    """
     return (
         *("class, the most pruned first", metric.heading, "test samples"),
         *("left out %", "train samples", "mean score"),
@@ -23,8 +30,15 @@ def class_headings(metric: Metric) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: its ``result`` over the ``num_test`` test samples that have it; ``left_out``: share of
-    its training samples times epochs; ``mean_score``: of its training samples.
+    """One class of a run.
+
+    Args:
+        name: The name of the class.
+        result: The metric over the test samples that have the class.
+        num_test: The number of those.
+        left_out: The share of its training samples that an epoch left out, on average over epochs.
+        num_train: The number of training samples that have it.
+        mean_score: The mean score of those, at the end of the run.
     """
 
     name: str
@@ -48,20 +62,27 @@ class ClassRow:
 def class_rows(
     data: Data, scores: Mapping[str, Tensor], evaluation: Evaluation, num_full: int
 ) -> list[ClassRow]:
-    """A row for each class, the most pruned first; none where the data has no classes.
+    """Tell how a run treated each class.
 
-    ``scores``: what the run exported. ``num_full``: samples of the run on full data.
+    Args:
+        data: The data that it was trained on.
+        scores: The columns that it exported, (N,) each.
+        evaluation: Its evaluation on the test set.
+        num_full: The samples that the run has on full data, over all epochs.
+
+    Returns:
+        A row for each class, the most pruned first; none where the data has no classes.
     """
     if data.class_members is None or not evaluation.per_class:
         return []
-    samples, classes = data.class_members
+    indices, classes = data.class_members
     visits, losses = scores["visits"].double(), scores["last_loss"].double()
     num_samples, num_classes = len(visits), data.num_classes
     sizes = torch.bincount(classes, minlength=num_classes).double()
-    trained = torch.bincount(classes, visits[samples], num_classes)
-    scored = ~losses[samples].isnan()
+    trained = torch.bincount(classes, visits[indices], num_classes)
+    scored = ~losses[indices].isnan()
     num_scored = torch.bincount(classes[scored], minlength=num_classes)
-    means = torch.bincount(classes[scored], losses[samples][scored], num_classes) / num_scored
+    means = torch.bincount(classes[scored], losses[indices][scored], num_classes) / num_scored
     left_out = 1 - trained / (sizes * (num_full / num_samples))
     rows = [
         ClassRow(

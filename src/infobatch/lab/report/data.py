@@ -1,4 +1,4 @@
-"""Results as data: every run with its options, its result and what was measured of its course."""
+"""Results as JSON: every run with its options, its result and what was measured in each epoch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from infobatch.lab.report.results import ArmRuns, Results, Run
+from infobatch.lab.report.arms import ArmRuns, Run
+from infobatch.lab.report.results import Results
 
 
 def to_json(results: Results) -> str:
-    """The options that all runs share, and a line for each run, so that two files can be compared."""
+    """Write results as JSON.
+
+    Args:
+        results: What to write.
+
+    Returns:
+        The options that all runs share, and then one line for each run, so that two files can be
+        compared line by line.
+    """
     runs = [(arm, run, _options(run)) for arm in results.arms for run in arm.runs.values()]
     first = runs[0][2] if runs else {}
     shared = {k: v for k, v in first.items() if all(options[k] == v for _, _, options in runs)}
@@ -27,11 +36,13 @@ def to_json(results: Results) -> str:
 
 
 def _options(run: Run) -> dict[str, Any]:
+    """A run's options, without its seed and the place of its data."""
     options = run.config.to_json()
     return {k: v for k, v in options.items() if k not in ("seed", "data_dir")}
 
 
 def _course(run: Run) -> dict[str, Any]:
+    """A run's summary, and lists of what was measured in each epoch."""
     summary = asdict(run.summary)
     del summary["per_class"]
     metrics = run.metrics

@@ -7,20 +7,29 @@ from pathlib import Path
 
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.tables import Section, sections
+from infobatch.lab.report.verdict import control_lines, verdict
 
 
 def to_markdown(results: Results, plots: Sequence[Path] = ()) -> str:
+    """Write results as a page of Markdown.
+
+    Args:
+        results: What to show.
+        plots: Paths of plots that lie beside the page.
+
+    Returns:
+        The page's text.
+    """
     commands = ["```sh", *results.commands, "```"]
     first, *others = sections(results)
     parts = [f"# {results.title}", "\n".join(commands), _table(first)]
-    controls = [] if results.is_contest else results.controls()
-    if controls:
+    if controls := control_lines(results):
         parts.append("\n".join([controls[0], "", *(f"- {line.strip()}" for line in controls[1:])]))
     parts += results.notes
     for section in others:
         parts += [_table(section), section.note] if section.note else [_table(section)]
-    if results.verdict():
-        parts += f"**Verdict**: {results.verdict()}".splitlines()
+    if words := verdict(results):
+        parts += f"**Verdict**: {words}".splitlines()
     parts += [_environment(results)]
     parts += [f"![{plot.stem}]({plot.name})" for plot in plots]
     return "\n\n".join(parts) + "\n"

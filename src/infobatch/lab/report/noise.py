@@ -1,4 +1,4 @@
-"""Why a policy wins or loses: the noise and the bias of its steps, and whom it trains on."""
+"""Why a policy wins or loses: the noise and bias of its steps, and which samples it trains."""
 
 from __future__ import annotations
 
@@ -7,22 +7,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from infobatch.lab.report.duels import PAPER
-from infobatch.lab.report.results import ArmRuns, Results
+from infobatch.lab.report.arms import ArmRuns
+from infobatch.lab.report.results import Results
 from infobatch.lab.runs.records import EpochMetrics
 
 Measured = dict[tuple[int, int], float]
-"""What was measured, by (seed, epoch)."""
+"""A measured quantity by seed and epoch."""
 
 
 @dataclass(frozen=True)
 class NoiseRow:
-    """One policy, in means over the epochs that were measured and over seeds.
+    """One policy: means over the epochs that were measured, and over seeds.
 
-    ``ratio``: of noise, see :mod:`infobatch.lab.training.gradient_noise`; ``late``: in the last third of
-    the epochs; ``highest``: of any epoch. ``to_paper`` and ``late_to_paper``: relative to the paper's
-    rule in the same epochs of the same seeds, at the same cost. ``visits`` and ``class_balance``: see
-    :class:`Summary`.
+    Args:
+        label: The policy and its cost.
+        ratio: The noise of a step's gradient relative to full data's, see
+            :mod:`infobatch.lab.training.gradient_noise`.
+        late: The same in the last third of the measured epochs.
+        highest: The same in the epoch where it is highest.
+        to_paper: The ratio relative to the paper's rule, in the same epochs of the same seeds and at the
+            same cost; None for that rule itself, or without it.
+        late_to_paper: The same in the last third of the measured epochs.
+        bias: How far the expected gradient is off, as a share of full data's.
+        effective_share: How many samples of equal weight a selection is worth, as a share of all.
+        visits: See :class:`Summary`.
+        class_balance: See :class:`Summary`.
     """
 
     label: str
@@ -38,15 +47,21 @@ class NoiseRow:
 
 
 def noise_rows(results: Results) -> list[NoiseRow]:
-    """Each policy that was probed."""
+    """A row for each policy whose noise was measured.
+
+    Args:
+        results: What the report shows.
+
+    Returns:
+        The rows in the order of the arms.
+    """
     rows = []
     for ours in results.pruned:
         ratios = measured(ours, lambda m: m.noise_ratio)
         if not ratios:
             continue
         mean, late = _means(ratios)
-        paper = next((arm for arm in results.alike(ours) if arm.policy == PAPER), None)
-        theirs = measured(paper, lambda m: m.noise_ratio) if paper not in (None, ours) else {}
+        theirs = measured(results.paper_rule_beside(ours), lambda m: m.noise_ratio)
         common = {key: ratios[key] / theirs[key] for key in ratios if key in theirs}
         to_paper, late_to_paper = _means(common) if common else (None, None)
         summaries = [run.summary for run in ours.runs.values()]
@@ -68,7 +83,7 @@ def noise_rows(results: Results) -> list[NoiseRow]:
 
 
 def measured(arm: ArmRuns | None, quantity: Callable[[EpochMetrics], float | None]) -> Measured:
-    """A quantity of an arm's epochs, without those that have none."""
+    """A quantity in those of an arm's epochs in which it was measured."""
     values = {
         (seed, metrics.epoch): quantity(metrics)
         for seed, run in (arm.runs if arm else {}).items()
@@ -78,7 +93,7 @@ def measured(arm: ArmRuns | None, quantity: Callable[[EpochMetrics], float | Non
 
 
 def by_epoch(values: Measured) -> dict[int, float]:
-    """Means over seeds, in the order of the epochs."""
+    """The mean over seeds for each epoch, in the order of the epochs."""
     epochs = sorted({epoch for _, epoch in values})
     return {epoch: fmean(v for (_, e), v in values.items() if e == epoch) for epoch in epochs}
 
@@ -88,7 +103,7 @@ def _mean(values: Measured) -> float | None:
 
 
 def _means(values: Measured) -> tuple[float, float]:
-    """Over all, and over the last third of the epochs."""
+    """The means over all epochs and over the last third of them."""
     epochs = sorted({epoch for _, epoch in values})
     first = epochs[-math.ceil(len(epochs) / 3)]
     return fmean(values.values()), fmean(v for (_, epoch), v in values.items() if epoch >= first)
@@ -98,7 +113,7 @@ NOISE_HEADINGS = (
     *("", "noise", "noise late", "noise highest", "/ InfoBatch", "/ InfoBatch late"),
     *("bias", "effective", "visits", "classes"),
 )
-BESIDE_PAPER = (4, 5)
+PAPER_COLUMNS = (4, 5)
 NOISE_NOTE = (
     "Noise: of a step's gradient, relative to full data at the same batch size (1: as noisy), by true "
     "gradients of single samples; late: in the last third of the epochs measured; / InfoBatch: relative "
@@ -111,12 +126,12 @@ NOISE_NOTE = (
 
 
 def noise_table(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows; without the paper's rule no columns beside it."""
+    """Headings and rows; without the paper's rule there are no columns relative to it."""
     rows = noise_rows(results)
     lines = [_cells(row) for row in rows]
     if any(row.to_paper is not None for row in rows):
         return list(NOISE_HEADINGS), lines
-    kept = [place for place in range(len(NOISE_HEADINGS)) if place not in BESIDE_PAPER]
+    kept = [place for place in range(len(NOISE_HEADINGS)) if place not in PAPER_COLUMNS]
     return [NOISE_HEADINGS[place] for place in kept], [[line[p] for p in kept] for line in lines]
 
 

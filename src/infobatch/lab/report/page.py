@@ -10,9 +10,20 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.tables import sections
+from infobatch.lab.report.verdict import control_lines, verdict
 
 
 def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
+    """Write results as an HTML page that holds its plots.
+
+    Args:
+        results: What to show.
+        plots: Paths of the plots.
+        path: Where to write the page.
+
+    Returns:
+        The path of the page.
+    """
     environment = Environment(
         loader=PackageLoader("infobatch.lab.report"), autoescape=select_autoescape()
     )
@@ -23,8 +34,8 @@ def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
         title=results.title,
         first=first,
         others=others,
-        verdict=results.verdict().splitlines(),
-        controls=[] if results.is_contest else results.controls(),
+        verdict=verdict(results).splitlines(),
+        controls=control_lines(results),
         notes=results.notes,
         plots=[(plot.stem, base64.b64encode(plot.read_bytes()).decode()) for plot in plots],
         commands=results.commands,

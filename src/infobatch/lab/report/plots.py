@@ -11,27 +11,37 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from infobatch.lab.comparison.comparison import CONTROLS, FEWER, FEWER_SCALED, FULL, PRUNED, RANDOM
+from infobatch.lab.report.arms import ArmRuns, Run
 from infobatch.lab.report.noise import by_epoch, measured
-from infobatch.lab.report.results import ArmRuns, Results, Run
+from infobatch.lab.report.results import Results
 from infobatch.lab.runs.records import SCORE_QUANTILES, EpochMetrics
 
 Quantity = Callable[[EpochMetrics], float | None]
-"""None in the epochs that have none: not each need be evaluated."""
+"""What is plotted of an epoch; None where it was not measured, as not every epoch is evaluated."""
 
 LEAST_SEEDS = 4
+"""The interval of fewer seeds is too wide to say anything, and is not drawn."""
 SHIFT = 0.3
-"""Between policies of one cost, in % of full data's."""
+"""The distance between policies of one cost that are drawn side by side, in % of full data's cost."""
 MOST_NOISE = 4.0
-"""Where the plot of noise is cut off."""
+"""Where the plot of noise is cut off, relative to full data's noise."""
 
 # Okabe & Ito: told apart by readers with any colour vision.
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 MARKERS = "os^Dv"
-"""One for as many policies as there are colours."""
+"""The marker changes after each round of the colours."""
 
 
 def draw_plots(results: Results, folder: Path) -> list[Path]:
-    """Write every plot as a PNG; returns their paths in reading order."""
+    """Draw all plots of a report.
+
+    Args:
+        results: What to show.
+        folder: Where the PNG files are written.
+
+    Returns:
+        Their paths, in reading order.
+    """
     if results.is_contest:  # of dozens of arms, whose courses could not be told apart
         figures = {"costs.png": draw_costs(results)}
     else:
@@ -49,17 +59,14 @@ def draw_plots(results: Results, folder: Path) -> list[Path]:
 
 
 def draw_costs(results: Results) -> Figure:
-    """The last epoch's result against cost, with 95 % intervals over seeds; the line is full data's.
-
-    An interval of fewer than ``LEAST_SEEDS`` says nothing, and is left out.
-    """
+    """The last epoch's result against cost, with 95 % intervals; a line joins fewer epochs' results."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     axis = figure.subplots()
     line = [arm for arm in results.arms if arm.kind in (FULL, FEWER, FEWER_SCALED)]
     lines = {"full data, fewer epochs": line, **_by_policy(results)}
     for place, (name, arms) in enumerate(lines.items()):
         arms = sorted(arms, key=results.cost)
-        # Beside one another, for at each cost there is one of each.
+        # Side by side, for at each cost there is one point of each policy.
         shift = SHIFT * (place - len(lines) / 2) if place else 0
         axis.errorbar(
             [100 * results.cost(arm) + shift for arm in arms],
@@ -83,7 +90,7 @@ def draw_costs(results: Results) -> Figure:
 
 
 def _by_policy(results: Results) -> dict[str, list[ArmRuns]]:
-    """The arms of each policy; random pruning, a control, is one."""
+    """The arms of each policy, random pruning among them although it is a control."""
     policies: dict[str, list[ArmRuns]] = {}
     for arm in results.arms:
         if arm.kind in (PRUNED, RANDOM):
@@ -92,7 +99,7 @@ def _by_policy(results: Results) -> dict[str, list[ArmRuns]]:
 
 
 def draw_noise(results: Results) -> Figure:
-    """Noise of a step relative to full data's, and bias where there is one; a column for each cost."""
+    """A step's noise relative to full data's, and its bias if any; a column for each cost."""
     columns: dict[float | None, list[ArmRuns]] = {}
     for arm in results.pruned:
         assert arm.arm.variant is not None
@@ -114,8 +121,7 @@ def draw_noise(results: Results) -> Figure:
                     colour = COLOURS[place % len(COLOURS)]
                     epochs = [epoch + 1 for epoch in means]
                     axis.plot(epochs, list(means.values()), style, color=colour, label=name, lw=1.3)
-            axis.grid(alpha=0.3)
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            _count_epochs(axis)
         column[0].axhline(1, ls="--", color="grey", lw=1)
         column[0].set_title("" if cost is None else f"{100 * cost:g} % saved")
         column[-1].set_xlabel("epochs trained")
@@ -128,7 +134,7 @@ def draw_noise(results: Results) -> Figure:
 
 
 def draw_overlay(results: Results) -> Figure:
-    """Loss and result over the epochs, full data and pruned laid over one another."""
+    """Loss and result over the epochs, with full data and the pruned arms in one plot."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     axes = figure.subplots(1, 2, sharex=True)
     panels: list[tuple[str, Quantity]] = [
@@ -140,8 +146,7 @@ def draw_overlay(results: Results) -> Figure:
         for arm, colour in zip(shown, _colours(shown), strict=True):
             _band(axis, arm, _epochs, quantity, colour)
         axis.set(xlabel="epochs", ylabel=label)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.grid(alpha=0.3)
+        _count_epochs(axis)
     axes[0].legend(fontsize=8)
     figure.suptitle(results.title)
     return figure
@@ -149,7 +154,7 @@ def draw_overlay(results: Results) -> Figure:
 
 def draw_curves(results: Results) -> Figure:
     """Results and losses against epochs and against samples processed."""
-    shown = results.arms if len(results.pruned) == 1 else _without_controls(results)
+    shown = _few_arms(results)
     quantities: list[tuple[str, Quantity]] = [
         (_on_test(results), lambda m: m.result),
         ("train loss (weighted)", lambda m: m.train_loss),
@@ -178,12 +183,11 @@ def draw_kept(results: Results) -> Figure:
     """The share of samples kept in each epoch."""
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axis = figure.subplots()
-    shown = results.arms if len(results.pruned) == 1 else _without_controls(results)
+    shown = _few_arms(results)
     for arm, colour in zip(shown, _colours(shown), strict=True):
         _band(axis, arm, _epochs, lambda m: 100 * m.num_kept / m.num_samples, colour)
     axis.set(xlabel="epoch", ylabel="samples trained, %", ylim=(0, 105))
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.grid(alpha=0.3)
+    _count_epochs(axis)
     axis.legend(fontsize=8)
     return figure
 
@@ -208,13 +212,24 @@ def draw_scores(results: Results) -> Figure:
 
 
 def _on_test(results: Results) -> str:
-    """Of an axis."""
+    """The label of an axis of results."""
     metric = results.metric
     return f"test {metric.name}" + (f", {metric.unit}" if metric.unit else "")
 
 
 def _without_controls(results: Results) -> Sequence[ArmRuns]:
     return [arm for arm in results.arms if arm.kind not in CONTROLS]
+
+
+def _few_arms(results: Results) -> Sequence[ArmRuns]:
+    """All arms where one was pruned; else those that are no controls, which would be too many."""
+    return results.arms if len(results.pruned) == 1 else _without_controls(results)
+
+
+def _count_epochs(axis: Axes) -> None:
+    """Whole numbers along an axis of epochs, and a grid."""
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
 
 
 def _colours(arms: Sequence[ArmRuns]) -> Sequence[str]:
@@ -228,6 +243,7 @@ def _band(
     y: Quantity,
     colour: str,
 ) -> None:
+    """Draw the mean of an arm's runs as a line, and their range as a band."""
     ys = [np.array([y(m) for m in run.metrics], dtype=float) for run in arm.runs.values()]
     known = [~np.isnan(values) for values in ys]
     xs = [np.array(x(run))[there] for run, there in zip(arm.runs.values(), known, strict=True)]

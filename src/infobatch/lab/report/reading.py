@@ -22,7 +22,8 @@ from infobatch.lab.comparison.comparison import (
 from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP
 from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.recipes import RECIPES, Published
-from infobatch.lab.report.results import ArmRuns, Results, Run
+from infobatch.lab.report.arms import ArmRuns, Run
+from infobatch.lab.report.results import Results
 from infobatch.lab.runs.folder import WHERE, RunFolder
 from infobatch.lab.tasks.metrics import Metric
 from infobatch.lab.tasks.registry import metric_of
@@ -56,7 +57,14 @@ NAMES = {
 
 
 def read_comparison(path: Path) -> Results:
-    """The finished runs of a comparison's folder."""
+    """Read the finished runs of a comparison.
+
+    Args:
+        path: The comparison's folder.
+
+    Returns:
+        What a report shows of it, with notes on runs that are missing.
+    """
     comparison = Comparison.load(path)
     arms, num_missing = [], 0
     for arm in comparison.arms:
@@ -68,7 +76,7 @@ def read_comparison(path: Path) -> Results:
     metric = metric_of(comparison.config)
     if comparison.is_contest:
         arms.sort(key=_by_cost)
-    arms, notes = _with_better_rates(arms, metric)
+    arms, notes = _drop_worse_rates(arms, metric)
     published, differs = _published(comparison.config)
     if any(run.summary.cost > run.summary.num_trained for arm in arms for run in arm.runs.values()):
         notes.append(COST_NOTE)
@@ -87,12 +95,12 @@ def read_comparison(path: Path) -> Results:
 
 
 def _by_cost(arm: ArmRuns) -> tuple[float, bool]:
-    """Full data first, then each cost, the controls before the policies."""
+    """A key that sorts full data first, then by cost, the controls before the policies."""
     return (arm.arm.variant.target or 0 if arm.arm.variant else 0, arm.kind not in CONTROLS)
 
 
 def _published(config: TrainConfig) -> tuple[Sequence[Published], list[str]]:
-    """What others report for the very experiment of a recipe; else a note on how this one differs."""
+    """What others report for a recipe's experiment; a note instead where the options differ from it."""
     recipe = RECIPES.get(config.recipe)
     if recipe is None or not recipe.published:
         return (), []
@@ -104,8 +112,8 @@ def _published(config: TrainConfig) -> tuple[Sequence[Published], list[str]]:
     return (), [f"Not beside what others report: it differs from the recipe in {names}."]
 
 
-def _with_better_rates(arms: Sequence[ArmRuns], metric: Metric) -> tuple[list[ArmRuns], list[str]]:
-    """Of the two learning rates that fewer epochs were trained at, the better one's arm."""
+def _drop_worse_rates(arms: Sequence[ArmRuns], metric: Metric) -> tuple[list[ArmRuns], list[str]]:
+    """Keep the better of the two learning rates that fewer epochs were trained at; a note tells."""
     kept, others = list(arms), []
     for same in (arm for arm in arms if arm.kind == FEWER):
         for scaled in arms:
@@ -122,7 +130,17 @@ def _with_better_rates(arms: Sequence[ArmRuns], metric: Metric) -> tuple[list[Ar
 
 
 def read_runs(paths: Sequence[Path]) -> Results:
-    """Any finished runs, those that differ only in their seed taken together."""
+    """Read any finished runs; those that differ only in their seed make one arm.
+
+    Args:
+        paths: The folders of the runs.
+
+    Returns:
+        What a report shows of them.
+
+    Raises:
+        ValueError: If a run is given twice, or the runs differ in their task, data set or metric.
+    """
     groups: dict[str, ArmRuns] = {}
     for path in paths:
         run = read_run(RunFolder(path))
@@ -160,6 +178,7 @@ def read_runs(paths: Sequence[Path]) -> Results:
 
 
 def read_run(folder: RunFolder) -> Run:
+    """Read one finished run."""
     return Run(folder.config(), folder.summary(), folder.metrics())
 
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infobatch.lab.report.duels import STANDING_NOTE, standing_table
+from infobatch.lab.report.equal_cost import EQUAL_COST_NOTE, equal_cost_table
 from infobatch.lab.report.noise import NOISE_NOTE, noise_rows, noise_table
 from infobatch.lab.report.results import PublishedRow, Results, Row
 from infobatch.lab.tasks.metrics import ACCURACY, Metric, digits_of
@@ -15,7 +15,15 @@ from infobatch.lab.tasks.metrics import ACCURACY, Metric, digits_of
 
 @dataclass(frozen=True)
 class Section:
-    """A table, and a note on how to read it; its first ``num_words`` columns are words."""
+    """A table, and a note on how to read it.
+
+    Args:
+        title: The heading above the table; empty for the first one.
+        headings: The headings of its columns.
+        rows: The cells of each line.
+        note: How to read it.
+        num_words: How many of the first columns hold words, aligned to the left.
+    """
 
     title: str
     headings: Sequence[str]
@@ -25,7 +33,14 @@ class Section:
 
 
 def sections(results: Results) -> list[Section]:
-    """All tables there are something for, the one of all arms first."""
+    """The tables of a report that have rows.
+
+    Args:
+        results: What to show.
+
+    Returns:
+        The table of all arms first, then those that only some comparisons have.
+    """
     made = [Section("", *main_table(results))]
     if details := details_table(results):
         made.append(Section("Measured beside it", *details))
@@ -35,14 +50,14 @@ def sections(results: Results) -> list[Section]:
             Section("Beside what others report", PUBLISHED_HEADINGS, cells, PUBLISHED_NOTE, num_words=2)
         )
     if results.is_contest:
-        made.append(Section("At the same cost", *standing_table(results), STANDING_NOTE))
+        made.append(Section("At the same cost", *equal_cost_table(results), EQUAL_COST_NOTE))
     if noise_rows(results):
         made.append(Section("Why a policy wins or loses", *noise_table(results), NOISE_NOTE))
     return made
 
 
 def main_table(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of the table of all arms; how many seeds each has, where they differ."""
+    """Headings and rows of the table of all arms, with the number of seeds where arms differ in it."""
     rows = results.rows()
     headings = ["", results.metric.heading, "against full", "samples", "steps", "time s", "saved"]
     lines = [_cells(row, results.metric) for row in rows]
@@ -55,7 +70,7 @@ def main_table(results: Results) -> tuple[list[str], list[list[str]]]:
 def _cells(row: Row, metric: Metric) -> list[str]:
     return [
         row.label,
-        _with_spread(row, metric),
+        _mean_and_deviation(row, metric),
         "" if row.to_full is None else row.to_full.short,
         f"{row.num_trained:,.0f}",
         f"{row.num_steps:,.0f}",
@@ -78,7 +93,7 @@ PUBLISHED_HEADINGS = (
 
 
 def _published_cells(row: PublishedRow) -> list[str]:
-    """One row of others' figures with ours in the next columns."""
+    """Others' figures, and ours in the next columns."""
     theirs, ours = row.published, row.ours
     return [
         theirs.source,
@@ -86,14 +101,14 @@ def _published_cells(row: PublishedRow) -> list[str]:
         f"{theirs.accuracy:.2f}",
         "" if theirs.saved is None else f"{theirs.saved:.1f}%",
         "" if theirs.minutes is None else f"{theirs.minutes:.1f}",
-        _with_spread(ours, ACCURACY) if ours else "",
+        _mean_and_deviation(ours, ACCURACY) if ours else "",
         f"{ours.saved:.1%}" if ours else "",
         f"{ours.seconds / 60:.1f}" if ours else "",
         str(row.num_seeds) if ours else "",
     ]
 
 
-def _with_spread(row: Row, metric: Metric) -> str:
+def _mean_and_deviation(row: Row, metric: Metric) -> str:
     spread = "" if math.isnan(row.deviation) else f" ± {metric.text(row.deviation)}"
     return metric.text(row.result) + spread
 
@@ -105,18 +120,18 @@ PUBLISHED_NOTE = (
 
 
 def details_table(results: Results) -> tuple[list[str], list[list[str]]] | None:
-    """Headings and rows of what was measured beside the result: mean and deviation over seeds."""
+    """Headings and rows of further figures, means and deviations over seeds; None without any."""
     details = [[run.summary.details for run in arm.runs.values()] for arm in results.arms]
     found = [run for runs in details for run in runs]
     names = [name for name in found[0] if all(name in run for run in found)] if found else []
     rows = [
-        [arm.label, *(_spread(name, [run[name] for run in runs]) for name in names)]
+        [arm.label, *(_mean_and_deviation_of(name, [run[name] for run in runs]) for name in names)]
         for arm, runs in zip(results.arms, details, strict=True)
     ]
     return (["", *names], rows) if names else None
 
 
-def _spread(name: str, values: Sequence[float]) -> str:
+def _mean_and_deviation_of(name: str, values: Sequence[float]) -> str:
     digits = digits_of(name, values[0])
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.{digits}f}{spread}"

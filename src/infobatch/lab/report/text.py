@@ -8,21 +8,28 @@ from rich.table import Table
 
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.tables import Section, sections
+from infobatch.lab.report.verdict import control_lines, verdict
 
 
 def print_results(results: Results, console: Console) -> None:
+    """Print the tables, the notes and the verdict.
+
+    Args:
+        results: What to show.
+        console: Where to print.
+    """
     # At its natural width even where the terminal is narrower: a number cut short would mislead.
     wide = Console(file=console.file, width=max(console.width, 140))
     first, *others = sections(results)
     wide.print(_table(first, results.title))
-    for line in (*([] if results.is_contest else results.controls()), *results.notes):
+    for line in (*control_lines(results), *results.notes):
         console.print(line, highlight=False)
     for section in others:
         wide.print(_table(section))
         if section.note:
             console.print(section.note, highlight=False)
-    if results.verdict():
-        console.print(f"\n[bold]Verdict[/bold]  {results.verdict()}", highlight=False)
+    if words := verdict(results):
+        console.print(f"\n[bold]Verdict[/bold]  {words}", highlight=False)
 
 
 def _table(section: Section, title: str | None = None) -> Table:

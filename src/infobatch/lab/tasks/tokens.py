@@ -79,7 +79,7 @@ class TokenData(Data):
         """The tokens that an epoch on all data learns."""
         return sum(example.num_answer for example in self.train)
 
-    def of_training(self, train: Tensor, test: Tensor | None = None) -> TokenData:
+    def subset(self, train: Tensor, test: Tensor | None = None) -> TokenData:
         raise NotImplementedError("rows are chosen before they are made tokens: see prepare")
 
 

@@ -1,14 +1,9 @@
-"""Hugging Face's Trainer with pruning: sequence classification, causal and masked language models.
-
-A batch carries its samples' indices to ``compute_loss``, which records one loss a sequence and weighs
-them; an epoch has the steps its selection needs, and progress drives the learning rate. What the
-Trainer does otherwise (accumulation, normalising by the tokens of all devices, evaluation) stays.
-"""
+"""The Trainer with pruning: its epochs, its loss, its schedule and its checkpoints."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,36 +13,27 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from infobatch.batching import Batching
-from infobatch.integrations.refusals import (
+from infobatch.integrations.refusals import no_pruner_in
+from infobatch.integrations.transformers.batches import INDICES, CollateWithIndices, logits_of
+from infobatch.integrations.transformers.installed import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    PREFIX_CHECKPOINT_DIR,
+    Trainer,
+    is_datasets_available,
+    seed_worker,
+)
+from infobatch.integrations.transformers.refusals import (
     check_labels,
     check_rows,
     check_same_loss,
     check_trainer,
-    check_version,
 )
-from infobatch.loading.dataset import IndexedCollate, IndexedDataset
+from infobatch.loading.dataset import IndexedDataset
 from infobatch.losses import NOT_SUPERVISED, classification_losses, sent_to_device, sequence_losses
 from infobatch.lr import ProgressScheduler
 from infobatch.policies import Policy
 from infobatch.pruner import DynamicPruner
 from infobatch.scores.columns import IndexArray
-
-try:
-    import transformers
-    from transformers import Trainer
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, seed_worker
-    from transformers.utils import is_datasets_available
-except ImportError as error:
-    raise ImportError(
-        "infobatch.integrations.transformers needs transformers and accelerate: "
-        "pip install 'infobatch[transformers]'"
-    ) from error
-
-check_version(Trainer, transformers.__version__)
-
-SAMPLES = "infobatch_samples"
-"""The batch's entry that holds its samples' indices, int64 (B,); the model never sees it."""
 
 STATE_FILE = "pruner.pt"
 """The pruner's state within a checkpoint's folder."""
@@ -61,10 +47,16 @@ else:
 class PruningMixin(_Base):
     """Gives any Trainer pruning: ``class Mine(PruningMixin, MyTrainer)``.
 
-    ``pruning``: options of :class:`DynamicPruner` such as ``policy``, ``delta`` or ``target``. The run's
-    length is that of the TrainingArguments, as on full data (``max_steps`` counts steps of full data;
-    pruning makes the run end after fewer), and so is the seed unless it is given. What does not go
-    together with pruning is refused with a ``ValueError``.
+    Args:
+        *args: The Trainer's own arguments.
+        pruning: Options of :class:`DynamicPruner`, such as ``policy``, ``delta`` or ``target``. The
+            run's length and, unless it is given, the seed are those of the TrainingArguments. Their
+            ``max_steps`` counts steps of full data; pruning makes the run end after fewer.
+        **kwargs: The Trainer's own keyword arguments.
+
+    Raises:
+        ValueError: For arguments that do not go together with pruning; each with the remedy.
+        TypeError: If ``pruning`` is a policy in place of a mapping of options.
     """
 
     lr_scheduler: Any
@@ -81,14 +73,14 @@ class PruningMixin(_Base):
 
     @property
     def pruner(self) -> DynamicPruner:
-        """The pruner of the run under way or just finished; ``train`` begins with a new one."""
+        """The pruner of the current run, or of the last one; ``train`` begins with a new one."""
         if self._pruner is None:
             self._pruner = self._make_pruner()
         return self._pruner
 
     @property
     def progress(self) -> float:
-        """The part of the run done, in [0, 1], by which the schedule is driven.
+        """The fraction of the run that is done, in [0, 1], which drives the learning rate's schedule.
 
         An epoch counts as the optimizer steps it has on full data, its last short one too.
         """
@@ -96,11 +88,21 @@ class PruningMixin(_Base):
         return (before + epoch.done * min(self._full_epoch, self._full_run - before)) / self._full_run
 
     def sample_losses(self, outputs: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Each sequence's mean loss (B,), and how many supervised items it is a mean of (B,).
+        """The loss of each sequence; override it for another loss than cross-entropy.
 
-        Cross-entropy, of a label for each sequence or for each token; override it for another loss.
+        Args:
+            outputs: What the model made of a batch, with its logits: (B, C), or (B, T, C) for labels of
+                tokens.
+            labels: Classes, int64: (B,) or (B, T). Items labelled -100 are not supervised.
+
+        Returns:
+            Each sequence's mean loss (B,), and how many supervised items it is a mean of, int64 or bool
+            (B,). A sequence without any has no score.
+
+        Raises:
+            ValueError: If the model made no logits.
         """
-        logits = _logits(outputs).float()
+        logits = logits_of(outputs).float()
         smoothes = self.label_smoother is not None and self.model.training
         smoothing = self.args.label_smoothing_factor if smoothes else 0.0
         if logits.ndim == 2:
@@ -119,7 +121,7 @@ class PruningMixin(_Base):
         return super().train(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The selection's batches, shared out among the ranks already: Accelerate must not do it."""
+        """The selection's batches; the ranks share them already, so that Accelerate must not."""
         args, pruner = self.args, self.pruner
         dataset, collate = self.train_dataset, self.data_collator
         if is_datasets_available() and _is_hugging_face(dataset):
@@ -134,7 +136,7 @@ class PruningMixin(_Base):
                 self._train_batch_size, drop_last=args.dataloader_drop_last, resumes=False
             ),
             drop_last=args.dataloader_drop_last,
-            collate_fn=_Collate(collate),
+            collate_fn=CollateWithIndices(collate),
             generator=pruner.worker_generator,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
@@ -147,7 +149,7 @@ class PruningMixin(_Base):
         )
 
     def set_initial_training_values(self, args: Any, *others: Any, **options: Any) -> Any:
-        """Lengths as on full data: the learning rate's schedule is made for them."""
+        """The run's lengths on full data, which the learning rate's schedule is made for."""
         values = super().set_initial_training_values(args, *others, **options)
         return (self.pruner.num_epochs, *values[1:-1], self._full_run)
 
@@ -161,7 +163,7 @@ class PruningMixin(_Base):
         return start
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The schedule for full data, driven by progress."""
+        """The schedule made for full data, driven by progress."""
         if isinstance(self.lr_scheduler, ProgressScheduler):  # given to us, and trained with before
             self.lr_scheduler = self.lr_scheduler.scheduler
         scheduler = super().create_scheduler(num_training_steps, optimizer)
@@ -184,14 +186,14 @@ class PruningMixin(_Base):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        samples = inputs.pop(SAMPLES, None)
-        if samples is None:  # evaluation
+        indices = inputs.pop(INDICES, None)
+        if indices is None:  # evaluation
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        check_rows(inputs.get("labels"), samples)
+        check_rows(inputs.get("labels"), indices)
         if not self._loss_is_checked:
             self._check_loss(model, inputs)
         # Set for this call alone: elsewhere the Trainer would take it for the user's.
-        self.compute_loss_func = partial(self._weighted_loss, samples)
+        self.compute_loss_func = partial(self._weighted_loss, indices)
         try:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         finally:
@@ -208,7 +210,7 @@ class PruningMixin(_Base):
         super()._save_checkpoint(model, trial)
 
     def _finalize_training(self, trial: Any, num_train_samples: float, start_time: float) -> Any:
-        """With the samples trained, not those of full data, in the reported throughput."""
+        """Report the throughput of the samples that were trained, not of full data."""
         return super()._finalize_training(trial, self.pruner.report().num_recorded, start_time)
 
     # -- Inside ------------------------------------------------------------------------------------
@@ -243,7 +245,7 @@ class PruningMixin(_Base):
         return DynamicPruner(self.train_dataset, num_epochs, **options)
 
     def _updates_in(self, epoch: int) -> int:
-        """The optimizer steps of an epoch; at most so many where it has not begun and has no target."""
+        """An epoch's optimizer steps; an upper bound where it has not begun and has no target."""
         plan, num_kept = self.pruner.plan, self.pruner.selection.num_selected
         if epoch != self.pruner.epoch:
             num_kept = plan.num_samples - (plan.schedule.num_pruned(epoch) or 0)
@@ -255,13 +257,15 @@ class PruningMixin(_Base):
         self.state.max_steps = self.state.global_step - self._updates(num_batches) + left
 
     def _resume(self, checkpoint: Path) -> tuple[int, int]:
-        """Load the pruner; the epoch to go on with, and the batches of it that were trained."""
+        """Load the pruner; returns the epoch to go on with and how many of its batches were trained."""
         path = checkpoint / STATE_FILE
         if not path.exists():
             raise FileNotFoundError(
-                f"{checkpoint} has no {STATE_FILE}, so which samples the run trained and their scores "
-                "are not known: it was saved without pruning, or with save_only_model. Train from the "
-                "model it holds instead, without resume_from_checkpoint"
+                no_pruner_in(
+                    f"{checkpoint} has no {STATE_FILE}",
+                    "without pruning, or with save_only_model",
+                    "Train from the model it holds instead, without resume_from_checkpoint",
+                )
             )
         self.pruner.load_state_dict(torch.load(path, weights_only=True))
         epoch = self.pruner.current
@@ -288,15 +292,15 @@ class PruningMixin(_Base):
 
     def _weighted_loss(
         self,
-        samples: IndexArray,
+        indices: IndexArray,
         outputs: Any,
         labels: Tensor,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """sum_i w_i * (the summed loss of sequence i) / the supervised items of the whole update."""
         losses, counts = self.sample_losses(outputs, labels)
-        self.pruner.record(losses, samples, scored=counts > 0)
-        weights = sent_to_device(self.pruner.weights(samples), losses.device)
+        self.pruner.record(losses, indices, scored=counts > 0)
+        weights = sent_to_device(self.pruner.weights(indices), losses.device)
         total = counts.sum() if num_items_in_batch is None else num_items_in_batch
         total = torch.as_tensor(total, device=losses.device).clamp(min=1)
         loss = (losses * counts * weights).sum() / total
@@ -308,7 +312,7 @@ class PruningMixin(_Base):
 
     @torch.no_grad()
     def _check_loss(self, model: Any, inputs: Any) -> None:
-        """Compare, once, with the loss that the model itself makes of a batch."""
+        """Compare our loss of the first batch with the one that the model itself makes of it."""
         labels = inputs["labels"]
         check_labels(labels)
         model.eval()
@@ -320,42 +324,10 @@ class PruningMixin(_Base):
 
 
 class PruningTrainer(PruningMixin, Trainer):
-    """``transformers.Trainer`` with pruning: see :class:`PruningMixin` and ``docs/integrations.md``."""
-
-
-class _Collate:
-    """Any collate function whose batches are mappings, with their samples' indices added to them."""
-
-    def __init__(self, collate_fn: Any) -> None:
-        self._collate = IndexedCollate(collate_fn)
-
-    def __call__(self, pairs: Any) -> Any:
-        samples, batch = self._collate(pairs)
-        if not isinstance(batch, MutableMapping):
-            raise TypeError(
-                f"the data collator made a {type(batch).__name__}; the Trainer needs a mapping of the "
-                "model's arguments, to which the samples' indices are added"
-            )
-        if (samples < 0).any() and "labels" in batch:
-            # Repeats that only fill up a last batch, in no count of supervised items.
-            batch["labels"] = batch["labels"].clone()
-            batch["labels"][torch.from_numpy(samples < 0)] = NOT_SUPERVISED
-        batch[SAMPLES] = samples
-        return batch
+    """``transformers.Trainer`` with pruning; its arguments are those of :class:`PruningMixin`."""
 
 
 def _is_hugging_face(dataset: Any) -> bool:
     import datasets
 
     return isinstance(dataset, datasets.Dataset)
-
-
-def _logits(outputs: Any) -> Tensor:
-    logits = outputs.get("logits") if isinstance(outputs, Mapping) else outputs[0]
-    if logits is None:
-        raise ValueError(
-            f"the model gave only {', '.join(outputs)}, without logits, so that no loss of a single "
-            "sequence can be computed: a fused loss (Liger) never makes them. Turn it off"
-        )
-    assert isinstance(logits, Tensor)
-    return logits

@@ -1,0 +1,158 @@
+"""The callback: makes the pruner, tells Lightning each epoch's length, saves and loads the state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from infobatch.integrations.lightning.installed import Callback
+from infobatch.integrations.lightning.loader import PrunedLoader
+from infobatch.integrations.lightning.pruner import LightningPruner, make_pruner
+from infobatch.integrations.lightning.refusals import (
+    check_checkpoint,
+    check_loader,
+    check_loader_options,
+    check_options,
+    check_recorded,
+    check_same_loader,
+    check_schedules,
+    check_trainer,
+)
+from infobatch.loading.dataset import IndexedDataset
+from infobatch.pruner import DynamicPruner
+
+
+class PruningCallback(Callback):
+    """Prunes what a Trainer trains: give it as a callback, and fit on its :meth:`loader`.
+
+    While fitting and after it the module has the pruner as ``self.pruner``, in ``configure_optimizers``
+    too. ``training_step`` takes ``indices, batch`` and returns ``self.pruner.update(losses, indices)``.
+
+    Args:
+        **options: Options of :class:`DynamicPruner`, such as ``policy``, ``delta``, ``target`` and
+            ``seed``. The run's length and the processes are the Trainer's. Its ``max_steps`` counts
+            steps of full data; pruning makes the run end after fewer.
+
+    Raises:
+        ValueError: For options that are the Trainer's or that its checkpoints cannot hold; when the fit
+            begins, for settings of the Trainer that do not go together with pruning.
+    """
+
+    state_key: str
+
+    def __init__(self, **options: Any) -> None:
+        check_options(options)
+        self._options = options
+        self._pruner: LightningPruner | None = None
+        self._loader: PrunedLoader | None = None
+        self._trainer: Any = None
+
+    @property
+    def pruner(self) -> DynamicPruner:
+        """The pruner of the current fit, or of the last one; RuntimeError before the first."""
+        if self._pruner is None:
+            raise RuntimeError(
+                "there is no pruner yet: it is made when trainer.fit begins, from the Trainer's length "
+                "and processes"
+            )
+        return self._pruner
+
+    def loader(self, dataset: Any, batch_size: int = 1, **options: Any) -> PrunedLoader:
+        """What to fit on. Make it before ``trainer.fit``, or in a DataModule's ``setup``.
+
+        Args:
+            dataset: A map-style dataset.
+            batch_size: Samples of a batch on each process.
+            **options: Further options of :meth:`DynamicPruner.loader`, such as ``num_workers``, except
+                ``loader_class``.
+
+        Returns:
+            The batches ``(indices, batch)`` of this rank's share of each epoch. The indices are int64
+            (B,) on the host.
+
+        Raises:
+            ValueError: If ``loader_class`` is given.
+            TypeError: If the dataset is not map-style.
+        """
+        check_loader_options(options)
+        IndexedDataset(dataset)  # refuses what is not map-style
+        self._loader = PrunedLoader(dataset, {"batch_size": batch_size, **options})
+        return self._loader
+
+    # -- What the Trainer calls --------------------------------------------------------------------
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage != "fit":
+            return
+        loader = check_loader(self._loader)
+        check_trainer(trainer, pl_module)
+        pruner = make_pruner(trainer, loader, self._options)
+        loader.attach(pruner, trainer)
+        trainer.fit_loop.max_epochs = pruner.num_epochs
+        if trainer.current_epoch and self._pruner is not None:  # fitted for more epochs
+            pruner.load_state_dict(self._pruner.state_dict())
+        self._pruner = pl_module.pruner = pruner
+        self._trainer = trainer
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        if pl_module.automatic_optimization:
+            check_schedules(trainer.lr_scheduler_configs, self.pruner)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        check_same_loader(trainer.train_dataloader, self._loader)
+        batches = trainer.fit_loop.epoch_loop.batch_progress
+        if batches.is_last_batch:
+            # Resumed at an epoch's end, which Lightning tells by how many batches it had.
+            trainer.fit_loop.max_batches = batches.current.ready
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self.pruner.set_epoch(trainer.current_epoch)
+        if self.pruner.current.done == 0:
+            self._set_length(0)  # for progress bars, which look now
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        assert self._loader is not None
+        batches = trainer.fit_loop.epoch_loop.batch_progress
+        if self._loader.begins:
+            self._loader.begins = False
+            self._set_length(batches.current.ready - 1)
+        if batches.current.ready == trainer.fit_loop.max_batches:
+            batches.is_last_batch = True  # not noticed where limit_train_batches is higher
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if outputs:
+            check_recorded(self.pruner)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        if self.pruner.epoch == trainer.current_epoch:  # not if it was over when resumed
+            check_recorded(self.pruner)
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage == "fit" and self._loader is not None:
+            self._loader.detach()
+            self._trainer = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The pruner's state; a collective on several processes, as all of Lightning's saving is."""
+        return {} if self._pruner is None else self._pruner.state_dict()
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: Mapping[str, Any]) -> None:
+        if self._trainer is not None:
+            check_checkpoint(checkpoint, self.state_key)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self._trainer is not None:  # and not merely evaluating a checkpoint
+            self.pruner.load_state_dict(state_dict)
+
+    # -- Inside ------------------------------------------------------------------------------------
+
+    def _set_length(self, num_done: int) -> None:
+        """Tell Lightning and its progress bar how many batches the epoch has, if that is known."""
+        assert self._loader is not None
+        num_left = self._loader.num_left
+        if num_left:
+            limit, fit_loop = self._trainer.limit_train_batches, self._trainer.fit_loop
+            length = num_done + num_left
+            fit_loop.max_batches = min(length, limit) if isinstance(limit, int) else length

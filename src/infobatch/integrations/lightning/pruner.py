@@ -1,0 +1,59 @@
+"""The pruner of a fit: a Trainer's length and processes, schedules that Lightning accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch.optim.lr_scheduler import LRScheduler
+
+from infobatch.integrations.lightning.loader import PrunedLoader
+from infobatch.lr import LRScaling, ProgressScheduler
+from infobatch.policies import NoPruning
+from infobatch.pruner import DynamicPruner
+
+
+class LightningPruner(DynamicPruner):
+    """A module's pruner, which the module's copies (averaged weights) share, dataset and all."""
+
+    def lr_scheduler(
+        self, scheduler: LRScheduler, total_steps: int | None = None, scaling: LRScaling = "none"
+    ) -> ProgressScheduler:
+        steps = self.full_steps if total_steps is None else total_steps
+        return LightningScheduler(scheduler, self, steps, scaling)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LightningPruner:
+        return self
+
+
+class LightningScheduler(ProgressScheduler, LRScheduler):  # type: ignore[misc, override]
+    """A schedule driven by progress that Lightning takes for one of PyTorch's."""
+
+
+def make_pruner(trainer: Any, loader: PrunedLoader, options: Mapping[str, Any]) -> LightningPruner:
+    """The pruner of a fit that begins, with the Trainer's length and processes."""
+    replicas = _replicas(trainer)
+    options = {**options, **replicas, **_run_length(trainer, loader, replicas)}
+    if trainer.fast_dev_run:
+        options["target"] = None  # it is the whole run's
+    return LightningPruner(loader.dataset, **options)
+
+
+def _replicas(trainer: Any) -> dict[str, Any]:
+    """The rank of this process among those that share the data, and their number."""
+    known = trainer.distributed_sampler_kwargs or {"rank": 0, "num_replicas": 1}
+    return {name: known[name] for name in ("rank", "num_replicas")}
+
+
+def _run_length(trainer: Any, loader: PrunedLoader, replicas: dict[str, Any]) -> dict[str, int]:
+    """The run's length on full data, in epochs or, where ``max_steps`` ends it sooner, in batches."""
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    if trainer.fast_dev_run or steps < 0:
+        return {"num_epochs": epochs}
+    one_epoch = DynamicPruner(loader.dataset, 1, policy=NoPruning(), **replicas)
+    one_epoch.loader(**loader.options)
+    num_batches, num_accumulated = one_epoch.full_steps, trainer.accumulate_grad_batches
+    whole, rest = divmod(steps, -(-num_batches // num_accumulated))
+    if 0 <= epochs <= whole:
+        return {"num_epochs": epochs}
+    return {"max_steps": whole * num_batches + rest * num_accumulated}

@@ -1,0 +1,155 @@
+"""What the Trainer offers that does not go together with pruning; each with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from infobatch.integrations.refusals import Refusal, check_run_options, check_settings, other_than
+from infobatch.policies import Policy
+from infobatch.scores.columns import COLUMNS, SIGNALS, IndexArray
+
+
+def check_reads_losses_alone(policy: Policy | None) -> None:
+    """Refuse a policy that reads more of a batch than its losses."""
+    for column in policy.columns if policy is not None else ():
+        signal = COLUMNS[column].signal
+        if signal in SIGNALS:
+            raise ValueError(
+                f"{policy!r} reads {signal}, and the Trainer gives the pruner losses alone; take a "
+                "policy that goes by losses, or a loop of your own, where update takes them"
+            )
+
+
+def check_trainer(trainer: Any, pruning: Mapping[str, Any]) -> None:
+    """Refuse what would train something else than asked for, before training."""
+    source = "TrainingArguments and the processes it was launched on"
+    check_run_options(pruning, "the Trainer", "pruning", source)
+    check_reads_losses_alone(pruning.get("policy"))
+    if pruning.get("normalizer", "batch") != "batch":
+        raise ValueError(
+            f"normalizer is {pruning['normalizer']!r}; the Trainer divides by the number of supervised "
+            "items in the batch (num_items_in_batch), so leave it at 'batch'"
+        )
+    check_settings(trainer.args, _REFUSED)
+    if trainer.compute_loss_func is not None:
+        raise ValueError(
+            "compute_loss_func gives one loss for the whole batch, but pruning needs each sequence's; "
+            "leave it out and override sample_losses instead"
+        )
+    if trainer.args.n_gpu > 1:
+        raise ValueError(
+            f"n_gpu is {trainer.args.n_gpu}: one process drives several devices "
+            "(torch.nn.DataParallel); launch one for each, with torchrun or accelerate launch"
+        )
+    if trainer.accelerator.gradient_accumulation_steps > 1:
+        raise ValueError(
+            f"gradient_accumulation_steps is {trainer.args.gradient_accumulation_steps}, by which "
+            "this transformers' Trainer (5.4 and 5.5) divides the gradient a second time; install 5.6 "
+            "or later"
+        )
+    sizes = {kind: getattr(trainer, f"get_{kind}_size")() for kind in ("tp", "cp", "sp")}
+    if max(sizes.values()) > 1:
+        raise ValueError(
+            f"the parallel sizes are {sizes}: processes that share one batch's tensors, context or "
+            "sequences would train different samples; use data parallelism alone"
+        )
+    if getattr(trainer.args.accelerator_config, "split_batches", False):
+        raise ValueError(
+            "accelerator_config has split_batches=True: a batch is not split among the processes here, "
+            "each has its own share of the selection; leave it out"
+        )
+
+
+_REFUSED = {
+    "auto_find_batch_size": Refusal(
+        other_than(False),
+        "it restarts training with another batch size when memory runs out, but which samples were "
+        "trained and their scores would stay those of the attempt",
+        "set per_device_train_batch_size",
+    ),
+    "use_liger_kernel": Refusal(
+        other_than(False),
+        "its fused loss never makes the logits that the loss of a single sequence needs",
+        "leave it off",
+    ),
+    "ignore_data_skip": Refusal(
+        other_than(False),
+        "a resumed run would train the samples of its epoch again; skipping costs nothing here, for "
+        "only indices are skipped",
+        "leave it off",
+    ),
+    "train_sampling_strategy": Refusal(
+        other_than("random"),
+        "the order of an epoch is the pruner's own permutation",
+        "leave it at 'random'",
+    ),
+    "dataloader_in_order": Refusal(
+        other_than(True),
+        "a resumed run skips as many batches as were trained, which are not the first ones then",
+        "leave it on",
+    ),
+    "enable_jit_checkpoint": Refusal(
+        other_than(False),
+        "it saves between a batch's losses and the update they belong to, which a resumed run would "
+        "then miss",
+        "use save_strategy",
+    ),
+    # Of TRL's SFTConfig.
+    "packing": Refusal(
+        other_than(False),
+        "it joins several samples in a row, which has one loss for all of them",
+        "leave it off, or pack the dataset beforehand, its rows being the samples",
+    ),
+    "padding_free": Refusal(
+        other_than(False),
+        "it joins a batch in one row, in which no sample has a loss of its own",
+        "leave it off",
+    ),
+    "loss_type": Refusal(
+        other_than("nll"),
+        "the loss that is weighted is the cross-entropy, which would be trained instead",
+        "leave it at 'nll', or use TRL's trainer without pruning",
+    ),
+}
+
+
+def check_rows(labels: Any, indices: IndexArray) -> None:
+    """Refuse batches whose rows are not their samples."""
+    if labels is None:
+        raise ValueError(
+            "the batch has no 'labels', so its sequences' losses cannot be computed; name the column "
+            "so, or have the data collator make it"
+        )
+    if len(labels) != len(indices):
+        raise ValueError(
+            f"the batch has {len(labels)} rows of labels for {len(indices)} samples: packing or "
+            "padding-free collation joins several in a row, so that none has a loss of its own. Use a "
+            "collator that pads, or pack the dataset beforehand, its rows being the samples"
+        )
+
+
+def check_labels(labels: Tensor) -> None:
+    """Refuse labels that are no classes."""
+    if labels.is_floating_point():
+        raise ValueError(
+            f"the labels have dtype {labels.dtype}, as regression and multi-label classification have "
+            "them; override sample_losses to give each sequence's loss"
+        )
+
+
+def check_same_loss(outputs: Any, ours: Tensor, name: str) -> None:
+    """Refuse a model whose own loss is not the cross-entropy that we would train instead."""
+    theirs = outputs.get("loss") if isinstance(outputs, Mapping) else None
+    if theirs is None or not theirs.isfinite():
+        return  # nothing to compare with, or a batch without a supervised token
+    routers = outputs.get("aux_loss")
+    tolerance = 0.02 * max(1.0, abs(float(theirs)))  # in half precision too
+    if routers is None and abs(float(theirs) - float(ours)) > tolerance:
+        raise ValueError(
+            f"{name} makes a loss of {float(theirs):.4g} of the first batch, where the cross-entropy of "
+            f"its logits and labels is {float(ours):.4g}: it has a loss of its own, which pruning would "
+            "replace. Override sample_losses to give each sequence's"
+        )

@@ -1,0 +1,91 @@
+"""Finished runs, and the runs of one arm with their mean and spread over seeds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from infobatch.lab.comparison.comparison import Arm
+from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.runs.records import EpochMetrics, Summary
+from infobatch.lab.tasks.metrics import Metric
+from infobatch.lab.tasks.registry import metric_of
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run: its options, its summary and a record of each epoch."""
+
+    config: TrainConfig
+    summary: Summary
+    metrics: Sequence[EpochMetrics]
+
+    @property
+    def metric(self) -> Metric:
+        return metric_of(self.config)
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Half the width of the 95 % t interval of a mean.
+
+    Args:
+        values: What the mean is of, one value for each seed.
+
+    Returns:
+        The half width, in the values' unit; NaN for fewer than two values.
+    """
+    if len(values) < 2:
+        return math.nan
+    from scipy import stats
+
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+    return float(quantile) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+@dataclass(frozen=True)
+class ArmRuns:
+    """The finished runs of an arm.
+
+    Args:
+        arm: The arm.
+        label: Its name in tables and plots.
+        runs: Its finished runs by their seed.
+    """
+
+    arm: Arm
+    label: str
+    runs: dict[int, Run]
+
+    @property
+    def kind(self) -> str:
+        return self.arm.kind
+
+    @property
+    def policy(self) -> str:
+        return self.arm.variant.policy if self.arm.variant else "none"
+
+    @property
+    def results(self) -> list[float]:
+        return [run.summary.result for run in self.runs.values()]
+
+    @property
+    def result(self) -> float:
+        return statistics.fmean(self.results)
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the results over seeds; NaN for a single one."""
+        return statistics.stdev(self.results) if len(self.runs) > 1 else math.nan
+
+    @property
+    def half_interval(self) -> float:
+        """Half the width of the mean result's 95 % t interval over seeds; NaN for a single one."""
+        return half_interval(self.results)
+
+    def mean(self, field: str) -> float:
+        """The mean over seeds of a field of the summaries."""
+        return statistics.fmean(getattr(run.summary, field) for run in self.runs.values())

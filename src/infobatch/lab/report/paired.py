@@ -1,0 +1,128 @@
+"""Comparisons of two arms over the seeds that both have: differences, intervals, p-values."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from infobatch.lab.report.arms import ArmRuns, Run, half_interval
+from infobatch.lab.tasks.metrics import ACCURACY, Metric
+
+ROUNDING = 1e-6
+"""Differences between results that are closer than this are equal, except for rounding."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of paired differences over seeds, and its 95 % t interval.
+
+    Args:
+        mean: The mean difference, in the metric's unit.
+        low: The lower end of the interval.
+        high: Its upper end.
+        num_pairs: The number of seeds.
+        metric: What the runs are judged by.
+    """
+
+    mean: float
+    low: float
+    high: float
+    num_pairs: int
+    metric: Metric = ACCURACY
+
+    @classmethod
+    def of(cls, ours: dict[int, Run], theirs: dict[int, Run]) -> Difference | None:
+        """Ours minus theirs, over the seeds that both have; None without a common seed."""
+        pairs = _differences(ours, theirs)
+        if not pairs:
+            return None
+        metric, mean = next(iter(ours.values())).metric, statistics.fmean(pairs)
+        if len(pairs) == 1:
+            return cls(mean, -math.inf, math.inf, 1, metric)
+        half = half_interval(pairs)
+        return cls(mean, mean - half, mean + half, len(pairs), metric)
+
+    @property
+    def least_gain(self) -> float:
+        """The end of the interval that is worse for us; positive if we are ahead for sure."""
+        return min(self.metric.gain(self.low), self.metric.gain(self.high))
+
+    @property
+    def most_gain(self) -> float:
+        """The end of the interval that is better for us; negative if we are behind for sure."""
+        return max(self.metric.gain(self.low), self.metric.gain(self.high))
+
+    @property
+    def short(self) -> str:
+        """The difference as a table's cell shows it."""
+        return str(self).replace(" to ", "…")
+
+    def __str__(self) -> str:
+        if self.num_pairs == 1:
+            return f"{self.metric.signed(self.mean)} (one seed)"
+        low, high = self.metric.signed(self.low), self.metric.signed(self.high)
+        return f"{self.metric.signed(self.mean)} ({low} to {high})"
+
+
+def _differences(ours: dict[int, Run], theirs: dict[int, Run]) -> list[float]:
+    """Our results minus theirs, for each seed that both have."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    return [ours[seed].summary.result - theirs[seed].summary.result for seed in seeds]
+
+
+def judge(difference: Difference, margin: float) -> str:
+    """Judge whether pruning is lossless.
+
+    Args:
+        difference: Pruning minus full data.
+        margin: What may be lost, in the metric's unit.
+
+    Returns:
+        ``"lossless"`` only if the whole interval lies above -margin, ``"not lossless"`` only if all of
+        it lies below, else ``"too few seeds to say"``.
+    """
+    if difference.num_pairs < 2:
+        return "too few seeds to say"
+    if difference.least_gain > -margin:
+        return "lossless"
+    return "not lossless" if difference.most_gain < -margin else "too few seeds to say"
+
+
+def p_value(ours: ArmRuns, rival: ArmRuns) -> float:
+    """Two-sided p of a paired t test; NaN for one seed, or where the differences have no spread."""
+    from scipy import stats
+
+    differences = _differences(ours.runs, rival.runs)
+    if len(differences) < 2 or not any(differences):
+        return math.nan if len(differences) < 2 else 1.0
+    if max(differences) - min(differences) < ROUNDING:  # of a few test images: no spread to judge by
+        return math.nan
+    return float(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for the number of tests, by Holm's step-down procedure.
+
+    Args:
+        p_values: One for each test; NaN stays NaN and counts as no test.
+
+    Returns:
+        The corrected values, in the same order.
+
+    Source: Holm, 1979.
+    """
+    known = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    corrected, largest = list(p_values), 0.0
+    for place, (p, i) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - place) * p))
+        corrected[i] = largest
+    return corrected
+
+
+def p_text(p: float) -> str:
+    """A p-value to three digits, and never 0; NaN is empty."""
+    if math.isnan(p):
+        return ""
+    return f"{p:.3f}" if p >= 0.0005 else "<0.001"

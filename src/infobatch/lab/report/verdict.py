@@ -1,0 +1,108 @@
+"""Results in plain words: the verdict, and what a user would do instead at the same cost."""
+
+from __future__ import annotations
+
+from infobatch.lab.report.arms import ArmRuns
+from infobatch.lab.report.paired import Difference, judge
+from infobatch.lab.report.results import Results
+
+EQUAL_COST = 0.005
+"""Costs that differ by a smaller share are called the same."""
+
+
+def verdict(results: Results) -> str:
+    """Say whether pruning was lossless, and what it saved.
+
+    Args:
+        results: What the report shows.
+
+    Returns:
+        A line for each pruned arm and one on what the interval covers; empty for a contest, which has
+        a table of its own, and without full data.
+    """
+    if results.full is None or results.is_contest:
+        return ""
+    lines = [_verdict_on(arm, results.full, results) for arm in results.pruned]
+    if len(lines) > 1:
+        lines = [f"{arm.label}: {line}" for arm, line in zip(results.pruned, lines, strict=True)]
+    return "\n".join([*lines, *_scope(results)])
+
+
+def control_lines(results: Results) -> list[str]:
+    """Compare each pruned arm with what a user would do instead at the same cost.
+
+    Args:
+        results: What the report shows.
+
+    Returns:
+        A heading and an indented line for each comparison; none for a contest, or without controls.
+    """
+    if results.is_contest:
+        return []
+    lines = [
+        f"  {ours.label} against {control.label}{_cost_gap(control, ours)}: "
+        f"{Difference.of(ours.runs, control.runs)}{_points(results)}"
+        for ours in results.pruned
+        for control in results.controls_of(ours)
+    ]
+    heading = "At the same cost, the samples that each seed's pruned run trained on:"
+    return [heading, *lines] if lines else []
+
+
+def _verdict_on(ours: ArmRuns, full: ArmRuns, results: Results) -> str:
+    difference = Difference.of(ours.runs, full.runs)
+    if difference is None:
+        return "No seed was trained both on full data and pruned: nothing to compare."
+    if ours.mean("num_trained") == ours.mean("num_full"):
+        return "Nothing was pruned: the first epoch is warm-up, and the last ones anneal."
+    saved = f"{results.saved(ours):.1%} of the samples saved"
+    against = f"{results.metric.name} against full data {difference}{_points(results)}"
+    judged = judge(difference, results.margin)
+    return " ".join([f"{judged}: {saved}, {against}.", *_against_controls(ours, results)])
+
+
+def _scope(results: Results) -> list[str]:
+    """What the interval covers, and what "lossless" means."""
+    counts = [len(arm.runs) for arm in results.pruned]
+    if not counts:
+        return []
+    if max(counts) == 1:
+        return ["One seed gives no interval."]
+    bound = f"{'above -' if results.metric.higher_is_better else 'below +'}{results.margin:g}"
+    return [
+        "± is the standard deviation over seeds, in parentheses is the 95 % interval of the mean "
+        f"paired difference: it covers the {max(counts)} seeds, not the choice of the test set. "
+        f"Lossless means {bound}{_points(results)}."
+    ]
+
+
+def _against_controls(ours: ArmRuns, results: Results) -> list[str]:
+    """A sentence on what a user would do instead, at the same cost."""
+    phrases = []
+    for control in results.controls_of(ours):
+        difference = Difference.of(ours.runs, control.runs)
+        if difference is not None:
+            if difference.least_gain > 0:
+                place = "ahead of"
+            elif difference.most_gain < 0:
+                place = "behind"
+            else:
+                place = "not clearly different from"
+            phrases.append(f"{place} {control.label}{_cost_gap(control, ours)}, {difference}")
+    return [f"At the same cost it is {', and '.join(phrases)}."] if phrases else []
+
+
+def _points(results: Results) -> str:
+    return " points" if results.metric.unit == "%" else ""
+
+
+def _cost_gap(control: ArmRuns, ours: ArmRuns) -> str:
+    """By how much a control's cost differs, where cutting its epochs at whole batches matters."""
+    seeds = control.runs.keys() & ours.runs.keys()
+    if not seeds:
+        return ""
+    costs = [sum(arm.runs[seed].summary.cost for seed in seeds) for arm in (control, ours)]
+    more = costs[0] / costs[1] - 1
+    if abs(more) < EQUAL_COST:
+        return ""
+    return f" (which cost {abs(more):.1%} {'more' if more > 0 else 'less'})"

@@ -60,12 +60,7 @@ def methods_of(kind):
 
 
 def parameters_of(function):
-    names = [
-        name
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is not parameter.VAR_POSITIONAL or name == "args"
-    ]
-    return [name for name in names if name not in ("self", "cls")]
+    return [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
 
 
 def documented(text):
@@ -77,11 +72,9 @@ def documented(text):
 def check(text, names):
     assert text
     entries = documented(text)
-    if entries is None:  # one argument that the summary explains, or where others are explained
-        explained = [name for name in names if f"``{name}``" in text]
-        assert (
-            len(names) <= 1 or re.search(r":(meth|func|class|attr|data):`", text) or explained == names
-        )
+    if entries is None:  # the summary names them, or tells where they are explained
+        refers = re.search(r":(meth|func|class|attr|data):`", text)
+        assert len(names) <= 1 or refers or all(f"``{name}``" in text for name in names)
     else:
         assert entries == names
 

@@ -309,8 +309,8 @@ class _Order:
 def in_step(batches: Iterable[T]) -> Iterator[T]:
     """Give batches until the first rank has no more, so that all ranks train equally many.
 
-    Before each batch an all-reduce of one number asks the other ranks. Samples that others have left over
-    keep their scores.
+    Before each batch an all-reduce of one number asks the other ranks. Samples that others have left
+    over keep their scores.
 
     Args:
         batches: The batches of this rank.

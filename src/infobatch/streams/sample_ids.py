@@ -18,8 +18,8 @@ class SampleIds:
     """Numbers 0..N-1 for the N ids of a stream, strings or integers of any size: 8 bytes a sample.
 
     An id's number is the place of its 64-bit hash among all of them. It depends on which ids there are,
-    not on the order in which they were read. Save the object beside the checkpoints, for scores belong to
-    numbers.
+    not on the order in which they were read. Save the object beside the checkpoints, for scores belong
+    to numbers.
 
     Args:
         hashes: Hashes of the ids, uint64 (N,), rising; :meth:`of` makes them.

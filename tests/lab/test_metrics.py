@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from infobatch.lab.comparison.comparison import FEWER, FULL, PRUNED, Arm, Variant
+from infobatch.lab.comparison.variants import FEWER, FULL, PRUNED, Arm, Variant
 from infobatch.lab.report.plots import draw_curves, draw_overlay
 from infobatch.lab.report.results import ArmRuns, Difference, Results, judge
 from infobatch.lab.report.tables import main_table

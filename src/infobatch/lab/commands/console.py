@@ -13,8 +13,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from infobatch.lab.comparison.comparison import Arm, Comparison
+from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.sweep import HELPER
+from infobatch.lab.comparison.variants import Arm
 from infobatch.lab.interrupts import stop_on_interrupt
 from infobatch.lab.recipes import Recipe
 from infobatch.lab.runs.records import Summary

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from infobatch.lab.commands.arguments import OptionalPath, Paths, RecipeName
+from infobatch.lab.commands.arguments import OptionalPath, Paths, PositionalPath, RecipeName
 from infobatch.lab.commands.console import console, print_recipe
 from infobatch.lab.commands.options import load
+from infobatch.lab.commands.results import print_results
 from infobatch.lab.data import DOWNLOADS
 from infobatch.lab.data.images import write_picture
 from infobatch.lab.recipes import RECIPES, find_recipe
-from infobatch.lab.report import print_results, read_comparison, read_runs, write_report
+from infobatch.lab.report import read_comparison, read_runs, write_report
 from infobatch.lab.report.classes import class_headings, class_rows
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.metrics import digits_of
@@ -53,9 +53,7 @@ def recipes(recipe: RecipeName = "") -> None:
     )
 
 
-def evaluate(
-    run: tyro.conf.Positional[Path], data_dir: Path | None = None, device: str = "auto"
-) -> None:
+def evaluate(run: PositionalPath, data_dir: Path | None = None, device: str = "auto") -> None:
     """Evaluate a finished run's model on the test set, overall and for each class.
 
     Args:
@@ -112,7 +110,7 @@ def report(runs: Paths, out: OptionalPath = None) -> None:
 
 
 def predict(
-    scores: tyro.conf.Positional[Path],
+    scores: PositionalPath,
     epochs: float = 200,
     prune_ratio: float = 0.5,
     delta: float = 0.875,

@@ -79,5 +79,5 @@ def imagenet_mae_base() -> TrainConfig:
         compile=True,
         workers=16,
         drop_last=True,
-        mae=MaskedOptions(probe="linear"),
+        mae=MaskedOptions(evaluate="linear"),
     )

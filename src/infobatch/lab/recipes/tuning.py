@@ -65,7 +65,7 @@ def alpaca_llama_lora() -> TrainConfig:
     15 epochs on 1,000 of them (--train-samples 1000 --epochs 15). Left open: the epochs on all of them,
     the optimiser, its decay and schedule, the adapters' scale, where they are and the longest text.
     Chosen: 3, AdamW without decay, the one-cycle schedule, alpha 16, all linear layers, 512 tokens.
-    Three epochs leave one that is pruned: --scores pass --warmup-epochs 0 makes it two.
+    Three epochs leave one that is pruned: --prior-scores pass --warmup-epochs 0 makes it two.
     """
     return TrainConfig(
         task="tuning",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from infobatch.lab.comparison.comparison import PRUNED, RANDOM
+from infobatch.lab.comparison.variants import PRUNED, RANDOM
 from infobatch.lab.report.results import ArmRuns, Difference, Results
 
 PAPER = "infobatch"

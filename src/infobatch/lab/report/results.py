@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infobatch.lab.comparison.comparison import CONTROLS, FULL, PRUNED, RANDOM, Arm
+from infobatch.lab.comparison.variants import CONTROLS, FULL, PRUNED, RANDOM, Arm
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.recipes import Published
 from infobatch.lab.runs.records import EpochMetrics, Summary
@@ -282,7 +282,7 @@ class Results:
     def _of_cost(self, ours: ArmRuns) -> list[ArmRuns]:
         variant = ours.arm.variant
         assert variant is not None
-        return [arm for arm in self.arms if variant.costs_as(arm.arm.variant)]
+        return [arm for arm in self.arms if variant.has_cost_of(arm.arm.variant)]
 
     @property
     def random(self) -> list[ArmRuns]:

@@ -48,14 +48,14 @@ def train(
     out: OptionalPath = None,
     resume: Switch = False,
 ) -> None:
-    """Train one run and leave its folder.
+    """Train one run; its folder keeps the model, the metrics and the scores.
 
     Args:
         options: Options of the run; those that are typed replace the recipe's.
         recipe: Start from this recipe's options; `infobatch recipes` lists them.
-        save: Percentage of the samples to leave out, by the policy we recommend if none is named.
+        save: Percentage of the samples to leave out; without --policy, the recommended policy is used.
         out: Folder of the run; by default a new one under runs/.
-        resume: Go on with the unfinished run in --out, with the options it was started with.
+        resume: Continue the unfinished run in --out, with the options that it was started with.
     """
     if resume:
         folder = RunFolder(_resumed_path(out))
@@ -103,12 +103,11 @@ def compare(
     Args:
         options: Options of the pruned run; the other arms are derived from it.
         recipe: Start from this recipe's options; `infobatch recipes` lists them.
-        save: Percentage of the samples to leave out, by the policy we recommend if none is named.
-        seeds: Runs of each arm, with seeds from --seed on.
-        margin: What may be lost of the task's metric for the verdict "lossless"; of accuracy, by default
-            0.5 points.
+        save: Percentage of the samples to leave out; without --policy, the recommended policy is used.
+        seeds: Number of runs of each arm, with seeds from --seed on.
+        margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
         out: Folder of the comparison; by default a new one under runs/.
-        resume: Go on with the unfinished comparison in --out, with the options it was started with.
+        resume: Continue the unfinished comparison in --out, with the options that it was started with.
     """
     if resume:
         path = _resumed_path(out)
@@ -142,22 +141,21 @@ def sweep(
     minutes: float | None = None,
     out: OutPath = Path("runs/sweep"),
 ) -> None:
-    """Run recipes on full data and with several ways of pruning: what is missing, and no more.
+    """Train recipes on full data and with several ways of pruning.
 
-    Every finished run in --out is kept, so that a sweep that was killed goes on with the same command,
-    and one with more seeds or ratios adds to it.
+    Finished runs in --out are kept and only missing ones are trained. So the same command continues a
+    sweep that was stopped, and a command with more seeds or ratios adds to it.
 
     Args:
         options: Options that replace the recipes'.
-        recipe: Recipes; `infobatch recipes` lists them.
-        policies: What to leave out, separated by commas.
-        prune_ratio: InfoBatch's prune ratios, separated by commas.
-        controls: Train each variant's rivals at equal cost, too: fewer epochs and random pruning.
-        seeds: Runs of each arm, with seeds from --seed on.
-        margin: What may be lost of the task's metric for the verdict "lossless"; of accuracy, by default
-            0.5 points.
-        jobs: Processes that share the work; several may also be started by hand, on several GPUs, say.
-        minutes: Stop at a checkpoint after this long.
+        recipe: Names of recipes; `infobatch recipes` lists them.
+        policies: Policies, separated by commas.
+        prune_ratio: Prune ratios, separated by commas, for the policies that have one.
+        controls: Also train fewer epochs and random pruning at the cost of each variant.
+        seeds: Number of runs of each arm, with seeds from --seed on.
+        margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
+        jobs: Number of processes that share the work; more can be started by hand, say on other GPUs.
+        minutes: Stop with a checkpoint after this many minutes.
         out: Folder of the sweep.
     """
     if not recipe:
@@ -184,20 +182,19 @@ def contest(
 ) -> None:
     """Train every policy on a recipe at the same costs, beside full data and fewer epochs.
 
-    Like a sweep it trains what is missing, and no more. InfoBatch meets a cost by raising its prune
-    ratio; a policy that cannot meet one says so and does not take part.
+    Like a sweep, it trains only runs that are missing. InfoBatch meets a cost by raising its prune
+    ratio; a policy that cannot meet a cost does not take part, and the command says why.
 
     Args:
         options: Options that replace the recipe's.
-        recipe: A recipe; `infobatch recipes` lists them.
+        recipe: Name of the recipe; `infobatch recipes` lists them.
         save: Percentages of the samples to leave out, separated by commas.
-        policies: The policies, separated by commas, with options such as proportional:floor=0.1.
-        controls: Train fewer epochs at each cost, too, at two learning rates.
-        seeds: Runs of each arm, with seeds from --seed on.
-        margin: What may be lost of the task's metric for the verdict "lossless"; of accuracy, by default
-            0.5 points.
-        jobs: Processes that share the work; several may also be started by hand, on several GPUs, say.
-        minutes: Stop at a checkpoint after this long.
+        policies: Policies, separated by commas; options follow a name, as in proportional:floor=0.1.
+        controls: Also train fewer epochs at each cost, at two learning rates.
+        seeds: Number of runs of each arm, with seeds from --seed on.
+        margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
+        jobs: Number of processes that share the work; more can be started by hand, say on other GPUs.
+        minutes: Stop with a checkpoint after this many minutes.
         out: Folder of the contest.
     """
     targets = [share_of(number, "--save", save) for number in numbers("--save", save, "30,50,70")]

@@ -35,8 +35,8 @@ class MaskedAutoencoding(Task):
         check_masked_fits(config.model, config.mae, data.shape)
         if config.mae.evaluate != "none" and data.num_classes == 0:
             raise ValueError(
-                f"--mae.evaluate is {config.mae.evaluate}, which needs labels, and {data.name} has none; "
-                "give --mae.evaluate none, to be judged by the loss on the images to validate on"
+                f"--mae.evaluate is {config.mae.evaluate}, which needs labels, and {data.name} has "
+                "none; give --mae.evaluate none, to be judged by the loss on the images to validate on"
             )
 
     def make_feed(self) -> ImageFeed:

@@ -31,6 +31,7 @@ from infobatch.lab.recipes import find_recipe
 from infobatch.lab.runs.environment import describe_environment
 from infobatch.lab.tasks.classification import Classification
 from infobatch.lab.training.optimization import Optimization
+from infobatch.lab.training.validate import check_config
 
 LIMIT = 1.05
 
@@ -43,7 +44,7 @@ class Bench:
         config = replace(config, data_dir=options.data_dir, device=options.device, drop_last=True)
         if options.batch_size:
             config = replace(config, batch_size=options.batch_size)
-        config.check()
+        check_config(config)
         self.config = config
         self.task = Classification(config, load_data(config.data, config.data_dir))
         num_epochs = options.repeats + 2

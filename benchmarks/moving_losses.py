@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from infobatch import DynamicPruner
-from infobatch.lab.config.policy_spec import make
+from infobatch.lab.config.policy_spec import parse_policy
 from infobatch.lab.report.arms import half_interval
 from infobatch.lab.runs.environment import describe_environment
 
@@ -51,7 +51,7 @@ def course(
     first = torch.randn(num_samples, generator=torch.Generator().manual_seed(0)).exp()
     drawn = torch.Generator().manual_seed(seed)
     pruner = DynamicPruner(
-        range(num_samples), num_epochs, policy=make(policy), target=save, delta=1.0, seed=seed
+        range(num_samples), num_epochs, policy=parse_policy(policy), target=save, delta=1.0, seed=seed
     )
     loader = pruner.loader(batch_size=num_samples, collate_fn=torch.tensor)
     visits, waited = torch.zeros(num_samples), torch.zeros(num_samples)

@@ -20,8 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from infobatch.lab.commands.options import load
-from infobatch.lab.comparison.comparison import FULL, PRUNED, Arm, Variant
+from infobatch.lab.comparison.variants import FULL, PRUNED, Arm, Variant
 from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.devices import resolve_device
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.report.arms import ArmRuns, Run
 from infobatch.lab.report.paired import Difference
@@ -130,7 +131,7 @@ def main() -> None:
     if options.json:
         asked = {name: getattr(options, name) for name in ("recipe", "policy", "save", "held_out")}
         asked |= {"epochs": base.epochs, "seeds": list(seeds)}
-        environment = describe_environment(base.torch_device())
+        environment = describe_environment(resolve_device(base.device))
         found = {"options": asked, "environment": environment, "results": rows}
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 

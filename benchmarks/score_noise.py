@@ -37,6 +37,7 @@ from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.base import Task
 from infobatch.lab.tasks.registry import KINDS
 from infobatch.lab.training import loop
+from infobatch.lab.training.validate import check_config
 from infobatch.scores.columns import SMOOTHING, smoothed
 
 
@@ -114,7 +115,7 @@ def trained(options: argparse.Namespace) -> tuple[TrainConfig, Data, Task]:
             if options.train_samples:
                 config = replace(config, train_samples=options.train_samples)
         config = replace(config, compile=False)
-        config.check()
+        check_config(config)
         data = load(config)
         loop.check(config, data)
         if not options.run:

@@ -27,6 +27,7 @@ import torch
 from infobatch import DynamicPruner
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import ImageData, Images
+from infobatch.lab.devices import resolve_device
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.runs.environment import describe_environment
 from infobatch.lab.tasks.classification import Classification
@@ -172,7 +173,7 @@ def main() -> None:
     config = find_recipe(options.recipe).config()
     measured = images_a_second(config, options.steps)
     where = {
-        **describe_environment(config.torch_device()),
+        **describe_environment(resolve_device(config.device)),
         "recipe": f"{options.recipe} ({config.model}, batch {config.batch_size}, {config.precision})",
         "images a second": round(measured, 1),
         "given": options.rate,

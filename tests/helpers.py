@@ -8,6 +8,7 @@ import sys
 import textwrap
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 
@@ -137,6 +138,15 @@ def made(kind, num_samples):
 
 
 # -- Runs of the lab -------------------------------------------------------------------------------
+
+
+def changed(config, values):
+    """A copy with other values, those of a task's group named ``group.option``."""
+    for name, value in values.items():
+        group, _, option = name.rpartition(".")
+        new = {group: replace(getattr(config, group), **{option: value})} if group else {name: value}
+        config = replace(config, **new)
+    return config
 
 
 def run(config, data, path, **options):

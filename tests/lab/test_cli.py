@@ -3,6 +3,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -203,6 +204,72 @@ def test_a_recipe_is_trained_with_the_options_that_were_typed(call, tmp_path):
 def test_a_typed_default_overrides_the_recipe(call, tmp_path):
     call("train", "mnist5k-small-cnn", "--epochs", "15", "--data", "digits", "--out", tmp_path)
     assert RunFolder(tmp_path).config().epochs == 15, "15 is the default, but not the recipe's"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--policy", "none", "--prune-ratio", "0.5"], "--prune-ratio is 0.5, but the policy none has"),
+        (["--policy", "el2n", "--delta=0.875"], "--delta is 0.875, but el2n keeps the same samples"),
+    ],
+)
+def test_a_typed_default_is_refused_where_it_has_no_effect(call, options, message):
+    code, _, error = call("train", "--data", "digits", *options)
+    assert code == 2
+    assert message in error
+
+
+def test_a_typed_policy_is_taken_with_a_saving_if_it_is_the_default(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--save", 20]
+    assert call("train", *options, "--policy", "infobatch", "--out", tmp_path)[0] == 0
+    assert RunFolder(tmp_path).config().policy == "infobatch"
+
+
+def test_static_scores_change_options_that_were_not_typed(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 2, "--device", "cpu", "--policy", "el2n"]
+    code, _, error = call("train", *options, "--out", tmp_path)
+    assert code == 0, error
+    config = RunFolder(tmp_path).config()
+    assert (config.delta, config.warmup_epochs) == (1.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["--lr", "0.2"], None),
+        (["cifar10-resnet8"], "the recipe is cifar10-resnet8, but the run was started with "),
+        (["--save", "30"], "--target is 0.3, but the run was started with None"),
+        (["--epochs", "15"], "--epochs is 15.0, but the run was started with 3.0"),
+    ],
+)
+def test_only_what_differs_is_refused_in_resuming(call, finished, typed, message):
+    code, _, error = call("train", *typed, "--out", finished, "--resume")
+    assert code == (2 if message else 0), error
+    assert (message or "") in error
+
+
+def test_main_takes_its_arguments(capsys):
+    cli.main(["--version"])
+    assert capsys.readouterr().out == f"infobatch {__version__}\n"
+
+
+def test_what_trains_needs_no_command_line():
+    program = """
+        import sys
+
+        sys.modules |= {"tyro": None, "rich": None}  # as if they were not installed
+        import infobatch.lab.comparison.command
+        import infobatch.lab.comparison.contest
+        import infobatch.lab.comparison.run
+        import infobatch.lab.comparison.sweep
+        import infobatch.lab.config.policy_spec
+        import infobatch.lab.report
+        import infobatch.lab.training.loop
+        import infobatch.lab.training.validate
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_saving_alone_is_met_by_the_recommended_policy(call, tmp_path):

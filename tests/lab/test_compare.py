@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from infobatch.lab.comparison import comparison as arms
-from infobatch.lab.comparison.comparison import Arm, Comparison, Variant, run_comparison
+from infobatch.lab.comparison import variants as arms
+from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.run import run_comparison
+from infobatch.lab.comparison.variants import Arm, Variant
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.report import read_comparison, read_runs, to_markdown, write_report

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from infobatch.lab.comparison.comparison import Arm, Comparison, Variant
+from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.contest import CONTESTANTS, contestants
+from infobatch.lab.comparison.variants import Arm, Variant
 from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data

@@ -7,17 +7,19 @@ import pytest
 import torch
 
 from helpers import run, stop_after
-from infobatch.lab.comparison.comparison import Arm, Comparison, Variant
+from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.contest import contestants
+from infobatch.lab.comparison.variants import Arm, Variant
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.classification import Classification
 from infobatch.lab.training.engine import Interrupted
 from infobatch.lab.training.loop import check
+from infobatch.lab.training.validate import check_config
 
 LOOKING = TrainConfig(
-    data="digits", epochs=3, batch_size=128, device="cpu", scores="pass", warmup_epochs=0
+    data="digits", epochs=3, batch_size=128, device="cpu", prior_scores="pass", warmup_epochs=0
 )
 
 
@@ -54,9 +56,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(data, tmp_path, stop):
 
 
 def test_scores_of_another_run(data, tmp_path):
-    run(replace(LOOKING, scores="", warmup_epochs=1), data, tmp_path / "other")
+    run(replace(LOOKING, prior_scores="", warmup_epochs=1), data, tmp_path / "other")
     path = tmp_path / "other" / "scores.npz"
-    config = replace(LOOKING, scores=str(path))
+    config = replace(LOOKING, prior_scores=str(path))
     check(config, data)
     summary = run(config, data, tmp_path / "run")
     assert summary.num_forward == 0
@@ -73,7 +75,7 @@ def test_rivals_are_given_what_a_look_costs_and_do_not_look(data, tmp_path):
     for kind in ("full", "fewer-epochs", "random"):
         arm = Arm(kind) if kind == "full" else Arm(kind, Variant("infobatch"))
         config = comparison.run_config(arm, 0)
-        assert config.scores == ""
+        assert config.prior_scores == ""
         if kind != "full":
             assert abs(run(config, data, comparison.folder(arm, 0).path).cost - cost) < 2
 
@@ -83,8 +85,8 @@ def test_in_a_contest_a_look_is_part_of_the_cost():
     variants, _ = contestants(config, ["proportional", "random", "ies"], [0.3], 1400)
     targets = {variant.policy: variant.config(config) for variant in variants}
     assert targets["proportional"].target == pytest.approx(0.3 + 1 / 30)
-    assert targets["proportional"].scores == "pass"
-    assert (targets["random"].target, targets["random"].scores) == (0.3, "")
+    assert targets["proportional"].prior_scores == "pass"
+    assert (targets["random"].target, targets["random"].prior_scores) == (0.3, "")
     assert targets["ies"].target == pytest.approx((0.3 + 1 / 30) * 1.5)
 
 
@@ -92,26 +94,30 @@ def test_in_a_contest_a_look_is_part_of_the_cost():
     ("options", "error", "message"),
     [
         ({"warmup_epochs": 1}, ValueError, "--warmup-epochs 1: .* give --warmup-epochs 0 to prune"),
-        ({"policy": "none"}, ValueError, "--scores is pass, and --policy none reads none"),
-        ({"scores": "no.npz"}, FileNotFoundError, r"--scores is no\.npz, and there is no such file"),
+        ({"policy": "none"}, ValueError, "--prior-scores is pass, and --policy none reads none"),
+        (
+            {"prior_scores": "no.npz"},
+            FileNotFoundError,
+            r"--prior-scores is no\.npz, and there is no such file",
+        ),
     ],
 )
 def test_scores_without_effect_are_refused(options, error, message):
     with pytest.raises(error, match=message):
-        replace(LOOKING, **options).check()
+        check_config(replace(LOOKING, **options))
 
 
 def test_scores_of_other_data_are_refused_before_training(data, tmp_path):
     np.savez(tmp_path / "scores.npz", last_loss=np.ones(7, np.float32))
     with pytest.raises(ValueError, match=r"scores of .* have shape \(7,\), and the dataset has 1,400"):
-        check(replace(LOOKING, scores=str(tmp_path / "scores.npz")), data)
+        check(replace(LOOKING, prior_scores=str(tmp_path / "scores.npz")), data)
 
 
 def test_scores_of_a_run_on_other_samples_are_refused_before_training(data, tmp_path):
     (tmp_path / "subset.json").write_text(str(list(range(900))))
-    other = replace(LOOKING, scores="", warmup_epochs=1, epochs=1, subset=tmp_path / "subset.json")
+    other = replace(LOOKING, prior_scores="", warmup_epochs=1, epochs=1, subset=tmp_path / "subset.json")
     run(other, data.subset(torch.arange(900)), tmp_path / "other")
-    config = replace(LOOKING, scores=str(tmp_path / "other" / "scores.npz"), train_samples=900)
+    config = replace(LOOKING, prior_scores=str(tmp_path / "other" / "scores.npz"), train_samples=900)
     message = r"scores\.npz are of a run with --subset .*subset\.json, and this one has --subset None"
     with pytest.raises(ValueError, match=message):
         check(config, data.split(0, 900))

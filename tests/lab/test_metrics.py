@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from infobatch.lab.comparison.comparison import FEWER, FULL, PRUNED, Arm, Variant
+from infobatch.lab.comparison.variants import FEWER, FULL, PRUNED, Arm, Variant
 from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.paired import Difference, judge
 from infobatch.lab.report.plots import draw_curves, draw_overlay

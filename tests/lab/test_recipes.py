@@ -5,6 +5,7 @@ from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import DATA_SETS, DOWNLOADS
 from infobatch.lab.models import make_model
 from infobatch.lab.recipes import RECIPES, find_recipe
+from infobatch.lab.training.validate import check_config
 
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100, "tiny-imagenet": 200, "imagenet": 1000}
 
@@ -17,10 +18,10 @@ def test_every_recipe_is_a_valid_configuration_that_knows_its_name(name):
     if config.task == "mae":
         pytest.importorskip("transformers")
     if config.model:
-        config.check()
+        check_config(config)
     else:  # which is to be given
         with pytest.raises(ValueError, match="no model is named; give --model"):
-            config.check()
+            check_config(config)
     assert config.recipe == name
     assert recipe.summary.endswith((".", ":", "run"))
     assert config.data in DATA_SETS

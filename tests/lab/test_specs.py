@@ -3,23 +3,24 @@
 import pytest
 
 from infobatch import InfoBatch
-from infobatch.lab.comparison.comparison import Variant
+from infobatch.lab.comparison.variants import Variant
 from infobatch.lab.config import policy_spec
 from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.training.validate import check_config
 from infobatch.policies import Proportional
 
 
 def test_a_policy_takes_options_of_its_own():
-    policy = policy_spec.make("proportional:floor=0.1:by=gradient_norm:ordered=True")
+    policy = policy_spec.parse_policy("proportional:floor=0.1:by=gradient_norm:ordered=True")
     assert isinstance(policy, Proportional)
     assert (policy.floor, policy.by, policy.ordered) == (0.1, "gradient_norm", True)
-    assert policy_spec.make("infobatch", prune_ratio=0.3).prune_ratio == 0.3
+    assert policy_spec.parse_policy("infobatch", prune_ratio=0.3).prune_ratio == 0.3
 
 
 def test_the_prune_ratio_is_the_runs():
     config = TrainConfig(policy="proportional:floor=0.2", prune_ratio=0.4)
-    assert config.make_policy().prune_ratio == 0.4
-    assert isinstance(TrainConfig().make_policy(), InfoBatch)
+    assert policy_spec.make_policy(config).prune_ratio == 0.4
+    assert isinstance(policy_spec.make_policy(TrainConfig()), InfoBatch)
 
 
 def test_options_of_a_policy_are_part_of_its_folders_name():
@@ -44,4 +45,4 @@ def test_options_of_a_policy_are_part_of_its_folders_name():
 )
 def test_a_bad_spec_is_refused(spec, message):
     with pytest.raises(ValueError, match=message):
-        TrainConfig(policy=spec).check()
+        check_config(TrainConfig(policy=spec))

@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from infobatch.lab.comparison.comparison import Comparison, Variant, kept_at_cost
+from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.contest import contestants
+from infobatch.lab.comparison.variants import Variant, kept_at_cost
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.report import read_comparison
@@ -25,6 +26,7 @@ from infobatch.lab.training.static_scores import (
     make_scores,
     scoring_epochs,
 )
+from infobatch.lab.training.validate import check_config
 from infobatch.policies import POLICIES, Static, takes
 
 CONFIG = TrainConfig(data="digits", epochs=4, device="cpu", train_samples=150, delta=1, recipe="r")
@@ -227,8 +229,8 @@ def test_the_labels_are_the_data_sets(call, tmp_path, policy):
 
 def test_labels_cannot_be_typed():
     with pytest.raises(ValueError, match="its labels come from the data set, leave them out"):
-        replace(CONFIG, policy="rcap:labels=3").check()
-    replace(CONFIG, policy="rcap:beta=2").check()
+        check_config(replace(CONFIG, policy="rcap:labels=3"))
+    check_config(replace(CONFIG, policy="rcap:beta=2"))
 
 
 def test_a_variant_of_static_scores_has_its_own_schedule(tmp_path):

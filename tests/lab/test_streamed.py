@@ -16,6 +16,7 @@ from infobatch.lab.data import StreamedData, load_data, make_feed
 from infobatch.lab.data.streamed import random_box
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.loop import check, train
+from infobatch.lab.training.validate import check_config
 
 CPU = torch.device("cpu")
 
@@ -251,6 +252,6 @@ def test_own_images_have_to_be_given(monkeypatch):
 
 def test_a_classifier_needs_labels(tmp_path, cache):
     config = TrainConfig(data="images", model="resnet8", device="cpu")
-    config.check()
+    check_config(config)
     with pytest.raises(ValueError, match="--task classification needs labels, and images has none"):
         check(config, load_data("images", own(tmp_path)))

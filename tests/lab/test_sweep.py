@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from infobatch.lab.comparison.comparison import Arm, Comparison, Variant
+from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.variants import Arm, Variant
 from infobatch.lab.config.train import TrainConfig
-from infobatch.lab.data import load_data
 from infobatch.lab.recipes import RECIPES
 from infobatch.lab.recipes.published import Published
 from infobatch.lab.report import read_comparison, to_markdown
@@ -219,12 +219,19 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, arguments, me
     assert not (tmp_path / "out").exists()
 
 
-def test_a_config_of_an_older_release_is_read(tmp_path):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epoch": 3}, "unknown options: epoch"),
+        ({"mae": {"patchs": 3}}, r"unknown options: mae\.patchs"),
+        ({"mae": {}}, r"missing options: mae\.evaluate, mae\.mask_ratio"),
+        ({"mae": 3}, "mae is 3, not a mapping"),
+    ],
+)
+def test_options_that_do_not_exist_are_named(tmp_path, options, message):
     folder = RunFolder(tmp_path)
     folder.create(TrainConfig(data="digits"))
     values = json.loads((tmp_path / "config.json").read_text())
-    for name in ("recipe", "norm", "compile", "ema_decay"):
-        del values[name]
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    assert folder.config() == TrainConfig(data="digits")
-    assert load_data(folder.config().data).num_classes == 10
+    (tmp_path / "config.json").write_text(json.dumps({**values, **options}))
+    with pytest.raises(ValueError, match=rf"config\.json holds no options of a run \({message}"):
+        folder.config()

@@ -12,6 +12,7 @@ from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.classification import Classification
 from infobatch.lab.training.loop import WARM_UP_STEPS, Interrupted, OutOfMemory, train
 from infobatch.lab.training.selective_backprop import draw_by_percentile
+from infobatch.lab.training.validate import check_config
 
 QUICK = TrainConfig(data="digits", epochs=4, batch_size=128, device="cpu")
 
@@ -118,13 +119,13 @@ def test_the_checkpoint_loads_without_pickle(data, tmp_path):
 )
 def test_bad_options_are_refused_by_name(options, message):
     with pytest.raises(ValueError, match=message):
-        replace(QUICK, **options).check()
+        check_config(replace(QUICK, **options))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_missing_device_is_said():
     with pytest.raises(ValueError, match="finds no CUDA device"):
-        replace(QUICK, device="cuda").check()
+        check_config(replace(QUICK, device="cuda"))
 
 
 def test_a_folder_that_holds_something_is_refused(data, tmp_path):

@@ -23,6 +23,7 @@ from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.tasks.diffusion import Diffusion
 from infobatch.lab.tasks.fid import Features, Moments, frechet_distance
 from infobatch.lab.training.loop import Interrupted, check
+from infobatch.lab.training.validate import check_config
 
 OPTIONS = DiffusionOptions(timesteps=100, sampling_steps=4)
 QUICK = TrainConfig(
@@ -211,7 +212,7 @@ def test_a_model_in_a_folder_is_trained_further(data, tmp_path):
     model = make_unet("unet-tiny", 1, 8)
     model.save_pretrained(tmp_path)
     config = replace(QUICK, model=str(tmp_path))
-    config.check()
+    check_config(config)
     check(config, data)
     task = Diffusion(config, data)
     theirs = dict(model.named_parameters())
@@ -359,22 +360,22 @@ def test_a_contest_leaves_out_policies_that_do_not_fit_the_task(call, tmp_path, 
 )
 def test_bad_options_are_refused_by_name(options, message):
     with pytest.raises(ValueError, match=message):
-        with_options(**options).check()
+        check_config(with_options(**options))
 
 
 def test_options_of_other_tasks_and_models_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no model 'small-cnn'; did you mean unet-small"):
-        replace(QUICK, model="small-cnn").check()
+        check_config(replace(QUICK, model="small-cnn"))
     with pytest.raises(ValueError, match=r"--diffusion\.dropout is for --task diffusion"):
-        TrainConfig(diffusion=DiffusionOptions(dropout=0.1)).check()
+        check_config(TrainConfig(diffusion=DiffusionOptions(dropout=0.1)))
     with pytest.raises(ValueError, match="--data is imagenet, which is for classification"):
-        replace(QUICK, data="imagenet").check()
+        check_config(replace(QUICK, data="imagenet"))
     (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
     with pytest.raises(ValueError, match="holds a AutoencoderKL; --task diffusion takes a UNet2DModel"):
-        replace(QUICK, model=str(tmp_path)).check()
+        check_config(replace(QUICK, model=str(tmp_path)))
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json cannot be read .* UNet2DModel\.save_pretrained"):
-        replace(QUICK, model=str(tmp_path)).check()
+        check_config(replace(QUICK, model=str(tmp_path)))
 
 
 def test_images_that_cannot_be_halved_are_refused_before_training(data, monkeypatch):
@@ -389,7 +390,7 @@ def test_a_folder_that_does_not_fit_is_refused_before_training(data, tmp_path):
     with pytest.raises(ValueError, match=r"has in_channels 3, and this data .* ask for 1"):
         check(config, data)
     with pytest.raises(ValueError, match=r"--diffusion.dropout is 0.1, but .* comes with its own"):
-        replace(config, diffusion=replace(OPTIONS, dropout=0.1)).check()
+        check_config(replace(config, diffusion=replace(OPTIONS, dropout=0.1)))
     make_unet("unet-tiny", 1, 8).save_pretrained(tmp_path)
     check(config, data)
     with pytest.raises(ValueError, match=r"has num_class_embeds None, .* ask for 10"):
@@ -418,9 +419,9 @@ def test_features_that_are_none_are_refused_before_training(data, scripted, tmp_
 
 def test_policies_that_ask_for_what_it_cannot_tell_are_refused():
     with pytest.raises(ValueError, match="reads gradient norms, and --task diffusion has none"):
-        replace(QUICK, policy="proportional:by=gradient_norm", target=0.2).check()
+        check_config(replace(QUICK, policy="proportional:by=gradient_norm", target=0.2))
     with pytest.raises(ValueError, match="el2n goes by scores of a classifier, and --task is diffusion"):
-        replace(QUICK, policy="el2n", epochs=20).check()
+        check_config(replace(QUICK, policy="el2n", epochs=20))
 
 
 def test_a_missing_package_is_named(monkeypatch, data):

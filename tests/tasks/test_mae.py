@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers import launch, run, stop_after
+from helpers import changed, launch, run, stop_after
 from infobatch.distributed import Replicas
 from infobatch.lab.commands.options import load
-from infobatch.lab.config.train import TrainConfig, changed
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.data.masks import Masks
 from infobatch.lab.models import make_model
@@ -23,6 +23,7 @@ from infobatch.lab.tasks.mae import MaskedAutoencoding, masked_losses, unmasked
 from infobatch.lab.tasks.metrics import KNN, RECONSTRUCTION
 from infobatch.lab.tasks.registry import metric_of
 from infobatch.lab.training.loop import Interrupted, check
+from infobatch.lab.training.validate import check_config
 
 pytest.importorskip("transformers")
 
@@ -246,7 +247,7 @@ def test_processes_together_evaluate_what_one_does(data, monkeypatch):
 
 def test_the_metric_is_that_of_the_probe():
     assert metric_of(QUICK) == KNN
-    assert metric_of(changed(QUICK, {"mae.probe": "none"})) == RECONSTRUCTION
+    assert metric_of(changed(QUICK, {"mae.evaluate": "none"})) == RECONSTRUCTION
 
 
 # -- Runs ------------------------------------------------------------------------------------------
@@ -284,13 +285,13 @@ def test_an_interrupted_run_goes_on_bit_for_bit(data, tmp_path, options):
         {"policy": "proportional:by=smoothed_loss", "target": 0.2},
         {"policy": "ies", "target": 0.1, "epochs": 6},
         {"policy": "none", "backward_share": 0.5, "precision": "bf16"},
-        {"mae.probe": "linear"},
+        {"mae.evaluate": "linear"},
     ],
     ids=str,
 )
 def test_policies_and_options_train(data, tmp_path, options):
     config = changed(QUICK, options)
-    config.check()
+    check_config(config)
     check(config, data)
     assert run(config, data, tmp_path).num_nonfinite == 0
 
@@ -310,7 +311,7 @@ def test_the_command_line_compares_evaluates_and_reports(call, tmp_path):
 
 
 def test_runs_of_other_metrics_are_reported_apart(call, trained, tmp_path):
-    options = ["--mae.probe", "none", "--epochs", "1"]
+    options = ["--mae.evaluate", "none", "--epochs", "1"]
     code, text, error = call("train", *TYPED, *options, "--out", tmp_path / "run")
     assert code == 0, error
     assert "reconstruction loss 0." in text or "reconstruction loss 1." in text
@@ -331,9 +332,12 @@ def test_images_without_labels_are_trained_on(call, tmp_path):
     options += ["--mae.patch", 56, "--batch-size", 2, "--epochs", 2, "--device", "cpu"]
     code, _, error = call("train", *options, "--out", tmp_path / "a")
     assert code == 2
-    assert "--mae.probe is knn, which needs labels, and images has none; give --mae.probe none" in error
+    assert (
+        "--mae.evaluate is knn, which needs labels, and images has none; give --mae.evaluate none"
+        in error
+    )
     assert not (tmp_path / "a").exists()
-    code, text, error = call("train", *options, "--mae.probe", "none", "--out", tmp_path / "a")
+    code, text, error = call("train", *options, "--mae.evaluate", "none", "--out", tmp_path / "a")
     assert code == 0, error
     assert "reconstruction loss" in text
 
@@ -416,7 +420,7 @@ def test_a_run_is_fine_tuned_and_pruned(call, trained, tmp_path):
 )
 def test_bad_options_are_refused_by_name(options, message):
     with pytest.raises(ValueError, match=message):
-        changed(QUICK, options).check()
+        check_config(changed(QUICK, options))
 
 
 @pytest.mark.parametrize(
@@ -435,7 +439,7 @@ def test_bad_options_are_refused_by_name(options, message):
 )
 def test_options_that_do_not_fit_the_images_are_refused(data, options, message):
     config = changed(QUICK, options)
-    config.check()
+    check_config(config)
     if message is None:
         check(config, data)
         return
@@ -454,7 +458,7 @@ def saved(tmp_path_factory):
 
 def test_a_saved_model_is_trained_further(data, saved):
     config = changed(replace(QUICK, model=str(saved)), {"mae.mask_ratio": 0.5, "mae.patch": 0})
-    config.check()
+    check_config(config)
     check(config, data)
     task = MaskedAutoencoding(config, data)
     torch.manual_seed(5)
@@ -474,7 +478,7 @@ def test_a_saved_model_is_trained_further(data, saved):
 )
 def test_a_saved_model_needs_its_images(saved, options, message):
     config = changed(replace(QUICK, model=str(saved)), options)
-    config.check()
+    check_config(config)
     with pytest.raises(ValueError, match=message):
         check(config, load(config))
 
@@ -482,7 +486,7 @@ def test_a_saved_model_needs_its_images(saved, options, message):
 def test_a_saved_model_of_another_kind_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ValueError, match=r"holds a model of type 'bert' of transformers; .* needs"):
-        replace(QUICK, model=str(tmp_path)).check()
+        check_config(replace(QUICK, model=str(tmp_path)))
 
 
 def test_fine_tuning_needs_a_finished_run_and_its_images(trained, tmp_path):
@@ -490,15 +494,15 @@ def test_fine_tuning_needs_a_finished_run_and_its_images(trained, tmp_path):
     with pytest.raises(
         ValueError, match=r"config\.json cannot be read .* folder of a run of --task mae"
     ):
-        config.check()
+        check_config(config)
     RunFolder(tmp_path / "a").create(replace(config, model="small-cnn"))
     with pytest.raises(ValueError, match="is a run of --task classification; give one of --task mae"):
-        replace(config, model=str(tmp_path / "a")).check()
+        check_config(replace(config, model=str(tmp_path / "a")))
     RunFolder(tmp_path / "b").create(QUICK)
     with pytest.raises(ValueError, match=r"holds no finished run \(model\.safetensors"):
-        replace(config, model=str(tmp_path / "b")).check()
+        check_config(replace(config, model=str(tmp_path / "b")))
     config = replace(config, data="mnist5k", model=str(trained))
-    config.check()
+    check_config(config)
     with pytest.raises(ValueError, match=r"was trained on images of 8x8 pixels and 1 channels, and the"):
         check(config, load(config))
 
@@ -506,4 +510,4 @@ def test_fine_tuning_needs_a_finished_run_and_its_images(trained, tmp_path):
 def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r"needs transformers: pip install 'infobatch\[tasks"):
-        QUICK.check()
+        check_config(QUICK)

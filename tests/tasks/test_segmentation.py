@@ -20,6 +20,7 @@ from infobatch.lab.data.crops import CropFeed, Cropping, TrainCrops, of_one_size
 from infobatch.lab.data.segmentation import IGNORED
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.loop import Interrupted, check
+from infobatch.lab.training.validate import check_config
 
 transformers = pytest.importorskip("transformers")
 
@@ -500,13 +501,13 @@ def test_a_contest_is_among_the_policies_that_know_enough():
 )
 def test_bad_options_are_refused_by_name(options, message):
     with pytest.raises(ValueError, match=message):
-        replace(QUICK, **options).check()
+        check_config(replace(QUICK, **options))
 
 
 def test_options_of_segmentation_are_of_no_other_task():
     config = TrainConfig(segmentation=SegmentationOptions(crop=64))
     with pytest.raises(ValueError, match=r"--segmentation\.crop is for --task segmentation, not for"):
-        config.check()
+        check_config(config)
 
 
 @pytest.mark.parametrize(
@@ -521,7 +522,7 @@ def test_a_folder_with_another_model_is_refused(tmp_path, text, message):
     if text is not None:
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=message):
-        replace(QUICK, model=str(tmp_path)).check()
+        check_config(replace(QUICK, model=str(tmp_path)))
 
 
 def test_policies_that_a_segmenter_cannot_feed_are_refused(data):
@@ -532,5 +533,5 @@ def test_policies_that_a_segmenter_cannot_feed_are_refused(data):
     ):
         config = replace(QUICK, policy=policy)
         with pytest.raises(ValueError, match=message):  # noqa: PT012 - either may say so
-            config.check()
+            check_config(config)
             check(config, data)

@@ -14,7 +14,8 @@ pytest.importorskip("accelerate")
 pytest.importorskip("tyro")
 
 from infobatch.lab.commands import options
-from infobatch.lab.comparison.comparison import Arm, Comparison, Variant
+from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.variants import Arm, Variant
 from infobatch.lab.config.task_options import TuningOptions
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.models import language
@@ -23,6 +24,7 @@ from infobatch.lab.tasks.tokens import NOT_SUPERVISED, prompt_of
 from infobatch.lab.tasks.tuning import Tuning
 from infobatch.lab.training.engine import Interrupted
 from infobatch.lab.training.loop import check, train
+from infobatch.lab.training.validate import check_config
 
 pytestmark = [
     pytest.mark.integrations,
@@ -185,7 +187,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(config, tmp_path, stop):
     [
         {"model": "gpt2-tiny", "tuning": {"micro_batch": 4}, "clip_norm": 1.0},
         {"tuning": {"lora_rank": 2}, "policy": "proportional", "target": 0.2, "precision": "bf16"},
-        {"scores": "pass", "warmup_epochs": 0, "epochs": 2.5},
+        {"prior_scores": "pass", "warmup_epochs": 0, "epochs": 2.5},
     ],
     ids=["gpt2, accumulated", "adapters", "first epoch pruned"],
 )
@@ -207,7 +209,7 @@ def test_every_way_of_training_goes_on_bit_for_bit(config, tmp_path, changes):
     assert task.evaluate().result == pytest.approx(whole.result, rel=1e-3)
     if config.tuning.lora_rank:
         assert all("lora" in name for name in saved_tensors(task.model))
-    if config.scores:
+    if config.prior_scores:
         assert whole.num_forward == 42
         assert RunFolder(tmp_path / "cut").metrics()[0].num_kept < 42
         assert whole.cost == whole.num_trained + 14
@@ -216,7 +218,7 @@ def test_every_way_of_training_goes_on_bit_for_bit(config, tmp_path, changes):
 def test_arms_of_equal_cost_cost_the_same(config, tmp_path):
     """Fewer epochs of a run with a first look are given what that cost, to within a batch."""
     config = replace(
-        config, scores="pass", warmup_epochs=0, tuning=replace(config.tuning, num_generated=0)
+        config, prior_scores="pass", warmup_epochs=0, tuning=replace(config.tuning, num_generated=0)
     )
     data, variant = options.load(config), Variant("infobatch")
     comparison = Comparison(config, (variant,), 1, None, tmp_path)
@@ -263,9 +265,9 @@ def test_a_model_from_a_folder(config, tmp_path):
     task.model.save_pretrained(tmp_path)
     named = replace(config, model=str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"without its tokenizer .* save both there"):
-        named.check()
+        check_config(named)
     task.data.tokenizer.save_pretrained(tmp_path)
-    named.check()
+    check_config(named)
     other = task_of(named)
     batch = task.feed.first(8)
     assert torch.equal(task.losses(batch, np.arange(8)), other.losses(batch, np.arange(8)))
@@ -327,8 +329,8 @@ def test_answers_are_cut_off_at_the_longest(config):
             {"policy": "proportional:by=gradient_norm"},
             "reads gradient norms, and --task tuning has none",
         ),
-        ({"scores": "pass"}, "--warmup-epochs 1: an epoch on all data .* --warmup-epochs 0"),
-        ({"scores": "pass", "warmup_epochs": 0, "policy": "none"}, "--policy none reads none"),
+        ({"prior_scores": "pass"}, "--warmup-epochs 1: an epoch on all data .* --warmup-epochs 0"),
+        ({"prior_scores": "pass", "warmup_epochs": 0, "policy": "none"}, "--policy none reads none"),
         ({"tuning": TuningOptions(lora_rank=-1)}, "--tuning.lora-rank is -1; it must be at least 0"),
         ({"tuning": TuningOptions(max_length=1)}, "--tuning.max-length is 1"),
         ({"tuning": TuningOptions(micro_batch=3)}, "--tuning.micro-batch is 3, .* 8"),
@@ -336,21 +338,21 @@ def test_answers_are_cut_off_at_the_longest(config):
 )
 def test_bad_options_are_refused(config, changes, message):
     with pytest.raises(ValueError, match=message):
-        replace(config, **changes).check()
+        check_config(replace(config, **changes))
 
 
 def test_what_depends_on_the_data_is_refused_before_training(config, tmp_path):
     with pytest.raises(ValueError, match=r"max-length is 4,096, but llama-tiny takes 2,048 tokens"):
         options.load(replace(config, tuning=replace(config.tuning, max_length=4096)))
     np.savez(tmp_path / "scores.npz", last_loss=np.ones(7, np.float32))
-    given = replace(config, scores=str(tmp_path / "scores.npz"), warmup_epochs=0)
-    given.check()
+    given = replace(config, prior_scores=str(tmp_path / "scores.npz"), warmup_epochs=0)
+    check_config(given)
     with pytest.raises(
         ValueError, match=r"scores of .*scores\.npz have shape \(7,\), and .* 42 samples"
     ):
         check(given, options.load(given))
     with pytest.raises(FileNotFoundError, match="no such file; give pass, or the scores"):
-        replace(given, scores="nowhere.npz").check()
+        check_config(replace(given, prior_scores="nowhere.npz"))
 
 
 def test_adapters_need_linear_layers():

@@ -19,7 +19,16 @@ pytestmark = [pytest.mark.integrations, pytest.mark.slow]
 OPTIONS = [
     *("--task", "tuning", "--data", "instructions", "--model", "llama-tiny", "--epochs", "3.5"),
     *("--batch-size", "8", "--optimizer", "adamw", "--lr", "0.01", "--label-smoothing", "0"),
-    *("--device", "cpu", "--scores", "pass", "--warmup-epochs", "0", "--tuning.num-generated", "3"),
+    *(
+        "--device",
+        "cpu",
+        "--prior-scores",
+        "pass",
+        "--warmup-epochs",
+        "0",
+        "--tuning.num-generated",
+        "3",
+    ),
 ]
 
 

@@ -1,4 +1,20 @@
-"""The lab: trains, compares and reports, through the same public calls as everyone else.
+"""The lab: it trains, compares and reports through the same public calls as everybody else.
 
-Nothing in the method imports it. Its packages come with ``pip install 'infobatch[lab]'``.
+Its rooms, in the order in which a run passes through them:
+
+- ``commands``, with ``cli``: the command line; it makes configurations of what is typed.
+- ``recipes``: configurations by name, of published experiments and of small ones.
+- ``config``: the options of a run as plain data.
+- ``data``: data sets, and how they reach the device.
+- ``models``: networks by name.
+- ``tasks``: what is learned: inputs, losses and evaluation.
+- ``training``: the check of a configuration, and the loops that train it.
+- ``runs``: the folder of a run, and the records in it.
+- ``comparison``: many runs that are compared: the arms of a comparison, sweeps and contests.
+- ``report``: tables, plots and pages of finished runs.
+
+Beside them are what several rooms need: ``devices``, ``files``, ``interrupts``, ``names`` and
+``processes``.
+
+The method imports nothing of it. Its packages are installed by ``pip install 'infobatch[lab]'``.
 """

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 try:
     import rich as rich
-    import tyro
+    import tyro as tyro
 except ImportError as error:
     raise SystemExit(
         f"infobatch: the command line needs {error.name}: pip install 'infobatch[lab]'"
     ) from error
 
 from infobatch import __version__
+from infobatch.lab.commands.arguments import Command, parse
 from infobatch.lab.commands.console import console
 from infobatch.lab.commands.show import evaluate, predict, recipes, report
 from infobatch.lab.commands.train import compare, contest, sweep, train
 from infobatch.lab.processes import joined
 from infobatch.lab.training.loop import OutOfMemory
 
-COMMANDS: dict[str, Callable[..., Any]] = {
+COMMANDS: dict[str, Command] = {
     "compare": compare,
     "train": train,
     "recipes": recipes,
@@ -34,15 +34,23 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 }
 
 
-def main() -> None:
-    """Unbiased dynamic data pruning: train, compare and report."""
-    if sys.argv[1:] == ["--version"]:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command of the command line.
+
+    Args:
+        arguments: What was typed after ``infobatch``; by default the arguments of this process.
+
+    Raises:
+        SystemExit: With status 2 for bad input, which is printed in one line, and 130 if interrupted.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments == ["--version"]:
         print(f"infobatch {__version__}")
         return
     try:
         with joined() as replicas:
             console.quiet = console.quiet or replicas.rank > 0
-            tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="infobatch", description=main.__doc__)
+            parse(COMMANDS, arguments, "Unbiased dynamic data pruning: train, compare and report.")()
     except BrokenPipeError:  # whoever read it has seen enough, as in `infobatch train --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None

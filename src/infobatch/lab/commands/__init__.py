@@ -1,1 +1,1 @@
-"""What each command does: functions whose signatures are its options."""
+"""The commands of the command line, as functions whose parameters are the options."""

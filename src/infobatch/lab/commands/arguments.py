@@ -1,17 +1,107 @@
-"""How options and arguments are written."""
+"""How the options and arguments of the commands are typed."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 
 from infobatch.lab.config.train import CommonConfig, TrainConfig
 
-Options = Annotated[TrainConfig, tyro.conf.arg(name="")]
-CommonOptions = Annotated[CommonConfig, tyro.conf.arg(name="")]
+Command = Callable[..., None]
+
+MARKERS: dict[str, Any] = {
+    "recipe": tyro.conf.Suppress,  # commands have an argument for it
+    "data_dir": tyro.conf.arg(metavar="PATH"),
+    "subset": tyro.conf.arg(metavar="FILE"),
+    "target": tyro.conf.arg(metavar="SHARE"),
+}
+"""How some options of the configuration are shown, by their names."""
+
+
+def _marked(kind: type[CommonConfig]) -> type[CommonConfig]:
+    """The configuration as the command line shows it: a subclass whose fields have their markers."""
+    types = get_type_hints(kind)
+    marked = [
+        (each.name, Annotated[types[each.name], MARKERS[each.name]], field(default=each.default))
+        for each in fields(kind)
+        if each.name in MARKERS
+    ]
+    return make_dataclass(kind.__name__, marked, bases=(kind,), frozen=True)
+
+
+class Typed:
+    """The configuration's options as they were typed, to be put over any configuration."""
+
+    def __init__(self, command: Command, arguments: Sequence[str], kind: type[CommonConfig]) -> None:
+        """Made by :func:`parse`.
+
+        Args:
+            command: The command that was typed.
+            arguments: All arguments of the command line, the command's name first.
+            kind: The class whose fields are the command's options, from :func:`_marked`.
+        """
+        self.arguments = tuple(arguments)
+        self._command = command
+        self._kind = kind
+
+    def over(self, base: TrainConfig) -> TrainConfig:
+        """A configuration with the typed options in place of its own.
+
+        Args:
+            base: The configuration that is taken where nothing was typed.
+
+        Returns:
+            The configuration; what differs from ``base`` was typed.
+        """
+        names = [each.name for each in fields(self._kind)]
+        default = self._kind(**{name: getattr(base, name) for name in names})
+        command = functools.partial(_collected(self._command), options=default)
+        options = tyro.cli(command, args=self.arguments[1:]).keywords["options"]
+        return replace(base, **{name: getattr(options, name) for name in names})
+
+
+def parse(commands: Mapping[str, Command], arguments: Sequence[str], description: str) -> Command:
+    """Read a command line; help and errors are printed, and end the program.
+
+    Args:
+        commands: The commands by name. Their signatures and docstrings say what may be typed.
+        arguments: The command line's arguments, the command's name first.
+        description: What the help says of the program.
+
+    Returns:
+        The command with its arguments, to be called with none.
+    """
+    collected = {name: _collected(command) for name, command in commands.items()}
+    call: functools.partial[None] = tyro.extras.subcommand_cli_from_dict(
+        collected, prog="infobatch", description=description, args=arguments
+    )
+    options = call.keywords.get("options")
+    if options is None:
+        return call
+    return functools.partial(call, options=Typed(call.func, arguments, type(options)))
+
+
+def _collected(command: Command) -> Callable[..., functools.partial[None]]:
+    """The command for tyro, which gives it with its arguments in place of calling it."""
+
+    @functools.wraps(command)
+    def collect(**arguments: Any) -> functools.partial[None]:
+        return functools.partial(command, **arguments)
+
+    return collect
+
+
+Options = Annotated[Typed, tyro.conf.arg(name="", constructor=_marked(TrainConfig))]
+CommonOptions = Annotated[Typed, tyro.conf.arg(name="", constructor=_marked(CommonConfig))]
 OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 RecipeName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE]")]
+RecipeNames = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE ...]")]
+OutPath = Annotated[Path, tyro.conf.arg(metavar="PATH")]
+PositionalPath = tyro.conf.Positional[Path]
 Paths = tyro.conf.Positional[tuple[Path, ...]]
 Switch = tyro.conf.FlagCreatePairsOff[bool]

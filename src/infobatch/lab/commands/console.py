@@ -1,4 +1,4 @@
-"""What the commands print while and after they train."""
+"""What the commands print during and after training."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from infobatch.lab.comparison.comparison import Arm, Comparison
+from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.sweep import HELPER
+from infobatch.lab.comparison.variants import Arm
 from infobatch.lab.interrupts import stop_on_interrupt
 from infobatch.lab.recipes import Recipe
 from infobatch.lab.runs.records import Summary
@@ -29,7 +30,19 @@ console = Console(quiet=HELPER in os.environ)
 def live(
     command: str, path: Path, minutes: float | None = None
 ) -> Iterator[tuple[Progress, Callable[[], bool]]]:
-    """Live progress; Ctrl-C, or the end of ``minutes``, is answered at the next step boundary."""
+    """Show progress while the block trains; Ctrl-C stops it at the next step boundary.
+
+    Args:
+        command: The command's name, for the line that says how to continue.
+        path: The folder in which it trains.
+        minutes: Stop after this many minutes, too; None for no limit.
+
+    Yields:
+        The progress bars, and the function that training asks whether it should stop.
+
+    Raises:
+        SystemExit: With status 130 if training was stopped.
+    """
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     parent = os.getppid()
 
@@ -58,9 +71,16 @@ def live(
 
 
 class ComparisonWatch:
-    """Tells how far a comparison is, run by run."""
+    """Shows how far a comparison is, and prints a line for each finished run."""
 
     def __init__(self, comparison: Comparison, progress: Progress, title: str = "") -> None:
+        """Begin with no run finished.
+
+        Args:
+            comparison: The comparison.
+            progress: Where it is shown.
+            title: What each line begins with; empty for nothing.
+        """
         self._comparison = comparison
         self._progress = progress
         self._title = f"{title}: " if title else ""
@@ -68,6 +88,13 @@ class ComparisonWatch:
         self._task = progress.add_task(f"{self._title}training", total=len(comparison.runs))
 
     def __call__(self, arm: Arm, seed: int, done: loop.Progress | None) -> None:
+        """Show one run's progress, or print its result.
+
+        Args:
+            arm: The run's arm.
+            seed: The run's seed.
+            done: How far the run is; None if it is finished.
+        """
         if done is not None:
             text = f"{self._title}seed {seed}, {arm.name}: {describe(done)}"
             now = self._num_done + done.fraction
@@ -84,6 +111,7 @@ class ComparisonWatch:
 
 
 def describe(done: loop.Progress) -> str:
+    """One line on a run's last epoch."""
     metrics = done.metrics
     kept = metrics.num_kept / metrics.num_samples
     tested = "" if metrics.result is None else f", test {done.metric.named(metrics.result)}"
@@ -92,6 +120,7 @@ def describe(done: loop.Progress) -> str:
 
 
 def one_line(summary: Summary, metric: Metric) -> str:
+    """One line on a finished run: its result and what it took."""
     return (
         f"{metric.named(summary.result)}  {summary.num_trained:,} samples  {summary.num_steps:,} steps  "
         f"{summary.seconds:.1f} s"
@@ -99,6 +128,7 @@ def one_line(summary: Summary, metric: Metric) -> str:
 
 
 def print_recipe(recipe: Recipe) -> None:
+    """Print a recipe's notes, the command with all of its options, and what others report."""
     console.print(f"{recipe.summary} {recipe.notes}\n", highlight=False)
     options = recipe.config().to_arguments()
     console.print(shlex.join(["infobatch", "train", *options]), highlight=False, soft_wrap=True)
@@ -111,6 +141,7 @@ def print_recipe(recipe: Recipe) -> None:
 
 
 def print_summary(summary: Summary, metric: Metric) -> None:
+    """Print the result of one run and what it left out."""
     text = f"{one_line(summary, metric)}  {summary.saved:.1%} left out"
     if summary.cost > summary.num_trained:
         text += (

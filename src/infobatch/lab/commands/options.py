@@ -1,9 +1,9 @@
-"""What was typed, made into whole configurations, checked, and the data they name."""
+"""Whole configurations made of what was typed, and the data that they name."""
 
 from __future__ import annotations
 
 import json
-import sys
+import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,72 +12,102 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from infobatch.lab.commands.arguments import Typed
 from infobatch.lab.commands.console import console
-from infobatch.lab.comparison.comparison import Variant
+from infobatch.lab.comparison.variants import Variant
 from infobatch.lab.config.policy_spec import name_of
-from infobatch.lab.config.train import CommonConfig, TrainConfig, flag, flat, negated
+from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
+from infobatch.lab.devices import resolve_device
 from infobatch.lab.names import choose
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.tasks.registry import KINDS
 from infobatch.lab.training.static_scores import unchanging
+from infobatch.lab.training.validate import check_config
 from infobatch.policies import POLICIES, RECOMMENDED, has_prune_ratio
 
 
-def of_recipe(name: str, options: TrainConfig, save: float | None = None) -> TrainConfig:
-    """The recipe's options, but for those that were typed; without a recipe, all as they are.
+def started(options: Typed, recipe: str, save: float | None) -> TrainConfig:
+    """The configuration of a new run.
 
-    ``save``: the percentage of the samples to leave out, by the recommended policy unless one was typed.
+    Args:
+        options: What was typed.
+        recipe: The recipe whose options are taken where nothing was typed; empty for the defaults.
+        save: Percentage of the samples to leave out, by the recommended policy unless one was typed.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ValueError: If an option was typed that the run's policy has no use for.
     """
-    typed = typed_options(options)
-    config = find_recipe(name).config().overridden(options, typed) if name else options
+    base = find_recipe(recipe).config() if recipe else TrainConfig()
     if save is not None:
-        config = replace(config, target=share_of(save, "--save", save))
-        if "policy" not in typed:
-            config = replace(config, policy=RECOMMENDED)
+        base = replace(base, policy=RECOMMENDED)
+    config = _saving(options.over(base), save)
     if config.ramp and config.target is None:
         raise ValueError(
             f"--ramp is {config.ramp:g}, but no share of the samples to leave out was given for it to "
             "spread; give --save, such as --save 40"
         )
     name = name_of(config.policy)
-    if "prune_ratio" in typed and name in POLICIES and not has_prune_ratio(name):
+    untyped = replace(base, prune_ratio=math.nan)
+    has_none = name in POLICIES and not has_prune_ratio(name)
+    if has_none and not math.isnan(options.over(untyped).prune_ratio):
         raise ValueError(
             f"--prune-ratio is {config.prune_ratio:g}, but the policy {config.policy} has none; leave "
             "it out, or take another --policy, such as infobatch"
         )
-    fixed = unchanging(config)
-    for option, (value, only) in config.differences(fixed).items():
-        if option in typed:
-            raise ValueError(
-                f"{flag(option)} is {value}, but {name} keeps the same samples from the "
-                f"first epoch to the last, so that it is {only:g}; leave it out"
-            )
-    return fixed
+    config = _saving(options.over(unchanging(replace(base, policy=config.policy))), save)
+    for option, (value, only) in config.differences(unchanging(config)).items():
+        raise ValueError(
+            f"{flag(option)} is {value}, but {name} keeps the same samples from the "
+            f"first epoch to the last, so that it is {only:g}; leave it out"
+        )
+    return config
 
 
-def typed_options(options: CommonConfig) -> list[str]:
-    """Those of the options that stand on the command line, not left at their defaults."""
-    flags = [text.split("=")[0] for text in sys.argv[2:] if text.startswith("--")]
-    names = {flag[2:].replace("-", "_") for flag in flags}
-    return [name for name in flat(options) if names & {name, negated(name)}]
+def resumed(options: Typed, recipe: str, save: float | None, saved: TrainConfig) -> TrainConfig:
+    """The configuration that an unfinished run was started with.
 
+    Args:
+        options: What was typed.
+        recipe: The recipe that was typed; empty for none.
+        save: The percentage that was typed, if any.
+        saved: The run's configuration.
 
-def saved_options(given: TrainConfig, saved: TrainConfig) -> TrainConfig:
-    """The options a run was started with; refuses others given now."""
-    for name, (now, then) in given.differences(saved).items():
-        if name in typed_options(given):
-            raise ValueError(
-                f"{flag(name)} is {now}, but the run was started with {then}; leave it out to go on, or "
-                "start another run"
-            )
+    Returns:
+        ``saved``.
+
+    Raises:
+        ValueError: If anything was typed that differs from it.
+    """
+    now = _saving(options.over(saved), save)
+    for name, (value, then) in replace(now, recipe=recipe or now.recipe).differences(saved).items():
+        what = "the recipe" if name == "recipe" else flag(name)
+        raise ValueError(
+            f"{what} is {value}, but the run was started with {then}; leave it out to go on, or start "
+            "another run"
+        )
     return saved
 
 
-def check_config(config: TrainConfig) -> None:
-    """Raise an error for what could only fail later."""
-    config.check()
-    on_cpu = config.torch_device().type == "cpu"
+def _saving(config: TrainConfig, save: float | None) -> TrainConfig:
+    """The configuration with the share of the samples to leave out that ``--save`` gives."""
+    return config if save is None else replace(config, target=share_of(save, "--save", save))
+
+
+def check_options(config: TrainConfig) -> None:
+    """Refuse a configuration that could only fail later, or a large recipe without a GPU.
+
+    Args:
+        config: The run's options.
+
+    Raises:
+        ValueError: If the run could not be trained; see also :func:`check_config`.
+    """
+    check_config(config)
+    on_cpu = resolve_device(config.device).type == "cpu"
     if config.recipe and find_recipe(config.recipe).needs_gpu and on_cpu and config.device == "auto":
         raise ValueError(
             f"the recipe {config.recipe} needs a GPU, and PyTorch finds no CUDA device here; give "
@@ -86,6 +116,18 @@ def check_config(config: TrainConfig) -> None:
 
 
 def load(config: TrainConfig) -> Data:
+    """The data of a run, after its subset, its split and what its task makes of it.
+
+    Args:
+        config: The run's options.
+
+    Returns:
+        The data; what there is to say of it has been printed.
+
+    Raises:
+        ValueError: If the data does not fit the options.
+        OSError: If the data cannot be read or downloaded.
+    """
     if config.data in DOWNLOADS and local_folder(config.data_dir) is None:
         size = DOWNLOADS[config.data]
         console.print(f"{config.data} is downloaded ({size}), unless it was before", highlight=False)
@@ -104,9 +146,17 @@ def load(config: TrainConfig) -> Data:
 
 
 def read_subset(path: Path, num_samples: int) -> Tensor:
-    """The indices of samples in a JSON list, int64, each once and in order.
+    """Read the indices of a subset from a file.
 
-    ``num_samples``: of the set that they are chosen from. ``ValueError`` if it holds anything else.
+    Args:
+        path: A file that holds a JSON list of indices, each once.
+        num_samples: N, the number of samples from which they are chosen.
+
+    Returns:
+        The indices in [0, N), int64, in increasing order.
+
+    Raises:
+        ValueError: If the file cannot be read, or holds anything else.
     """
     try:
         indices = json.loads(path.read_text())
@@ -130,6 +180,18 @@ def read_subset(path: Path, num_samples: int) -> Tensor:
 
 
 def variants_of(policies: str, prune_ratio: str) -> list[Variant]:
+    """The variants of a sweep.
+
+    Args:
+        policies: The policies, separated by commas.
+        prune_ratio: Prune ratios, separated by commas, for those policies that have one.
+
+    Returns:
+        Each policy at each ratio, each once.
+
+    Raises:
+        ValueError: If a policy does not exist or a ratio is no number.
+    """
     ratios = numbers("--prune-ratio", prune_ratio, "0.3,0.5,0.7")
     variants = []
     for policy in policies.split(","):
@@ -140,13 +202,38 @@ def variants_of(policies: str, prune_ratio: str) -> list[Variant]:
 
 
 def share_of(percentage: float, flag: str, typed: object) -> float:
-    """A percentage of the samples to leave out, as a share."""
+    """A percentage of the samples to leave out, as a share.
+
+    Args:
+        percentage: The percentage, in [1, 100).
+        flag: The option that gave it, for the error.
+        typed: What was typed, for the error.
+
+    Returns:
+        The share, in [0.01, 1).
+
+    Raises:
+        ValueError: If the percentage is outside its range.
+    """
     if not 1 <= percentage < 100:
         raise ValueError(f"{flag} is {typed!r}; give percentages from 1 on and below 100, such as 30")
     return percentage / 100
 
 
 def numbers(flag: str, text: str, example: str) -> list[float]:
+    """Numbers that are separated by commas.
+
+    Args:
+        flag: The option that gave them, for the error.
+        text: What was typed.
+        example: What could be typed, for the error.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        ValueError: If a part is no number.
+    """
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:

@@ -1,4 +1,4 @@
-"""The commands that look at what is there: recipes, runs, scores."""
+"""The commands that train nothing: they list recipes, evaluate and report runs, predict savings."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
-from infobatch.lab.commands.arguments import OptionalPath, Paths, RecipeName
+from infobatch.lab.commands.arguments import OptionalPath, Paths, PositionalPath, RecipeName
 from infobatch.lab.commands.console import console, print_recipe
 from infobatch.lab.commands.options import load
+from infobatch.lab.commands.results import print_results
 from infobatch.lab.data import DOWNLOADS
 from infobatch.lab.data.images import write_picture
 from infobatch.lab.recipes import RECIPES, find_recipe
-from infobatch.lab.report import print_results, read_comparison, read_runs, write_report
+from infobatch.lab.report import read_comparison, read_runs, write_report
 from infobatch.lab.report.classes import class_headings, class_rows
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.metrics import digits_of
@@ -29,10 +29,10 @@ from infobatch.scores.files import read_scores
 
 
 def recipes(recipe: RecipeName = "") -> None:
-    """List the recipes, the published experiments and small ones; or tell all of one.
+    """List the recipes, or describe one of them.
 
     Args:
-        recipe: The one to tell of: its options, what its sources leave open, what others report.
+        recipe: The recipe to describe: its options, what its sources leave open, what others report.
     """
     if recipe:
         print_recipe(find_recipe(recipe))
@@ -47,21 +47,19 @@ def recipes(recipe: RecipeName = "") -> None:
         table.add_row(each.name, each.summary, ", ".join(needs))
     console.print(table, highlight=False)
     console.print(
-        "\n`infobatch recipes RECIPE` tells its options and what others report. Run it with `infobatch "
+        "\n`infobatch recipes RECIPE` shows its options and what others report. Run it with `infobatch "
         "train RECIPE`, `compare RECIPE` or `sweep RECIPE…`; options given after it replace its own.",
         highlight=False,
     )
 
 
-def evaluate(
-    run: tyro.conf.Positional[Path], data_dir: Path | None = None, device: str = "auto"
-) -> None:
+def evaluate(run: PositionalPath, data_dir: Path | None = None, device: str = "auto") -> None:
     """Evaluate a finished run's model on the test set, overall and for each class.
 
     Args:
         run: Folder of the run.
-        data_dir: Where the data lies now, if elsewhere than when it was trained.
-        device: cpu, cuda, cuda:1, ...; auto takes cuda where there is one.
+        data_dir: Folder of the data, if it is another one than in training.
+        device: Device: cpu, cuda, cuda:1 and so on; auto takes cuda if there is one.
     """
     folder = RunFolder(run)
     config = replace(folder.config(), device=device, compile=False)
@@ -96,10 +94,10 @@ def evaluate(
 
 
 def report(runs: Paths, out: OptionalPath = None) -> None:
-    """Draw finished runs, or a comparison's, together: table, plots and one HTML page.
+    """Report finished runs or a comparison: tables, plots and one HTML page.
 
     Args:
-        runs: Folders of runs, or of one comparison or sweep.
+        runs: Folders of runs, or the folder of one comparison or sweep.
         out: Folder to write into; by default report/ in the comparison's folder, or a new one.
     """
     if len(runs) == 1 and not (runs[0] / "compare.json").exists():
@@ -112,20 +110,20 @@ def report(runs: Paths, out: OptionalPath = None) -> None:
 
 
 def predict(
-    scores: tyro.conf.Positional[Path],
+    scores: PositionalPath,
     epochs: float = 200,
     prune_ratio: float = 0.5,
     delta: float = 0.875,
     warmup_epochs: int = 1,
 ) -> None:
-    """Predict what InfoBatch would save, from any run's scores.npz.
+    """Predict what InfoBatch would save, from the scores of any run.
 
     Args:
-        scores: An .npz or .parquet file with a column last_loss.
-        epochs: Length of the run to predict for.
-        prune_ratio: Share of the below-average samples left out.
-        delta: Share of the run after which all data is used again.
-        warmup_epochs: Unpruned epochs at the start.
+        scores: A run's scores.npz, or another .npz or .parquet file with a column last_loss.
+        epochs: Length in epochs of the run to predict for.
+        prune_ratio: Share of the samples below the mean loss that is left out.
+        delta: Share of the run after which all data is used again (annealing).
+        warmup_epochs: Number of unpruned epochs at the start.
     """
     table = read_scores(scores)
     schedule = Schedule(len(table), epochs, delta, warmup_epochs)
@@ -133,6 +131,15 @@ def predict(
 
 
 def write_and_print(paths: Sequence[Path], out: Path | None = None) -> None:
+    """Write a report and print its tables.
+
+    Args:
+        paths: Folders of runs, or the folder of one comparison.
+        out: Folder to write into; by default report/ in the comparison's folder, or a new one.
+
+    Raises:
+        FileNotFoundError: If none of the runs is finished.
+    """
     if len(paths) == 1 and (paths[0] / "compare.json").exists():
         results, default = read_comparison(paths[0]), paths[0] / "report"
     else:

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from infobatch.lab.commands.arguments import CommonOptions, OptionalPath, Options, RecipeName, Switch
+from infobatch.lab.commands.arguments import (
+    CommonOptions,
+    OptionalPath,
+    Options,
+    OutPath,
+    RecipeName,
+    RecipeNames,
+    Switch,
+)
 from infobatch.lab.commands.console import ComparisonWatch, console, describe, live, print_summary
 from infobatch.lab.commands.options import (
-    check_config,
+    check_options,
     load,
     numbers,
-    of_recipe,
-    saved_options,
+    resumed,
     share_of,
-    typed_options,
+    started,
     variants_of,
 )
 from infobatch.lab.commands.show import write_and_print
-from infobatch.lab.comparison.comparison import Comparison, Variant, run_comparison
+from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.contest import CONTESTANTS, contestants
+from infobatch.lab.comparison.run import run_comparison
 from infobatch.lab.comparison.sweep import Sweep, helpers
+from infobatch.lab.comparison.variants import Variant
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.processes import agree
@@ -36,26 +42,28 @@ from infobatch.lab.training import loop
 
 
 def train(
-    config: Options,
+    options: Options,
     recipe: RecipeName = "",
     save: float | None = None,
     out: OptionalPath = None,
     resume: Switch = False,
 ) -> None:
-    """Train one run and leave its folder.
+    """Train one run; its folder keeps the model, the metrics and the scores.
 
     Args:
-        config: The run; with a recipe, the options given replace the recipe's.
+        options: Options of the run; those that are typed replace the recipe's.
         recipe: Start from this recipe's options; `infobatch recipes` lists them.
-        save: Percentage of the samples to leave out, by the policy we recommend if none is named.
+        save: Percentage of the samples to leave out; without --policy, the recommended policy is used.
         out: Folder of the run; by default a new one under runs/.
-        resume: Go on with the unfinished run in --out, with the options it was started with.
+        resume: Continue the unfinished run in --out, with the options that it was started with.
     """
-    config = of_recipe(recipe, config, save)
-    folder = RunFolder(_folder(out, config, resume))
     if resume:
-        config = saved_options(config, agree(folder.config))
-    check_config(config)
+        folder = RunFolder(_resumed_path(out))
+        config = resumed(options, recipe, save, agree(folder.config))
+    else:
+        config = started(options, recipe, save)
+        folder = RunFolder(out or _new_path(config))
+    check_options(config)
     data = load(config)
     loop.check(config, data)
     if not resume:
@@ -82,7 +90,7 @@ def train(
 
 
 def compare(
-    config: Options,
+    options: Options,
     recipe: RecipeName = "",
     save: float | None = None,
     seeds: int = 5,
@@ -93,24 +101,25 @@ def compare(
     """Compare pruning with full data, and with fewer epochs and random pruning at the same cost.
 
     Args:
-        config: The pruned run; the other arms are derived from it.
+        options: Options of the pruned run; the other arms are derived from it.
         recipe: Start from this recipe's options; `infobatch recipes` lists them.
-        save: Percentage of the samples to leave out, by the policy we recommend if none is named.
-        seeds: Runs of each arm, with seeds from --seed on.
-        margin: What may be lost of the task's metric for the verdict "lossless"; of accuracy, by default
-            0.5 points.
+        save: Percentage of the samples to leave out; without --policy, the recommended policy is used.
+        seeds: Number of runs of each arm, with seeds from --seed on.
+        margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
         out: Folder of the comparison; by default a new one under runs/.
-        resume: Go on with the unfinished comparison in --out, with the options it was started with.
+        resume: Continue the unfinished comparison in --out, with the options that it was started with.
     """
-    config = of_recipe(recipe, config, save)
-    path = _folder(out, config, resume)
-    variant = Variant(config.policy, config.prune_ratio)
-    comparison = Comparison(config, (variant,), seeds, margin, path)
     if resume:
+        path = _resumed_path(out)
         comparison = agree(lambda: Comparison.load(path))
-        saved_options(config, comparison.config)
+        resumed(options, recipe, save, comparison.config)
+    else:
+        config = started(options, recipe, save)
+        path = out or _new_path(config)
+        variant = Variant(config.policy, config.prune_ratio)
+        comparison = Comparison(config, (variant,), seeds, margin, path)
     comparison.check()
-    check_config(comparison.config)
+    check_options(comparison.config)
     data = load(comparison.config)
     comparison.check_data(data)
     if not resume:
@@ -121,8 +130,8 @@ def compare(
 
 
 def sweep(
-    config: CommonOptions,
-    recipe: tyro.conf.Positional[tuple[str, ...]],
+    options: CommonOptions,
+    recipe: RecipeNames,
     policies: str = "infobatch,percentile-tiers",
     prune_ratio: str = "0.3,0.5,0.7",
     controls: bool = True,
@@ -130,38 +139,37 @@ def sweep(
     margin: float | None = None,
     jobs: int = 1,
     minutes: float | None = None,
-    out: Annotated[Path, tyro.conf.arg(metavar="PATH")] = Path("runs/sweep"),
+    out: OutPath = Path("runs/sweep"),
 ) -> None:
-    """Run recipes on full data and with several ways of pruning: what is missing, and no more.
+    """Train recipes on full data and with several ways of pruning.
 
-    Every finished run in --out is kept, so that a sweep that was killed goes on with the same command,
-    and one with more seeds or ratios adds to it.
+    Finished runs in --out are kept and only missing ones are trained. So the same command continues a
+    sweep that was stopped, and a command with more seeds or ratios adds to it.
 
     Args:
-        config: Options that replace the recipes'.
-        recipe: Recipes; `infobatch recipes` lists them.
-        policies: What to leave out, separated by commas.
-        prune_ratio: InfoBatch's prune ratios, separated by commas.
-        controls: Train each variant's rivals at equal cost, too: fewer epochs and random pruning.
-        seeds: Runs of each arm, with seeds from --seed on.
-        margin: What may be lost of the task's metric for the verdict "lossless"; of accuracy, by default
-            0.5 points.
-        jobs: Processes that share the work; several may also be started by hand, on several GPUs, say.
-        minutes: Stop at a checkpoint after this long.
+        options: Options that replace the recipes'.
+        recipe: Names of recipes; `infobatch recipes` lists them.
+        policies: Policies, separated by commas.
+        prune_ratio: Prune ratios, separated by commas, for the policies that have one.
+        controls: Also train fewer epochs and random pruning at the cost of each variant.
+        seeds: Number of runs of each arm, with seeds from --seed on.
+        margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
+        jobs: Number of processes that share the work; more can be started by hand, say on other GPUs.
+        minutes: Stop with a checkpoint after this many minutes.
         out: Folder of the sweep.
     """
     if not recipe:
         raise ValueError(f"name a recipe to sweep; there are: {', '.join(RECIPES)}")
-    configs = [find_recipe(name).config().overridden(config, typed_options(config)) for name in recipe]
+    configs = [options.over(find_recipe(name).config()) for name in recipe]
     variants = variants_of(policies, prune_ratio)
     made = Sweep.of(configs, variants, seeds, margin, controls, out)
     for each in configs:
-        check_config(each)
-    _run(made, {each.recipe: load(each) for each in configs}, jobs, minutes)
+        check_options(each)
+    _run(made, {each.recipe: load(each) for each in configs}, jobs, minutes, options.arguments)
 
 
 def contest(
-    config: CommonOptions,
+    options: CommonOptions,
     recipe: RecipeName = "mnist5k-small-cnn",
     save: str = "30",
     policies: str = ",".join(CONTESTANTS),
@@ -170,35 +178,34 @@ def contest(
     margin: float | None = None,
     jobs: int = 1,
     minutes: float | None = None,
-    out: Annotated[Path, tyro.conf.arg(metavar="PATH")] = Path("runs/contest"),
+    out: OutPath = Path("runs/contest"),
 ) -> None:
     """Train every policy on a recipe at the same costs, beside full data and fewer epochs.
 
-    Like a sweep it trains what is missing, and no more. InfoBatch meets a cost by raising its prune
-    ratio; a policy that cannot meet one says so and does not take part.
+    Like a sweep, it trains only runs that are missing. InfoBatch meets a cost by raising its prune
+    ratio; a policy that cannot meet a cost does not take part, and the command says why.
 
     Args:
-        config: Options that replace the recipe's.
-        recipe: A recipe; `infobatch recipes` lists them.
+        options: Options that replace the recipe's.
+        recipe: Name of the recipe; `infobatch recipes` lists them.
         save: Percentages of the samples to leave out, separated by commas.
-        policies: The policies, separated by commas, with options such as proportional:floor=0.1.
-        controls: Train fewer epochs at each cost, too, at two learning rates.
-        seeds: Runs of each arm, with seeds from --seed on.
-        margin: What may be lost of the task's metric for the verdict "lossless"; of accuracy, by default
-            0.5 points.
-        jobs: Processes that share the work; several may also be started by hand, on several GPUs, say.
-        minutes: Stop at a checkpoint after this long.
+        policies: Policies, separated by commas; options follow a name, as in proportional:floor=0.1.
+        controls: Also train fewer epochs at each cost, at two learning rates.
+        seeds: Number of runs of each arm, with seeds from --seed on.
+        margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
+        jobs: Number of processes that share the work; more can be started by hand, say on other GPUs.
+        minutes: Stop with a checkpoint after this many minutes.
         out: Folder of the contest.
     """
     targets = [share_of(number, "--save", save) for number in numbers("--save", save, "30,50,70")]
-    base = find_recipe(recipe).config().overridden(config, typed_options(config))
+    base = options.over(find_recipe(recipe).config())
     names = policies.split(",")
     if base.drop_last:
         raise ValueError(
             "--drop-last leaves out what does not fill a batch, by which the costs would differ; leave "
             "it out of a contest"
         )
-    check_config(base)
+    check_options(base)
     data = load(base)
     loop.check(replace(base, policy="none", target=None), data)
     known = (len(data.train), data.train_labels, loop.protected_samples(base, data))
@@ -206,13 +213,19 @@ def contest(
     for reason in reasons:
         console.print(reason, highlight=False)
     made = Sweep.of([base], variants, seeds, margin, controls, out)
-    _run(made, {base.recipe: data}, jobs, minutes)
+    _run(made, {base.recipe: data}, jobs, minutes, options.arguments)
     for reason in reasons:  # once more, below the table
         console.print(reason, highlight=False)
 
 
-def _run(made: Sweep, data: Mapping[str, Data], jobs: int, minutes: float | None) -> None:
-    """Train what is missing of a sweep and report on it; ``data``: by recipe."""
+def _run(
+    made: Sweep,
+    data: Mapping[str, Data],
+    jobs: int,
+    minutes: float | None,
+    arguments: Sequence[str],
+) -> None:
+    """Train what is missing of a sweep, with the data of each recipe, and report on it."""
     if jobs < 1:
         raise ValueError(f"--jobs is {jobs}; it must be at least 1")
     if minutes is not None and minutes <= 0:
@@ -227,7 +240,7 @@ def _run(made: Sweep, data: Mapping[str, Data], jobs: int, minutes: float | None
         console.print(f"{comparison.config.recipe}: {count}", highlight=False)
     with (
         live("sweep", made.comparisons[0].path.parent, minutes) as (progress, should_stop),
-        helpers(jobs - 1),
+        helpers(jobs - 1, arguments),
     ):
         for comparison in made.comparisons:
             watch = ComparisonWatch(comparison, progress, comparison.config.recipe)
@@ -236,8 +249,14 @@ def _run(made: Sweep, data: Mapping[str, Data], jobs: int, minutes: float | None
         agree(lambda path=comparison.path: write_and_print([path]))  # type: ignore[misc]
 
 
-def _folder(out: Path | None, config: TrainConfig, resume: bool) -> Path:
-    if out is None and resume:
+def _resumed_path(out: Path | None) -> Path:
+    """The folder to go on in."""
+    if out is None:
         raise ValueError("--resume needs --out, the folder to go on in")
+    return out
+
+
+def _new_path(config: TrainConfig) -> Path:
+    """A folder under runs/ that is named after what is trained and the time."""
     stamp = agree(lambda: time.strftime("%Y%m%d-%H%M%S"))
-    return out or Path("runs") / f"{config.recipe or f'{config.data}-{Path(config.model).name}'}-{stamp}"
+    return Path("runs") / f"{config.recipe or f'{config.data}-{Path(config.model).name}'}-{stamp}"

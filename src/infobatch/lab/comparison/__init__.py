@@ -1,1 +1,1 @@
-"""Runs that are compared: full data, ways of pruning, and their rivals at equal cost."""
+"""Comparisons of runs: full data, ways of pruning, and the controls at equal cost."""

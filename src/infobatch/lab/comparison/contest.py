@@ -1,4 +1,4 @@
-"""Every policy at the same costs: which variants a contest compares."""
+"""Contests: which variants let every policy save the same share of a run's cost."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from infobatch.lab.comparison.comparison import Variant
-from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP, name_of
+from infobatch.lab.comparison.variants import Variant
+from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP, make_policy, name_of
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.names import choose
 from infobatch.lab.runs.records import FORWARD_COST
+from infobatch.lab.training.validate import check_config
 from infobatch.policies import BELOW_MEAN, POLICIES
 from infobatch.schedule import Schedule
 
 WELL_LEARNED = 0.75
+"""The share of the samples that is to count as well learned in :func:`ratio_for`."""
 SHORT = 8
-"""A last batch of less than this part of the others is told of."""
+"""A last batch that is shorter than the others by more than this factor is warned of."""
 CONTESTANTS = (*(name for name in POLICIES if name != "none"), SELECTIVE_BACKPROP)
 
 
@@ -30,16 +32,28 @@ def contestants(
     labels: Tensor | None = None,
     protected: Tensor | None = None,
 ) -> tuple[list[Variant], list[str]]:
-    """A variant for each policy and target that it can meet; and what is to be said of the others.
+    """The variants of a contest: each policy at each target that it can meet.
 
-    ``targets``: shares of the run's cost to save, which :meth:`Variant.config` turns into what is left
-    out. ``num_samples``: N of the training set; ``labels``: their classes, (N,); ``protected``: which of
-    them are kept in every epoch, bool (N,). InfoBatch and BLS
-    meet a target by raising their prune ratio: see :func:`ratio_for`. ``ValueError`` if no policy can
-    meet one.
+    InfoBatch and BLS meet a target by raising their prune ratio: see :func:`ratio_for`.
+
+    Args:
+        config: The options that all runs share.
+        policies: The specs of the policies.
+        targets: Shares of the run's cost to save, in (0, 1); :meth:`Variant.config` turns each into what
+            is left out.
+        num_samples: N, the number of training samples.
+        labels: The class of each training sample, int64 (N,); None where there is no single class.
+        protected: Whether each training sample is kept in every epoch, bool (N,); None protects none.
+
+    Returns:
+        The variants, and a sentence for each policy that cannot take part at a target, or for what else
+        may disturb the contest.
+
+    Raises:
+        ValueError: If a policy does not exist or is named twice, or no policy can meet a target.
     """
     variants, reasons = [], []
-    policies = told_apart(config, policies)
+    policies = distinct_policies(config, policies)
     for target in dict.fromkeys(targets):
         most = _schedule(replace(config, target=target), num_samples).most_pruned
         last = (num_samples - most) % config.batch_size
@@ -59,10 +73,18 @@ def contestants(
     return variants, reasons
 
 
-def told_apart(config: TrainConfig, policies: Sequence[str]) -> list[str]:
-    """The policies, each once. ``ValueError`` for one that cannot be made, or is another by its options.
+def distinct_policies(config: TrainConfig, policies: Sequence[str]) -> list[str]:
+    """Remove policies that are named more than once.
 
-    ``config``: of the contest.
+    Args:
+        config: The options that all runs share.
+        policies: The specs of the policies.
+
+    Returns:
+        The specs, each once.
+
+    Raises:
+        ValueError: If a policy cannot be made, or two specs make the same policy.
     """
     known: dict[str, str] = {}
     for spec in map(str.strip, policies):
@@ -70,7 +92,7 @@ def told_apart(config: TrainConfig, policies: Sequence[str]) -> list[str]:
         made = spec
         if spec != SELECTIVE_BACKPROP:
             given = (torch.zeros(1, dtype=torch.int64), torch.zeros(1))
-            made = f"{name_of(spec)} {replace(config, policy=spec, target=None).make_policy(*given)!r}"
+            made = f"{name_of(spec)} {make_policy(replace(config, policy=spec, target=None), *given)!r}"
         if known.setdefault(made, spec) != spec:
             raise ValueError(f"{spec} is {known[made]}, with options at their defaults; name it once")
     return list(known.values())
@@ -79,9 +101,9 @@ def told_apart(config: TrainConfig, policies: Sequence[str]) -> list[str]:
 def _check(
     config: TrainConfig, num_samples: int, labels: Tensor | None, protected: Tensor | None
 ) -> None:
-    """Raise ``ValueError`` if the policy cannot leave out what its runs are to leave out, or at all."""
-    config.check()
-    policy, most = config.make_policy(labels, torch.zeros(num_samples), protected), 0
+    """Raise ``ValueError`` if the policy cannot be trained, or cannot leave out as much as it has to."""
+    check_config(config)
+    policy, most = make_policy(config, labels, torch.zeros(num_samples), protected), 0
     try:
         if config.target is not None:
             most = _schedule(config, num_samples).most_pruned
@@ -96,6 +118,7 @@ def _check(
 
 
 def _schedule(config: TrainConfig, num_samples: int) -> Schedule:
+    """The schedule of a run with these options."""
     return Schedule(
         num_samples,
         config.epochs,
@@ -107,10 +130,16 @@ def _schedule(config: TrainConfig, num_samples: int) -> Schedule:
 
 
 def ratio_for(share: float) -> float:
-    """The prune ratio with which the paper's rule leaves out a ``share`` of an epoch's samples.
+    """The prune ratio with which the paper's rule leaves out a share of an epoch's samples.
 
-    The paper's 0.5, or a higher one with which three quarters of the samples count as well learned
-    (about as many as lie below the mean). Where that cannot be, it is halfway from the least possible to
-    1: at the least, all samples would be alike, and the rule random pruning.
+    It is the paper's 0.5, or a larger ratio with which three quarters of the samples count as well
+    learned, which is about as many as lie below the mean. If no ratio achieves that, it is halfway
+    between the smallest possible ratio, with which the rule would be random pruning, and 1.
+
+    Args:
+        share: The share of an epoch's samples to leave out, in [0, 1).
+
+    Returns:
+        The prune ratio, in [0.5, 1).
     """
     return round(max(0.5, min(share / WELL_LEARNED, (share + 1) / 2)), 3)

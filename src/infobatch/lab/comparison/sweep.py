@@ -1,4 +1,4 @@
-"""Several recipes, each compared at several prune ratios, in one folder that fills up over time."""
+"""Sweeps: several recipes, each with a comparison, in one folder that fills up over time."""
 
 from __future__ import annotations
 
@@ -13,17 +13,23 @@ from pathlib import Path
 
 import torch
 
-from infobatch.lab.comparison.comparison import Comparison, Variant
+from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.variants import Variant
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.folder import require_same
 
 HELPER = "INFOBATCH_SWEEP_HELPER"
-"""Set for the processes that a sweep starts to share its work; they print nothing."""
+"""The environment variable that marks the processes a sweep starts to share its work; they print
+nothing."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """``<path>/<recipe>``: a comparison of each recipe."""
+    """Comparisons of several recipes in one folder, ``<path>/<recipe>`` each.
+
+    Args:
+        comparisons: The comparison of each recipe.
+    """
 
     comparisons: tuple[Comparison, ...]
 
@@ -37,7 +43,20 @@ class Sweep:
         controls: bool,
         path: Path,
     ) -> Sweep:
-        """``configs``: of recipes, which name the folders."""
+        """Compare the same variants for each of several recipes.
+
+        Args:
+            configs: The options of each recipe, whose name is its folder's.
+            variants: The ways of pruning that are compared with full data.
+            num_seeds: Runs of each arm, at least 1.
+            margin: Largest loss, in the task's metric, for the verdict "lossless"; None takes the
+                metric's own.
+            controls: Whether each variant is also compared with the controls at its cost.
+            path: The sweep's folder.
+
+        Returns:
+            The sweep.
+        """
         return cls(
             tuple(
                 Comparison(config, tuple(variants), num_seeds, margin, path / config.recipe, controls)
@@ -46,7 +65,11 @@ class Sweep:
         )
 
     def check(self) -> None:
-        """Raise ``ValueError`` for what could only fail later, or does not fit what is there."""
+        """Refuse options that could only fail later, or do not fit what is in the folder.
+
+        Raises:
+            ValueError: If an option does not hold, or the folder's runs have other options.
+        """
         for comparison in self.comparisons:
             comparison.check()
             if (comparison.path / "compare.json").exists():
@@ -54,14 +77,15 @@ class Sweep:
                 require_same(replace(comparison.config, seed=there.seed), there, comparison.path)
 
     def save(self) -> None:
-        """Write down what is wanted, beside what earlier sweeps in this folder wanted."""
+        """Write each ``compare.json``; variants and seeds that earlier sweeps wrote there stay."""
         for comparison in self.comparisons:
             if (comparison.path / "compare.json").exists():
-                comparison = _joined(Comparison.load(comparison.path), comparison)
+                comparison = _union(Comparison.load(comparison.path), comparison)
             comparison.save()
 
 
-def _joined(earlier: Comparison, wanted: Comparison) -> Comparison:
+def _union(earlier: Comparison, wanted: Comparison) -> Comparison:
+    """The wanted comparison with the variants, seeds and controls of an earlier one added."""
     variants = tuple(dict.fromkeys([*earlier.variants, *wanted.variants]))
     first = min(earlier.seeds.start, wanted.seeds.start)
     last = max(earlier.seeds.stop, wanted.seeds.stop)
@@ -75,13 +99,21 @@ def _joined(earlier: Comparison, wanted: Comparison) -> Comparison:
 
 
 @contextmanager
-def helpers(num_helpers: int) -> Iterator[None]:
-    """Start this very command ``num_helpers`` times more; each takes what no other is training."""
+def helpers(num_helpers: int, arguments: Sequence[str]) -> Iterator[None]:
+    """Share the work with processes that run the same command; each trains what no other is training.
+
+    A process that is itself a helper starts none. The helpers are stopped at a step boundary if the
+    block raises, and the block ends when they have ended.
+
+    Args:
+        num_helpers: How many processes to start, at least 0.
+        arguments: The command line's arguments, with which each of them is started.
+    """
     if HELPER in os.environ:
         num_helpers = 0
     threads = max(1, (os.cpu_count() or 1) // (num_helpers + 1))
     environment = {**os.environ, HELPER: "1", "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "infobatch.lab.cli", *sys.argv[1:]]
+    command = [sys.executable, "-m", "infobatch.lab.cli", *arguments]
     if num_helpers:
         torch.set_num_threads(threads)
     processes = [

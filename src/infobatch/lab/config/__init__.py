@@ -1,1 +1,1 @@
-"""What a run is made of: plain data, which the command line fills in."""
+"""Configurations: the options of a run as plain data, written down as JSON and as policy specs."""

@@ -1,4 +1,4 @@
-"""Policies as they are named on the command line: ``NAME`` or ``NAME:option=value:…``."""
+"""Policies as the command line names them: ``NAME`` or ``NAME:option=value:…``, a policy's spec."""
 
 from __future__ import annotations
 
@@ -8,37 +8,45 @@ from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
-from infobatch.lab.names import choose
-from infobatch.policies import POLICIES, Policy
+from torch import Tensor
 
-OF_THE_DATA = ("labels", "scores")
+from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.names import choose
+from infobatch.policies import BELOW_MEAN, POLICIES, Policy, Protected, takes
+
+FROM_THE_DATA = ("labels", "scores")
+"""Options of policies that the data set gives, and a spec cannot."""
+SELECTIVE_BACKPROP = "selective-backprop"
+"""The name that selective backprop has among the policies of a contest."""
 
 
 def name_of(spec: str) -> str:
+    """The policy's name, without its options."""
     return spec.split(":")[0]
 
 
-def kind_of(spec: str) -> type[Policy]:
-    """The policy's class."""
-    name = name_of(spec)
-    if name == SELECTIVE_BACKPROP:
-        raise ValueError(
-            f"{spec} draws from each batch, not from an epoch, and has no options: for one run give "
-            f"--policy none --backward-share 0.5, in a contest {SELECTIVE_BACKPROP} alone"
-        )
-    return choose("policy", name, POLICIES)
+def folder_name(spec: str) -> str:
+    """The spec as part of a folder's name."""
+    return re.sub("[:=]", "-", spec)
 
 
-def make(spec: str, **given: Any) -> Policy:
-    """The policy of a spec, such as ``proportional:floor=0.1:by=gradient_norm``.
+def parse_policy(spec: str, **options: Any) -> Policy:
+    """Make the policy of a spec.
 
-    ``given``: what is known of its options otherwise. ``ValueError`` for a name or an option that does
-    not exist, or a value that the policy refuses.
+    Args:
+        spec: The policy's name and options, such as ``proportional:floor=0.1:by=gradient_norm``.
+        options: Further options by keyword, which the spec does not name.
+
+    Returns:
+        The policy.
+
+    Raises:
+        ValueError: If a name or an option does not exist, or the policy refuses a value.
     """
-    name, *options = spec.split(":")
-    kind: Callable[..., Policy] = kind_of(spec)
-    own = {key: None for key in signature(kind).parameters if key not in ("prune_ratio", *OF_THE_DATA)}
-    for option in options:
+    name, *texts = spec.split(":")
+    kind: Callable[..., Policy] = _class_of(spec)
+    own = {key: None for key in signature(kind).parameters if key not in ("prune_ratio", *FROM_THE_DATA)}
+    for option in texts:
         key, equals, text = option.partition("=")
         if not equals:
             raise ValueError(
@@ -49,32 +57,72 @@ def make(spec: str, **given: Any) -> Policy:
             raise ValueError(
                 f"the policy is {spec!r}; its ratio is what --prune-ratio gives, or in a contest --save"
             )
-        if key in OF_THE_DATA:
+        if key in FROM_THE_DATA:
             raise ValueError(f"the policy is {spec!r}; its {key} come from the data set, leave them out")
         choose(f"option of {name}", key, own)
-        given[key] = make(text, **_ratio(text, given)) if key == "policy" else _value(text)
+        options[key] = parse_policy(text, **_ratio(text, options)) if key == "policy" else _value(text)
     try:
-        return kind(**given)
+        return kind(**options)
     except TypeError as error:
         raise ValueError(f"the policy is {spec!r}, but {error}") from error
 
 
-def _ratio(spec: str, given: dict[str, Any]) -> dict[str, Any]:
+def make_policy(
+    config: TrainConfig,
+    labels: Tensor | None = None,
+    scores: Tensor | None = None,
+    protected: Tensor | None = None,
+) -> Policy:
+    """Make the policy of a run.
+
+    Args:
+        config: The run's options.
+        labels: The class of each training sample, int64 (N,), for policies that go by classes.
+        scores: The score of each training sample, (N,), for policies that go by scores made before the
+            run.
+        protected: Whether each training sample is kept in every epoch, bool (N,); None protects none.
+
+    Returns:
+        The policy, which leaves out ``config.target`` where there is one.
+
+    Raises:
+        ValueError: If the policy or one of its options does not exist, or it needs labels and there are
+            none.
+    """
+    name = name_of(config.policy)
+    _class_of(config.policy)
+    if labels is None and takes(name, "labels"):
+        raise ValueError(
+            f"--policy {name} goes by the class of each sample, and {config.data} gives --task "
+            f"{config.task} no single class; take another"
+        )
+    known: dict[str, Any] = {"labels": labels, "scores": scores}
+    if name in BELOW_MEAN or config.target is None:  # else the target says how many
+        known["prune_ratio"] = config.prune_ratio
+    made = parse_policy(config.policy, **{key: known[key] for key in known if takes(name, key)})
+    return made if protected is None or name == "none" else Protected(made, protected)
+
+
+def _class_of(spec: str) -> type[Policy]:
+    """The policy's class."""
+    name = name_of(spec)
+    if name == SELECTIVE_BACKPROP:
+        raise ValueError(
+            f"{spec} draws from each batch, not from an epoch, and has no options: for one run give "
+            f"--policy none --backward-share 0.5, in a contest {SELECTIVE_BACKPROP} alone"
+        )
+    return choose("policy", name, POLICIES)
+
+
+def _ratio(spec: str, options: dict[str, Any]) -> dict[str, Any]:
     """The prune ratio, for a policy within another."""
-    own = signature(kind_of(spec)).parameters
-    return {key: given[key] for key in ("prune_ratio",) if key in own and key in given}
-
-
-def folder_name(spec: str) -> str:
-    return re.sub("[:=]", "-", spec)
+    own = signature(_class_of(spec)).parameters
+    return {key: options[key] for key in ("prune_ratio",) if key in own and key in options}
 
 
 def _value(text: str) -> Any:
+    """The Python value that a text stands for, or the text itself."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-SELECTIVE_BACKPROP = "selective-backprop"
-"""Its name among the policies of a contest."""

@@ -1,119 +1,129 @@
-"""What a run is made of; its fields are the options of the command line."""
+"""What a run is made of: plain data, whose fields are the options of the command line.
+
+The text under each field is the option's help.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, TypeVar
 
-import torch
-import tyro
-from torch import Tensor
-
-from infobatch.lab.config import policy_spec
 from infobatch.lab.config.task_options import (
     DiffusionOptions,
     MaskedOptions,
     SegmentationOptions,
     TuningOptions,
 )
-from infobatch.lab.data import DATA_SETS
-from infobatch.lab.names import choose
-from infobatch.lab.tasks.registry import check_kind, check_policy
-from infobatch.lab.training.optimizers import OPTIMIZERS
 from infobatch.losses import Normalizer
 from infobatch.lr import LRScaling
-from infobatch.policies import BELOW_MEAN, Policy, Protected, takes
-from infobatch.policies.base import reads_losses
+
+T = TypeVar("T")
+
+PASS = "pass"
+"""The value of --prior-scores that asks for the losses at the initial weights."""
+PATHS = ("data_dir", "subset")
+"""Options that are paths."""
 
 
 @dataclass(frozen=True)
 class CommonConfig:
-    """What the runs of a comparison have in common."""
+    """The options that all runs of a comparison share."""
 
-    recipe: Annotated[str, tyro.conf.Suppress] = ""
-    """The recipe it came from, if any."""
+    recipe: str = ""
+    """Name of the recipe that the options come from, if any."""
     task: str = "classification"
-    """What is learned: classification, segmentation, mae (a masked autoencoder's reconstruction of
-    images), diffusion, or tuning, of a language model on instructions."""
+    """What is learned: classification, segmentation, mae (a masked autoencoder that reconstructs
+    images), diffusion, or tuning (of a language model on instructions)."""
     data: str = "mnist5k"
-    """Data set: mnist5k, digits (built in), cifar10, cifar100, tiny-imagenet, tiny-imagenet-40, imagenet
-    (downloaded, or in --data-dir), or images (your own, in --data-dir). Of segmentation ade20k, or
-    camvid (in --data-dir alone); of tuning alpaca, alpaca-cleaned, or bbh or instructions, which are
-    local."""
-    data_dir: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """Folder with parquet files of the hub's layout, or ImageNet's folders of images; also read from
-    INFOBATCH_DATA_DIR."""
-    subset: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Train on these samples alone: a JSON list of their indices, of a selection made before."""
+    """Data set. mnist5k and digits are built in. cifar10, cifar100, tiny-imagenet, tiny-imagenet-40 and
+    imagenet are downloaded, or read from --data-dir; images are your own, in --data-dir. For
+    segmentation: ade20k, or camvid (in --data-dir only). For tuning: alpaca, alpaca-cleaned, or the
+    local sets bbh and instructions."""
+    data_dir: Path | None = None
+    """Folder with parquet files in the layout of the hub, or with ImageNet's folders of images; the
+    variable INFOBATCH_DATA_DIR gives its default."""
+    subset: Path | None = None
+    """Train only on these samples: a file with a JSON list of their indices."""
     held_out: float = 0.0
-    """Evaluate on this share of the training set, held out, in place of the test set: to choose by."""
+    """Hold out this share of the training set, and evaluate on it instead of the test set, for example
+    to tune options."""
     train_samples: int = 0
-    """Train on a fixed random part of so many samples; 0 for all."""
+    """Train on a fixed random subset of this many samples; 0 takes all."""
     model: str = "small-cnn"
     """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, timm/NAME if timm is installed, or the
-    folder of a run of --task mae, to fine-tune it. Of segmentation segformer-tiny, segformer-b0,
-    upernet-tiny, upernet-resnet50, ...; of mae mae-tiny, mae-small, mae-base; of diffusion unet-tiny,
-    unet-small, ddpm-cifar10; of tuning llama-tiny, llama-small, gpt2-tiny. Or a folder that holds such a
-    model, for tuning with its tokenizer."""
+    folder of a run of --task mae, to fine-tune its encoder. For segmentation: segformer-tiny,
+    segformer-b0, upernet-tiny, upernet-resnet50 and others. For mae: mae-tiny, mae-small, mae-base. For
+    diffusion: unet-tiny, unet-small, ddpm-cifar10. For tuning: llama-tiny, llama-small, gpt2-tiny. These
+    tasks also take a folder that holds such a model, for tuning with its tokenizer."""
     stem_stride: Literal[1, 2, 4] = 1
-    """By what the ResNets' first layer shrinks the image: 1 for 32 pixels, 4 for ImageNet's 224."""
+    """Factor by which the first layer of a ResNet shrinks the image: 1 for 32 pixels, 4 for the 224 of
+    ImageNet."""
     norm: Literal["batch", "group"] = "batch"
-    """batch, or group: samples independent of their batch mates, and of the number of processes."""
+    """Normalization layers: batch, or group, which makes a sample's output independent of the rest of
+    its batch and of the number of processes."""
     epochs: float = 15
-    """Length of the run; a fraction cuts the last epoch short."""
+    """Length of the run in epochs; a fraction cuts the last epoch short."""
     batch_size: int = 128
-    """Samples a step, over all processes together."""
+    """Samples in a step, over all processes together."""
     delta: float = 0.875
-    """Share of the run after which all data is used again."""
+    """Share of the run after which all data is used again (annealing)."""
     warmup_epochs: int = 1
-    """Unpruned epochs at the start."""
-    target: Annotated[float | tuple[int, ...] | None, tyro.conf.arg(metavar="SHARE")] = None
-    """Share of the run's samples to leave out, met exactly; by default the policy decides."""
+    """Number of unpruned epochs at the start."""
+    target: float | tuple[int, ...] | None = None
+    """Share of the run's samples to leave out, which is met exactly; by default the policy decides."""
     ramp: float = 0.0
-    """How that share is spread over the epochs: -1 most in the first, 0 evenly, 1 most in the last."""
+    """How that share is spread over the epochs: -1 prunes most in the first, 0 evenly, 1 most in the
+    last."""
     normalizer: Normalizer = "batch"
-    """Weights as they are, divided by their mean over the epoch, or by the batch's (for lars, lamb)."""
+    """What the weighted losses of a batch are divided by: batch divides by the batch size; mean does,
+    too, and divides the weights by their mean over the epoch; weights divides by the sum of the batch's
+    weights (for lars and lamb)."""
     lr_scaling: LRScaling = "none"
-    """Raise the learning rate of pruned epochs by the mean weight of their samples, or its root."""
-    scores: str = ""
-    """What is known of the samples before the first epoch, with --warmup-epochs 0: pass, their losses by
-    a forward pass over all of them, or the scores.npz of another run."""
+    """Multiply the learning rate of pruned epochs by the mean weight of their samples (linear), or by
+    its square root (sqrt)."""
+    prior_scores: str = ""
+    """Scores that are known before the first epoch, for use with --warmup-epochs 0: pass computes the
+    losses of all samples by a forward pass, and a path names the scores.npz of another run."""
     optimizer: str = "sgd"
-    """sgd, adamw, lars or lamb; the schedule cycles momentum from 0.95 to 0.85 and back."""
+    """Optimizer: sgd, adamw, lars or lamb; the schedule moves its momentum from 0.95 to 0.85 and
+    back."""
     lr: float = 0.2
-    """Peak learning rate of the one-cycle schedule: 30 % warm-up from 1/25, then down to 1/250000."""
+    """Peak learning rate of the one-cycle schedule, which rises from 1/25 of it in 30 % of the run and
+    then falls to 1/250000."""
     weight_decay: float = 5e-4
     """Weight decay."""
     label_smoothing: float = 0.1
     """Label smoothing, in [0, 1)."""
     clip_norm: float = 0.0
-    """Largest norm of a step's gradient; 0 leaves it as it is."""
+    """Largest norm of a step's gradient; 0 does not clip."""
     ema_decay: float = 0.0
-    """Evaluate the exponential moving average of the weights, with this decay a step; 0 for none."""
+    """Evaluate an exponential moving average of the weights, with this decay per step; 0 evaluates the
+    weights themselves."""
     mixup: float = 0.0
-    """Mix each image with another of its batch: alpha of the Beta distribution; 0 for none."""
+    """Mix each image with another one of its batch: alpha of the Beta distribution; 0 for none."""
     cutmix: float = 0.0
     """Paste a box of another image of the batch: alpha of the Beta distribution; 0 for none."""
     eval_every: int = 1
-    """Epochs from one evaluation to the next; the last epoch has one in any case."""
+    """Number of epochs between two evaluations; the last epoch is always evaluated."""
     probe: int = 0
-    """Measure the noise of the gradient on so many training samples, at each evaluation; 0 for none."""
+    """Measure the noise of the gradient on this many training samples at each evaluation; 0 for none."""
     drop_last: bool = False
-    """Leave out a last short batch; pruned epochs then keep a whole number of batches."""
+    """Leave out a last batch that is short; pruned epochs then keep a whole number of batches."""
     seed: int = 0
     """Seed of the initial weights, the order, the selection and the augmentation."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, ...; auto takes cuda where there is one."""
+    """Device: cpu, cuda, cuda:1 and so on; auto takes cuda if there is one."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """bf16 and fp16 compute under autocast, fp16 with scaled gradients."""
+    """Precision of the computation; bf16 and fp16 use autocast, fp16 also scales the gradients."""
     compile: bool = False
-    """torch.compile the network, on CUDA with graphs; a last short batch runs uncompiled."""
+    """Compile the network with torch.compile, on CUDA with graphs; a short last batch is not
+    compiled."""
     workers: int = 0
-    """Loader processes: for ImageNet and segmentation, decoded as read; other sets are in memory."""
+    """Loader processes, for data that is decoded as it is read (ImageNet, segmentation); other sets are
+    held in memory."""
     segmentation: SegmentationOptions = field(default_factory=SegmentationOptions)
     mae: MaskedOptions = field(default_factory=MaskedOptions)
     tuning: TuningOptions = field(default_factory=TuningOptions)
@@ -122,207 +132,116 @@ class CommonConfig:
 
 @dataclass(frozen=True)
 class TrainConfig(CommonConfig):
-    """One training run."""
+    """The options of one training run."""
 
     policy: str = "infobatch"
-    """What to leave out: infobatch, percentile-tiers, proportional, neyman, class-quotas, bls, random,
-    or none; of the biased rules rs2, epsilon-greedy, ucb, seta, order-dp, repb, rcap, kakurenbo or ies;
-    by scores made beforehand forgetting, el2n or grand. With options of its own:
-    proportional:floor=0.1."""
+    """What to leave out. Unbiased: infobatch, percentile-tiers, proportional, neyman, spaced,
+    class-quotas, bls, random, or none. Biased: rs2, epsilon-greedy, ucb, seta, order-dp, repb, rcap,
+    kakurenbo, ies. By scores that are made before the run: forgetting, el2n, grand. Options follow the
+    name, as in proportional:floor=0.1."""
     prune_ratio: float = 0.5
-    """InfoBatch: share of the below-average samples left out; other policies: of all samples."""
+    """Share that is left out: for infobatch and bls of the samples below the mean loss, for other
+    policies of all samples."""
     backward_share: float = 1.0
-    """Selective backprop, with --policy none: after a forward pass of a batch train on this share of it,
-    drawn by loss; 1 trains on all."""
-
-    def check(self) -> None:
-        """Raise ``ValueError`` for what could only fail later."""
-        choose("data set", self.data, DATA_SETS)
-        check_kind(self, set(self.differences(TrainConfig())))
-        group = getattr(self, self.task, None)
-        if group is not None:
-            group.check()
-        choose("optimizer", self.optimizer, OPTIMIZERS)
-        bounds = {
-            "--epochs": (0 < self.epochs < math.inf, "above 0 and finite"),
-            "--held-out": (0 <= self.held_out < 1, "at least 0 and less than 1"),
-            "--train-samples": (self.train_samples >= 0, "at least 0"),
-            "--batch-size": (self.batch_size >= 2, "at least 2 (batch norm needs two samples)"),
-            "--prune-ratio": (0 <= self.prune_ratio < 1, "at least 0 and less than 1"),
-            "--backward-share": (0 < self.backward_share <= 1, "above 0 and at most 1"),
-            "--delta": (0 <= self.delta <= 1, "between 0 and 1"),
-            "--ramp": (-1 <= self.ramp <= 1, "between -1 and 1"),
-            "--warmup-epochs": (self.warmup_epochs >= 0, "at least 0"),
-            "--lr": (0 < self.lr < math.inf, "above 0 and finite"),
-            "--weight-decay": (self.weight_decay >= 0, "at least 0"),
-            "--label-smoothing": (0 <= self.label_smoothing < 1, "at least 0 and less than 1"),
-            "--eval-every": (self.eval_every >= 1, "at least 1"),
-            "--probe": (self.probe == 0 or self.probe >= 2, "0, or at least 2"),
-            "--clip-norm": (self.clip_norm >= 0, "at least 0"),
-            "--ema-decay": (0 <= self.ema_decay < 1, "at least 0 and less than 1"),
-            "--mixup": (self.mixup >= 0, "at least 0"),
-            "--cutmix": (self.cutmix >= 0, "at least 0"),
-            "--seed": (self.seed >= 0, "at least 0"),
-            "--workers": (self.workers >= 0, "at least 0"),
-        }
-        for typed, (holds, rule) in bounds.items():
-            if not holds:
-                value = getattr(self, typed[2:].replace("-", "_"))
-                raise ValueError(f"{typed} is {value}; it must be {rule}")
-        protected = torch.zeros(1, dtype=torch.bool) if self.segmentation.protect else None
-        policy = self.make_policy(torch.zeros(1, dtype=torch.int64), torch.zeros(1), protected)
-        check_policy(self, policy)
-        if self.scores:
-            self._check_scores(policy)
-        if self.mixup and self.cutmix:
-            raise ValueError(f"--mixup is {self.mixup:g} and --cutmix {self.cutmix:g}; give one of them")
-        if self.backward_share < 1 and self.policy != "none":
-            raise ValueError(
-                f"--backward-share is {self.backward_share:g} and --policy {self.policy}; selective "
-                "backprop goes through all samples: give --policy none, or leave it out"
-            )
-        self.torch_device()
-
-    def _check_scores(self, policy: Policy) -> None:
-        if not reads_losses(policy) or self.backward_share < 1:
-            raise ValueError(
-                f"--scores is {self.scores}, and --policy {self.policy} reads none; leave it out"
-            )
-        if self.warmup_epochs:
-            raise ValueError(
-                f"--scores is {self.scores}, and --warmup-epochs {self.warmup_epochs}: an epoch on all "
-                "data gives newer ones; give --warmup-epochs 0 to prune the first, or leave --scores out"
-            )
-        if self.scores != PASS and not Path(self.scores).is_file():
-            raise FileNotFoundError(
-                f"--scores is {self.scores}, and there is no such file; give pass, or the scores.npz of "
-                "a run"
-            )
-
-    def torch_device(self) -> torch.device:
-        if self.device == "auto":
-            if not torch.cuda.is_available():
-                return torch.device("cpu")
-            return torch.device("cuda", torch.cuda.current_device())
-        try:
-            device = torch.device(self.device)
-        except RuntimeError:
-            raise ValueError(f"--device is {self.device!r}; it must be auto, cpu or cuda") from None
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"--device is {self.device!r}, but PyTorch finds no CUDA device here")
-        return device
-
-    def make_policy(
-        self,
-        labels: Tensor | None = None,
-        scores: Tensor | None = None,
-        protected: Tensor | None = None,
-    ) -> Policy:
-        """``labels`` and ``scores``: of the training samples, (N,), for policies that ask for them.
-
-        ``protected``: which of them are kept in every epoch, bool (N,).
-        """
-        name = policy_spec.name_of(self.policy)
-        policy_spec.kind_of(self.policy)
-        if labels is None and takes(name, "labels"):
-            raise ValueError(
-                f"--policy {name} goes by the class of each sample, and {self.data} gives --task "
-                f"{self.task} no single class; take another"
-            )
-        known: dict[str, Any] = {"labels": labels, "scores": scores}
-        if name in BELOW_MEAN or self.target is None:  # else the target says how many
-            known["prune_ratio"] = self.prune_ratio
-        made = policy_spec.make(self.policy, **{key: known[key] for key in known if takes(name, key)})
-        return made if protected is None or name == "none" else Protected(made, protected)
+    """Selective backprop, with --policy none: train on this share of each batch, drawn by loss after a
+    forward pass over the whole batch; 1 trains on all."""
 
     def to_json(self) -> dict[str, Any]:
+        """The options as values that JSON has; :meth:`from_json` reads them."""
         values = dataclasses.asdict(self)
         return {**values, **{name: str(values[name]) for name in PATHS if values[name] is not None}}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> TrainConfig:
-        """Reads what older releases wrote, too: options they did not know are at their defaults."""
-        read: dict[str, Any] = {"data": values["data"], "policy": values["policy"]}
-        defaults = cls()
-        for name in (each.name for each in dataclasses.fields(cls)):
-            default = getattr(defaults, name)
-            value = values.get(name, default)
-            if name in PATHS and value is not None:
-                value = Path(value)
-            elif isinstance(value, list):
-                value = tuple(value)
-            elif isinstance(value, dict):
-                value = dataclasses.replace(default, **value)
-            read[name] = value
-        unknown = values.keys() - read.keys()
-        if unknown:
-            raise TypeError(f"unknown options {', '.join(sorted(unknown))}")
-        return cls(**read)
+    def from_json(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Read the options that :meth:`to_json` gave.
+
+        Args:
+            values: The value of each option, those of a task's group in a mapping of their own.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            ValueError: If an option is unknown or missing.
+        """
+        return _read(cls, values)
 
     def to_arguments(self, base: TrainConfig | None = None) -> list[str]:
-        """The command-line options that make this configuration of ``base``, or of the defaults."""
+        """What is typed to get this configuration.
+
+        Args:
+            base: The configuration that is changed by the arguments; by default that of no arguments.
+
+        Returns:
+            The command line's options, such as ``["--lr", "0.1", "--compile"]``.
+        """
         arguments = []
         for name, (value, _) in self.differences(base or TrainConfig()).items():
             values = value if isinstance(value, tuple) else (value,)
             if isinstance(value, bool):
-                arguments.append(flag(name) if value else flag(negated(name)))
+                arguments.append(flag(name) if value else flag(_negated(name)))
             elif name != "recipe":
-                arguments += [
-                    flag(name),
-                    *(f"{v:g}" if isinstance(v, float) else str(v) for v in values),
-                ]
+                texts = (f"{v:g}" if isinstance(v, float) else str(v) for v in values)
+                arguments += [flag(name), *texts]
         return arguments
 
     def differences(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
-        """The options in which the two differ: name, own value, other's."""
-        ours, theirs = flat(self), flat(other)
+        """The options in which two configurations differ.
+
+        Args:
+            other: The configuration to compare with.
+
+        Returns:
+            By the option's name, own value and other value; an option of a task's group is named
+            ``group.option``.
+        """
+        ours, theirs = _flat(self), _flat(other)
         return {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
 
-    def overridden(self, options: CommonConfig, given: Collection[str]) -> TrainConfig:
-        """A copy with the options named in ``given`` taken from ``options``."""
-        values = flat(options)
-        return changed(self, {name: values[name] for name in given})
+
+def flag(name: str) -> str:
+    """What is typed for an option of that name, such as ``--mae.mask-ratio`` for ``mae.mask_ratio``."""
+    return "--" + name.replace("_", "-")
 
 
-PASS = "pass"
-"""The --scores that are losses at the initial weights."""
-PATHS = ("data_dir", "subset")
-"""Options that are paths."""
+def _negated(name: str) -> str:
+    """The name of what turns an option off."""
+    group, dot, option = name.rpartition(".")
+    return f"{group}{dot}no_{option}"
 
 
-def flat(options: Any) -> dict[str, Any]:
+def _flat(options: Any) -> dict[str, Any]:
     """The options by name, those of a group as ``group.option``."""
     values: dict[str, Any] = {}
     for each in dataclasses.fields(options):
         value = getattr(options, each.name)
         if dataclasses.is_dataclass(value):
-            values |= {f"{each.name}.{name}": inner for name, inner in flat(value).items()}
+            values |= {f"{each.name}.{name}": inner for name, inner in _flat(value).items()}
         else:
             values[each.name] = value
     return values
 
 
-def changed(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
-    """A copy with other ``values``, named as :func:`flat` does."""
-    own = {name: value for name, value in values.items() if "." not in name}
-    groups: dict[str, dict[str, Any]] = {}
-    for name, value in values.items():
-        group, dot, option = name.partition(".")
-        if dot:
-            groups.setdefault(group, {})[option] = value
-    made = {group: dataclasses.replace(getattr(config, group), **own) for group, own in groups.items()}
-    return dataclasses.replace(config, **own, **made)
-
-
-def flag(name: str) -> str:
-    """What is typed for an option."""
-    return "--" + name.replace("_", "-")
-
-
-def negated(name: str) -> str:
-    """What is typed, with hyphens, to turn an option off."""
-    group, dot, option = name.rpartition(".")
-    return f"{group}{dot}no_{option}"
-
-
-OPTIONS = tuple(flat(TrainConfig()))
+def _read(kind: type[T], values: Mapping[str, Any], group: str = "") -> T:
+    """Options of a class, or of a group in it, from the values that JSON has for them."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{group.rstrip('.') or 'all'} is {values!r}, not a mapping of options")
+    names = [each.name for each in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for what, wrong in (
+        ("unknown", values.keys() - set(names)),
+        ("missing", set(names) - values.keys()),
+    ):
+        if wrong:
+            listed = ", ".join(sorted(group + name for name in wrong))
+            raise ValueError(f"{what} options: {listed}")
+    defaults, read = kind(), {}
+    for name in names:
+        value, default = values[name], getattr(defaults, name)
+        if dataclasses.is_dataclass(default):
+            value = _read(type(default), value, f"{name}.")
+        elif name in PATHS and value is not None:
+            value = Path(value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        read[name] = value
+    return kind(**read)

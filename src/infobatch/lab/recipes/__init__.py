@@ -1,4 +1,4 @@
-"""Recipes: the published experiments and some small ones, each a function giving its configuration."""
+"""Recipes: published experiments and small ones, each a function that makes a configuration."""
 
 from __future__ import annotations
 
@@ -18,6 +18,17 @@ from infobatch.lab.recipes.published import Published
 
 
 def find_recipe(name: str) -> Recipe:
+    """The recipe of a name.
+
+    Args:
+        name: Its name, such as ``cifar10-resnet18``.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: If there is no such recipe; it lists near names.
+    """
     return choose("recipe", name, RECIPES)
 
 

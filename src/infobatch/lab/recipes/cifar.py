@@ -10,6 +10,7 @@ from infobatch.lab.recipes.base import recipe
 
 
 def _reproduction_1(data: str, model: str) -> TrainConfig:
+    """The settings of reproduction 1."""
     return TrainConfig(
         data=data,
         model=model,
@@ -65,12 +66,13 @@ def cifar100_resnet50() -> TrainConfig:
 def cifar10_resnet18_batch256() -> TrainConfig:
     """CIFAR-10, ResNet-18, 100 epochs, batch 256.
 
-    The other settings are those of cifar10-resnet18, peak learning rate 0.2 among them.
+    The other settings are those of cifar10-resnet18, including the peak learning rate of 0.2.
     """
     return replace(cifar10_resnet18(), epochs=100, batch_size=256)
 
 
 def _lars(config: TrainConfig) -> TrainConfig:
+    """The settings of LARS in place of SGD's."""
     return replace(config, optimizer="lars", lr=5.2, normalizer="weights")
 
 
@@ -78,8 +80,8 @@ def _lars(config: TrainConfig) -> TrainConfig:
 def cifar10_resnet50_lars() -> TrainConfig:
     """CIFAR-10, ResNet-50, LARS with peak learning rate 5.2, 200 epochs, batch 128.
 
-    Length, batch and weight decay are those of cifar10-resnet50. Losses are divided by the batch's
-    weights, for LARS cancels a gradient's common factor.
+    Length, batch and weight decay are those of cifar10-resnet50. Losses are divided by the sum
+    of the batch's weights, since LARS cancels a common factor of the gradient.
     """
     return _lars(cifar10_resnet50())
 
@@ -98,7 +100,8 @@ def cifar10_resnet18_lamb() -> TrainConfig:
     """CIFAR-10, ResNet-18, LAMB, 200 epochs, batch 128.
 
     The paper names LAMB without its settings: peak learning rate 0.01 and weight decay 0.01 are ours.
-    Losses are divided by the batch's weights, for LAMB cancels a gradient's common factor.
+    Losses are divided by the sum of the batch's weights, since LAMB cancels a common factor of the
+    gradient.
     """
     return replace(
         cifar10_resnet18(), optimizer="lamb", lr=0.01, weight_decay=0.01, normalizer="weights"

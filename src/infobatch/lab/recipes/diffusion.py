@@ -1,4 +1,4 @@
-"""Diffusion models of images: noise predicted by a U-Net, as Ho et al. (NeurIPS 2020) have it."""
+"""Diffusion models of images: a U-Net predicts the noise (Ho et al., NeurIPS 2020)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from infobatch.lab.recipes.base import recipe
 def mnist5k_ddpm() -> TrainConfig:
     """5,000 MNIST digits, a small U-Net, 10 epochs, batch 32: three to six minutes a run on one core.
 
-    Ours. On a part of the training set held out, 0.004 is the best peak rate of 0.001, 0.002, 0.004 and
-    0.008 in short runs. Weights are divided by their mean, so that clipping sees gradients of the size
-    they have on full data. Each test digit is evaluated at four timesteps.
+    The settings are ours. In short runs, on a held-out part of the training set, 0.004 is the best peak
+    learning rate among 0.001, 0.002, 0.004 and 0.008. Weights are divided by their mean, so that
+    gradients are clipped at the size that they have on full data. Each test digit is evaluated at four
+    timesteps.
     """
     return TrainConfig(
         task="diffusion",
@@ -35,11 +36,12 @@ def mnist5k_ddpm() -> TrainConfig:
 def cifar10_ddpm() -> TrainConfig:
     """CIFAR-10, the U-Net of Ho et al. (2020), 800,000 steps of batch 128.
 
-    As their appendix B has it: learning rate 2e-4, dropout 0.1, averaged weights with decay 0.9999,
-    flips; 1,000 timesteps with linear noise, and gradients clipped at 1 as in their code. Their rate is
-    constant after 5,000 steps; here it is the peak of the one-cycle schedule. 800,000 steps are 2,048
-    epochs. Precision bf16 is ours. The pruning paper trains latent diffusion models, a task apart, of
-    which delta, 0.825, is taken over. Give --diffusion.features to measure the FID.
+    The settings are those of their appendix B: learning rate 2e-4, dropout 0.1, averaged weights with
+    decay 0.9999, flips, 1,000 timesteps with linear noise; gradients are clipped at 1, as in their code.
+    Their learning rate is constant after 5,000 steps; here it is the peak of the one-cycle schedule.
+    800,000 steps are 2,048 epochs. Precision bf16 is ours. The pruning paper trains latent diffusion
+    models, which is another task; its delta, 0.825, is used here. Give --diffusion.features to measure
+    the FID.
     """
     return TrainConfig(
         task="diffusion",

@@ -26,8 +26,8 @@ BASE = TrainConfig(
 def imagenet_resnet50_lars() -> TrainConfig:
     """ImageNet-1K, ResNet-50, LARS with peak learning rate 6.4, 90 epochs, batch 1024.
 
-    As the paper has it. Losses are divided by the batch's weights, for LARS cancels a gradient's
-    common factor.
+    The settings are the paper's. Losses are divided by the sum of the batch's weights, since LARS
+    cancels a common factor of the gradient.
     """
     return replace(BASE, optimizer="lars", lr=6.4, weight_decay=1e-5, normalizer="weights")
 

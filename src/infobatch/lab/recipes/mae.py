@@ -1,6 +1,6 @@
-"""Pre-training of masked autoencoders (He et al., CVPR 2022), judged by what their features are worth.
+"""Pre-training of masked autoencoders (He et al., CVPR 2022), evaluated by their features.
 
-All of them train with the lab's one-cycle schedule, 30 % of it warm-up, which cycles AdamW's first beta
+All of them train with the lab's one-cycle schedule: 30 % of it is warm-up, and AdamW's first beta moves
 from 0.95 to 0.85 and back; the second is 0.999.
 """
 
@@ -15,9 +15,10 @@ from infobatch.lab.recipes.base import recipe
 def cifar10_mae_tiny() -> TrainConfig:
     """10,000 images of CIFAR-10, a masked autoencoder of 0.37 million weights, 16 epochs, batch 32.
 
-    Four to five minutes a run on one core, evaluated once; judged by the nearest neighbours among those
-    images. On a part of the training set held out, with half the images and epochs and one seed, 2e-3 is
-    the best rate of 1e-3, 2e-3 and 4e-3 (35.8, 37.1 and 33.5 %); an encoder that is not trained has 29.
+    Four to five minutes a run on one core. It is evaluated once, by the nearest neighbors among those
+    images. On a held-out part of the training set, with half the images and epochs and one seed, 2e-3 is
+    the best learning rate among 1e-3, 2e-3 and 4e-3 (35.8, 37.1 and 33.5 %); an untrained encoder gets
+    29 %.
     """
     return TrainConfig(
         task="mae",
@@ -37,7 +38,7 @@ def cifar10_mae_tiny() -> TrainConfig:
 def tiny_imagenet_40_mae() -> TrainConfig:
     """The first 40 classes of Tiny-ImageNet, a masked autoencoder with ViT-Ti/8, 400 epochs, batch 512.
 
-    For some ten minutes on one GPU. Settings are ours, and the rate is not tuned.
+    About ten minutes a run on one GPU. The settings are ours, and the learning rate is not tuned.
     """
     return TrainConfig(
         task="mae",
@@ -58,12 +59,13 @@ def tiny_imagenet_40_mae() -> TrainConfig:
 def imagenet_mae_base() -> TrainConfig:
     """ImageNet-1K, a masked autoencoder with ViT-B/16, 800 epochs, batch 4096.
 
-    He et al., table 8: AdamW, rate 1.5e-4 for each 256 images of a batch, weight decay 0.05, mask ratio
-    0.75, normalised pixels, random crops of 0.2 of an image or more, flips. What differs: their schedule
-    warms up for 40 epochs and falls as a cosine, the lab's warms up for 240; their betas are 0.9 and
-    0.95, the lab's cycle with the second at 0.999; crops are resized bilinearly, not bicubically; biases
-    and norms decay, too. They judge by fine-tuning and a linear probe of 90 epochs with augmentation,
-    this by a linear classifier on features of images as they are, which comes out lower.
+    He et al., table 8: AdamW, learning rate 1.5e-4 for each 256 images of a batch, weight decay 0.05,
+    mask ratio 0.75, normalized pixels, random crops of 0.2 of an image or more, flips. What differs:
+    their schedule warms up for 40 epochs and falls as a cosine, the lab's warms up for 240; their betas
+    are 0.9 and 0.95, in the lab the first moves and the second is 0.999; crops are resized bilinearly,
+    not bicubically; biases and norms decay, too. They evaluate by fine-tuning and by a linear probe of
+    90 epochs with augmentation; here it is a linear classifier on features of unaugmented images, whose
+    accuracy is lower.
     """
     return TrainConfig(
         task="mae",
@@ -79,5 +81,5 @@ def imagenet_mae_base() -> TrainConfig:
         compile=True,
         workers=16,
         drop_last=True,
-        mae=MaskedOptions(probe="linear"),
+        mae=MaskedOptions(evaluate="linear"),
     )

@@ -1,7 +1,7 @@
-"""What others report for the recipes' experiments.
+"""What others report for the experiments of the recipes.
 
-Every figure is of a single seed and, in the reproductions, of the best epoch by test accuracy; ours
-are of the last epoch. The paper's figures are as later papers print them.
+Each figure comes from a single seed and, in the reproductions, from the epoch with the best test
+accuracy; ours come from the last epoch. The paper's figures are those that later papers print.
 """
 
 from __future__ import annotations
@@ -11,10 +11,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Published:
-    """One reported run. ``arm``: which of our arms is its counterpart; empty if none is.
+    """One reported run.
 
-    ``accuracy`` in percent; ``saved``: the share of samples or of time left out, in percent;
-    ``minutes``: of training.
+    Args:
+        source: Who reports it.
+        label: What was trained.
+        arm: The name of our arm that corresponds to it; empty if none does.
+        accuracy: Test accuracy in percent.
+        saved: Share of the samples or of the time that was saved, in percent; None if not reported.
+        minutes: Minutes of training; None if not reported.
     """
 
     source: str
@@ -29,7 +34,7 @@ FULL, HALF = "full", "infobatch-0.5"
 
 
 def _paper(full: float, at_30: float, at_50: float, at_70: float) -> tuple[Published, ...]:
-    """The paper's shares are of all samples: no r of ours is their counterpart."""
+    """The paper's figures; its shares are of all samples, so no prune ratio of ours corresponds."""
     shares = ((30.0, at_30), (50.0, at_50), (70.0, at_70))
     return (
         Published("paper", "full", FULL, full),
@@ -40,6 +45,7 @@ def _paper(full: float, at_30: float, at_50: float, at_70: float) -> tuple[Publi
 def _reproduction_1(
     full: float, minutes: float, pruned: float, pruned_minutes: float, saved: float
 ) -> tuple[Published, ...]:
+    """Accuracy and minutes of full data and of InfoBatch, and the share that InfoBatch saved."""
     return (
         Published("reproduction 1", "full", FULL, full, None, minutes),
         Published("reproduction 1", "InfoBatch", HALF, pruned, saved, pruned_minutes),
@@ -49,7 +55,7 @@ def _reproduction_1(
 def _by_ratio(
     source: str, full: tuple[float, float], pruned: dict[float, tuple[float, float, float]]
 ) -> tuple[Published, ...]:
-    """``full``: accuracy and minutes; ``pruned``: for each r, accuracy, minutes and share saved."""
+    """Accuracy and minutes of full data; by prune ratio, those of InfoBatch and the share it saved."""
     return (
         Published(source, "full", FULL, full[0], None, full[1]),
         *(

@@ -7,6 +7,7 @@ from infobatch.lab.recipes.base import recipe
 
 
 def _tiny_imagenet(model: str) -> TrainConfig:
+    """The settings that both networks share."""
     return TrainConfig(
         data="tiny-imagenet",
         model=model,
@@ -25,8 +26,8 @@ def _tiny_imagenet(model: str) -> TrainConfig:
 def tiny_imagenet_resnet18() -> TrainConfig:
     """Tiny-ImageNet, ResNet-18, 90 epochs, batch 128.
 
-    The paper reports lossless training with 30 % saved, without settings: these are ours, with a 3x3
-    stem of stride 1 and peak learning rate 0.1.
+    The paper reports lossless training with 30 % saved and gives no settings. These are ours, with a
+    3x3 stem of stride 1 and a peak learning rate of 0.1.
     """
     return _tiny_imagenet("resnet18")
 
@@ -35,6 +36,6 @@ def tiny_imagenet_resnet18() -> TrainConfig:
 def tiny_imagenet_resnet50() -> TrainConfig:
     """Tiny-ImageNet, ResNet-50, 90 epochs, batch 128.
 
-    Settings are ours: see tiny-imagenet-resnet18.
+    The settings are ours: see tiny-imagenet-resnet18.
     """
     return _tiny_imagenet("resnet50")

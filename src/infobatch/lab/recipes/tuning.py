@@ -1,4 +1,4 @@
-"""Instruction tuning: small models from nothing, and the paper's LLaMA-7B with adapters."""
+"""Instruction tuning: small models from scratch, and the paper's LLaMA-7B with adapters."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from infobatch.lab.recipes.base import recipe
 
 @recipe()
 def bbh_llama_tiny() -> TrainConfig:
-    """2,000 questions of BIG-Bench Hard, a LLaMA of three layers from nothing, 6 epochs.
+    """2,000 questions of BIG-Bench Hard, a LLaMA of three layers from scratch, 6 epochs.
 
-    1,910 of them fit into 320 tokens. Three to six minutes a run on one core; the set has to lie in
-    --data-dir. The model learns how each task is answered and little of what is asked: see the loss, and
-    beside exact matches those of the task's most frequent answer. On rows held out, 300 others and 4
-    epochs, 8e-3 is the best peak rate of 3e-3, 8e-3 and 2e-2; for ten times as many steps it is somewhat
-    lower.
+    1,910 of them fit into 320 tokens. Three to six minutes a run on one core; the set has to be in
+    --data-dir. The model learns the form of each task's answers and little about the questions, so
+    compare the loss, and compare exact matches with those of each task's most frequent answer. On
+    held-out rows, with 300 other rows and 4 epochs, 8e-3 is the best peak learning rate among 3e-3, 8e-3
+    and 2e-2; this run has ten times as many steps and a somewhat lower rate.
     """
     return TrainConfig(
         task="tuning",
@@ -36,9 +36,9 @@ def bbh_llama_tiny() -> TrainConfig:
 
 @recipe(needs_gpu=True)
 def bbh_llama_small() -> TrainConfig:
-    """BIG-Bench Hard as instructions, a LLaMA of 8 layers and width 512 from nothing, 30 epochs.
+    """BIG-Bench Hard as instructions, a LLaMA of 8 layers and width 512 from scratch, 30 epochs.
 
-    Made for ten minutes a run on a GPU, and not yet measured on one; the set has to lie in --data-dir.
+    Meant for ten minutes a run on a GPU, and not yet measured; the set has to be in --data-dir.
     """
     return TrainConfig(
         task="tuning",
@@ -61,11 +61,12 @@ def bbh_llama_small() -> TrainConfig:
 def alpaca_llama_lora() -> TrainConfig:
     """Alpaca, 52,000 instructions, LLaMA-7B with LoRA of rank 16, 3 epochs; give --model, its folder.
 
-    InfoBatch (ICLR 2024), instruction tuning: LoRA r 16, learning rate 1.5e-4, batch 64, delta 0.875, of
-    15 epochs on 1,000 of them (--train-samples 1000 --epochs 15). Left open: the epochs on all of them,
-    the optimiser, its decay and schedule, the adapters' scale, where they are and the longest text.
-    Chosen: 3, AdamW without decay, the one-cycle schedule, alpha 16, all linear layers, 512 tokens.
-    Three epochs leave one that is pruned: --scores pass --warmup-epochs 0 makes it two.
+    InfoBatch (ICLR 2024), instruction tuning: LoRA of rank 16, learning rate 1.5e-4, batch 64, delta
+    0.875, and 15 epochs on 1,000 instructions (--train-samples 1000 --epochs 15). The paper does not
+    give the number of epochs on all of them, the optimizer, its weight decay and schedule, the scale and
+    places of the adapters, and the longest text. Chosen here: 3 epochs, AdamW without decay, the
+    one-cycle schedule, alpha 16, all linear layers, 512 tokens. Of three epochs, one is pruned;
+    --prior-scores pass --warmup-epochs 0 makes it two.
     """
     return TrainConfig(
         task="tuning",

@@ -16,7 +16,6 @@ from infobatch.lab.report.page import write_page
 from infobatch.lab.report.plots import draw_plots
 from infobatch.lab.report.reading import read_comparison, read_runs
 from infobatch.lab.report.results import Results
-from infobatch.lab.report.text import print_results
 
 
 def write_report(results: Results, folder: Path) -> Path:
@@ -38,7 +37,6 @@ def write_report(results: Results, folder: Path) -> Path:
 
 __all__ = [
     "Results",
-    "print_results",
     "read_comparison",
     "read_runs",
     "to_markdown",

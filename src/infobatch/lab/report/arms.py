@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infobatch.lab.comparison.comparison import Arm
+from infobatch.lab.comparison.variants import Arm
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.records import EpochMetrics, Summary
 from infobatch.lab.tasks.metrics import Metric

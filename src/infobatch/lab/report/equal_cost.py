@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from infobatch.lab.comparison.comparison import PRUNED, RANDOM
+from infobatch.lab.comparison.variants import PRUNED, RANDOM
 from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.paired import Difference, holm, p_text, p_value
 from infobatch.lab.report.results import Results

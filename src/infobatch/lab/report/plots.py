@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from infobatch.lab.comparison.comparison import CONTROLS, FEWER, FEWER_SCALED, FULL, PRUNED, RANDOM
+from infobatch.lab.comparison.variants import CONTROLS, FEWER, FEWER_SCALED, FULL, PRUNED, RANDOM
 from infobatch.lab.report.arms import ArmRuns, Run
 from infobatch.lab.report.noise import by_epoch, measured
 from infobatch.lab.report.results import Results

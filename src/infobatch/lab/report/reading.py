@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from infobatch.lab.comparison.comparison import (
+from infobatch.lab.comparison.command import command_of
+from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.variants import (
     CONTROLS,
     FEWER,
     FEWER_SCALED,
@@ -16,7 +18,6 @@ from infobatch.lab.comparison.comparison import (
     PRUNED,
     RANDOM,
     Arm,
-    Comparison,
     Variant,
 )
 from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP
@@ -88,7 +89,7 @@ def read_comparison(path: Path) -> Results:
         arms=arms,
         full=next((arm for arm in arms if arm.kind == FULL), None),
         margin=metric.margin if comparison.margin is None else comparison.margin,
-        commands=[comparison.command()],
+        commands=[command_of(comparison)],
         notes=[*notes, *differs],
         published=published,
     )

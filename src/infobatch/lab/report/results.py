@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infobatch.lab.comparison.comparison import CONTROLS, FULL, PRUNED
+from infobatch.lab.comparison.variants import CONTROLS, FULL, PRUNED
 from infobatch.lab.recipes import Published
 from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.paired import Difference
@@ -98,7 +98,7 @@ class Results:
     def _of_cost(self, ours: ArmRuns) -> list[ArmRuns]:
         variant = ours.arm.variant
         assert variant is not None
-        return [arm for arm in self.arms if variant.costs_as(arm.arm.variant)]
+        return [arm for arm in self.arms if variant.has_cost_of(arm.arm.variant)]
 
     # -- What they cost and reached ----------------------------------------------------------------
 

@@ -87,10 +87,11 @@ class RunFolder:
         if not self.exists:
             raise FileNotFoundError(f"{self.path} holds no run (no config.json); check the folder")
         path = self.path / "config.json"
+        values = read_json(path)
         try:
-            return TrainConfig.from_json(read_json(path))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} holds no options of a run ({error!r}); restore it") from error
+            return TrainConfig.from_json(values)
+        except ValueError as error:
+            raise ValueError(f"{path} holds no options of a run ({error}); restore it") from error
 
     def metrics(self) -> list[EpochMetrics]:
         path = self.path / "metrics.jsonl"

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Feed
+from infobatch.lab.devices import resolve_device
 from infobatch.lab.processes import replicas
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -69,7 +70,7 @@ class Task(ABC):
 
     def __init__(self, config: TrainConfig, data: Any) -> None:
         self.config = config
-        self.device = config.torch_device()
+        self.device = resolve_device(config.device)
         self.data = data
         self.feed = self.make_feed()
         self._batch_size = config.batch_size // replicas().num_replicas

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data, ImageData, ImageFeed, make_feed
 from infobatch.lab.data.noising import Draws
+from infobatch.lab.devices import resolve_device
 from infobatch.lab.models.unets import check_unet, make_unet
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told
@@ -47,7 +48,7 @@ class Diffusion(Task):
         pixels = data.test.pixels[:2]
         check_unet(config.model, pixels.shape[1], pixels.shape[2], num_classes)
         if options.features:
-            device = config.torch_device()
+            device = resolve_device(config.device)
             Features(options.features, device).check(pixels.to(device))
 
     def __init__(self, config: TrainConfig, data: ImageData) -> None:

@@ -33,10 +33,10 @@ class MaskedAutoencoding(Task):
     @classmethod
     def check(cls, config: TrainConfig, data: Data) -> None:
         check_masked_fits(config.model, config.mae, data.shape)
-        if config.mae.probe != "none" and data.num_classes == 0:
+        if config.mae.evaluate != "none" and data.num_classes == 0:
             raise ValueError(
-                f"--mae.probe is {config.mae.probe}, which needs labels, and {data.name} has none; give "
-                "--mae.probe none, to be judged by the loss on the images to validate on"
+                f"--mae.evaluate is {config.mae.evaluate}, which needs labels, and {data.name} has "
+                "none; give --mae.evaluate none, to be judged by the loss on the images to validate on"
             )
 
     def make_feed(self) -> ImageFeed:
@@ -76,7 +76,7 @@ class MaskedAutoencoding(Task):
         model = model or self.model
         model.eval()
         loss, test = self._test_losses(model)
-        probe = PROBES.get(self.config.mae.probe)
+        probe = PROBES.get(self.config.mae.evaluate)
         if probe is None:
             model.train()
             return Evaluation(loss, loss)
@@ -115,7 +115,7 @@ class MaskedAutoencoding(Task):
             )
             losses = self.told(self._forward(model, inputs), inputs, ()).losses
             sums += torch.stack([losses.double().sum(), torch.ones_like(losses).double().sum()])
-            if self.config.mae.probe != "none":
+            if self.config.mae.evaluate != "none":
                 features.append(self._encoded(model, inputs[0]))
                 classes.append(labels)
             done += len(pixels)

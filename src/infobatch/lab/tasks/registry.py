@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
+from infobatch.lab.devices import resolve_device
 from infobatch.lab.models import check_model
 from infobatch.lab.models.language import check_language_model
 from infobatch.lab.models.masked import check_masked
@@ -97,7 +98,7 @@ def _check_tuning(config: TrainConfig) -> None:
             f"--tuning.micro-batch is {micro_batch}, of which no whole number makes the --batch-size "
             f"{config.batch_size}; give a divisor"
         )
-    if config.torch_device().index not in (None, 0):
+    if resolve_device(config.device).index not in (None, 0):
         raise ValueError(
             f"--device is {config.device}, and the Trainer takes the first it sees; give --device cuda, "
             "and the other by CUDA_VISIBLE_DEVICES"
@@ -131,7 +132,7 @@ KINDS = {
         signals=("gradient_norms", "confidences"),
     ),
     "mae": Kind(
-        metric=lambda config: PROBES[config.mae.probe],
+        metric=lambda config: PROBES[config.mae.evaluate],
         data=IMAGE_SETS,
         options=("mae", "backward_share"),
         check_model=lambda config: check_masked(config.model),

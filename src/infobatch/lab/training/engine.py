@@ -88,11 +88,11 @@ class Engine(ABC):
     # -- What is known before the first epoch --------------------------------------------------------
 
     def known_scores(self, resumed: bool, pause: Callable[[], None]) -> PriorScores | None:
-        """What --scores asks for; None for a run that is ``resumed`` and has newer ones."""
-        if resumed or not self.config.scores:
+        """What --prior-scores asks for; None for a run that is ``resumed`` and has newer ones."""
+        if resumed or not self.config.prior_scores:
             return None
-        if self.config.scores != PASS:
-            return Path(self.config.scores)
+        if self.config.prior_scores != PASS:
+            return Path(self.config.prior_scores)
         with self._training_clock(wait=True):
             return self._losses_of_all(pause)
 
@@ -199,7 +199,7 @@ class Engine(ABC):
         scores = self._merged_scores()
         visits = scores["visits"].double()
         members = None if self._chooses_in_batches else self.task.data.class_members
-        num_looked = self.pruner.num_samples if self.config.scores == PASS else 0
+        num_looked = self.pruner.num_samples if self.config.prior_scores == PASS else 0
         summary = Summary(
             result=result.result,
             details=dict(result.details),

@@ -20,6 +20,7 @@ from transformers.utils import logging
 from infobatch.integrations.transformers import PruningTrainer
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
+from infobatch.lab.devices import resolve_device
 from infobatch.lab.processes import agree, replicas
 from infobatch.lab.runs.folder import RunFolder, require_same
 from infobatch.lab.runs.records import Summary
@@ -194,7 +195,7 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
 
 def arguments(config: TrainConfig, path: Path) -> TrainingArguments:
     """The options as the Trainer has them; it saves when it is told to, and reports nothing."""
-    device, num_replicas = config.torch_device(), replicas().num_replicas
+    device, num_replicas = resolve_device(config.device), replicas().num_replicas
     size = config.batch_size // num_replicas
     micro_batch = min(config.tuning.micro_batch or size, size)
     made = TrainingArguments(

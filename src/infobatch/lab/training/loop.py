@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from infobatch import DynamicPruner
+from infobatch.lab.config.policy_spec import make_policy
 from infobatch.lab.config.train import PASS, TrainConfig, flag
 from infobatch.lab.data import Data
+from infobatch.lab.devices import resolve_device
 from infobatch.lab.interrupts import ignore_interrupts
 from infobatch.lab.processes import agree, replicas
 from infobatch.lab.runs.folder import RunFolder, require_same
@@ -74,7 +76,7 @@ def train(
             raise
         raise OutOfMemory(
             f"out of memory with {config.model} at batch size {config.batch_size} on "
-            f"{config.torch_device()}; lower --batch-size (and --lr with it)"
+            f"{resolve_device(config.device)}; lower --batch-size (and --lr with it)"
             + (", or give --precision bf16" if config.precision == "fp32" else "")
             + f". What was trained up to the last checkpoint is kept in {folder.path}"
         ) from error
@@ -95,7 +97,7 @@ def check(config: TrainConfig, data: Data) -> None:
         )
     KINDS[config.task].task().check(config, data)
     unknown = torch.zeros(len(data.train))
-    known = Path(config.scores) if config.scores not in ("", PASS) else None
+    known = Path(config.prior_scores) if config.prior_scores not in ("", PASS) else None
     if known is not None:
         _check_rows(config, known)
     pruner = _make_pruner(config, data, unknown, known=known)
@@ -112,7 +114,7 @@ def _check_rows(config: TrainConfig, scores: Path) -> None:
         if name in theirs:
             other, ours = theirs[name]
             raise ValueError(
-                f"--scores {scores} are of a run with {flag(name)} {other}, and this one has "
+                f"--prior-scores {scores} are of a run with {flag(name)} {other}, and this one has "
                 f"{flag(name)} {ours}: its rows are others; give scores of the same samples"
             )
 
@@ -294,7 +296,7 @@ def _make_pruner(
     dataset: Any = None,
     known: PriorScores | None = None,
 ) -> DynamicPruner:
-    """``scores``: those of a policy that goes by scores made beforehand; ``known``: of --scores."""
+    """``scores``: those of a policy that goes by scores made beforehand; ``known``: prior scores."""
     return DynamicPruner(
         range(len(data.train)) if dataset is None else dataset,
         config.epochs,
@@ -307,7 +309,7 @@ def pruning(
 ) -> dict[str, Any]:
     """The options of a run's pruner, but for its data and its length."""
     return {
-        "policy": config.make_policy(data.train_labels, scores, protected_samples(config, data)),
+        "policy": make_policy(config, data.train_labels, scores, protected_samples(config, data)),
         "delta": config.delta,
         "warmup_epochs": config.warmup_epochs,
         "target": config.target,

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from infobatch import DynamicPruner
 from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.devices import resolve_device
 from infobatch.lab.training.optimizers import make_optimizer
 
 WARM_UP_SHARE = 0.3
@@ -45,7 +46,7 @@ class Optimization:
             one_cycle(self.optimizer, config.lr, pruner.full_steps),
             scaling=config.lr_scaling,
         )
-        device = config.torch_device()
+        device = resolve_device(config.device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.average = WeightAverage(model, config.ema_decay) if config.ema_decay else None
         self._parameters = list(model.parameters())

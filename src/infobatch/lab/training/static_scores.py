@@ -131,13 +131,13 @@ def scoring_epochs(config: TrainConfig) -> float:
 
 def looking_epochs(config: TrainConfig) -> float:
     """What the look at all samples before the first epoch costs, in epochs of full data."""
-    return FORWARD_COST if config.scores == PASS else 0.0
+    return FORWARD_COST if config.prior_scores == PASS else 0.0
 
 
 def reading_scores(config: TrainConfig) -> TrainConfig:
     """Without scores that its policy would not read."""
-    policy = config.make_policy(torch.zeros(1, dtype=torch.int64), torch.zeros(1))
-    return config if reads_losses(policy) else replace(config, scores="")
+    policy = policy_spec.make_policy(config, torch.zeros(1, dtype=torch.int64), torch.zeros(1))
+    return config if reads_losses(policy) else replace(config, prior_scores="")
 
 
 def unchanging(config: TrainConfig) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""Results on the terminal."""
+"""The results of runs on the terminal."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from infobatch.lab.report.verdict import control_lines, verdict
 
 
 def print_results(results: Results, console: Console) -> None:
-    """Print the tables, the notes and the verdict.
+    """Print the tables of a report, its notes and its verdict.
 
     Args:
-        results: What to show.
-        console: Where to print.
+        results: What to print.
+        console: Where to print it; tables are at least 140 columns wide.
     """
     # At its natural width even where the terminal is narrower: a number cut short would mislead.
     wide = Console(file=console.file, width=max(console.width, 140))
@@ -33,6 +33,7 @@ def print_results(results: Results, console: Console) -> None:
 
 
 def _table(section: Section, title: str | None = None) -> Table:
+    """One table of the report."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i, heading in enumerate(section.headings):
         table.add_column(heading, justify="left" if i < section.num_words else "right", no_wrap=True)

@@ -1,0 +1,43 @@
+"""The command line that repeats a comparison."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.config.policy_spec import name_of
+from infobatch.lab.recipes import RECIPES, find_recipe
+from infobatch.policies import has_prune_ratio
+
+
+def command_of(comparison: Comparison) -> str:
+    """The command line that repeats a comparison: compare, sweep or contest with its options.
+
+    Args:
+        comparison: The comparison.
+
+    Returns:
+        One line for a shell, without the data's folder and the device.
+    """
+    variants, config = comparison.variants, replace(comparison.config, data_dir=None, device="auto")
+    options = ["--seeds", str(comparison.num_seeds)]
+    if comparison.margin is not None:
+        options += ["--margin", f"{comparison.margin:g}"]
+    policies = ",".join(dict.fromkeys(variant.policy for variant in variants))
+    if comparison.is_contest:
+        name = "contest"
+        targets = dict.fromkeys(v.target for v in variants if v.target is not None)
+        options += ["--policies", policies, "--save", ",".join(f"{100 * t:g}" for t in targets)]
+    elif len(variants) == 1 and comparison.controls:
+        name = "compare"
+        config = replace(config, policy=variants[0].policy, prune_ratio=variants[0].prune_ratio)
+    else:
+        name = "sweep"
+        ratios = dict.fromkeys(v.prune_ratio for v in variants if has_prune_ratio(name_of(v.policy)))
+        options += ["--policies", policies]
+        options += ["--prune-ratio", ",".join(f"{r:g}" for r in ratios)] if ratios else []
+    options += [] if comparison.controls else ["--no-controls"]
+    recipe = [config.recipe] if config.recipe else []
+    base = find_recipe(config.recipe).config() if config.recipe in RECIPES else None
+    return shlex.join(["infobatch", name, *recipe, *config.to_arguments(base), *options])

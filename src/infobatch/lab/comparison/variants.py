@@ -1,0 +1,149 @@
+"""What is compared: full data, ways of pruning, and the controls at a pruned run's cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP, folder_name, name_of
+from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.runs.records import FORWARD_COST
+from infobatch.lab.training.static_scores import (
+    at_equal_cost,
+    looking_epochs,
+    reading_scores,
+    unchanging,
+)
+from infobatch.policies import BELOW_MEAN, POLICIES, has_prune_ratio
+from infobatch.schedule import Schedule
+
+FULL = "full"
+PRUNED = "pruned"
+FEWER = "fewer-epochs"
+FEWER_SCALED = "fewer-epochs-lr"
+RANDOM = "random"
+CONTROLS = (FEWER, FEWER_SCALED, RANDOM)
+"""The kinds of arms that cost as much as a pruned run: what a user would do instead of pruning."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way of pruning, or only a budget, which the controls of all policies at one cost share.
+
+    Args:
+        policy: The policy's spec; empty for a budget.
+        prune_ratio: The policy's prune ratio, in [0, 1), if it has one.
+        target: The share of the run's cost to save, in (0, 1); None leaves it to the policy. A policy
+            that computes nothing beside its training leaves out this share of the run's samples.
+    """
+
+    policy: str
+    prune_ratio: float = 0.5
+    target: float | None = None
+
+    @property
+    def is_budget(self) -> bool:
+        """Whether it names no policy, only a cost that is known before any run."""
+        return not self.policy
+
+    @property
+    def name(self) -> str:
+        """Its folder in the comparison's."""
+        if self.is_budget:
+            return f"save-{100 * (self.target or 0):g}"
+        parts = [folder_name(self.policy)]
+        name = name_of(self.policy)
+        if (self.target is None or name in BELOW_MEAN) and has_prune_ratio(name):
+            parts.append(f"{self.prune_ratio:g}")
+        if self.target is not None:
+            parts.append(f"save-{100 * self.target:g}")
+        return "-".join(parts)
+
+    def config(self, common: TrainConfig) -> TrainConfig:
+        """The options of its runs, with which they save the target after all that they compute.
+
+        Args:
+            common: The options that the runs of the comparison share.
+
+        Returns:
+            Those options with this variant's policy and what it leaves out.
+
+        Raises:
+            ValueError: If the policy cannot be made or cannot save that much.
+        """
+        if self.policy == SELECTIVE_BACKPROP:
+            assert self.target is not None
+            share = _backward_share(self.target, common)
+            return replace(common, policy="none", target=None, backward_share=share, prior_scores="")
+        target = common.target if self.target is None else self.target
+        made = replace(common, policy=self.policy, prune_ratio=self.prune_ratio, target=target)
+        made = reading_scores(unchanging(made))
+        if self.target is None:
+            return made
+        if POLICIES[name_of(self.policy)].refreshes:  # it computes the losses of what it leaves out
+            target = self.target + looking_epochs(made) / made.epochs
+            return replace(made, target=round(target / (1 - FORWARD_COST), 9))
+        return at_equal_cost(made)
+
+    def has_cost_of(self, other: Variant | None) -> bool:
+        """Whether both are known to cost the same.
+
+        Args:
+            other: The variant to compare with; None, full data, never costs the same.
+
+        Returns:
+            True if they are equal or save the same target.
+        """
+        if other is None:
+            return False
+        return self == other or (self.target is not None and self.target == other.target)
+
+
+def _backward_share(saved: float, config: TrainConfig) -> float:
+    """The share of a batch to train on, in epochs that can be pruned, to save ``saved`` of the cost."""
+    schedule = Schedule(1, config.epochs, config.delta, config.warmup_epochs)
+    pruned = sum(map(schedule.share, schedule.prunable)) / schedule.run_length
+    share = 1 - FORWARD_COST - saved / pruned
+    if share * config.batch_size < 1:
+        raise ValueError(
+            f"it looks at all samples, which costs {FORWARD_COST:.0%} of training on them, and to save "
+            f"{saved:.0%} could train on only {max(0.0, share):.1%} of a batch; lower the saving"
+        )
+    return share
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ only in their seed: full data, a variant, or a control at its cost.
+
+    Args:
+        kind: ``FULL``, ``PRUNED`` or one of ``CONTROLS``.
+        variant: What is pruned, or whose cost the control has; None for full data.
+    """
+
+    kind: str
+    variant: Variant | None = None
+
+    @property
+    def name(self) -> str:
+        """Its folder in the comparison's."""
+        return self.kind if self.variant is None else f"{self.variant.name}/{self.kind}"
+
+
+def kept_at_cost(kept: Sequence[int], num_samples: int, cost: float) -> list[int]:
+    """How many samples random pruning keeps of each epoch, at the cost of a pruned run.
+
+    They are as many as the run kept. If the run cost more than training on them, the rest is spread
+    evenly over the epochs that were pruned.
+
+    Args:
+        kept: The number of samples that the run kept of each epoch.
+        num_samples: N, the number of samples of an epoch on full data.
+        cost: What the run cost in all, in samples trained.
+
+    Returns:
+        The number of samples to keep of each epoch, at most N.
+    """
+    num_pruned = sum(k < num_samples for k in kept)
+    more = round((cost - sum(kept)) / max(1, num_pruned))
+    return [min(num_samples, k + more) for k in kept]

@@ -1,0 +1,167 @@
+"""What can be said of a configuration before any data is read: options that could only fail later."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from infobatch.lab.config.policy_spec import make_policy
+from infobatch.lab.config.task_options import (
+    DiffusionOptions,
+    MaskedOptions,
+    SegmentationOptions,
+    TuningOptions,
+)
+from infobatch.lab.config.train import PASS, TrainConfig, flag
+from infobatch.lab.data import DATA_SETS
+from infobatch.lab.devices import resolve_device
+from infobatch.lab.names import choose
+from infobatch.lab.tasks.registry import check_kind, check_policy
+from infobatch.lab.training.optimizers import OPTIMIZERS
+from infobatch.policies import Policy
+from infobatch.policies.base import reads_losses
+
+Rules = dict[str, tuple[bool, str]]
+"""By the option's name: whether its value holds, and what it must be."""
+
+
+def check_config(config: TrainConfig) -> None:
+    """Refuse a configuration that could only fail later.
+
+    Args:
+        config: The run's options.
+
+    Raises:
+        ValueError: If an option's value is out of its range, names what does not exist, or does not fit
+            another option; also if the device is not here.
+        FileNotFoundError: If ``--prior-scores`` names a file that does not exist.
+    """
+    choose("data set", config.data, DATA_SETS)
+    check_kind(config, set(config.differences(TrainConfig())))
+    if config.task in TASK_RULES:
+        group = getattr(config, config.task)
+        _require(group, TASK_RULES[config.task](group), f"{config.task}.")
+    choose("optimizer", config.optimizer, OPTIMIZERS)
+    _require(config, _rules(config))
+    protected = torch.zeros(1, dtype=torch.bool) if config.segmentation.protect else None
+    policy = make_policy(config, torch.zeros(1, dtype=torch.int64), torch.zeros(1), protected)
+    check_policy(config, policy)
+    if config.prior_scores:
+        _check_prior_scores(config, policy)
+    if config.mixup and config.cutmix:
+        raise ValueError(f"--mixup is {config.mixup:g} and --cutmix {config.cutmix:g}; give one of them")
+    if config.backward_share < 1 and config.policy != "none":
+        raise ValueError(
+            f"--backward-share is {config.backward_share:g} and --policy {config.policy}; selective "
+            "backprop goes through all samples: give --policy none, or leave it out"
+        )
+    resolve_device(config.device)
+
+
+def _require(options: Any, rules: Rules, group: str = "") -> None:
+    """Raise ``ValueError`` for the first option whose rule does not hold."""
+    for name, (holds, rule) in rules.items():
+        if not holds:
+            raise ValueError(f"{flag(group + name)} is {getattr(options, name)}; it must be {rule}")
+
+
+def _rules(config: TrainConfig) -> Rules:
+    return {
+        "epochs": (0 < config.epochs < math.inf, "above 0 and finite"),
+        "held_out": (0 <= config.held_out < 1, "at least 0 and less than 1"),
+        "train_samples": (config.train_samples >= 0, "at least 0"),
+        "batch_size": (config.batch_size >= 2, "at least 2 (batch norm needs two samples)"),
+        "prune_ratio": (0 <= config.prune_ratio < 1, "at least 0 and less than 1"),
+        "backward_share": (0 < config.backward_share <= 1, "above 0 and at most 1"),
+        "delta": (0 <= config.delta <= 1, "between 0 and 1"),
+        "ramp": (-1 <= config.ramp <= 1, "between -1 and 1"),
+        "warmup_epochs": (config.warmup_epochs >= 0, "at least 0"),
+        "lr": (0 < config.lr < math.inf, "above 0 and finite"),
+        "weight_decay": (config.weight_decay >= 0, "at least 0"),
+        "label_smoothing": (0 <= config.label_smoothing < 1, "at least 0 and less than 1"),
+        "eval_every": (config.eval_every >= 1, "at least 1"),
+        "probe": (config.probe == 0 or config.probe >= 2, "0, or at least 2"),
+        "clip_norm": (config.clip_norm >= 0, "at least 0"),
+        "ema_decay": (0 <= config.ema_decay < 1, "at least 0 and less than 1"),
+        "mixup": (config.mixup >= 0, "at least 0"),
+        "cutmix": (config.cutmix >= 0, "at least 0"),
+        "seed": (config.seed >= 0, "at least 0"),
+        "workers": (config.workers >= 0, "at least 0"),
+    }
+
+
+def _segmentation_rules(options: SegmentationOptions) -> Rules:
+    return {
+        "crop": (options.crop >= 32, "at least 32"),
+        "min_scale": (0 < options.min_scale <= 10, "above 0 and at most 10"),
+        "max_scale": (
+            options.min_scale <= options.max_scale <= 10,
+            "at least --segmentation.min-scale, and at most 10",
+        ),
+        "largest_class": (0 < options.largest_class <= 1, "above 0 and at most 1"),
+        "protect": (0 <= options.protect <= 1, "between 0 and 1"),
+    }
+
+
+def _mae_rules(options: MaskedOptions) -> Rules:
+    return {
+        "mask_ratio": (0 < options.mask_ratio < 1, "between 0 and 1"),
+        "patch": (options.patch >= 0, "at least 1, or 0 for the model's own"),
+        "smallest_crop": (0 < options.smallest_crop <= 1, "above 0 and at most 1"),
+    }
+
+
+def _tuning_rules(options: TuningOptions) -> Rules:
+    return {
+        "max_length": (options.max_length >= 8, "at least 8"),
+        "num_generated": (options.num_generated >= 0, "at least 0"),
+        "lora_rank": (options.lora_rank >= 0, "at least 0"),
+        "lora_alpha": (options.lora_alpha > 0, "above 0"),
+        "micro_batch": (options.micro_batch >= 0, "at least 0"),
+    }
+
+
+def _diffusion_rules(options: DiffusionOptions) -> Rules:
+    return {
+        "timesteps": (options.timesteps >= 2, "at least 2"),
+        "dropout": (0 <= options.dropout < 1, "at least 0 and less than 1"),
+        "test_draws": (options.test_draws >= 1, "at least 1"),
+        "num_generated": (options.num_generated >= 2, "at least 2"),
+        "sampling_steps": (
+            1 <= options.sampling_steps <= options.timesteps,
+            f"at least 1 and at most --diffusion.timesteps, {options.timesteps}",
+        ),
+    }
+
+
+TASK_RULES: dict[str, Callable[[Any], Rules]] = {
+    "segmentation": _segmentation_rules,
+    "mae": _mae_rules,
+    "tuning": _tuning_rules,
+    "diffusion": _diffusion_rules,
+}
+"""The rules of each task's own options, which are the group of the task's name."""
+
+
+def _check_prior_scores(config: TrainConfig, policy: Policy) -> None:
+    """Raise an error for prior scores that would have no effect, or are not there."""
+    if not reads_losses(policy) or config.backward_share < 1:
+        raise ValueError(
+            f"--prior-scores is {config.prior_scores}, and --policy {config.policy} reads none; leave "
+            "it out"
+        )
+    if config.warmup_epochs:
+        raise ValueError(
+            f"--prior-scores is {config.prior_scores}, and --warmup-epochs {config.warmup_epochs}: an "
+            "epoch on all data gives newer ones; give --warmup-epochs 0 to prune the first, or leave "
+            "--prior-scores out"
+        )
+    if config.prior_scores != PASS and not Path(config.prior_scores).is_file():
+        raise FileNotFoundError(
+            f"--prior-scores is {config.prior_scores}, and there is no such file; give pass, or the "
+            "scores.npz of a run"
+        )

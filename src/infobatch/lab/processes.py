@@ -1,4 +1,4 @@
-"""One process, or several ranks that ``torchrun`` or ``accelerate launch`` started to train one model."""
+"""One process, or several ranks that ``torchrun`` or ``accelerate launch`` started for one model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def joined() -> Iterator[Replicas]:
 
 
 def replicas() -> Replicas:
-    """This process's place among the ranks that train together."""
+    """The place of this process among the ranks that train one model."""
     if dist.is_available() and dist.is_initialized():
         return Replicas(dist.get_rank(), dist.get_world_size())
     return Replicas()

@@ -1,8 +1,8 @@
 """The table of the lab's random streams: what each random number of a run is drawn for.
 
 A stream is a number that, with a seed and an epoch, names one generator: see
-:func:`infobatch.seeding.epoch_generator`. Streams of one (seed, epoch) are independent. The library's own
-streams are small numbers, so that the lab's, which begin at 1 << 16, never repeat them.
+:func:`infobatch.seeding.epoch_generator`. Streams of one (seed, epoch) are independent. The library's
+own streams are small numbers, so that the lab's, which begin at 1 << 16, never repeat them.
 """
 
 from __future__ import annotations

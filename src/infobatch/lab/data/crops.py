@@ -34,8 +34,8 @@ class Cropping:
     Args:
         side: The crops' side, in pixels.
         scales: The least and the largest factor by which an image is scaled before it is cropped.
-        largest_class: The share of a crop that one class may fill, where a few tries find such a crop, in
-            (0, 1]; by default 1, which allows any crop.
+        largest_class: The share of a crop that one class may fill, in (0, 1], where a few tries find such
+            a crop; by default 1, which allows any.
     """
 
     side: int
@@ -46,12 +46,12 @@ class Cropping:
 class TrainCrops(Augmented):
     """Images at a random scale, cropped and flipped.
 
-    Where a scaled image is smaller than the crop, it is padded on the right and below, and the padding is
-    not labelled.
+    Where a scaled image is smaller than the crop, it is padded on the right and below; the padding is not
+    labelled.
 
     Args:
         images: The training images.
-        short_side: The length that an image's shorter side is resized to, in pixels; None keeps its size.
+        short_side: What an image's shorter side is resized to, in pixels; None keeps its size.
         cropping: How they are cropped.
         seed: The run's seed.
 
@@ -88,7 +88,7 @@ class WholeImages(Dataset[Sample]):
 
     Args:
         images: The images.
-        short_side: The length that an image's shorter side is resized to, in pixels; None keeps its size.
+        short_side: What an image's shorter side is resized to, in pixels; None keeps its size.
     """
 
     def __init__(self, images: Annotated, short_side: int | None) -> None:
@@ -152,7 +152,7 @@ class CropFeed(ImageFeed):
         yield from self._whole(self._data.train, size, replicas)
 
     def _whole(self, images: Annotated, size: int, replicas: Replicas) -> Iterator[tuple[Tensor, Batch]]:
-        """This rank's share of whole images in batches of one size, with their indices."""
+        """The rank's share of whole images in batches of one size, with their indices."""
         share = np.arange(replicas.rank, len(images), replicas.num_replicas)
         groups = of_one_size(images.sizes[share], size)
         indices = [share[group].tolist() for group in groups]

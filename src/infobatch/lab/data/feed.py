@@ -240,7 +240,7 @@ def make_feed(
         device: Where the batches go.
         seed: The run's seed.
         num_workers: Loader processes; images in memory need none.
-        smallest_crop: The least share of its image that a training crop takes, of images that are decoded
+        smallest_crop: The least share of its image that a training crop takes, where images are decoded
             as they are read; by default that of ImageNet's usual training.
 
     Returns:

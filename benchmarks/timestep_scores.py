@@ -77,7 +77,7 @@ def drawn_losses(task: Diffusion, num_samples: int, num_draws: int) -> tuple[Ten
         task.begin(first + number)
         for indices in np.array_split(np.arange(num_samples), -(-num_samples // task.config.batch_size)):
             inputs = task.inputs(torch.from_numpy(indices), indices)
-            losses.append(task.look(inputs).losses.cpu())
+            losses.append(task.eval_outputs(inputs).losses.cpu())
             timesteps.append(inputs[2].cpu())
     shape = (num_draws, num_samples)
     return torch.cat(losses).view(shape), torch.cat(timesteps).view(shape)

@@ -22,7 +22,8 @@ from infobatch.lab.models.unets import UNETS, make_unet
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.tasks.diffusion import Diffusion
 from infobatch.lab.tasks.fid import Features, Moments, frechet_distance
-from infobatch.lab.training.loop import Interrupted, check
+from infobatch.lab.training.loop import check
+from infobatch.lab.training.pauses import Interrupted
 
 OPTIONS = DiffusionOptions(timesteps=100, sampling_steps=4)
 QUICK = TrainConfig(
@@ -72,10 +73,12 @@ def with_options(**options):
 def test_the_mean_of_the_losses_is_that_of_the_batch(task):
     indices = np.arange(16)
     inputs = task.inputs(torch.arange(16), indices)
-    told = task.tell(inputs)
+    outputs = task.train_outputs(inputs)
     predicted = task.model(inputs[0], inputs[2]).sample
-    torch.testing.assert_close(told.losses.mean(), F.mse_loss(predicted, inputs[1]), atol=1e-6, rtol=0)
-    told.losses.sum().backward()
+    torch.testing.assert_close(
+        outputs.losses.mean(), F.mse_loss(predicted, inputs[1]), atol=1e-6, rtol=0
+    )
+    outputs.losses.sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in task.model.parameters())
 
 
@@ -123,9 +126,9 @@ def test_it_is_told_the_class_if_asked_to(data):
     task.begin(0)
     task.model.eval()
     noisy, noise, timesteps, labels = task.inputs(torch.arange(16), np.arange(16))
-    told = task.tell((noisy, noise, timesteps, labels)).losses
-    other = task.tell((noisy, noise, timesteps, (labels + 1) % 10)).losses
-    assert (told != other).all()
+    losses = task.train_outputs((noisy, noise, timesteps, labels)).losses
+    other = task.train_outputs((noisy, noise, timesteps, (labels + 1) % 10)).losses
+    assert (losses != other).all()
     assert task.model.config.num_class_embeds == 10
 
 
@@ -133,12 +136,12 @@ def test_what_is_remembered_is_relative_to_the_timestep_or_the_loss(data):
     for scores in ("timestep", "loss"):
         task = Diffusion(with_options(scores=scores), data)
         task.begin(0)
-        told = task.tell(task.inputs(torch.arange(80), np.arange(80)))
+        outputs = task.train_outputs(task.inputs(torch.arange(80), np.arange(80)))
         if scores == "loss":
-            assert told.remembered is told.losses
+            assert outputs.recorded is outputs.losses
         else:
-            assert told.remembered.mean() == pytest.approx(1, abs=0.01)
-            assert not told.remembered.requires_grad
+            assert outputs.recorded.mean() == pytest.approx(1, abs=0.01)
+            assert not outputs.recorded.requires_grad
 
 
 # -- A run -----------------------------------------------------------------------------------------

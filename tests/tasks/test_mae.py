@@ -1,4 +1,4 @@
-"""Pre-training of masked autoencoders: losses, masks, feature_probes, runs, fine-tuning, refusals."""
+"""Pre-training of masked autoencoders: losses, masks, features, runs, fine-tuning, refusals."""
 
 import json
 import sys
@@ -18,11 +18,12 @@ from infobatch.lab.data.masks import Masks
 from infobatch.lab.models import make_model
 from infobatch.lab.models.masked import SIZES, Size, make_masked, sine_positions
 from infobatch.lab.runs.folder import RunFolder
-from infobatch.lab.tasks import feature_probes, mae
+from infobatch.lab.tasks import feature_evaluation, mae
 from infobatch.lab.tasks.mae import MaskedAutoencoding, masked_losses, unmasked
 from infobatch.lab.tasks.metrics import KNN, RECONSTRUCTION
 from infobatch.lab.tasks.registry import metric_of
-from infobatch.lab.training.loop import Interrupted, check
+from infobatch.lab.training.loop import check
+from infobatch.lab.training.pauses import Interrupted
 
 pytest.importorskip("transformers")
 
@@ -71,7 +72,7 @@ def test_the_mean_of_the_samples_losses_is_the_models_own(data, norm_pix_loss):
     task = MaskedAutoencoding(config, data)
     task.begin(0)
     inputs = inputs_of(task, range(32))
-    losses = task.tell(inputs).losses
+    losses = task.train_outputs(inputs).losses
     assert losses.shape == (32,)
     own = task.model(inputs[0], noise=inputs[1]).loss
     assert losses.mean().item() == pytest.approx(own.item(), abs=1e-6)
@@ -110,7 +111,7 @@ def test_what_is_seen_of_an_image_is_not_what_is_masked(data):
 def test_gradients_reach_every_weight(data):
     task = MaskedAutoencoding(QUICK, data)
     task.begin(0)
-    task.tell(inputs_of(task, range(64))).losses.mean().backward()
+    task.train_outputs(inputs_of(task, range(64))).losses.mean().backward()
     for name, weight in task.model.named_parameters():
         if not weight.requires_grad:
             assert "pos" in name
@@ -185,7 +186,9 @@ def test_a_repeat_that_fills_a_batch_is_masked_as_its_sample(data):
 def test_neighbours_vote_by_cosine():
     train = torch.tensor([[1.0, 0.0], [2.0, 0.2], [0.0, 1.0], [-1.0, 0.0]])
     labels = torch.tensor([2, 2, 1, 0])
-    guesses = feature_probes.knn(train, labels, torch.tensor([[5.0, 0.1], [0.1, 9.0], [-3.0, 0.0]]), 3)
+    guesses = feature_evaluation.predict_by_neighbors(
+        train, labels, torch.tensor([[5.0, 0.1], [0.1, 9.0], [-3.0, 0.0]]), 3
+    )
     assert guesses.tolist() == [2, 1, 0]
 
 
@@ -193,9 +196,9 @@ def test_neighbours_are_found_in_chunks_as_at_once(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     train, test = (torch.randn(n, 8, generator=generator) for n in (300, 50))
     labels = torch.randint(4, (300,), generator=generator)
-    whole = feature_probes.knn(train, labels, test, 4)
-    monkeypatch.setattr(feature_probes, "CHUNK_NUMBERS", 2100)
-    assert torch.equal(feature_probes.knn(train, labels, test, 4), whole)
+    whole = feature_evaluation.predict_by_neighbors(train, labels, test, 4)
+    monkeypatch.setattr(feature_evaluation, "CHUNK_NUMBERS", 2100)
+    assert torch.equal(feature_evaluation.predict_by_neighbors(train, labels, test, 4), whole)
 
 
 def test_the_linear_probe_is_scikit_learns():
@@ -203,8 +206,8 @@ def test_the_linear_probe_is_scikit_learns():
 
     digits = load_data("digits")
     train, test = (part.pixels.flatten(1).float() for part in (digits.train, digits.test))
-    train, test = feature_probes.standardised(train, test)
-    ours = feature_probes.linear(train, digits.train.labels, test, 10).numpy()
+    train, test = feature_evaluation.standardized(train, test)
+    ours = feature_evaluation.predict_by_linear_probe(train, digits.train.labels, test, 10).numpy()
     theirs = LogisticRegression(max_iter=500).fit(train.numpy(), digits.train.labels.numpy())
     assert (ours == theirs.predict(test.numpy())).mean() > 0.99
 

@@ -20,7 +20,8 @@ from infobatch.lab.recipes import Recipe
 from infobatch.lab.runs.records import Summary
 from infobatch.lab.tasks.metrics import Metric
 from infobatch.lab.tasks.registry import metric_of
-from infobatch.lab.training import loop
+from infobatch.lab.training.engine import Progress as RunProgress
+from infobatch.lab.training.pauses import Interrupted
 
 console = Console(quiet=HELPER in os.environ)
 
@@ -49,7 +50,7 @@ def live(
             stop_on_interrupt() as interrupted,
         ):
             yield progress, lambda: interrupted() or over()
-    except loop.Interrupted as stopped:
+    except Interrupted as stopped:
         again = shlex.join(["infobatch", command, "--out", str(path), "--resume"])
         if command == "sweep":
             again = "the same command"
@@ -67,7 +68,7 @@ class ComparisonWatch:
         self._num_done = 0
         self._task = progress.add_task(f"{self._title}training", total=len(comparison.runs))
 
-    def __call__(self, arm: Arm, seed: int, done: loop.Progress | None) -> None:
+    def __call__(self, arm: Arm, seed: int, done: RunProgress | None) -> None:
         if done is not None:
             text = f"{self._title}seed {seed}, {arm.name}: {describe(done)}"
             now = self._num_done + done.fraction
@@ -83,7 +84,7 @@ class ComparisonWatch:
         self._progress.console.print(line, highlight=False, soft_wrap=True)
 
 
-def describe(done: loop.Progress) -> str:
+def describe(done: RunProgress) -> str:
     metrics = done.metrics
     kept = metrics.num_kept / metrics.num_samples
     tested = "" if metrics.result is None else f", test {done.metric.named(metrics.result)}"

@@ -19,8 +19,8 @@ from infobatch.lab.config.train import CommonConfig, TrainConfig, flag, flat, ne
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
 from infobatch.lab.names import choose
 from infobatch.lab.recipes import find_recipe
-from infobatch.lab.tasks.registry import KINDS
-from infobatch.lab.training.static_scores import unchanging
+from infobatch.lab.tasks.registry import TASKS
+from infobatch.lab.training.scoring_costs import pruned_throughout
 from infobatch.policies import POLICIES, RECOMMENDED, has_prune_ratio
 
 
@@ -46,7 +46,7 @@ def of_recipe(name: str, options: TrainConfig, save: float | None = None) -> Tra
             f"--prune-ratio is {config.prune_ratio:g}, but the policy {config.policy} has none; leave "
             "it out, or take another --policy, such as infobatch"
         )
-    fixed = unchanging(config)
+    fixed = pruned_throughout(config)
     for option, (value, only) in config.differences(fixed).items():
         if option in typed:
             raise ValueError(
@@ -97,7 +97,7 @@ def load(config: TrainConfig) -> Data:
         data = data.of_training(read_subset(config.subset, len(data.train)))
     if config.held_out or config.train_samples:
         data = data.split(config.held_out, config.train_samples)
-    data = KINDS[config.task].prepare(config, data)
+    data = TASKS[config.task].prepare(config, data)
     for note in data.notes:
         console.print(note, highlight=False)
     return data

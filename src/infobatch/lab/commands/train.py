@@ -33,6 +33,8 @@ from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.registry import metric_of
 from infobatch.lab.training import loop
+from infobatch.lab.training.engine import Progress
+from infobatch.lab.training.pruner_options import protected_samples
 
 
 def train(
@@ -69,7 +71,7 @@ def train(
     with live("train", folder.path) as (progress, should_stop):
         task = progress.add_task("training", total=1)
 
-        def watch(done: loop.Progress) -> None:
+        def watch(done: Progress) -> None:
             progress.update(task, completed=done.fraction, description=describe(done))
             if not console.is_terminal:
                 console.print(describe(done), highlight=False)
@@ -201,7 +203,7 @@ def contest(
     check_config(base)
     data = load(base)
     loop.check(replace(base, policy="none", target=None), data)
-    known = (len(data.train), data.train_labels, loop.protected_samples(base, data))
+    known = (len(data.train), data.train_labels, protected_samples(base, data))
     variants, reasons = contestants(base, names, targets, *known)
     for reason in reasons:
         console.print(reason, highlight=False)

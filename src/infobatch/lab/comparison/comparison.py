@@ -25,12 +25,14 @@ from infobatch.lab.processes import agree
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.runs.records import FORWARD_COST
-from infobatch.lab.training.loop import Interrupted, Progress, check, train
-from infobatch.lab.training.static_scores import (
+from infobatch.lab.training.engine import Progress
+from infobatch.lab.training.loop import check, train
+from infobatch.lab.training.pauses import Interrupted
+from infobatch.lab.training.scoring_costs import (
     at_equal_cost,
-    looking_epochs,
-    reading_scores,
-    unchanging,
+    prior_pass_epochs,
+    pruned_throughout,
+    without_unread_scores,
 )
 from infobatch.policies import BELOW_MEAN, POLICIES, has_prune_ratio
 from infobatch.schedule import Schedule
@@ -81,11 +83,11 @@ class Variant:
             return replace(common, policy="none", target=None, backward_share=share, scores="")
         target = common.target if self.target is None else self.target
         made = replace(common, policy=self.policy, prune_ratio=self.prune_ratio, target=target)
-        made = reading_scores(unchanging(made))
+        made = without_unread_scores(pruned_throughout(made))
         if self.target is None:
             return made
         if POLICIES[name_of(self.policy)].refreshes:  # what is left out is looked at
-            target = self.target + looking_epochs(made) / made.epochs
+            target = self.target + prior_pass_epochs(made) / made.epochs
             return replace(made, target=round(target / (1 - FORWARD_COST), 9))
         return at_equal_cost(made)
 

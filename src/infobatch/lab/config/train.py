@@ -22,7 +22,7 @@ from infobatch.lab.config.task_options import (
 )
 from infobatch.lab.data import DATA_SETS
 from infobatch.lab.names import choose
-from infobatch.lab.tasks.registry import check_kind, check_policy
+from infobatch.lab.tasks.registry import check_policy, check_task
 from infobatch.lab.training.optimizers import OPTIMIZERS
 from infobatch.losses import Normalizer
 from infobatch.lr import LRScaling
@@ -138,7 +138,7 @@ class TrainConfig(CommonConfig):
     def check(self) -> None:
         """Raise ``ValueError`` for what could only fail later."""
         choose("data set", self.data, DATA_SETS)
-        check_kind(self, set(self.differences(TrainConfig())))
+        check_task(self, set(self.differences(TrainConfig())))
         group = getattr(self, self.task, None)
         if group is not None:
             group.check()

@@ -34,8 +34,8 @@ class Cropping:
     Args:
         side: The crops' side, in pixels.
         scales: The least and the largest factor by which an image is scaled before it is cropped.
-        largest_class: The share of a crop that one class may fill, in (0, 1], where a few tries find such
-            a crop; by default 1, which allows any.
+        largest_class: The share of a crop that one class may fill, in (0, 1], where a few tries find
+            such a crop; by default 1, which allows any.
     """
 
     side: int
@@ -46,8 +46,8 @@ class Cropping:
 class TrainCrops(Augmented):
     """Images at a random scale, cropped and flipped.
 
-    Where a scaled image is smaller than the crop, it is padded on the right and below; the padding is not
-    labelled.
+    Where a scaled image is smaller than the crop, it is padded on the right and below; the padding is
+    not labelled.
 
     Args:
         images: The training images.

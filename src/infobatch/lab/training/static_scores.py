@@ -116,6 +116,7 @@ def train_network(config: TrainConfig, data: Data, pauses: Pauses) -> tuple[Clas
     """
     task = Classification(config, data)
     pruner = DynamicPruner(task.feed.dataset, config.epochs, policy=NoPruning(), seed=config.seed)
+    loader = make_loader(config, task, pruner)
     optimization = Optimization(config, task.model, pruner)
     trained: list[IndexArray] = []
     correct: list[Tensor] = []
@@ -134,7 +135,6 @@ def train_network(config: TrainConfig, data: Data, pauses: Pauses) -> tuple[Clas
         trained.clear()
         correct.clear()
 
-    loader = make_loader(config, task, pruner)
     train_epochs(pruner, loader, begin=task.begin, step=step, pause=pauses.pause, end=end)
     return task, torch.stack(history)
 

@@ -42,12 +42,8 @@ NO_PAUSES = Pauses(Path(), lambda: False)
 
 
 def test_every_policy_that_asks_for_scores_has_a_way_to_make_them():
-    assert (
-        {name for name in POLICIES if takes(name, "scores")}
-        == set(SCORINGS)
-        == set(SCORES)
-        == set(STATIC)
-    )
+    asking = {name for name in POLICIES if takes(name, "scores")}
+    assert asking == set(SCORINGS) == set(SCORES) == set(STATIC)
 
 
 def test_forgetting_is_right_and_then_wrong():

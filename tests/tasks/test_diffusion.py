@@ -75,9 +75,8 @@ def test_the_mean_of_the_losses_is_that_of_the_batch(task):
     inputs = task.inputs(torch.arange(16), indices)
     outputs = task.train_outputs(inputs)
     predicted = task.model(inputs[0], inputs[2]).sample
-    torch.testing.assert_close(
-        outputs.losses.mean(), F.mse_loss(predicted, inputs[1]), atol=1e-6, rtol=0
-    )
+    expected = F.mse_loss(predicted, inputs[1])
+    torch.testing.assert_close(outputs.losses.mean(), expected, atol=1e-6, rtol=0)
     outputs.losses.sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in task.model.parameters())
 

@@ -186,10 +186,9 @@ def test_a_repeat_that_fills_a_batch_is_masked_as_its_sample(data):
 def test_neighbours_vote_by_cosine():
     train = torch.tensor([[1.0, 0.0], [2.0, 0.2], [0.0, 1.0], [-1.0, 0.0]])
     labels = torch.tensor([2, 2, 1, 0])
-    guesses = feature_evaluation.predict_by_neighbors(
-        train, labels, torch.tensor([[5.0, 0.1], [0.1, 9.0], [-3.0, 0.0]]), 3
-    )
-    assert guesses.tolist() == [2, 1, 0]
+    test = torch.tensor([[5.0, 0.1], [0.1, 9.0], [-3.0, 0.0]])
+    predicted = feature_evaluation.predict_by_neighbors(train, labels, test, 3)
+    assert predicted.tolist() == [2, 1, 0]
 
 
 def test_neighbours_are_found_in_chunks_as_at_once(monkeypatch):

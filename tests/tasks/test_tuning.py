@@ -244,7 +244,7 @@ def test_answers_are_generated_as_one_by_one(config):
     task.model.eval()
     examples = list(task.data.test[:5])
     with torch.no_grad():
-        together = task._generated(task.model, examples)
+        together = task._generate(task.model, examples)
         lengths = max(example.num_answer for example in examples)
         for example, answer in zip(examples, together, strict=True):
             tokens = torch.from_numpy(example.tokens[: example.num_prompt]).long()[None]

@@ -79,7 +79,7 @@ class Bench:
 
     def train_on_one_batch(self) -> None:
         for _ in range(self.num_steps):
-            losses = self.task.tell(self.inputs).losses
+            losses = self.task.train_outputs(self.inputs).losses
             self.optimization.step(losses.mean())
 
     def seconds(self, work: Callable[[], None]) -> float:

@@ -28,7 +28,7 @@ from infobatch.lab.report.arms import ArmRuns, Run
 from infobatch.lab.report.paired import Difference
 from infobatch.lab.runs.environment import describe_environment
 from infobatch.lab.runs.folder import RunFolder
-from infobatch.lab.training.loop import train
+from infobatch.lab.training.train import train
 from infobatch.policies import RECOMMENDED
 
 PEAK = {"sgd": (0.4, 5e-4), "adamw": (0.02, 0.05), "lars": (10.4, 5e-4), "lamb": (0.02, 0.01)}

@@ -35,9 +35,9 @@ from infobatch.lab.recipes import find_recipe
 from infobatch.lab.runs.environment import describe_environment
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.base import Task
-from infobatch.lab.tasks.registry import KINDS
-from infobatch.lab.training import loop
-from infobatch.lab.training.validate import check_config
+from infobatch.lab.tasks.registry import TASKS
+from infobatch.lab.training.train import train
+from infobatch.lab.training.validate import check_config, check_run
 from infobatch.scores.columns import SMOOTHING, smoothed
 
 
@@ -63,9 +63,9 @@ def draw(task: Task, samples: np.ndarray, first_epoch: int, num_draws: int) -> n
         for start in range(0, len(samples), size):
             part = samples[start : start + size]
             batch = task.feed.collate([task.feed.dataset[i] for i in part.tolist()])
-            told = task.look(task.inputs(batch, part))
-            score = told.remembered.double()
-            scores.append(score if told.scored is None else score.where(told.scored, torch.nan))
+            outputs = task.eval_outputs(task.inputs(batch, part))
+            score = outputs.recorded.double()
+            scores.append(score if outputs.scored is None else score.where(outputs.scored, torch.nan))
         draws.append(torch.cat(scores))
     return torch.stack(draws).cpu().numpy()
 
@@ -117,12 +117,12 @@ def trained(options: argparse.Namespace) -> tuple[TrainConfig, Data, Task]:
         config = replace(config, compile=False)
         check_config(config)
         data = load(config)
-        loop.check(config, data)
+        check_run(config, data)
         if not options.run:
             folder.create(config)
-            loop.train(config, data, folder)
+            train(config, data, folder)
         folder.summary()  # says so if the run has not finished
-        task = KINDS[config.task].task()(config, data)
+        task = TASKS[config.task].load()(config, data)
         folder.load_model(task.model)
     return config, data, task
 

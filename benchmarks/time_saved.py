@@ -26,7 +26,7 @@ from infobatch.lab.data import Data, load_data
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.runs.records import Summary
-from infobatch.lab.training.loop import train
+from infobatch.lab.training.train import train
 
 LIMIT = 0.97
 LARGEST_ERROR = 0.03

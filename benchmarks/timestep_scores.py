@@ -34,7 +34,7 @@ from infobatch.lab.recipes import find_recipe
 from infobatch.lab.runs.environment import describe_environment
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.diffusion import Diffusion
-from infobatch.lab.training.loop import check, train
+from infobatch.lab.training.train import train
 from infobatch.scores import TimestepScores
 
 HEADINGS = ("reliability", "ranks normalised", "ranks loss", "class", "brightness")
@@ -55,7 +55,7 @@ class Row:
 def trained(config: TrainConfig, out: Path) -> Diffusion:
     """The task with the model of the run in ``out``, which is trained unless it is finished."""
     data, folder = load(config), RunFolder(out)
-    check(config, data)
+    check_run(config, data)
     if not folder.exists:
         folder.create(config)
     folder.require(config)
@@ -77,7 +77,7 @@ def drawn_losses(task: Diffusion, num_samples: int, num_draws: int) -> tuple[Ten
         task.begin(first + number)
         for indices in np.array_split(np.arange(num_samples), -(-num_samples // task.config.batch_size)):
             inputs = task.inputs(torch.from_numpy(indices), indices)
-            losses.append(task.look(inputs).losses.cpu())
+            losses.append(task.eval_outputs(inputs).losses.cpu())
             timesteps.append(inputs[2].cpu())
     shape = (num_draws, num_samples)
     return torch.cat(losses).view(shape), torch.cat(timesteps).view(shape)

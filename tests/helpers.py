@@ -152,7 +152,7 @@ def changed(config, values):
 def run(config, data, path, **options):
     """Train a run of the lab into a folder, from its checkpoint if it has one."""
     from infobatch.lab.runs.folder import RunFolder
-    from infobatch.lab.training.loop import train
+    from infobatch.lab.training.train import train
 
     folder = RunFolder(path)
     if not folder.exists:

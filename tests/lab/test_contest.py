@@ -19,7 +19,7 @@ from infobatch.lab.report.equal_cost import equal_cost_rows
 from infobatch.lab.report.paired import holm, p_text, p_value
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.runs.records import EpochMetrics, Summary
-from infobatch.lab.training.loop import train
+from infobatch.lab.training.train import train
 from infobatch.policies import BELOW_MEAN, POLICIES
 
 CONFIG = find_recipe("mnist5k-small-cnn").config()

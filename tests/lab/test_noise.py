@@ -17,8 +17,8 @@ from infobatch.lab.report import read_comparison
 from infobatch.lab.report.noise import NOISE_NOTE, noise_rows, noise_table
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.classification import Classification
-from infobatch.lab.training.gradient_noise import influence, measure, products_of_all
-from infobatch.lab.training.loop import train
+from infobatch.lab.training.gradient_noise import estimate_noise, influence_of, products_over_all
+from infobatch.lab.training.train import train
 from infobatch.losses import classification_losses
 from infobatch.policies import POLICIES, BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.policies.ranking import ones_at
@@ -60,8 +60,8 @@ def request(number):
 
 def noise_of(policy, gradients=GRADIENTS, table=None):
     table = table or ScoreTable.from_losses(torch.tensor([2.0, 1.0, 2.0, 1.0]))
-    counts = influence(policy, table, request, torch.arange(len(gradients)))
-    return measure([[gradients]], counts, len(gradients))
+    counts = influence_of(policy, table, request, torch.arange(len(gradients)))
+    return estimate_noise([[gradients]], counts, len(gradients))
 
 
 def in_chunks(gradients, size, first):
@@ -137,7 +137,7 @@ def test_a_probe_estimates_what_all_samples_give():
         part = vectors[:, chosen]
         singles = torch.einsum("and,bnd->ab", part, part) / len(chosen)
         means = part.mean(1)
-        return products_of_all(means @ means.T, singles, len(chosen), 6)
+        return products_over_all(means @ means.T, singles, len(chosen), 6)
 
     probes = [estimated(list(chosen)) for chosen in itertools.combinations(range(6), 4)]
     means = vectors.mean(1)
@@ -148,9 +148,9 @@ def test_a_probe_estimates_what_all_samples_give():
 def test_chunks_and_parameters_do_not_matter():
     gradients = torch.randn(50, 7, generator=torch.Generator().manual_seed(2))
     table = ScoreTable.from_losses(random_losses(50))
-    counts = influence(InfoBatch(), table, request, torch.arange(50))
-    whole = measure([[gradients]], counts, 80)
-    parts = measure(in_chunks(gradients, 8, first=3), counts, 80)
+    counts = influence_of(InfoBatch(), table, request, torch.arange(50))
+    whole = estimate_noise([[gradients]], counts, 80)
+    parts = estimate_noise(in_chunks(gradients, 8, first=3), counts, 80)
     assert parts.ratio == pytest.approx(whole.ratio, rel=1e-5)
 
 

@@ -90,8 +90,8 @@ def test_the_average_is_exponential():
 def test_the_average_takes_the_statistics_of_the_model():
     optimization, model = make(replace(CONFIG, ema_decay=0.99))
     optimization.step(loss_of(model))
-    torch.testing.assert_close(optimization.evaluated[1].running_mean, model[1].running_mean)
-    assert not torch.equal(optimization.evaluated[0].weight, model[0].weight)
+    torch.testing.assert_close(optimization.eval_model[1].running_mean, model[1].running_mean)
+    assert not torch.equal(optimization.eval_model[0].weight, model[0].weight)
 
 
 def test_fp16_skips_a_step_that_overflowed():

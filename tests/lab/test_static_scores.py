@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,16 +17,18 @@ from infobatch.lab.data import load_data
 from infobatch.lab.report import read_comparison
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.classification import Classification
-from infobatch.lab.training import loop, static_scores
+from infobatch.lab.training import static_scores
+from infobatch.lab.training.pauses import Interrupted, Pauses
+from infobatch.lab.training.scoring_costs import SCORINGS, at_equal_cost, scoring_epochs
 from infobatch.lab.training.static_scores import (
-    SCORINGS,
-    at_equal_cost,
+    SCORES,
     error_norms,
     forgetting_events,
     gradient_norms,
     make_scores,
-    scoring_epochs,
+    train_network,
 )
+from infobatch.lab.training.train import train
 from infobatch.lab.training.validate import check_config
 from infobatch.policies import POLICIES, Static, takes
 
@@ -38,12 +41,12 @@ def data():
     return load_data("digits").split(0.0, 150)
 
 
-def no_pause():
-    pass
+NO_PAUSES = Pauses(Path(), lambda: False)
 
 
 def test_every_policy_that_asks_for_scores_has_a_way_to_make_them():
-    assert {name for name in POLICIES if takes(name, "scores")} == set(SCORINGS) == set(STATIC)
+    asking = {name for name in POLICIES if takes(name, "scores")}
+    assert asking == set(SCORINGS) == set(SCORES) == set(STATIC)
 
 
 def test_forgetting_is_right_and_then_wrong():
@@ -63,7 +66,7 @@ def test_forgetting_is_right_and_then_wrong():
 
 def test_el2n_is_the_norm_of_the_error_on_plain_images(data):
     task = Classification(CONFIG, data)
-    scores = error_norms(task, torch.empty(0))
+    scores = error_norms(task)
     pixels = task.feed.normalize(data.train.pixels)
     with torch.no_grad():
         shares = task.model.eval()(pixels).softmax(1)
@@ -75,7 +78,7 @@ def test_el2n_is_the_norm_of_the_error_on_plain_images(data):
 
 def test_grand_is_what_a_loop_of_autograd_gives(data):
     task = Classification(CONFIG, data)
-    scores = gradient_norms(task, torch.empty(0))
+    scores = gradient_norms(task)
     model = task.model.eval()
     for i in (0, 40, 149):  # of the first batch, the second, and the last
         model.zero_grad()
@@ -89,16 +92,16 @@ def test_scores_are_means_over_networks_of_their_own(data, monkeypatch):
     seeds, means = [], []
     for num_networks in (1, 2):
         monkeypatch.setitem(SCORINGS, "el2n", replace(SCORINGS["el2n"], num_networks=num_networks))
-        means.append(make_scores(replace(CONFIG, policy="el2n"), data, no_pause))
-    made = static_scores._trained
+        means.append(make_scores(replace(CONFIG, policy="el2n"), data, NO_PAUSES))
+    made = static_scores.train_network
 
     def noted(config, *rest):
         seeds.append(config.seed)
         assert (config.policy, config.target, config.epochs) == ("none", None, 1)
         return made(config, *rest)
 
-    monkeypatch.setattr(static_scores, "_trained", noted)
-    again = make_scores(replace(CONFIG, policy="el2n", target=0.2, mixup=0.5), data, no_pause)
+    monkeypatch.setattr(static_scores, "train_network", noted)
+    again = make_scores(replace(CONFIG, policy="el2n", target=0.2, mixup=0.5), data, NO_PAUSES)
     assert len(set(seeds)) == 2
     assert CONFIG.seed not in seeds
     assert torch.equal(again, means[1])
@@ -107,7 +110,7 @@ def test_scores_are_means_over_networks_of_their_own(data, monkeypatch):
 
 def test_what_a_network_had_right_is_noted_by_epoch(data):
     own = replace(CONFIG, policy="none", epochs=3, drop_last=True, batch_size=40)
-    _, history = static_scores._trained(own, data, no_pause)
+    _, history = train_network(own, data, NO_PAUSES)
     assert history.shape == (3, 150)
     assert (history >= 0).sum(1).tolist() == [120] * 3  # three batches of 40
     assert set(history.unique().tolist()) == {-1, 0, 1}
@@ -156,13 +159,13 @@ def test_scores_are_kept_in_the_runs_folder(data, tmp_path, monkeypatch):
     folder = RunFolder(tmp_path)
     folder.create(config)
     steps = iter(range(100))
-    with pytest.raises(loop.Interrupted):  # two questions while scoring, then at the first step
-        loop.train(config, data, folder, should_stop=lambda: next(steps) == 2)
+    with pytest.raises(Interrupted):  # four questions while scoring, then at the first step
+        train(config, data, folder, should_stop=lambda: next(steps) == 4)
     scores, seconds = folder.load_static_scores()
     assert scores.shape == (150,)
     assert seconds > 0
     monkeypatch.setattr(static_scores, "make_scores", None)  # would fail if it were called
-    summary = loop.train(config, data, folder)
+    summary = train(config, data, folder)
     assert summary.num_scoring == pytest.approx(150 * 2 * 4 / 3)
     assert summary.cost == pytest.approx(0.5 * 4 * 150 + summary.num_scoring)
     assert summary.seconds > seconds
@@ -179,8 +182,8 @@ def test_scoring_can_be_stopped(data, tmp_path):
     config = replace(CONFIG, policy="grand", warmup_epochs=0)
     folder = RunFolder(tmp_path)
     folder.create(config)
-    with pytest.raises(loop.Interrupted):
-        loop.train(config, data, folder, should_stop=lambda: True)
+    with pytest.raises(Interrupted):
+        train(config, data, folder, should_stop=lambda: True)
     assert folder.load_static_scores() is None
 
 

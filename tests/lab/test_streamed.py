@@ -15,7 +15,7 @@ from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import StreamedData, load_data, make_feed
 from infobatch.lab.data.streamed import random_box
 from infobatch.lab.runs.folder import RunFolder
-from infobatch.lab.training.loop import check, train
+from infobatch.lab.training.train import train
 from infobatch.lab.training.validate import check_config
 
 CPU = torch.device("cpu")
@@ -254,4 +254,4 @@ def test_a_classifier_needs_labels(tmp_path, cache):
     config = TrainConfig(data="images", model="resnet8", device="cpu")
     check_config(config)
     with pytest.raises(ValueError, match="--task classification needs labels, and images has none"):
-        check(config, load_data("images", own(tmp_path)))
+        check_run(config, load_data("images", own(tmp_path)))

@@ -10,8 +10,10 @@ from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.classification import Classification
-from infobatch.lab.training.loop import WARM_UP_STEPS, Interrupted, OutOfMemory, train
+from infobatch.lab.training.loop import WARM_UP_STEPS
+from infobatch.lab.training.pauses import Interrupted
 from infobatch.lab.training.selective_backprop import draw_by_percentile
+from infobatch.lab.training.train import OutOfMemory, train
 from infobatch.lab.training.validate import check_config
 
 QUICK = TrainConfig(data="digits", epochs=4, batch_size=128, device="cpu")
@@ -215,10 +217,10 @@ def test_a_look_gives_the_losses_of_the_model_in_evaluation_mode(data, tmp_path)
     task = Classification(config, data)
     RunFolder(tmp_path).load_model(task.model)
     task.begin(3)
-    told = task.look(task.inputs(torch.from_numpy(left_out), left_out), ["confidences"])
+    outputs = task.eval_outputs(task.inputs(torch.from_numpy(left_out), left_out), ["confidences"])
     assert task.model.training
-    assert last == pytest.approx(told.losses.numpy(), rel=1e-3, abs=1e-5)
-    assert confidences == pytest.approx(told.signals["confidences"].numpy(), rel=1e-3, abs=1e-5)
+    assert last == pytest.approx(outputs.losses.numpy(), rel=1e-3, abs=1e-5)
+    assert confidences == pytest.approx(outputs.signals["confidences"].numpy(), rel=1e-3, abs=1e-5)
 
 
 def test_selective_backprop_draws_by_percentile_without_replacement():
@@ -292,7 +294,7 @@ def test_out_of_memory_says_what_to_lower(data, tmp_path, monkeypatch, error):
     def fail(self, inputs, signals=()):
         raise error
 
-    monkeypatch.setattr(Classification, "tell", fail)
+    monkeypatch.setattr(Classification, "train_outputs", fail)
     with pytest.raises(
         OutOfMemory, match=r"batch size 128 on cpu; lower --batch-size .* --precision bf16"
     ):
@@ -328,7 +330,7 @@ def test_other_errors_are_not_called_out_of_memory(data, tmp_path, monkeypatch):
     def fail(self, inputs, signals=()):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(Classification, "tell", fail)
+    monkeypatch.setattr(Classification, "train_outputs", fail)
     with pytest.raises(RuntimeError, match="mat1"):
         run(QUICK, data, tmp_path)
 

@@ -22,7 +22,7 @@ from infobatch.lab.models.unets import UNETS, make_unet
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.tasks.diffusion import Diffusion
 from infobatch.lab.tasks.fid import Features, Moments, frechet_distance
-from infobatch.lab.training.loop import Interrupted, check
+from infobatch.lab.training.pauses import Interrupted
 from infobatch.lab.training.validate import check_config
 
 OPTIONS = DiffusionOptions(timesteps=100, sampling_steps=4)
@@ -73,10 +73,11 @@ def with_options(**options):
 def test_the_mean_of_the_losses_is_that_of_the_batch(task):
     indices = np.arange(16)
     inputs = task.inputs(torch.arange(16), indices)
-    told = task.tell(inputs)
+    outputs = task.train_outputs(inputs)
     predicted = task.model(inputs[0], inputs[2]).sample
-    torch.testing.assert_close(told.losses.mean(), F.mse_loss(predicted, inputs[1]), atol=1e-6, rtol=0)
-    told.losses.sum().backward()
+    expected = F.mse_loss(predicted, inputs[1])
+    torch.testing.assert_close(outputs.losses.mean(), expected, atol=1e-6, rtol=0)
+    outputs.losses.sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in task.model.parameters())
 
 
@@ -124,9 +125,9 @@ def test_it_is_told_the_class_if_asked_to(data):
     task.begin(0)
     task.model.eval()
     noisy, noise, timesteps, labels = task.inputs(torch.arange(16), np.arange(16))
-    told = task.tell((noisy, noise, timesteps, labels)).losses
-    other = task.tell((noisy, noise, timesteps, (labels + 1) % 10)).losses
-    assert (told != other).all()
+    losses = task.train_outputs((noisy, noise, timesteps, labels)).losses
+    other = task.train_outputs((noisy, noise, timesteps, (labels + 1) % 10)).losses
+    assert (losses != other).all()
     assert task.model.config.num_class_embeds == 10
 
 
@@ -134,12 +135,12 @@ def test_what_is_remembered_is_relative_to_the_timestep_or_the_loss(data):
     for scores in ("timestep", "loss"):
         task = Diffusion(with_options(scores=scores), data)
         task.begin(0)
-        told = task.tell(task.inputs(torch.arange(80), np.arange(80)))
+        outputs = task.train_outputs(task.inputs(torch.arange(80), np.arange(80)))
         if scores == "loss":
-            assert told.remembered is told.losses
+            assert outputs.recorded is outputs.losses
         else:
-            assert told.remembered.mean() == pytest.approx(1, abs=0.01)
-            assert not told.remembered.requires_grad
+            assert outputs.recorded.mean() == pytest.approx(1, abs=0.01)
+            assert not outputs.recorded.requires_grad
 
 
 # -- A run -----------------------------------------------------------------------------------------
@@ -213,7 +214,7 @@ def test_a_model_in_a_folder_is_trained_further(data, tmp_path):
     model.save_pretrained(tmp_path)
     config = replace(QUICK, model=str(tmp_path))
     check_config(config)
-    check(config, data)
+    check_run(config, data)
     task = Diffusion(config, data)
     theirs = dict(model.named_parameters())
     assert all(torch.equal(p, theirs[name]) for name, p in task.model.named_parameters())
@@ -381,20 +382,20 @@ def test_options_of_other_tasks_and_models_are_refused(tmp_path):
 def test_images_that_cannot_be_halved_are_refused_before_training(data, monkeypatch):
     monkeypatch.setitem(UNETS, "unet-odd", unets._unet((8,) * 5, 1))
     with pytest.raises(ValueError, match="unet-odd halves images 4 times, and these are 8 pixels wide"):
-        check(replace(QUICK, model="unet-odd"), data)
+        check_run(replace(QUICK, model="unet-odd"), data)
 
 
 def test_a_folder_that_does_not_fit_is_refused_before_training(data, tmp_path):
     make_unet("unet-tiny", 3, 8).save_pretrained(tmp_path)
     config = replace(QUICK, model=str(tmp_path))
     with pytest.raises(ValueError, match=r"has in_channels 3, and this data .* ask for 1"):
-        check(config, data)
+        check_run(config, data)
     with pytest.raises(ValueError, match=r"--diffusion.dropout is 0.1, but .* comes with its own"):
         check_config(replace(config, diffusion=replace(OPTIONS, dropout=0.1)))
     make_unet("unet-tiny", 1, 8).save_pretrained(tmp_path)
-    check(config, data)
+    check_run(config, data)
     with pytest.raises(ValueError, match=r"has num_class_embeds None, .* ask for 10"):
-        check(replace(config, diffusion=replace(OPTIONS, class_conditional=True)), data)
+        check_run(replace(config, diffusion=replace(OPTIONS, class_conditional=True)), data)
 
 
 def test_classes_are_asked_of_data_that_has_them(data, monkeypatch):
@@ -402,19 +403,19 @@ def test_classes_are_asked_of_data_that_has_them(data, monkeypatch):
     with pytest.raises(
         ValueError, match="class-conditional needs a class for each image, and digits has"
     ):
-        check(with_options(class_conditional=True), data)
+        check_run(with_options(class_conditional=True), data)
 
 
 def test_features_that_are_none_are_refused_before_training(data, scripted, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"--diffusion.features is \S+none.pt, which is no file"):
-        check(with_options(features=str(tmp_path / "none.pt")), data)
+        check_run(with_options(features=str(tmp_path / "none.pt")), data)
     (tmp_path / "text.pt").write_text("no network")
     with pytest.raises(ValueError, match=r"text.pt, which TorchScript cannot load"):
-        check(with_options(features=str(tmp_path / "text.pt")), data)
+        check_run(with_options(features=str(tmp_path / "text.pt")), data)
     with pytest.raises(ValueError, match=r"makes \(2, 3, 8, 8\) of 2 images; it must give .*\(2, F\)"):
-        check(with_options(features=scripted(Whole())), data)
+        check_run(with_options(features=scripted(Whole())), data)
     with pytest.raises(ValueError, match=r"fails on uint8 images of shape \(2, 3, 8, 8\)"):
-        check(with_options(features=scripted(Coloured())), data)
+        check_run(with_options(features=scripted(Coloured())), data)
 
 
 def test_policies_that_ask_for_what_it_cannot_tell_are_refused():
@@ -427,7 +428,7 @@ def test_policies_that_ask_for_what_it_cannot_tell_are_refused():
 def test_a_missing_package_is_named(monkeypatch, data):
     monkeypatch.setitem(__import__("sys").modules, "diffusers", None)
     with pytest.raises(ImportError, match=r"--task diffusion needs diffusers: pip install"):
-        check(QUICK, data)
+        check_run(QUICK, data)
 
 
 def test_the_recipe_of_ho_et_al_has_their_settings():

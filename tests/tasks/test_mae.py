@@ -1,4 +1,4 @@
-"""Pre-training of masked autoencoders: losses, masks, feature_probes, runs, fine-tuning, refusals."""
+"""Pre-training of masked autoencoders: losses, masks, features, runs, fine-tuning, refusals."""
 
 import json
 import sys
@@ -18,11 +18,11 @@ from infobatch.lab.data.masks import Masks
 from infobatch.lab.models import make_model
 from infobatch.lab.models.masked import SIZES, Size, make_masked, sine_positions
 from infobatch.lab.runs.folder import RunFolder
-from infobatch.lab.tasks import feature_probes, mae
+from infobatch.lab.tasks import feature_evaluation, mae
 from infobatch.lab.tasks.mae import MaskedAutoencoding, masked_losses, unmasked
 from infobatch.lab.tasks.metrics import KNN, RECONSTRUCTION
 from infobatch.lab.tasks.registry import metric_of
-from infobatch.lab.training.loop import Interrupted, check
+from infobatch.lab.training.pauses import Interrupted
 from infobatch.lab.training.validate import check_config
 
 pytest.importorskip("transformers")
@@ -72,7 +72,7 @@ def test_the_mean_of_the_samples_losses_is_the_models_own(data, norm_pix_loss):
     task = MaskedAutoencoding(config, data)
     task.begin(0)
     inputs = inputs_of(task, range(32))
-    losses = task.tell(inputs).losses
+    losses = task.train_outputs(inputs).losses
     assert losses.shape == (32,)
     own = task.model(inputs[0], noise=inputs[1]).loss
     assert losses.mean().item() == pytest.approx(own.item(), abs=1e-6)
@@ -111,7 +111,7 @@ def test_what_is_seen_of_an_image_is_not_what_is_masked(data):
 def test_gradients_reach_every_weight(data):
     task = MaskedAutoencoding(QUICK, data)
     task.begin(0)
-    task.tell(inputs_of(task, range(64))).losses.mean().backward()
+    task.train_outputs(inputs_of(task, range(64))).losses.mean().backward()
     for name, weight in task.model.named_parameters():
         if not weight.requires_grad:
             assert "pos" in name
@@ -186,17 +186,18 @@ def test_a_repeat_that_fills_a_batch_is_masked_as_its_sample(data):
 def test_neighbours_vote_by_cosine():
     train = torch.tensor([[1.0, 0.0], [2.0, 0.2], [0.0, 1.0], [-1.0, 0.0]])
     labels = torch.tensor([2, 2, 1, 0])
-    guesses = feature_probes.knn(train, labels, torch.tensor([[5.0, 0.1], [0.1, 9.0], [-3.0, 0.0]]), 3)
-    assert guesses.tolist() == [2, 1, 0]
+    test = torch.tensor([[5.0, 0.1], [0.1, 9.0], [-3.0, 0.0]])
+    predicted = feature_evaluation.predict_by_neighbors(train, labels, test, 3)
+    assert predicted.tolist() == [2, 1, 0]
 
 
 def test_neighbours_are_found_in_chunks_as_at_once(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     train, test = (torch.randn(n, 8, generator=generator) for n in (300, 50))
     labels = torch.randint(4, (300,), generator=generator)
-    whole = feature_probes.knn(train, labels, test, 4)
-    monkeypatch.setattr(feature_probes, "CHUNK_NUMBERS", 2100)
-    assert torch.equal(feature_probes.knn(train, labels, test, 4), whole)
+    whole = feature_evaluation.predict_by_neighbors(train, labels, test, 4)
+    monkeypatch.setattr(feature_evaluation, "CHUNK_NUMBERS", 2100)
+    assert torch.equal(feature_evaluation.predict_by_neighbors(train, labels, test, 4), whole)
 
 
 def test_the_linear_probe_is_scikit_learns():
@@ -204,8 +205,8 @@ def test_the_linear_probe_is_scikit_learns():
 
     digits = load_data("digits")
     train, test = (part.pixels.flatten(1).float() for part in (digits.train, digits.test))
-    train, test = feature_probes.standardised(train, test)
-    ours = feature_probes.linear(train, digits.train.labels, test, 10).numpy()
+    train, test = feature_evaluation.standardized(train, test)
+    ours = feature_evaluation.predict_by_linear_probe(train, digits.train.labels, test, 10).numpy()
     theirs = LogisticRegression(max_iter=500).fit(train.numpy(), digits.train.labels.numpy())
     assert (ours == theirs.predict(test.numpy())).mean() > 0.99
 
@@ -292,7 +293,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(data, tmp_path, options):
 def test_policies_and_options_train(data, tmp_path, options):
     config = changed(QUICK, options)
     check_config(config)
-    check(config, data)
+    check_run(config, data)
     assert run(config, data, tmp_path).num_nonfinite == 0
 
 
@@ -441,10 +442,10 @@ def test_options_that_do_not_fit_the_images_are_refused(data, options, message):
     config = changed(QUICK, options)
     check_config(config)
     if message is None:
-        check(config, data)
+        check_run(config, data)
         return
     with pytest.raises(ValueError, match=message):
-        check(config, data)
+        check_run(config, data)
 
 
 @pytest.fixture(scope="module")
@@ -459,7 +460,7 @@ def saved(tmp_path_factory):
 def test_a_saved_model_is_trained_further(data, saved):
     config = changed(replace(QUICK, model=str(saved)), {"mae.mask_ratio": 0.5, "mae.patch": 0})
     check_config(config)
-    check(config, data)
+    check_run(config, data)
     task = MaskedAutoencoding(config, data)
     torch.manual_seed(5)
     weights = make_masked("mae-test", (1, 8, 8), QUICK.mae).state_dict()
@@ -480,7 +481,7 @@ def test_a_saved_model_needs_its_images(saved, options, message):
     config = changed(replace(QUICK, model=str(saved)), options)
     check_config(config)
     with pytest.raises(ValueError, match=message):
-        check(config, load(config))
+        check_run(config, load(config))
 
 
 def test_a_saved_model_of_another_kind_is_refused(tmp_path):
@@ -504,7 +505,7 @@ def test_fine_tuning_needs_a_finished_run_and_its_images(trained, tmp_path):
     config = replace(config, data="mnist5k", model=str(trained))
     check_config(config)
     with pytest.raises(ValueError, match=r"was trained on images of 8x8 pixels and 1 channels, and the"):
-        check(config, load(config))
+        check_run(config, load(config))
 
 
 def test_what_is_missing_is_named(monkeypatch):

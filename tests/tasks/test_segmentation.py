@@ -19,7 +19,7 @@ from infobatch.lab.data import load_data
 from infobatch.lab.data.crops import CropFeed, Cropping, TrainCrops, of_one_size, scaled
 from infobatch.lab.data.segmentation import IGNORED
 from infobatch.lab.runs.folder import RunFolder
-from infobatch.lab.training.loop import Interrupted, check
+from infobatch.lab.training.pauses import Interrupted
 from infobatch.lab.training.validate import check_config
 
 transformers = pytest.importorskip("transformers")
@@ -274,27 +274,27 @@ def test_the_mean_loss_is_transformers_own(data, model, labelled):
     classes = classes.where(classes != IGNORED, 0)
     if not labelled:
         classes[:, :, ::3] = IGNORED
-    told = task.tell((images, classes))
+    outputs = task.train_outputs((images, classes))
     theirs = task.model.network(pixel_values=images, labels=classes).loss
-    assert told.losses.shape == (4,)
-    assert told.losses.mean().item() == pytest.approx(theirs.item(), rel=1e-6)
-    assert told.scored.all()
+    assert outputs.losses.shape == (4,)
+    assert outputs.losses.mean().item() == pytest.approx(theirs.item(), rel=1e-6)
+    assert outputs.scored.all()
 
 
 def test_one_image_has_the_loss_of_a_batch_of_its_own(task):
     images, classes = batch_of(task)
     task.model.eval()
-    told = task.look((images, classes))
+    outputs = task.eval_outputs((images, classes))
     task.model.eval()
     for i in range(4):
         part = slice(i, i + 1)
         theirs = task.model.network(pixel_values=images[part], labels=classes[part]).loss
-        assert told.losses[i].item() == pytest.approx(theirs.item(), rel=1e-5)
+        assert outputs.losses[i].item() == pytest.approx(theirs.item(), rel=1e-5)
 
 
 def test_gradients_flow_through_both_heads(data):
     task = Segmentation(replace(QUICK, model="upernet-tiny"), data)
-    task.tell(batch_of(task)).losses.mean().backward()
+    task.train_outputs(batch_of(task)).losses.mean().backward()
     without = [name for name, p in task.model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not without
     network = task.model.network
@@ -308,10 +308,10 @@ def test_ignored_pixels_have_no_gradient_and_an_unlabelled_image_no_score(task):
     classes[0, :8] = IGNORED
     classes[1] = IGNORED
     logits = torch.randn(3, 11, 16, 16, requires_grad=True)
-    told = task.told((logits,), (torch.zeros(3), classes), ())
-    assert told.scored.tolist() == [True, False, True]
-    assert told.losses[1] == 0
-    told.losses.sum().backward()
+    outputs = task.sample_outputs((logits,), (torch.zeros(3), classes), ())
+    assert outputs.scored.tolist() == [True, False, True]
+    assert outputs.losses[1] == 0
+    outputs.losses.sum().backward()
     seen = logits.grad.abs().sum(1) > 0
     assert torch.equal(seen, classes != IGNORED)
 
@@ -379,7 +379,7 @@ def test_nothing_is_dropped_at_random():
 def test_a_batch_of_one_image_trains(data):
     """UPerNet pools it to a single value a channel, of which batch norm knows no variance."""
     task = Segmentation(replace(QUICK, model="upernet-tiny"), data)
-    loss = task.tell(batch_of(task, 1)).losses.mean()
+    loss = task.train_outputs(batch_of(task, 1)).losses.mean()
     loss.backward()
     assert loss.isfinite()
 
@@ -441,9 +441,9 @@ def test_protection_of_none_or_of_all_is_refused(data):
     with pytest.raises(
         ValueError, match=r"protect is 0\.1, by which none .* in 25\.0% of them.* raise it"
     ):
-        check(protecting(0.1), data)
+        check_run(protecting(0.1), data)
     with pytest.raises(ValueError, match=r"protect is 0\.3, by which all .* lower it"):
-        check(protecting(0.3), data)
+        check_run(protecting(0.3), data)
 
 
 def test_the_command_line_trains_compares_and_evaluates(call, folder, tmp_path):
@@ -534,4 +534,4 @@ def test_policies_that_a_segmenter_cannot_feed_are_refused(data):
         config = replace(QUICK, policy=policy)
         with pytest.raises(ValueError, match=message):  # noqa: PT012 - either may say so
             check_config(config)
-            check(config, data)
+            check_run(config, data)

@@ -22,8 +22,8 @@ from infobatch.lab.models import language
 from infobatch.lab.runs.folder import RunFolder, saved_tensors
 from infobatch.lab.tasks.tokens import NOT_SUPERVISED, prompt_of
 from infobatch.lab.tasks.tuning import Tuning
-from infobatch.lab.training.engine import Interrupted
-from infobatch.lab.training.loop import check, train
+from infobatch.lab.training.pauses import Interrupted
+from infobatch.lab.training.train import train
 from infobatch.lab.training.validate import check_config
 
 pytestmark = [
@@ -92,7 +92,7 @@ def task_of(config):
 def test_the_loss_is_the_models_own(config):
     task = task_of(config)
     tokens, labels = task.inputs(task.feed.first(8), np.arange(8))
-    losses = task.tell((tokens, labels)).losses
+    losses = task.train_outputs((tokens, labels)).losses
     counts = labels[:, 1:].ne(NOT_SUPERVISED).sum(1)
     own = task.model(input_ids=tokens, labels=labels).loss
     assert abs(float((own - (losses * counts).sum() / counts.sum()).detach())) < 1e-6
@@ -104,7 +104,7 @@ def test_prompts_and_padding_never_count(config):
     task = task_of(config)
     batch = task.feed.first(8)
     tokens, labels = batch["input_ids"], batch["labels"]
-    together = task.tell((tokens, labels)).losses.detach()
+    together = task.train_outputs((tokens, labels)).losses.detach()
     for place, example in enumerate(task.data.train[:8]):
         answer = task.data.tokenizer(example.row.output)["input_ids"]
         assert labels[place][labels[place] != NOT_SUPERVISED].tolist() == [
@@ -115,7 +115,7 @@ def test_prompts_and_padding_never_count(config):
         alone = task.losses(task.feed.collate([example]), np.arange(1)).detach()
         assert float(alone[0]) == pytest.approx(float(together[place]), abs=1e-5)
     logits = task.forward(task.model, (tokens, labels)).detach().requires_grad_()
-    task.told(logits, (tokens, labels), ()).losses.sum().backward()
+    task.sample_outputs(logits, (tokens, labels), ()).losses.sum().backward()
     learned = torch.zeros_like(labels, dtype=torch.bool)
     learned[:, :-1] = labels[:, 1:] != NOT_SUPERVISED
     assert torch.equal(logits.grad.abs().sum(2) > 0, learned)
@@ -246,7 +246,7 @@ def test_answers_are_generated_as_one_by_one(config):
     task.model.eval()
     examples = list(task.data.test[:5])
     with torch.no_grad():
-        together = task._generated(task.model, examples)
+        together = task._generate(task.model, examples)
         lengths = max(example.num_answer for example in examples)
         for example, answer in zip(examples, together, strict=True):
             tokens = torch.from_numpy(example.tokens[: example.num_prompt]).long()[None]
@@ -320,8 +320,8 @@ def test_answers_are_cut_off_at_the_longest(config):
             {"data": "mnist5k"},
             "is mnist5k, which is for classification or mae or diffusion, and --task tun",
         ),
-        ({"normalizer": "mean"}, "--normalizer is mean, which --task tuning has not"),
-        ({"ema_decay": 0.9}, r"--ema-decay is 0\.9, which --task tuning has not"),
+        ({"normalizer": "mean"}, "--normalizer is mean, and --task tuning has no such option"),
+        ({"ema_decay": 0.9}, r"--ema-decay is 0\.9, and --task tuning has no such option"),
         ({"mixup": 0.2}, "--mixup is for --task classification"),
         ({"policy": "ies"}, "goes by the losses of all samples, and the Trainer does not fetch"),
         ({"policy": "el2n"}, "goes by scores of a classifier, and --task is tuning"),
@@ -350,7 +350,7 @@ def test_what_depends_on_the_data_is_refused_before_training(config, tmp_path):
     with pytest.raises(
         ValueError, match=r"scores of .*scores\.npz have shape \(7,\), and .* 42 samples"
     ):
-        check(given, options.load(given))
+        check_run(given, options.load(given))
     with pytest.raises(FileNotFoundError, match="no such file; give pass, or the scores"):
         check_config(replace(given, prior_scores="nowhere.npz"))
 

@@ -20,7 +20,7 @@ from infobatch.lab.commands.console import console
 from infobatch.lab.commands.show import evaluate, predict, recipes, report
 from infobatch.lab.commands.train import compare, contest, sweep, train
 from infobatch.lab.processes import joined
-from infobatch.lab.training.loop import OutOfMemory
+from infobatch.lab.training.train import OutOfMemory
 
 COMMANDS: dict[str, Command] = {
     "compare": compare,

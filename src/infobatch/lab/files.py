@@ -1,4 +1,4 @@
-"""Files that are replaced whole, so that a kill leaves the old one."""
+"""Files that are replaced whole, so that a killed process leaves the old one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ from typing import Any
 
 
 def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ValueError: If it is not JSON.
+    """
     try:
         return json.loads(path.read_text())
     except ValueError as error:
@@ -17,22 +28,43 @@ def read_json(path: Path) -> Any:
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Replace a file by what ``write`` writes, so that no one ever reads a half."""
+    """Replace a file in one go, so that nobody ever reads half of it.
+
+    Args:
+        path: The file to replace.
+        write: Writes the new content to the path it is given, which is another file beside ``path``.
+    """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     write(part)
     os.replace(part, path)
 
 
 def make_writable(path: Path) -> None:
-    """Make the folder, or say why nothing can be written there."""
+    """Make a folder, and check that files can be written to it.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        PermissionError: If nothing can be written there.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
-        probe.touch()
-        probe.unlink(missing_ok=True)
+        trial = path / ".writable"
+        trial.touch()
+        trial.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from error
 
 
 def unwritable(path: Path, error: OSError) -> PermissionError:
+    """The error to raise where nothing can be written to a folder.
+
+    Args:
+        path: The folder.
+        error: What the operating system said.
+
+    Returns:
+        An error that names the folder, the cause and the remedy.
+    """
     return PermissionError(f"nothing can be written to {path} ({error.strerror}); choose another --out")

@@ -1,4 +1,4 @@
-"""Ctrl-C: the main process stops at a step boundary, its loader processes leave that to it."""
+"""Ctrl-C: the main process stops at a step boundary, and its loader processes leave that to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from typing import Any
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Gives a function that tells whether Ctrl-C was pressed; a second press stops at once."""
+    """Note Ctrl-C instead of raising ``KeyboardInterrupt``; a second press raises it all the same.
+
+    Returns:
+        A context manager that gives a function: whether Ctrl-C was pressed since it was entered.
+    """
     pressed = False
 
     def note(number: int, frame: Any) -> None:
@@ -27,5 +31,9 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 def ignore_interrupts(worker: int) -> None:
-    """Ctrl-C is for the main process, which stops the loader's processes at a step boundary."""
+    """Make a loader process ignore Ctrl-C, for the main process ends it at a step boundary.
+
+    Args:
+        worker: The number of the loader process, which a DataLoader gives to its ``worker_init_fn``.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)

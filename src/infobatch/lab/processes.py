@@ -1,4 +1,4 @@
-"""One process, or several that ``torchrun`` or ``accelerate launch`` started to train one model."""
+"""One process, or several ranks that ``torchrun`` or ``accelerate launch`` started for one model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ T = TypeVar("T")
 
 @contextmanager
 def joined() -> Iterator[Replicas]:
-    """Join the processes that the launcher started, by its environment variables; alone without one."""
+    """Join the ranks that a launcher started, as its environment variables say; alone without one.
+
+    Returns:
+        A context manager that gives this process's place among the ranks.
+    """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
         yield replicas()
         return
@@ -34,14 +38,24 @@ def joined() -> Iterator[Replicas]:
 
 
 def replicas() -> Replicas:
-    """Where this process stands among those that train together."""
+    """The place of this process among the ranks that train one model."""
     if dist.is_available() and dist.is_initialized():
         return Replicas(dist.get_rank(), dist.get_world_size())
     return Replicas()
 
 
 def agree(decide: Callable[[], T]) -> T:
-    """What ``decide`` gives, or raises, on the first process: the same on all. Call it on all."""
+    """Let the first rank decide for all; every rank has to call this.
+
+    Args:
+        decide: Called on the first rank alone; what it returns has to be picklable.
+
+    Returns:
+        What ``decide`` returned, on every rank.
+
+    Raises:
+        Exception: What ``decide`` raised, on every rank.
+    """
     if replicas().num_replicas == 1:
         return decide()
     outcome: list[Any] = [None, None]
@@ -58,7 +72,14 @@ def agree(decide: Callable[[], T]) -> T:
 
 
 def total(values: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, on the host; waits for the device."""
+    """Add up a tensor over all ranks; waits for the device.
+
+    Args:
+        values: This rank's values, of any shape.
+
+    Returns:
+        The sum over all ranks, of the same shape, on the host.
+    """
     values = values.cpu()
     if replicas().num_replicas > 1:
         dist.all_reduce(values)

@@ -21,7 +21,8 @@ from infobatch.lab.recipes import Recipe
 from infobatch.lab.runs.records import Summary
 from infobatch.lab.tasks.metrics import Metric
 from infobatch.lab.tasks.registry import metric_of
-from infobatch.lab.training import loop
+from infobatch.lab.training.engine import Progress as RunProgress
+from infobatch.lab.training.pauses import Interrupted
 
 console = Console(quiet=HELPER in os.environ)
 
@@ -62,7 +63,7 @@ def live(
             stop_on_interrupt() as interrupted,
         ):
             yield progress, lambda: interrupted() or over()
-    except loop.Interrupted as stopped:
+    except Interrupted as stopped:
         again = shlex.join(["infobatch", command, "--out", str(path), "--resume"])
         if command == "sweep":
             again = "the same command"
@@ -87,7 +88,7 @@ class ComparisonWatch:
         self._num_done = 0
         self._task = progress.add_task(f"{self._title}training", total=len(comparison.runs))
 
-    def __call__(self, arm: Arm, seed: int, done: loop.Progress | None) -> None:
+    def __call__(self, arm: Arm, seed: int, done: RunProgress | None) -> None:
         """Show one run's progress, or print its result.
 
         Args:
@@ -110,7 +111,7 @@ class ComparisonWatch:
         self._progress.console.print(line, highlight=False, soft_wrap=True)
 
 
-def describe(done: loop.Progress) -> str:
+def describe(done: RunProgress) -> str:
     """One line on a run's last epoch."""
     metrics = done.metrics
     kept = metrics.num_kept / metrics.num_samples

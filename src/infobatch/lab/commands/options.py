@@ -21,8 +21,8 @@ from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
 from infobatch.lab.devices import resolve_device
 from infobatch.lab.names import choose
 from infobatch.lab.recipes import find_recipe
-from infobatch.lab.tasks.registry import KINDS
-from infobatch.lab.training.static_scores import unchanging
+from infobatch.lab.tasks.registry import TASKS
+from infobatch.lab.training.scoring_costs import pruned_throughout
 from infobatch.lab.training.validate import check_config
 from infobatch.policies import POLICIES, RECOMMENDED, has_prune_ratio
 
@@ -58,8 +58,8 @@ def started(options: Typed, recipe: str, save: float | None) -> TrainConfig:
             f"--prune-ratio is {config.prune_ratio:g}, but the policy {config.policy} has none; leave "
             "it out, or take another --policy, such as infobatch"
         )
-    config = _saving(options.over(unchanging(replace(base, policy=config.policy))), save)
-    for option, (value, only) in config.differences(unchanging(config)).items():
+    config = _saving(options.over(pruned_throughout(replace(base, policy=config.policy))), save)
+    for option, (value, only) in config.differences(pruned_throughout(config)).items():
         raise ValueError(
             f"{flag(option)} is {value}, but {name} keeps the same samples from the "
             f"first epoch to the last, so that it is {only:g}; leave it out"
@@ -139,7 +139,7 @@ def load(config: TrainConfig) -> Data:
         data = data.subset(read_subset(config.subset, len(data.train)))
     if config.held_out or config.train_samples:
         data = data.split(config.held_out, config.train_samples)
-    data = KINDS[config.task].prepare(config, data)
+    data = TASKS[config.task].prepare(config, data)
     for note in data.notes:
         console.print(note, highlight=False)
     return data

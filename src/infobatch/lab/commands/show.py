@@ -21,7 +21,7 @@ from infobatch.lab.report import read_comparison, read_runs, write_report
 from infobatch.lab.report.classes import class_headings, class_rows
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.metrics import digits_of
-from infobatch.lab.tasks.registry import KINDS, metric_of
+from infobatch.lab.tasks.registry import TASKS, metric_of
 from infobatch.policies import InfoBatch
 from infobatch.report import predict_saving
 from infobatch.schedule import Schedule
@@ -68,7 +68,7 @@ def evaluate(run: PositionalPath, data_dir: Path | None = None, device: str = "a
     summary = folder.summary()
     data = load(config)
     metric = metric_of(config)
-    task = KINDS[config.task].task()(config, data)
+    task = TASKS[config.task].load()(config, data)
     folder.load_model(task.model)
     result = task.evaluate()
     figures = [metric.named(result.result)]

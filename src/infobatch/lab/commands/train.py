@@ -38,7 +38,10 @@ from infobatch.lab.processes import agree
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.registry import metric_of
-from infobatch.lab.training import loop
+from infobatch.lab.training.engine import Progress
+from infobatch.lab.training.pruner_options import protected_samples
+from infobatch.lab.training.train import train as train_run
+from infobatch.lab.training.validate import check_run
 
 
 def train(
@@ -65,7 +68,7 @@ def train(
         folder = RunFolder(out or _new_path(config))
     check_options(config)
     data = load(config)
-    loop.check(config, data)
+    check_run(config, data)
     if not resume:
         agree(folder.check_unused)
     if not agree(folder.claim):
@@ -77,12 +80,12 @@ def train(
     with live("train", folder.path) as (progress, should_stop):
         task = progress.add_task("training", total=1)
 
-        def watch(done: loop.Progress) -> None:
+        def watch(done: Progress) -> None:
             progress.update(task, completed=done.fraction, description=describe(done))
             if not console.is_terminal:
                 console.print(describe(done), highlight=False)
 
-        summary = loop.train(config, data, folder, watch, should_stop)
+        summary = train_run(config, data, folder, watch, should_stop)
     print_summary(summary, metric_of(config))
     if summary.saved == 0 and config.policy != "none":
         console.print("No epoch was prunable: the first is warm-up, and the last anneals.")
@@ -207,8 +210,8 @@ def contest(
         )
     check_options(base)
     data = load(base)
-    loop.check(replace(base, policy="none", target=None), data)
-    known = (len(data.train), data.train_labels, loop.protected_samples(base, data))
+    check_run(replace(base, policy="none", target=None), data)
+    known = (len(data.train), data.train_labels, protected_samples(base, data))
     variants, reasons = contestants(base, names, targets, *known)
     for reason in reasons:
         console.print(reason, highlight=False)

@@ -27,7 +27,6 @@ from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.files import make_writable, read_json, write_whole
 from infobatch.lab.runs.folder import RunFolder
-from infobatch.lab.training.loop import check
 from infobatch.lab.training.validate import check_config
 
 
@@ -136,7 +135,7 @@ class Comparison:
             ValueError: If a run could not be trained.
         """
         for variant in self.variants:
-            check(self.pruned_config(variant), data)
+            check_run(self.pruned_config(variant), data)
 
     def run_config(self, arm: Arm, seed: int) -> TrainConfig:
         """The options of one run.
@@ -173,7 +172,7 @@ class Comparison:
         kept = kept_at_cost(costs, num_samples, cost)
         return tuple(num_samples - k for k in kept), cost / num_samples
 
-    def check(self) -> None:
+    def check_run(self) -> None:
         """Refuse options that could only fail later.
 
         Raises:

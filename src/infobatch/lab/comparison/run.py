@@ -12,7 +12,9 @@ from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.processes import agree
 from infobatch.lab.runs.folder import RunFolder
-from infobatch.lab.training.loop import Interrupted, Progress, train
+from infobatch.lab.training.engine import Progress
+from infobatch.lab.training.pauses import Interrupted
+from infobatch.lab.training.train import train
 
 SECONDS_BETWEEN_LOOKS = 1.0
 

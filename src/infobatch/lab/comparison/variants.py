@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP, folder_name, name_of
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.records import FORWARD_COST
-from infobatch.lab.training.static_scores import (
+from infobatch.lab.training.scoring_costs import (
     at_equal_cost,
-    looking_epochs,
-    reading_scores,
-    unchanging,
+    prior_pass_epochs,
+    pruned_throughout,
+    without_unread_scores,
 )
 from infobatch.policies import BELOW_MEAN, POLICIES, has_prune_ratio
 from infobatch.schedule import Schedule
@@ -77,11 +77,11 @@ class Variant:
             return replace(common, policy="none", target=None, backward_share=share, prior_scores="")
         target = common.target if self.target is None else self.target
         made = replace(common, policy=self.policy, prune_ratio=self.prune_ratio, target=target)
-        made = reading_scores(unchanging(made))
+        made = without_unread_scores(pruned_throughout(made))
         if self.target is None:
             return made
         if POLICIES[name_of(self.policy)].refreshes:  # it computes the losses of what it leaves out
-            target = self.target + looking_epochs(made) / made.epochs
+            target = self.target + prior_pass_epochs(made) / made.epochs
             return replace(made, target=round(target / (1 - FORWARD_COST), 9))
         return at_equal_cost(made)
 

@@ -1,7 +1,7 @@
 """Augmentation in batches on the device, decided by (seed, epoch, index) alone.
 
 So a sample looks the same in an epoch of every arm of a comparison, of a resumed run and of a run on
-several processes.
+several ranks.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from infobatch.lab.data.images import ImageData
+from infobatch.lab.random_streams import Stream
 from infobatch.seeding import epoch_generator
-
-# Far from the streams of the library, whose generators the augmentation must not repeat.
-AUGMENTATION_STREAM = 1 << 16
-MIXING_STREAM = AUGMENTATION_STREAM + 1
 
 
 class Augmented(Dataset[Any]):
     """Samples that loader processes augment, by random numbers of (seed, epoch, index) alone.
 
-    ``begin`` reaches processes that are already running, for they share the number of the epoch.
+    Args:
+        seed: The run's seed.
     """
 
     def __init__(self, seed: int) -> None:
@@ -34,14 +32,25 @@ class Augmented(Dataset[Any]):
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
 
     def begin(self, epoch: int) -> None:
+        """Begin an epoch, also in loader processes that run already: they share its number.
+
+        Args:
+            epoch: The epoch's number.
+        """
         self._epoch.fill_(epoch)
 
     def _rng(self, index: int) -> np.random.Generator:
-        return np.random.default_rng([self._seed, AUGMENTATION_STREAM, int(self._epoch), index])
+        """The generator of one sample in the epoch under way."""
+        return np.random.default_rng([self._seed, Stream.AUGMENTATION, int(self._epoch), index])
 
 
 class Augment:
-    """Random crops with reflect padding, and flips."""
+    """Random crops with reflect padding, and flips.
+
+    Args:
+        data: The images, on the device, and how they may be augmented.
+        seed: The run's seed.
+    """
 
     def __init__(self, data: ImageData, seed: int) -> None:
         padding = data.crop_padding
@@ -55,14 +64,26 @@ class Augment:
         self._seed = seed
 
     def begin(self, epoch: int) -> None:
+        """Draw the epoch's crops and flips.
+
+        Args:
+            epoch: The epoch's number.
+        """
         num_samples, device = len(self._windows), self._windows.device
-        generator = epoch_generator(self._seed, epoch, AUGMENTATION_STREAM)
+        generator = epoch_generator(self._seed, epoch, Stream.AUGMENTATION)
         shifts = torch.randint(self._offsets, (2, num_samples), generator=generator)
         self._shifts = shifts.to(device)
         self._flips = (torch.rand(num_samples, generator=generator) < 0.5).to(device)
 
     def __call__(self, indices: Tensor) -> Tensor:
-        """The augmented training pixels of ``indices`` (B,), uint8 (B, C, H, W)."""
+        """Augment training images.
+
+        Args:
+            indices: Which images, int64 (B,).
+
+        Returns:
+            Their pixels, uint8 (B, C, H, W).
+        """
         rows, columns = self._shifts[:, indices]
         pixels = self._windows[indices, :, rows, columns]
         if not self._flip:
@@ -71,10 +92,18 @@ class Augment:
 
 
 class Mixing:
-    """Mixup (Zhang et al., 2018) or cutmix (Yun et al., 2019): each image with the next of its batch.
+    """Mixup or cutmix: each image is mixed with the next of its batch.
 
-    A sample's share of its own mixture is drawn for it in each epoch; its partner depends on the
-    batch, and so does its loss, which is therefore a noisier score.
+    An image's share of its own mixture is drawn for it in each epoch. Its partner depends on the batch,
+    and so does its loss, which is therefore a noisier score.
+
+    Args:
+        num_samples: N, the training images.
+        mixup: Alpha of the Beta distribution of mixup's shares; 0 for none.
+        cutmix: Alpha of the Beta distribution of cutmix's shares; 0 for none. One of the two is above 0.
+        seed: The run's seed.
+
+    Source: Zhang et al., mixup, ICLR 2018; Yun et al., CutMix, ICCV 2019.
     """
 
     def __init__(self, num_samples: int, mixup: float, cutmix: float, seed: int) -> None:
@@ -84,7 +113,13 @@ class Mixing:
         self._seed = seed
 
     def begin(self, epoch: int, device: torch.device) -> None:
-        generator = epoch_generator(self._seed, epoch, MIXING_STREAM)
+        """Draw the epoch's shares and boxes.
+
+        Args:
+            epoch: The epoch's number.
+            device: Where the images will be.
+        """
+        generator = epoch_generator(self._seed, epoch, Stream.MIXING)
         rng = np.random.default_rng(generator.initial_seed())
         share = torch.from_numpy(rng.beta(self._alpha, self._alpha, self._num_samples))
         self._shares = share.float().to(device)
@@ -93,9 +128,16 @@ class Mixing:
     def __call__(
         self, images: Tensor, labels: Tensor, indices: Tensor, num_classes: int
     ) -> tuple[Tensor, Tensor]:
-        """Mixed ``images`` (B, C, H, W), and their classes' shares (B, num_classes).
+        """Mix a batch.
 
-        ``indices``: which samples of the training set they are, (B,) on their device.
+        Args:
+            images: (B, C, H, W).
+            labels: Their classes, int64 (B,).
+            indices: Which training images they are, int64 (B,) on the same device.
+            num_classes: The number of classes.
+
+        Returns:
+            The mixed images (B, C, H, W), and each class's share of them (B, num_classes).
         """
         own = self._shares[indices]
         others = images.roll(1, 0)

@@ -13,16 +13,15 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from infobatch.distributed import Replicas
 from infobatch.lab.data.augment import Augmented
-from infobatch.lab.data.feed import Batch, ImageFeed
+from infobatch.lab.data.feed import Batch, ImageFeed, loader_options
 from infobatch.lab.data.images import Normalize
 from infobatch.lab.data.segmentation import IGNORED, Annotated, SegmentationData
 from infobatch.lab.data.streamed import MEAN, STD
-from infobatch.lab.interrupts import ignore_interrupts
 
 TRIES = 10
-"""To find a crop that no class fills: mmsegmentation's."""
+"""How often a crop is drawn anew until no class fills it, as in mmsegmentation."""
 PADDING = tuple(MEAN.round().to(torch.uint8).tolist())
-"""About 0 once normalised."""
+"""The color of padding, which is about 0 once normalized."""
 
 Sample = tuple[Tensor, Tensor]
 """Pixels uint8 (3, height, width), and classes uint8 (height, width), IGNORED where unlabelled."""
@@ -30,9 +29,13 @@ Sample = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Cropping:
-    """``side``: of the crops, in pixels. ``scales``: least and largest factor of an image's size.
+    """How training crops are cut.
 
-    ``largest_class``: share of a crop that one class may fill, where a few tries find one; 1 for any.
+    Args:
+        side: The crops' side, in pixels.
+        scales: The least and the largest factor by which an image is scaled before it is cropped.
+        largest_class: The share of a crop that one class may fill, in (0, 1], where a few tries find
+            such a crop; by default 1, which allows any.
     """
 
     side: int
@@ -43,8 +46,16 @@ class Cropping:
 class TrainCrops(Augmented):
     """Images at a random scale, cropped and flipped.
 
-    As mmsegmentation does it, without its photometric distortion. What a scaled image lacks of a crop
-    is padding, right and below, and ignored.
+    Where a scaled image is smaller than the crop, it is padded on the right and below; the padding is
+    not labelled.
+
+    Args:
+        images: The training images.
+        short_side: What an image's shorter side is resized to, in pixels; None keeps its size.
+        cropping: How they are cropped.
+        seed: The run's seed.
+
+    Source: mmsegmentation's training pipeline, without its photometric distortion.
     """
 
     def __init__(self, images: Annotated, short_side: int | None, cropping: Cropping, seed: int) -> None:
@@ -73,7 +84,12 @@ class TrainCrops(Augmented):
 
 
 class WholeImages(Dataset[Sample]):
-    """Images whole, resized to the short side; their classes at the size they have."""
+    """Whole images, resized; their classes keep the size they have.
+
+    Args:
+        images: The images.
+        short_side: What an image's shorter side is resized to, in pixels; None keeps its size.
+    """
 
     def __init__(self, images: Annotated, short_side: int | None) -> None:
         self._images = images
@@ -91,8 +107,14 @@ class WholeImages(Dataset[Sample]):
 class CropFeed(ImageFeed):
     """Batches of crops to train on, and of whole images of one size to test on.
 
-    So no test image is padded, and what is made of it depends on no other, nor on how many processes
-    share the test set.
+    No test image is padded, so that its result depends neither on others nor on the number of ranks.
+
+    Args:
+        data: The set.
+        cropping: How training images are cropped.
+        device: Where the batches go.
+        seed: The run's seed.
+        num_workers: Loader processes.
     """
 
     TEST_BATCH = 8
@@ -130,21 +152,28 @@ class CropFeed(ImageFeed):
         yield from self._whole(self._data.train, size, replicas)
 
     def _whole(self, images: Annotated, size: int, replicas: Replicas) -> Iterator[tuple[Tensor, Batch]]:
+        """The rank's share of whole images in batches of one size, with their indices."""
         share = np.arange(replicas.rank, len(images), replicas.num_replicas)
         groups = of_one_size(images.sizes[share], size)
         indices = [share[group].tolist() for group in groups]
         loader = DataLoader(
             WholeImages(images, self._data.short_side),
             batch_sampler=indices,
-            num_workers=self._num_workers,
-            pin_memory=self._device.type == "cuda",
-            worker_init_fn=ignore_interrupts,
+            **loader_options(self._num_workers, self._device),
         )
         yield from zip(map(torch.tensor, indices), map(self, loader), strict=True)
 
 
 def of_one_size(sizes: np.ndarray, most: int) -> list[np.ndarray]:
-    """Groups of up to ``most`` places in ``sizes`` (n, 2) that are alike."""
+    """Group images of one size.
+
+    Args:
+        sizes: Width and height of each image, (n, 2).
+        most: The largest group.
+
+    Returns:
+        Groups of places in ``sizes``.
+    """
     _, kinds = np.unique(sizes, axis=0, return_inverse=True)
     groups: list[np.ndarray] = []
     for kind in range(kinds.max(initial=-1) + 1):
@@ -154,7 +183,16 @@ def of_one_size(sizes: np.ndarray, most: int) -> list[np.ndarray]:
 
 
 def scaled(size: tuple[int, int], short_side: int | None, scale: float = 1.0) -> tuple[int, int]:
-    """A (width, height) whose shorter side is ``short_side``, if given, times ``scale``."""
+    """Scale an image's size, and keep its shape.
+
+    Args:
+        size: Width and height, in pixels.
+        short_side: The length of the shorter side before it is scaled; None for the one it has.
+        scale: The factor.
+
+    Returns:
+        The new width and height.
+    """
     factor = scale if short_side is None else scale * short_side / min(size)
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
@@ -164,7 +202,7 @@ Window = tuple[int, int, int, int]
 
 
 def random_window(width: int, height: int, side: int, rng: np.random.Generator) -> Window:
-    """Of ``side`` pixels each way, or as many as there are."""
+    """Draw a window of ``side`` pixels each way, or of as many as there are."""
     w, h = min(width, side), min(height, side)
     left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
     return left, top, left + w, top + h
@@ -178,13 +216,14 @@ def cut_pixels(image: Any, size: tuple[int, int], window: Window) -> np.ndarray:
 
 
 def cut_classes(classes: np.ndarray, size: tuple[int, int], window: Window) -> np.ndarray:
-    """The same of the class of each pixel, uint8 (h, w)."""
+    """A window of the pixels' classes as resized to ``size``, uint8 (h, w)."""
     from PIL.Image import Resampling, fromarray
 
     return np.asarray(_cut(fromarray(classes), size, window, Resampling.NEAREST))
 
 
 def _cut(image: Any, size: tuple[int, int], window: Window, resampling: Any) -> Any:
+    """A window of the image as resized to ``size``; the rest of it is never computed."""
     left, top, right, bottom = window
     across, down = image.width / size[0], image.height / size[1]
     box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
@@ -198,7 +237,7 @@ def largest_share(classes: np.ndarray) -> float:
 
 
 def padded(pixels: np.ndarray, classes: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both, up to ``side`` pixels each way."""
+    """Pad pixels and classes to ``side`` pixels each way."""
     height, width = classes.shape
     if (height, width) == (side, side):
         return pixels, classes
@@ -210,6 +249,7 @@ def padded(pixels: np.ndarray, classes: np.ndarray, side: int) -> tuple[np.ndarr
 
 
 def as_tensors(pixels: np.ndarray, classes: np.ndarray) -> Sample:
+    """Pixels (h, w, 3) and classes (h, w) as tensors that own their memory."""
     arrays: Sequence[np.ndarray] = (pixels.transpose(2, 0, 1), classes)
     image, labels = (torch.from_numpy(np.array(array)) for array in arrays)
     return image, labels

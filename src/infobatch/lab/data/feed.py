@@ -21,51 +21,124 @@ Batch = tuple[Tensor, Tensor]
 """``pixels`` uint8 (B, C, H, W) and ``labels`` int64 (B,), on the device."""
 
 
+def loader_options(num_workers: int, device: torch.device) -> dict[str, Any]:
+    """The options that every DataLoader of the lab has.
+
+    Args:
+        num_workers: Loader processes; 0 loads in the main process.
+        device: Where the batches go.
+
+    Returns:
+        Keyword arguments of a DataLoader.
+    """
+    return {
+        "num_workers": num_workers,
+        "pin_memory": device.type == "cuda",
+        "worker_init_fn": ignore_interrupts,
+    }
+
+
 class Feed(ABC):
-    """``dataset``: what the loader indexes; ``collate``: its collate function."""
+    """What a loader reads, and how its batches reach the device.
+
+    ``dataset`` is what the loader indexes, and ``collate`` its collate function.
+    """
 
     dataset: Any
     collate: Callable[[list[Any]], Any]
 
     def begin(self, epoch: int) -> None:  # noqa: B027 - not all augment
-        """Decide the epoch's augmentation."""
+        """Decide the epoch's augmentation.
+
+        Args:
+            epoch: The epoch's number.
+        """
 
     @abstractmethod
     def __call__(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """A batch as the loader gives it, augmented and on the device: inputs and labels."""
+        """Augment a batch and bring it to the device.
+
+        Args:
+            batch: What the loader gives.
+
+        Returns:
+            Inputs and labels, on the device.
+        """
 
     def first(self, num_samples: int) -> Any:
-        """A batch of the first training samples, as the loader gives it."""
+        """Make a batch of the first training samples.
+
+        Args:
+            num_samples: How many; all, if there are fewer.
+
+        Returns:
+            What the loader would give.
+        """
         return self.collate([self.dataset[i] for i in range(min(num_samples, len(self.dataset)))])
 
 
 class ImageFeed(Feed):
-    """Of images, to test on, too. ``normalize``: makes of pixels what a network takes."""
+    """A feed of images, to train and to test on.
+
+    ``normalize`` makes of pixels what a network takes.
+    """
 
     normalize: Normalize
 
     @abstractmethod
     def __call__(self, batch: Any) -> Batch:
-        """The augmented training images of a batch as the loader gives it."""
+        """Augment a batch of training images and bring it to the device.
+
+        Args:
+            batch: What the loader gives.
+
+        Returns:
+            Pixels and labels.
+        """
 
     def images(self, pixels: Tensor) -> Tensor:
-        """Normalised, float32 (B, C, H, W), channels last."""
+        """Normalize images.
+
+        Args:
+            pixels: uint8 (B, C, H, W).
+
+        Returns:
+            What a network takes, float32 (B, C, H, W), channels last.
+        """
         return self.normalize(pixels).contiguous(memory_format=torch.channels_last)
 
     @abstractmethod
     def test_batches(self, replicas: Replicas) -> Iterator[Batch]:
-        """The test images, each once over all replicas together."""
+        """Iterate over the test images, each once over all ranks together.
+
+        Args:
+            replicas: This process's place among the ranks.
+
+        Returns:
+            This rank's batches.
+        """
 
     @abstractmethod
     def plain_batches(self, size: int, replicas: Replicas) -> Iterator[tuple[Tensor, Batch]]:
-        """The training images, treated as test images are, up to ``size`` at a time, and their indices.
+        """Iterate over the training images without augmentation, each once over all ranks together.
 
-        Each once over all replicas together.
+        Args:
+            size: The largest batch, B.
+            replicas: This process's place among the ranks.
+
+        Returns:
+            This rank's batches, each with the indices int64 (B,) of its images, on the host.
         """
 
 
 class MemoryFeed(ImageFeed):
-    """Everything lies on the device as uint8 and is augmented there; the loader gives only indices."""
+    """Holds all images on the device as uint8 and augments them there; the loader gives only indices.
+
+    Args:
+        data: Images in memory.
+        device: Where they are held.
+        seed: The run's seed.
+    """
 
     TEST_BATCH = 1000
 
@@ -96,7 +169,15 @@ class MemoryFeed(ImageFeed):
 
 
 class StreamFeed(ImageFeed):
-    """Loader processes decode and augment; batches are copied while the device computes."""
+    """Lets loader processes decode and augment; batches are copied while the device computes.
+
+    Args:
+        data: Images that are decoded as they are read.
+        device: Where the batches go.
+        seed: The run's seed.
+        num_workers: Loader processes.
+        smallest_crop: The least share of its image that a training crop takes.
+    """
 
     TEST_BATCH = 256
 
@@ -135,18 +216,12 @@ class StreamFeed(ImageFeed):
         yield from zip(share, batches, strict=True)
 
     def _batches(self, images: Subset[tuple[Tensor, int]], size: int) -> Iterator[Batch]:
-        loader = DataLoader(
-            images,
-            size,
-            num_workers=self._num_workers,
-            pin_memory=self._device.type == "cuda",
-            worker_init_fn=ignore_interrupts,
-        )
+        loader = DataLoader(images, size, **loader_options(self._num_workers, self._device))
         yield from map(self, loader)
 
 
 def _share(num_samples: int, replicas: Replicas, size: int) -> tuple[Tensor, ...]:
-    """A replica's share of the samples, int64, in batches of up to ``size``."""
+    """A rank's share of the samples, int64, in batches of up to ``size``."""
     share = torch.arange(replicas.rank, num_samples, replicas.num_replicas)
     return torch.split(share, size)
 
@@ -158,7 +233,19 @@ def make_feed(
     num_workers: int,
     smallest_crop: float = SMALLEST_CROP,
 ) -> ImageFeed:
-    """``smallest_crop``: of streamed images, the least share of its image that a crop takes."""
+    """Make the feed of a set of images.
+
+    Args:
+        data: Images in memory, or images that are decoded as they are read.
+        device: Where the batches go.
+        seed: The run's seed.
+        num_workers: Loader processes; images in memory need none.
+        smallest_crop: The least share of its image that a training crop takes, where images are decoded
+            as they are read; by default that of ImageNet's usual training.
+
+    Returns:
+        The feed.
+    """
     if isinstance(data, StreamedData):
         return StreamFeed(data, device, seed, num_workers, smallest_crop)
     assert isinstance(data, ImageData)

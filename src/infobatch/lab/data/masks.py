@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from infobatch.lab.data.augment import AUGMENTATION_STREAM
+from infobatch.lab.random_streams import Stream
 from infobatch.seeding import epoch_generator
-
-MASK_STREAM = AUGMENTATION_STREAM + 8
 
 GOLDEN, FIRST, SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 """SplitMix64's constants (Steele et al., 2014), as signed numbers."""
@@ -33,7 +31,7 @@ class Masks:
 
     def begin(self, epoch: int) -> None:
         """Draw the epoch's keys."""
-        generator = epoch_generator(self._seed, epoch, MASK_STREAM)
+        generator = epoch_generator(self._seed, epoch, Stream.MASKS)
         keys = torch.empty(self._num_patches, dtype=torch.int64).random_(generator=generator)
         self._keys = keys.to(self._device)
 

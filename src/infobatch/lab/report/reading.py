@@ -25,7 +25,7 @@ from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.recipes import RECIPES, Published
 from infobatch.lab.report.arms import ArmRuns, Run
 from infobatch.lab.report.results import Results
-from infobatch.lab.runs.folder import WHERE, RunFolder
+from infobatch.lab.runs.folder import NEUTRAL_OPTIONS, RunFolder
 from infobatch.lab.tasks.metrics import Metric
 from infobatch.lab.tasks.registry import metric_of
 from infobatch.policies import BELOW_MEAN, POLICIES, BiasedPolicy, has_prune_ratio
@@ -105,7 +105,7 @@ def _published(config: TrainConfig) -> tuple[Sequence[Published], list[str]]:
     recipe = RECIPES.get(config.recipe)
     if recipe is None or not recipe.published:
         return (), []
-    where = (*WHERE, "seed", "policy", "prune_ratio")
+    where = (*NEUTRAL_OPTIONS, "seed", "policy", "prune_ratio")
     changed = [name for name in config.differences(recipe.config()) if name not in where]
     if not changed:
         return recipe.published, []

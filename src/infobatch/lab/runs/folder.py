@@ -1,15 +1,15 @@
 """A run's folder: everything known of it, in files that any tool can open.
 
-config.json      the options
-metrics.jsonl    one line an epoch
-scores.npz       last loss, visits and the last selection's weight of each sample
-static-scores.npz  of a policy that goes by scores made beforehand
-checkpoint.pt    to go on from, loaded with weights_only=True; gone once finished
-trainer          the same, of tasks that the Hugging Face Trainer trains
-model.safetensors
-samples.png      what a model that makes images makes; written by `infobatch eval`
-summary.json     the result; there once the run has finished
-lock             held by the process that trains it, and released by its end, however it ends
+config.json        the options
+metrics.jsonl      a line for each epoch
+scores.npz         each sample's last loss, visits and weight in the last selection
+static-scores.npz  the scores that a static policy goes by
+checkpoint.pt      the state to resume from, loaded with weights_only=True; gone once finished
+trainer/           the same for tasks that the Hugging Face Trainer trains
+model.safetensors  the trained model
+samples.png        images that a model makes, written by `infobatch eval`
+summary.json       the result; there once the run has finished
+lock               held by the process that trains the run, and released when it ends, however it ends
 """
 
 from __future__ import annotations
@@ -29,21 +29,32 @@ from filelock import FileLock, Timeout
 
 from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.files import make_writable, read_json, unwritable, write_whole
-from infobatch.lab.runs.records import EpochMetrics, Summary, renamed
+from infobatch.lab.runs.records import EpochMetrics, Summary
 
-WHERE = ("data_dir", "device", "workers", "probe")
-"""Options that say where a run is trained, or what is measured of it, not what is trained."""
+NEUTRAL_OPTIONS = ("data_dir", "device", "workers", "probe")
+"""The options that say where a run is trained, or what is measured of it, and not what is trained."""
 
 
 class RunFolder:
-    """Reads and writes one run's files; each is replaced whole, so that a kill leaves the old one."""
+    """Reads and writes one run's files; each is replaced whole, so that a kill leaves the old one.
+
+    Args:
+        path: The folder, which need not exist.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = FileLock(path / "lock")
 
     def claim(self) -> bool:
-        """Lock it, unless another process has."""
+        """Lock the run for this process.
+
+        Returns:
+            Whether it is locked now; False if another process holds the lock.
+
+        Raises:
+            PermissionError: If nothing can be written there.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)
@@ -54,18 +65,28 @@ class RunFolder:
         return True
 
     def release(self) -> None:
+        """Unlock the run."""
         self._lock.release()
 
     @property
     def exists(self) -> bool:
+        """Whether a run was begun in the folder."""
         return (self.path / "config.json").exists()
 
     @property
     def finished(self) -> bool:
+        """Whether the folder's run has finished."""
         return (self.path / "summary.json").exists()
 
     def check_unused(self) -> bool:
-        """True, or ``FileExistsError`` if a new run would not be alone in the folder."""
+        """Check that a new run would be alone in the folder.
+
+        Returns:
+            True.
+
+        Raises:
+            FileExistsError: If it would not.
+        """
         if self.path.exists() and any(path.name != "lock" for path in self.path.iterdir()):
             what = "a finished run" if self.finished else "a run" if self.exists else "other files"
             unfinished = self.exists and not self.finished
@@ -74,16 +95,40 @@ class RunFolder:
         return True
 
     def create(self, config: TrainConfig) -> None:
-        """Begin a new run in the folder."""
+        """Begin a new run in the folder.
+
+        Args:
+            config: The run's options.
+
+        Raises:
+            FileExistsError: If something else is in the folder.
+            PermissionError: If nothing can be written there.
+        """
         self.check_unused()
         make_writable(self.path)
         self._write("config.json", json.dumps(config.to_json(), indent=2))
 
     def require(self, config: TrainConfig) -> None:
-        """Raise ``ValueError`` if the folder's run has other options."""
+        """Check that the folder's run has these options.
+
+        Args:
+            config: The options.
+
+        Raises:
+            ValueError: If it has others.
+        """
         require_same(config, self.config(), self.path)
 
     def config(self) -> TrainConfig:
+        """Read the run's options.
+
+        Returns:
+            The options.
+
+        Raises:
+            FileNotFoundError: If the folder holds no run.
+            ValueError: If the file is damaged.
+        """
         if not self.exists:
             raise FileNotFoundError(f"{self.path} holds no run (no config.json); check the folder")
         path = self.path / "config.json"
@@ -94,33 +139,75 @@ class RunFolder:
             raise ValueError(f"{path} holds no options of a run ({error}); restore it") from error
 
     def metrics(self) -> list[EpochMetrics]:
+        """Read what is recorded of the epochs that have ended.
+
+        Returns:
+            A record for each epoch.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
         path = self.path / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         try:
-            return [
-                EpochMetrics(**renamed(json.loads(line), {"test_accuracy": "result"})) for line in lines
-            ]
+            return [EpochMetrics(**json.loads(line)) for line in lines]
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error}); remove the run's folder") from error
 
     def write_metrics(self, metrics: Sequence[EpochMetrics]) -> None:
+        """Write the records of all epochs.
+
+        Args:
+            metrics: A record for each epoch that has ended.
+        """
         self._write("metrics.jsonl", "".join(json.dumps(asdict(m)) + "\n" for m in metrics))
 
     def summary(self) -> Summary:
+        """Read the finished run's summary.
+
+        Returns:
+            The summary.
+
+        Raises:
+            FileNotFoundError: If the run has not finished.
+            ValueError: If the file is damaged.
+        """
         if not self.finished:
             raise FileNotFoundError(
                 f"{self.path} holds no finished run (no summary.json); finish it with "
                 f"`infobatch train --out {self.path} --resume`"
             )
-        return Summary.from_json(read_json(self.path / "summary.json"))
+        path = self.path / "summary.json"
+        try:
+            return Summary(**read_json(path))
+        except TypeError as error:
+            raise ValueError(f"{path} is damaged ({error}); remove the run's folder") from error
 
     def write_summary(self, summary: Summary) -> None:
+        """Write the summary, which marks the run as finished.
+
+        Args:
+            summary: The finished run's.
+        """
         self._write("summary.json", json.dumps(asdict(summary), indent=2))
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Write a checkpoint over the last one.
+
+        Args:
+            state: Tensors, numbers and texts.
+        """
         write_whole(self.path / "checkpoint.pt", lambda path: torch.save(state, path))
 
     def load_checkpoint(self) -> dict[str, Any] | None:
+        """Read the checkpoint.
+
+        Returns:
+            The state, or None if there is no checkpoint.
+
+        Raises:
+            ValueError: If it cannot be read.
+        """
         path = self.path / "checkpoint.pt"
         if not path.exists():
             return None
@@ -139,12 +226,18 @@ class RunFolder:
         return self.path / "trainer"
 
     def drop_checkpoint(self) -> None:
+        """Remove the checkpoints, and what a killed process left half written."""
         shutil.rmtree(self.trainer_path, ignore_errors=True)
         for path in (self.path / "checkpoint.pt", *self.path.glob("*.part")):
             path.unlink(missing_ok=True)
 
     def save_static_scores(self, scores: torch.Tensor, seconds: float) -> None:
-        """``scores``: (N,), made beforehand; ``seconds``: what they took."""
+        """Write the scores that a static policy goes by.
+
+        Args:
+            scores: (N,).
+            seconds: The time that making them took.
+        """
 
         def write(path: Path) -> None:
             with path.open("wb") as file:
@@ -153,6 +246,14 @@ class RunFolder:
         write_whole(self.path / "static-scores.npz", write)
 
     def load_static_scores(self) -> tuple[torch.Tensor, float] | None:
+        """Read the scores that a static policy goes by.
+
+        Returns:
+            The scores (N,) and the seconds that making them took, or None if there are none.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
         path = self.path / "static-scores.npz"
         if not path.exists():
             return None
@@ -163,12 +264,25 @@ class RunFolder:
             raise ValueError(f"{path} is damaged ({error}); remove it to make them anew") from error
 
     def save_model(self, model: torch.nn.Module) -> None:
+        """Write the trained model.
+
+        Args:
+            model: The model.
+        """
         from safetensors.torch import save_file
 
         tensors = {name: t.contiguous() for name, t in saved_tensors(model).items()}
         write_whole(self.path / "model.safetensors", lambda path: save_file(tensors, path))
 
     def load_model(self, model: torch.nn.Module) -> None:
+        """Load the trained model's weights.
+
+        Args:
+            model: A model like it, which takes the weights.
+
+        Raises:
+            ValueError: If the file holds another model, or is damaged.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -183,12 +297,17 @@ class RunFolder:
             raise ValueError(f"{path} does not hold this run's model ({reason}); restore it") from error
 
     def scores(self) -> dict[str, torch.Tensor]:
-        """The columns of scores.npz, each of shape (N,)."""
+        """Read the scores.
+
+        Returns:
+            The columns by name, (N,) each.
+        """
         with np.load(self.scores_path, allow_pickle=False) as file:
             return {name: torch.from_numpy(file[name]) for name in file.files}
 
     @property
     def scores_path(self) -> Path:
+        """The file with the scores."""
         return self.path / "scores.npz"
 
     def _write(self, name: str, text: str) -> None:
@@ -196,9 +315,13 @@ class RunFolder:
 
 
 def saved_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """What is kept of a trained model: all of it, or of one with adapters (PEFT) what was trained.
+    """Choose what is kept of a trained model: all of it or, with adapters (PEFT), what was trained.
 
-    Of weights that are used twice, the first.
+    Args:
+        model: The model.
+
+    Returns:
+        Tensors by name; weights that are used twice are kept under their first name.
     """
     frozen: set[str] = set()
     if hasattr(model, "peft_config"):
@@ -215,9 +338,18 @@ def saved_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def require_same(wanted: TrainConfig, there: TrainConfig, path: Path) -> None:
-    """Raise ``ValueError`` if what is there was trained with other options."""
+    """Check that what is in a folder was trained with the options that are wanted.
+
+    Args:
+        wanted: The options that are wanted.
+        there: The options of what is there.
+        path: The folder.
+
+    Raises:
+        ValueError: If they differ in what is trained.
+    """
     for name, (now, then) in wanted.differences(there).items():
-        if name not in WHERE:
+        if name not in NEUTRAL_OPTIONS:
             raise ValueError(
                 f"{path} was trained with {flag(name)} {then}, but {flag(name)} {now} is wanted, and "
                 "mixing them would spoil the result; choose another --out, or remove that folder"

@@ -1,4 +1,4 @@
-"""What is recorded of a run: a line an epoch, and a summary once it has finished."""
+"""What is recorded of a run: a line for each epoch, and a summary once it has finished."""
 
 from __future__ import annotations
 
@@ -6,16 +6,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+FORWARD_COST = 1 / 3
+"""The cost of a forward pass alone, as a share of training on the sample: a backward pass takes twice as
+long."""
+
+SCORE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+VISIT_QUANTILES = (0.05, 0.5, 0.95)
+
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One epoch: counts of samples, losses, test results at its end, quantiles of all scores.
+    """What is recorded of one epoch.
 
-    ``num_kept``: those trained; ``num_forward``: those that had a forward pass alone. ``train_loss`` is
-    weighted: an unbiased estimate of the mean over all samples, kept or not. ``result``: the task's
-    metric on the test set; there are test results for the epochs that were evaluated.
-    ``effective_share``: of a pruned epoch, see :class:`Selection`. ``noise_ratio`` and ``bias``: of the
-    epoch that comes next, where measured, see :mod:`infobatch.lab.training.gradient_noise`.
+    Args:
+        epoch: Its number.
+        num_kept: The samples trained.
+        num_samples: N, the samples of the data set.
+        train_loss: The weighted training loss, an unbiased estimate of the mean over all samples.
+        test_loss: The mean loss on the test set; None for an epoch that was not evaluated.
+        result: The task's metric on the test set; None for an epoch that was not evaluated.
+        seconds: The time its training took.
+        lr: The learning rate of its last step.
+        samples_so_far: The samples trained in the run up to its end.
+        score_quantiles: Quantiles of all samples' scores, at ``SCORE_QUANTILES``; None without scores.
+        effective_share: Of a pruned epoch, see :class:`Selection`; None for others.
+        noise_ratio: The gradient noise of the coming epoch, see
+            :mod:`infobatch.lab.training.gradient_noise`; None where it was not measured.
+        bias: The gradient's bias in the coming epoch; None where it was not measured.
+        num_forward: The samples that had a forward pass alone.
     """
 
     epoch: int
@@ -39,20 +57,27 @@ class EpochMetrics:
         return self.num_kept + FORWARD_COST * self.num_forward
 
 
-FORWARD_COST = 1 / 3
-"""Of a forward pass alone, as a share of training on the sample: a backward pass takes twice as long."""
-
-SCORE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-VISIT_QUANTILES = (0.05, 0.5, 0.95)
-
-
 @dataclass(frozen=True)
 class Summary:
-    """A finished run. ``result``, in the task's metric, and ``details``, further figures by name: after
-    the last epoch; ``seconds``: of training, and of scoring beforehand. ``num_forward``: samples that
-    had a forward pass alone; ``num_scoring``: samples trained beforehand, to score them. ``visits``:
-    quantiles of how often a sample was trained; ``class_balance``: the share of a class among what was
-    trained over its share of the data, the lowest and the highest.
+    """What is recorded of a finished run.
+
+    Args:
+        result: The task's metric on the test set, after the last epoch.
+        test_loss: The mean loss on the test set, after the last epoch.
+        per_class: The metric, or its like, for each class; empty without classes.
+        num_trained: The samples trained.
+        num_full: The samples that the run would train on full data.
+        num_steps: The steps taken.
+        seconds: The time of training, and of scoring beforehand.
+        evaluation_seconds: The time of evaluation.
+        num_nonfinite: The losses and signals that were NaN or infinite.
+        environment: The machine and the versions.
+        details: Further figures by name, after the last epoch.
+        num_forward: The samples that had a forward pass alone.
+        num_scoring: The samples trained beforehand, to score them.
+        visits: Quantiles of how often a sample was trained, at ``VISIT_QUANTILES``.
+        class_balance: The lowest and the highest share of a class among what was trained, over its share
+            of the data; empty without classes.
     """
 
     result: float
@@ -71,10 +96,6 @@ class Summary:
     visits: Sequence[float] = ()
     class_balance: Sequence[float] = ()
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Summary:
-        return cls(**renamed(values, {"accuracy": "result"}, dropped="top5"))
-
     @property
     def saved(self) -> float:
         """The share of the samples of this run's epochs that was left out."""
@@ -84,8 +105,3 @@ class Summary:
     def cost(self) -> float:
         """All that was computed, in samples trained."""
         return self.num_trained + FORWARD_COST * self.num_forward + self.num_scoring
-
-
-def renamed(values: dict[str, Any], names: Mapping[str, str], dropped: str = "") -> dict[str, Any]:
-    """What older releases wrote, under the names of this one."""
-    return {names.get(name, name): value for name, value in values.items() if name != dropped}

@@ -1,1 +1,1 @@
-"""What is trained: per-sample losses and the metric of each task."""
+"""What the lab trains: each task's model, per-sample losses and metric."""

@@ -25,12 +25,14 @@ Inputs = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a forward pass tells of each sample of a batch.
+class SampleOutputs:
+    """What a forward pass gives for each sample of a batch.
 
-    ``losses`` (B,), which are trained. ``scores`` (B,): what is remembered of a sample, by default its
-    loss. ``scored``: bool (B,), whether there is anything to remember. ``signals``: what the policy asks
-    for beside it.
+    Args:
+        losses: The losses to train on, float32 (B,).
+        scores: The scores to record, float32 (B,); None where they are the losses.
+        scored: Whether a sample has a score to record, bool (B,); None where all have.
+        signals: What was asked for beside the losses, by name, (B,) each.
     """
 
     losses: Tensor
@@ -39,16 +41,21 @@ class Told:
     signals: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
-    def remembered(self) -> Tensor:
+    def recorded(self) -> Tensor:
+        """The scores to record, (B,): the losses, where there are no others."""
         return self.losses if self.scores is None else self.scores
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Over the test set: ``result``, in the task's metric, and the mean ``loss``.
+    """What a model is worth on the test set.
 
-    ``details``: further figures by their names. ``per_class``: of each class the like of the result, and
-    ``counts``: of the test samples that have it.
+    Args:
+        result: The task's metric.
+        loss: The mean loss.
+        details: Further figures by name.
+        per_class: The metric, or its like, for each class; empty without classes.
+        counts: The test samples of each class; empty without classes.
     """
 
     result: float
@@ -61,8 +68,11 @@ class Evaluation:
 class Task(ABC):
     """One model on one data set, on one device and in one precision.
 
-    ``model``: the network itself, which is evaluated and saved. ``feed``: how the data reaches the
-    device.
+    ``model`` is the network itself, which is evaluated and saved, and ``feed`` brings it its data.
+
+    Args:
+        config: The run's options.
+        data: What it trains and is tested on.
     """
 
     model: nn.Module
@@ -84,81 +94,165 @@ class Task(ABC):
 
     @abstractmethod
     def make_feed(self) -> Feed:
-        """How its data reaches the device."""
+        """Make what brings the data to the device."""
 
     @abstractmethod
     def make_model(self) -> nn.Module:
-        """A freshly initialised model, from the global generator."""
+        """Make a freshly initialized model, from the global generator."""
 
     @abstractmethod
-    def inputs(self, batch: Any, samples: np.ndarray) -> Inputs:
-        """What the model takes, augmented, of a batch as the loader gives it.
+    def inputs(self, batch: Any, indices: np.ndarray) -> Inputs:
+        """Make what the model takes, augmented, of a batch.
 
-        ``samples`` (B,): which they are; negative for repeats that fill a batch.
+        Args:
+            batch: What the loader gives.
+            indices: Which training samples they are, int64 (B,), with ~i for a repeat of i that fills
+                the batch.
+
+        Returns:
+            Tensors on the device.
         """
 
     @abstractmethod
     def forward(self, model: nn.Module, inputs: Inputs) -> Any:
-        """What ``model`` makes of them, under autocast where the precision asks for it."""
+        """Run a model; autocast is on where the precision asks for it.
+
+        Args:
+            model: The network, perhaps wrapped or compiled, or an average of its weights.
+            inputs: What :meth:`inputs` makes.
+
+        Returns:
+            The model's outputs.
+        """
 
     @abstractmethod
-    def told(self, outputs: Any, inputs: Inputs, signals: Sequence[str]) -> Told:
-        """Losses in float32, of what :meth:`forward` made, and those ``signals`` that are asked for."""
+    def sample_outputs(self, outputs: Any, inputs: Inputs, signals: Sequence[str]) -> SampleOutputs:
+        """Compute the losses of a batch, and what is asked for beside them.
+
+        Args:
+            outputs: What :meth:`forward` gives.
+            inputs: What it was given.
+            signals: Names of what is asked for.
+
+        Returns:
+            Losses in float32, scores and signals.
+        """
 
     @abstractmethod
     def evaluate(self, model: nn.Module | None = None) -> Evaluation:
-        """Evaluate the model, or an average of its weights; over all processes together."""
+        """Evaluate a model on the test set, over all ranks together.
+
+        Args:
+            model: An average of the model's weights; by default the model itself.
+
+        Returns:
+            The evaluation.
+        """
 
     # -- What a task may have ----------------------------------------------------------------------
 
     @classmethod  # noqa: B027 - most need none
     def check(cls, config: TrainConfig, data: Any) -> None:
-        """Raise an error for options that do not fit the data, or for what is missing to train."""
+        """Check that the options fit the data, and that nothing is missing to train.
+
+        Args:
+            config: The run's options.
+            data: What it trains and is tested on.
+
+        Raises:
+            ValueError: If they do not fit.
+        """
 
     def picture(self) -> Tensor | None:
-        """What there is to look at in the model: uint8 (C, H, W), grey or coloured."""
+        """Show what the model makes.
+
+        Returns:
+            An image, uint8 (C, H, W), or None if the model makes none.
+        """
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """What it keeps from step to step beside the model, on the host. Call it on every process."""
+        """What the task keeps from step to step beside the model, on the host. Call it on every rank."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Go on where :meth:`state_dict` was taken."""
+        """Go on where a state was taken.
+
+        Args:
+            state: What :meth:`state_dict` returned.
+        """
 
     # -- What the training loop asks of it ---------------------------------------------------------
 
     def begin(self, epoch: int) -> None:
-        """Decide the epoch's augmentation."""
+        """Decide the epoch's augmentation.
+
+        Args:
+            epoch: The epoch's number.
+        """
         self.feed.begin(epoch)
 
-    def tell(self, inputs: Inputs, signals: Sequence[str] = ()) -> Told:
-        """What a training step is told of its batch."""
-        return self.told(self._training_outputs(inputs), inputs, signals)
+    def train_outputs(self, inputs: Inputs, signals: Sequence[str] = ()) -> SampleOutputs:
+        """Run the model on a batch to train on.
+
+        Args:
+            inputs: What :meth:`inputs` makes.
+            signals: Names of what is asked for beside the losses.
+
+        Returns:
+            Losses that can be differentiated, scores and signals.
+        """
+        return self.sample_outputs(self._train_forward(inputs), inputs, signals)
 
     @torch.no_grad()
-    def look(self, inputs: Inputs, signals: Sequence[str] = ()) -> Told:
-        """The same of the model in evaluation mode, from a forward pass alone."""
+    def eval_outputs(self, inputs: Inputs, signals: Sequence[str] = ()) -> SampleOutputs:
+        """Run the model in evaluation mode, without gradients, and leave it in training mode.
+
+        Args:
+            inputs: What :meth:`inputs` makes.
+            signals: Names of what is asked for beside the losses.
+
+        Returns:
+            Losses, scores and signals.
+        """
         self.model.eval()
         outputs = self._forward(self.model, inputs)
         self.model.train()
-        return self.told(outputs, inputs, signals)
+        return self.sample_outputs(outputs, inputs, signals)
 
-    def losses(self, batch: Any, samples: np.ndarray) -> Tensor:
-        """The losses (B,) of a batch as the loader gives it. See :meth:`inputs`."""
-        return self.tell(self.inputs(batch, samples)).losses
+    def losses(self, batch: Any, indices: np.ndarray) -> Tensor:
+        """Compute the losses of a batch to train on.
 
-    def gradients(self, samples: np.ndarray) -> Iterable[Sequence[Tensor]]:
-        """The true gradients of ``samples`` (n,), chunk by chunk: in each parameter (c, *shape)."""
+        Args:
+            batch: What the loader gives.
+            indices: Which training samples they are; see :meth:`inputs`.
+
+        Returns:
+            The losses (B,).
+        """
+        return self.train_outputs(self.inputs(batch, indices)).losses
+
+    def gradients(self, indices: np.ndarray) -> Iterable[Sequence[Tensor]]:
+        """Compute the gradient of each single sample's loss, chunk by chunk.
+
+        Args:
+            indices: The training samples, (n,).
+
+        Returns:
+            For each chunk of c samples, in order, their gradients in each parameter, (c, *shape).
+
+        Raises:
+            NotImplementedError: If the task has no gradients of single samples.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no gradients of single samples")
 
     def autocast(self) -> torch.autocast:
-        """What the precision asks for, around a forward pass."""
+        """The context that the precision asks for around a forward pass."""
         return torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None)
 
     @contextmanager
     def on_a_copy(self) -> Iterator[None]:
-        """What is trained inside leaves weights and statistics as they were."""
+        """Undo on leaving whatever is trained inside: weights, statistics and the task's state."""
         weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         state = self.state_dict()
         yield
@@ -167,18 +261,20 @@ class Task(ABC):
 
     # -- Inside ------------------------------------------------------------------------------------
 
-    def _training_outputs(self, inputs: Inputs) -> Any:
+    def _train_forward(self, inputs: Inputs) -> Any:
+        """Run the model as it is trained: wrapped for several ranks, and compiled if asked for."""
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         whole = len(inputs[0]) == self._batch_size
         return self._forward(self._train_model if whole else self._uncompiled, inputs)
 
     def _forward(self, model: nn.Module, inputs: Inputs) -> Any:
+        """Run a model under autocast."""
         with self.autocast():
             return self.forward(model, inputs)
 
     def _prepare(self, compiled: bool) -> nn.Module:
-        """The model as it is trained; the last short batch of an epoch runs uncompiled."""
+        """Wrap and compile the model to train it; the last short batch of an epoch runs uncompiled."""
         model = self.model
         self._uncompiled = model
         if replicas().num_replicas > 1:
@@ -196,9 +292,17 @@ class Task(ABC):
         return model
 
 
-def indices_on(device: torch.device, samples: np.ndarray) -> Tensor:
-    """Which samples they are, int64 (B,), repeats that fill a batch among them; no one waits for it."""
-    indices = torch.from_numpy(np.where(samples < 0, ~samples, samples))
+def indices_on(device: torch.device, indices: np.ndarray) -> Tensor:
+    """Bring a batch's indices to the device, without waiting for it.
+
+    Args:
+        device: Where to.
+        indices: int64 (B,), ~i for a repeat of i that fills a batch.
+
+    Returns:
+        int64 (B,), i in place of ~i.
+    """
+    plain = torch.from_numpy(np.where(indices < 0, ~indices, indices))
     if device.type == "cuda":
-        indices = indices.pin_memory()
-    return indices.to(device, non_blocking=True)
+        plain = plain.pin_memory()
+    return plain.to(device, non_blocking=True)

@@ -14,7 +14,7 @@ from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data, ImageFeed, Mixing, make_feed
 from infobatch.lab.models import check_model_fits, make_model
 from infobatch.lab.processes import replicas, total
-from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told, indices_on
+from infobatch.lab.tasks.base import Evaluation, Inputs, SampleOutputs, Task, indices_on
 from infobatch.losses import (
     classification_confidences,
     classification_gradient_norms,
@@ -22,11 +22,16 @@ from infobatch.losses import (
 )
 
 CHUNK_NUMBERS, CHUNK_SAMPLES = 1 << 26, 32
-"""Of gradients held at once: 256 MB."""
+"""The most numbers (256 MB), and the most samples, whose gradients are held at once."""
 
 
 class Classification(Task):
-    """Inputs are normalised images (B, C, H, W), and labels (B,) or their mixtures (B, num_classes)."""
+    """Image classification.
+
+    Inputs are normalized images (B, C, H, W), and labels (B,) or their mixtures (B, num_classes).
+    Signals are ``gradient_norms``, ``confidences`` and, with unmixed labels, ``correct``: whether the
+    predicted class is the label.
+    """
 
     feed: ImageFeed
 
@@ -55,19 +60,19 @@ class Classification(Task):
         if self._mixing is not None:
             self._mixing.begin(epoch, self.device)
 
-    def inputs(self, batch: Any, samples: np.ndarray) -> Inputs:
+    def inputs(self, batch: Any, indices: np.ndarray) -> Inputs:
         pixels, labels = self.feed(batch)
         images = self.feed.images(pixels)
         if self._mixing is None:
             return images, labels
-        indices = indices_on(self.device, samples)
-        return self._mixing(images, labels, indices, self.data.num_classes)
+        places = indices_on(self.device, indices)
+        return self._mixing(images, labels, places, self.data.num_classes)
 
     def forward(self, model: nn.Module, inputs: Inputs) -> Tensor:
         logits: Tensor = model(inputs[0])
         return logits.float()
 
-    def told(self, outputs: Tensor, inputs: Inputs, signals: Sequence[str]) -> Told:
+    def sample_outputs(self, outputs: Tensor, inputs: Inputs, signals: Sequence[str]) -> SampleOutputs:
         targets, smoothing = inputs[1], self.config.label_smoothing
         read = {}
         if "gradient_norms" in signals:
@@ -76,37 +81,39 @@ class Classification(Task):
             )
         if "confidences" in signals:
             read["confidences"] = classification_confidences(outputs, targets)
+        if "correct" in signals:
+            read["correct"] = outputs.detach().argmax(1) == targets
         losses = classification_losses(outputs, targets, label_smoothing=smoothing)
-        return Told(losses, signals=read)
+        return SampleOutputs(losses, signals=read)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module | None = None) -> Evaluation:
         model = model or self.model
         model.eval()
-        # Of each class: images, right ones, right ones among five guesses, sum of losses.
+        # Rows: images, correct ones, correct ones among five guesses, sum of losses; a column a class.
         sums = torch.zeros(4, self.data.num_classes, dtype=torch.float64, device=self.device)
         num_guesses = min(5, self.data.num_classes)
         for pixels, labels in self.feed.test_batches(replicas()):
             logits = self._forward(model, (self.feed.images(pixels),))
-            right = logits.topk(num_guesses).indices == labels[:, None]
+            correct = logits.topk(num_guesses).indices == labels[:, None]
             values = torch.stack(
                 [
                     torch.ones_like(labels, dtype=torch.float64),
-                    right[:, 0].double(),
-                    right.any(1).double(),
+                    correct[:, 0].double(),
+                    correct.any(1).double(),
                     classification_losses(logits, labels).double(),
                 ]
             )
             sums.index_add_(1, labels, values)
         model.train()
-        counts, right, among_five, losses = total(sums)
+        counts, correct, among_five, losses = total(sums)
         num_images = counts.sum()
         top_five = {"top-5 %": float(100 * among_five.sum() / num_images)}
         return Evaluation(
-            result=float(100 * right.sum() / num_images),
+            result=float(100 * correct.sum() / num_images),
             loss=float(losses.sum() / num_images),
             details=top_five if self.data.num_classes > 10 else {},
-            per_class=(100 * right / counts).tolist(),
+            per_class=(100 * correct / counts).tolist(),
             counts=counts.long().tolist(),
         )
 
@@ -114,40 +121,52 @@ class Classification(Task):
 
     @property
     def gradient_chunk(self) -> int:
-        """Of how many samples the gradients of all parameters are held at once."""
+        """The number of samples whose gradients in all parameters are held at once."""
         num_numbers = sum(p.numel() for p in self.model.parameters())
         return min(max(CHUNK_NUMBERS // num_numbers, 2), CHUNK_SAMPLES)
 
-    def gradients(self, samples: np.ndarray) -> Iterator[list[Tensor]]:
-        """In float32, at batch norm's running statistics, and augmented as :meth:`begin` decided."""
+    def gradients(self, indices: np.ndarray) -> Iterator[list[Tensor]]:
+        """Compute gradients in float32, at batch norm's running statistics, of augmented images.
+
+        Args:
+            indices: The training samples, (n,).
+
+        Returns:
+            For each chunk of c samples, in order, their gradients in each parameter, (c, *shape).
+        """
         size = self.gradient_chunk
         self.model.eval()
         try:
-            for start in range(0, len(samples), size):
-                part = samples[start : start + size]
+            for start in range(0, len(indices), size):
+                part = indices[start : start + size]
                 batch = self.feed.collate([self.feed.dataset[i] for i in part.tolist()])
                 images, targets = self.inputs(batch, part)
                 yield sample_gradients(self.model, images, targets, self.config.label_smoothing)
         finally:
             self.model.train()
 
-    def training_logits(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Of a batch as the loader gives it, augmented but not mixed: logits (B, C), labels (B,)."""
-        pixels, labels = self.feed(batch)
-        return self._training_outputs((self.feed.images(pixels),)), labels
-
     def training_images(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """The training images as test images are, not augmented: of each batch of up to ``size`` the
-        indices (B,), on the host, normalised images (B, C, H, W) and labels (B,).
+        """Iterate over the training images without augmentation, each once over all ranks together.
 
-        Each once over all processes together.
+        Args:
+            size: The largest batch, B.
+
+        Returns:
+            For each batch the indices (B,) on the host, normalized images (B, C, H, W) and labels (B,).
         """
         for indices, (pixels, labels) in self.feed.plain_batches(size, replicas()):
             yield indices, self.feed.images(pixels), labels
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """What the model as it is, in the mode it is in, makes of normalised images: (B, C)."""
+        """Run the model in the mode it is in.
+
+        Args:
+            images: Normalized images (B, C, H, W).
+
+        Returns:
+            Logits (B, num_classes).
+        """
         logits: Tensor = self._forward(self.model, (images,))
         return logits
 
@@ -155,9 +174,16 @@ class Classification(Task):
 def sample_gradients(
     model: nn.Module, images: Tensor, targets: Tensor, label_smoothing: float = 0.0
 ) -> list[Tensor]:
-    """The gradient of each sample's loss in each parameter, (B, *shape).
+    """Compute the gradient of each sample's loss.
 
-    ``model``: in evaluation mode, where samples do not depend on their batch mates.
+    Args:
+        model: A classifier in evaluation mode, where samples do not depend on their batch mates.
+        images: Normalized images (B, C, H, W).
+        targets: Labels (B,), or each class's share (B, num_classes).
+        label_smoothing: The loss's label smoothing, in [0, 1); by default none.
+
+    Returns:
+        The gradients in each parameter, (B, *shape).
     """
     parameters = {name: p.detach() for name, p in model.named_parameters()}
 

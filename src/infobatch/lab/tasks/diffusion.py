@@ -17,20 +17,27 @@ from infobatch.lab.data.noising import Draws
 from infobatch.lab.devices import resolve_device
 from infobatch.lab.models.unets import check_unet, make_unet
 from infobatch.lab.processes import replicas, total
-from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told
+from infobatch.lab.tasks.base import Evaluation, Inputs, SampleOutputs, Task
 from infobatch.lab.tasks.fid import Features, Moments, frechet_distance
 from infobatch.losses import sent_to_device
 from infobatch.scores import TimestepScores
 
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
-"""Names of noise schedules, and diffusers' for them."""
+"""The noise schedules, and their names in diffusers."""
 PICTURE_ROWS, PICTURE_COLUMNS = 8, 10
 
 
 class Diffusion(Task):
-    """Inputs are noisy images and their noise (B, C, H, W), timesteps and labels (B,).
+    """Prediction of the noise that was added to images.
 
-    Images lie between -1 and 1, and are flipped where the data allows it, but not cropped.
+    Inputs are noisy images and their noise (B, C, H, W), timesteps and labels (B,). Images lie between
+    -1 and 1, and are flipped where the data allows it, but not cropped.
+
+    Args:
+        config: The run's options.
+        data: The images.
+
+    Source: Ho et al., Denoising Diffusion Probabilistic Models, NeurIPS 2020.
     """
 
     feed: ImageFeed
@@ -60,7 +67,7 @@ class Diffusion(Task):
             beta_schedule=SCHEDULES[self.options.schedule],
         )
         self._drops = any(isinstance(part, nn.Dropout) and part.p > 0 for part in self.model.modules())
-        self._normalise = TimestepScores(self.options.timesteps)
+        self._normalizer = TimestepScores(self.options.timesteps)
         num_draws = self.options.test_draws
         self._test_draws = [
             Draws.of_test(len(data.test), self.options.timesteps, number, num_draws)
@@ -82,9 +89,9 @@ class Diffusion(Task):
         num_samples = len(self.feed.dataset)
         self._draws = Draws.of_epoch(num_samples, self.options.timesteps, self.config.seed, epoch)
 
-    def inputs(self, batch: Any, samples: np.ndarray) -> Inputs:
-        indices = np.where(samples < 0, ~samples, samples)
-        if self._drops:  # what a resumed run drops depends on no earlier step
+    def inputs(self, batch: Any, indices: np.ndarray) -> Inputs:
+        indices = np.where(indices < 0, ~indices, indices)
+        if self._drops:  # so that dropout in a resumed run depends on no earlier step
             torch.manual_seed(int(self._draws.seeds[indices[0]]) + 1)
         return self._noised(*self.feed(batch), self._draws, indices)
 
@@ -94,17 +101,17 @@ class Diffusion(Task):
         noise: Tensor = model(noisy, timesteps, return_dict=False, **classes)[0]
         return noise.float()
 
-    def told(self, outputs: Tensor, inputs: Inputs, signals: Sequence[str]) -> Told:
+    def sample_outputs(self, outputs: Tensor, inputs: Inputs, signals: Sequence[str]) -> SampleOutputs:
         _, noise, timesteps, _ = inputs
         losses = F.mse_loss(outputs, noise, reduction="none").flatten(1).mean(1)
         if self.options.scores == "loss":
-            return Told(losses)
-        return Told(losses, scores=self._normalise(losses, timesteps))
+            return SampleOutputs(losses)
+        return SampleOutputs(losses, scores=self._normalizer(losses, timesteps))
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module | None = None) -> Evaluation:
         model = (model or self.model).eval()
-        # Of each class: images, each once a draw, and the sum of their losses.
+        # Rows: images, each once a draw, and the sum of their losses; a column a class.
         sums = torch.zeros(2, self.data.num_classes, dtype=torch.float64, device=self.device)
         for draws in self._test_draws:
             for inputs in self._test_inputs(draws):
@@ -125,9 +132,17 @@ class Diffusion(Task):
 
     @torch.no_grad()
     def generate(self, model: nn.Module, draws: Draws, indices: np.ndarray) -> Tensor:
-        """Images made of the noise of ``draws`` by DDIM (Song et al., ICLR 2021): uint8 (B, C, H, W).
+        """Generate images from noise by DDIM, of each class in turn.
 
-        ``indices`` (B,): which of the draws; the classes in turn.
+        Args:
+            model: The U-Net, or an average of its weights.
+            draws: The noise to start from.
+            indices: Which of the draws, (B,).
+
+        Returns:
+            The images, uint8 (B, C, H, W).
+
+        Source: Song et al., Denoising Diffusion Implicit Models, ICLR 2021.
         """
         scheduler = _diffusers().DDIMScheduler.from_config(self._scheduler.config)
         scheduler.set_timesteps(self.options.sampling_steps)
@@ -140,7 +155,11 @@ class Diffusion(Task):
         return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
     def picture(self) -> Tensor:
-        """Generated images, the classes in turn where the model is told them."""
+        """Show generated images, of each class in turn where the model is given the class.
+
+        Returns:
+            A grid of images, uint8 (C, H, W).
+        """
         indices = np.arange(PICTURE_ROWS * PICTURE_COLUMNS)
         self.model.eval()
         pixels = self.generate(self.model, Draws.to_start_from(len(indices)), indices).cpu()
@@ -149,33 +168,39 @@ class Diffusion(Task):
         return rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is usual at each timestep, of every process: (processes, num_bins) each."""
+        """The means by timestep that losses are divided by, of every rank: (ranks, num_bins) each."""
         here = replicas()
         state = {}
-        for name, values in self._normalise.state_dict().items():
+        for name, values in self._normalizer.state_dict().items():
             rows = torch.zeros(here.num_replicas, len(values))
             rows[here.rank] = values
             state[name] = total(rows)
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a state was taken; with another number of ranks, from the mean over the ranks.
+
+        Args:
+            state: What :meth:`state_dict` returned.
+        """
         here = replicas()
         own = {
             name: rows[here.rank] if len(rows) == here.num_replicas else rows.mean(0)
             for name, rows in state.items()
         }
-        self._normalise.load_state_dict(own)
+        self._normalizer.load_state_dict(own)
 
     # -- Inside ------------------------------------------------------------------------------------
 
     def _noised(self, pixels: Tensor, labels: Tensor, draws: Draws, indices: np.ndarray) -> Inputs:
+        """Add the noise of ``draws`` to images uint8 (B, C, H, W), which are the samples ``indices``."""
         images = (pixels.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         noise = sent_to_device(draws.noise(indices, pixels.shape[1:]), self.device)
         timesteps = sent_to_device(draws.timesteps[indices], self.device)
         return self._scheduler.add_noise(images, noise, timesteps), noise, timesteps, labels
 
     def _test_inputs(self, draws: Draws) -> Iterator[Inputs]:
-        """The test images of this process, noised, in batches of the size that is trained."""
+        """The test images of this rank, with noise, in batches of the size that is trained."""
         here = replicas()
         indices = np.arange(here.rank, len(self.data.test), here.num_replicas)
         done = 0
@@ -186,7 +211,7 @@ class Diffusion(Task):
                 done += len(labels)
 
     def _distance(self, model: nn.Module) -> float:
-        """Between the features of the training images and of generated ones."""
+        """The Fréchet distance between the training images and generated ones."""
         assert self._features is not None
         if self._real is None:
             real = Moments()

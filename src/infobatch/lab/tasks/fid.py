@@ -13,9 +13,17 @@ from infobatch.lab.processes import total
 
 
 class Features:
-    """A network of a TorchScript file that makes features (B, F) of uint8 images (B, 3, H, W).
+    """A network that makes features (B, F) of uint8 images (B, 3, H, W).
 
     Where its forward takes ``return_features``, as the customary Inception file's does, it is True.
+
+    Args:
+        path: A TorchScript file.
+        device: Where it runs.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If TorchScript cannot load it.
     """
 
     def __init__(self, path: str, device: torch.device) -> None:
@@ -39,12 +47,26 @@ class Features:
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Features float64 (B, F) of ``pixels`` uint8 (B, C, H, W), grey or coloured."""
+        """Compute features of images.
+
+        Args:
+            pixels: uint8 (B, C, H, W), with one channel or three.
+
+        Returns:
+            float64 (B, F).
+        """
         features: Tensor = self._network(pixels.expand(-1, 3, -1, -1), **self._options)
         return features.double()
 
     def check(self, pixels: Tensor) -> None:
-        """Raise ``ValueError`` if it makes no features of such images."""
+        """Check that the network makes features of such images.
+
+        Args:
+            pixels: A few images, uint8 (B, C, H, W).
+
+        Raises:
+            ValueError: If it does not.
+        """
         try:
             shape = tuple(self(pixels).shape)
         except (RuntimeError, torch.jit.Error) as error:
@@ -67,22 +89,37 @@ class Moments:
         self._sums: list[Tensor] = []
 
     def add(self, features: Tensor) -> None:
-        """``features``: float64 (B, F)."""
+        """Add a batch.
+
+        Args:
+            features: float64 (B, F).
+        """
         count = torch.full((1,), len(features), dtype=torch.float64, device=features.device)
         parts = [count, features.sum(0), features.T @ features]
         self._sums = [a + b for a, b in zip(self._sums, parts, strict=True)] if self._sums else parts
 
     def merged(self) -> tuple[Tensor, Tensor]:
-        """Over all processes: the mean (F,) and the covariance (F, F), on the host."""
+        """Merge the moments of all ranks.
+
+        Returns:
+            The mean (F,) and the covariance (F, F), on the host.
+        """
         count, features, products = (total(each) for each in self._sums)
         mean = features / count
         return mean, (products - count * mean.outer(mean)) / (count - 1)
 
 
 def frechet_distance(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), of means (F,) and covariances (F, F).
+    """Compute |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)).
 
-    At least 0; 0 for equal ones.
+    Args:
+        first: Mean m1 (F,) and covariance C1 (F, F).
+        second: Mean m2 (F,) and covariance C2 (F, F).
+
+    Returns:
+        The distance, at least 0, and 0 if both are equal.
+
+    Source: Heusel et al., GANs Trained by a Two Time-Scale Update Rule, NeurIPS 2017, section 2.
     """
     (mean, covariance), (other_mean, other_covariance) = first, second
     values, vectors = torch.linalg.eigh(covariance)

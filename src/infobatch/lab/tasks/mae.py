@@ -15,17 +15,18 @@ from infobatch.lab.data import Data, ImageFeed, make_feed
 from infobatch.lab.data.masks import Masks
 from infobatch.lab.models.masked import check_masked_fits, make_masked
 from infobatch.lab.processes import replicas, total
-from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told, indices_on
-from infobatch.lab.tasks.feature_probes import PROBES, standardised
+from infobatch.lab.tasks.base import Evaluation, Inputs, SampleOutputs, Task, indices_on
+from infobatch.lab.tasks.feature_evaluation import CLASSIFIERS, standardized
 
 CHUNK = 250
-"""Training images whose features are computed at once."""
+"""The number of training images whose features are computed at once."""
 
 
 class MaskedAutoencoding(Task):
-    """Inputs are normalised images (B, C, H, W), and which patches are masked, as :class:`Masks` has it.
+    """Reconstruction of masked patches.
 
-    A sample's loss is the mean over its masked patches; a fresh mask is drawn in each epoch.
+    Inputs are normalized images (B, C, H, W), and a random number for each of their patches, which
+    :class:`Masks` draws anew in each epoch. A sample's loss is the mean over its masked patches.
     """
 
     feed: ImageFeed
@@ -56,54 +57,71 @@ class MaskedAutoencoding(Task):
         super().begin(epoch)
         self._masks.begin(epoch)
 
-    def inputs(self, batch: Any, samples: np.ndarray) -> Inputs:
+    def inputs(self, batch: Any, indices: np.ndarray) -> Inputs:
         pixels, _ = self.feed(batch)
-        return self.feed.normalize(pixels), self._masks(indices_on(self.device, samples))
+        return self.feed.normalize(pixels), self._masks(indices_on(self.device, indices))
 
     def forward(self, model: nn.Module, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """The patches as reconstructed (B, P, pixels of a patch), and 1 where one was masked, (B, P)."""
+        """Run a model; autocast is on where the precision asks for it.
+
+        Args:
+            model: The network, perhaps wrapped or compiled, or an average of its weights.
+            inputs: What :meth:`inputs` makes.
+
+        Returns:
+            The patches as reconstructed (B, P, pixels of a patch), and 1 where one was masked, (B, P).
+        """
         images, order = inputs
         outputs = model(images, noise=order)
         return outputs.logits.float(), outputs.mask
 
-    def told(self, outputs: tuple[Tensor, Tensor], inputs: Inputs, signals: Sequence[str]) -> Told:
+    def sample_outputs(
+        self, outputs: tuple[Tensor, Tensor], inputs: Inputs, signals: Sequence[str]
+    ) -> SampleOutputs:
         reconstructed, masked = outputs
-        return Told(masked_losses(self._patches(inputs[0]), reconstructed, masked))
+        return SampleOutputs(masked_losses(self._patches(inputs[0]), reconstructed, masked))
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module | None = None) -> Evaluation:
-        """The loss on the test images, each with a mask that is always the same, and the probe."""
+        """Evaluate a model by its loss, at masks that are always the same, and by its features.
+
+        Args:
+            model: An average of the model's weights; by default the model itself.
+
+        Returns:
+            The evaluation; its result is the accuracy by the features or, without one, the loss.
+        """
         model = model or self.model
         model.eval()
         loss, test = self._test_losses(model)
-        probe = PROBES.get(self.config.mae.evaluate)
-        if probe is None:
+        predict = CLASSIFIERS.get(self.config.mae.evaluate)
+        if predict is None:
             model.train()
             return Evaluation(loss, loss)
         labels = self.data.train_labels.to(self.device)
-        features, test_features = standardised(self._features(model), test[0])
+        features, test_features = standardized(self._features(model), test[0])
         model.train()
-        right = probe(features, labels, test_features, self.data.num_classes) == test[1]
+        correct = predict(features, labels, test_features, self.data.num_classes) == test[1]
         sums = torch.zeros(2, self.data.num_classes, dtype=torch.float64, device=self.device)
-        sums.index_add_(1, test[1], torch.stack([torch.ones_like(right), right]).double())
-        counts, correct = total(sums)
+        sums.index_add_(1, test[1], torch.stack([torch.ones_like(correct), correct]).double())
+        counts, num_correct = total(sums)
         return Evaluation(
-            result=float(100 * correct.sum() / counts.sum()),
+            result=float(100 * num_correct.sum() / counts.sum()),
             loss=loss,
             details={"reconstruction loss": loss},
-            per_class=(100 * correct / counts).tolist(),
+            per_class=(100 * num_correct / counts).tolist(),
             counts=counts.long().tolist(),
         )
 
     # -- Inside ------------------------------------------------------------------------------------
 
     def _patches(self, images: Tensor) -> Tensor:
-        """What is to be reconstructed, (B, P, pixels of a patch)."""
+        """The patches to reconstruct, (B, P, pixels of a patch)."""
         patches: Tensor = self.model.patchify(images)  # type: ignore[operator]
-        return normalised(patches) if self.config.mae.norm_pix_loss else patches
+        return normalized(patches) if self.config.mae.norm_pix_loss else patches
 
     def _test_losses(self, model: nn.Module) -> tuple[float, tuple[Tensor, Tensor]]:
-        """The mean loss of the test images; of this process's, the features (M, D) and labels (M,)."""
+        """The mean loss of all test images, and the features (M, D) and labels (M,) of this rank's."""
         shared = replicas()
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         features, classes, done = [], [], 0
@@ -113,7 +131,7 @@ class MaskedAutoencoding(Task):
                 self.feed.normalize(pixels),
                 self._test_masks(shared.rank + shared.num_replicas * places),
             )
-            losses = self.told(self._forward(model, inputs), inputs, ()).losses
+            losses = self.sample_outputs(self._forward(model, inputs), inputs, ()).losses
             sums += torch.stack([losses.double().sum(), torch.ones_like(losses).double().sum()])
             if self.config.mae.evaluate != "none":
                 features.append(self._encoded(model, inputs[0]))
@@ -125,7 +143,7 @@ class MaskedAutoencoding(Task):
         return float(loss / count), known
 
     def _features(self, model: nn.Module) -> Tensor:
-        """Of the training images, not augmented, (N, D): all of them on every process."""
+        """The features of all training images, not augmented, (N, D), on every rank."""
         rows: Tensor | None = None
         for indices, (pixels, _) in self.feed.plain_batches(CHUNK, replicas()):
             features = self._encoded(model, self.feed.normalize(pixels)).cpu()
@@ -136,7 +154,7 @@ class MaskedAutoencoding(Task):
         return total(rows).to(self.device)
 
     def _encoded(self, model: Any, images: Tensor) -> Tensor:
-        """What the encoder makes of whole images: the mean of their patches' tokens, (B, D)."""
+        """The features of whole images: the mean of their patches' tokens, (B, D)."""
         order = torch.arange(self._num_patches, device=self.device).expand(len(images), -1)
         with self.autocast(), unmasked(model):
             tokens: Tensor = model.vit(images, noise=order).last_hidden_state
@@ -144,23 +162,47 @@ class MaskedAutoencoding(Task):
 
 
 def masked_losses(patches: Tensor, reconstructed: Tensor, masked: Tensor) -> Tensor:
-    """The mean squared error (B,) of each image's masked patches.
+    """Compute the mean squared error of each image's masked patches.
 
-    ``patches`` and ``reconstructed``: (B, P, D), in float32; ``masked``: 1 or 0, (B, P).
+    Args:
+        patches: The true patches, float32 (B, P, D).
+        reconstructed: The model's, float32 (B, P, D).
+        masked: 1 where a patch is masked, else 0, (B, P).
+
+    Returns:
+        The losses (B,).
+
+    Source: He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022, section 3.
     """
     errors = (reconstructed - patches).square().mean(2)
     return (errors * masked).sum(1) / masked.sum(1)
 
 
-def normalised(patches: Tensor) -> Tensor:
-    """Patches (B, P, D), each with mean 0 and deviation 1 (He et al., section 3)."""
+def normalized(patches: Tensor) -> Tensor:
+    """Give each patch mean 0 and deviation 1.
+
+    Args:
+        patches: (B, P, D).
+
+    Returns:
+        (B, P, D).
+
+    Source: He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022, section 3.
+    """
     variances, means = torch.var_mean(patches, dim=2, keepdim=True)
     return (patches - means) / (variances + 1e-6).sqrt()
 
 
 @contextmanager
 def unmasked(model: Any) -> Iterator[None]:
-    """Inside, the model's encoder sees all patches, in the order of the noise it is given."""
+    """Let a model's encoder see all patches, in the order of the noise it is given.
+
+    Args:
+        model: A masked autoencoder.
+
+    Returns:
+        A context manager; inside, nothing is masked.
+    """
     ratio = model.config.mask_ratio
     model.config.mask_ratio = 0.0
     try:

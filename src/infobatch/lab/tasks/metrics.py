@@ -1,4 +1,4 @@
-"""What a task is judged by, and how it is written."""
+"""What tasks are judged by, and how such figures are written."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from dataclasses import dataclass
 class Metric:
     """A figure over the test set, after the last epoch.
 
-    ``unit``: ``"%"``, or empty. ``margin``: what may be lost of it for the verdict "lossless", unless a
-    comparison says otherwise.
+    Args:
+        name: What it is called.
+        unit: ``"%"``, or empty.
+        higher_is_better: Whether more of it is better.
+        digits: Digits after the point.
+        margin: What may be lost of it for the verdict "lossless", unless a comparison says otherwise.
     """
 
     name: str
@@ -21,35 +25,72 @@ class Metric:
 
     @property
     def heading(self) -> str:
-        """Of a column of its values."""
+        """The heading of a column of its values."""
         return f"{self.name} {self.unit}".strip() + (
             "" if self.higher_is_better else " (lower is better)"
         )
 
     def text(self, value: float) -> str:
+        """Write a value.
+
+        Args:
+            value: In the metric's unit.
+
+        Returns:
+            The number alone.
+        """
         return f"{value:.{self.digits}f}"
 
     def signed(self, value: float) -> str:
-        """Of a difference."""
+        """Write a difference.
+
+        Args:
+            value: In the metric's unit.
+
+        Returns:
+            The number with its sign.
+        """
         return f"{value:+.{self.digits}f}"
 
     def named(self, value: float) -> str:
-        """With its name and unit, in a line of text."""
+        """Write a value with its name and unit, for a line of text.
+
+        Args:
+            value: In the metric's unit.
+
+        Returns:
+            Name, number and unit.
+        """
         return f"{self.name} {self.text(value)} {self.unit}".rstrip()
 
     def gain(self, difference: float) -> float:
-        """Positive where ``difference`` is for the better."""
+        """Say how much better a result is.
+
+        Args:
+            difference: The result less another.
+
+        Returns:
+            Positive where the result is the better one.
+        """
         return difference if self.higher_is_better else -difference
 
 
 def digits_of(name: str, value: float) -> int:
-    """After the point, of a figure that is measured beside the metric."""
+    """Choose the digits of a figure that is measured beside the metric.
+
+    Args:
+        name: The figure's name, which ends with its unit.
+        value: The figure.
+
+    Returns:
+        Digits after the point.
+    """
     return 2 if name.endswith("%") or abs(value) >= 1 else 4
 
 
 ACCURACY = Metric("accuracy")
 TOKEN_LOSS = Metric("loss per token", unit="", higher_is_better=False, digits=4, margin=0.02)
-"""Of the answers' tokens, in nats."""
+"""The loss of the answers' tokens, in nats."""
 MIOU = Metric("mIoU")
 DENOISING = Metric("denoising loss", "", higher_is_better=False, digits=4, margin=0.0005)
 KNN = Metric("k-NN accuracy")

@@ -1,12 +1,15 @@
-"""The tasks by name: what each is judged by, and what data, models and options it has."""
+"""The tasks by name: what each is judged by, and what data, models and options it has.
+
+A task's own module is imported when the task is first made, for it may need optional packages.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.data import Data
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
 from infobatch.lab.devices import resolve_device
 from infobatch.lab.models import check_model
@@ -15,6 +18,7 @@ from infobatch.lab.models.masked import check_masked
 from infobatch.lab.models.segmentation import check_segmenter
 from infobatch.lab.models.unets import is_folder, unet_config
 from infobatch.lab.names import choose
+from infobatch.lab.tasks.base import Task
 from infobatch.lab.tasks.metrics import (
     ACCURACY,
     DENOISING,
@@ -29,54 +33,50 @@ from infobatch.policies import Policy, Static
 from infobatch.policies.base import refuse_refreshing
 from infobatch.scores.columns import COLUMNS, SIGNALS
 
-if TYPE_CHECKING:
-    from infobatch.lab.config.train import TrainConfig
-    from infobatch.lab.data import Data
-    from infobatch.lab.tasks.base import Task
+# -- What is imported when it is needed --------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One task.
+def _load_classification() -> type[Task]:
+    from infobatch.lab.tasks.classification import Classification
 
-    ``metric``: what it is judged by, or what tells that of a configuration. ``data``: the sets that have
-    what it trains on. ``options``: those, or groups of them, that no other
-    task has. ``check_model``: raises an error for a model that cannot be made. ``place``: its module and
-    class, imported when it is first made, for it may need packages of its own. ``signals``: what it can
-    tell of a batch beside its losses. ``engine_place``: of what trains it;
-    ``looks_at_left_out``: whether that fetches what an epoch leaves out, for policies that ask for it.
-    ``preparation``: of a function that makes of a set what it trains on; empty where that is the set.
-    """
-
-    metric: Metric | Callable[[TrainConfig], Metric]
-    data: tuple[str, ...]
-    options: tuple[str, ...]
-    check_model: Callable[[TrainConfig], None]
-    place: str
-    signals: tuple[str, ...] = ()
-    engine_place: str = "infobatch.lab.training.loop:Loop"
-    looks_at_left_out: bool = True
-    preparation: str = ""
-
-    def task(self) -> type[Task]:
-        made: type[Task] = _imported(self.place)
-        return made
-
-    def engine(self) -> Any:
-        """The class of the engine, a :class:`infobatch.lab.training.engine.Engine`."""
-        return _imported(self.engine_place)
-
-    def prepare(self, config: TrainConfig, data: Data) -> Data:
-        """What the task trains on, made of a set once for all runs of a comparison."""
-        if not self.preparation:
-            return data
-        prepared: Data = _imported(self.preparation)(config, data)
-        return prepared
+    return Classification
 
 
-def _imported(place: str) -> Any:
-    module, name = place.split(":")
-    return getattr(import_module(module), name)
+def _load_mae() -> type[Task]:
+    from infobatch.lab.tasks.mae import MaskedAutoencoding
+
+    return MaskedAutoencoding
+
+
+def _load_tuning() -> type[Task]:
+    from infobatch.lab.tasks.tuning import Tuning
+
+    return Tuning
+
+
+def _load_segmentation() -> type[Task]:
+    from infobatch.lab.tasks.segmentation import Segmentation
+
+    return Segmentation
+
+
+def _load_diffusion() -> type[Task]:
+    from infobatch.lab.tasks.diffusion import Diffusion
+
+    return Diffusion
+
+
+def _as_it_is(config: TrainConfig, data: Data) -> Data:
+    return data
+
+
+def _tokenized(config: TrainConfig, data: Data) -> Data:
+    from infobatch.lab.tasks.tokens import tokenize
+
+    return tokenize(config, data)
+
+
+# -- Models and options that fit a task --------------------------------------------------------------
 
 
 def _check_classifier(config: TrainConfig) -> None:
@@ -84,13 +84,14 @@ def _check_classifier(config: TrainConfig) -> None:
 
 
 def _check_tuning(config: TrainConfig) -> None:
-    """The Trainer has a loop of its own, without some of what others have."""
+    """Check the model, and the options that the Trainer, which has a loop of its own, does not have."""
     check_language_model(config.model)
     for option in ("normalizer", "lr_scaling", "ema_decay", "compile"):
         value, default = getattr(config, option), type(config).__dataclass_fields__[option].default
         if value != default:
             raise ValueError(
-                f"--{option.replace('_', '-')} is {value}, which --task tuning has not; leave it out"
+                f"--{option.replace('_', '-')} is {value}, and --task tuning has no such option; leave "
+                "it out"
             )
     micro_batch = config.tuning.micro_batch
     if micro_batch and config.batch_size % micro_batch:
@@ -114,61 +115,138 @@ def _check_unet(config: TrainConfig) -> None:
         )
 
 
-PROBES = {"knn": KNN, "linear": LINEAR_PROBE, "none": RECONSTRUCTION}
+# -- The table ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What is known of a task before its own module is imported.
+
+    Args:
+        metric: What its runs are judged by, or a function that tells it from a run's options.
+        data_sets: The data sets that have what it trains on.
+        options: The options, or groups of them, that only some tasks have, this one among them.
+        check_model: Raises an error for a model that cannot be made.
+        load: Imports the task's class.
+        signals: What it can compute of a batch beside its losses, for policies that read it.
+        observes_left_out: Whether its engine runs the model on what an epoch left out, for policies that
+            ask for it.
+        prepare: Makes of a data set what the task trains on, once for all runs of a comparison.
+    """
+
+    metric: Metric | Callable[[TrainConfig], Metric]
+    data_sets: tuple[str, ...]
+    options: tuple[str, ...]
+    check_model: Callable[[TrainConfig], None]
+    load: Callable[[], type[Task]]
+    signals: tuple[str, ...] = ()
+    observes_left_out: bool = True
+    prepare: Callable[[TrainConfig, Data], Data] = _as_it_is
+
+
+MAE_METRICS = {"knn": KNN, "linear": LINEAR_PROBE, "none": RECONSTRUCTION}
 
 IMAGE_SETS = (
     *("mnist5k", "digits", "cifar10", "cifar100"),
     *("tiny-imagenet", "tiny-imagenet-40", "imagenet", "images"),
 )
 
-
-KINDS = {
-    "classification": Kind(
+TASKS = {
+    "classification": TaskSpec(
         metric=ACCURACY,
-        data=IMAGE_SETS,
+        data_sets=IMAGE_SETS,
         options=("stem_stride", "norm", "mixup", "cutmix", "probe", "backward_share"),
         check_model=_check_classifier,
-        place="infobatch.lab.tasks.classification:Classification",
+        load=_load_classification,
         signals=("gradient_norms", "confidences"),
     ),
-    "mae": Kind(
-        metric=lambda config: PROBES[config.mae.evaluate],
-        data=IMAGE_SETS,
+    "mae": TaskSpec(
+        metric=lambda config: MAE_METRICS[config.mae.evaluate],
+        data_sets=IMAGE_SETS,
         options=("mae", "backward_share"),
         check_model=lambda config: check_masked(config.model),
-        place="infobatch.lab.tasks.mae:MaskedAutoencoding",
+        load=_load_mae,
     ),
-    "tuning": Kind(
+    "tuning": TaskSpec(
         metric=TOKEN_LOSS,
-        data=tuple(INSTRUCTION_SETS),
+        data_sets=tuple(INSTRUCTION_SETS),
         options=("tuning",),
         check_model=_check_tuning,
-        place="infobatch.lab.tasks.tuning:Tuning",
-        engine_place="infobatch.lab.training.hf_trainer:TrainerEngine",
-        looks_at_left_out=False,
-        preparation="infobatch.lab.tasks.tokens:prepare",
+        load=_load_tuning,
+        observes_left_out=False,
+        prepare=_tokenized,
     ),
-    "segmentation": Kind(
+    "segmentation": TaskSpec(
         metric=MIOU,
-        data=("camvid", "ade20k"),
+        data_sets=("camvid", "ade20k"),
         options=("segmentation",),
         check_model=lambda config: check_segmenter(config.model),
-        place="infobatch.lab.tasks.segmentation:Segmentation",
+        load=_load_segmentation,
     ),
-    "diffusion": Kind(
+    "diffusion": TaskSpec(
         metric=DENOISING,
-        data=("mnist5k", "digits", "cifar10", "cifar100", "tiny-imagenet", "tiny-imagenet-40"),
+        data_sets=("mnist5k", "digits", "cifar10", "cifar100", "tiny-imagenet", "tiny-imagenet-40"),
         options=("diffusion",),
         check_model=_check_unet,
-        place="infobatch.lab.tasks.diffusion:Diffusion",
+        load=_load_diffusion,
     ),
 }
+"""The tasks by the name that ``--task`` gives."""
+
+
+# -- What a configuration's task says ----------------------------------------------------------------
+
+
+def metric_of(config: TrainConfig) -> Metric:
+    """Look up what a run is judged by.
+
+    Args:
+        config: The run's options.
+
+    Returns:
+        The task's metric.
+    """
+    metric = TASKS[config.task].metric
+    return metric if isinstance(metric, Metric) else metric(config)
+
+
+def check_task(config: TrainConfig, changed: set[str]) -> None:
+    """Check that the run's task has its data, its model and its options.
+
+    Args:
+        config: The run's options.
+        changed: The options that are not at their defaults; those of a group as ``group.option``.
+
+    Raises:
+        ValueError: For data, a model or an option that the task does not have.
+    """
+    spec = choose("task", config.task, TASKS)
+    if config.data not in spec.data_sets:
+        others = [name for name, other in TASKS.items() if config.data in other.data_sets]
+        raise ValueError(
+            f"--data is {config.data}, which is for {' or '.join(others)}, and --task {config.task}; "
+            f"give one of {', '.join(spec.data_sets)}, or another --task"
+        )
+    for name, other in TASKS.items():
+        for option in sorted(changed):
+            if name != config.task and option.split(".")[0] in set(other.options) - set(spec.options):
+                flag = "--" + option.replace("_", "-")
+                raise ValueError(f"{flag} is for --task {name}, not for {config.task}; leave it out")
+    spec.check_model(config)
 
 
 def check_policy(config: TrainConfig, policy: Policy) -> None:
-    """Raise ``ValueError`` for a policy that asks for what the configuration's task cannot tell."""
-    kind = KINDS[config.task]
-    if not kind.looks_at_left_out:
+    """Check that the run's task computes what a policy reads.
+
+    Args:
+        config: The run's options.
+        policy: The run's policy.
+
+    Raises:
+        ValueError: If the policy reads what the task does not have.
+    """
+    spec = TASKS[config.task]
+    if not spec.observes_left_out:
         refuse_refreshing(policy, "the Trainer")
     if isinstance(policy, Static) and config.task != "classification":
         raise ValueError(
@@ -176,34 +254,8 @@ def check_policy(config: TrainConfig, policy: Policy) -> None:
             "take another policy"
         )
     read = {COLUMNS[name].signal for name in policy.columns}
-    for signal in sorted(read & set(SIGNALS) - set(kind.signals)):
+    for signal in sorted(read & set(SIGNALS) - set(spec.signals)):
         raise ValueError(
             f"--policy {config.policy} reads {signal.replace('_', ' ')}, and --task {config.task} "
             "has none; take another policy, or another column"
         )
-
-
-def metric_of(config: TrainConfig) -> Metric:
-    """What its run is judged by."""
-    metric = KINDS[config.task].metric
-    return metric if isinstance(metric, Metric) else metric(config)
-
-
-def check_kind(config: TrainConfig, changed: set[str]) -> None:
-    """Raise an error for data, models or options that the configuration's task has not.
-
-    ``changed``: the options that are not at their defaults; a group's as ``group.option``.
-    """
-    kind = choose("task", config.task, KINDS)
-    if config.data not in kind.data:
-        others = [name for name, other in KINDS.items() if config.data in other.data]
-        raise ValueError(
-            f"--data is {config.data}, which is for {' or '.join(others)}, and --task {config.task}; "
-            f"give one of {', '.join(kind.data)}, or another --task"
-        )
-    for name, other in KINDS.items():
-        for option in sorted(changed):
-            if name != config.task and option.split(".")[0] in set(other.options) - set(kind.options):
-                flag = "--" + option.replace("_", "-")
-                raise ValueError(f"{flag} is for --task {name}, not for {config.task}; leave it out")
-    kind.check_model(config)

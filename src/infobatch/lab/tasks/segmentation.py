@@ -15,15 +15,18 @@ from infobatch.lab.data.crops import CropFeed, Cropping
 from infobatch.lab.data.segmentation import IGNORED
 from infobatch.lab.models.segmentation import make_segmenter
 from infobatch.lab.processes import replicas, total
-from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told
+from infobatch.lab.tasks.base import Evaluation, Inputs, SampleOutputs, Task
 from infobatch.losses import segmentation_losses
 
 AUXILIARY_WEIGHT = 0.4
-"""Of the loss of an auxiliary head (Zhao et al., CVPR 2017; so in mmsegmentation's UPerNet)."""
+"""The weight of an auxiliary head's loss (Zhao et al., CVPR 2017, and mmsegmentation's UPerNet)."""
 
 
 class Segmentation(Task):
-    """Inputs are normalised crops (B, 3, H, W) and classes int64 (B, H, W), IGNORED where unlabelled."""
+    """Semantic segmentation.
+
+    Inputs are normalized crops (B, 3, H, W) and classes int64 (B, H, W), IGNORED where unlabelled.
+    """
 
     data: SegmentationData
     feed: CropFeed
@@ -38,15 +41,26 @@ class Segmentation(Task):
         config = self.config
         return make_segmenter(config.model, self.data.num_classes, config.segmentation.encoder)
 
-    def inputs(self, batch: Any, samples: np.ndarray) -> Inputs:
+    def inputs(self, batch: Any, indices: np.ndarray) -> Inputs:
         pixels, classes = self.feed(batch)
         return self.feed.images(pixels), classes.long()
 
     def forward(self, model: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
         return tuple(logits.float() for logits in model(inputs[0]))
 
-    def told(self, outputs: tuple[Tensor, ...], inputs: Inputs, signals: Sequence[str]) -> Told:
-        """The losses of all heads; an image without a labelled pixel has no score."""
+    def sample_outputs(
+        self, outputs: tuple[Tensor, ...], inputs: Inputs, signals: Sequence[str]
+    ) -> SampleOutputs:
+        """Add up the losses of all heads; an image without a labelled pixel has no score.
+
+        Args:
+            outputs: The logits of each head, (B, C, h, w).
+            inputs: What :meth:`forward` was given.
+            signals: Names of what is asked for; there is nothing.
+
+        Returns:
+            Losses, and which images have a score.
+        """
         classes = inputs[1]
         losses = [
             segmentation_losses(
@@ -58,7 +72,7 @@ class Segmentation(Task):
             for logits in outputs
         ]
         scored = classes.ne(IGNORED).flatten(1).any(1)
-        return Told(losses[0] + AUXILIARY_WEIGHT * sum(losses[1:]), scored=scored)
+        return SampleOutputs(losses[0] + AUXILIARY_WEIGHT * sum(losses[1:]), scored=scored)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module | None = None) -> Evaluation:
@@ -69,7 +83,7 @@ class Segmentation(Task):
         losses = torch.zeros((), dtype=torch.float64, device=self.device)
         for pixels, labels in self.feed.test_batches(replicas()):
             outputs = self._forward(model, (self.feed.images(pixels),))[0]
-            # One by one, for the logits of a large image at its own size are as much as a model.
+            # One by one, for the logits of a large image at its own size take as much memory as a model.
             for logits, classes in zip(outputs[:, None], labels[:, None].long(), strict=True):
                 whole = resized(logits, classes)
                 losses += segmentation_losses(whole, classes, ignore_index=IGNORED).sum()
@@ -77,14 +91,14 @@ class Segmentation(Task):
         model.train()
         present = self.data.test.present
         matrix = total(confusion).double().view(num_classes, num_classes)
-        right, labelled, guessed = matrix.diag(), matrix.sum(1), matrix.sum(0)
-        overlaps = 100 * right / (labelled + guessed - right)  # NaN for a class that is in neither
+        correct, labelled, predicted = matrix.diag(), matrix.sum(1), matrix.sum(0)
+        overlaps = 100 * correct / (labelled + predicted - correct)  # NaN for a class that is in neither
         return Evaluation(
             result=float(overlaps.nanmean()),
             loss=float(total(losses) / present.any(1).sum()),
             details={
-                "pixel accuracy %": float(100 * right.sum() / labelled.sum()),
-                "mean class accuracy %": float(100 * (right / labelled).nanmean()),
+                "pixel accuracy %": float(100 * correct.sum() / labelled.sum()),
+                "mean class accuracy %": float(100 * (correct / labelled).nanmean()),
             },
             per_class=overlaps.tolist(),
             counts=present.sum(0).tolist(),
@@ -92,13 +106,30 @@ class Segmentation(Task):
 
 
 def resized(logits: Tensor, classes: Tensor) -> Tensor:
-    """Logits (B, C, h, w) at the size of the ``classes`` (B, H, W)."""
+    """Resize logits to the size of the labels.
+
+    Args:
+        logits: (B, C, h, w).
+        classes: (B, H, W).
+
+    Returns:
+        (B, C, H, W).
+    """
     size = classes.shape[1:]
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
-def confusion_of(guesses: Tensor, classes: Tensor, num_classes: int) -> Tensor:
-    """How many labelled pixels of class a were taken for class b, int64 (C * C,): at a * C + b."""
+def confusion_of(predicted: Tensor, classes: Tensor, num_classes: int) -> Tensor:
+    """Count how many labelled pixels of each class were predicted to have each class.
+
+    Args:
+        predicted: The classes predicted, (B, H, W).
+        classes: The true ones, (B, H, W), IGNORED where unlabelled.
+        num_classes: C.
+
+    Returns:
+        int64 (C * C,); pixels of class a that were taken for b are counted at a * C + b.
+    """
     labelled = classes != IGNORED
-    pairs = classes[labelled] * num_classes + guesses[labelled]
+    pairs = classes[labelled] * num_classes + predicted[labelled]
     return torch.bincount(pairs, minlength=num_classes**2)

@@ -1,4 +1,4 @@
-"""Instructions as tokens: the prompt, which is read, and the answer, which is learned."""
+"""Instructions as tokens: the prompt, which is given, and the answer, which is trained on."""
 
 from __future__ import annotations
 
@@ -29,18 +29,32 @@ WITHOUT_INPUT = (
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Response:\n"
 )
-"""Taori et al., *Stanford Alpaca* (2023)."""
+"""The prompts of Taori et al., *Stanford Alpaca* (2023)."""
 
 
 def prompt_of(row: Row) -> str:
+    """Write the prompt of an instruction.
+
+    Args:
+        row: The instruction, with its input if it has one.
+
+    Returns:
+        The text that an answer follows.
+
+    Source: Taori et al., *Stanford Alpaca* (2023).
+    """
     template = WITH_INPUT if row.input else WITHOUT_INPUT
     return template.format(instruction=row.instruction, input=row.input)
 
 
 @dataclass(frozen=True)
 class Example:
-    """``tokens``: int32 (T,), of the prompt and then of the answer with its end, cut off at the longest
-    that is trained; ``num_prompt``: those of the prompt.
+    """An instruction as tokens.
+
+    Args:
+        tokens: The prompt, the answer and its end, cut off at the longest that is trained, int32 (T,).
+        num_prompt: The number of tokens of the prompt.
+        row: The instruction that it was made of.
     """
 
     tokens: np.ndarray
@@ -49,13 +63,19 @@ class Example:
 
     @property
     def num_answer(self) -> int:
-        """Tokens that are learned."""
+        """The number of tokens that are trained on."""
         return len(self.tokens) - self.num_prompt
 
 
 @dataclass(frozen=True)
 class TokenData(Data):
-    """``train`` and ``test``: tuples of examples. ``left_out``: a sentence for each reason."""
+    """Instructions as tokens; ``train`` and ``test`` are tuples of examples.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        labels: The task of each training sample and of each test sample, int64 (n,); None without tasks.
+        left_out: A sentence for each reason for which rows are left out.
+    """
 
     tokenizer: Any
     labels: tuple[Tensor, Tensor] | None
@@ -63,31 +83,41 @@ class TokenData(Data):
 
     @property
     def train_labels(self) -> Tensor | None:
+        """The task of each training sample, int64 (N,); None without tasks."""
         return None if self.labels is None else self.labels[0]
 
     @property
     def test_labels(self) -> Tensor | None:
-        """The task of each test sample, int64 (n,)."""
+        """The task of each test sample, int64 (n,); None without tasks."""
         return None if self.labels is None else self.labels[1]
 
     @property
     def notes(self) -> tuple[str, ...]:
+        """What was left out, and why."""
         return self.left_out
 
     @property
     def num_train_tokens(self) -> int:
-        """The tokens that an epoch on all data learns."""
+        """The number of tokens that an epoch on all data trains on."""
         return sum(example.num_answer for example in self.train)
 
     def subset(self, train: Tensor, test: Tensor | None = None) -> TokenData:
-        raise NotImplementedError("rows are chosen before they are made tokens: see prepare")
+        raise NotImplementedError("rows are chosen before they are made tokens: see tokenize")
 
 
-def prepare(config: TrainConfig, data: Data) -> TokenData:
-    """The rows as tokens, by the tokenizer of the configuration's model.
+def tokenize(config: TrainConfig, data: Data) -> TokenData:
+    """Make tokens of instructions, by the tokenizer of the run's model.
 
-    ``ValueError`` for a length that the model cannot take, and for rows of which nothing is learned,
-    unless these are to be left out.
+    Args:
+        config: The run's options.
+        data: Instructions.
+
+    Returns:
+        The examples to train and to test on.
+
+    Raises:
+        ValueError: For a length that the model cannot take, and for rows that leave nothing to train on,
+            unless --tuning.skip-bad leaves them out.
     """
     assert isinstance(data, InstructionData)
     options = config.tuning
@@ -126,7 +156,7 @@ def prepare(config: TrainConfig, data: Data) -> TokenData:
 def _examples(
     rows: Sequence[Row], tokenizer: Any, options: TuningOptions
 ) -> tuple[tuple[Example, ...], Counter[str]]:
-    """An example for each row of which something is learned, and the number of others by reason."""
+    """An example for each row that can be trained on, and the number of the others by reason."""
     left_out: Counter[str] = Counter()
     if not rows:
         return (), left_out
@@ -160,7 +190,10 @@ def _examples(
 class Padding:
     """Makes a batch of examples: ``input_ids`` and ``labels``, int64 (B, T), as long as the longest.
 
-    What follows a sample's end cannot reach it in a causal model, so there is no mask.
+    There is no mask, for in a causal model what follows a sample's end cannot reach it.
+
+    Args:
+        token: The token that fills up shorter samples.
     """
 
     token: int
@@ -177,10 +210,15 @@ class Padding:
 
 
 class TokenFeed(Feed):
-    """Examples, which the loader pads; a batch is ``tokens`` and ``labels``, int64 (B, T)."""
+    """A feed of examples, which the loader pads; a batch is ``tokens`` and ``labels``, int64 (B, T).
+
+    Args:
+        data: The examples.
+        device: Where the batches go.
+    """
 
     TEST_TOKENS = 16384
-    """Of a test batch, with what fills it up."""
+    """The most tokens of a test batch, padding included."""
 
     def __init__(self, data: TokenData, device: torch.device) -> None:
         self.dataset = data.train
@@ -193,7 +231,15 @@ class TokenFeed(Feed):
         return tokens.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
 
     def test_parts(self, replicas: Replicas, num: int | None = None) -> Iterator[list[int]]:
-        """The first ``num`` test samples in batches of similar length, each once over all replicas."""
+        """Share out the test samples in batches of similar length, each once over all ranks together.
+
+        Args:
+            replicas: This process's place among the ranks.
+            num: How many of the first test samples; by default all.
+
+        Returns:
+            The indices of each of this rank's batches.
+        """
         lengths = [len(example.tokens) for example in self._test[:num]]
         share = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
         share = share[replicas.rank :: replicas.num_replicas]

@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from infobatch.lab.models.language import make_language_model
 from infobatch.lab.processes import replicas, total
-from infobatch.lab.tasks.base import Evaluation, Inputs, Task, Told
+from infobatch.lab.tasks.base import Evaluation, Inputs, SampleOutputs, Task
 from infobatch.lab.tasks.tokens import Example, TokenData, TokenFeed
 from infobatch.losses import NOT_SUPERVISED, sequence_losses
 
 
 class Tuning(Task):
-    """Inputs are tokens and labels, int64 (B, T); the labels are -100 outside the answers.
+    """Instruction tuning.
 
-    The Trainer wraps the model itself, for its processes and its precision.
+    Inputs are tokens and labels, int64 (B, T); the labels are -100 outside the answers. The Hugging Face
+    Trainer wraps the model itself, for its ranks and its precision.
     """
 
     data: TokenData
@@ -35,25 +36,32 @@ class Tuning(Task):
         )
         return model
 
-    def inputs(self, batch: Any, samples: Any) -> Inputs:
+    def inputs(self, batch: Any, indices: Any) -> Inputs:
         return self.feed(batch)
 
     def forward(self, model: nn.Module, inputs: Inputs) -> Tensor:
         logits: Tensor = model(input_ids=inputs[0], use_cache=False).logits
         return logits.float()
 
-    def told(self, outputs: Tensor, inputs: Inputs, signals: Sequence[str]) -> Told:
+    def sample_outputs(self, outputs: Tensor, inputs: Inputs, signals: Sequence[str]) -> SampleOutputs:
         labels, smoothing = inputs[1], self.config.label_smoothing
         losses = sequence_losses(outputs, labels, label_smoothing=smoothing, shift=True)
-        return Told(losses, scored=_num_supervised(labels) > 0)
+        return SampleOutputs(losses, scored=_num_supervised(labels) > 0)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module | None = None) -> Evaluation:
-        """The result is the loss of an answer's token, over all of the test set together."""
+        """Evaluate a model by the mean loss of an answer's token, over all ranks together.
+
+        Args:
+            model: An average of the model's weights; by default the model itself.
+
+        Returns:
+            The evaluation, with the share of answers that it generates exactly.
+        """
         model = model or self.model
         model.eval()
         num_classes, classes = max(1, self.data.num_classes), self.data.test_labels
-        # Of each task: tokens, the sum of their losses, samples.
+        # Rows: tokens, the sum of their losses, samples; a column a task.
         sums = torch.zeros(3, num_classes, dtype=torch.float64, device=self.device)
         for part in self.feed.test_parts(replicas()):
             batch = self.feed(self.feed.collate([self.data.test[index] for index in part]))
@@ -76,10 +84,10 @@ class Tuning(Task):
         )
 
     def _exact_matches(self, model: nn.Module) -> dict[str, float]:
-        """How many of the first test samples are answered as they should be, in percent.
+        """The share of the first test samples that are answered exactly, in percent.
 
-        By greedy generation, without regard to spaces around the answer. Beside it: by the answer that
-        is the most frequent to this instruction in the training set.
+        Answers are generated greedily, and spaces around them do not count. Beside it stands the share
+        that the most frequent training answer to the same instruction would get.
         """
         num = min(self.config.tuning.num_generated, len(self.data.test))
         if num == 0:
@@ -88,15 +96,15 @@ class Tuning(Task):
         counts = torch.zeros(2, dtype=torch.float64)
         for part in self.feed.test_parts(replicas(), num):
             examples = [self.data.test[index] for index in part]
-            for example, answer in zip(examples, self._generated(model, examples), strict=True):
+            for example, answer in zip(examples, self._generate(model, examples), strict=True):
                 expected = example.row.output.strip()
                 counts[0] += answer.strip() == expected
                 counts[1] += usual.get(example.row.instruction) == expected
-        right, majority = (100 * total(counts) / num).tolist()
-        return {"exact match %": right, "most frequent answer %": majority}
+        exact, majority = (100 * total(counts) / num).tolist()
+        return {"exact match %": exact, "most frequent answer %": majority}
 
-    def _generated(self, model: Any, examples: Sequence[Example]) -> list[str]:
-        """What the model answers, as long as the longest answer of ``examples`` at most."""
+    def _generate(self, model: Any, examples: Sequence[Example]) -> list[str]:
+        """Answer the examples' prompts, with as many tokens at most as the longest of their answers."""
         from transformers import GenerationConfig
 
         end = self.data.tokenizer.eos_token_id
@@ -125,17 +133,18 @@ class Tuning(Task):
         return answers
 
     def _prepare(self, compiled: bool) -> nn.Module:
+        """Leave the model as it is, for the Trainer wraps it."""
         self._uncompiled, self._graphs = self.model, False
         return self.model
 
 
 def _num_supervised(labels: Tensor) -> Tensor:
-    """The tokens that are learned of each sample, (B,)."""
+    """The number of tokens of each sample that are trained on, (B,)."""
     return labels[:, 1:].ne(NOT_SUPERVISED).sum(1)
 
 
 def _usual_answers(examples: Sequence[Example]) -> dict[str, str]:
-    """The most frequent answer to each instruction; of equally frequent ones the first."""
+    """The most frequent answer to each instruction; the first of several that are equally frequent."""
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for example in examples:
         answers[example.row.instruction][example.row.output.strip()] += 1

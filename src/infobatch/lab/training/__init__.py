@@ -1,1 +1,1 @@
-"""What trains a run."""
+"""Training a run: its engines, and what they share."""

@@ -4,46 +4,44 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
+from torch import nn
 
-from infobatch import DynamicPruner, IndexedCollate, IndexedDataset
+from infobatch import DynamicPruner
 from infobatch.lab.config.train import PASS, TrainConfig
 from infobatch.lab.data import Data
-from infobatch.lab.interrupts import ignore_interrupts
 from infobatch.lab.processes import agree, replicas, total
 from infobatch.lab.runs.environment import describe_environment
 from infobatch.lab.runs.folder import RunFolder
-from infobatch.lab.runs.quantiles import class_balance, quantiles, score_quantiles
 from infobatch.lab.runs.records import VISIT_QUANTILES, EpochMetrics, Summary
-from infobatch.lab.tasks.base import Evaluation, Task, Told
+from infobatch.lab.runs.sample_statistics import class_balance, quantiles, score_quantiles
+from infobatch.lab.tasks.base import Evaluation, Task
 from infobatch.lab.tasks.metrics import Metric
-from infobatch.lab.tasks.registry import KINDS
-from infobatch.lab.training.gradient_noise import Noise, probe
-from infobatch.lab.training.static_scores import scoring_epochs
+from infobatch.lab.tasks.registry import TASKS, metric_of
+from infobatch.lab.training.forward_passes import losses_of_all
+from infobatch.lab.training.gradient_noise import Noise, measure_noise
+from infobatch.lab.training.pauses import Pauses
+from infobatch.lab.training.scoring_costs import scoring_epochs
+from infobatch.lab.training.static_scores import StaticScores
 from infobatch.scores.prior import PriorScores
 from infobatch.scores.table import ScoreTable
-
-CHECKPOINT_SECONDS = 60.0
-STEPS_BETWEEN_PAUSES = 20
-"""Several processes ask each other this often whether to pause."""
-
-
-class Interrupted(Exception):
-    """The user asked to stop; the run's checkpoint is written."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a watcher is told after each epoch."""
+    """How far a run is, after each epoch.
+
+    Args:
+        fraction: The fraction of the training done, in [0, 1].
+        metrics: What was recorded of the epoch.
+        metric: What the run is judged by.
+    """
 
     fraction: float
     metrics: EpochMetrics
@@ -56,81 +54,112 @@ Watch = Callable[[Progress], None]
 class Engine(ABC):
     """One run of a task, from its checkpoint if it has one.
 
-    ``pruner``: of the run; an engine makes it. ``loss_sum``: of the losses trained in the epoch under
-    way, weighted, on this process. ``seconds``: those of scores made beforehand.
+    A subclass makes ``pruner``, and adds the weighted losses that it trains on to ``loss_sum``, which
+    is of the epoch under way on this rank.
+
+    Args:
+        config: The run's options.
+        data: What it trains and is tested on.
+        folder: Where it leaves its files.
+        scores: The scores of a static policy, made before the run.
+        pauses: Decides between steps whether to write a checkpoint, and whether to stop.
     """
 
     pruner: DynamicPruner
 
-    def __init__(self, config: TrainConfig, data: Data, folder: RunFolder, seconds: float = 0.0) -> None:
+    def __init__(
+        self, config: TrainConfig, data: Data, folder: RunFolder, scores: StaticScores, pauses: Pauses
+    ) -> None:
         self.config = config
         self.folder = folder
-        self.task: Task = KINDS[config.task].task()(config, data)
+        self.pauses = pauses
+        self.task: Task = TASKS[config.task].load()(config, data)
         self.metrics: list[EpochMetrics] = []
         self.loss_sum = torch.zeros((), device=self.task.device)
         self.lr = 0.0  # of the last step taken
         self.num_steps = 0
-        self.seconds = seconds
+        self.seconds = scores.seconds
         self.epoch_seconds = 0.0
         self.evaluation_seconds = 0.0
-        self.last_saved = time.monotonic()
-        self._evaluated: Evaluation | None = None  # at the end of the epoch under way
+        self._evaluation: Evaluation | None = None  # at the end of the epoch under way
 
     @abstractmethod
-    def run(self, watch: Watch, should_stop: Callable[[], bool]) -> Summary:
-        """Train what is left of it; see :func:`infobatch.lab.training.loop.train`."""
+    def run(self, watch: Watch) -> Summary:
+        """Train what is left of the run.
+
+        Args:
+            watch: Called after each epoch.
+
+        Returns:
+            The finished run's summary.
+
+        Raises:
+            Interrupted: If the user asked to stop.
+        """
 
     @property
     @abstractmethod
-    def evaluated(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """The model to evaluate and keep."""
 
-    # -- What is known before the first epoch --------------------------------------------------------
+    # -- Before the first epoch ----------------------------------------------------------------------
 
-    def known_scores(self, resumed: bool, pause: Callable[[], None]) -> PriorScores | None:
-        """What --prior-scores asks for; None for a run that is ``resumed`` and has newer ones."""
+    def prior_scores(self, resumed: bool) -> PriorScores | None:
+        """The losses known before the first epoch; None for a resumed run, which has newer ones."""
         if resumed or not self.config.prior_scores:
             return None
         if self.config.prior_scores != PASS:
             return Path(self.config.prior_scores)
         with self._training_clock(wait=True):
-            return self._losses_of_all(pause)
+            return losses_of_all(self.task, self.pauses.pause)
 
-    def _losses_of_all(self, pause: Callable[[], None]) -> Tensor:
-        """Of all training samples at the weights as they are, float32 (N,); NaN where there is none."""
-        num_samples, here = len(self.task.feed.dataset), replicas()
-        losses = torch.zeros(num_samples, device=self.task.device)
-        self.task.begin(0)
-        share = range(here.rank, num_samples, here.num_replicas)
-        for step, (samples, told) in enumerate(self._looks(share)):
-            if step % STEPS_BETWEEN_PAUSES == 0:
-                pause()
-            values = told.remembered.detach().float()
-            if told.scored is not None:
-                values = values.masked_fill(~told.scored, float("nan"))
-            losses[torch.from_numpy(samples).to(losses.device)] = values
-        return total(losses)
+    # -- The end of an epoch -------------------------------------------------------------------------
 
-    def _looks(
-        self, indices: Sequence[int], signals: Sequence[str] = ()
-    ) -> Iterator[tuple[np.ndarray, Told]]:
-        """Training samples, batch by batch, and what a forward pass tells of them."""
-        loader = DataLoader(
-            Subset(IndexedDataset(self.task.feed.dataset), indices),
-            self.config.batch_size // replicas().num_replicas,
-            collate_fn=IndexedCollate(self.task.feed.collate),
-            num_workers=self.config.workers,
-            pin_memory=self.task.device.type == "cuda",
-            worker_init_fn=ignore_interrupts,
-            generator=torch.Generator(),
+    def _end_interrupted_epoch(self) -> None:
+        """End the epoch of a run that was interrupted between an epoch's last step and its end."""
+        if self.pruner.current.finished and len(self.metrics) <= self.pruner.epoch:
+            self._end_epoch(self.pruner.epoch)
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Evaluate the model where that is due, and record the epoch."""
+        with self._training_clock(wait=True):
+            num_kept, num_forward = self._end_training(epoch)
+        # Evaluate.
+        evaluation, noise = None, Noise()
+        is_last = epoch + 1 == self.pruner.num_epochs
+        if is_last or (epoch + 1) % self.config.eval_every == 0:
+            began = time.perf_counter()
+            evaluation = self.task.evaluate(self.eval_model)
+            noise = self._measure_noise(epoch + 1)
+            self.evaluation_seconds += time.perf_counter() - began
+        self._evaluation = evaluation
+        # Record.
+        selection = self.pruner.selection
+        is_pruned = selection.num_selected < self.pruner.num_samples
+        self.metrics.append(
+            EpochMetrics(
+                epoch=epoch,
+                num_kept=num_kept,
+                num_samples=self.pruner.num_samples,
+                train_loss=self._mean_loss(float(total(self.loss_sum)), epoch),
+                test_loss=evaluation.loss if evaluation else None,
+                result=evaluation.result if evaluation else None,
+                seconds=self.epoch_seconds,
+                lr=self.lr,
+                samples_so_far=sum(m.num_kept for m in self.metrics) + num_kept,
+                score_quantiles=score_quantiles(self._merged_scores()["last_loss"]),
+                effective_share=selection.effective_share if is_pruned else None,
+                noise_ratio=noise.ratio,
+                bias=noise.bias,
+                num_forward=num_forward,
+            )
         )
-        for samples, inputs in loader:
-            yield samples, self.task.look(self.task.inputs(inputs, samples), signals)
+        self._on_first_rank(self.folder.write_metrics, self.metrics)
+        self.loss_sum.zero_()
+        self.epoch_seconds = 0.0
 
-    # -- Its ends ------------------------------------------------------------------------------------
-
-    def _counts(self, epoch: int) -> tuple[int, int]:
-        """Samples trained in an epoch that ends, and those that had a forward pass alone."""
+    def _end_training(self, epoch: int) -> tuple[int, int]:
+        """Finish an epoch's training; the samples trained, and those that had a forward pass alone."""
         return self.pruner.current.num_trained, 0
 
     def _mean_loss(self, loss_sum: float, epoch: int) -> float:
@@ -139,72 +168,43 @@ class Engine(ABC):
             loss_sum *= self.pruner.mean_weight  # which the weights were divided by
         return loss_sum / (self.pruner.plan.schedule.share(epoch) * self.pruner.num_samples)
 
-    def _end_epoch(self, epoch: int) -> None:
-        with self._training_clock(wait=True):
-            num_kept, num_forward = self._counts(epoch)
-        is_last = epoch + 1 == self.pruner.num_epochs
-        result, noise = None, Noise()
-        if is_last or (epoch + 1) % self.config.eval_every == 0:
-            began = time.perf_counter()
-            result = self.task.evaluate(self.evaluated)
-            noise = self._probe(epoch + 1)
-            self.evaluation_seconds += time.perf_counter() - began
-        self._evaluated = result
-        selection = self.pruner.selection
-        self.metrics.append(
-            EpochMetrics(
-                epoch=epoch,
-                num_kept=num_kept,
-                num_samples=self.pruner.num_samples,
-                train_loss=self._mean_loss(float(total(self.loss_sum)), epoch),
-                test_loss=result.loss if result else None,
-                result=result.result if result else None,
-                seconds=self.epoch_seconds,
-                lr=self.lr,
-                samples_so_far=sum(m.num_kept for m in self.metrics) + num_kept,
-                score_quantiles=score_quantiles(self._merged_scores()["last_loss"]),
-                effective_share=(
-                    selection.effective_share
-                    if selection.num_selected < self.pruner.num_samples
-                    else None
-                ),
-                noise_ratio=noise.ratio,
-                bias=noise.bias,
-                num_forward=num_forward,
-            )
-        )
-        self._write(self.folder.write_metrics, self.metrics)
-        self.loss_sum.zero_()
-        self.epoch_seconds = 0.0
+    def _measure_noise(self, epoch: int) -> Noise:
+        """The noise of a coming epoch; none if it is not asked for or nothing is pruned.
 
-    def _probe(self, epoch: int) -> Noise:
-        """The noise of a coming epoch, on images as no epoch has them; none if nothing is pruned."""
-        last, schedule = self.pruner.num_epochs - 1, self.pruner.plan.schedule
-        if not self.config.probe or self._chooses_in_batches:
+        The samples are augmented as in no epoch of the run.
+        """
+        if not self.config.probe or self._selects_within_batches:
             return Noise()
-        if epoch > last or not schedule.prunes(epoch):
+        if epoch >= self.pruner.num_epochs or not self.pruner.plan.schedule.prunes(epoch):
             return Noise()
         self.task.begin(self.pruner.num_epochs + epoch)
         scores = self._merged_scores()
-        return probe(self.pruner, scores, epoch, self.config.probe, self.task.gradients)
+        return measure_noise(self.pruner, scores, epoch, self.config.probe, self.task.gradients)
 
     @property
-    def _chooses_in_batches(self) -> bool:
-        """Whether a policy's selection does not tell whom the run trains: in selective backprop."""
+    def _selects_within_batches(self) -> bool:
+        """Whether it is not the policy that selects what is trained: in selective backprop."""
         return self.config.backward_share < 1
 
+    def _progress(self) -> Progress:
+        """How far the run is, after an epoch."""
+        return Progress(self.pruner.progress, self.metrics[-1], metric_of(self.config))
+
+    # -- The end of the run --------------------------------------------------------------------------
+
     def _finish(self) -> Summary:
-        result = self._evaluated or self.task.evaluate(self.evaluated)
+        """Evaluate the model if the last epoch did not, and leave the finished run's files."""
+        evaluation = self._evaluation or self.task.evaluate(self.eval_model)
         num_full = round(self.pruner.plan.schedule.run_length * self.pruner.num_samples)
         scores = self._merged_scores()
         visits = scores["visits"].double()
-        members = None if self._chooses_in_batches else self.task.data.class_members
-        num_looked = self.pruner.num_samples if self.config.prior_scores == PASS else 0
+        members = None if self._selects_within_batches else self.task.data.class_members
+        num_prior = self.pruner.num_samples if self.config.prior_scores == PASS else 0
         summary = Summary(
-            result=result.result,
-            details=dict(result.details),
-            test_loss=result.loss,
-            per_class=list(result.per_class),
+            result=evaluation.result,
+            details=dict(evaluation.details),
+            test_loss=evaluation.loss,
+            per_class=list(evaluation.per_class),
             num_trained=sum(m.num_kept for m in self.metrics),
             num_full=num_full,
             num_steps=self.num_steps,
@@ -212,31 +212,33 @@ class Engine(ABC):
             evaluation_seconds=self.evaluation_seconds,
             num_nonfinite=scores.num_nonfinite,
             environment=describe_environment(self.task.device),
-            visits=[] if self._chooses_in_batches else quantiles(visits, VISIT_QUANTILES),
+            visits=[] if self._selects_within_batches else quantiles(visits, VISIT_QUANTILES),
             class_balance=class_balance(members, visits),
-            num_forward=num_looked + sum(m.num_forward for m in self.metrics),
+            num_forward=num_prior + sum(m.num_forward for m in self.metrics),
             num_scoring=scoring_epochs(self.config) * self.pruner.num_samples,
         )
-        self._write(self.pruner.export, self.folder.scores_path)
-        self._write(self.folder.save_model, self.evaluated)
-        self._write(self.folder.write_summary, summary)
-        self._write(RunFolder.drop_checkpoint, self.folder)
+        self._on_first_rank(self.pruner.export, self.folder.scores_path)
+        self._on_first_rank(self.folder.save_model, self.eval_model)
+        self._on_first_rank(self.folder.write_summary, summary)
+        self._on_first_rank(RunFolder.drop_checkpoint, self.folder)
         return summary
 
-    def _write(self, write: Callable[[Any], Any], what: Any) -> None:
-        """Files are the first process's."""
+    # -- Helpers -------------------------------------------------------------------------------------
+
+    def _on_first_rank(self, write: Callable[[Any], Any], what: Any) -> None:
+        """Write a file, which the first rank does for all."""
         if self.pruner.replicas.rank == 0:
             write(what)
 
     def _merged_scores(self) -> ScoreTable:
-        """The scores that any process recorded."""
+        """The scores that any rank recorded."""
         if self.pruner.replicas.num_replicas > 1:
             self.pruner.state_dict()  # merges
         return self.pruner.scores
 
     @contextmanager
     def _training_clock(self, wait: bool = False) -> Iterator[None]:
-        """Count what happens inside as training; ``wait``: for the device to be done with it."""
+        """Count what happens inside as training, and if asked ``wait`` until the device has done it."""
         began = time.perf_counter()
         yield
         if wait and self.task.device.type == "cuda":
@@ -250,7 +252,7 @@ class Engine(ABC):
     # -- State ---------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The account of what was trained; engines add what they train."""
+        """The account of what was trained; engines add what they train. Call it on every rank."""
         return {
             "config": self.config.to_json(),
             "loss_sum": total(self.loss_sum),
@@ -263,6 +265,11 @@ class Engine(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a state was taken.
+
+        Args:
+            state: What :meth:`state_dict` returned.
+        """
         if replicas().rank == 0:
             self.loss_sum.copy_(state["loss_sum"])
         self.lr = state["lr"]

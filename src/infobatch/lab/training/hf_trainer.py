@@ -1,14 +1,13 @@
 """The engine of tasks that the Hugging Face Trainer trains, through its integration.
 
-Options mean what they mean in the plain loop: the optimiser, the schedule, clipping, precision. The
-Trainer's own checkpoints go on from; the run's account is kept beside them.
+Options mean what they mean in the plain loop: the optimizer, the schedule, clipping, precision. A run is
+resumed from the Trainer's own checkpoints, and the run's account is kept beside them.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,43 +23,39 @@ from infobatch.lab.devices import resolve_device
 from infobatch.lab.processes import agree, replicas
 from infobatch.lab.runs.folder import RunFolder, require_same
 from infobatch.lab.runs.records import Summary
-from infobatch.lab.tasks.registry import metric_of
 from infobatch.lab.tasks.tokens import TokenData
-from infobatch.lab.training.engine import (
-    CHECKPOINT_SECONDS,
-    STEPS_BETWEEN_PAUSES,
-    Engine,
-    Interrupted,
-    Progress,
-    Watch,
-)
-from infobatch.lab.training.loop import pruning
+from infobatch.lab.training.engine import Engine, Watch
 from infobatch.lab.training.optimization import one_cycle
 from infobatch.lab.training.optimizers import make_optimizer
+from infobatch.lab.training.pauses import Pauses
+from infobatch.lab.training.pruner_options import pruner_options
 from infobatch.lab.training.static_scores import StaticScores
 from infobatch.losses import NOT_SUPERVISED
 
 ACCOUNT = "account.pt"
-"""What the engine knows of a run, in the folder of each checkpoint."""
+"""The file with the engine's state, in the folder of each of the Trainer's checkpoints."""
 
 
 class TrainerEngine(Engine):
-    """Trains by :class:`PruningTrainer`, and is told of its steps."""
+    """Trains a run by :class:`PruningTrainer`, whose callbacks call this engine.
+
+    Args:
+        config: The run's options.
+        data: The examples that it trains and is tested on.
+        folder: Where it leaves its files.
+        scores: The scores of a static policy, made before the run.
+        pauses: Decides between steps whether to write a checkpoint, and whether to stop.
+    """
 
     def __init__(
-        self,
-        config: TrainConfig,
-        data: Data,
-        folder: RunFolder,
-        scores: StaticScores,
-        pause: Callable[[], None],
+        self, config: TrainConfig, data: Data, folder: RunFolder, scores: StaticScores, pauses: Pauses
     ) -> None:
-        super().__init__(config, data, folder, scores.seconds)
+        super().__init__(config, data, folder, scores, pauses)
         assert isinstance(data, TokenData)
         self._num_tokens = data.num_train_tokens
         self._checkpoint = agree(lambda: _last_checkpoint(folder.trainer_path))
-        known = self.known_scores(self._checkpoint is not None, pause)
-        options = pruning(config, data, scores.values, known)
+        prior = self.prior_scores(resumed=self._checkpoint is not None)
+        options = pruner_options(config, data, scores.values, prior)
         optimizer = make_optimizer(config.optimizer, self.task.model, config.lr, config.weight_decay)
         self._trainer = _Trainer(
             model=self.task.model,
@@ -81,63 +76,72 @@ class TrainerEngine(Engine):
             self.load_state_dict(state)
 
     @property
-    def evaluated(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         return self.task.model
 
-    def run(self, watch: Watch, should_stop: Callable[[], bool]) -> Summary:
-        self._watch, self._should_stop, self._stopped = watch, should_stop, False
+    def run(self, watch: Watch) -> Summary:
+        self._watch, self._stopped = watch, False
         checkpoint = None if self._checkpoint is None else str(self._checkpoint)
         self._trainer.train(resume_from_checkpoint=checkpoint)
         if self._stopped:
-            raise Interrupted(str(self.folder.path))
+            raise self.pauses.interrupted()
         return self._finish()
 
-    # -- What the Trainer tells ------------------------------------------------------------------------
+    # -- What the Trainer calls ------------------------------------------------------------------------
 
     def begin(self) -> None:
+        """Begin or resume the training, once the Trainer has made its pruner."""
         self.pruner = self._trainer.pruner
-        if self.pruner.current.finished and len(self.metrics) <= self.pruner.epoch:
-            self._end_epoch(self.pruner.epoch)  # interrupted between its last step and its end
+        self._end_interrupted_epoch()
         self.start_clock()
 
     def add_loss(self, loss: Tensor, num_tokens: Tensor) -> None:
-        """Take in a batch's loss, a weighted sum over its tokens divided by ``num_tokens``."""
+        """Add a batch's loss to the epoch's.
+
+        Args:
+            loss: The weighted sum over the batch's tokens, divided by their number.
+            num_tokens: Their number.
+        """
         self.loss_sum += loss.detach() * num_tokens
 
-    def end_step(self, lr: float) -> bool:
-        """Note a step at the rate ``lr``; whether to write a checkpoint, and perhaps to stop."""
+    def end_step(self, lr: float) -> tuple[bool, bool]:
+        """Note a step, and decide on a pause.
+
+        Args:
+            lr: The step's learning rate.
+
+        Returns:
+            Whether to write a checkpoint, and whether to stop after it.
+        """
         self.lr = lr
         self.num_steps += 1
-        if replicas().num_replicas > 1 and self.num_steps % STEPS_BETWEEN_PAUSES:
-            return False
-        due = time.monotonic() - self.last_saved > CHECKPOINT_SECONDS
-        self._stopped, due = agree(lambda: (self._should_stop(), due))
-        return self._stopped or due
-
-    @property
-    def stopped(self) -> bool:
-        return self._stopped
+        should_save, self._stopped = self.pauses.decide()
+        return should_save, self._stopped
 
     def end_epoch(self) -> None:
+        """End an epoch, unless the Trainer calls because it was stopped within it."""
         self.stop_clock()
         if not self._stopped:
             self._end_epoch(self.pruner.epoch)
-            metric = metric_of(self.config)
-            self._watch(Progress(self.pruner.progress, self.metrics[-1], metric))
+            self._watch(self._progress())
         self.start_clock()
 
     def start_clock(self) -> None:
+        """Count what follows as training."""
         self._began = time.perf_counter()
 
     def stop_clock(self) -> None:
+        """Count what follows no more."""
         self._count_seconds(time.perf_counter() - self._began)
 
     def _mean_loss(self, loss_sum: float, epoch: int) -> float:
-        """Of a token, as the test loss is."""
+        """The estimate of the mean over all data of a token's loss, as the test loss is one."""
         return loss_sum / (self.pruner.plan.schedule.share(epoch) * self._num_tokens)
 
 
 class _Trainer(PruningTrainer):
+    """Passes losses and checkpoints on to the engine."""
+
     engine: TrainerEngine
 
     @property
@@ -147,7 +151,7 @@ class _Trainer(PruningTrainer):
 
     def _weighted_loss(
         self,
-        samples: Any,
+        indices: Any,
         outputs: Any,
         labels: Tensor,
         num_items_in_batch: Tensor | int | None = None,
@@ -155,7 +159,7 @@ class _Trainer(PruningTrainer):
         num_items = num_items_in_batch
         if num_items is None:
             num_items = labels[:, 1:].ne(NOT_SUPERVISED).sum()
-        loss = super()._weighted_loss(samples, outputs, labels, num_items)
+        loss = super()._weighted_loss(indices, outputs, labels, num_items)
         self.engine.add_loss(loss, torch.as_tensor(num_items, device=loss.device))
         return loss
 
@@ -168,12 +172,12 @@ class _Trainer(PruningTrainer):
             folder.mkdir(parents=True, exist_ok=True)
             torch.save(state, folder / ACCOUNT)
         super()._save_checkpoint(model, trial)
-        engine.last_saved = time.monotonic()
+        engine.pauses.note_checkpoint()
         engine.start_clock()
 
 
 class _Steps(TrainerCallback):  # type: ignore[misc]
-    """Hands on to the engine what the Trainer comes by."""
+    """Calls the engine at the Trainer's events."""
 
     def __init__(self, engine: TrainerEngine) -> None:
         self._engine = engine
@@ -186,15 +190,23 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
         self._lr = float(parts["optimizer"].param_groups[0]["lr"])  # the schedule moves after it
 
     def on_step_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
-        control.should_save = self._engine.end_step(self._lr)
-        control.should_training_stop = control.should_training_stop or self._engine.stopped
+        control.should_save, should_stop = self._engine.end_step(self._lr)
+        control.should_training_stop = control.should_training_stop or should_stop
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         self._engine.end_epoch()
 
 
 def arguments(config: TrainConfig, path: Path) -> TrainingArguments:
-    """The options as the Trainer has them; it saves when it is told to, and reports nothing."""
+    """Translate a run's options into the Trainer's, which saves only when told to and reports nothing.
+
+    Args:
+        config: The run's options.
+        path: Where the Trainer keeps its checkpoints.
+
+    Returns:
+        The Trainer's arguments.
+    """
     device, num_replicas = resolve_device(config.device), replicas().num_replicas
     size = config.batch_size // num_replicas
     micro_batch = min(config.tuning.micro_batch or size, size)
@@ -223,7 +235,7 @@ def arguments(config: TrainConfig, path: Path) -> TrainingArguments:
         log_level="error",
     )
     if device.type == "cuda" and made.device is not None:
-        made._n_gpu = 1  # else one process would drive all that it sees
+        made._n_gpu = 1  # else one process would train on all devices that it sees
     return made
 
 

@@ -1,4 +1,4 @@
-"""What happens between a batch's loss and the next: gradient, clipping, update, rates, average."""
+"""From a batch's loss to the next step: gradient, clipping, update, learning rate, weight average."""
 
 from __future__ import annotations
 
@@ -22,9 +22,19 @@ FINAL_DIV_FACTOR = 1e4
 
 
 def one_cycle(optimizer: Optimizer, lr: float, num_steps: int) -> OneCycleLR:
-    """The schedule of all runs (Smith & Topin, 2018), with its peak at ``lr``.
+    """Make the learning-rate schedule of all runs.
 
-    It cycles SGD's momentum, too: from 0.95 down to 0.85 at the peak rate and back.
+    It also cycles SGD's momentum, from 0.95 down to 0.85 at the peak rate and back.
+
+    Args:
+        optimizer: The optimizer whose rate it sets.
+        lr: The peak rate.
+        num_steps: The steps of a run on full data.
+
+    Returns:
+        The schedule.
+
+    Source: Smith and Topin, Super-Convergence (2018).
     """
     return OneCycleLR(
         optimizer,
@@ -37,7 +47,13 @@ def one_cycle(optimizer: Optimizer, lr: float, num_steps: int) -> OneCycleLR:
 
 
 class Optimization:
-    """The optimiser with its one-cycle schedule, gradient scaling and weight average."""
+    """The optimizer with its one-cycle schedule, gradient scaling and weight average.
+
+    Args:
+        config: The run's options.
+        model: The model to train.
+        pruner: The run's pruner, which moves the schedule on.
+    """
 
     def __init__(self, config: TrainConfig, model: nn.Module, pruner: DynamicPruner) -> None:
         self.model = model
@@ -58,11 +74,16 @@ class Optimization:
         return float(self.scheduler.get_last_lr()[0])
 
     @property
-    def evaluated(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """The model to evaluate and keep: the average, where there is one."""
         return self.average.model if self.average is not None else self.model
 
     def step(self, loss: Tensor) -> None:
+        """Take a step.
+
+        Args:
+            loss: The batch's weighted mean loss, a scalar.
+        """
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self._clip_norm:
             self.scaler.unscale_(self.optimizer)
@@ -75,6 +96,7 @@ class Optimization:
             self.average.update(self.model)
 
     def state_dict(self) -> dict[str, Any]:
+        """The state of all its parts."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -83,6 +105,11 @@ class Optimization:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a state was taken.
+
+        Args:
+            state: What :meth:`state_dict` returned.
+        """
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
@@ -93,7 +120,11 @@ class Optimization:
 class WeightAverage:
     """The exponential moving average of a model's weights; its statistics are the model's own.
 
-    PyTorch's AveragedModel reads its count of updates on the device, where each step would wait.
+    PyTorch's AveragedModel reads its count of updates on the device, for which each step would wait.
+
+    Args:
+        model: The model to average.
+        decay: The share of the average that a step keeps, in (0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -102,6 +133,11 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
+        """Move the average towards a model.
+
+        Args:
+            model: The model after a step.
+        """
         ours: list[Tensor] = list(self.model.parameters())
         theirs: list[Tensor] = list(model.parameters())
         torch._foreach_lerp_(ours, theirs, 1 - self._decay)

@@ -1,10 +1,10 @@
-"""Optimisers by name.
+"""Optimizers by name.
 
 LARS and LAMB scale each layer's step to the norm of its weights, so a common factor in the gradient
 cancels: where SGD takes larger steps in a pruned epoch (``normalizer="batch"``), theirs keep their
-length and an epoch's path is shorter by |S| / N, under either normaliser. With ``"weights"`` the
-gradient also keeps the size it has on full data, which weight decay, momentum across the epochs and
-clipping see: that is the one to use with them.
+length and an epoch's path is shorter by |S| / N, under either normalizer. With ``"weights"`` the
+gradient also keeps the size it has on full data, which matters to weight decay, to momentum across the
+epochs and to clipping: use that one with them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def _adamw(parameters: Any, lr: float, weight_decay: float) -> Optimizer:
 
 
 def _lars(parameters: Any, lr: float, weight_decay: float) -> Optimizer:
-    """You et al., 2017; trust coefficient 0.001."""
+    """LARS (You et al., 2017), with the trust coefficient 0.001."""
     return _imported("LARS")(parameters, lr=lr, momentum=MOMENTUM, weight_decay=weight_decay)
 
 
 def _lamb(parameters: Any, lr: float, weight_decay: float) -> Optimizer:
-    """You et al., 2020."""
+    """LAMB (You et al., 2020)."""
     return _imported("Lamb")(parameters, lr=lr, weight_decay=weight_decay)
 
 
@@ -46,10 +46,25 @@ OPTIMIZERS: dict[str, Callable[[Any, float, float], Optimizer]] = {
 }
 
 LAYERWISE = ("lars", "lamb")
+"""The optimizers that scale each layer's step to the norm of its weights."""
 
 
 def make_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) -> Optimizer:
-    """The optimiser of that name. LARS and LAMB leave biases and norms without decay and scaling."""
+    """Make an optimizer; LARS and LAMB leave biases and norms without decay and scaling.
+
+    Args:
+        name: One of ``OPTIMIZERS``.
+        model: The model whose trainable parameters it updates.
+        lr: The learning rate.
+        weight_decay: The weight decay.
+
+    Returns:
+        The optimizer.
+
+    Raises:
+        ValueError: If there is no optimizer of that name.
+        ImportError: If it needs a package that is not installed.
+    """
     trained = [p for p in model.parameters() if p.requires_grad]
     parameters: Iterable[Any] = trained
     if name in LAYERWISE:
@@ -61,6 +76,7 @@ def make_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) 
 
 
 def _imported(name: str) -> Callable[..., Optimizer]:
+    """A class of the package pytorch_optimizer."""
     try:
         import pytorch_optimizer
     except ImportError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from infobatch import DynamicPruner
 from infobatch.lab.config.policy_spec import make_policy
 from infobatch.lab.config.task_options import (
     DiffusionOptions,
@@ -17,11 +18,14 @@ from infobatch.lab.config.task_options import (
     TuningOptions,
 )
 from infobatch.lab.config.train import PASS, TrainConfig, flag
-from infobatch.lab.data import DATA_SETS
+from infobatch.lab.data import DATA_SETS, Data
 from infobatch.lab.devices import resolve_device
 from infobatch.lab.names import choose
-from infobatch.lab.tasks.registry import check_kind, check_policy
+from infobatch.lab.processes import replicas
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.tasks.registry import TASKS, check_policy, check_task
 from infobatch.lab.training.optimizers import OPTIMIZERS
+from infobatch.lab.training.pruner_options import pruner_options
 from infobatch.policies import Policy
 from infobatch.policies.base import reads_losses
 
@@ -41,7 +45,7 @@ def check_config(config: TrainConfig) -> None:
         FileNotFoundError: If ``--prior-scores`` names a file that does not exist.
     """
     choose("data set", config.data, DATA_SETS)
-    check_kind(config, set(config.differences(TrainConfig())))
+    check_task(config, set(config.differences(TrainConfig())))
     if config.task in TASK_RULES:
         group = getattr(config, config.task)
         _require(group, TASK_RULES[config.task](group), f"{config.task}.")
@@ -165,3 +169,53 @@ def _check_prior_scores(config: TrainConfig, policy: Policy) -> None:
             f"--prior-scores is {config.prior_scores}, and there is no such file; give pass, or the "
             "scores.npz of a run"
         )
+
+
+SAMPLE_OPTIONS = ("data", "subset", "held_out", "train_samples")
+"""The options that say which samples are trained, and in which order they are numbered."""
+
+
+def check_run(config: TrainConfig, data: Data) -> None:
+    """Check that a run's options fit its data and the ranks.
+
+    Args:
+        config: The run's options.
+        data: What it trains and is tested on.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    num_replicas = replicas().num_replicas
+    if config.batch_size % num_replicas:
+        raise ValueError(
+            f"--batch-size is {config.batch_size}, which {num_replicas} processes cannot share equally; "
+            f"give a multiple of {num_replicas}"
+        )
+    if config.backward_share < 1 and num_replicas > 1:
+        raise ValueError(
+            f"--backward-share is {config.backward_share:g}, and there are {num_replicas} processes; "
+            "selective backprop is for one: leave it out, or train on one process"
+        )
+    TASKS[config.task].load().check(config, data)
+    unknown = torch.zeros(len(data.train))
+    prior = Path(config.prior_scores) if config.prior_scores not in ("", PASS) else None
+    if prior is not None:
+        _check_same_samples(config, prior)
+    options = pruner_options(config, data, unknown, prior)
+    pruner = DynamicPruner(range(len(data.train)), config.epochs, **options)
+    pruner.loader(config.batch_size // num_replicas, drop_last=config.drop_last)
+
+
+def _check_same_samples(config: TrainConfig, scores: Path) -> None:
+    """Raise ``ValueError`` if the scores are in a run's folder, and its samples are not these."""
+    source = RunFolder(scores.parent)
+    if not source.exists:
+        return
+    theirs = source.config().differences(config)
+    for name in SAMPLE_OPTIONS:
+        if name in theirs:
+            other, ours = theirs[name]
+            raise ValueError(
+                f"--prior-scores {scores} are of a run with {flag(name)} {other}, and this one has "
+                f"{flag(name)} {ours}: its rows are others; give scores of the same samples"
+            )

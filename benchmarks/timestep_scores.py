@@ -35,6 +35,7 @@ from infobatch.lab.runs.environment import describe_environment
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.diffusion import Diffusion
 from infobatch.lab.training.train import train
+from infobatch.lab.training.validate import check_run
 from infobatch.scores import TimestepScores
 
 HEADINGS = ("reliability", "ranks normalised", "ranks loss", "class", "brightness")

@@ -15,7 +15,7 @@ from infobatch.lab.data import load_data
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.classification import Classification
 from infobatch.lab.training.pauses import Interrupted
-from infobatch.lab.training.validate import check_config
+from infobatch.lab.training.validate import check_config, check_run
 
 LOOKING = TrainConfig(
     data="digits", epochs=3, batch_size=128, device="cpu", prior_scores="pass", warmup_epochs=0

@@ -16,7 +16,7 @@ from infobatch.lab.data import StreamedData, load_data, make_feed
 from infobatch.lab.data.streamed import random_box
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.train import train
-from infobatch.lab.training.validate import check_config
+from infobatch.lab.training.validate import check_config, check_run
 
 CPU = torch.device("cpu")
 

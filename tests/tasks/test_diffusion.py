@@ -23,7 +23,7 @@ from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.tasks.diffusion import Diffusion
 from infobatch.lab.tasks.fid import Features, Moments, frechet_distance
 from infobatch.lab.training.pauses import Interrupted
-from infobatch.lab.training.validate import check_config
+from infobatch.lab.training.validate import check_config, check_run
 
 OPTIONS = DiffusionOptions(timesteps=100, sampling_steps=4)
 QUICK = TrainConfig(

@@ -23,7 +23,7 @@ from infobatch.lab.tasks.mae import MaskedAutoencoding, masked_losses, unmasked
 from infobatch.lab.tasks.metrics import KNN, RECONSTRUCTION
 from infobatch.lab.tasks.registry import metric_of
 from infobatch.lab.training.pauses import Interrupted
-from infobatch.lab.training.validate import check_config
+from infobatch.lab.training.validate import check_config, check_run
 
 pytest.importorskip("transformers")
 

@@ -20,7 +20,7 @@ from infobatch.lab.data.crops import CropFeed, Cropping, TrainCrops, of_one_size
 from infobatch.lab.data.segmentation import IGNORED
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.pauses import Interrupted
-from infobatch.lab.training.validate import check_config
+from infobatch.lab.training.validate import check_config, check_run
 
 transformers = pytest.importorskip("transformers")
 

@@ -24,7 +24,7 @@ from infobatch.lab.tasks.tokens import NOT_SUPERVISED, prompt_of
 from infobatch.lab.tasks.tuning import Tuning
 from infobatch.lab.training.pauses import Interrupted
 from infobatch.lab.training.train import train
-from infobatch.lab.training.validate import check_config
+from infobatch.lab.training.validate import check_config, check_run
 
 pytestmark = [
     pytest.mark.integrations,

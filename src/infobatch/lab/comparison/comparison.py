@@ -27,7 +27,7 @@ from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.files import make_writable, read_json, write_whole
 from infobatch.lab.runs.folder import RunFolder
-from infobatch.lab.training.validate import check_config
+from infobatch.lab.training.validate import check_config, check_run
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Comparison:
         kept = kept_at_cost(costs, num_samples, cost)
         return tuple(num_samples - k for k in kept), cost / num_samples
 
-    def check_run(self) -> None:
+    def check(self) -> None:
         """Refuse options that could only fail later.
 
         Raises:

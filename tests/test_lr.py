@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as lr
 
-from helpers import Numbers, random_losses, record_epoch
+from helpers import Numbers, batched_pruner, random_losses, record_epoch
 from infobatch import DynamicPruner, InfoBatch, RandomPruning
 
 EPOCHS, SIZE, BATCH = 8, 64, 4
+
+
 STEPS = EPOCHS * SIZE // BATCH
+
 
 SCHEDULES = {
     "OneCycle": lambda o: lr.OneCycleLR(o, 0.3, total_steps=STEPS),
@@ -289,3 +292,11 @@ def test_a_run_resumed_with_other_steps_ends_where_it_would(make, batch_size, ep
     train(pruner, loader, driven, scheduler, -1)
     assert pruner.progress == 1
     assert driven.param_groups[0]["lr"] == pytest.approx(0, abs=2e-4)  # of a peak of 0.1 or 0.3
+
+
+def test_a_schedule_that_counts_no_steps():
+    made = batched_pruner()
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    with pytest.raises(TypeError, match="ReduceLROnPlateau does not count steps"):
+        made.lr_scheduler(plateau)

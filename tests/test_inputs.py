@@ -10,7 +10,7 @@ from infobatch.policies import Proportional
 
 
 @pytest.mark.parametrize(
-    ("losses", "samples", "error", "message"),
+    ("losses", "indices", "error", "message"),
     [
         (torch.tensor(1.0), [1], ValueError, r"losses have shape \(\); .* reduction='none'"),
         (torch.ones(2, 3), [1, 2], ValueError, r"losses have shape \(2, 3\)"),
@@ -40,10 +40,10 @@ from infobatch.policies import Proportional
     ],
 )
 @pytest.mark.parametrize("call", ["update", "weigh", "record"])
-def test_losses_and_indices_that_do_not_fit(losses, samples, error, message, call):
+def test_losses_and_indices_that_do_not_fit(losses, indices, error, message, call):
     made = batched_pruner()
     with pytest.raises(error, match=message):
-        getattr(made, call)(losses, samples)
+        getattr(made, call)(losses, indices)
     assert made.scores["last_loss"].isnan().all()
     assert made.current.num_recorded == 0
 
@@ -75,9 +75,9 @@ def test_a_mask_of_another_kind(scored, kind, call):
 
 @pytest.mark.parametrize("scored", [torch.tensor([True]), torch.ones(3, dtype=bool)])
 def test_a_mask_of_another_length_is_refused(scored):
-    pruner, samples = in_pruned_epoch()
+    pruner, indices = in_pruned_epoch()
     with pytest.raises(ValueError, match="scored"):
-        pruner.update(torch.rand(8), samples, scored=scored)
+        pruner.update(torch.rand(8), indices, scored=scored)
 
 
 def test_a_signal_that_the_policy_reads_must_come_with_each_batch():

@@ -11,68 +11,68 @@ from infobatch.policies import Proportional
 
 
 def test_the_value_is_the_weighted_sum_over_the_batch_count():
-    pruner, samples = in_pruned_epoch()
+    pruner, indices = in_pruned_epoch()
     losses = torch.rand(8)
-    weights = pruner.weights(samples)
+    weights = pruner.weights(indices)
     assert weights.max() > 1
-    assert float(pruner.update(losses, samples)) == pytest.approx(float((weights * losses).sum() / 8))
+    assert float(pruner.update(losses, indices)) == pytest.approx(float((weights * losses).sum() / 8))
 
 
 def test_the_value_may_be_over_the_sum_of_weights():
-    pruner, samples = in_pruned_epoch(normalizer="weights")
+    pruner, indices = in_pruned_epoch(normalizer="weights")
     losses = torch.rand(8)
-    weights = pruner.weights(samples)
+    weights = pruner.weights(indices)
     expected = float((weights * losses).sum() / weights.sum())
-    assert float(pruner.update(losses, samples)) == pytest.approx(expected)
+    assert float(pruner.update(losses, indices)) == pytest.approx(expected)
     assert float(weighted_mean(losses, torch.zeros(8), "weights")) == 0
 
 
 def test_the_gradient_of_a_loss_is_its_weight_over_the_count():
-    pruner, samples = in_pruned_epoch()
+    pruner, indices = in_pruned_epoch()
     losses = torch.rand(8, requires_grad=True)
-    pruner.update(losses, samples).backward()
-    assert torch.allclose(losses.grad, pruner.weights(samples) / 8)
+    pruner.update(losses, indices).backward()
+    assert torch.allclose(losses.grad, pruner.weights(indices) / 8)
 
 
 def test_update_is_weigh_and_record():
-    one, samples = in_pruned_epoch()
+    one, indices = in_pruned_epoch()
     other, _ = in_pruned_epoch()
     losses = torch.rand(8)
-    value = one.update(losses, samples)
-    assert torch.equal(value, other.weigh(losses, samples))
+    value = one.update(losses, indices)
+    assert torch.equal(value, other.weigh(losses, indices))
     assert other.progress == 0.1
-    other.record(losses, samples)
+    other.record(losses, indices)
     assert one.progress == other.progress > 0.1
     assert torch.equal(one.scores["last_loss"], other.scores["last_loss"])
 
 
 def test_a_step_evaluated_twice_records_once():
-    pruner, samples = in_pruned_epoch()
+    pruner, indices = in_pruned_epoch()
     first, second = torch.rand(8), torch.rand(8)
     visits = pruner.scores["visits"].clone()
-    pruner.weigh(first, samples)
-    pruner.record(first, samples)
-    pruner.weigh(second, samples)
-    assert torch.equal(pruner.scores["last_loss"][samples], first)
+    pruner.weigh(first, indices)
+    pruner.record(first, indices)
+    pruner.weigh(second, indices)
+    assert torch.equal(pruner.scores["last_loss"][indices], first)
     assert (pruner.scores["visits"] - visits).sum() == 8
 
 
 def test_the_gradient_is_weighted_at_every_evaluation_of_a_step():
-    pruner, samples = in_pruned_epoch()
-    shares = pruner.weights(samples) / 8
+    pruner, indices = in_pruned_epoch()
+    shares = pruner.weights(indices) / 8
     weight = torch.tensor(2.0, requires_grad=True)
     inputs = torch.rand(8)
     first = (weight * inputs).square()
-    pruner.weigh(first, samples).backward()
-    pruner.record(first, samples)
+    pruner.weigh(first, indices).backward()
+    pruner.record(first, indices)
     ascent = weight.grad.clone()
     assert ascent == pytest.approx(float((shares * 2 * weight.detach() * inputs.square()).sum()))
     with torch.no_grad():
         weight += 0.1
     weight.grad = None
-    pruner.weigh((weight * inputs).square(), samples).backward()
+    pruner.weigh((weight * inputs).square(), indices).backward()
     assert weight.grad == pytest.approx(float(ascent) * 2.1 / 2)
-    assert torch.equal(pruner.scores["last_loss"][samples], first.detach())
+    assert torch.equal(pruner.scores["last_loss"][indices], first.detach())
 
 
 def test_a_visit_is_counted_in_every_epoch_a_sample_is_trained():
@@ -87,60 +87,60 @@ def test_a_visit_is_counted_in_every_epoch_a_sample_is_trained():
 
 
 def test_losses_without_a_gradient_are_taken():
-    pruner, samples = in_pruned_epoch()
+    pruner, indices = in_pruned_epoch()
     with torch.no_grad():
-        assert not pruner.update(torch.rand(8), samples).requires_grad
+        assert not pruner.update(torch.rand(8), indices).requires_grad
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_the_value_of_half_precision_losses_is_in_single_precision(dtype):
-    pruner, samples = in_pruned_epoch()
+    pruner, indices = in_pruned_epoch()
     losses = torch.rand(8).to(dtype)
-    value = pruner.update(losses, samples)
-    expected = (losses.double() * pruner.weights(samples)).mean()
+    value = pruner.update(losses, indices)
+    expected = (losses.double() * pruner.weights(indices)).mean()
     assert value.dtype == torch.promote_types(dtype, torch.float32)
     assert float(value) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_indices_may_be_an_array_a_tensor_or_a_list():
-    pruner, samples = in_pruned_epoch()
+    pruner, indices = in_pruned_epoch()
     losses = torch.rand(8)
     values = [
         float(pruner.update(losses, kind))
-        for kind in (samples, torch.from_numpy(samples), samples.tolist(), samples.astype(np.int32))
+        for kind in (indices, torch.from_numpy(indices), indices.tolist(), indices.astype(np.int32))
     ]
     assert len(set(values)) == 1
 
 
 def test_under_autocast():
-    pruner, samples = in_pruned_epoch()
+    pruner, indices = in_pruned_epoch()
     model = torch.nn.Linear(3, 4)
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(torch.randn(8, 3))
         losses = F.cross_entropy(logits, torch.zeros(8, dtype=torch.long), reduction="none")
-        pruner.update(losses, samples).backward()
-    assert torch.equal(pruner.scores["last_loss"][samples], losses.detach().float())
+        pruner.update(losses, indices).backward()
+    assert torch.equal(pruner.scores["last_loss"][indices], losses.detach().float())
     assert model.weight.grad.isfinite().all()
 
 
 def test_accumulation_adds_up_to_the_whole_batch():
-    pruner, samples = in_pruned_epoch()
+    pruner, indices = in_pruned_epoch()
     whole, parts = torch.rand(8, requires_grad=True), []
-    pruner.weigh(whole, samples).backward()
+    pruner.weigh(whole, indices).backward()
     for half in (slice(0, 4), slice(4, 8)):
         part = whole.detach()[half].requires_grad_()
-        (pruner.update(part, samples[half]) / 2).backward()
+        (pruner.update(part, indices[half]) / 2).backward()
         parts.append(part.grad)
     assert torch.allclose(torch.cat(parts), whole.grad)
 
 
 def test_samples_without_a_score_keep_their_old_one():
-    pruner, samples = in_pruned_epoch()
+    pruner, indices = in_pruned_epoch()
     before = pruner.scores["last_loss"].clone()
     scored = torch.tensor([True] * 6 + [False] * 2)
-    pruner.update(torch.rand(8), samples, scored=scored)
-    assert torch.equal(pruner.scores["last_loss"][samples[6:]], before[samples[6:]])
-    assert not torch.equal(pruner.scores["last_loss"][samples[:6]], before[samples[:6]])
+    pruner.update(torch.rand(8), indices, scored=scored)
+    assert torch.equal(pruner.scores["last_loss"][indices[6:]], before[indices[6:]])
+    assert not torch.equal(pruner.scores["last_loss"][indices[:6]], before[indices[:6]])
     assert pruner.scores.num_nonfinite == 0
     assert pruner.current.num_recorded == 8
 
@@ -159,11 +159,11 @@ def test_an_image_without_valid_pixels_gets_no_score():
 
 
 def test_bad_losses_are_counted_and_reported():
-    pruner, samples = in_pruned_epoch()
+    pruner, indices = in_pruned_epoch()
     losses = torch.tensor([float("nan"), float("inf")] + [1.0] * 6)
-    before = pruner.scores["last_loss"][samples[:2]].clone()
-    assert pruner.update(losses, samples).isnan()
-    assert torch.equal(pruner.scores["last_loss"][samples[:2]], before)
+    before = pruner.scores["last_loss"][indices[:2]].clone()
+    assert pruner.update(losses, indices).isnan()
+    assert torch.equal(pruner.scores["last_loss"][indices[:2]], before)
     assert "2 losses or signals were NaN or infinite" in str(pruner.report())
 
 
@@ -180,9 +180,9 @@ def test_a_bad_loss_may_be_followed_by_a_good_one():
 
 
 def test_a_finite_batch_close_to_overflow_is_scored():
-    pruner, samples = in_pruned_epoch()
-    pruner.update(torch.full((8,), 1e30), samples)
-    assert (pruner.scores["last_loss"][samples] == torch.tensor(1e30)).all()
+    pruner, indices = in_pruned_epoch()
+    pruner.update(torch.full((8,), 1e30), indices)
+    assert (pruner.scores["last_loss"][indices] == torch.tensor(1e30)).all()
     assert pruner.scores.num_nonfinite == 0
 
 
@@ -207,11 +207,11 @@ def test_signals_reach_the_columns_that_are_made_of_them(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "is_cpu", property(lambda self: False))
     monkeypatch.setattr("infobatch.run.sent_to_device", lambda weights, device: weights)
     pruner = DynamicPruner(Numbers(6), 3, policy=Proportional(by="smoothed_norm"))
-    samples = np.arange(6)
+    indices = np.arange(6)
     norms = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], dtype=torch.bfloat16)
     for factor in (1, 2):
-        pruner.record(torch.ones(3) * factor, samples[:3], gradient_norms=norms[:3] * factor)
-    pruner.record(torch.ones(3), samples[3:], gradient_norms=norms[3:], confidences=torch.ones(3))
+        pruner.record(torch.ones(3) * factor, indices[:3], gradient_norms=norms[:3] * factor)
+    pruner.record(torch.ones(3), indices[3:], gradient_norms=norms[3:], confidences=torch.ones(3))
     scores = pruner.scores
     assert scores.columns == ("last_loss", "visits", "smoothed_norm")
     expected = norms.float() * torch.tensor([1.2, 1.2, 1.2, 1, 1, 1])  # 0.8 s + 0.2 (2 s)
@@ -229,11 +229,11 @@ def test_a_sample_with_a_bad_signal_keeps_what_it_had(bad):
 
 
 def test_signals_that_no_column_is_made_of_are_passed_over():
-    pruner, samples = in_pruned_epoch()
+    pruner, indices = in_pruned_epoch()
     other, _ = in_pruned_epoch()
     losses = torch.rand(8)
-    loss = pruner.update(losses, samples, gradient_norms=torch.rand(8))
-    assert torch.equal(loss, other.update(losses, samples))
+    loss = pruner.update(losses, indices, gradient_norms=torch.rand(8))
+    assert torch.equal(loss, other.update(losses, indices))
 
 
 def test_no_samples_have_no_weights():

@@ -101,9 +101,9 @@ def test_every_epoch_ends_where_it_should(kind, options, extra):
     for epoch in pruner.epochs():
         assert pruner.progress == epoch / EPOCHS
         assert not pruner.current.finished
-        for samples, _ in loader:
+        for indices, _ in loader:
             assert not pruner.current.finished
-            pruner.update(losses[samples], samples)
+            pruner.update(losses[indices], indices)
             optimizer.step()
             scheduler.step()
             num_steps += 1
@@ -126,8 +126,8 @@ def test_on_full_data_each_batch_is_one_step(kind):
     pruner, loader = make(own, policy=NoPruning())
     length, progress = pruner.full_steps // EPOCHS, []
     for epoch in pruner.epochs():
-        for step, (samples, _) in enumerate(loader, 1):
-            pruner.update(random_losses(SIZE)[samples], samples)
+        for step, (indices, _) in enumerate(loader, 1):
+            pruner.update(random_losses(SIZE)[indices], indices)
             progress.append(pruner.progress)
             assert int(pruner.progress * pruner.full_steps + 1e-6) == epoch * length + step
     assert len(progress) == pruner.full_steps
@@ -180,9 +180,9 @@ def test_batches_passed_over_do_not_keep_an_epoch_from_ending():
     pruner, loader = make({"sampler": weighted()})
     for epoch in pruner.epochs():
         assert pruner.progress == epoch / EPOCHS
-        for step, (samples, _) in enumerate(loader):
+        for step, (indices, _) in enumerate(loader):
             if step != 3:
-                pruner.update(torch.ones(len(samples)), samples)
+                pruner.update(torch.ones(len(indices)), indices)
         assert not pruner.current.finished
     assert pruner.progress == 1
     assert pruner.current.finished
@@ -209,9 +209,9 @@ def test_a_sampler_that_draws_a_sample_twice_is_resumed_at_any_step(kind, extra,
 
     def train(pruner, loader):
         for epoch in pruner.epochs():
-            for samples, _ in loader:
-                pruner.update(random_losses(SIZE, epoch)[samples], samples)
-                yield epoch, samples.tolist(), pruner.progress
+            for indices, _ in loader:
+                pruner.update(random_losses(SIZE, epoch)[indices], indices)
+                yield epoch, indices.tolist(), pruner.progress
 
     whole, loader = start()
     steps, states = [], []
@@ -230,13 +230,13 @@ def test_a_sampler_that_draws_a_sample_twice_is_resumed_at_any_step(kind, extra,
 
 def test_a_checkpoint_in_the_librarys_order_goes_on_in_ones_own():
     pruner = DynamicPruner(Numbers(SIZE), EPOCHS)
-    samples, _ = next(iter(pruner.loader(BATCH)))
-    pruner.update(torch.ones(BATCH), samples)
+    indices, _ = next(iter(pruner.loader(BATCH)))
+    pruner.update(torch.ones(BATCH), indices)
     other, loader = make({"sampler": range(SIZE)})
     other.load_state_dict(pruner.state_dict())
     assert other.progress == pruner.progress
     rest = np.concatenate(train_epoch(other, loader, random_losses(SIZE)))
-    assert sorted([*rest, *samples]) == list(range(SIZE))
+    assert sorted([*rest, *indices]) == list(range(SIZE))
     assert other.progress == 1 / EPOCHS
 
 
@@ -260,8 +260,8 @@ def test_on_several_replicas_it_gives_this_ranks_share(kind):
         trace = []
         for epoch in pruner.epochs():
             assert mine.epoch == epoch
-            for samples, _ in loader:
-                pruner.update(torch.ones(len(samples)), samples)
+            for indices, _ in loader:
+                pruner.update(torch.ones(len(indices)), indices)
                 trace.append(pruner.progress)
         assert len(trace) == pruner.full_steps
         assert trace[-1] == 1

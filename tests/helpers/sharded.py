@@ -103,9 +103,9 @@ class Ranks:
                 return steps
             for step in zip(*self.loaders, strict=True):
                 made = []
-                for pruner, (samples, batch) in zip(pruners, step, strict=True):
-                    pruner.update(losses[batch.long()] / (epoch + 1), samples)
-                    made.append((samples.tolist(), pruner.progress))
+                for pruner, (indices, batch) in zip(pruners, step, strict=True):
+                    pruner.update(losses[batch.long()] / (epoch + 1), indices)
+                    made.append((indices.tolist(), pruner.progress))
                 steps.append((epoch, made))
                 if len(steps) == num_steps:
                     return steps

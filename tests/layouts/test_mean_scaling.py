@@ -18,11 +18,11 @@ def test_the_ranks_mean_is_the_mean_over_the_real_global_batch(size, num_replica
     weights = made[0][0].selection.weights
     for step in zip(*(list(loader) for _, loader in made), strict=True):
         means, real = [], []
-        for (pruner, _), (samples, batch) in zip(made, step, strict=True):
-            assert batch.tolist() == np.where(samples < 0, ~samples, samples).tolist()
-            means.append(float(pruner.weigh(losses[batch.long()], samples)))
-            assert float(pruner.update(losses[batch.long()], samples)) == means[-1]
-            real += [index for index in samples if index >= 0]
+        for (pruner, _), (indices, batch) in zip(made, step, strict=True):
+            assert batch.tolist() == np.where(indices < 0, ~indices, indices).tolist()
+            means.append(float(pruner.weigh(losses[batch.long()], indices)))
+            assert float(pruner.update(losses[batch.long()], indices)) == means[-1]
+            real += [index for index in indices if index >= 0]
         expected = float(weighted_mean(losses[real], weights[real]))
         assert np.mean(means) == pytest.approx(expected, rel=1e-5)
 
@@ -39,7 +39,7 @@ def test_the_ranks_means_over_weights_are_those_of_the_global_batch(
     ((one, whole),) = ranks(size, 1, batch_size * num_replicas, drop_last, **options)
     made = ranks(size, num_replicas, batch_size, drop_last, **options)
     assert len(set(one.selection.weights.tolist())) > 1
-    for (samples, _), *step in zip(whole, *(loader for _, loader in made), strict=True):
+    for (indices, _), *step in zip(whole, *(loader for _, loader in made), strict=True):
         means = []
         for (pruner, _), (part, batch) in zip(made, step, strict=True):
             if num_parts > len(part):
@@ -48,7 +48,7 @@ def test_the_ranks_means_over_weights_are_those_of_the_global_batch(
             split = zip(np.array_split(part, num_parts), mine.tensor_split(num_parts), strict=True)
             accumulated = [len(x) / len(part) * float(pruner.update(y, x)) for x, y in split]
             means.append(sum(accumulated))
-        assert np.mean(means) == pytest.approx(float(one.update(losses[samples], samples)), rel=1e-5)
+        assert np.mean(means) == pytest.approx(float(one.update(losses[indices], indices)), rel=1e-5)
 
 
 def test_a_mean_over_weights_is_the_same_after_resuming():
@@ -56,8 +56,8 @@ def test_a_mean_over_weights_is_the_same_after_resuming():
     made = ranks(57, 2, 8, normalizer="weights")
     for pruner, loader in made:
         values = []
-        for step, (samples, batch) in enumerate(loader):
-            values.append(float(pruner.update(losses[batch.long()], samples)))
+        for step, (indices, batch) in enumerate(loader):
+            values.append(float(pruner.update(losses[batch.long()], indices)))
             if step == 0:
                 recorded = pruner.current.recorded.copy()
                 state = pruner.state_dict()
@@ -74,7 +74,7 @@ def test_a_mean_over_weights_is_the_same_after_resuming():
         )
         loader = resumed.loader(8)
         resumed.load_state_dict(state)
-        rest = [float(resumed.update(losses[batch.long()], samples)) for samples, batch in loader]
+        rest = [float(resumed.update(losses[batch.long()], indices)) for indices, batch in loader]
         assert rest == values[1:]
 
 
@@ -94,9 +94,9 @@ def test_the_mean_of_the_ranks_means_is_that_of_the_real_global_batch():
         weights = ranks.weights
         for step in zip(*ranks.loaders, strict=True):
             means, real = [], []
-            for pruner, (samples, batch) in zip(ranks.pruners, step, strict=True):
-                means.append(float(pruner.update(losses[batch.long()], samples)))
-                real += [sample for sample in samples.tolist() if sample >= 0]
+            for pruner, (indices, batch) in zip(ranks.pruners, step, strict=True):
+                means.append(float(pruner.update(losses[batch.long()], indices)))
+                real += [index for index in indices.tolist() if index >= 0]
             expected = float(weighted_mean(losses[real], weights[real]))
             assert np.mean(means) == pytest.approx(expected, rel=1e-5)
 

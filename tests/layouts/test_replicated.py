@@ -21,9 +21,9 @@ PROGRAM = """
 
     def train(pruner, loader):
         for epoch in pruner.epochs():
-            for samples, batch in loader:
-                pruner.update(losses[batch] / (epoch + 1), samples)
-                yield epoch, samples.tolist(), pruner.progress
+            for indices, batch in loader:
+                pruner.update(losses[batch] / (epoch + 1), indices)
+                yield epoch, indices.tolist(), pruner.progress
 
     def columns(pruner):
         return {name: value.clone() for name, value in pruner.scores.state_dict()["columns"].items()}
@@ -67,8 +67,8 @@ def test_processes_share_scores_and_resume(num_replicas, tmp_path):
         assert all(torch.equal(step[0]["recorded"], state["recorded"]) for state in step)
         assert all(step[0]["history"] == state["history"] for state in step)
     trained = np.zeros((4, 57), bool)
-    for epoch, samples, _ in (step for rank in steps for step in rank):
-        real = [i for i in samples if i >= 0]
+    for epoch, indices, _ in (step for rank in steps for step in rank):
+        real = [i for i in indices if i >= 0]
         assert not trained[epoch, real].any(), "trained twice"
         trained[epoch, real] = True
     last = states[0][-1]
@@ -86,8 +86,8 @@ def test_processes_share_scores_and_resume(num_replicas, tmp_path):
 def test_ranks_without_a_process_group_do_not_drift_apart():
     pruner = DynamicPruner(Numbers(40), 3, rank=1, num_replicas=2)
     loader = pruner.loader(4)
-    for samples, batch in loader:
-        pruner.update(batch, samples)
+    for indices, batch in loader:
+        pruner.update(batch, indices)
     for merging in (pruner.state_dict, lambda: pruner.set_epoch(1)):
         with pytest.raises(RuntimeError, match=r"not initialised, .*init_process_group .*merge="):
             merging()
@@ -105,8 +105,8 @@ def test_ranks_may_merge_their_scores_themselves():
     made = []
     for rank in range(2):
         pruner = DynamicPruner(Numbers(40), 3, rank=rank, num_replicas=2, layout=Replicated(merge=merge))
-        for samples, batch in pruner.loader(4):
-            pruner.update(batch, samples)
+        for indices, batch in pruner.loader(4):
+            pruner.update(batch, indices)
         made.append(pruner)
         tables.append((pruner.scores, pruner.current.recorded.copy()))
     for pruner in made:
@@ -127,6 +127,6 @@ def test_several_of_a_part_select_as_one_of_32(num_replicas, drop_last, options)
         assert torch.equal(one.current.order, pruner.current.order)
         assert pruner.full_steps == one.full_steps
         assert len(loader) == len(whole)
-    for (samples, _), *parts in zip(whole, *(loader for _, loader in several), strict=True):
+    for (indices, _), *parts in zip(whole, *(loader for _, loader in several), strict=True):
         together = {i for part, _ in parts for i in part.tolist() if i >= 0}
-        assert together == set(samples.tolist())
+        assert together == set(indices.tolist())

@@ -20,9 +20,9 @@ def test_the_union_of_the_ranks_is_the_selection(size, num_replicas, batch_size,
     made = ranks(size, num_replicas, batch_size, drop_last)
     seen, batches = [], []
     for _, loader in made:
-        own = [samples for samples, _ in loader]
+        own = [indices for indices, _ in loader]
         assert len(own) == len(loader)
-        batches.append([len(samples) for samples in own])
+        batches.append([len(indices) for indices in own])
         seen += np.concatenate(own).tolist()
     assert all(sizes == batches[0] for sizes in batches), "batch counts and sizes are equal"
     real = [index for index in seen if index >= 0]
@@ -69,8 +69,8 @@ def test_repeats_are_not_recorded():
     losses = random_losses(57, seed=5)
     made = ranks(57, 2, 8)
     for pruner, loader in made:
-        for samples, batch in loader:
-            pruner.update(losses[batch.long()], samples)
+        for indices, batch in loader:
+            pruner.update(losses[batch.long()], indices)
         expected = -(-pruner.selection.num_selected // 2)
         assert pruner.current.num_recorded in (expected, expected - 1)
         assert int(pruner.scores["visits"].sum()) == 57 + pruner.current.num_recorded
@@ -86,8 +86,8 @@ def test_a_ranks_progress_is_the_runs(size, drop_last):
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1)
         scheduler = pruner.lr_scheduler(LinearLR(optimizer, 1, 0.1, pruner.full_steps))
         for _ in pruner.epochs():
-            for samples, batch in loader:
-                pruner.update(batch, samples)
+            for indices, batch in loader:
+                pruner.update(batch, indices)
                 optimizer.step()
                 scheduler.step()
                 yield pruner.progress, scheduler.get_last_lr()[0]
@@ -100,8 +100,8 @@ def test_a_ranks_progress_is_the_runs(size, drop_last):
 @pytest.mark.parametrize("size", [64, 57])
 def test_a_rank_that_is_through_its_share_does_not_iterate_it_again(size):
     for pruner, loader in ranks(size, 2, 8):
-        for samples, batch in loader:
-            pruner.update(batch, samples)
+        for indices, batch in loader:
+            pruner.update(batch, indices)
         with pytest.raises(RuntimeError, match="epoch 1 is finished"):
             next(iter(loader))
 
@@ -128,11 +128,11 @@ def test_a_replaced_sampler_is_refused_at_its_first_batch(epoch):
 def test_a_loader_shared_out_twice_is_noticed(every, warns, recwarn):
     """As accelerator.prepare does; a broken-off epoch skips nothing."""
     pruner = DynamicPruner(Numbers(64), 3, rank=0, num_replicas=2, layout=UNMERGED)
-    for step, (samples, batch) in enumerate(pruner.loader(4)):
+    for step, (indices, batch) in enumerate(pruner.loader(4)):
         if every == 1 and step == 5:
             break
         if step % every == every - 1:
-            pruner.record(batch, samples)
+            pruner.record(batch, indices)
     pruner.set_epoch(1)
     said = [str(warning.message) for warning in recwarn]
     assert [("shared out among the ranks a second time" in text) for text in said] == [True] * warns

@@ -144,9 +144,9 @@ PROGRAM = """
         loader = pruner.loader(6)
         steps = []
         for epoch in pruner.epochs():
-            for samples, batch in loader:
-                pruner.update(losses[batch] / (epoch + 1), samples)
-                steps.append((epoch, samples.tolist(), pruner.progress))
+            for indices, batch in loader:
+                pruner.update(losses[batch] / (epoch + 1), indices)
+                steps.append((epoch, indices.tolist(), pruner.progress))
         state = pruner.state_dict()
         message = ""
         other = DynamicPruner(range(601), 3, layout=Sharded(12 + 2 * rank), **options)

@@ -19,14 +19,14 @@ def test_the_union_of_the_ranks_is_the_selection(options, drop_last, size, num_r
     ranks = Ranks(num_replicas, size, batch_size, drop_last=drop_last, **options).score(losses)
     weights, batches, seen = ranks.weights, [], []
     for pruner, loader in zip(ranks.pruners, ranks.loaders, strict=True):
-        own = [samples for samples, _ in loader]
+        own = [indices for indices, _ in loader]
         assert len(own) == len(loader)
-        batches.append([len(samples) for samples in own])
+        batches.append([len(indices) for indices in own])
         seen += np.concatenate(own).tolist()
-        repeats = [int(samples[0]) for samples in own if samples[0] < 0]
+        repeats = [int(indices[0]) for indices in own if indices[0] < 0]
         assert (pruner.weights(repeats) == 0).all()
     assert all(sizes == batches[0] for sizes in batches), "batch counts and sizes are equal"
-    real = sorted(sample for sample in seen if sample >= 0)
+    real = sorted(index for index in seen if index >= 0)
     pruned = int(weights.count_nonzero()) < size
     if pruned or not drop_last:
         assert real == weights.nonzero().flatten().tolist()
@@ -41,7 +41,7 @@ def test_an_epoch_has_an_order_of_its_own():
     ranks = Ranks(2, 6000, num_shards=60)
     orders = []
     for _ in range(2):
-        orders.append(np.concatenate([samples for samples, _ in ranks.loaders[0]]))
+        orders.append(np.concatenate([indices for indices, _ in ranks.loaders[0]]))
         ranks.score(random_losses(6000))
     ranks_of = [np.argsort(order) / len(order) for order in orders if len(order) == 3000]
     assert len(ranks_of) >= 1
@@ -63,7 +63,7 @@ def test_a_run(options, num_replicas):
         assert len({progress for _, progress in made}) == 1, "ranks agree about progress"
         assert made[0][1] >= last_progress
         last_progress = made[0][1]
-        real = [sample for samples, _ in made for sample in samples if sample >= 0]
+        real = [index for indices, _ in made for index in indices if index >= 0]
         np.add.at(visits, real, 1)
     assert last_progress == 1
     reports = ranks.each(lambda pruner: str(pruner.report()))
@@ -99,7 +99,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(options, drop_last, before, 
         if before == after:
             assert steps + rest == whole
         done = [(e, made) for e, made in steps + rest if e == epoch]
-        real = [s for _, made in done for samples, _ in made for s in samples if s >= 0]
+        real = [s for _, made in done for indices, _ in made for s in indices if s >= 0]
         assert len(set(real)) == len(real), "trained twice"
         if not drop_last or int(run.weights.count_nonzero()) < 303:
             assert sorted(real) == run.weights.nonzero().flatten().tolist()

@@ -23,8 +23,8 @@ def test_whole_batches_asked_of_the_dataset():
     loader = DataLoader(
         IndexedDataset(pruner.dataset), sampler=batches, batch_size=None, collate_fn=IndexedCollate(list)
     )
-    for samples, values in loader:
-        assert samples.tolist() == [int(value) for value in values]
+    for indices, values in loader:
+        assert indices.tolist() == [int(value) for value in values]
 
 
 @pytest.mark.parametrize("kind", [list, tuple, np.array])
@@ -36,8 +36,8 @@ def test_several_indices_at_once_of_any_kind(kind):
     index, values = IndexedDataset(Table(20))[kind([3, 5, ~7])]
     assert list(index) == [3, 5, ~7]
     assert values.tolist() == [30, 50, 70]
-    samples, _ = IndexedCollate(list)((index, values))
-    assert samples.tolist() == [3, 5, ~7]
+    indices, _ = IndexedCollate(list)((index, values))
+    assert indices.tolist() == [3, 5, ~7]
 
 
 def test_getitems_of_the_dataset_is_used():
@@ -49,24 +49,24 @@ def test_getitems_of_the_dataset_is_used():
             return [self[i] for i in indices]
 
     dataset = Fetching(20)
-    for samples, batch in DynamicPruner(dataset, 2).loader(5):
-        assert samples.tolist() == batch.tolist()
+    for indices, batch in DynamicPruner(dataset, 2).loader(5):
+        assert indices.tolist() == batch.tolist()
     assert dataset.calls == 4
 
 
 def test_subset_inside_and_outside():
     inside = DynamicPruner(Subset(Numbers(100), range(50, 60)), 2).loader(5)
-    for samples, batch in inside:
-        assert (samples + 50).tolist() == batch.tolist()
+    for indices, batch in inside:
+        assert (indices + 50).tolist() == batch.tolist()
     outside = DataLoader(
         Subset(IndexedDataset(Numbers(100)), [7, 3]), batch_size=2, collate_fn=IndexedCollate()
     )
-    assert [samples.tolist() for samples, _ in outside] == [[7, 3]]
+    assert [indices.tolist() for indices, _ in outside] == [[7, 3]]
 
 
 def test_any_map_style_object_is_a_dataset():
-    for samples, batch in DynamicPruner(range(10, 30), 2).loader(7):
-        assert batch.tolist() == (samples + 10).tolist()
+    for indices, batch in DynamicPruner(range(10, 30), 2).loader(7):
+        assert batch.tolist() == (indices + 10).tolist()
 
 
 @pytest.mark.parametrize(
@@ -87,10 +87,10 @@ def test_wrappers_and_pruner_are_copied_whole(duplicate):
 def test_pinning_leaves_the_indices_alone(monkeypatch):
     if not torch.cuda.is_available():
         monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: tensor.clone())
-    samples, batch = next(iter(new_pruner().loader(8)))
-    again, pinned = pin_memory((samples, batch))
+    indices, batch = next(iter(new_pruner().loader(8)))
+    again, pinned = pin_memory((indices, batch))
     assert isinstance(again, np.ndarray)
-    assert again.tolist() == samples.tolist()
+    assert again.tolist() == indices.tolist()
     assert pinned is not batch
     assert torch.equal(pinned, batch)
 
@@ -98,10 +98,10 @@ def test_pinning_leaves_the_indices_alone(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="pins memory for a GPU")
 def test_a_pinning_loader():
     pruner = new_pruner()
-    for samples, batch in pruner.loader(8, pin_memory=True, num_workers=2):
-        assert isinstance(samples, np.ndarray)
+    for indices, batch in pruner.loader(8, pin_memory=True, num_workers=2):
+        assert isinstance(indices, np.ndarray)
         assert batch.is_pinned()
-        assert samples.tolist() == batch.tolist()
+        assert indices.tolist() == batch.tolist()
 
 
 def test_a_dataset_without_indices():

@@ -48,19 +48,19 @@ def test_indices_belong_to_their_samples(kind, workers, drop_last):
     pruner = new_pruner()
     loader = pruner.loader(8, collate_fn=collate, drop_last=drop_last, **WORKERS[workers])
     for _ in zip(range(3), pruner.epochs(), strict=False):
-        for samples, batch in loader:
-            assert samples.dtype == np.int64
-            assert values(batch).tolist() == samples.tolist()
-            pruner.update(random_losses(60)[samples], samples)
+        for indices, batch in loader:
+            assert indices.dtype == np.int64
+            assert values(batch).tolist() == indices.tolist()
+            pruner.update(random_losses(60)[indices], indices)
     assert pruner.history[1].num_selected < 60
 
 
 def test_spawned_workers():
     pruner = new_pruner(size=12)
     loader = pruner.loader(4, num_workers=1, multiprocessing_context="spawn")
-    seen = [(samples.tolist(), batch.tolist()) for samples, batch in loader]
-    assert all(samples == values for samples, values in seen)
-    assert sorted(i for samples, _ in seen for i in samples) == list(range(12))
+    seen = [(indices.tolist(), batch.tolist()) for indices, batch in loader]
+    assert all(indices == values for indices, values in seen)
+    assert sorted(i for indices, _ in seen for i in indices) == list(range(12))
 
 
 def test_workers_that_answer_out_of_order():
@@ -68,9 +68,9 @@ def test_workers_that_answer_out_of_order():
     loader = pruner.loader(8, num_workers=2, in_order=False)
     losses = random_losses(60)
     for _ in pruner.epochs():
-        for samples, batch in loader:
-            assert batch.tolist() == samples.tolist()
-            pruner.update(losses[batch.long()], samples)
+        for indices, batch in loader:
+            assert batch.tolist() == indices.tolist()
+            pruner.update(losses[batch.long()], indices)
         assert pruner.current.finished
     assert torch.equal(pruner.scores["last_loss"], losses)
 
@@ -79,8 +79,8 @@ def test_a_batch_fetched_ahead_keeps_its_identity():
     pruner = new_pruner()
     losses = random_losses(60)
     for current, _ in pairwise(pruner.loader(8)):
-        samples, batch = current
-        pruner.update(losses[batch.long()], samples)
+        indices, batch = current
+        pruner.update(losses[batch.long()], indices)
     recorded = pruner.scores["last_loss"]
     scored = ~recorded.isnan()
     assert int(scored.sum()) == 56
@@ -94,8 +94,8 @@ def test_batches_fetched_in_groups_keep_their_identity():
     for _ in pruner.epochs():
         batches = iter(loader)
         while group := list(islice(batches, 3)):
-            for samples, batch in group:
-                pruner.update(losses[batch.long()], samples)
+            for indices, batch in group:
+                pruner.update(losses[batch.long()], indices)
         assert pruner.current.finished
     assert torch.equal(pruner.scores["last_loss"], losses)
 
@@ -112,9 +112,9 @@ def test_a_single_item_at_a_time(num_workers):
     pruner = new_pruner(size=9)
     loader = pruner.loader(batch_size=None, num_workers=num_workers)
     seen = []
-    for samples, value in loader:
-        assert samples.tolist() == [value]
-        pruner.update(value.reshape(1), samples)
+    for indices, value in loader:
+        assert indices.tolist() == [value]
+        pruner.update(value.reshape(1), indices)
         seen.append(int(value))
     assert sorted(seen) == list(range(9))
     assert len(loader) == 9
@@ -132,9 +132,9 @@ def test_the_length_is_right_at_every_moment(workers, drop_last, loader_class):
         iterator = iter(loader)
         promised.append(len(loader))
         count = 0
-        for samples, _ in iterator:
+        for indices, _ in iterator:
             promised.append(len(loader))
-            pruner.update(losses[samples], samples)
+            pruner.update(losses[indices], indices)
             count += 1
         assert set(promised) == {count}
         lengths.append(count)
@@ -147,12 +147,12 @@ def test_an_epoch_broken_off_goes_on_and_the_next_one_can_begin(workers):
     loader = pruner.loader(8, **WORKERS[workers])
     losses = random_losses(60)
     first = []
-    for step, (samples, _) in enumerate(loader):
-        pruner.update(losses[samples], samples)
-        first += samples.tolist()
+    for step, (indices, _) in enumerate(loader):
+        pruner.update(losses[indices], indices)
+        first += indices.tolist()
         if step == 2:
             break
-    rest = [i for samples, _ in loader for i in samples.tolist()]
+    rest = [i for indices, _ in loader for i in indices.tolist()]
     assert first + rest == pruner.current.order.tolist()
     pruner.set_epoch(1)
     assert pruner.history[0].num_recorded == 24
@@ -175,8 +175,8 @@ def test_a_loader_is_not_kept_alive_by_its_pruner():
         assert reference() is None
     finally:
         gc.enable()
-    for samples in np.split(np.arange(40), 10):
-        pruner.record(torch.ones(4), samples)
+    for indices in np.split(np.arange(40), 10):
+        pruner.record(torch.ones(4), indices)
     pruner.load_state_dict(pruner.state_dict())
     pruner.set_epoch(1)
 

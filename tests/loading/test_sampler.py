@@ -32,9 +32,9 @@ def test_a_loader_of_ones_own():
         loader.sampler.set_epoch(epoch)
         loader.sampler.set_epoch(0)
         assert pruner.epoch == epoch
-        for samples, batch in loader:
-            assert samples.tolist() == batch.tolist()
-            pruner.update(losses[samples], samples)
+        for indices, batch in loader:
+            assert indices.tolist() == batch.tolist()
+            pruner.update(losses[indices], indices)
         assert pruner.current.finished
     assert pruner.history[1].num_selected < 60
 
@@ -164,5 +164,5 @@ def test_batches_of_like_length_and_bounded_size_stay_so():
 def test_a_batch_sampler_of_ones_own_with_workers():
     pruner = new_pruner()
     mine = BatchSampler(SequentialSampler(range(60)), 8, drop_last=False)
-    for samples, batch in pruner.loader(batch_sampler=mine, num_workers=2):
-        assert samples.tolist() == batch.tolist()
+    for indices, batch in pruner.loader(batch_sampler=mine, num_workers=2):
+        assert indices.tolist() == batch.tolist()

@@ -1,6 +1,7 @@
 """Epsilon-greedy and UCB keep the highest, and a few others."""
 
 import numpy as np
+import pytest
 import torch
 
 from helpers import table_from
@@ -42,3 +43,15 @@ NAN = float("nan")
 def test_a_sample_without_a_score_has_to_get_one():
     for policy in (EpsilonGreedy(0.5, 0), UCB(0.5), OrderDP(0.5, keep=0.5)):
         assert chosen(policy, table_from([9.0, NAN, 8.0, 9.0], policy), 3) == [1]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: EpsilonGreedy(0.5, 1.5), "epsilon is 1.5; it is a share of the kept"),
+        (lambda: UCB(0.5, -1), "c is -1; it must be a number of at least 0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

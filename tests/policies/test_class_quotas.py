@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from helpers import random_losses, request, table_of
 from helpers.policies import sizes_kept
 from infobatch import InfoBatch, Neyman, RandomPruning
-from infobatch.policies import RCAP, ClassQuotas, PercentileTiers, Proportional, SeTa, Static
+from infobatch.policies import ClassQuotas, PercentileTiers, Proportional, SeTa
 from infobatch.selection import draw
 
 INNER = [
@@ -80,9 +80,6 @@ def test_any_classes_keep_their_share(sizes, ratio, seed):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: RCAP([0], beta=0), ValueError, "beta is 0; it is a temperature"),
-        (lambda: RCAP([0], 1.0), ValueError, "prune_ratio is 1.0"),
-        (lambda: Static([0], 1.0), ValueError, "prune_ratio is 1.0"),
         (lambda: ClassQuotas([0], "infobatch"), TypeError, "policy is 'infobatch'; give an object"),
         (lambda: ClassQuotas([0], SeTa()), ValueError, "SeTa.* cannot be asked for each class alone"),
         (lambda: ClassQuotas([0], ClassQuotas([0])), ValueError, "one that needs no labels"),

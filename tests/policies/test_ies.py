@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from helpers import request
-from infobatch.policies import IES, Kakurenbo
+from infobatch.policies import IES
 from infobatch.policies.ies import mean_bends
 from infobatch.scores import ScoreTable
 from infobatch.selection import select
@@ -69,8 +69,6 @@ def test_ies_to_a_number_knows_nothing_at_first():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Kakurenbo(0.3, 0.3), "confidence is 0.3; .*at least 0.5"),
-        (lambda: Kakurenbo(1.0), "prune_ratio is 1.0"),
         (lambda: IES(0), "threshold is 0; .*a number above 0"),
     ],
 )

@@ -13,7 +13,7 @@ def hidden(policy, losses, confidences, *arguments, **options):
     table = ScoreTable(len(losses), ["last_loss", "visits", "confidence"])
     rows = [np.array(row, np.float32) for row in (losses, confidences)]
     table.record(np.arange(len(losses)), *rows)
-    return select(policy, table, request(*arguments, **options)).weights
+    return select(policy, table, request(*arguments, **{"prunable": range(1, 100), **options})).weights
 
 
 LOSSES = [0.1, 0.2, 0.3, 0.4, 0.5, 2.0, 2.1, 2.2, 2.3, 2.4]
@@ -55,3 +55,15 @@ def test_kakurenbo_hides_none_that_it_does_not_know():
     assert (hidden(Kakurenbo(0.4), [NAN] * 5, [0.9] * 5) == 1).all()
     weights = hidden(Kakurenbo(0.4), [0.1, NAN, 0.2], [0.1, 0.9, 0.1], 2)
     assert weights.tolist() == [0, 3, 0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Kakurenbo(0.3, 0.3), "confidence is 0.3; .*at least 0.5"),
+        (lambda: Kakurenbo(1.0), "prune_ratio is 1.0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

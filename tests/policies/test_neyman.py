@@ -1,5 +1,6 @@
 """Neyman's allocation on examples worked out by hand."""
 
+import pytest
 import torch
 
 from helpers import request, table_from
@@ -34,3 +35,15 @@ def test_neyman_takes_what_has_no_score_for_the_hardest():
     policy = Neyman(strata=2, floor=0.1)
     kept = policy.keep_probabilities(table_from([1.0, 1.0, NAN, NAN], policy), request(2))
     assert kept.probabilities.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Neyman(floor=1.5), "floor is 1.5; it is a share of the mean"),
+        (lambda: Neyman(strata=1), "strata is 1; it must be a whole number from 2 to 200"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

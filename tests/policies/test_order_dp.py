@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from helpers import table_from
@@ -29,3 +30,14 @@ def test_order_dp_keeps_the_hardest_of_a_random_pool():
 def test_order_dp_at_the_authors_defaults_pools_three_quarters():
     table = table_from(torch.arange(1000.0), OrderDP())
     assert len(chosen(OrderDP(), table)) == round(0.75 * 0.85 * 1000)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: OrderDP(0.5, 0), "keep is 0; it is a share of the pool"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

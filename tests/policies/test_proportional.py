@@ -59,3 +59,16 @@ def test_proportional_keeps_none_with_more_than_the_cap():
         ValueError, match=r"cap is 0\.6, but 0\.75 of the samples are to be kept.*raise cap"
     ):
         DynamicPruner(range(100), 10, policy=Proportional(cap=0.6), delta=1, target=0.225)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Proportional(0.5, floor=0), "floor is 0; it is a share of the mean"),
+        (lambda: Proportional(0.5, power=-1), "power is -1; it must be at least 0"),
+        (lambda: Proportional().check_target(100, 100), "at least one must be kept"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

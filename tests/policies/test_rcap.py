@@ -60,3 +60,15 @@ def test_rcap_keeps_each_class_at_its_size_and_the_harder_more_often():
         kept += selection.weights.numpy()
     for members in (slice(0, 30), slice(30, 40)):
         assert kept[members][1::2].min() > 1.5 * kept[members][::2].max()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: RCAP([0], beta=0), ValueError, "beta is 0; it is a temperature"),
+        (lambda: RCAP([0], 1.0), ValueError, "prune_ratio is 1.0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

@@ -49,3 +49,14 @@ def test_seta_to_a_number_draws_from_the_window_or_widens_it(num_pruned, least, 
     kept = chosen(policy, table, num_pruned, epoch=epoch)
     assert len(kept) == most
     assert set(kept) <= set(least) or set(least) <= set(kept)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SeTa(0.1, 5, 0.05), "must keep at least one of them"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

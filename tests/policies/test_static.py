@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from helpers import Numbers, request
@@ -37,3 +38,14 @@ def test_a_run_of_static_scores_trains_its_subset_alone():
             pruner.update(torch.zeros(len(indices)), indices)
         epochs.append(pruner.selection.indices.tolist())
     assert epochs == [[6, 7, 8, 9]] * 3
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Static([0], 1.0), ValueError, "prune_ratio is 1.0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

@@ -31,8 +31,8 @@ PROGRAM = """
             loader = pruner.loader(batch_size)
             try:
                 for epoch in pruner.epochs():
-                    for samples, batch in loader:
-                        pruner.update(batch.float(), samples)
+                    for indices, batch in loader:
+                        pruner.update(batch.float(), indices)
             except RuntimeError as error:
                 messages[name] = f"{pruner.epoch}: {error}"
         try:
@@ -40,8 +40,8 @@ PROGRAM = """
         except RuntimeError as error:
             messages["early"] = str(error)
         pruner, _ = cases["length"]()
-        for samples, batch in pruner.loader(7):  # without set_epoch
-            pruner.update(batch.float(), samples)
+        for indices, batch in pruner.loader(7):  # without set_epoch
+            pruner.update(batch.float(), indices)
         try:
             pruner.set_epoch(1)
         except RuntimeError as error:
@@ -95,10 +95,10 @@ PEERS = """
         loader = pruner.loader(5)
         steps = []
         for epoch in pruner.epochs():
-            for samples, batch in loader:
+            for indices, batch in loader:
                 if SPEAKS:
-                    pruner.update(losses[batch] / (epoch + 1), samples)
-                steps.append((epoch, samples.tolist()))
+                    pruner.update(losses[batch] / (epoch + 1), indices)
+                steps.append((epoch, indices.tolist()))
         torch.save([steps, pruner.state_dict()], f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()
@@ -116,8 +116,8 @@ def test_two_ranks_of_two_peers_each(speaks, tmp_path):
     losses = torch.rand(57, generator=torch.Generator().manual_seed(0))
     visits = torch.zeros(57, dtype=torch.int32)
     last = torch.zeros(57)
-    for epoch, samples in sorted(steps[0] + steps[2]):
-        real = [sample for sample in samples if sample >= 0]
+    for epoch, indices in sorted(steps[0] + steps[2]):
+        real = [index for index in indices if index >= 0]
         visits[real] += 1
         last[real] = losses[real] / (epoch + 1)
     for state in states:

@@ -11,18 +11,18 @@ from helpers import in_pruned_epoch
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo's
 def test_inside_a_compiled_step(backend):
-    pruner, samples = in_pruned_epoch()
+    pruner, indices = in_pruned_epoch()
     inputs, weight = torch.randn(8, 3), torch.ones(3, requires_grad=True)
 
-    def step(samples):
+    def step(indices):
         losses = (inputs @ weight).square()
-        return pruner.update(losses, samples)
+        return pruner.update(losses, indices)
 
-    expected = float((pruner.weights(samples) * inputs.sum(1).square()).mean())
-    loss = torch.compile(step, backend=backend)(samples)
+    expected = float((pruner.weights(indices) * inputs.sum(1).square()).mean())
+    loss = torch.compile(step, backend=backend)(indices)
     loss.backward()
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
-    assert torch.allclose(pruner.scores["last_loss"][samples], inputs.sum(1).square())
+    assert torch.allclose(pruner.scores["last_loss"][indices], inputs.sum(1).square())
 
 
 COMPILED = [
@@ -50,9 +50,9 @@ def test_with_a_compiled_model(backend):
         pruner, _ = in_pruned_epoch()
         order = pruner.current.order.numpy()
         for start in (0, 8, 16):
-            samples = order[start : start + 8]
+            indices = order[start : start + 8]
             inputs = torch.rand(8, 3)
-            pruner.update(forward(inputs).squeeze(1).square(), samples).backward()
+            pruner.update(forward(inputs).squeeze(1).square(), indices).backward()
             optimizer.step()
             optimizer.zero_grad()
         return model.weight.detach(), pruner.scores["last_loss"]

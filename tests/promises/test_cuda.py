@@ -41,12 +41,12 @@ def train(device, num_epochs=4, pin_memory=False, dtype=torch.float32, scaling="
     for _ in pruner.epochs():
         batches = iter(loader)
         with no_waiting() if pin_memory else torch.enable_grad():
-            for samples, (x, y) in batches:
+            for indices, (x, y) in batches:
                 x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
                 logits = model(x)
                 losses = F.cross_entropy(logits, y, reduction="none").to(dtype)
                 norms = classification_gradient_norms(logits, y)
-                pruner.update(losses, samples, gradient_norms=norms).backward()
+                pruner.update(losses, indices, gradient_norms=norms).backward()
                 optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad()
@@ -92,8 +92,8 @@ def test_more_losses_than_a_block_holds_arrive_with_their_samples():
     num_samples = 200_000
     pruner = DynamicPruner(range(num_samples), 2)
     loader = pruner.loader(batch_size=10_000, collate_fn=torch.tensor)
-    for samples, indices in loader:
-        pruner.update(indices.cuda().float(), samples)
+    for indices, batch in loader:
+        pruner.update(batch.cuda().float(), indices)
     assert torch.equal(pruner.scores["last_loss"], torch.arange(num_samples).float())
 
 

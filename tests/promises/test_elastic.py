@@ -65,16 +65,16 @@ class Ranks:
             (epoch,) = set(epochs)
             for step in zip(*self.loaders, strict=True):
                 trained, marks = {}, set()
-                for pruner, scheduler, (samples, batch) in zip(
+                for pruner, scheduler, (indices, batch) in zip(
                     self.pruners, self.schedulers, step, strict=True
                 ):
-                    weights = pruner.weights(samples).tolist()
-                    for sample, weight in zip(samples.tolist(), weights, strict=True):
+                    weights = pruner.weights(indices).tolist()
+                    for sample, weight in zip(indices.tolist(), weights, strict=True):
                         assert sample not in trained
                         assert (weight == 0) == (sample < 0)
                         if sample >= 0:
                             trained[sample] = weight
-                    pruner.update(self.losses[batch.long()] / (epoch + 1), samples)
+                    pruner.update(self.losses[batch.long()] / (epoch + 1), indices)
                     scheduler.optimizer.step()
                     scheduler.step()
                     marks.add((pruner.progress, scheduler.get_last_lr()[0]))
@@ -129,7 +129,7 @@ def test_with_another_global_batch_each_remaining_sample_is_trained_once(before,
         epoch = resumed.pruners[0].current
         due = set(epoch.selection.indices.tolist()) - set(np.flatnonzero(epoch.recorded).tolist())
         steps = list(resumed.train())
-        trained = [sample for number, step, *_ in steps if number == epoch.number for sample in step]
+        trained = [index for number, step, *_ in steps if number == epoch.number for index in step]
         assert len(trained) == len(due)
         assert set(trained) == due
         progress = [step[2] for step in steps]
@@ -151,7 +151,7 @@ def test_a_sampler_of_ones_own_goes_on_with_another_number_of_ranks(before, afte
         rest = [step for step in resumed.train() if step[0] == number]
         assert finished == (not rest)
         # DistributedSampler fills its shares with samples that others have.
-        trained = {sample for step in rest for sample in step[1]}
+        trained = {index for step in rest for index in step[1]}
         assert trained >= set(np.flatnonzero(~done).tolist())
         progress = [before_it, *(step[2] for step in rest), (number + 1) / EPOCHS]
         assert progress == sorted(progress)
@@ -176,9 +176,9 @@ PROGRAM = """
             pass
         steps = []
         for epoch in pruner.epochs():
-            for samples, batch in loader:
-                pruner.update(losses[batch] / (epoch + 1), samples)
-                steps.append((epoch, samples.tolist(), pruner.progress))
+            for indices, batch in loader:
+                pruner.update(losses[batch] / (epoch + 1), indices)
+                steps.append((epoch, indices.tolist(), pruner.progress))
                 if len(steps) == 6 and num_replicas > 1:
                     break
             if len(steps) == 6 and num_replicas > 1:
@@ -196,8 +196,8 @@ def test_processes_go_on_with_other_processes(tmp_path):
         folder.mkdir()
         saved = launch(PROGRAM, num_replicas, folder)
         for steps, _ in saved:
-            for epoch, samples, _ in steps:
-                real = [sample for sample in samples if sample >= 0]
+            for epoch, indices, _ in steps:
+                real = [index for index in indices if index >= 0]
                 np.add.at(trained[epoch], real, 1)
         done += [progress for *_, progress in saved[0][0]]
         torch.save(saved[-1][1], tmp_path / "state.pt")

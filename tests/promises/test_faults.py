@@ -97,8 +97,8 @@ class Fetching(Numbers):
 
 def test_fault_03_fetching_a_batch_at_once_keeps_the_indices():
     """An inner __getitems__ bypasses the wrapper, so that samples come without their indices."""
-    for samples, batch in DynamicPruner(Fetching(10), 2).loader(4):
-        assert (samples * 10 == batch.numpy()).all()
+    for indices, batch in DynamicPruner(Fetching(10), 2).loader(4):
+        assert (indices * 10 == batch.numpy()).all()
 
 
 def test_fault_04_other_loaders_are_untouched():
@@ -112,8 +112,8 @@ def test_fault_05_a_loader_that_fetches_ahead_updates_the_right_samples():
     pruner = DynamicPruner(Numbers(100), 2)
     losses = random_losses(100)
     fetched = list(pruner.loader(8))
-    for samples, batch in fetched:
-        pruner.update(losses[batch.long()], samples)
+    for indices, batch in fetched:
+        pruner.update(losses[batch.long()], indices)
     assert torch.equal(pruner.scores["last_loss"], losses)
 
 
@@ -121,20 +121,20 @@ def test_fault_04_custom_collate_no_batching_and_subsets_work():
     """A custom collate_fn, batch_size=None and a Subset of the wrapper fail."""
     pruner = DynamicPruner(Numbers(10), 2)
     custom = pruner.loader(5, collate_fn=lambda batch: {"x": torch.stack(batch)})
-    assert all((samples == batch["x"].numpy()).all() for samples, batch in custom)
+    assert all((indices == batch["x"].numpy()).all() for indices, batch in custom)
     single = list(DynamicPruner(Numbers(10), 2).loader(None))
     assert sorted(int(x) for _, x in single) == list(range(10))
-    assert all(samples.shape == (1,) and int(samples[0]) == int(x) for samples, x in single)
+    assert all(indices.shape == (1,) and int(indices[0]) == int(x) for indices, x in single)
     subset = Subset(IndexedDataset(Numbers(10)), [7, 3])
-    ((samples, batch),) = DataLoader(subset, 2, collate_fn=IndexedCollate())
-    assert samples.tolist() == batch.tolist() == [7, 3]
+    ((indices, batch),) = DataLoader(subset, 2, collate_fn=IndexedCollate())
+    assert indices.tolist() == batch.tolist() == [7, 3]
 
 
 @pytest.mark.parametrize("function", ["exp", "sqrt", "sigmoid", "relu", "logsumexp", "norm"])
 def test_fault_06_the_losses_are_not_changed(function):
     """An in-place mul_ on the loss makes backward fail and changes the caller's tensor."""
     pruner = second_epoch()
-    samples = pruner.current.order[:6].numpy()
+    indices = pruner.current.order[:6].numpy()
     inputs = torch.rand(6, 3, requires_grad=True)
     if function == "logsumexp":
         losses = inputs.logsumexp(1)
@@ -143,7 +143,7 @@ def test_fault_06_the_losses_are_not_changed(function):
     else:
         losses = getattr(inputs.sum(1), function)()
     before = losses.detach().clone()
-    pruner.update(losses, samples).backward()
+    pruner.update(losses, indices).backward()
     assert torch.equal(losses.detach(), before)
     assert inputs.grad.isfinite().all()
 
@@ -152,11 +152,11 @@ def test_fault_06_the_losses_are_not_changed(function):
 def test_fault_07_every_float_dtype_is_taken(dtype):
     """Half, bfloat16 and float64 losses raise a dtype error."""
     pruner = second_epoch()
-    samples = pruner.current.order[:4].numpy()
+    indices = pruner.current.order[:4].numpy()
     losses = torch.tensor([0.5, 1.5, 2.0, 3.0], dtype=dtype, requires_grad=True)
-    pruner.update(losses, samples).backward()
+    pruner.update(losses, indices).backward()
     assert pruner.scores["last_loss"].dtype == torch.float32
-    assert pruner.scores["last_loss"][samples].tolist() == [0.5, 1.5, 2.0, 3.0]
+    assert pruner.scores["last_loss"][indices].tolist() == [0.5, 1.5, 2.0, 3.0]
     assert losses.grad.dtype == dtype
 
 
@@ -174,9 +174,9 @@ def test_fault_08_indices_are_exact_above_2_to_the_24():
     """Indices gathered in the loss's dtype are wrong above 2**24 in float32, 256 in bfloat16."""
     size = 2**24 + 3
     pruner = DynamicPruner(range(size), 2, policy=InfoBatch(0))
-    samples = np.array([2**24, 2**24 + 1, 70_001])
-    pruner.record(torch.tensor([1.0, 2.0, 3.0], dtype=torch.bfloat16), samples)
-    assert pruner.scores["last_loss"][samples].tolist() == [1, 2, 3]
+    indices = np.array([2**24, 2**24 + 1, 70_001])
+    pruner.record(torch.tensor([1.0, 2.0, 3.0], dtype=torch.bfloat16), indices)
+    assert pruner.scores["last_loss"][indices].tolist() == [1, 2, 3]
     assert int(pruner.scores["visits"].sum()) == 3
 
 
@@ -199,13 +199,13 @@ def test_fault_08_indices_of_any_integer_kind_become_int64(kind):
 def test_fault_09_a_step_reads_nothing_from_the_device():
     """A blocking copy to the host in every step; a meta tensor has no data that could be read."""
     pruner = second_epoch()
-    samples = pruner.current.order[:6].numpy()
+    indices = pruner.current.order[:6].numpy()
     losses = torch.ones(6, device="meta", requires_grad=True)
-    loss = pruner.update(losses, samples)
+    loss = pruner.update(losses, indices)
     assert loss.device.type == "meta"
     loss.backward()
-    pruner.weigh(losses, samples)
-    pruner.record(losses, samples, scored=torch.ones(6, dtype=torch.bool, device="meta"))
+    pruner.weigh(losses, indices)
+    pruner.record(losses, indices, scored=torch.ones(6, dtype=torch.bool, device="meta"))
     assert pruner.progress > 0.1
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
         _ = pruner.scores
@@ -236,8 +236,8 @@ def test_fault_10_a_step_based_schedule_does_not_drift():
     one_cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=pruner.full_steps)
     scheduler = pruner.lr_scheduler(one_cycle)
     for _ in pruner.epochs():
-        for samples, _ in loader:
-            pruner.update(random_losses(100)[samples], samples)
+        for indices, _ in loader:
+            pruner.update(random_losses(100)[indices], indices)
             optimizer.step()
             scheduler.step()
     assert one_cycle.last_epoch == pruner.full_steps
@@ -305,11 +305,11 @@ def test_fault_13_a_bad_number_is_counted_and_reported(bad):
     """One NaN stops all pruning, silently."""
     pruner = second_epoch()
     known = pruner.scores["last_loss"].clone()
-    samples = pruner.current.order[:3].numpy()
-    pruner.record(torch.tensor([bad, 1.0, bad]), samples)
+    indices = pruner.current.order[:3].numpy()
+    pruner.record(torch.tensor([bad, 1.0, bad]), indices)
     assert pruner.report().num_nonfinite == 2
     assert "2 losses or signals were NaN or infinite" in str(pruner.report())
-    assert pruner.scores["last_loss"][samples].tolist() == [known[samples[0]], 1, known[samples[2]]]
+    assert pruner.scores["last_loss"][indices].tolist() == [known[indices[0]], 1, known[indices[2]]]
 
 
 def test_fault_13_a_run_that_has_diverged_prunes_nothing():
@@ -398,9 +398,9 @@ def test_fault_18_persistent_workers_see_no_stale_weights():
 def test_fault_20_gradients_flow_through_every_term():
     """A detection fork rebuilds its per-box loss with torch.tensor: box losses give no gradient."""
     pruner = second_epoch()
-    samples = pruner.current.order[:4].numpy()
+    indices = pruner.current.order[:4].numpy()
     classes, boxes = torch.rand(4, requires_grad=True), torch.rand(4, 5, requires_grad=True)
-    pruner.update(classes**2 + boxes.square().mean(1), samples).backward()
-    weights = pruner.weights(samples)
+    pruner.update(classes**2 + boxes.square().mean(1), indices).backward()
+    weights = pruner.weights(indices)
     assert torch.allclose(classes.grad, 2 * classes.detach() * weights / 4)
     assert torch.allclose(boxes.grad, 2 * boxes.detach() / 5 * weights[:, None] / 4)

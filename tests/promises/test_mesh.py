@@ -43,13 +43,13 @@ def train(pruner, model, batch_size):
     optimizer, steps = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9), []
     loader = pruner.loader(batch_size)
     for _ in pruner.epochs():
-        for samples, (inputs, labels) in loader:
+        for indices, (inputs, labels) in loader:
             losses = F.cross_entropy(model(inputs), labels, reduction="none")
-            pruner.update(losses, samples).backward()
+            pruner.update(losses, indices).backward()
             optimizer.step()
             optimizer.zero_grad()
-            weights = pruner.weights(samples).tolist()
-            steps.append(dict(zip(samples.tolist(), weights, strict=True)))
+            weights = pruner.weights(indices).tolist()
+            steps.append(dict(zip(indices.tolist(), weights, strict=True)))
     return steps
 
 
@@ -58,11 +58,11 @@ def train_on(losses, pruner, batch_size):
     loader, epochs = pruner.loader(batch_size), []
     for epoch in pruner.epochs():
         epochs.append({})
-        for samples, _ in loader:
-            real = np.where(samples < 0, ~samples, samples)
-            pruner.update(losses[real] / (epoch + 1), samples)
-            weights = pruner.weights(samples).tolist()
-            epochs[-1].update((i, w) for i, w in zip(samples.tolist(), weights, strict=True) if i >= 0)
+        for indices, _ in loader:
+            real = np.where(indices < 0, ~indices, indices)
+            pruner.update(losses[real] / (epoch + 1), indices)
+            weights = pruner.weights(indices).tolist()
+            epochs[-1].update((i, w) for i, w in zip(indices.tolist(), weights, strict=True) if i >= 0)
     return epochs
 
 

@@ -47,8 +47,8 @@ def test_training_with_nothing_pruned_is_plain_training_bit_for_bit(policy, num_
         model = torch.nn.Sequential(*layers, torch.nn.Linear(8, 1))
         optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
         values = []
-        for samples, (x, y) in batches:
-            loss = mean((model(x).squeeze(1) - y) ** 2, samples)
+        for indices, (x, y) in batches:
+            loss = mean((model(x).squeeze(1) - y) ** 2, indices)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()

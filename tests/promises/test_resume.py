@@ -41,16 +41,16 @@ class Run:
     def train(self):
         """Give a record of every step, at its boundary."""
         for epoch in self.pruner.epochs():
-            for samples, (x, y) in self.loader:
+            for indices, (x, y) in self.loader:
                 losses = (self.model(x).squeeze(1) - y) ** 2
-                self.pruner.update(losses, samples).backward()
+                self.pruner.update(losses, indices).backward()
                 rate = self.scheduler.get_last_lr()[0]
                 self.optimizer.step()
                 self.scheduler.step()
                 self.optimizer.zero_grad()
-                weights = self.pruner.weights(samples).tolist()
+                weights = self.pruner.weights(indices).tolist()
                 parameters = [values.tolist() for values in self.model.parameters()]
-                yield epoch, samples.tolist(), weights, rate, parameters
+                yield epoch, indices.tolist(), weights, rate, parameters
 
     def save(self):
         file = io.BytesIO()
@@ -214,15 +214,15 @@ def test_a_stateful_loader_saved_between_two_epochs(num_workers):
     whole, orders, checkpoints = Run({}, options), [], []
     for _ in whole.pruner.epochs():
         orders.append([])
-        for samples, (x, y) in whole.loader:
-            whole.pruner.update((whole.model(x).squeeze(1) - y) ** 2, samples)
-            orders[-1].append(samples.tolist())
+        for indices, (x, y) in whole.loader:
+            whole.pruner.update((whole.model(x).squeeze(1) - y) ** 2, indices)
+            orders[-1].append(indices.tolist())
         checkpoints.append(whole.save())
     for done, checkpoint in enumerate(checkpoints[:-1]):
         resumed = Run({}, options)
         resumed.load(checkpoint)
         assert next(resumed.pruner.epochs()) == done + 1
-        assert [samples.tolist() for samples, _ in resumed.loader] == orders[done + 1]
+        assert [indices.tolist() for indices, _ in resumed.loader] == orders[done + 1]
 
 
 def test_a_run_counted_in_steps():
@@ -232,9 +232,9 @@ def test_a_run_counted_in_steps():
 
     def train(pruner, loader):
         for _ in pruner.epochs():
-            for samples, _ in loader:
-                pruner.update(torch.from_numpy(samples % 7).float(), samples)
-                yield samples.tolist()
+            for indices, _ in loader:
+                pruner.update(torch.from_numpy(indices % 7).float(), indices)
+                yield indices.tolist()
 
     whole, loader = make()
     steps, states = [], []
@@ -252,24 +252,24 @@ def test_what_was_fetched_but_not_recorded_comes_again():
     loader = pruner.loader(4)
     batches = iter(loader)
     trained = [next(batches) for _ in range(5)][:2]
-    for samples, _ in trained:
-        pruner.update(torch.ones(4), samples)
+    for indices, _ in trained:
+        pruner.update(torch.ones(4), indices)
     other = DynamicPruner(range(40), 3)
     resumed = other.loader(4)
     other.load_state_dict(pruner.state_dict())
     assert len(resumed) == 8
-    rest = [i for samples, _ in resumed for i in samples]
+    rest = [i for indices, _ in resumed for i in indices]
     assert [*trained[0][0], *trained[1][0], *rest] == pruner.current.order.tolist()
 
 
 def test_the_length_stays_what_it_was_when_the_epoch_was_resumed():
     pruner = DynamicPruner(range(40), 3)
     loader = pruner.loader(4)
-    samples, _ = next(iter(loader))
-    pruner.update(torch.ones(4), samples)
+    indices, _ = next(iter(loader))
+    pruner.update(torch.ones(4), indices)
     pruner.load_state_dict(pruner.state_dict())
     lengths = []
-    for samples, _ in loader:
-        pruner.update(torch.ones(len(samples)), samples)
+    for indices, _ in loader:
+        pruner.update(torch.ones(len(indices)), indices)
         lengths.append(len(loader))
     assert lengths == [9] * 9

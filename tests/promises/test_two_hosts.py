@@ -57,13 +57,13 @@ class Training:
     def steps(self):
         """Each step's epoch and samples, once it is done."""
         for epoch in self.pruner.epochs():
-            for samples, (inputs, labels) in self.loader:
+            for indices, (inputs, labels) in self.loader:
                 losses = F.cross_entropy(self.wrapped(inputs), labels, reduction="none")
-                self.pruner.update(losses, samples).backward()
+                self.pruner.update(losses, indices).backward()
                 self.optimizer.step()
                 self.optimizer.zero_grad()
                 self.num_steps += 1
-                yield epoch, samples.tolist()
+                yield epoch, indices.tolist()
 
 
 PROGRAM = """
@@ -89,8 +89,8 @@ PROGRAM = """
         if (folder / "last.pt").exists():
             run.load_state_dict(torch.load(folder / "last.pt", weights_only=True))
         with (folder / f"{host}.log").open("a", buffering=1) as log:
-            for epoch, samples in run.steps():
-                log.write(json.dumps([run.num_steps, epoch, samples]) + chr(10))
+            for epoch, indices in run.steps():
+                log.write(json.dumps([run.num_steps, epoch, indices]) + chr(10))
                 if run.num_steps % SAVE_EVERY == 0:
                     save(run.state_dict(), "last.pt")
                 if dies and run.num_steps == DIES_AFTER:

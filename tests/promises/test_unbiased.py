@@ -132,11 +132,11 @@ def test_the_sum_over_samples_trained_is_the_full_sum(policy, target, batch_size
         record_epoch(pruner, losses)
         pruner.set_epoch(1)
         total, total_weight, parameter = 0.0, 0.0, torch.zeros((), requires_grad=True)
-        for samples, _ in loader:
-            loss = pruner.update(values[samples] * parameter.exp(), samples) / accumulate
+        for indices, _ in loader:
+            loss = pruner.update(values[indices] * parameter.exp(), indices) / accumulate
             loss.backward()
-            total += float(loss.detach()) * len(samples) * accumulate
-            total_weight += float(pruner.weights(samples).double().sum())
+            total += float(loss.detach()) * len(indices) * accumulate
+            total_weight += float(pruner.weights(indices).double().sum())
         assert float(parameter.grad) > 0
         assert pruner.current.finished
         assert pruner.current.num_recorded < 203
@@ -156,7 +156,7 @@ def test_an_epoch_cut_short_trains_its_share_of_the_full_sum(policy):
         loader = pruner.loader(16)
         record_epoch(pruner, losses)
         pruner.set_epoch(1)
-        trained = np.concatenate([samples for samples, _ in loader])
+        trained = np.concatenate([indices for indices, _ in loader])
         assert len(trained) == round(0.4 * pruner.selection.num_selected)
         total = float((pruner.weights(trained) * values[trained]).sum())
         shares.append(total * pruner.selection.num_selected / len(trained))

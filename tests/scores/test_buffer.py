@@ -43,8 +43,8 @@ def test_scores_are_the_same_through_a_device(num_samples, monkeypatch):
             losses = random_losses(num_samples, seed=epoch)
             train_epoch(pruner, loader, losses + 1)
             for _ in range(2):
-                samples = pruner.current.order.numpy()
-                pruner.record(losses[samples], samples)
+                indices = pruner.current.order.numpy()
+                pruner.record(losses[indices], indices)
         return pruner.state_dict()
 
     host = run()

@@ -62,8 +62,8 @@ class Naive(IterableDataset):
 def record_first(pruner, loader, samples_of):
     losses = random_losses(SIZE)
     for batch in loader:
-        samples = samples_of(batch)
-        pruner.record(losses[samples], samples)
+        indices = samples_of(batch)
+        pruner.record(losses[indices], indices)
     pruner.set_epoch(1)
 
 

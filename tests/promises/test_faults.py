@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.utils.data import BatchSampler, DataLoader, Subset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from helpers import Numbers, random_losses, record_epoch, train_epoch
+from helpers import Numbers, in_pruned_epoch, random_losses, record_epoch, train_epoch
 from infobatch import (
     DynamicPruner,
     IndexedCollate,
@@ -26,13 +26,9 @@ from infobatch.scores import ScoreTable
 from infobatch.selection import draw
 
 
-def second_epoch(size=100, **options):
+def second_epoch(**options):
     """A pruner in its first pruned epoch."""
-    pruner = DynamicPruner(Numbers(size), 10, **options)
-    pruner.sampler(8)
-    record_epoch(pruner, random_losses(size))
-    pruner.set_epoch(1)
-    return pruner
+    return in_pruned_epoch(**options)[0]
 
 
 @pytest.mark.parametrize("drop_last", [False, True])
@@ -184,13 +180,11 @@ def test_fault_08_indices_are_exact_above_2_to_the_24():
 def test_fault_08_indices_of_any_integer_kind_become_int64(kind):
     """Indices are carried in the loss's dtype."""
     pruner = DynamicPruner(Numbers(300), 2)
-    indices = [299, 257, 3]
-    if kind is not list:
-        indices = (
-            torch.tensor(indices, dtype=kind)
-            if isinstance(kind, torch.dtype)
-            else np.array(indices, kind)
-        )
+    indices = np.array([299, 257, 3])
+    if isinstance(kind, torch.dtype):
+        indices = torch.tensor(indices).to(kind)
+    else:
+        indices = indices.tolist() if kind is list else indices.astype(kind)
     pruner.record(torch.tensor([1.0, 2.0, 3.0], dtype=torch.bfloat16), indices)
     assert pruner.scores["last_loss"][[299, 257, 3]].tolist() == [1, 2, 3]
     assert [int(i) for i in pruner.scores["visits"].nonzero()] == [3, 257, 299]

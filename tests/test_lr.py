@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as lr
 
-from helpers import Numbers, random_losses, record_epoch
+from helpers import Numbers, batched_pruner, random_losses, record_epoch
 from infobatch import DynamicPruner, InfoBatch, RandomPruning
 
 EPOCHS, SIZE, BATCH = 8, 64, 4
+
+
 STEPS = EPOCHS * SIZE // BATCH
+
 
 SCHEDULES = {
     "OneCycle": lambda o: lr.OneCycleLR(o, 0.3, total_steps=STEPS),
@@ -38,8 +41,8 @@ def trace(make, prune_ratio, total_steps=None):
     scheduler = pruner.lr_scheduler(make(driven), total_steps)
     points = []
     for _ in pruner.epochs():
-        for samples, _ in loader:
-            pruner.update(random_losses(SIZE)[samples], samples)
+        for indices, _ in loader:
+            pruner.update(random_losses(SIZE)[indices], indices)
             rate = driven.param_groups[0]["lr"]
             driven.step()
             scheduler.step()
@@ -95,8 +98,8 @@ def test_the_last_rate_is_reached_whatever_the_length(length, drop_last):
     steps = pruner.full_steps
     scheduler = pruner.lr_scheduler(lr.LinearLR(driven, 1, 0.1, steps))
     for _ in pruner.epochs():
-        for samples, _ in loader:
-            pruner.update(random_losses(50)[samples], samples)
+        for indices, _ in loader:
+            pruner.update(random_losses(50)[indices], indices)
             driven.step()
             scheduler.step()
     assert pruner.progress == 1
@@ -113,8 +116,8 @@ def test_with_nothing_pruned_every_batch_is_one_step(batch_size, drop_last):
     scheduler = pruner.lr_scheduler(lr.LambdaLR(driven, lambda step: step))
     counts = []
     for _ in pruner.epochs():
-        for samples, _ in loader:
-            pruner.update(random_losses(50)[samples], samples)
+        for indices, _ in loader:
+            pruner.update(random_losses(50)[indices], indices)
             driven.step()
             scheduler.step()
             counts.append(scheduler.scheduler.last_epoch)
@@ -133,9 +136,9 @@ def path(normalizer, scaling):
     rates = []
     driven.register_step_post_hook(lambda *arguments: rates.append(driven.param_groups[0]["lr"]))
     for _ in pruner.epochs():
-        for samples, _ in loader:
-            losses = (parameter[torch.from_numpy(samples)] - 1) ** 2 * (1 + torch.from_numpy(samples))
-            pruner.update(losses, samples).backward()
+        for indices, _ in loader:
+            losses = (parameter[torch.from_numpy(indices)] - 1) ** 2 * (1 + torch.from_numpy(indices))
+            pruner.update(losses, indices).backward()
             driven.step()
             scheduler.step()
             driven.zero_grad()
@@ -161,8 +164,8 @@ def test_linear_scaling_decays_weights_as_much_as_full_data_would():
         loader = pruner.loader(BATCH)
         scheduler = pruner.lr_scheduler(lr.ConstantLR(driven, 1.0), scaling=scaling)
         for _ in pruner.epochs():
-            for samples, _ in loader:
-                pruner.record(random_losses(SIZE)[samples], samples)
+            for indices, _ in loader:
+                pruner.record(random_losses(SIZE)[indices], indices)
                 parameter.grad = torch.zeros(1)
                 driven.step()
                 scheduler.step()
@@ -182,8 +185,8 @@ def test_scaling_follows_the_epochs_mean_weight():
     for epoch in range(4):
         pruner.set_epoch(epoch)
         seen.append(pruner.mean_weight)
-        for samples, _ in loader:
-            pruner.record(torch.ones(len(samples)), samples)
+        for indices, _ in loader:
+            pruner.record(torch.ones(len(indices)), indices)
     assert seen == pytest.approx([1, 64 / 48, 4, 1])
 
 
@@ -216,8 +219,8 @@ def test_one_update_for_several_batches():
     updates = pruner.full_steps // 4
     scheduler = pruner.lr_scheduler(lr.CosineAnnealingLR(driven, updates), updates)
     for _ in pruner.epochs():
-        for step, (samples, _) in enumerate(loader):
-            pruner.update(random_losses(SIZE)[samples], samples)
+        for step, (indices, _) in enumerate(loader):
+            pruner.update(random_losses(SIZE)[indices], indices)
             if step % 4 == 3:
                 driven.step()
                 scheduler.step()
@@ -270,8 +273,8 @@ def test_a_run_resumed_with_other_steps_ends_where_it_would(make, batch_size, ep
 
     def train(pruner, loader, driven, scheduler, num_steps):
         for _ in pruner.epochs():
-            for samples, _ in loader:
-                pruner.update(random_losses(SIZE)[samples], samples)
+            for indices, _ in loader:
+                pruner.update(random_losses(SIZE)[indices], indices)
                 driven.step()
                 scheduler.step()
                 num_steps -= 1
@@ -289,3 +292,11 @@ def test_a_run_resumed_with_other_steps_ends_where_it_would(make, batch_size, ep
     train(pruner, loader, driven, scheduler, -1)
     assert pruner.progress == 1
     assert driven.param_groups[0]["lr"] == pytest.approx(0, abs=2e-4)  # of a peak of 0.1 or 0.3
+
+
+def test_a_schedule_that_counts_no_steps():
+    made = batched_pruner()
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    with pytest.raises(TypeError, match="ReduceLROnPlateau does not count steps"):
+        made.lr_scheduler(plateau)

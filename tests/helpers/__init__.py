@@ -1,0 +1,43 @@
+"""What several test files need; more by subject is in the modules of this folder."""
+
+from helpers.lab import changed, run, stop_after, without_times
+from helpers.policies import keep_probabilities, made, request, selection_of, table_from, table_of
+from helpers.processes import launch, made_once, ray_cluster
+from helpers.training import (
+    UNMERGED,
+    Numbers,
+    Seeds,
+    after_one_epoch,
+    batched_pruner,
+    in_pruned_epoch,
+    new_pruner,
+    random_losses,
+    record_epoch,
+    train_epoch,
+)
+
+__all__ = [
+    "UNMERGED",
+    "Numbers",
+    "Seeds",
+    "after_one_epoch",
+    "batched_pruner",
+    "changed",
+    "in_pruned_epoch",
+    "keep_probabilities",
+    "launch",
+    "made",
+    "made_once",
+    "new_pruner",
+    "random_losses",
+    "ray_cluster",
+    "record_epoch",
+    "request",
+    "run",
+    "selection_of",
+    "stop_after",
+    "table_from",
+    "table_of",
+    "train_epoch",
+    "without_times",
+]

@@ -1,0 +1,38 @@
+"""Runs of the lab."""
+
+import json
+from dataclasses import replace
+
+
+def changed(config, values):
+    """A copy with other values, those of a task's group named ``group.option``."""
+    for name, value in values.items():
+        group, _, option = name.rpartition(".")
+        new = {group: replace(getattr(config, group), **{option: value})} if group else {name: value}
+        config = replace(config, **new)
+    return config
+
+
+def run(config, data, path, **options):
+    """Train a run of the lab into a folder, from its checkpoint if it has one."""
+    from infobatch.lab.runs.folder import RunFolder
+    from infobatch.lab.training.train import train
+
+    folder = RunFolder(path)
+    if not folder.exists:
+        folder.create(config)
+    return train(config, data, folder, **options)
+
+
+def stop_after(num_steps):
+    """A ``should_stop`` that is true at the end of that step."""
+    asked = iter(range(1, num_steps))
+    return lambda: next(asked, None) is None
+
+
+def without_times(folder):
+    """What a run's folder tells of its epochs."""
+    return [
+        {name: value for name, value in json.loads(line).items() if name != "seconds"}
+        for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]

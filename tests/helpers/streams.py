@@ -1,0 +1,56 @@
+"""A stream in shards, and epochs trained from it."""
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from infobatch import DynamicPruner
+from infobatch.streams.filter import ENTRY, StreamFilter
+
+SIZE, EPOCHS, BATCH = 60, 4, 8
+
+
+class Shards(IterableDataset):
+    """Samples with an id, in shards of unequal sizes that workers share out; a new order each epoch."""
+
+    def __init__(self, ids=range(SIZE), num_shards=5, pairs=False):
+        self.ids = list(ids)
+        self.num_shards = num_shards
+        self.pairs = pairs
+        self.epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch):
+        self.epoch.fill_(epoch)
+
+    def __iter__(self):
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        sizes = np.arange(1, self.num_shards + 1)
+        ends = (sizes.cumsum() / sizes.sum() * len(self.ids)).astype(int)[:-1]
+        generator = np.random.default_rng(int(self.epoch))
+        for shard in np.split(np.arange(len(self.ids)), ends)[first::step]:
+            for place in generator.permutation(shard):
+                sample_id = self.ids[place]
+                yield (sample_id, sample_id) if self.pairs else {"id": sample_id, "raw": sample_id}
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        while True:
+            yield from Shards()
+
+
+def make(ids=None, stream=None, **options):
+    pruner = DynamicPruner(ids or range(SIZE), **{"num_epochs": EPOCHS, **options})
+    keep = StreamFilter(pruner, "id", BATCH)
+    return pruner, keep, keep(Shards() if stream is None else stream)
+
+
+def train_epoch(keep, loader, losses):
+    """Feed the losses of an epoch's batches through ``update``; the batches' indices."""
+    batches = []
+    for batch in loader:
+        indices = keep.indices(batch[ENTRY])
+        keep.update(losses[indices], batch[ENTRY])
+        batches.append(indices.tolist())
+    return batches

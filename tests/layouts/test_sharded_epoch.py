@@ -1,0 +1,125 @@
+"""An epoch of sharded scores: its order, its shares, and how it goes on."""
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import random_losses
+from helpers.sharded import Ranks, every_policy
+
+
+@every_policy
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(
+    ("size", "num_replicas"), [(600, 1), (601, 2), (607, 3), (600, 4), (610, 6), (613, 5), (699, 7)]
+)
+def test_the_union_of_the_ranks_is_the_selection(options, drop_last, size, num_replicas):
+    losses = random_losses(size)
+    batch_size = 4 * num_replicas
+    ranks = Ranks(num_replicas, size, batch_size, drop_last=drop_last, **options).score(losses)
+    weights, batches, seen = ranks.weights, [], []
+    for pruner, loader in zip(ranks.pruners, ranks.loaders, strict=True):
+        own = [indices for indices, _ in loader]
+        assert len(own) == len(loader)
+        batches.append([len(indices) for indices in own])
+        seen += np.concatenate(own).tolist()
+        repeats = [int(indices[0]) for indices in own if indices[0] < 0]
+        assert (pruner.weights(repeats) == 0).all()
+    assert all(sizes == batches[0] for sizes in batches), "batch counts and sizes are equal"
+    real = sorted(index for index in seen if index >= 0)
+    pruned = int(weights.count_nonzero()) < size
+    if pruned or not drop_last:
+        assert real == weights.nonzero().flatten().tolist()
+    assert len(set(real)) == len(real)
+    if 12 % num_replicas == 0:
+        assert len(seen) - len(real) < (1 if drop_last else num_replicas)
+    else:  # some ranks have a shard more
+        assert len(seen) - len(real) <= (num_replicas - 1) * (-(-size // 12) + 4)
+
+
+def test_an_epoch_has_an_order_of_its_own():
+    ranks = Ranks(2, 6000, num_shards=60)
+    orders = []
+    for _ in range(2):
+        orders.append(np.concatenate([indices for indices, _ in ranks.loaders[0]]))
+        ranks.score(random_losses(6000))
+    ranks_of = [np.argsort(order) / len(order) for order in orders if len(order) == 3000]
+    assert len(ranks_of) >= 1
+    places = np.empty(6000)
+    places[orders[0]] = np.arange(len(orders[0]))
+    assert abs(np.corrcoef(orders[0], np.arange(len(orders[0])))[0, 1]) < 0.1
+    steps = np.abs(np.diff(orders[0] % 60))
+    assert steps.mean() > 10, "neighbours are of any shards"
+
+
+@every_policy
+@pytest.mark.parametrize("num_replicas", [1, 2, 3, 5])
+def test_a_run(options, num_replicas):
+    losses = random_losses(123)
+    ranks = Ranks(num_replicas, 123, 6 * num_replicas, 6, **options)
+    visits = np.zeros(123, int)
+    last_progress = 0
+    for _, made in ranks.train(losses):
+        assert len({progress for _, progress in made}) == 1, "ranks agree about progress"
+        assert made[0][1] >= last_progress
+        last_progress = made[0][1]
+        real = [index for indices, _ in made for index in indices if index >= 0]
+        np.add.at(visits, real, 1)
+    assert last_progress == 1
+    reports = ranks.each(lambda pruner: str(pruner.report()))
+    assert set(reports) == {reports[0]}
+    assert f"{visits.sum()} of 492 samples trained" in reports[0]
+    table = np.zeros(123, int)
+    for pruner in ranks.pruners:
+        shards = pruner._store.shards
+        for column, part in enumerate(shards.parts()):
+            table[shards.indices(column)] = pruner.scores["visits"][part]
+    assert table.tolist() == visits.tolist()
+
+
+@every_policy
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 2), (2, 3), (3, 1), (4, 6), (5, 3)])
+def test_a_run_goes_on_with_another_number_of_ranks(options, drop_last, before, after):
+    losses = random_losses(303)
+    size = {"size": 303, "drop_last": drop_last, "num_epochs": 3}
+    run = Ranks(before, batch_size=12 * before, **size, **options)
+    whole = Ranks(before, batch_size=12 * before, **size, **options).train(losses)
+    for stop in [3, len(whole) // 2, len(whole) - 1]:
+        run = Ranks(before, batch_size=12 * before, **size, **options)
+        steps = run.train(losses, stop)
+        assert steps == whole[:stop]
+        states = run.states()
+        resumed = Ranks(after, batch_size=12 * after, **size, **options)
+        resumed.load(iter(states) if after == 1 else states)
+        epoch = resumed.pruners[0].epoch
+        assert resumed.pruners[0].progress == pytest.approx(steps[-1][1][0][1])
+        assert torch.equal(resumed.weights, run.weights)
+        rest = resumed.train(losses)
+        if before == after:
+            assert steps + rest == whole
+        done = [(e, made) for e, made in steps + rest if e == epoch]
+        real = [s for _, made in done for indices, _ in made for s in indices if s >= 0]
+        assert len(set(real)) == len(real), "trained twice"
+        if not drop_last or int(run.weights.count_nonzero()) < 303:
+            assert sorted(real) == run.weights.nonzero().flatten().tolist()
+        progress = [made[0][1] for _, made in rest]
+        assert progress == sorted(progress)
+        assert progress[-1] == 1
+
+
+@pytest.mark.parametrize("stop", [3, 12])
+def test_one_ranks_state_is_enough_for_it(stop):
+    losses = random_losses(303)
+    run = Ranks(3, 303)
+    before = run.train(losses, stop)
+    states = run.states()
+    resumed = Ranks(3, 303)
+    resumed.each(lambda pruner, state: pruner.load_state_dict(state), states)
+    assert before + resumed.train(losses) == Ranks(3, 303).train(losses)
+
+
+def test_an_epoch_of_which_nothing_was_recorded_is_refused_by_all():
+    ranks = Ranks(2)
+    with pytest.raises(RuntimeError, match="ends without a single recorded loss"):
+        ranks.each(lambda pruner: pruner.set_epoch(pruner.epoch + 1))

@@ -1,0 +1,109 @@
+"""Samples carry their indices, however they are fetched, collated and copied."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import BatchSampler, DataLoader, Subset
+from torch.utils.data._utils.pin_memory import pin_memory
+
+from helpers import Numbers, new_pruner, random_losses, record_epoch
+from infobatch import DynamicPruner, IndexedCollate, IndexedDataset
+
+
+def test_whole_batches_asked_of_the_dataset():
+    class Table(Numbers):
+        def __getitem__(self, index):
+            return torch.as_tensor(index)
+
+    pruner = DynamicPruner(Table(20), 4)
+    batches = BatchSampler(pruner.sampler(8), 8, drop_last=False)
+    loader = DataLoader(
+        IndexedDataset(pruner.dataset), sampler=batches, batch_size=None, collate_fn=IndexedCollate(list)
+    )
+    for indices, values in loader:
+        assert indices.tolist() == [int(value) for value in values]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array])
+def test_several_indices_at_once_of_any_kind(kind):
+    class Table(Numbers):
+        def __getitem__(self, index):
+            return torch.tensor(index) * 10
+
+    index, values = IndexedDataset(Table(20))[kind([3, 5, ~7])]
+    assert list(index) == [3, 5, ~7]
+    assert values.tolist() == [30, 50, 70]
+    indices, _ = IndexedCollate(list)((index, values))
+    assert indices.tolist() == [3, 5, ~7]
+
+
+def test_getitems_of_the_dataset_is_used():
+    class Fetching(Numbers):
+        calls = 0
+
+        def __getitems__(self, indices):
+            self.calls += 1
+            return [self[i] for i in indices]
+
+    dataset = Fetching(20)
+    for indices, batch in DynamicPruner(dataset, 2).loader(5):
+        assert indices.tolist() == batch.tolist()
+    assert dataset.calls == 4
+
+
+def test_subset_inside_and_outside():
+    inside = DynamicPruner(Subset(Numbers(100), range(50, 60)), 2).loader(5)
+    for indices, batch in inside:
+        assert (indices + 50).tolist() == batch.tolist()
+    outside = DataLoader(
+        Subset(IndexedDataset(Numbers(100)), [7, 3]), batch_size=2, collate_fn=IndexedCollate()
+    )
+    assert [indices.tolist() for indices, _ in outside] == [[7, 3]]
+
+
+def test_any_map_style_object_is_a_dataset():
+    for indices, batch in DynamicPruner(range(10, 30), 2).loader(7):
+        assert batch.tolist() == (indices + 10).tolist()
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+def test_wrappers_and_pruner_are_copied_whole(duplicate):
+    dataset = duplicate(IndexedDataset(Numbers(5)))
+    assert dataset[3][0] == 3
+    assert duplicate(IndexedCollate())([(1, 2.0)])[0].tolist() == [1]
+    pruner = new_pruner()
+    record_epoch(pruner, random_losses(60))
+    other = duplicate(pruner)
+    for one in (pruner, other):
+        one.set_epoch(1)
+    assert torch.equal(pruner.selection.weights, other.selection.weights)
+
+
+def test_pinning_leaves_the_indices_alone(monkeypatch):
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: tensor.clone())
+    indices, batch = next(iter(new_pruner().loader(8)))
+    again, pinned = pin_memory((indices, batch))
+    assert isinstance(again, np.ndarray)
+    assert again.tolist() == indices.tolist()
+    assert pinned is not batch
+    assert torch.equal(pinned, batch)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="pins memory for a GPU")
+def test_a_pinning_loader():
+    pruner = new_pruner()
+    for indices, batch in pruner.loader(8, pin_memory=True, num_workers=2):
+        assert isinstance(indices, np.ndarray)
+        assert batch.is_pinned()
+        assert indices.tolist() == batch.tolist()
+
+
+def test_a_dataset_without_indices():
+    with pytest.raises(TypeError, match="list_iterator is not a map-style dataset"):
+        IndexedDataset(iter([1]))

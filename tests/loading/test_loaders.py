@@ -1,0 +1,189 @@
+"""Batches carry their samples' identity, and lengths are what they seem."""
+
+import copy
+import gc
+import pickle
+import weakref
+from itertools import islice, pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from helpers import batched_pruner, new_pruner, random_losses, train_epoch
+from infobatch import DynamicPruner
+
+
+class Box:
+    def __init__(self, samples):
+        self.values = torch.stack(samples)
+
+
+def as_dict(samples):
+    return {"value": torch.stack(samples), "text": [str(int(s)) for s in samples]}
+
+
+COLLATES = {
+    "tensor": (None, lambda batch: batch),
+    "tuple": (lambda samples: (torch.stack(samples), len(samples)), lambda batch: batch[0]),
+    "dict": (as_dict, lambda batch: batch["value"]),
+    "object": (Box, lambda batch: batch.values),
+}
+
+
+WORKERS = {
+    "main": {},
+    "workers": {"num_workers": 2},
+    "persistent": {"num_workers": 2, "persistent_workers": True},
+}
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("kind", COLLATES)
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_indices_belong_to_their_samples(kind, workers, drop_last):
+    collate, values = COLLATES[kind]
+    pruner = new_pruner()
+    loader = pruner.loader(8, collate_fn=collate, drop_last=drop_last, **WORKERS[workers])
+    for _ in zip(range(3), pruner.epochs(), strict=False):
+        for indices, batch in loader:
+            assert indices.dtype == np.int64
+            assert values(batch).tolist() == indices.tolist()
+            pruner.update(random_losses(60)[indices], indices)
+    assert pruner.history[1].num_selected < 60
+
+
+def test_spawned_workers():
+    pruner = new_pruner(size=12)
+    loader = pruner.loader(4, num_workers=1, multiprocessing_context="spawn")
+    seen = [(indices.tolist(), batch.tolist()) for indices, batch in loader]
+    assert all(indices == values for indices, values in seen)
+    assert sorted(i for indices, _ in seen for i in indices) == list(range(12))
+
+
+def test_workers_that_answer_out_of_order():
+    pruner = new_pruner()
+    loader = pruner.loader(8, num_workers=2, in_order=False)
+    losses = random_losses(60)
+    for _ in pruner.epochs():
+        for indices, batch in loader:
+            assert batch.tolist() == indices.tolist()
+            pruner.update(losses[batch.long()], indices)
+        assert pruner.current.finished
+    assert torch.equal(pruner.scores["last_loss"], losses)
+
+
+def test_a_batch_fetched_ahead_keeps_its_identity():
+    pruner = new_pruner()
+    losses = random_losses(60)
+    for current, _ in pairwise(pruner.loader(8)):
+        indices, batch = current
+        pruner.update(losses[batch.long()], indices)
+    recorded = pruner.scores["last_loss"]
+    scored = ~recorded.isnan()
+    assert int(scored.sum()) == 56
+    assert torch.equal(recorded[scored], losses[scored])
+
+
+def test_batches_fetched_in_groups_keep_their_identity():
+    pruner = new_pruner()
+    loader = pruner.loader(8)
+    losses = random_losses(60)
+    for _ in pruner.epochs():
+        batches = iter(loader)
+        while group := list(islice(batches, 3)):
+            for indices, batch in group:
+                pruner.update(losses[batch.long()], indices)
+        assert pruner.current.finished
+    assert torch.equal(pruner.scores["last_loss"], losses)
+
+
+def test_two_iterators_at_once():
+    pruner = new_pruner()
+    loader = pruner.loader(8)
+    for (one, first), (other, second) in zip(loader, loader, strict=True):
+        assert one.tolist() == other.tolist() == first.tolist() == second.tolist()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_single_item_at_a_time(num_workers):
+    pruner = new_pruner(size=9)
+    loader = pruner.loader(batch_size=None, num_workers=num_workers)
+    seen = []
+    for indices, value in loader:
+        assert indices.tolist() == [value]
+        pruner.update(value.reshape(1), indices)
+        seen.append(int(value))
+    assert sorted(seen) == list(range(9))
+    assert len(loader) == 9
+
+
+@pytest.mark.parametrize("loader_class", [DataLoader, StatefulDataLoader])
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_the_length_is_right_at_every_moment(workers, drop_last, loader_class):
+    pruner = new_pruner()
+    loader = pruner.loader(8, drop_last=drop_last, loader_class=loader_class, **WORKERS[workers])
+    losses, lengths = random_losses(60), []
+    for _ in pruner.epochs():
+        promised = [len(loader)]
+        iterator = iter(loader)
+        promised.append(len(loader))
+        count = 0
+        for indices, _ in iterator:
+            promised.append(len(loader))
+            pruner.update(losses[indices], indices)
+            count += 1
+        assert set(promised) == {count}
+        lengths.append(count)
+    assert min(lengths) < max(lengths)
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_an_epoch_broken_off_goes_on_and_the_next_one_can_begin(workers):
+    pruner = new_pruner()
+    loader = pruner.loader(8, **WORKERS[workers])
+    losses = random_losses(60)
+    first = []
+    for step, (indices, _) in enumerate(loader):
+        pruner.update(losses[indices], indices)
+        first += indices.tolist()
+        if step == 2:
+            break
+    rest = [i for indices, _ in loader for i in indices.tolist()]
+    assert first + rest == pruner.current.order.tolist()
+    pruner.set_epoch(1)
+    assert pruner.history[0].num_recorded == 24
+    seen = np.concatenate(train_epoch(pruner, loader, losses))
+    assert seen.tolist() == pruner.current.order.tolist()
+
+
+def test_shuffle_false():
+    with pytest.raises(ValueError, match="shuffle=False has no meaning here"):
+        batched_pruner().loader(4, shuffle=False)
+
+
+def test_a_loader_is_not_kept_alive_by_its_pruner():
+    pruner = DynamicPruner(range(40), 3)
+    loader = pruner.loader(4, loader_class=StatefulDataLoader)
+    reference = weakref.ref(loader)
+    gc.disable()
+    try:
+        del loader
+        assert reference() is None
+    finally:
+        gc.enable()
+    for indices in np.split(np.arange(40), 10):
+        pruner.record(torch.ones(4), indices)
+    pruner.load_state_dict(pruner.state_dict())
+    pruner.set_epoch(1)
+
+
+def test_a_pruner_with_a_stateful_loader_can_be_copied():
+    pruner = DynamicPruner(range(40), 3)
+    loader = pruner.loader(4, loader_class=StatefulDataLoader)
+    for clone in (copy.deepcopy(pruner), pickle.loads(pickle.dumps(pruner))):
+        assert clone.progress == pruner.progress
+        assert len(clone.loader(4)) == len(loader)

@@ -1,0 +1,214 @@
+"""The benchmarks run; what they find is told elsewhere."""
+
+import importlib.util
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from infobatch.policies import POLICIES
+
+
+def benchmark(name):
+    path = Path(__file__).parents[2] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_benchmark", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for their module's names
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def distributed():
+    return benchmark("distributed")
+
+
+@pytest.mark.parametrize("policy", ["mean", "tiers", "random"])
+def test_the_plan_of_one_rank_of_many(policy, distributed, capsys):
+    distributed.plan_cost(70_000, policy)
+    seconds, processor, megabytes = json.loads(capsys.readouterr().out)
+    assert 0 < seconds < 5
+    assert 0 < processor < 5
+    assert megabytes < 300
+
+
+@pytest.mark.slow
+def test_a_step_and_a_collective(distributed):
+    times = distributed.in_processes("step", 3, 8)
+    assert {name: len(values) for name, values in times.items()} == {"ours": 3, "plain": 3, "again": 3}
+    times = distributed.in_processes("collective", 500, 2)
+    assert all(value > 0 for values in times.values() for value in values)
+
+
+def test_the_choices_of_rescaling_are_compared_and_kept(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "runs"
+    options = ["--recipe", "mnist5k-small-cnn", "--epochs", "3", "--optimizers", "sgd", "--save", "20"]
+    options += ["--seeds", "1", "--device", "cpu", "--out", str(out), "--json", str(tmp_path / "r.json")]
+    monkeypatch.setattr("sys.argv", ["normalizers.py", *options])
+    normalizers = benchmark("normalizers")
+    normalizers.main()
+    rows = json.loads((tmp_path / "r.json").read_text())["results"]
+    assert [row["choice"] for row in rows] == [
+        "full",
+        *(f"{normalizer}, rate {scaling}" for normalizer, scaling in normalizers.CHOICES),
+    ]
+    accuracies = {row["choice"]: row["accuracy"][0] for row in rows}
+    assert all(50 < accuracy <= 100 for accuracy in accuracies.values())
+    assert accuracies["mean, rate none"] != accuracies["batch, rate none"]
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("summary.json")}
+    normalizers.main()
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("summary.json")} == before
+
+
+def test_every_policys_selection_is_timed_beside_an_epoch(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "selection.json"
+    options = ["--samples", "1000", "--repeats", "2", "--steps", "2", "--recipe", "mnist5k-small-cnn"]
+    monkeypatch.setattr(sys, "argv", ["selection.py", *options, "--rate", "100", "--json", str(path)])
+    benchmark("selection").main()
+    found = json.loads(path.read_text())
+    assert [row["policy"] for row in found["results"]] == list(POLICIES)
+    rate = found["environment"]["images a second"]
+    for row in found["results"]:
+        assert 0 < row["low"] <= row["milliseconds"] <= row["high"]
+        assert row["given"] == pytest.approx(row["milliseconds"] / 1e3 * 100 / 1000 * 100)
+        assert row["measured"] == pytest.approx(row["given"] * rate / 100, rel=0.01)
+        assert row["verdict"] == ("ok" if row["measured"] <= 1 else "over")
+    assert "% of an epoch" in capsys.readouterr().out
+
+
+def test_gains_are_averaged_over_the_costs_that_both_have(tmp_path, monkeypatch, capsys):
+    """By 0.5 and 1.5 for InfoBatch, t = 2 and p = 0.295; by 1 and 2 at 30 % alone, t = 3 and 0.205."""
+    results = {
+        "full": [9.0, 9.0],
+        "spaced-save-30/pruned": [5.0, 7.0],
+        "spaced-save-50/pruned": [6.0, 4.0],
+        "infobatch-0.5-save-30/pruned": [5.0, 7.0],
+        "infobatch-0.773-save-50/pruned": [5.0, 1.0],
+        "save-30/fewer-epochs": [4.0, 5.0],
+    }
+    runs = [
+        {"arm": arm, "seed": seed, "result": result}
+        for arm, values in results.items()
+        for seed, result in enumerate(values)
+    ]
+    path = tmp_path / "runs.json"
+    path.write_text(json.dumps({"runs": runs}))
+    monkeypatch.setattr(sys, "argv", ["averaged.py", str(path)])
+    benchmark("averaged").main()
+    fewer, paper = capsys.readouterr().out.splitlines()
+    assert fewer.startswith("spaced − fewer-epochs       +1.50 ")
+    assert fewer.endswith("2 seeds, 30 % saved")
+    assert paper.startswith("spaced − infobatch          +1.00 (-5.35 to +7.35)  p 0.410")
+    assert paper.endswith("2 seeds, 30, 50 % saved")
+    monkeypatch.setattr(sys, "argv", ["averaged.py", str(path), "--save", "70"])
+    with pytest.raises(SystemExit):
+        benchmark("averaged").main()
+    assert "--save has 70, at which spaced was not run" in capsys.readouterr().err
+
+
+def test_scores_of_single_draws_are_compared(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("diffusers")
+    from infobatch.lab.models.unets import UNETS, _unet
+    from infobatch.lab.recipes import RECIPES
+
+    recipe = RECIPES["mnist5k-ddpm"]
+    config = replace(recipe.make(), data="digits", held_out=0.1, model="unet-smaller")
+    monkeypatch.setitem(UNETS, "unet-smaller", _unet((8, 8), 1, norm_num_groups=4, attention_head_dim=8))
+    monkeypatch.setitem(RECIPES, "tiny", replace(recipe, name="tiny", make=lambda: config))
+    path = tmp_path / "scores.json"
+    options = ["--recipe", "tiny", "--epochs", "1", "--train-samples", "100", "--samples", "100"]
+    options += ["--draws", "4", "--device", "cpu", "--out", str(tmp_path / "run"), "--json", str(path)]
+    monkeypatch.setattr(sys, "argv", ["timestep_scores.py", *options])
+    scores = benchmark("timestep_scores")
+    scores.main()
+    rows = json.loads(path.read_text())["results"]
+    assert [row["score"] for row in rows] == ["loss", "normalised"]
+    values = [[value for name, value in row.items() if name != "score"] for row in rows]
+    assert all(abs(value) <= 1 for row in values for value in row)
+    assert all(ours != theirs for ours, theirs in zip(*values, strict=True))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "100 images of digits, 4 draws each, unet-smaller"
+    assert lines[-1].split() == ["normalised", *(f"{value:.3f}" for value in values[1])]
+
+
+def test_reliability_and_the_share_of_classes_are_what_they_should_be():
+    """Half of the variance between samples; and of a class mean's, 4 / (4 + 1)."""
+    scores = benchmark("timestep_scores")
+    generator = torch.Generator().manual_seed(0)
+    own = torch.randn(4000, generator=generator)
+    noise = torch.randn(8, 4000, generator=generator)
+    assert scores.reliability(own + noise) == pytest.approx(0.5, abs=0.03)
+    assert scores.reliability(noise) == pytest.approx(0, abs=0.01)
+    assert scores.rank_correlation(own.expand(8, -1), own.expand(8, -1)) == pytest.approx(1)
+    assert abs(scores.rank_correlation(noise, noise)) < 0.05
+    labels = torch.arange(4000) % 2
+    assert scores.share_of_classes(own + 4 * labels, labels) == pytest.approx(0.8, abs=0.02)
+    assert scores.share_of_classes(own, labels) == pytest.approx(0, abs=0.002)
+
+
+def test_scores_normalised_by_timestep_are_the_more_reliable():
+    """A sample's loss is a factor of its own, times one of the timestep and one of chance."""
+    scores = benchmark("timestep_scores")
+    generator = torch.Generator().manual_seed(0)
+    own, chance = (1 + 0.2 * torch.randn(shape, generator=generator) for shape in (500, (8, 500)))
+    timesteps = torch.randint(1000, (8, 500), generator=generator)
+    losses = own * chance * torch.exp(-timesteps / 200)
+    freed = scores.normalised(losses, timesteps, 1000, 100)
+    assert scores.reliability(own * chance) == pytest.approx(0.5, abs=0.1)
+    assert scores.reliability(freed) > 0.35
+    assert scores.reliability(losses) < 0.1
+    assert scores.rank_correlation(freed, freed) > 2 * scores.rank_correlation(losses, freed)
+
+
+def test_the_noise_of_scores_is_split_as_it_was_made(capsys):
+    """Scores of mean i with noise of deviation 2: reliability 4 / (4 + 4) alone, 4 / (4 + 1) of four."""
+    noise = benchmark("score_noise")
+    rng = np.random.default_rng(0)
+    draws = 2 * rng.standard_normal(20_000) + 2 * rng.standard_normal((4, 20_000))
+    between, within = noise.variances(draws)
+    assert between == pytest.approx(4, rel=0.05)
+    assert within == pytest.approx(4, rel=0.05)
+    rows = noise.table(draws)
+    assert rows[0].reliability == rows[0].of_plain_mean == pytest.approx(0.5, abs=0.02)
+    assert rows[3].of_plain_mean == pytest.approx(0.8, abs=0.02)
+    shares = np.array([0.8**3, 0.2 * 0.8**2, 0.2 * 0.8, 0.2])
+    assert rows[3].reliability == pytest.approx(1 / (1 + (shares**2).sum()), abs=0.02)
+    expected = (1 / (1 + 1)) ** 0.5 * (4 / (4 + 4 / 3)) ** 0.5  # of one and the mean of three
+    assert rows[0].rank_correlation == pytest.approx(6 / np.pi * np.arcsin(expected / 2), abs=0.02)
+    assert rows[3].rank_correlation is None
+
+
+def test_the_noise_of_a_crops_scores_is_measured(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "noise.json"
+    options = ["--recipe", "mnist5k-small-cnn", "--epochs", "1", "--train-samples", "600"]
+    options += ["--samples", "200", "--draws", "3", "--device", "cpu", "--json", str(path)]
+    monkeypatch.setattr(sys, "argv", ["score_noise.py", *options])
+    benchmark("score_noise").main()
+    found = json.loads(path.read_text())
+    assert found["samples"] == 200
+    assert found["between"] > 0 < found["within"]
+    assert [row["visits"] for row in found["rows"]] == [1, 2, 3]
+    reliabilities = [row["reliability"] for row in found["rows"]]
+    assert 0 < reliabilities[0] < reliabilities[1] < reliabilities[2] < 1
+    assert "rank correlation" in capsys.readouterr().out
+
+
+def test_independent_draws_stay_unbiased_while_losses_move_and_spaced_ones_lean(
+    tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "moving.json"
+    options = ["--policies", "neyman,spaced", "--samples", "200", "--epochs", "8", "--runs", "10"]
+    monkeypatch.setattr(sys, "argv", ["moving_losses.py", *options, "--json", str(path)])
+    benchmark("moving_losses").main()
+    rows = json.loads(path.read_text())["results"]
+    neyman, growing, spaced, spaced_growing = rows
+    for row in (neyman, growing):
+        assert row["ratio"] == pytest.approx(1, abs=3 * row["half_width"])
+        assert row["just_trained"] == pytest.approx(1, abs=0.1)
+    assert 1 < spaced["ratio"] < spaced_growing["ratio"] < 1.1
+    assert spaced["just_trained"] < 0.9 < 1.2 < spaced["others"]
+    assert "sum ÷ true sum" in capsys.readouterr().out

@@ -1,0 +1,117 @@
+"""Every Python block of the README and the docs runs; every command names options that exist."""
+
+import re
+import shlex
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from helpers import ray_cluster
+from infobatch.policies import POLICIES, WRAPPERS, Static
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    lines = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
+    lines += re.findall(r"^infobatch .*", "\n".join(lines), re.MULTILINE)
+    return sorted({line.split("#")[0].strip() for line in lines if line.startswith("infobatch")})
+
+
+def language_names():
+    for package in ("transformers", "accelerate", "lightning", "ray"):
+        pytest.importorskip(package)
+    import tiny
+
+    return {"language_model": tiny.causal_model(), "sentences": tiny.sentences(), "pad": tiny.pad}
+
+
+def stream_names():
+    def decode(sample):
+        return {**sample, "image": torch.frombuffer(sample["jpg"], dtype=torch.uint8) / 255}
+
+    raw = [
+        {"__key__": f"{i:06d}", "jpg": bytearray(range(i % 99, i % 99 + 64)), "cls": i % 10}
+        for i in range(300)
+    ]
+    return {"raw": raw, "decode": decode}
+
+
+def masked_names():
+    pytest.importorskip("transformers")
+    return {}
+
+
+def diffusion_names():
+    pytest.importorskip("diffusers")
+    from infobatch.lab.models.unets import make_unet
+
+    return {"unet": make_unet("unet-tiny", 1, 8)}
+
+
+PAGE_NAMES = {
+    "diffusion": diffusion_names,
+    "mae": masked_names,
+    "integrations": language_names,
+    "streams": stream_names,
+    "tuning": language_names,
+}
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem
+)
+def test_python_blocks_run_in_their_order(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = PAGE_NAMES.get(page.stem, dict)()
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    names |= {
+        "train_set": TensorDataset(torch.randn(300, 1, 8, 8), torch.randint(10, (300,))),
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+    }
+    with ray_cluster() if page.stem == "integrations" else nullcontext(), warnings.catch_warnings():
+        # A page shows the call of scheduler.step() on its own, without the loop around it.
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        warnings.filterwarnings("ignore", message="'pin_memory' argument is set as true")
+        # Of Lightning: on loggers, and on how it uses PyTorch.
+        warnings.filterwarnings("ignore", message="Starting from v1.9.0, `tensorboardX`")
+        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec")
+        for block in blocks(page, "python"):
+            exec(compile(block, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_use_options_that_exist(command, monkeypatch, capsys):
+    from infobatch.lab import cli
+
+    words = shlex.split(command)
+    monkeypatch.setattr("sys.argv", [*words[:2], "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    text = capsys.readouterr().out
+    for word in words:
+        if word.startswith("--"):
+            assert word in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_policy_has_a_card_and_every_card_a_policy():
+    every = POLICIES | WRAPPERS
+    cards = {path.stem for path in (ROOT / "docs" / "methods").glob("*.md")}
+    assert cards == {"static" if kind is Static else name for name, kind in every.items()}

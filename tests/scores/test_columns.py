@@ -1,0 +1,49 @@
+"""What a column makes of the losses that it gets."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import Numbers
+from infobatch import DynamicPruner, read_scores
+from infobatch.policies import IES
+from infobatch.scores import ScoreTable
+
+
+def test_the_smoothed_loss_is_four_fifths_old_and_a_fifth_new():
+    table = ScoreTable(2, ["last_loss", "smoothed_loss"])
+    for loss in (1.0, 2.0, math.inf):
+        table.record(np.array([0]), np.array([loss], np.float32))
+    assert float(table["smoothed_loss"][0]) == pytest.approx(0.8 * 1 + 0.2 * 2)
+    assert math.isnan(table["smoothed_loss"][1])
+
+
+NAN = float("nan")
+
+
+def test_a_column_may_hold_several_numbers_a_sample(tmp_path):
+    table = ScoreTable(3, ["last_loss", "recent_losses", "visits"])
+    for epoch in range(6):
+        table.record(np.array([0]), np.array([epoch], np.float32))
+    table.observe(np.array([1]), np.array([9], np.float32))
+    table.observe(np.array([2]), np.array([NAN], np.float32))
+    assert table["recent_losses"][0].tolist() == [1, 2, 3, 4, 5]
+    assert table["recent_losses"][1].isnan().tolist() == [True] * 4 + [False]
+    assert table["recent_losses"][2].isnan().all()
+    assert table["visits"].tolist() == [6, 0, 0]
+    again = ScoreTable(3, ["last_loss", "recent_losses", "visits"])
+    again.load_state_dict(table.state_dict())
+    assert torch.equal(again["recent_losses"][0], table["recent_losses"][0])
+    pruner = DynamicPruner(Numbers(3), 4, policy=IES())
+    pruner.record(torch.ones(3), np.arange(3))
+    for name in ("scores.npz", "scores.parquet"):
+        assert read_scores(pruner.export(tmp_path / name))["last_loss"].tolist() == [1, 1, 1]
+    with np.load(tmp_path / "scores.npz") as file:
+        assert file["recent_losses_4"].tolist() == [1, 1, 1]
+
+
+def test_an_unknown_score_column():
+    with pytest.raises(ValueError, match="unknown score column 'margin': the table keeps last_loss"):
+        ScoreTable(3, ["margin"])

@@ -1,0 +1,25 @@
+"""A table of scores: made of losses, and a part of it."""
+
+import numpy as np
+
+from infobatch.scores import ScoreTable
+
+
+def test_a_table_of_given_losses():
+    table = ScoreTable.from_losses([1.0, float("nan"), 3.0])
+    assert len(table) == 3
+    assert table.columns == ("last_loss", "visits")
+    assert table["visits"].tolist() == [1, 0, 1]
+    assert table.num_nonfinite == 0
+
+
+def test_a_part_of_a_table_has_the_rows_that_were_named():
+    table = ScoreTable(5, ["last_loss", "visits", "smoothed_loss"])
+    table.record(np.array([1, 3]), np.array([2.0, 4.0], np.float32))
+    part = table.part(np.array([3, 0, 1]))
+    assert len(part) == 3
+    assert part.columns == table.columns
+    assert part["last_loss"].nan_to_num(-1).tolist() == [4, -1, 2]
+    assert part["visits"].tolist() == [1, 0, 1]
+    part.record(np.array([1]), np.array([9.0], np.float32))
+    assert table["last_loss"][0].isnan()

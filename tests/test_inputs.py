@@ -1,0 +1,106 @@
+"""Losses, indices, masks and signals that do not fit are refused, and nothing is recorded."""
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import Numbers, batched_pruner, in_pruned_epoch
+from infobatch import DynamicPruner
+from infobatch.policies import Proportional
+
+
+@pytest.mark.parametrize(
+    ("losses", "indices", "error", "message"),
+    [
+        (torch.tensor(1.0), [1], ValueError, r"losses have shape \(\); .* reduction='none'"),
+        (torch.ones(2, 3), [1, 2], ValueError, r"losses have shape \(2, 3\)"),
+        (torch.ones(3), [1, 2], ValueError, "3 losses came with 2 indices"),
+        (
+            torch.ones(0),
+            [],
+            ValueError,
+            "the batch is empty, .* NaN; pass over",
+        ),
+        (torch.ones(0), np.empty(0, int), ValueError, "the batch is empty"),
+        ([0.5, 0.5], [1, 2], TypeError, "losses are a list; give the tensor"),
+        (np.ones(2), [1, 2], TypeError, "losses are a ndarray; give the tensor"),
+        (torch.ones(2, dtype=torch.long), [1, 2], TypeError, "dtype torch.int64; they must be floating"),
+        (torch.ones(2), np.array([1.0, 2.0]), TypeError, "indices have dtype float64; .*as it came"),
+        (torch.ones(2), torch.tensor([1.0, 2.0]), TypeError, "indices have dtype float32"),
+        (torch.ones(2), np.array([True, False]), TypeError, "indices have dtype bool"),
+        (
+            torch.ones(2),
+            torch.ones(2, dtype=int, device="meta"),
+            TypeError,
+            "indices are on meta; .* host",
+        ),
+        (torch.ones(2), np.ones((1, 2), int), ValueError, r"indices have shape \(1, 2\)"),
+        (torch.ones(2), [1, 20], ValueError, "sample 20 does not exist: the dataset has 20"),
+        (torch.ones(2), [1, -1], ValueError, "sample -1 does not exist"),
+    ],
+)
+@pytest.mark.parametrize("call", ["update", "weigh", "record"])
+def test_losses_and_indices_that_do_not_fit(losses, indices, error, message, call):
+    made = batched_pruner()
+    with pytest.raises(error, match=message):
+        getattr(made, call)(losses, indices)
+    assert made.scores["last_loss"].isnan().all()
+    assert made.current.num_recorded == 0
+
+
+@pytest.mark.parametrize("scored", [[True], [True, False, True]])
+@pytest.mark.parametrize("call", ["update", "record"])
+def test_a_mask_of_another_length(scored, call):
+    made = batched_pruner()
+    with pytest.raises(ValueError, match="scored"):
+        getattr(made, call)(torch.ones(2), [1, 2], torch.tensor(scored))
+    assert made.current.num_recorded == 0
+
+
+@pytest.mark.parametrize(
+    ("scored", "kind"),
+    [
+        ([True, False], "list"),
+        (np.array([True, False]), "ndarray"),
+        (torch.tensor([1, 0]), "torch.int64"),
+    ],
+)
+@pytest.mark.parametrize("call", ["update", "record"])
+def test_a_mask_of_another_kind(scored, kind, call):
+    made = batched_pruner()
+    with pytest.raises(TypeError, match=f"scored is {kind}; give a bool tensor"):
+        getattr(made, call)(torch.ones(2), [1, 2], scored)
+    assert made.current.num_recorded == 0
+
+
+@pytest.mark.parametrize("scored", [torch.tensor([True]), torch.ones(3, dtype=bool)])
+def test_a_mask_of_another_length_is_refused(scored):
+    pruner, indices = in_pruned_epoch()
+    with pytest.raises(ValueError, match="scored"):
+        pruner.update(torch.rand(8), indices, scored=scored)
+
+
+def test_a_signal_that_the_policy_reads_must_come_with_each_batch():
+    pruner = DynamicPruner(Numbers(3), 3, policy=Proportional(by="gradient_norm"))
+    with pytest.raises(ValueError, match=r"reads gradient_norms.*classification_gradient_norms\(logits"):
+        pruner.update(torch.ones(3), np.arange(3))
+    with pytest.raises(ValueError, match=r"gradient_norms have shape \(2,\) and the losses \(3,\)"):
+        pruner.update(torch.ones(3), np.arange(3), gradient_norms=torch.ones(2))
+    with pytest.raises(TypeError, match="no signal 'norms'; there are gradient_norms, confidences"):
+        pruner.update(torch.ones(3), np.arange(3), norms=torch.ones(3))
+    assert pruner.current.num_recorded == 0
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (torch.ones(3), r"scores are of shape \(3,\) on cpu, and the losses of shape \(4,\)"),
+        ([1.0] * 4, "scores are list, and the losses"),
+        (torch.ones(4, dtype=torch.int64), r"scores have dtype torch\.int64; they must be floating"),
+    ],
+)
+def test_scores_that_do_not_fit_their_losses_are_refused(scores, message):
+    pruner = DynamicPruner(range(8), 3)
+    with pytest.raises((TypeError, ValueError), match=message):
+        pruner.update(torch.ones(4), [0, 1, 2, 3], scores=scores)
+    assert pruner.current.num_recorded == 0

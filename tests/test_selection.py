@@ -1,0 +1,289 @@
+"""Draws from keep probabilities: sizes, weights, chances, and answers that are refused."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from helpers import made, random_losses, table_of
+from helpers.policies import POLICIES, UNBIASED, check_strata, generator, stratum_counts
+from infobatch import DynamicPruner
+from infobatch.policies import BiasedPolicy, KeepProbabilities, Policy, Request
+from infobatch.selection import Selection, draw, inclusion_probabilities
+
+
+@pytest.mark.parametrize("multiple", [1, 16])
+@pytest.mark.parametrize("name", UNBIASED)
+def test_the_chances_that_are_told_are_the_inverse_weights(name, multiple):
+    policy = made(POLICIES[name], 200)
+    for seed in range(5):
+        table = table_of(random_losses(200, seed), policy)
+        keep = policy.keep_probabilities(table, Request(None, generator(seed), multiple=multiple))
+        chances = inclusion_probabilities(keep, multiple)
+        selection = draw(keep, generator(seed), multiple)
+        assert float(chances.sum()) == pytest.approx(selection.num_selected)
+        kept = selection.indices
+        assert selection.weights[kept].numpy() == pytest.approx(1 / chances[kept].numpy(), rel=1e-6)
+        assert bool((chances[selection.weights == 0] < 1).all())
+
+
+def test_the_effective_share_is_that_of_a_worked_example():
+    # Kish (1965): of 1, 1 and 2, (1 + 1 + 2)^2 / (3 (1 + 1 + 4)) = 16 / 18.
+    assert Selection.of(torch.tensor([1.0, 0, 1, 2, 0])).effective_share == pytest.approx(8 / 9)
+    assert Selection.full(7).effective_share == 1
+    assert Selection.of(torch.tensor([0.0, 3, 3])).effective_share == 1
+
+
+seeds = st.integers(0, 2**31)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    sizes=st.lists(st.integers(0, 40), min_size=1, max_size=5).filter(any),
+    probabilities=st.lists(st.floats(0.01, 1), min_size=5, max_size=5),
+    seed=seeds,
+)
+def test_any_strata_keep_their_sum(sizes, probabilities, seed):
+    strata = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).to(torch.uint8)
+    strata = strata[torch.randperm(len(strata), generator=generator(seed))]
+    keep = KeepProbabilities(torch.tensor(probabilities[: len(sizes)]).double(), strata)
+    check_strata(keep, draw(keep, generator(seed)))
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    probabilities=st.lists(st.floats(0.05, 1), min_size=5, max_size=5),
+    multiple=st.integers(1, 16),
+    seed=seeds,
+)
+@example(sizes=[3] * 4, probabilities=[0.1] * 5, multiple=3, seed=0)  # 3 cannot hold one of each
+def test_the_nearest_possible_multiple_is_kept_without_losing_the_sum(
+    sizes, probabilities, multiple, seed
+):
+    strata = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).to(torch.uint8)
+    keep = KeepProbabilities(torch.tensor(probabilities[: len(sizes)]).double(), strata)
+    possible = [k for k in range(multiple, len(strata) + 1, multiple) if k >= len(sizes)]
+    assume(possible)
+    selection = draw(keep, generator(seed), multiple)
+    counts = [k for _, k in stratum_counts(keep)]
+    if counts == sizes:
+        assert selection.num_selected == len(strata)
+    else:
+        assert selection.num_selected in possible
+        distance = min(abs(k - sum(counts)) for k in possible)
+        assert abs(selection.num_selected - sum(counts)) == distance
+    for stratum, size in enumerate(sizes):
+        weights = selection.weights[strata == stratum]
+        kept = weights[weights > 0]
+        assert (kept == np.float32(size / len(kept))).all()
+        assert float(weights.double().sum()) == pytest.approx(size, rel=1e-6)
+
+
+def whole_sum(probabilities, total):
+    """The factor by which the probabilities, capped at 1, sum to ``total``: found by bisection."""
+    low, high = 0.0, total / probabilities.min()
+    for _ in range(200):
+        factor = (low + high) / 2
+        if np.minimum(1, factor * probabilities).sum() < total:
+            low = factor
+        else:
+            high = factor
+    return np.minimum(1, high * probabilities)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    probabilities=st.lists(st.floats(0.02, 0.99), min_size=1, max_size=200),
+    multiple=st.integers(1, 8),
+    seed=seeds,
+)
+def test_without_strata_the_size_is_whole_and_weights_are_inverse(probabilities, multiple, seed):
+    assume(len(probabilities) >= multiple)
+    keep = KeepProbabilities(torch.tensor(probabilities, dtype=torch.float64))
+    selection = draw(keep, generator(seed), multiple)
+    total = float(keep.probabilities.sum())
+    possible = range(multiple, len(probabilities) + 1, multiple)
+    distance = min(abs(k - round(total)) for k in possible)
+    assert selection.num_selected in possible
+    assert abs(selection.num_selected - round(total)) == distance
+    kept = selection.indices.numpy()
+    assert len(kept) == selection.num_selected
+    adjusted = whole_sum(np.array(probabilities), selection.num_selected)
+    assert selection.weights[kept].numpy() == pytest.approx(1 / adjusted[kept], rel=1e-5)
+    certain = np.flatnonzero(adjusted == 1)
+    assert (selection.weights.numpy()[certain] > 0).all()
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    num_certain=st.integers(1, 50),
+    others=st.lists(st.floats(0.02, 0.99), min_size=1, max_size=50),
+    seed=seeds,
+)
+def test_without_strata_certain_samples_stay_certain(num_certain, others, seed):
+    probabilities = torch.tensor([1.0] * num_certain + others, dtype=torch.float64)
+    selection = draw(KeepProbabilities(probabilities), generator(seed))
+    if sum(others) > 0.6:
+        assert (selection.weights[:num_certain] == 1).all()
+    assert selection.num_selected == round(float(probabilities.sum()))
+
+
+def test_certain_samples_that_exceed_a_multiple_share_the_cut():
+    probabilities = torch.tensor([1.0] * 7 + [0.5] * 4)
+    frequencies, weights = torch.zeros(11), set()
+    for seed in range(2000):
+        selection = draw(KeepProbabilities(probabilities), generator(seed), multiple=6)
+        assert selection.num_selected == 6
+        frequencies += selection.weights > 0
+        weights.update(selection.weights[:7].tolist())
+    adjusted = probabilities * 6 / 9
+    error = (adjusted * (1 - adjusted) / 2000).sqrt()
+    assert ((frequencies / 2000 - adjusted).abs() <= 5 * error).all()
+    assert weights == {0, 1.5}
+
+
+def test_without_strata_inclusion_follows_the_probabilities():
+    probabilities = torch.tensor([0.1, 0.9, 1.0, 0.5, 0.25, 0.25, 0.7, 0.3])  # they sum to 4
+    stream, num_draws = generator(0), 10_000
+    sums = torch.zeros(8)
+    included = torch.zeros(8)
+    for _ in range(num_draws):
+        selection = draw(KeepProbabilities(probabilities), stream)
+        assert selection.num_selected == 4
+        sums += selection.weights
+        included += selection.weights > 0
+    error = (probabilities * (1 - probabilities) / num_draws).sqrt()
+    assert ((included / num_draws - probabilities).abs() <= 5 * error).all()
+    assert ((sums / num_draws - 1).abs() <= 5 * error / probabilities).all()
+
+
+def test_in_a_given_order_inclusion_follows_the_probabilities_and_no_stretch_is_missed():
+    probabilities = torch.tensor([0.2, 0.9, 0.3, 0.6, 0.5, 0.5, 1.0, 1.0], dtype=torch.float64)
+    order = torch.tensor([7, 0, 2, 4, 6, 5, 1, 3])  # of the uncertain: 0 2 4 | 5 1 3, of sums 1 and 2
+    counts = np.zeros(8)
+    num_draws = 4000
+    for seed in range(num_draws):
+        selection = draw(KeepProbabilities(probabilities, order=order), generator(seed))
+        kept = selection.weights.numpy() > 0
+        assert kept[[0, 2, 4]].sum() == 1
+        assert kept[[5, 1, 3]].sum() == 2
+        counts += kept
+    errors = np.sqrt(probabilities.numpy() * (1 - probabilities.numpy()) / num_draws)
+    assert (np.abs(counts / num_draws - probabilities.numpy()) <= 5 * errors).all()
+
+
+def test_without_strata_any_two_samples_can_be_kept_together():
+    pairs, num_draws = {}, 3000
+    for seed in range(num_draws):
+        selection = draw(KeepProbabilities(torch.full((4,), 0.5)), generator(seed))
+        pair = tuple(selection.indices.tolist())
+        pairs[pair] = pairs.get(pair, 0) + 1
+    assert len(pairs) == 6
+    error = (1 / 6 * 5 / 6 / num_draws) ** 0.5
+    assert all(abs(count / num_draws - 1 / 6) <= 5 * error for count in pairs.values())
+
+
+def test_those_owed_most_are_taken_and_pay_for_it():
+    """Owed .9, 1.1, .5 and 1.0 after another half: the second and the last go, and keep the rest."""
+    credit = torch.tensor([0.4, 0.6, 0.0, 0.5], dtype=torch.float64)
+    keep = KeepProbabilities(torch.full((4,), 0.5), credit=credit)
+    selection = draw(keep, torch.Generator().manual_seed(0))
+    assert selection.weights.tolist() == [0, 2, 0, 2]
+    assert selection.credit.tolist() == pytest.approx([0.9, 0.1, 0.5, 0.0])
+
+
+def test_a_first_draw_takes_just_those_owed_a_visit():
+    probabilities = torch.tensor([0.2, 0.9, 1.0, 0.4, 0.5], dtype=torch.float64)
+    unknown = torch.full((5,), torch.nan, dtype=torch.float64)
+    for seed in range(50):
+        keep = KeepProbabilities(probabilities, credit=unknown)
+        selection = draw(keep, torch.Generator().manual_seed(seed))
+        owed = selection.credit + (selection.weights > 0)
+        assert ((selection.weights > 0) == (owed >= 1 - 1e-6)).all()
+        assert selection.num_selected == 3
+
+
+class Answers(Policy):
+    """Keeps what it was told to."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def __repr__(self):
+        return "Answers()"
+
+    def keep_probabilities(self, scores, request):
+        return self.answer
+
+    def check_target(self, num_pruned, num_samples):
+        pass
+
+
+class Weighs(BiasedPolicy):
+    def __init__(self, answer):
+        self.answer = answer
+
+    def __repr__(self):
+        return "Weighs()"
+
+    def weights(self, scores, request):
+        return self.answer
+
+
+def strata(size):
+    return torch.zeros(size, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("policy", "target", "message"),
+    [
+        (Answers(torch.ones(100)), None, r"Answers\(\) answered with a Tensor; .* must return KeepProb"),
+        (Answers(KeepProbabilities(torch.ones(10))), None, r"of shape \(10,\); there are 100 samples"),
+        (Answers(KeepProbabilities(torch.ones(1), strata(9))), None, r"strata of shape \(9,\)"),
+        (Answers(KeepProbabilities(torch.full((100,), 0.9))), 0.4, "would keep 90 samples, where 80 of"),
+        (Answers(KeepProbabilities(torch.full((1,), 0.9), strata(100))), 0.4, "would keep 90 samples"),
+        (Answers(KeepProbabilities(torch.zeros(100))), None, r"must lie in \(0, 1\]"),
+        (Answers(KeepProbabilities(torch.full((100,), torch.nan))), 0.4, r"is nan; .* must lie in"),
+        (Weighs(torch.ones(10)), None, r"weights of shape \(10,\); there are 100 samples"),
+        (Weighs([1.0] * 100), None, "weights of shape list"),
+        (Weighs(torch.zeros(100)), None, "negative, not finite, or all 0"),
+        (Weighs(torch.full((100,), -1.0)), None, "negative, not finite, or all 0"),
+        (Weighs(torch.full((100,), torch.inf)), None, "negative, not finite, or all 0"),
+        (Weighs(torch.ones(100)), 0.4, r"would keep 100 samples, where 80 of 100 .* = 20"),
+    ],
+)
+def test_a_wrong_answer_is_refused_at_once(policy, target, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        DynamicPruner(range(100), 4, policy=policy, target=target)
+
+
+def test_a_right_answer_is_drawn_from():
+    keep = torch.full((100,), 0.5, dtype=torch.float64)
+    pruner = DynamicPruner(range(100), 4, policy=Answers(KeepProbabilities(keep)))
+    pruner.set_epoch(0)
+    assert pruner.selection.num_selected == 100
+    weights = (torch.arange(100) < 20).float()
+    pruner = DynamicPruner(range(100), 4, policy=Weighs(weights), target=0.4, warmup_epochs=0, delta=0.5)
+    assert pruner.selection.indices.tolist() == list(range(20))
+
+
+def test_keep_probabilities_outside_0_to_1_are_refused():
+    with pytest.raises(ValueError, match=r"must lie in \(0, 1\]"):
+        draw(KeepProbabilities(torch.tensor([0.0, 1.0])), torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "strata", "message"),
+    [
+        ([0.5], [0, 1, 1], "there is a stratum 1, but only 1 keep probabilities; give one for each"),
+        ([0.5, float("nan"), 1], None, r"a keep probability is nan; .* in \(0, 1\]"),
+        ([0.5, 1.5, 1], None, r"a keep probability is 1\.5"),
+        ([0.5, 0.0], [0, 1, 1], r"a keep probability is 0\.0"),
+    ],
+)
+def test_keep_probabilities_that_cannot_be(probabilities, strata, message):
+    strata = None if strata is None else torch.tensor(strata, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=message):
+        draw(KeepProbabilities(torch.tensor(probabilities), strata), torch.Generator())

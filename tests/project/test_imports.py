@@ -1,10 +1,12 @@
-"""Importing the library is cheap, and imports go one way."""
+"""Importing the library is cheap, imports go one way, and no module grows beyond what one reads at once."""
 
 import ast
+import statistics
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
+
+import pytest
 
 import infobatch
 
@@ -31,6 +33,34 @@ HEAVY = [
     "diffusers",
 ]
 
+METHOD = [
+    ["seeding", "batching"],
+    ["scores"],
+    ["distributed", "inputs", "user_order", "losses"],
+    ["policies"],
+    ["selection", "schedule", "lr"],
+    ["epoch", "report", "plan"],
+    ["layouts"],
+    ["run"],
+    ["loading"],
+    ["pruner"],
+    ["streams", "integrations"],
+]
+LAB = [
+    ["names", "files", "interrupts", "devices", "random_streams", "processes"],
+    ["config"],
+    ["data", "models", "recipes"],
+    ["tasks", "runs"],
+    ["training"],
+    ["comparison"],
+    ["report"],
+    ["commands"],
+    ["cli"],
+]
+"""Rooms and, where they stand alone, modules: each imports from its own line and from earlier ones."""
+
+MOST_LINES, MEDIAN_LINES = 400, 150
+
 
 def modules():
     for path in ROOT.rglob("*.py"):
@@ -38,22 +68,35 @@ def modules():
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
-def imported_at_the_top(path, names=()):
-    for node in ast.parse(path.read_text()).body:
+NAMES = dict(modules())
+
+
+def imported(path, nodes=ast.walk):
+    """What a module imports anywhere: at its top, inside functions and for type checkers alone."""
+    for node in nodes(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            modules = {f"{node.module}.{alias.name}" for alias in node.names} & set(names)
-            yield from modules or {node.module}
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in NAMES else node.module
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
 
-def graph():
-    names = dict(modules())
-    return {
-        name: {other for other in imported_at_the_top(path, names) if other in names}
-        for name, path in names.items()
-    }
+GRAPH = {
+    name: {other for other in imported(path) if other in NAMES and other != name}
+    for name, path in NAMES.items()
+}
+
+
+def place_of(name):
+    """The line of a module in the order of the rooms; the package itself comes after its parts."""
+    parts = name.split(".")[1:]
+    order, above = (LAB, len(METHOD) + 1) if parts[:1] == ["lab"] else (METHOD, 0)
+    parts = parts[1:] if parts[:1] == ["lab"] else parts
+    if not parts:  # infobatch or infobatch.lab
+        return above + (0 if above else len(METHOD))
+    return above + 1 + next(place for place, rooms in enumerate(order) if parts[0] in rooms)
 
 
 def test_the_library_loads_nothing_heavier_than_torch():
@@ -62,31 +105,14 @@ def test_the_library_loads_nothing_heavier_than_torch():
     assert done.stdout.strip() == "[]"
 
 
-def imported_anywhere(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-
-
-def test_the_method_does_not_know_the_lab():
-    for name, path in modules():
-        if not name.startswith("infobatch.lab"):
-            lab = [other for other in imported_anywhere(path) if other.startswith("infobatch.lab")]
-            assert not lab, name
-
-
-def test_nothing_needs_an_integration():
-    """The lab's engine by the Trainer is built on one, and imported by name where a task asks for it."""
-    plugs = ("infobatch.integrations", "infobatch.lab.training.hf_trainer")
-    for name, others in graph().items():
-        if not name.startswith(plugs):
-            assert not [other for other in others if other.startswith(plugs)], name
+@pytest.mark.parametrize("name", sorted(GRAPH))
+def test_a_module_imports_from_its_own_room_or_an_earlier_one(name):
+    own = place_of(name)
+    assert not [other for other in GRAPH[name] if place_of(other) > own]
 
 
 def test_imports_have_no_circle():
-    remaining = graph()
+    remaining = dict(GRAPH)
     while remaining:
         leaves = [name for name, others in remaining.items() if not others & remaining.keys()]
         assert leaves, f"a circle among {sorted(remaining)}"
@@ -94,22 +120,35 @@ def test_imports_have_no_circle():
             del remaining[leaf]
 
 
-def test_the_flow_of_data_is_the_flow_of_imports():
-    flow = ["scores.table", "policies.base", "selection", "epoch", "loading.sampler", "pruner"]
-    edges = graph()
+def test_the_method_does_not_know_the_lab():
+    for name, others in GRAPH.items():
+        if not name.startswith("infobatch.lab"):
+            assert not [other for other in others if other.startswith("infobatch.lab")], name
 
-    def reaches(start, goal, seen=frozenset()):
-        return goal in edges[start] or any(
-            reaches(other, goal, seen | {other}) for other in edges[start] - seen
-        )
 
-    for earlier, later in pairwise(flow):
-        assert reaches(f"infobatch.{later}", f"infobatch.{earlier}")
-        assert not reaches(f"infobatch.{earlier}", f"infobatch.{later}")
+def test_nothing_needs_an_integration():
+    """The lab's engine by the Trainer is built on one, and imported where a task asks for it."""
+    plugs = ("infobatch.integrations", "infobatch.lab.training.hf_trainer")
+    for name, path in NAMES.items():
+        if not name.startswith(plugs):
+            at_the_top = imported(path, ast.iter_child_nodes)
+            assert not [other for other in at_the_top if other.startswith(plugs)], name
 
 
 def test_only_named_modules_of_the_method_touch_optional_packages():
-    for name, path in modules():
+    for name, path in NAMES.items():
         if not name.startswith(("infobatch.lab", "infobatch.integrations.")):
-            tops = {module.split(".")[0] for module in imported_at_the_top(path)}
+            tops = {module.split(".")[0] for module in imported(path, ast.iter_child_nodes)}
             assert not tops & set(HEAVY), name
+
+
+def test_the_command_line_alone_knows_its_packages():
+    for name, path in NAMES.items():
+        if not name.startswith(("infobatch.lab.cli", "infobatch.lab.commands")):
+            assert not {module.split(".")[0] for module in imported(path)} & {"tyro", "rich"}, name
+
+
+def test_a_module_is_read_at_once():
+    lines = {name: len(path.read_text().splitlines()) for name, path in NAMES.items()}
+    assert not {name: number for name, number in lines.items() if number > MOST_LINES}
+    assert statistics.median(lines.values()) <= MEDIAN_LINES

@@ -4,7 +4,7 @@
                                    [--repeats N] [--peak TFLOPS] [--json FILE]
 
 Each pair is one epoch of full data through the loader, the augmentation and the pruner, and as many
-steps of the same model and optimiser on one augmented batch, taking turns. Limit: a median ratio of at
+steps of the same model and optimizer on one augmented batch, taking turns. Limit: a median ratio of at
 most 1.05. On CUDA, a training step must also pass ``torch.cuda.set_sync_debug_mode("error")``. The
 share of the peak counts the floating-point operations of PyTorch's FlopCounterMode.
 """
@@ -37,7 +37,7 @@ LIMIT = 1.05
 
 
 class Bench:
-    """One model and optimiser, trained through the data path or on a batch kept on the device."""
+    """One model and optimizer, trained through the data path or on a batch kept on the device."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         config = find_recipe(options.recipe).config()

@@ -1,10 +1,10 @@
-"""What the choices of rescaling are worth with each optimiser: accuracy at one cost.
+"""What the choices of rescaling are worth with each optimizer: accuracy at one cost.
 
     python benchmarks/normalizers.py [--recipe NAME] [--epochs N] [--save PERCENT] [--policy POLICY]
                                      [--optimizers sgd,adamw,...] [--held-out SHARE] [--seeds N]
                                      [--seed N] [--data-dir DIR] [--out FOLDER] [--json FILE]
 
-For each optimiser, at a peak learning rate of its own, full data and the pruned run with every choice:
+For each optimizer, at a peak learning rate of its own, full data and the pruned run with every choice:
 weights as they are (batch), divided by their mean (mean) or by the batch's (weights); with "mean" the
 learning rate of pruned epochs as it was (none), or raised by N/|S| (linear) or its root (sqrt). Prints
 the mean of the last epoch's accuracy over seeds and of the paired difference to full data. Finished runs

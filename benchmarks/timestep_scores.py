@@ -1,4 +1,4 @@
-"""What a score tells of an image when its loss depends on a drawn timestep: as it is, and normalised.
+"""What a score tells of an image when its loss depends on a drawn timestep: as it is, and normalized.
 
     python benchmarks/timestep_scores.py [--recipe NAME] [--epochs N] [--samples N] [--draws N]
                                          [--train-samples N] [--seed N] [--data-dir DIR]
@@ -10,7 +10,7 @@ and the loss over what is usual at its timestep (TimestepScores):
 
 - reliability: the variance between images over that of single scores (the intraclass correlation; Shrout
   & Fleiss, 1979, ICC(1,1)), 1 if one draw told all of an image;
-- ranks: the rank correlation of a single score with the mean of the image's other normalised scores,
+- ranks: the rank correlation of a single score with the mean of the image's other normalized scores,
   and with that of its other losses;
 - what the image's mean score has to do with its class (the share of the variance between images that
   lies between classes) and with its brightness (correlation with the mean pixel).
@@ -38,7 +38,7 @@ from infobatch.lab.training.train import train
 from infobatch.lab.training.validate import check_run
 from infobatch.scores import TimestepScores
 
-HEADINGS = ("reliability", "ranks normalised", "ranks loss", "class", "brightness")
+HEADINGS = ("reliability", "ranks normalized", "ranks loss", "class", "brightness")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Row:
 
     score: str
     reliability: float
-    with_normalised: float
+    with_normalized: float
     with_loss: float
     of_class: float
     of_brightness: float
@@ -84,14 +84,14 @@ def drawn_losses(task: Diffusion, num_samples: int, num_draws: int) -> tuple[Ten
     return torch.cat(losses).view(shape), torch.cat(timesteps).view(shape)
 
 
-def normalised(losses: Tensor, timesteps: Tensor, num_timesteps: int, batch_size: int) -> Tensor:
+def normalized(losses: Tensor, timesteps: Tensor, num_timesteps: int, batch_size: int) -> Tensor:
     """The scores (draws, samples) of losses that come in batches, after as many have come before."""
-    normalise = TimestepScores(num_timesteps)
+    normalize = TimestepScores(num_timesteps)
     parts = (values.flatten().split(batch_size) for values in (losses, timesteps))
     batches = list(zip(*parts, strict=True))
     for batch in batches:
-        normalise(*batch)
-    return torch.cat([normalise(*batch) for batch in batches]).view_as(losses)
+        normalize(*batch)
+    return torch.cat([normalize(*batch) for batch in batches]).view_as(losses)
 
 
 def reliability(scores: Tensor) -> float:
@@ -126,12 +126,12 @@ def share_of_classes(values: Tensor, labels: Tensor) -> float:
 def row(
     name: str, scores: Tensor, others: tuple[Tensor, Tensor], labels: Tensor, brightness: Tensor
 ) -> Row:
-    """``others``: normalised scores and losses, (draws, samples) as ``scores``."""
+    """``others``: normalized scores and losses, (draws, samples) as ``scores``."""
     means = scores.mean(0)
     return Row(
         score=name,
         reliability=reliability(scores),
-        with_normalised=rank_correlation(scores, others[0]),
+        with_normalized=rank_correlation(scores, others[0]),
         with_loss=rank_correlation(scores, others[1]),
         of_class=share_of_classes(means, labels),
         of_brightness=float(torch.corrcoef(torch.stack([means, brightness]))[0, 1]),
@@ -168,12 +168,12 @@ def main() -> None:
     task = trained(config, options.out)
     num_samples = min(options.samples, len(task.data.train))
     losses, timesteps = drawn_losses(task, num_samples, options.draws)
-    scores = normalised(losses, timesteps, config.diffusion.timesteps, config.batch_size)
+    scores = normalized(losses, timesteps, config.diffusion.timesteps, config.batch_size)
     labels = task.data.train_labels[:num_samples].cpu()
     brightness = task.data.train.pixels[:num_samples].float().mean((1, 2, 3)).cpu()
     rows = [
         row(name, values, (scores, losses), labels, brightness)
-        for name, values in (("loss", losses), ("normalised", scores))
+        for name, values in (("loss", losses), ("normalized", scores))
     ]
     print(f"{num_samples:,} images of {config.data}, {options.draws} draws each, {config.model}")
     print(f"{'score':12}" + "".join(f"{heading:>17}" for heading in HEADINGS))

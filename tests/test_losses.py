@@ -21,8 +21,8 @@ def test_classification_losses_average_to_cross_entropy():
     weights = torch.rand(5)
     weighted = classification_losses(logits, labels, class_weights=weights)
     assert torch.allclose(weighted, classification_losses(logits, labels) * weights[labels])
-    renormalised = weighted.sum() / weights[labels].sum()
-    assert torch.allclose(renormalised, F.cross_entropy(logits, labels, weight=weights))
+    renormalized = weighted.sum() / weights[labels].sum()
+    assert torch.allclose(renormalized, F.cross_entropy(logits, labels, weight=weights))
 
 
 def test_a_loss_does_not_depend_on_its_batch_mates():

@@ -155,7 +155,7 @@ def test_mean_weights_and_linear_scaling_are_sgd_as_it_was():
 
 
 def test_linear_scaling_decays_weights_as_much_as_full_data_would():
-    """With the batch normaliser a pruned epoch's fewer steps leave a share of the decay."""
+    """With the batch normalizer a pruned epoch's fewer steps leave a share of the decay."""
     decay = {}
     for scaling in ("none", "sqrt", "linear"):
         parameter = torch.nn.Parameter(torch.ones(1))

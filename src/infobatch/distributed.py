@@ -65,7 +65,7 @@ def check_alone(replicas: Replicas) -> None:
     """Raise ``RuntimeError`` if this rank was taken to be alone, and is one of several."""
     if replicas.assumed and has_process_group() and dist.get_world_size() > 1:
         raise RuntimeError(
-            "the pruner was made before torch.distributed was initialised, so that each of the "
+            "the pruner was made before torch.distributed was initialized, so that each of the "
             f"{dist.get_world_size()} ranks would train all of its samples; call init_process_group "
             "first, or give DynamicPruner rank= and num_replicas="
         )
@@ -99,7 +99,7 @@ def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
     """
     if not has_process_group():
         raise RuntimeError(
-            "this is one of several ranks, but torch.distributed is not initialised, so that their "
+            "this is one of several ranks, but torch.distributed is not initialized, so that their "
             "scores cannot be merged, and the samples they select would differ from here on. Call "
             "torch.distributed.init_process_group first, or share them by a function of your own: "
             "layout=Replicated(merge=...)"
@@ -125,7 +125,7 @@ def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
     """
     if not has_process_group():
         raise RuntimeError(
-            "this is one of several ranks, but torch.distributed is not initialised, so that nothing "
+            "this is one of several ranks, but torch.distributed is not initialized, so that nothing "
             "can be summed over them. Call torch.distributed.init_process_group first, or give Sharded "
             "a reduce= of your own"
         )

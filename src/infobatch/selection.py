@@ -321,7 +321,7 @@ def _check_number(kept: float, policy: Policy, num_samples: int, request: Reques
     if request.num_pruned is None:
         return
     wanted = num_samples - request.num_pruned
-    if abs(kept - wanted) > request.multiple - 0.5:  # false for NaN, which the draw tells of
+    if abs(kept - wanted) > request.multiple - 0.5:  # false for NaN, which the draw refuses
         raise ValueError(
             f"{policy!r} would keep {kept:,.6g} samples, where {request.num_pruned:,} of "
             f"{num_samples:,} are to be left out; keep probabilities must sum, and the weights other "

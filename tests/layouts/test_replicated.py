@@ -89,7 +89,7 @@ def test_ranks_without_a_process_group_do_not_drift_apart():
     for indices, batch in loader:
         pruner.update(batch, indices)
     for merging in (pruner.state_dict, lambda: pruner.set_epoch(1)):
-        with pytest.raises(RuntimeError, match=r"not initialised, .*init_process_group .*merge="):
+        with pytest.raises(RuntimeError, match=r"not initialized, .*init_process_group .*merge="):
             merging()
     assert pruner.epoch == 0
 

@@ -126,13 +126,13 @@ def test_scores_of_single_draws_are_compared(tmp_path, monkeypatch, capsys):
     scores = benchmark("timestep_scores")
     scores.main()
     rows = json.loads(path.read_text())["results"]
-    assert [row["score"] for row in rows] == ["loss", "normalised"]
+    assert [row["score"] for row in rows] == ["loss", "normalized"]
     values = [[value for name, value in row.items() if name != "score"] for row in rows]
     assert all(abs(value) <= 1 for row in values for value in row)
     assert all(ours != theirs for ours, theirs in zip(*values, strict=True))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "100 images of digits, 4 draws each, unet-smaller"
-    assert lines[-1].split() == ["normalised", *(f"{value:.3f}" for value in values[1])]
+    assert lines[-1].split() == ["normalized", *(f"{value:.3f}" for value in values[1])]
 
 
 def test_reliability_and_the_share_of_classes_are_what_they_should_be():
@@ -150,14 +150,14 @@ def test_reliability_and_the_share_of_classes_are_what_they_should_be():
     assert scores.share_of_classes(own, labels) == pytest.approx(0, abs=0.002)
 
 
-def test_scores_normalised_by_timestep_are_the_more_reliable():
+def test_scores_normalized_by_timestep_are_the_more_reliable():
     """A sample's loss is a factor of its own, times one of the timestep and one of chance."""
     scores = benchmark("timestep_scores")
     generator = torch.Generator().manual_seed(0)
     own, chance = (1 + 0.2 * torch.randn(shape, generator=generator) for shape in (500, (8, 500)))
     timesteps = torch.randint(1000, (8, 500), generator=generator)
     losses = own * chance * torch.exp(-timesteps / 200)
-    freed = scores.normalised(losses, timesteps, 1000, 100)
+    freed = scores.normalized(losses, timesteps, 1000, 100)
     assert scores.reliability(own * chance) == pytest.approx(0.5, abs=0.1)
     assert scores.reliability(freed) > 0.35
     assert scores.reliability(losses) < 0.1

@@ -62,7 +62,7 @@ def messages(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("early", r"made before torch.distributed was initialised, so that each of the 3 ranks"),
+        ("early", r"made before torch.distributed was initialized, so that each of the 3 ranks"),
         (
             "seed",
             "0: the ranks are not about to train the same epoch: seed is 0 on ranks 0, 2 and 5 on ",

@@ -96,7 +96,7 @@ POLICIES = {
     "spaced": {"policy": Spaced(RandomPruning(0.4))},
     "sharded": {"layout": Sharded(4)},
     "sharded tiers": {"layout": Sharded(3), "policy": PercentileTiers(), "target": 0.3},
-    "normalised": {"policy": InfoBatch(0.7), "normalizer": "weights"},
+    "normalized": {"policy": InfoBatch(0.7), "normalizer": "weights"},
 }
 
 

@@ -43,7 +43,7 @@ class Gate:
         table = 1 - int(self._turn) % 2
         self._tables[table] = torch.from_numpy(wanted)
         self._found[table] = 0
-        self._turn.fill_(2 * epoch + table)  # last, for it is what workers look at
+        self._turn.fill_(2 * epoch + table)  # last, because workers wait for it to change
 
     def note_recorded(self, indices: IndexArray) -> None:
         """Have passes that begin from now on leave out ``indices``."""

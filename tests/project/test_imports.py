@@ -1,4 +1,4 @@
-"""Importing the library is cheap, imports go one way, and no module grows beyond what one reads at once."""
+"""Importing the library is cheap, imports go one way, and no module is too long to be read at once."""
 
 import ast
 import statistics

@@ -11,7 +11,11 @@ from infobatch.policies import (
     KeepProbabilities,
     Policy,
     Proportional,
+    Request,
 )
+from infobatch.scores import ScoreTable
+from infobatch.seeding import Stream, epoch_generator
+from infobatch.selection import select
 
 
 def selections(policy, num_samples, num_epochs, seed=0, **options):
@@ -24,6 +28,17 @@ def selections(policy, num_samples, num_epochs, seed=0, **options):
         rows.append(pruner.selection.weights.clone())
         for indices, _ in loader:
             pruner.update(torch.ones(len(indices)), indices)
+    return torch.stack(rows)
+
+
+def draws(policy, num_samples, num_epochs, seed):
+    """The same weights, drawn without training between the epochs."""
+    table, rows = ScoreTable(num_samples, ["last_loss", "visits", *policy.columns]), []
+    for epoch in range(num_epochs):
+        generator = epoch_generator(seed, epoch, Stream.DRAW)
+        selection = select(policy, table, Request(None, generator, epoch, range(num_epochs)))
+        table["credit"].copy_(selection.credit)
+        rows.append(selection.weights)
     return torch.stack(rows)
 
 
@@ -69,7 +84,8 @@ def test_in_each_epoch_a_samples_expected_weight_is_one():
     rows = torch.rand(6, 30, generator=generator, dtype=torch.float64) * 0.5 + 0.2
     rows *= 12 / rows.sum(1, keepdim=True)
     policy, num_seeds = Spaced(Given(rows)), 3000
-    runs = torch.stack([selections(policy, 30, 6, seed) for seed in range(num_seeds)])
+    runs = torch.stack([draws(policy, 30, 6, seed) for seed in range(num_seeds)])
+    assert torch.equal(runs[7], selections(policy, 30, 6, seed=7))
     means = runs.double().mean(0)
     errors = runs.double().std(0) / num_seeds**0.5
     assert ((means - 1).abs() < 4 * errors + 0.02).all()

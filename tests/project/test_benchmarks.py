@@ -45,8 +45,13 @@ def test_a_step_and_a_collective(distributed):
 
 
 def test_the_choices_of_rescaling_are_compared_and_kept(tmp_path, capsys, monkeypatch):
+    from infobatch.lab.recipes import RECIPES
+
+    recipe = RECIPES["mnist5k-small-cnn"]
+    config = replace(recipe.make(), data="digits")
+    monkeypatch.setitem(RECIPES, "tiny", replace(recipe, name="tiny", make=lambda: config))
     out = tmp_path / "runs"
-    options = ["--recipe", "mnist5k-small-cnn", "--epochs", "3", "--optimizers", "sgd", "--save", "20"]
+    options = ["--recipe", "tiny", "--epochs", "3", "--optimizers", "sgd", "--save", "20"]
     options += ["--seeds", "1", "--device", "cpu", "--out", str(out), "--json", str(tmp_path / "r.json")]
     monkeypatch.setattr("sys.argv", ["normalizers.py", *options])
     normalizers = benchmark("normalizers")

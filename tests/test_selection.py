@@ -12,6 +12,8 @@ from infobatch import DynamicPruner
 from infobatch.policies import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.selection import Selection, draw, inclusion_probabilities
 
+seeds = st.integers(0, 2**31)
+
 
 @pytest.mark.parametrize("multiple", [1, 16])
 @pytest.mark.parametrize("name", UNBIASED)
@@ -33,9 +35,6 @@ def test_the_effective_share_is_that_of_a_worked_example():
     assert Selection.of(torch.tensor([1.0, 0, 1, 2, 0])).effective_share == pytest.approx(8 / 9)
     assert Selection.full(7).effective_share == 1
     assert Selection.of(torch.tensor([0.0, 3, 3])).effective_share == 1
-
-
-seeds = st.integers(0, 2**31)
 
 
 @settings(deadline=None, max_examples=200)

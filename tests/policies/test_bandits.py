@@ -8,6 +8,8 @@ from helpers import table_from
 from helpers.policies import chosen
 from infobatch.policies import UCB, EpsilonGreedy, OrderDP
 
+NAN = float("nan")
+
 
 def test_epsilon_greedy_keeps_the_highest_and_a_few_others():
     policy = EpsilonGreedy(0.5, epsilon=0.2)
@@ -35,9 +37,6 @@ def test_ucb_adds_what_is_little_known():
     assert chosen(policy, table, epoch=8) == [2, 3]
     assert chosen(UCB(0.5, c=2.0), table, epoch=8) == [0, 3]  # 2.884, 1.642, 2.020, 2.221
     assert chosen(UCB(0.5, c=0.0), table, epoch=8) == [2, 3]
-
-
-NAN = float("nan")
 
 
 def test_a_sample_without_a_score_has_to_get_one():

@@ -15,6 +15,8 @@ from infobatch.policies import KeepProbabilities, PercentileTiers, Policy, Propo
 from infobatch.scores import ScoreTable
 from infobatch.selection import draw, select
 
+NAN = float("nan")
+
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_policy_keeps_no_state(name):
@@ -48,9 +50,6 @@ def test_equal_options_read_alike():
     )
     assert repr(Spaced()) == repr(Spaced(Neyman()))
     assert repr(Spaced(prune_ratio=0.2)) == repr(Spaced(Neyman(0.2)))
-
-
-NAN = float("nan")
 
 
 @pytest.mark.parametrize("name", [name for name in POLICIES if name != "none"])

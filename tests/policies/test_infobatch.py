@@ -11,6 +11,8 @@ from infobatch import InfoBatch
 from infobatch.scores import ScoreTable
 from infobatch.selection import draw
 
+NAN = float("nan")
+
 
 def test_infobatch_goes_by_a_running_mean():
     """Losses 1, 5, 5 and then 6, 0, 5: running means 2, 4, 5, of mean 11/3."""
@@ -25,9 +27,6 @@ def test_infobatch_goes_by_a_running_mean():
         ValueError, match="by is 'visits'; choose what the probabilities follow: last_loss"
     ):
         InfoBatch(by="visits")
-
-
-NAN = float("nan")
 
 
 def test_infobatch_prunes_strictly_below_the_mean():

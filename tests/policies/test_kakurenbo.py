@@ -8,6 +8,8 @@ from infobatch.policies import Kakurenbo
 from infobatch.scores import ScoreTable
 from infobatch.selection import select
 
+NAN = float("nan")
+
 
 def hidden(policy, losses, confidences, *arguments, **options):
     table = ScoreTable(len(losses), ["last_loss", "visits", "confidence"])
@@ -46,9 +48,6 @@ def test_kakurenbo_to_a_number_takes_what_does_not_qualify_last(num_pruned, expe
     weights = hidden(Kakurenbo(0.4), LOSSES, CONFIDENCES, num_pruned)
     assert (weights == 0).nonzero().flatten().tolist() == expected
     assert weights[9] == np.float32(10 / (10 - num_pruned))
-
-
-NAN = float("nan")
 
 
 def test_kakurenbo_hides_none_that_it_does_not_know():

@@ -6,6 +6,8 @@ import torch
 from helpers import request, table_from
 from infobatch import Neyman
 
+NAN = float("nan")
+
 
 def test_neyman_draws_by_the_size_of_a_stratums_losses():
     policy = Neyman(strata=2, floor=0.1)
@@ -26,9 +28,6 @@ def test_neyman_draws_no_less_than_its_floor_and_no_more_than_there_are():
     assert kept.probabilities[3] == 1
     assert kept.probabilities[:2].tolist() == [0.3, 0.3]
     assert (kept.probabilities * 10).sum() == 24
-
-
-NAN = float("nan")
 
 
 def test_neyman_takes_what_has_no_score_for_the_hardest():

@@ -7,6 +7,8 @@ from helpers import Numbers
 from infobatch import DynamicPruner
 from infobatch.policies import RCAP, ClassQuotas, Static
 
+NAN = float("nan")
+
 
 @pytest.mark.parametrize("kind", [RCAP, ClassQuotas])
 @pytest.mark.parametrize(
@@ -22,9 +24,6 @@ from infobatch.policies import RCAP, ClassQuotas, Static
 def test_labels_that_make_no_sense_are_refused(kind, labels, error, message):
     with pytest.raises(error, match=message.format(name=kind.__name__)):
         kind(labels)
-
-
-NAN = float("nan")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from helpers import keep_probabilities, random_losses
 from infobatch.policies import PercentileTiers
 from infobatch.selection import draw
 
+NAN = float("nan")
+
 
 def test_percentile_tiers_follow_the_authors_rule():
     losses = torch.arange(1000.0)
@@ -28,9 +30,6 @@ def test_percentile_tiers_reach_a_number_by_moving_their_bounds():
     half = keep_probabilities(PercentileTiers(), losses, num_pruned=238).per_sample()
     assert int((half == half[0]).sum()) == pytest.approx(100, abs=1)
     assert int((half < 1).sum()) == pytest.approx(426, abs=2)
-
-
-NAN = float("nan")
 
 
 @settings(deadline=None)

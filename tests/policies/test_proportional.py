@@ -8,6 +8,8 @@ from helpers import keep_probabilities, random_losses, request, selection_of, ta
 from infobatch import DynamicPruner
 from infobatch.policies import Proportional
 
+NAN = float("nan")
+
 
 def test_proportional_follows_the_loss_above_its_floor():
     losses = [1.0, 2.0, 3.0, 4.0, 0.0]
@@ -21,9 +23,6 @@ def test_proportional_to_the_root():
     policy = Proportional(0.5, power=0.5, floor=0.01)
     kept = policy.keep_probabilities(table_from([1.0, 4.0, 9.0, 16.0], policy), request(2)).probabilities
     assert kept.tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
-
-
-NAN = float("nan")
 
 
 def test_proportional_tells_nothing_apart_without_losses():

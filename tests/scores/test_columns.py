@@ -11,6 +11,8 @@ from infobatch import DynamicPruner, read_scores
 from infobatch.policies import IES
 from infobatch.scores import ScoreTable
 
+NAN = float("nan")
+
 
 def test_the_smoothed_loss_is_four_fifths_old_and_a_fifth_new():
     table = ScoreTable(2, ["last_loss", "smoothed_loss"])
@@ -18,9 +20,6 @@ def test_the_smoothed_loss_is_four_fifths_old_and_a_fifth_new():
         table.record(np.array([0]), np.array([loss], np.float32))
     assert float(table["smoothed_loss"][0]) == pytest.approx(0.8 * 1 + 0.2 * 2)
     assert math.isnan(table["smoothed_loss"][1])
-
-
-NAN = float("nan")
 
 
 def test_a_column_may_hold_several_numbers_a_sample(tmp_path):

@@ -42,6 +42,10 @@ class Replicas:
     num_replicas: int = 1
     assumed: bool = field(default=False, compare=False)
 
+    def share_of(self, num_samples: int) -> int:
+        """The samples of each rank where they share ``num_samples`` equally, rounded up."""
+        return -(-num_samples // self.num_replicas)
+
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.num_replicas:
             raise ValueError(f"rank is {self.rank}; it must lie in 0..{self.num_replicas - 1}")
@@ -76,9 +80,9 @@ def has_process_group() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def collective_device() -> str:
-    """The device on which the default process group reduces a tensor."""
-    return "cuda" if dist.get_backend() == "nccl" else "cpu"
+def collective_device(group: dist.ProcessGroup | None = None) -> str:
+    """The device on which a process group, by default the default one, reduces a tensor."""
+    return "cuda" if dist.get_backend(group) == "nccl" else "cpu"
 
 
 def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
@@ -142,8 +146,7 @@ def sum_over_group(values: torch.Tensor, group: dist.ProcessGroup | None) -> tor
     Returns:
         The sum, on the host.
     """
-    device = "cuda" if dist.get_backend(group) == "nccl" else "cpu"
-    values = values.to(device)
+    values = values.to(collective_device(group))
     dist.all_reduce(values, group=group)
     return values.cpu()
 
@@ -179,21 +182,21 @@ def check_agreement(facts: Mapping[str, int]) -> None:
     }
     groups = differences.pop("selection", None)
     if differences:
-        told = "; ".join(
+        differing = "; ".join(
             f"{name} is "
             + " and ".join(f"{value} on {_ranks(ranks)}" for value, ranks in by_value.items())
             for name, by_value in differences.items()
         )
         raise RuntimeError(
-            f"the ranks are not about to train the same epoch: {told}. Give all ranks the same dataset, "
-            "options and checkpoint, and begin each epoch on all of them"
+            f"the ranks are not about to train the same epoch: {differing}. Give all ranks the same "
+            "dataset, options and checkpoint, and begin each epoch on all of them"
         )
     if groups:
-        told = ", ".join(f"{_ranks(ranks)} one" for ranks in groups.values())
+        differing = ", ".join(f"{_ranks(ranks)} one" for ranks in groups.values())
         raise RuntimeError(
-            f"the ranks drew different selections for epoch {facts.get('the epoch')} ({told}), so they "
-            "would train different samples and scores would be lost. Give all ranks the same policy, "
-            "target, delta, warmup_epochs and checkpoint, and the same version of PyTorch"
+            f"the ranks drew different selections for epoch {facts.get('the epoch')} ({differing}), so "
+            "they would train different samples and scores would be lost. Give all ranks the same "
+            "policy, target, delta, warmup_epochs and checkpoint, and the same version of PyTorch"
         )
 
 

@@ -119,11 +119,14 @@ class Epoch(ABC):
 
     @abstractmethod
     def num_draws(self, resumes: bool = True) -> int:
-        """Draws that this rank had left when the epoch began or was resumed; else those in all."""
+        """Draws that this rank had left when the epoch began or was resumed.
+
+        With ``resumes=False`` those of the whole epoch.
+        """
 
     @abstractmethod
     def draws(self, resumes: bool = True) -> Iterator[int]:
-        """What this rank has still to train, in order; or else all that it trains."""
+        """What this rank has still to train, in order; with ``resumes=False`` the whole epoch."""
 
     # -- Recording ---------------------------------------------------------------------------------
 

@@ -98,6 +98,15 @@ def check_scored(scored: Tensor, losses: Tensor) -> None:
         )
 
 
+def all_below(indices: IndexArray, size: int) -> bool:
+    """Whether all of ``indices`` lie in 0..size-1.
+
+    Negative numbers are too large when read as unsigned ones: one test serves both bounds, for it is in
+    every step.
+    """
+    return bool(np.maximum.reduce(indices.view(np.uint64), initial=0) < size)
+
+
 def host_indices(indices: Indices) -> IndexArray:
     """Indices of any integer kind as int64 (B,), without waiting for a device."""
     if type(indices) is np.ndarray and indices.dtype == np.int64 and indices.ndim == 1:

@@ -64,6 +64,8 @@ def weighted_mean(losses: Tensor, weights: Tensor, normalizer: Normalizer = "bat
 
 def sent_to_device(weights: Tensor, device: torch.device) -> Tensor:
     """The ``weights`` (B,) of the host, sent to a device without waiting for it."""
+    if device.type == "cpu":
+        return weights
     if device.type == "cuda":
         weights = weights.pin_memory()
     return weights.to(device, non_blocking=True)

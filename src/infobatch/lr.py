@@ -40,7 +40,8 @@ class ProgressScheduler:
         total_steps: The steps that ``scheduler`` was made for.
         scaling: ``"none"`` leaves the schedule's rates. A pruned epoch has fewer steps than full data by
             the mean weight of its samples: ``"linear"`` multiplies its rates by that, ``"sqrt"`` by the
-            root. Only while the optimizer updates; between updates its rates are the schedule's.
+            root. The rates are multiplied only while the optimizer updates; in between they are the
+            schedule's.
 
     Raises:
         TypeError: For a scheduler that counts no steps, such as ReduceLROnPlateau.

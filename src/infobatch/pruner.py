@@ -81,16 +81,16 @@ class DynamicPruner(Run):
             raise TypeError(f"layout is {layout!r}; give Replicated() or Sharded(), or leave it out")
         if policy is None:
             policy = default_policy(meets_target=target is not None and not layout.needs_strata)
-        length = (num_epochs, max_steps)
-        plan = RunPlan(len(dataset), policy, *length, delta, warmup_epochs, target, ramp)
         check_seed(seed)
         check_choice("normalizer", normalizer, NORMALIZERS)
+        length = (num_epochs, max_steps)
+        plan = RunPlan(len(dataset), policy, *length, delta, warmup_epochs, target, ramp)
         store = layout.make_store(plan, int(seed), find_replicas(rank, num_replicas), normalizer)
         if prior_scores is not None:
             store.take_prior(prior_losses(prior_scores, len(dataset)))
             warn_if_prior_scores_unused(policy, warmup_epochs)
         super().__init__(dataset, store, normalizer)
-        self._loaders = Loaders(self, takes_user_order=not layout.needs_strata)
+        self._loaders = Loaders(takes_user_order=not layout.needs_strata)
 
     # -- Batches -----------------------------------------------------------------------------------
 
@@ -124,7 +124,15 @@ class DynamicPruner(Run):
             A loader of the class asked for.
         """
         return self._loaders.loader(
-            batch_size, sampler, batch_sampler, bucket, collate_fn, drop_last, loader_class, options
+            self,
+            batch_size,
+            sampler,
+            batch_sampler,
+            bucket,
+            collate_fn,
+            drop_last,
+            loader_class,
+            options,
         )
 
     def sampler(
@@ -138,7 +146,7 @@ class DynamicPruner(Run):
             resumes: Whether the sampler skips what was trained when a run is resumed; False for a loader
                 that does so itself.
         """
-        return self._loaders.sampler(batch_size, drop_last, resumes)
+        return self._loaders.sampler(self, batch_size, drop_last, resumes)
 
     def filter(
         self,
@@ -150,11 +158,12 @@ class DynamicPruner(Run):
     ) -> FilteredSampler:
         """Make your own sampler leave out what the epoch leaves out.
 
-        Its ``len``, else N, is an epoch's length on full data. A sample that it gives twice is trained
-        twice. On several ranks it must give this rank's share, as ``DistributedSampler`` does, and the
-        ranks' batches may then differ in number. Arguments as for :meth:`sampler`.
+        Its ``len``, else this rank's share of N, is the length of an epoch on full data. A sample that
+        it gives twice is trained twice. On several ranks it must give this rank's share, as
+        ``DistributedSampler`` does, and the ranks' batches may then differ in number. Arguments as for
+        :meth:`sampler`.
         """
-        return self._loaders.filter(sampler, batch_size, drop_last, resumes)
+        return self._loaders.filter(self, sampler, batch_size, drop_last, resumes)
 
     def filter_batches(
         self,
@@ -167,7 +176,7 @@ class DynamicPruner(Run):
 
         What :meth:`filter` says of samplers holds for it. Arguments: :class:`FilteredBatchSampler`.
         """
-        return self._loaders.filter_batches(batch_sampler, bucket, resumes)
+        return self._loaders.filter_batches(self, batch_sampler, bucket, resumes)
 
     # -- Schedules and reports ---------------------------------------------------------------------
 

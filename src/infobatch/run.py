@@ -225,7 +225,7 @@ class Run:
         batch = self._checked(losses, indices, scored)
         read = signals_read(self.signals, signals, losses)
         self.current.observe(batch)
-        self._store.observed.put(batch, losses.detach(), scored, signals=read)
+        self._store.observe(batch, losses.detach(), scored, read)
 
     # -- What is known -----------------------------------------------------------------------------
 
@@ -304,8 +304,9 @@ class Run:
     ) -> Tensor:
         """Record a batch; its weights, on the device of its losses."""
         batch = self._checked(losses, indices, scored)
+        remembered = losses if scores is None else check_scores(scores, losses)
         weights = self._host_weights(batch)
-        self._record(batch, losses if scores is None else check_scores(scores, losses), scored, signals)
+        self._record(batch, remembered, scored, signals)
         return sent_to_device(torch.from_numpy(weights), losses.device)
 
     @torch.compiler.disable
@@ -336,4 +337,4 @@ class Run:
     ) -> None:
         read = signals_read(self.signals, signals, scores)
         num_real = self.current.record(batch)
-        self._store.trained.put(batch, scores.detach(), scored, num_real, read)
+        self._store.record(batch, scores.detach(), scored, read, num_real)

@@ -6,6 +6,7 @@ The global generators of PyTorch, NumPy and Python are neither read nor set.
 from __future__ import annotations
 
 from enum import IntEnum
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ __all__ = ["Stream", "epoch_generator"]
 class Stream(IntEnum):
     """What random numbers are for. The streams of one (seed, epoch) are independent of each other."""
 
-    ORDER = 0  # the permutation of the data set
+    ORDER = 0  # the permutation of the dataset
     DRAW = 1  # which samples are kept
     LOADER = 2  # the seeds that a DataLoader hands to its workers
 
@@ -43,6 +44,8 @@ def epoch_generator(seed: int, epoch: int, stream: int = Stream.ORDER, rank: int
 
 
 def check_seed(seed: int) -> None:
-    """Raise ``ValueError`` for a seed that no generator takes."""
+    """Raise ``ValueError`` or ``TypeError`` for a seed that no generator takes."""
+    if not isinstance(seed, Integral):
+        raise TypeError(f"seed is {seed!r}; it must be a whole number, at least 0")
     if seed < 0:
         raise ValueError(f"seed is {seed}; it must be at least 0")

@@ -2,7 +2,7 @@
 
 For every sample, (probability of being selected) x (weight when selected) = 1. Hence at fixed
 parameters the expected weighted sum of per-sample losses over the selection is the sum over the
-whole data set (Horvitz & Thompson, 1952; InfoBatch, ICLR 2024, eq. 7), whatever the scores were.
+whole dataset (Horvitz & Thompson, 1952; InfoBatch, ICLR 2024, eq. 7), whatever the scores were.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def select(policy: Policy, scores: ScoreTable, request: Request) -> Selection:
 
 
 def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1) -> Selection:
-    """Select samples with the given probabilities, a number of them that is known before the draw.
+    """Select samples with given probabilities; their number is known before the draw.
 
     With strata, k = clamp(round(n * probability), 1, n) of each stratum's n samples are drawn without
     replacement, with weight n / k. Without, a systematic draw from a random start gives exactly the

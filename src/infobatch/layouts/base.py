@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
+
+from torch import Tensor
 
 from infobatch.batching import Batching
 from infobatch.distributed import Replicas, check_agreement, check_alone
@@ -35,7 +37,7 @@ class Layout(ABC):
     """What a checkpoint says it was made with."""
 
     needs_strata: ClassVar[bool]
-    """Whether a policy has to name strata by score, for no rank sees the scores of all samples."""
+    """Whether a policy has to name its strata by score, because no rank has all scores."""
 
     @abstractmethod
     def make_store(
@@ -67,8 +69,7 @@ class ScoreStore(ABC, Generic[E]):
         num_held: Number of samples whose scores this rank holds.
 
     Attributes:
-        trained: Takes the losses of samples that were trained.
-        observed: Takes the losses of samples that were left out, from a forward pass alone.
+        signals: Names of what its columns are made of beside losses.
     """
 
     layout: ClassVar[str]
@@ -82,16 +83,16 @@ class ScoreStore(ABC, Generic[E]):
         self._scores = ScoreTable(num_held, list(columns))
         self.signals = self._scores.signals
         capacity = min(num_held, BUFFER_CAPACITY)
-        self.trained = LossBuffer(self._record, capacity, len(self.signals))
-        self.observed = LossBuffer(self._observe, capacity, len(self.signals))
+        self._trained = LossBuffer(self._scores.record, capacity, len(self.signals))
+        self._observed = LossBuffer(self._scores.observe, capacity, len(self.signals))
 
     # -- Scores ------------------------------------------------------------------------------------
 
     @property
     def scores(self) -> ScoreTable:
         """The score table, with everything recorded so far on this rank; waits for the device."""
-        self.trained.drain()
-        self.observed.drain()
+        self._trained.drain()
+        self._observed.drain()
         return self._scores
 
     @property
@@ -103,14 +104,41 @@ class ScoreStore(ABC, Generic[E]):
     def take_prior(self, losses: FloatArray) -> None:
         """Take in the losses of all samples, (N,), known before the first epoch; NaN for none."""
 
-    def _record(self, indices: IndexArray, *rows: FloatArray) -> None:
-        self._scores.record(self._places(indices), *rows)
+    def record(
+        self,
+        indices: IndexArray,
+        losses: Tensor,
+        scored: Tensor | None,
+        signals: Sequence[Tensor],
+        num_real: int,
+    ) -> None:
+        """Take in the losses of a batch that was trained.
 
-    def _observe(self, indices: IndexArray, *rows: FloatArray) -> None:
-        self._scores.observe(self._places(indices), *rows)
+        Args:
+            indices: Indices of its samples, int64 (B,), on the host.
+            losses: What to remember of each sample, (B,), of any float dtype, on any device.
+            scored: False for a sample that has no score, bool (B,); None if all have one.
+            signals: The :attr:`signals`, each (B,), on the device of the losses.
+            num_real: Number of samples at the batch's beginning that are no repeats.
+        """
+        if num_real < len(indices):
+            indices, losses = indices[:num_real], losses[:num_real]
+            scored = None if scored is None else scored[:num_real]
+            signals = [values[:num_real] for values in signals]
+        self._trained.put(self._rows_of(indices), losses, scored, signals)
+
+    def observe(
+        self,
+        indices: IndexArray,
+        losses: Tensor,
+        scored: Tensor | None,
+        signals: Sequence[Tensor],
+    ) -> None:
+        """Take in the losses of samples that were left out: see :meth:`record`."""
+        self._observed.put(self._rows_of(indices), losses, scored, signals)
 
     @abstractmethod
-    def _places(self, indices: IndexArray) -> IndexArray:
+    def _rows_of(self, indices: IndexArray) -> IndexArray:
         """The rows of samples in the score table of this rank."""
 
     # -- Epochs ------------------------------------------------------------------------------------
@@ -135,14 +163,14 @@ class ScoreStore(ABC, Generic[E]):
         A collective of a few numbers, once an epoch, to be called on all ranks.
         """
         check_alone(self.replicas)
-        if self.replicas.num_replicas > 1 and not epoch.agreed and self._has_process_group:
+        if self.replicas.num_replicas > 1 and not epoch.agreed and self._uses_process_group:
             check_agreement(self._facts(epoch))
         epoch.agreed = True
 
     @property
     @abstractmethod
-    def _has_process_group(self) -> bool:
-        """Whether the ranks speak by torch.distributed; they may share scores by other means."""
+    def _uses_process_group(self) -> bool:
+        """Whether the ranks share scores by torch.distributed, and not by a function of the user's."""
 
     def _facts(self, epoch: E) -> dict[str, int]:
         """What has to be equal on all ranks."""

@@ -27,7 +27,7 @@ class MeanScaling(ABC):
 
 
 @dataclass(frozen=True)
-class BySharedSamples(MeanScaling):
+class SamplesScaling(MeanScaling):
     """For means over samples: a batch that the ranks cannot share equally is scaled.
 
     Args:
@@ -42,7 +42,7 @@ class BySharedSamples(MeanScaling):
 
 
 @dataclass(frozen=True)
-class BySumOfWeights(MeanScaling):
+class WeightsScaling(MeanScaling):
     """For means over weights: every batch is scaled.
 
     Args:
@@ -55,7 +55,7 @@ class BySumOfWeights(MeanScaling):
         return float(self.scales[index])  # a repeat has weight 0, whatever the scale
 
 
-class Unknown(MeanScaling):
+class UnknownScaling(MeanScaling):
     """For means over weights before the batch size is known."""
 
     def scale_of(self, index: int) -> float:
@@ -71,8 +71,8 @@ def scaling_of_replicated(
     """The scaling of an epoch whose order every rank knows; None where nothing needs it."""
     if normalizer == "weights" and epoch.replicas.num_replicas > 1:
         if batching is None:
-            return Unknown()
-        return BySumOfWeights(_scales_by_weights(epoch, int(batching.global_batch_size)))
+            return UnknownScaling()
+        return WeightsScaling(_scales_by_weights(epoch, int(batching.global_batch_size)))
     if batching is None or batching.drop_last or batching.has_user_order:
         return None
     num_replicas = epoch.replicas.num_replicas
@@ -81,7 +81,7 @@ def scaling_of_replicated(
     num_slots = num_local * num_replicas
     if num_slots == num_real:
         return None
-    return BySharedSamples(dict.fromkeys(epoch.share[-num_local:].tolist(), num_slots / num_real))
+    return SamplesScaling(dict.fromkeys(epoch.share[-num_local:].tolist(), num_slots / num_real))
 
 
 def _scales_by_weights(epoch: ReplicatedEpoch, batch_size: int) -> FloatArray:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from torch import Tensor
 
 from infobatch.batching import Batching
 from infobatch.distributed import Merge, Replicas, merge_scores
@@ -30,7 +32,7 @@ class Replicated(Layout):
             where the ranks speak by other means: see :data:`infobatch.distributed.Merge`.
     """
 
-    merge: Merge = merge_scores
+    merge: Merge = field(default=merge_scores, repr=False)
 
     name = "replicated"
     needs_strata = False
@@ -66,7 +68,7 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
     def take_prior(self, losses: FloatArray) -> None:
         self._scores.begin(losses)
 
-    def _places(self, indices: IndexArray) -> IndexArray:
+    def _rows_of(self, indices: IndexArray) -> IndexArray:
         return indices
 
     # -- Epochs ------------------------------------------------------------------------------------
@@ -84,7 +86,7 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
         return self._epoch_of(number, selection, draws)
 
     def _epoch_of(
-        self, number: int, selection: Selection, draws: UserDraws | None, recorded: Any = None
+        self, number: int, selection: Selection, draws: UserDraws | None, recorded: Tensor | None = None
     ) -> ReplicatedEpoch:
         num_trained = selection.num_selected
         if draws is None:
@@ -122,7 +124,7 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
         return scaling_of_replicated(epoch, batching, normalizer)
 
     @property
-    def _has_process_group(self) -> bool:
+    def _uses_process_group(self) -> bool:
         return self._merge is merge_scores
 
     # -- State -------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from infobatch.distributed import Replicas
 from infobatch.epoch import Epoch, check_left_out, unselected_error
+from infobatch.inputs import all_below
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.seeding import epoch_generator
 from infobatch.selection import Selection
@@ -117,9 +118,7 @@ class ReplicatedEpoch(Epoch):
             weights = np.zeros(len(indices), dtype=np.float32)
             weights[real] = self.weights_of(indices[real])
             return weights
-        # Negative numbers are too large when read as unsigned ones: one test serves both bounds, for
-        # this is done in every step.
-        if np.maximum.reduce(indices.view(np.uint64), initial=0) < len(self.weights):
+        if all_below(indices, len(self.weights)):
             weights = self.weights[indices]
             if np.count_nonzero(weights) == len(weights):
                 return weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from infobatch.batching import Batching
 from infobatch.distributed import Reduce, Replicas, check_world, sum_over_ranks
 from infobatch.layouts.base import Layout, ScoreStore
-from infobatch.layouts.mean_scaling import BySharedSamples, MeanScaling
+from infobatch.layouts.mean_scaling import MeanScaling, SamplesScaling
 from infobatch.layouts.score_summary import NoScores, ShardedScores
 from infobatch.layouts.sharded_epoch import ShardedEpoch, ShardedSelection
 from infobatch.layouts.shards import Shards, default_num_shards
@@ -42,7 +42,7 @@ class Sharded(Layout):
     """
 
     num_shards: int | None = None
-    reduce: Reduce = sum_over_ranks
+    reduce: Reduce = field(default=sum_over_ranks, repr=False)
 
     name = "sharded"
     needs_strata = True
@@ -83,11 +83,10 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         self._begun = False  # whether any sample has a score, on any rank
 
     def take_prior(self, losses: FloatArray) -> None:
-        held = [self.shards.indices(column) for column in range(len(self.shards.ids))]
-        self._scores.begin(losses[np.concatenate(held)])
+        self._scores.begin(losses[self.shards.held])
         self._begun = True
 
-    def _places(self, indices: IndexArray) -> IndexArray:
+    def _rows_of(self, indices: IndexArray) -> IndexArray:
         return self.shards.locate(indices)
 
     @property
@@ -174,7 +173,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         return {"num_shards": self.shards.num_shards, **super()._facts(epoch)}
 
     @property
-    def _has_process_group(self) -> bool:
+    def _uses_process_group(self) -> bool:
         return self._reduce is sum_over_ranks
 
     def mean_scaling(
@@ -192,7 +191,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
             num_slots = len(members) * len(lengths)
             if 0 < num_real < num_slots:
                 scales.update(dict.fromkeys(members, num_slots / num_real))
-        return BySharedSamples(scales) if scales else None
+        return SamplesScaling(scales) if scales else None
 
     # -- State -------------------------------------------------------------------------------------
 

@@ -139,12 +139,7 @@ class ShardedEpoch(Epoch):
 
     @property
     def indices(self) -> torch.Tensor:
-        return torch.from_numpy(self._held()[self.drawn.codes > 0])
-
-    def _held(self) -> IndexArray:
-        """The samples of this rank, in the order of its arrays."""
-        columns = range(len(self.shards.ids))
-        return np.concatenate([self.shards.indices(column) for column in columns])
+        return torch.from_numpy(self.shards.held[self.drawn.codes > 0])
 
     @cached_property
     def mean_weight(self) -> float:
@@ -245,7 +240,7 @@ class ShardedEpoch(Epoch):
         return _filled(order, self._last_of(order), self.num_draws(resumes=False))
 
     def _last_of(self, order: np.ndarray) -> np.ndarray:
-        """What repeats are made of; a rank that trains nothing has other selected samples."""
+        """The samples that repeats are made of: the last ones, or any where this rank trains none."""
         if len(order) == 0:
             return self.indices[:1].numpy().astype(order.dtype)
         return order[-self.replicas.num_replicas :].copy()
@@ -264,7 +259,7 @@ class ShardedEpoch(Epoch):
 
     @property
     def left_out(self) -> IndexArray:
-        unobserved: IndexArray = self._held()[(self.drawn.codes == 0) & ~self.recorded]
+        unobserved: IndexArray = self.shards.held[(self.drawn.codes == 0) & ~self.recorded]
         return unobserved
 
     @property
@@ -300,7 +295,7 @@ class ShardedEpoch(Epoch):
 
 
 def _filled(order: np.ndarray, last: np.ndarray, length: int) -> np.ndarray:
-    """The order with repeats (``~index``) of its ``last`` samples, from the end, up to a length."""
+    """The order, filled up to a length with repeats (``~index``) of its ``last`` samples."""
     missing = length - len(order)
     if missing == 0:
         return order

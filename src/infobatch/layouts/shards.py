@@ -87,6 +87,11 @@ class Shards:
         """The samples of this rank's ``column``-th shard."""
         return np.arange(self.ids[column], self.num_samples, self.num_shards)
 
+    @property
+    def held(self) -> IndexArray:
+        """The samples of this rank, in the order of its arrays."""
+        return np.concatenate([self.indices(column) for column in range(len(self.ids))])
+
     def columns(self, indices: IndexArray) -> IndexArray:
         """The position in ``ids`` of the shards of samples that this rank holds."""
         return indices % self.num_shards // self.replicas.num_replicas

@@ -9,7 +9,6 @@ from typing import Any
 from torch.utils.data import default_convert
 
 from infobatch.batching import Batching
-from infobatch.distributed import Replicas
 from infobatch.loading.dataset import IndexedCollate, IndexedDataset
 from infobatch.loading.sampler import FilteredBatchSampler, FilteredSampler, PrunedSampler
 from infobatch.run import Run
@@ -17,21 +16,23 @@ from infobatch.user_order import num_batch_draws, num_draws
 
 
 class Loaders:
-    """The loaders and samplers of one run. :class:`DynamicPruner` documents the methods.
+    """Makes the loaders and samplers of one run, of which it keeps what has to be told of new epochs.
+
+    :class:`DynamicPruner` documents the methods. They are given the run, so that a run and its loaders
+    do not keep one another alive.
 
     Args:
-        run: The pruner whose epochs they give.
         takes_user_order: Whether a sampler of the user's own may order its epochs.
     """
 
-    def __init__(self, run: Run, takes_user_order: bool) -> None:
-        self._run = run
+    def __init__(self, takes_user_order: bool) -> None:
         self._takes_user_order = takes_user_order
         self._user_samplers: list[Any] = []
         self._skipping_loaders = SkippingLoaders()
 
     def loader(
         self,
+        run: Run,
         batch_size: int | None,
         sampler: Iterable[int] | None,
         batch_sampler: Collection[Sequence[int]] | None,
@@ -46,43 +47,44 @@ class Loaders:
                 "shuffle=False has no meaning here: the epoch's order is a permutation of its own. "
                 "Give sampler= to have your own order filtered"
             )
-        options.setdefault("generator", self._run.worker_generator)
+        options.setdefault("generator", run.worker_generator)
         size = 1 if batch_size is None else batch_size
         resumes = not hasattr(loader_class, "load_state_dict")  # or else it skips by itself
         if batch_sampler is not None:
-            options["batch_sampler"] = self.filter_batches(batch_sampler, bucket, resumes)
+            options["batch_sampler"] = self.filter_batches(run, batch_sampler, bucket, resumes)
         else:
             options.update(batch_size=batch_size, drop_last=drop_last)
             options["sampler"] = (
-                self.sampler(size, drop_last, resumes)
+                self.sampler(run, size, drop_last, resumes)
                 if sampler is None
-                else self.filter(sampler, size, drop_last, resumes)
+                else self.filter(run, sampler, size, drop_last, resumes)
             )
-        loader = _make_loader(loader_class, self._run.dataset, collate_fn, **options)
+        loader = _make_loader(loader_class, run.dataset, collate_fn, **options)
         if not resumes:
             self._skipping_loaders.add(loader)
         return loader
 
-    def sampler(self, batch_size: int, drop_last: bool, resumes: bool) -> PrunedSampler:
-        self._run.set_batching(Batching(batch_size, drop_last, self._replicas.num_replicas))
-        return PrunedSampler(self._run, resumes)
+    def sampler(self, run: Run, batch_size: int, drop_last: bool, resumes: bool) -> PrunedSampler:
+        run.set_batching(Batching(batch_size, drop_last, run.replicas.num_replicas))
+        return PrunedSampler(run, resumes)
 
     def filter(
-        self, sampler: Iterable[int], batch_size: int, drop_last: bool, resumes: bool
+        self, run: Run, sampler: Iterable[int], batch_size: int, drop_last: bool, resumes: bool
     ) -> FilteredSampler:
-        length = num_draws(sampler, self._rank_share)
-        self._take_user_order(sampler, batch_size, length, drop_last)
-        return FilteredSampler(self._run, sampler, batch_size if drop_last else 1, resumes)
+        length = num_draws(sampler, run.replicas.share_of(run.num_samples))
+        self._take_user_order(run, sampler, batch_size, length, drop_last)
+        return FilteredSampler(run, sampler, batch_size if drop_last else 1, resumes)
 
     def filter_batches(
         self,
+        run: Run,
         batch_sampler: Collection[Sequence[int]],
         bucket: Callable[[int], Hashable] | None,
         resumes: bool,
     ) -> FilteredBatchSampler:
-        length = num_batch_draws(batch_sampler, self._rank_share)
-        self._take_user_order(batch_sampler, length / max(1, len(batch_sampler)), length)
-        return FilteredBatchSampler(self._run, batch_sampler, bucket, resumes)
+        length = num_batch_draws(batch_sampler, run.replicas.share_of(run.num_samples))
+        self._take_user_order(run, batch_sampler, length / max(1, len(batch_sampler)), length)
+        return FilteredBatchSampler(run, batch_sampler, bucket, resumes)
 
     # -- When an epoch begins and ends --------------------------------------------------------------
 
@@ -98,30 +100,21 @@ class Loaders:
 
     # -- Inside ------------------------------------------------------------------------------------
 
-    @property
-    def _replicas(self) -> Replicas:
-        return self._run.replicas
-
-    @property
-    def _rank_share(self) -> int:
-        """Draws that a sampler is taken to have on this rank where it does not tell."""
-        return -(-self._run.num_samples // self._replicas.num_replicas)
-
     def _take_user_order(
-        self, sampler: Any, batch_size: float, length: int, drop_last: bool = False
+        self, run: Run, sampler: Any, batch_size: float, length: int, drop_last: bool = False
     ) -> None:
-        self._check_user_order()
-        self._run.set_batching(Batching(batch_size, drop_last, self._replicas.num_replicas, length))
+        self._check_user_order(run)
+        run.set_batching(Batching(batch_size, drop_last, run.replicas.num_replicas, length))
         # A batch sampler may hand its epoch on to the sampler within, or leave that to us.
         self._user_samplers += [sampler, getattr(sampler, "sampler", None)]
 
-    def _check_user_order(self) -> None:
+    def _check_user_order(self, run: Run) -> None:
         if not self._takes_user_order:
             raise ValueError(
                 "with layout=Sharded() each rank trains the samples whose scores it holds, and a "
                 "sampler of your own may give it others; leave the order to the pruner, or drop layout="
             )
-        if self._run.normalizer == "weights" and self._replicas.num_replicas > 1:
+        if run.normalizer == "weights" and run.replicas.num_replicas > 1:
             raise ValueError(
                 "normalizer='weights' divides by the sum of weights on all ranks, and which samples "
                 "the others train is not known with a sampler of your own; use normalizer='batch'"
@@ -142,7 +135,7 @@ def _make_loader(
 
 
 class SkippingLoaders:
-    """Loaders that skip what was trained by themselves (torchdata's); being here keeps none alive."""
+    """Loaders that skip by themselves what was trained (torchdata's), held by weak references."""
 
     def __init__(self) -> None:
         self._references: list[weakref.ref[Any]] = []

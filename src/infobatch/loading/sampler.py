@@ -73,7 +73,7 @@ class FilteredSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         draws = _begin_filtering(self._run, self._resumes)
         selected, is_unrecorded = draws.selected, draws.unrecorded(self._resumes)
-        share = -(-len(selected) // self._run.replicas.num_replicas)
+        share = self._run.replicas.share_of(len(selected))
         part = draws.first_part(self.sampler, num_draws(self.sampler, share))
         wanted = (int(index) for index in part if selected[index] and is_unrecorded(index))
         # In whole batches where the last short one is dropped, so that it is known which is the last.

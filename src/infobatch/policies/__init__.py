@@ -49,7 +49,7 @@ POLICIES: dict[str, type[Policy]] = {
     "grand": Static,
     "none": NoPruning,
 }
-"""Every policy by its name on the command line, where ``labels`` are those of the data set. Static
+"""Every policy by its name on the command line, where ``labels`` are those of the dataset. Static
 pruning has a name for each kind of ``scores`` that it can be given."""
 
 WRAPPERS: dict[str, type[Policy]] = {"protected": Protected}

@@ -15,7 +15,7 @@ from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.table import ScoreTable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EpsilonGreedy(BiasedPolicy):
     """Keeps the samples with the highest smoothed loss, and a few random others; all weights are 1.
 
@@ -48,7 +48,7 @@ class EpsilonGreedy(BiasedPolicy):
         return ones_at(np.concatenate([top, rest[drawn]]), len(scores))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class UCB(BiasedPolicy):
     """Keeps the samples with the highest upper confidence bound s + c sqrt(log t / n).
 

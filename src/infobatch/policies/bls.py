@@ -12,7 +12,7 @@ from infobatch.policies.ranking import check_lowest_suffice, prune_below_mean
 from infobatch.scores.table import ScoreTable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BLS(Policy):
     """As :class:`InfoBatch`, by the smoothed mean loss of the batches that a sample was in.
 

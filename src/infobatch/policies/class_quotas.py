@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -31,8 +31,8 @@ class ClassQuotas(Policy):
             it also decides how many samples are kept in all.
     """
 
-    labels: Numbers | None = field(default=None, repr=False)
-    policy: Policy = field(default_factory=Proportional)
+    labels: InitVar[Numbers | None] = None
+    policy: Policy = None  # type: ignore[assignment]  # by default made in __post_init__
     columns: tuple[str, ...] = field(init=False, repr=False)
     num_samples: int = field(init=False, repr=False)
     members: list[IndexArray] = field(init=False, repr=False)
@@ -40,18 +40,19 @@ class ClassQuotas(Policy):
     counts: IndexArray = field(init=False, repr=False)
     """The number of samples of each class, int64 (C,)."""
 
-    def __post_init__(self) -> None:
-        policy = self.policy
+    def __post_init__(self, labels: Numbers | None) -> None:
+        policy = Proportional() if self.policy is None else self.policy
         check_is_policy(policy, "Proportional()")
         if isinstance(policy, (BiasedPolicy, Spaced)) or policy.num_samples is not None:
             raise ValueError(
                 f"policy is {policy!r}, which cannot be asked for each class alone; give an unbiased "
                 "one that needs no labels, such as Proportional()"
             )
-        members = members_of(classes_of(self.labels, "ClassQuotas"))
+        members = members_of(classes_of(labels, "ClassQuotas"))
         counts = np.array([len(indices) for indices in members])
         num_samples = int(counts.sum())
-        set_fields(self, columns=policy.columns, num_samples=num_samples, members=members, counts=counts)
+        set_fields(self, policy=policy, columns=policy.columns)
+        set_fields(self, num_samples=num_samples, members=members, counts=counts)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         left_out: list[int | None] = [None] * len(self.members)

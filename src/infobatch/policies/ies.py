@@ -14,7 +14,7 @@ from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.table import ScoreTable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class IES(BiasedPolicy):
     """Leaves a sample out while the second differences of its losses are small.
 

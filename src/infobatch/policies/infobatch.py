@@ -15,7 +15,7 @@ from infobatch.scores.table import ScoreTable
 SCORES = ("last_loss", "smoothed_loss")
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, eq=False, init=False)
 class InfoBatch(Policy):
     """Keeps samples below the mean score with probability 1 - r, and all others.
 
@@ -37,7 +37,7 @@ class InfoBatch(Policy):
 
     prune_ratio: float
     by: str
-    columns: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    columns: tuple[str, ...] = field(init=False, repr=False)
 
     def __init__(
         self, prune_ratio: float = 0.5, *others: Any, by: str = "last_loss", **more_others: Any

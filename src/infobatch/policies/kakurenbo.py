@@ -17,7 +17,7 @@ STEPS = ((0.3, 0.8), (0.6, 0.6), (0.8, 0.4))
 """Pairs (share of the epochs before annealing, factor on the prune ratio from there on)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kakurenbo(BiasedPolicy):
     """Hides samples with the lowest losses whose own class was predicted with confidence.
 

@@ -24,7 +24,7 @@ from infobatch.scores.table import ScoreTable
 SIZES = ("last_loss", "gradient_norm")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Neyman(Policy):
     """Cuts samples into equally large strata by smoothed loss, and keeps more where losses are large.
 
@@ -50,7 +50,7 @@ class Neyman(Policy):
     by: str = "last_loss"
     strata: int = 10
     floor: float = 0.3
-    columns: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    columns: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_prune_ratio(self.prune_ratio)

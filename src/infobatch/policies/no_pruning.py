@@ -9,7 +9,7 @@ from infobatch.policies.bounds import ScoreBounds, ScoreSummary
 from infobatch.scores.table import ScoreTable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoPruning(Policy):
     """Keeps every sample: training is that of a plain shuffled loader, bit for bit."""
 

@@ -13,7 +13,7 @@ from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.table import ScoreTable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OrderDP(BiasedPolicy):
     """Draws a random pool, and keeps the samples of it with the highest last loss.
 

@@ -61,9 +61,9 @@ def scores_of(scores: Numbers | None, policy: str) -> np.ndarray[Any, np.dtype[n
     return values.astype(np.float64)
 
 
-def mask_of(samples: Tensor | np.ndarray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """The mask ``samples`` (N,) as bool (N,) on the host."""
-    mask = as_array(samples, "samples to keep")
+def mask_of(kept: Tensor | np.ndarray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which samples are ``kept``, bool (N,), on the host."""
+    mask = as_array(kept, "samples to keep")
     if mask.dtype.kind != "b":
         raise TypeError(
             f"the samples to keep have dtype {mask.dtype}; give bool, one a sample, in the "

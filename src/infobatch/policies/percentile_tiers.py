@@ -13,7 +13,7 @@ from infobatch.policies.ranking import RankedStrata
 from infobatch.scores.table import ScoreTable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PercentileTiers(Policy):
     """Sets keep probabilities by the percentile of a sample's score.
 

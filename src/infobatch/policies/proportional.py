@@ -21,7 +21,7 @@ from infobatch.scores.table import ScoreTable
 SIZES = ("last_loss", "smoothed_loss", "gradient_norm", "smoothed_norm")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Proportional(Policy):
     """Keeps samples with probability clip(c size^power, floor k, cap), with c such that their mean is k.
 
@@ -50,7 +50,7 @@ class Proportional(Policy):
     floor: float = 0.3
     cap: float = 1.0
     ordered: bool = False
-    columns: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    columns: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_prune_ratio(self.prune_ratio)

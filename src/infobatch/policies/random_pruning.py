@@ -13,7 +13,7 @@ from infobatch.scores.table import ScoreTable
 DEFAULT = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RandomPruning(Policy):
     """Keeps every sample with probability 1 - r ("dynamic random" in the literature).
 

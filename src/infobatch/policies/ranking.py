@@ -119,7 +119,7 @@ def prune_below_mean(losses: Tensor, prune_ratio: float, request: Request) -> Ke
 
 
 def check_lowest_suffice(policy: Policy, prune_ratio: float, num_pruned: int, num_samples: int) -> None:
-    """Refuse a target for which all samples, as well learned, would be too few at this prune ratio."""
+    """Refuse a target that a prune ratio could not meet even if all samples were well learned."""
     possible = prune_ratio > 0 or num_pruned == 0
     if not possible or stratum_size(num_pruned, prune_ratio) > num_samples:
         raise ValueError(

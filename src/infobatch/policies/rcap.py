@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class RCAP(BiasedPolicy):
     Source: RCAP, UAI 2025; docs/methods/rcap.md says where its authors' code differs.
     """
 
-    labels: Numbers | None = field(default=None, repr=False)
+    labels: InitVar[Numbers | None] = None
     prune_ratio: float = 0.5
     beta: float = 1.0
     num_samples: int = field(init=False, repr=False)
@@ -45,11 +45,11 @@ class RCAP(BiasedPolicy):
     """The class of each sample, int64 (N,), numbered from 0."""
     num_classes: int = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, labels: Numbers | None) -> None:
         check_prune_ratio(self.prune_ratio)
         if not 0 < self.beta < math.inf:
             raise ValueError(f"beta is {self.beta}; it is a temperature, a number above 0")
-        classes = classes_of(self.labels, "RCAP")
+        classes = classes_of(labels, "RCAP")
         set_fields(self, num_samples=len(classes), classes=classes, num_classes=int(classes.max()) + 1)
         use_plain_numbers(self)
 

@@ -15,7 +15,7 @@ from infobatch.policies.ranking import ones_at
 from infobatch.scores.table import ScoreTable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RePB(BiasedPolicy):
     """Leaves out, with probability rho, samples whose last loss lay below their batch's mean.
 

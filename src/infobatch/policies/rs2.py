@@ -12,7 +12,7 @@ from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.table import ScoreTable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RS2(BiasedPolicy):
     """Keeps the samples that were trained least often, equal ones at random.
 

@@ -18,7 +18,7 @@ STEPS = 50
 """The most steps of Lloyd's algorithm; on a line a few dozen suffice."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SeTa(BiasedPolicy):
     """Drops a random share, groups the rest by loss, and keeps a window of neighboring groups.
 

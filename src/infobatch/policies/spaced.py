@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import torch
 
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.policies.neyman import Neyman
-from infobatch.policies.options import check_is_policy, check_prune_ratio, set_fields, use_plain_numbers
+from infobatch.policies.options import check_is_policy, check_prune_ratio, set_fields
 from infobatch.scores.table import ScoreTable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Spaced(Policy):
     """Keeps samples as often as another policy does, but at even distances.
 
@@ -31,20 +31,19 @@ class Spaced(Policy):
     """
 
     policy: Policy = None  # type: ignore[assignment]  # by default made in __post_init__
-    prune_ratio: float = field(default=0.35, repr=False)
-    columns: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    num_samples: int | None = field(init=False, repr=False, compare=False)
+    prune_ratio: InitVar[float] = 0.35
+    columns: tuple[str, ...] = field(init=False, repr=False)
+    num_samples: int | None = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        check_prune_ratio(self.prune_ratio)
-        policy = Neyman(self.prune_ratio) if self.policy is None else self.policy
+    def __post_init__(self, prune_ratio: float) -> None:
+        check_prune_ratio(prune_ratio)
+        policy = Neyman(prune_ratio) if self.policy is None else self.policy
         check_is_policy(policy, "Neyman()")
         if isinstance(policy, (BiasedPolicy, Spaced)):
             raise ValueError(
                 f"policy is {policy!r}, which has no keep probabilities to space visits by; give an "
                 "unbiased one, such as Neyman()"
             )
-        use_plain_numbers(self)
         set_fields(self, policy=policy, num_samples=policy.num_samples)
         set_fields(self, columns=(*policy.columns, "credit"))
 

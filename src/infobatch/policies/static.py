@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import torch
 from torch import Tensor
@@ -33,15 +33,15 @@ class Static(BiasedPolicy):
     columns = ()
     given = "scores"
 
-    scores: Numbers | None = field(default=None, repr=False)
+    scores: InitVar[Numbers | None] = None
     prune_ratio: float = 0.5
     num_samples: int = field(init=False, repr=False)
     ranked: IndexArray = field(init=False, repr=False)
     """The indices of all samples, highest score first."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, scores: Numbers | None) -> None:
         check_prune_ratio(self.prune_ratio)
-        values = scores_of(self.scores, "Static")
+        values = scores_of(scores, "Static")
         ranked = highest(values, len(values), torch.Generator().manual_seed(0))
         set_fields(self, num_samples=len(values), ranked=ranked)
         use_plain_numbers(self)

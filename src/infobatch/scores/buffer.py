@@ -43,7 +43,6 @@ class LossBuffer:
         indices: IndexArray,
         losses: Tensor,
         scored: Tensor | None = None,
-        num_real: int | None = None,
         signals: Sequence[Tensor] = (),
     ) -> None:
         """Queue a batch.
@@ -52,14 +51,11 @@ class LossBuffer:
             indices: The batch's samples, int64 (B,), on the host.
             losses: (B,), of any float dtype, on any device.
             scored: False for a sample that has no score, bool (B,); by default all have one.
-            num_real: How many samples at the batch's beginning count; the others are repeats.
             signals: Each (B,), on the device of the losses.
         """
         if scored is not None:
             losses = losses.float().masked_fill(~scored, NO_SCORE)
         rows = [losses, *signals]
-        if num_real is not None:
-            indices, rows = indices[:num_real], [row[:num_real] for row in rows]
         if losses.is_cpu:
             self._sink(indices, *(row.to(torch.float32).numpy() for row in rows))
             return

@@ -19,7 +19,7 @@ from torch.utils.data import IterableDataset
 
 from infobatch.distributed import collective_device, has_process_group
 from infobatch.epoch import unselected_error
-from infobatch.inputs import Indices, check_losses, host_indices
+from infobatch.inputs import Indices, all_below, check_losses, host_indices
 from infobatch.layouts.replicated_epoch import epoch_order
 from infobatch.loading.sampler import begin_pass
 from infobatch.losses import sent_to_device, weighted_mean
@@ -38,7 +38,7 @@ ENTRY = "__tickets__"  # as webdataset marks entries that are not to be decoded
 """The entry in which a sample that is a mapping, and so a batch of them, holds the tickets."""
 
 LONGEST = 1.5
-"""An epoch with more than this many times the samples that it should have is warned of."""
+"""There is a warning if an epoch has more than this many times the samples that it should have."""
 
 
 class StreamFilter:
@@ -83,7 +83,7 @@ class StreamFilter:
         self._gate = Gate(pruner.num_samples)
         self._streams: list[Any] = []
         self._weights: dict[int, FloatArray] = {}  # of the epoch under way and of the one before
-        share = -(-pruner.num_samples // pruner.replicas.num_replicas)
+        share = pruner.replicas.share_of(pruner.num_samples)
         order: Any = _Order(self._begin, share if length is None else length)
         pruner.filter(order, batch_size)
         self._begin()
@@ -185,9 +185,7 @@ class StreamFilter:
         """The epoch that each ticket is of, None if all are of the one under way; and the indices."""
         numbers, num_samples = host_indices(tickets), self._pruner.num_samples
         indices = numbers - (self._pruner.epoch + 1) * num_samples
-        # Negative numbers are too large when read as unsigned ones: one test serves both bounds, for
-        # this is done in every step.
-        if np.maximum.reduce(indices.view(np.uint64), initial=0) < num_samples:
+        if all_below(indices, num_samples):
             return None, indices
         epochs, indices = np.divmod(numbers, num_samples)
         epochs -= 1

@@ -93,7 +93,7 @@ class PruningMixin(_Base):
         Args:
             outputs: What the model made of a batch, with its logits: (B, C), or (B, T, C) for labels of
                 tokens.
-            labels: Classes, int64: (B,) or (B, T). Items labelled -100 are not supervised.
+            labels: Classes, int64: (B,) or (B, T). Items labeled -100 are not supervised.
 
         Returns:
             Each sequence's mean loss (B,), and how many supervised items it is a mean of, int64 or bool

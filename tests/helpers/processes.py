@@ -51,6 +51,7 @@ def _run(program, rank, num_replicas, folder, path, environment):
         os.dup2(errors.fileno(), sys.stderr.fileno())
     found = os.pathsep.join([*path, os.environ.get("PYTHONPATH", "")])
     os.environ |= {**environment, "RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": found}
+    multiprocessing.set_start_method(None, force=True)  # the platform's, for the program's own processes
     sys.path[:0] = path
     sys.argv = ["-c", str(rank), str(num_replicas), str(folder)]
     torch.set_num_threads(1)

@@ -7,7 +7,6 @@ takes root and iproute2) they are two torchruns on the loopback.
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -21,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import TensorDataset
 
+from helpers.processes import TESTS, free_port
 from infobatch import DynamicPruner, InfoBatch
 
 pytestmark = pytest.mark.slow
@@ -126,8 +126,10 @@ class Host:
             *("--rdzv-conf", f"is_host={meeting_at is self}", "--rdzv-id", "run"),
             *(folder / "program.py", folder, self.name, "dies" if dies else "lives"),
         ]
-        here = str(Path(__file__).parent)
-        environment = {"PYTHONPATH": here, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": self.interface}
+        path = os.pathsep.join(
+            [str(TESTS), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        )
+        environment = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": self.interface}
         with (folder / f"{self.name}.err").open("a") as errors:
             return subprocess.Popen(command, env={**os.environ, **environment}, stderr=errors)
 
@@ -160,12 +162,6 @@ def hosts():
     for name in names:
         with suppress(OSError):
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def kill(folder, host, agent):

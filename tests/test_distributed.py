@@ -12,7 +12,7 @@ def test_selections_of_one_size_are_told_apart(monkeypatch):
             other[-1] += rank == 2
 
     monkeypatch.setattr("infobatch.distributed.has_process_group", lambda: True)
-    monkeypatch.setattr("torch.distributed.get_backend", lambda: "gloo")
+    monkeypatch.setattr("torch.distributed.get_backend", lambda group: "gloo")
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 12)
     monkeypatch.setattr("torch.distributed.all_gather", gather)
     message = (

@@ -57,6 +57,13 @@ def _run(program, rank, num_replicas, folder, path, environment):
     exec(compile(textwrap.dedent(program), "<program>", "exec"), {"__name__": "__main__"})
 
 
+def fork(target, *arguments):
+    """Start a function in a process that has imported the library already."""
+    process = _forks.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
 def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -78,7 +85,7 @@ def made_once(name, make, tmp_path_factory):
 def ray_cluster():
     """Ray on this machine, with room for two workers that find the tests' own modules."""
     ray = pytest.importorskip("ray")
-    paths = [TESTS, TESTS / "integrations", TESTS.parent / "examples"]
+    paths = [TESTS, TESTS.parent / "examples"]
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="ray")  # of its own use
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)), prepend=os.pathsep)

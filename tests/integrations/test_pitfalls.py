@@ -3,8 +3,6 @@
 Each test first shows the naive way failing, against the framework that is installed.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -18,8 +16,9 @@ pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
 from accelerate.data_loader import prepare_data_loader
-from test_transformers import SIZES, Watched, batch_counts, trainer
 from transformers import Trainer
+
+from helpers.trainer import SIZES, Watched, batch_counts, trainer
 
 pytestmark = pytest.mark.integrations
 
@@ -227,8 +226,7 @@ PROGRAM = """
 
 
 def test_a_prepared_schedule_is_stepped_for_each_process(tmp_path):
-    path = [str(Path(__file__).parents[1])]
-    for naive, ours in launch(PROGRAM, 2, tmp_path, path):
+    for naive, ours in launch(PROGRAM, 2, tmp_path):
         assert naive == pytest.approx([0.5, 0, 0, 0]), "at its end half-way"
         assert ours == pytest.approx([0.75, 0.5, 0.25, 0])
 

@@ -55,6 +55,7 @@ WRONG = np.full((36, 44), 3, np.uint8)
 
 
 OUT = WRONG.copy()
+OUT[3, 4] = 12
 
 
 @pytest.mark.parametrize(

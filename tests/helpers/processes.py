@@ -57,6 +57,22 @@ def _run(program, rank, num_replicas, folder, path, environment):
     exec(compile(textwrap.dedent(program), "<program>", "exec"), {"__name__": "__main__"})
 
 
+def error_without(packages, module, folder):
+    """What importing a module of the library says where packages are not installed."""
+    program = f"""
+        import sys
+        import torch
+
+        sys.modules |= dict.fromkeys({packages})
+        try:
+            import {module}
+        except ImportError as error:
+            torch.save(str(error), f"{{sys.argv[3]}}/0.pt")
+    """
+    (said,) = launch(program, 1, folder)
+    return said
+
+
 def fork(target, *arguments):
     """Start a function in a process that has imported the library already."""
     process = _forks.Process(target=target, args=arguments)

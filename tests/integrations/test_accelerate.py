@@ -1,15 +1,12 @@
 """Accelerate: a loader that is shared out once, and checkpoints that hold the pruner."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from helpers import Numbers, launch
+from helpers import Numbers, error_without, launch
 from helpers.language import FullOrder, parameters
 from helpers.points import SIZE, new_layers, points
 from infobatch import DynamicPruner, NoPruning
@@ -142,10 +139,9 @@ def test_a_pruner_for_other_processes_is_refused():
         pruned_loader(Accelerator(cpu=True), pruner, BATCH)
 
 
-def test_without_accelerate_the_extra_is_named():
-    program = "import sys; sys.modules['accelerate'] = None; import infobatch.integrations.accelerate"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "pip install 'infobatch[accelerate]'" in done.stderr
+def test_without_accelerate_the_extra_is_named(tmp_path):
+    said = error_without(["accelerate"], "infobatch.integrations.accelerate", tmp_path)
+    assert "pip install 'infobatch[accelerate]'" in said
 
 
 PROGRAM = """

@@ -1,8 +1,5 @@
 """Lightning with pruning in two processes."""
 
-import os
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -122,7 +119,7 @@ def test_two_processes_train_one_selection(tmp_path):
 
 SCRIPT = """
     import torch
-    from helpers.lightning import Module, VARYING, fit
+    from helpers.lightning import VARYING, Module, fit
     from helpers.points import points
     from infobatch import DynamicPruner
 
@@ -135,14 +132,24 @@ SCRIPT = """
         torch.distributed.destroy_process_group()
 """
 
+AS_IF_TYPED = """
+    import os
+    import runpy
+    import sys
+
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        del os.environ[name]
+    os.chdir(sys.argv[3])
+    sys.argv = ["script.py"]
+    runpy.run_path("script.py", run_name="__main__")
+"""
+
 
 def test_lightning_starts_the_other_process(tmp_path):
     """Why the callback makes the pruner: until the fit, the first process is the only one."""
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
-    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "script.py"], cwd=tmp_path, env=environment, check=True, timeout=100)
-    (before, inside, one), (_, other_inside, two) = (torch.load(tmp_path / f"{i}.pt") for i in (0, 1))
+    ((before, inside, one),) = launch(AS_IF_TYPED, 1, tmp_path, [str(TESTS)])
+    _, other_inside, two = torch.load(tmp_path / "1.pt")
     assert before == 1
     assert inside == other_inside == 2
     assert len(one) == len(two)

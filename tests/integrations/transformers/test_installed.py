@@ -1,9 +1,8 @@
 """Which versions of transformers are taken."""
 
-import subprocess
-import sys
-
 import pytest
+
+from helpers import error_without
 
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
@@ -21,9 +20,6 @@ def test_an_older_transformers_is_refused():
         check_version(older, "4.57.1")
 
 
-def test_without_transformers_the_extra_is_named():
-    program = (
-        "import sys; sys.modules['transformers'] = None; import infobatch.integrations.transformers"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "pip install 'infobatch[transformers]'" in done.stderr
+def test_without_transformers_the_extra_is_named(tmp_path):
+    said = error_without(["transformers"], "infobatch.integrations.transformers", tmp_path)
+    assert "pip install 'infobatch[transformers]'" in said

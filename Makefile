@@ -14,8 +14,8 @@ demo: $(VENV)/lab  ## Train on 5,000 real digits and compare pruning with its al
 test: $(VENV)/dev  ## Run the tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST)
 
-integrations: $(VENV)/integrations  ## Run the tests of the frameworks' plug-ins, and of the tasks that need them.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integrations tests/tasks $(PYTEST)
+integrations: $(VENV)/integrations  ## Run the tests of the plug-ins, and of the lab, some of whose tasks need the same packages.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integrations tests/lab $(PYTEST)
 
 check: $(VENV)/dev  ## Lint, format and types.
 	$(BIN)/ruff check .

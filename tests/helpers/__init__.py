@@ -2,7 +2,7 @@
 
 from helpers.lab import changed, run, stop_after, without_times
 from helpers.policies import keep_probabilities, made, request, selection_of, table_from, table_of
-from helpers.processes import launch, made_once, ray_cluster
+from helpers.processes import error_without, launch, made_once, ray_cluster
 from helpers.training import (
     UNMERGED,
     Numbers,
@@ -23,6 +23,7 @@ __all__ = [
     "after_one_epoch",
     "batched_pruner",
     "changed",
+    "error_without",
     "in_pruned_epoch",
     "keep_probabilities",
     "launch",

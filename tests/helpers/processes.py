@@ -58,6 +58,29 @@ def _run(program, rank, num_replicas, folder, path, environment):
     exec(compile(textwrap.dedent(program), "<program>", "exec"), {"__name__": "__main__"})
 
 
+def error_without(packages, module, folder):
+    """What importing a module of the library says where packages are not installed."""
+    program = f"""
+        import sys
+        import torch
+
+        sys.modules |= dict.fromkeys({packages})
+        try:
+            import {module}
+        except ImportError as error:
+            torch.save(str(error), f"{{sys.argv[3]}}/0.pt")
+    """
+    (said,) = launch(program, 1, folder)
+    return said
+
+
+def fork(target, *arguments):
+    """Start a function in a process that has imported the library already."""
+    process = _forks.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
 def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -79,7 +102,7 @@ def made_once(name, make, tmp_path_factory):
 def ray_cluster():
     """Ray on this machine, with room for two workers that find the tests' own modules."""
     ray = pytest.importorskip("ray")
-    paths = [TESTS, TESTS / "integrations", TESTS.parent / "examples"]
+    paths = [TESTS, TESTS.parent / "examples"]
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="ray")  # of its own use
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)), prepend=os.pathsep)

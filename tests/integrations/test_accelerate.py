@@ -1,91 +1,31 @@
 """Accelerate: a loader that is shared out once, and checkpoints that hold the pruner."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
-from helpers import Numbers, launch
-from infobatch import DynamicPruner, InfoBatch, NoPruning
+from helpers import Numbers, error_without, launch
+from helpers.language import FullOrder, parameters
+from helpers.points import SIZE, new_layers, points
+from infobatch import DynamicPruner, NoPruning
 
 pytest.importorskip("accelerate")
 
 from accelerate import Accelerator
-from tiny import FullOrder, parameters
 
+from helpers.accelerate import BATCH, Run, new_pruner
 from infobatch.integrations.accelerate import pruned_loader
 
 pytestmark = pytest.mark.integrations
-
-SIZE, BATCH = 50, 4
-
-
-def points():
-    generator = torch.Generator().manual_seed(5)
-    return TensorDataset(
-        torch.randn(SIZE, 6, generator=generator), torch.randint(3, (SIZE,), generator=generator)
-    )
-
-
-def new_model():
-    torch.manual_seed(2)
-    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
-
-
-def new_pruner(policy=None, **options):
-    return DynamicPruner(points(), num_epochs=4, policy=policy or InfoBatch(0.9), delta=1, **options)
-
-
-class Run:
-    """A training with Accelerate; stops after a number of updates, or goes on from there."""
-
-    def __init__(self, num_accumulated=1, policy=None, smoothing=0.0, **options):
-        self.accelerator = Accelerator(cpu=True, gradient_accumulation_steps=num_accumulated)
-        self.pruner = new_pruner(policy)
-        self.loader = pruned_loader(self.accelerator, self.pruner, BATCH, **options)
-        model = new_model()
-        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, self.pruner.full_steps)
-        self.schedule = self.pruner.lr_scheduler(schedule)
-        self.accelerator.register_for_checkpointing(self.schedule)
-        self.smoothing = smoothing
-        self.seen, self.num_updates = [], 0
-
-    def train(self, num_updates=None, folder=None):
-        for _ in self.pruner.epochs():
-            for indices, (inputs, labels) in self.loader:
-                with self.accelerator.accumulate(self.model):
-                    losses = F.cross_entropy(
-                        self.model(inputs), labels, reduction="none", label_smoothing=self.smoothing
-                    )
-                    self.accelerator.backward(self.pruner.update(losses, indices))
-                    self.seen.append(indices.tolist())
-                    self.optimizer.step()
-                    if self.accelerator.sync_gradients:
-                        self.schedule.step()
-                    self.optimizer.zero_grad()
-                self.num_updates += self.accelerator.sync_gradients
-                if self.accelerator.sync_gradients and self.num_updates == num_updates:
-                    self.accelerator.save_state(folder)
-                    return self
-        return self
-
-    @property
-    def parameters(self):
-        return parameters(self.accelerator.unwrap_model(self.model))
 
 
 @pytest.mark.parametrize("num_accumulated", [1, 3])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_nothing_pruned_is_accelerates_own_training(num_accumulated, smoothing):
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=num_accumulated)
-    model = new_model()
+    model = new_layers()
     model, optimizer, loader = accelerator.prepare(
         model,
         torch.optim.SGD(model.parameters(), 0.1, momentum=0.9),
@@ -110,7 +50,7 @@ def test_nothing_pruned_is_accelerates_own_training(num_accumulated, smoothing):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_pruned_training_is_a_plain_loops(num_accumulated, workers):
     ours = Run(num_accumulated, num_workers=workers, persistent_workers=workers > 0).train()
-    pruner, model, seen = new_pruner(), new_model(), []
+    pruner, model, seen = new_pruner(), new_layers(), []
     loader = pruner.loader(BATCH)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, pruner.full_steps)
@@ -199,10 +139,9 @@ def test_a_pruner_for_other_processes_is_refused():
         pruned_loader(Accelerator(cpu=True), pruner, BATCH)
 
 
-def test_without_accelerate_the_extra_is_named():
-    program = "import sys; sys.modules['accelerate'] = None; import infobatch.integrations.accelerate"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "pip install 'infobatch[accelerate]'" in done.stderr
+def test_without_accelerate_the_extra_is_named(tmp_path):
+    said = error_without(["accelerate"], "infobatch.integrations.accelerate", tmp_path)
+    assert "pip install 'infobatch[accelerate]'" in said
 
 
 PROGRAM = """
@@ -213,7 +152,7 @@ PROGRAM = """
     import torch
     import torch.distributed as dist
     from accelerate import Accelerator
-    from test_accelerate import BATCH, Run, new_pruner
+    from helpers.accelerate import BATCH, Run, new_pruner
 
     rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     def main():
@@ -248,8 +187,7 @@ PROGRAM = """
 
 
 def test_two_processes_train_one_selection(tmp_path):
-    here = Path(__file__).parent
-    one, two = launch(PROGRAM, 2, tmp_path, [str(here), str(here.parent)])
+    one, two = launch(PROGRAM, 2, tmp_path)
     seen, num_updates, order, kept, said = one
     assert [len(batch) for batch in seen] == [len(batch) for batch in two[0]]
     assert num_updates == two[1]

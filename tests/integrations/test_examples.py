@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import parameters
 
 from helpers import launch, ray_cluster
+from helpers.language import parameters
 from infobatch import DynamicPruner, InfoBatch
 
 pytestmark = pytest.mark.integrations

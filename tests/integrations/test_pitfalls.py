@@ -3,23 +3,22 @@
 Each test first shows the naive way failing, against the framework that is installed.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Sampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from helpers import Numbers, launch, random_losses, record_epoch
+from helpers import UNMERGED, Numbers, launch, random_losses, record_epoch
 from infobatch import DynamicPruner, InfoBatch, RandomPruning
 
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
 from accelerate.data_loader import prepare_data_loader
-from test_transformers import SIZES, Watched, batch_counts, trainer
 from transformers import Trainer
+
+from helpers.trainer import SIZES, Watched, batch_counts, trainer
 
 pytestmark = pytest.mark.integrations
 
@@ -137,7 +136,7 @@ def shares(make_loader, **options):
 
 def pruned(rank, size=57):
     """A pruner in its second epoch, which trains ``size`` of 100 samples, of one of two ranks."""
-    options = {"rank": rank, "num_replicas": 2, "merge": lambda scores, recorded: recorded}
+    options = {"rank": rank, "num_replicas": 2, "layout": UNMERGED}
     policy = InfoBatch(0.9)
     pruner = DynamicPruner(Numbers(100), 4, policy=policy, target=[0, 100 - size, 0, 0], **options)
     loader = pruner.loader(4)
@@ -227,8 +226,7 @@ PROGRAM = """
 
 
 def test_a_prepared_schedule_is_stepped_for_each_process(tmp_path):
-    path = [str(Path(__file__).parents[1])]
-    for naive, ours in launch(PROGRAM, 2, tmp_path, path):
+    for naive, ours in launch(PROGRAM, 2, tmp_path):
         assert naive == pytest.approx([0.5, 0, 0, 0]), "at its end half-way"
         assert ours == pytest.approx([0.75, 0.5, 0.25, 0])
 
@@ -256,8 +254,8 @@ def test_an_epoch_has_one_selection_in_a_stateful_loader(workers, monkeypatch):
         list(loader)
     assert naive.num_draws == (8 if workers else 4)
     pruner = DynamicPruner(Numbers(40), 4, policy=RandomPruning(0.5), delta=1)
-    draws, select = [], pruner.plan._select
-    monkeypatch.setattr(pruner.plan, "_select", lambda *args: draws.append(1) or select(*args))
+    draws, select = [], pruner._store._select
+    monkeypatch.setattr(pruner._store, "_select", lambda *args: draws.append(1) or select(*args))
     loader = pruner.loader(4, loader_class=StatefulDataLoader, num_workers=workers)
     for _ in pruner.epochs():
         loader.state_dict()

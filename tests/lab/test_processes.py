@@ -1,6 +1,5 @@
-"""The lab's commands under torchrun: two processes on the CPU against one."""
+"""The lab's commands on several ranks: two processes on the CPU against one."""
 
-import os
 import subprocess
 import sys
 
@@ -8,28 +7,32 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from helpers.commands import on_ranks
+from infobatch.lab import cli
 from infobatch.lab.runs.folder import RunFolder
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "100"}
 COMMON = ["--data", "digits", "--batch-size", "100", "--device", "cpu", "--norm", "group"]
-
-
-def infobatch(*arguments, processes=1):
-    launcher = [sys.executable, "-m"]
-    if processes > 1:
-        launcher += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
-    command = [*launcher, "infobatch.lab.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
+TRAIN = ["train", *COMMON, "--epochs", "4.5", "--out"]
+SCORE = ["train", *COMMON, "--epochs", "1", "--train-samples", "301", "--policy", "el2n", "--out"]
+COMPARE = ["compare", *COMMON, "--epochs", "3", "--seeds", "1", "--out"]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def ran(tmp_path_factory):
+    """A folder with what one process and two did, and what each of the two said of each command."""
     path = tmp_path_factory.mktemp("processes")
-    for processes in (1, 2):
-        out = path / str(processes)
-        done = infobatch("train", *COMMON, "--epochs", 4.5, "--out", out, processes=processes)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("The run is in") == 1
+    cli.main([*TRAIN, str(path / "1")])
+    cli.main([*SCORE, str(path / "scored-1")])
+    commands = [[*TRAIN, path / "2"], [*SCORE, path / "scored-2"], [*COMPARE, path / "compared"]]
+    commands.append([*TRAIN, path / "2"])  # which is there by now
+    return path, list(zip(*on_ranks(commands, 2, path), strict=True))
+
+
+@pytest.fixture(scope="module")
+def trained(ran):
+    path, (said, *_) = ran
+    assert [code for code, _ in said] == [0, 0]
+    assert sum(words.count("The run is in") for _, words in said) == 1
     return path
 
 
@@ -55,36 +58,34 @@ def test_two_processes_report_what_one_reports(trained):
     assert first.result == pytest.approx(second.result, abs=1)
 
 
-def test_two_processes_score_beforehand_as_one(tmp_path):
-    scores = []
-    for processes in (1, 2):
-        out = tmp_path / str(processes)
-        options = ["--epochs", 1, "--train-samples", 301, "--policy", "el2n", "--out", out]
-        done = infobatch("train", *COMMON, *options, processes=processes)
-        assert done.returncode == 0, done.stderr
-        scores.append(RunFolder(out).load_static_scores()[0].numpy())
+def test_two_processes_score_beforehand_as_one(ran):
+    path, (_, said, *_) = ran
+    assert [code for code, _ in said] == [0, 0]
+    folders = [RunFolder(path / f"scored-{processes}") for processes in (1, 2)]
+    scores = [folder.load_static_scores()[0].numpy() for folder in folders]
     assert (scores[0] > 0).all()
     np.testing.assert_allclose(*scores, atol=2e-3)
 
 
-def test_a_comparison_runs_on_two_processes(tmp_path):
-    out = tmp_path / "compared"
-    done = infobatch("compare", *COMMON, "--epochs", 3, "--seeds", 1, "--out", out, processes=2)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Verdict") == 1
-    assert (out / "report" / "report.html").exists()
-    assert len(list(out.rglob("summary.json"))) == 5
+def test_a_comparison_runs_on_two_processes(ran):
+    path, (_, _, said, _) = ran
+    assert [code for code, _ in said] == [0, 0]
+    assert sum(words.count("Verdict") for _, words in said) == 1
+    assert (path / "compared" / "report" / "report.html").exists()
+    assert len(list((path / "compared").rglob("summary.json"))) == 5
+
+
+def test_an_error_of_the_first_process_reaches_all(ran):
+    _, (*_, said) = ran
+    assert [code for code, _ in said] == [2, 2]
+    assert all("already holds a finished run" in words for _, words in said)
 
 
 def test_a_batch_that_does_not_divide_is_refused_once(tmp_path):
-    arguments = ["train", *COMMON, "--batch-size", 101, "--out", tmp_path / "run"]
-    done = infobatch(*arguments, processes=2)
+    """Started by torchrun, as the commands above might have been."""
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    command = [*launcher, "infobatch.lab.cli", *TRAIN, str(tmp_path / "run"), "--batch-size", "101"]
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
     assert "--batch-size is 101, which 2 processes cannot share equally" in done.stderr
     assert not (tmp_path / "run").exists()
-
-
-def test_an_error_of_the_first_process_reaches_all(trained):
-    done = infobatch("train", *COMMON, "--out", trained / "2", processes=2)
-    assert done.returncode != 0
-    assert "already holds a finished run" in done.stderr

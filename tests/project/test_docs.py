@@ -30,9 +30,13 @@ def commands():
 def language_names():
     for package in ("transformers", "accelerate", "lightning", "ray"):
         pytest.importorskip(package)
-    import tiny
+    from helpers import language
 
-    return {"language_model": tiny.causal_model(), "sentences": tiny.sentences(), "pad": tiny.pad}
+    return {
+        "language_model": language.causal_model(),
+        "sentences": language.sentences(),
+        "pad": language.pad,
+    }
 
 
 def stream_names():

@@ -1,0 +1,135 @@
+"""What the Trainer offers that does not go together with pruning."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from helpers.language import causal_model, classifier, labelled_sentences, pad_labelled, sentences
+from infobatch.policies import IES
+
+pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+
+from accelerate import Accelerator
+from transformers import Trainer, TrainingArguments
+
+from helpers.trainer import trainer
+from infobatch.integrations.transformers import PruningTrainer
+
+pytestmark = pytest.mark.integrations
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"auto_find_batch_size": True},
+            "auto_find_batch_size is True.*set per_device_train_batch",
+        ),
+        ({"use_liger_kernel": True}, "use_liger_kernel is True.*never makes the logits"),
+        ({"ignore_data_skip": True}, "ignore_data_skip is True.*leave it off"),
+        ({"train_sampling_strategy": "group_by_length"}, "is 'group_by_length': the order of an epoch"),
+        ({"dataloader_in_order": False}, "dataloader_in_order is False.*leave it on"),
+        ({"accelerator_config": {"split_batches": True}}, "split_batches=True.*leave it out"),
+    ],
+)
+def test_arguments_that_do_not_go_together_with_pruning(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("pruning", "message"),
+    [
+        (
+            {"num_epochs": 3},
+            "pruning is given num_epochs=3; the Trainer takes it from TrainingArguments",
+        ),
+        ({"normalizer": "weights"}, "num_items_in_batch.*leave it at 'batch'"),
+        ({"policy": IES()}, "losses of all samples, and the Trainer does not fetch"),
+    ],
+)
+def test_options_that_are_the_trainers(pruning, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, pruning=pruning)
+
+
+def test_a_loss_of_the_whole_batch_is_refused(tmp_path):
+    kind = partial(PruningTrainer, compute_loss_func=lambda *args, **kwargs: None)
+    with pytest.raises(ValueError, match=r"compute_loss_func gives one loss.*override sample_losses"):
+        trainer(tmp_path, kind)
+
+
+def test_several_devices_in_one_process_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
+    with pytest.raises(ValueError, match=r"n_gpu is 2.*torchrun"):
+        trainer(tmp_path)
+
+
+def test_accumulation_that_is_divided_by_twice_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Accelerator, "gradient_accumulation_steps", 3)
+    with pytest.raises(ValueError, match=r"steps is 3, by which .* a second time; install 5.6 or later"):
+        trainer(tmp_path, gradient_accumulation_steps=3)
+
+
+@pytest.mark.parametrize("kind", ["tp", "cp", "sp"])
+def test_model_parallel_processes_are_refused(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, f"get_{kind}_size", lambda self: 2)
+    with pytest.raises(ValueError, match=f"'{kind}': 2.*data parallelism alone"):
+        trainer(tmp_path)
+
+
+def test_a_model_without_logits_is_refused(tmp_path):
+    from transformers.modeling_outputs import CausalLMOutput
+
+    class Fused(type(causal_model())):
+        def forward(self, input_ids=None, attention_mask=None, labels=None, **kwargs):
+            kwargs = {**kwargs, "attention_mask": attention_mask, "labels": labels}
+            return CausalLMOutput(loss=super().forward(input_ids, **kwargs).loss)
+
+    model = Fused(causal_model().config)
+    with pytest.raises(ValueError, match=r"without logits.*Liger"):
+        trainer(tmp_path, model=model).train()
+
+
+def test_a_model_with_a_loss_of_its_own_is_refused_unless_it_is_given(tmp_path):
+    class Doubled(type(causal_model())):
+        def forward(self, input_ids=None, attention_mask=None, labels=None, **kwargs):
+            kwargs = {**kwargs, "attention_mask": attention_mask, "labels": labels}
+            outputs = super().forward(input_ids, **kwargs)
+            if outputs.loss is not None:
+                outputs.loss = 2 * outputs.loss
+            return outputs
+
+    def model():
+        torch.manual_seed(1)
+        return Doubled(causal_model().config)
+
+    with pytest.raises(ValueError, match=r"Doubled makes a loss of.*Override sample_losses"):
+        trainer(tmp_path, model=model()).train()
+
+    class Own(PruningTrainer):
+        def sample_losses(self, outputs, labels):
+            losses, counts = super().sample_losses(outputs, labels)
+            return 2 * losses, counts
+
+    trainer(tmp_path, Own, model()).train()
+
+
+def test_labels_that_are_not_classes_are_refused(tmp_path):
+    data = labelled_sentences()
+    for sample in data:
+        sample["labels"] = sample["labels"].float()
+    made = trainer(tmp_path, model=classifier(), data=data, collate=pad_labelled)
+    with pytest.raises(ValueError, match=r"dtype torch.float32, as regression and multi-label"):
+        made.train()
+
+
+def test_streams_are_refused(tmp_path):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(sentences())
+
+    with pytest.raises(TypeError, match="not a map-style dataset"):
+        trainer(tmp_path, data=Stream(), max_steps=5).train()

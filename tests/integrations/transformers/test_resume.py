@@ -1,0 +1,67 @@
+"""The Trainer with pruning, stopped and resumed."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.language import causal_model, parameters
+
+pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+
+from helpers.trainer import VARYING, Stock, trainer
+from infobatch.integrations.transformers import STATE_FILE
+
+pytestmark = pytest.mark.integrations
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"gradient_accumulation_steps": 3},
+        {"gradient_accumulation_steps": 2, "dataloader_num_workers": 2},
+        {"dataloader_drop_last": True},
+    ],
+)
+def test_a_resumed_run_is_the_uninterrupted_one(arguments, tmp_path):
+    arguments = {
+        "num_train_epochs": 3,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "optim": "adamw_torch",
+        "learning_rate": 0.01,
+        **arguments,
+    }
+    make = partial(trainer, tmp_path, pruning=VARYING, **arguments)
+    whole = make(model=causal_model(dropout=0.1))
+    whole.train()
+    ends = np.flatnonzero(np.isclose(np.array(whole.notes.positions) % 1, 0)) + 1
+    for step in (2, *ends[:1], ends[0] + 2, ends[2]):
+        resumed = make(model=causal_model(dropout=0.1))
+        resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+        assert resumed.notes.rates == whole.notes.rates[step:], step
+        assert resumed.state.epoch == whole.state.epoch == 3
+        assert resumed.state.global_step == whole.state.global_step
+        assert torch.equal(parameters(whole.model), parameters(resumed.model)), step
+        for column in ("last_loss", "visits"):
+            expected, got = whole.pruner.scores[column], resumed.pruner.scores[column]
+            assert torch.equal(expected.nan_to_num(-1), got.nan_to_num(-1)), step
+        assert torch.equal(whole.pruner.selection.weights, resumed.pruner.selection.weights)
+
+
+def test_a_checkpoint_without_a_pruner_is_refused(tmp_path):
+    stock = trainer(tmp_path, Stock, save_strategy="epoch")
+    stock.train()
+    with pytest.raises(
+        FileNotFoundError, match=f"checkpoint-13 has no {STATE_FILE}.*saved without pruning"
+    ):
+        trainer(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-13"))
+
+
+def test_another_batch_size_is_refused_where_it_does_not_fit(tmp_path):
+    trainer(tmp_path, save_strategy="steps", save_steps=5).train()
+    resumed = trainer(tmp_path, per_device_train_batch_size=8)
+    with pytest.raises(ValueError, match="saved 20 samples into epoch 0, no multiple of the 8"):
+        resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))

@@ -1,0 +1,279 @@
+"""The Trainer with pruning: the stock one's numbers where nothing is pruned, else a plain loop's."""
+
+import types
+from functools import partial
+
+import pytest
+import torch
+
+from helpers.language import (
+    causal_model,
+    classifier,
+    labelled_sentences,
+    masked_model,
+    old_masked_model,
+    pad,
+    pad_labelled,
+    parameters,
+    sentences,
+    train_plainly,
+)
+from infobatch import DynamicPruner
+
+pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+
+from transformers import Trainer
+
+from helpers.trainer import NOTHING, SIZES, VARYING, Stock, Watched, batch_counts, trainer
+from infobatch.integrations.transformers import PruningMixin
+
+pytestmark = pytest.mark.integrations
+
+
+TASKS = {
+    "causal": (causal_model, sentences, pad),
+    "masked": (masked_model, partial(sentences, masked=True), pad),
+    "classification": (classifier, labelled_sentences, pad_labelled),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("accumulated", [1, 4])
+def test_nothing_pruned_is_the_stock_trainer(task, smoothing, accumulated, tmp_path):
+    if task == "classification" and accumulated > 1 and not smoothing:
+        pytest.skip("the stock Trainer does not divide by what is accumulated: see the next test")
+    model, data, collate = TASKS[task]
+    runs = []
+    for kind, pruning in [(Stock, None), (Watched, NOTHING)]:
+        made = trainer(
+            tmp_path,
+            kind,
+            model(),
+            data(),
+            collate,
+            pruning,
+            gradient_accumulation_steps=accumulated,
+            label_smoothing_factor=smoothing,
+            num_train_epochs=2,
+            warmup_steps=2,
+        )
+        losses = made.train().training_loss
+        runs.append((made, losses))
+    (stock, stock_loss), (ours, our_loss) = runs
+    assert (parameters(stock.model) - parameters(ours.model)).abs().max() < 1e-6
+    assert our_loss == pytest.approx(stock_loss, rel=1e-6)
+    assert ours.notes.rates == pytest.approx(stock.notes.rates)
+    assert ours.notes.positions == stock.notes.positions
+    assert ours.state.max_steps == stock.state.max_steps == ours.state.global_step
+
+
+@pytest.mark.parametrize("task", ["old masked", "classification"])
+def test_accumulating_is_a_larger_batch_whatever_the_models_own_loss(task, tmp_path):
+    """These average over a batch only: the stock Trainer's gradient is four times as large here."""
+    if task == "old masked":
+        model, data, collate = old_masked_model, sentences(48, masked=True), pad
+    else:
+        model, data, collate = classifier, labelled_sentences(48), pad_labelled
+    large = {"per_device_train_batch_size": 12, "num_train_epochs": 1}
+    accumulated = {**large, "per_device_train_batch_size": 3, "gradient_accumulation_steps": 4}
+    ends = []
+    for kind, size in [(Stock, large), (Watched, large), (Watched, accumulated), (Stock, accumulated)]:
+        made = trainer(tmp_path, kind, model(), data, collate, **size)
+        made.train()
+        ends.append(parameters(made.model))
+    assert (ends[0] - ends[1]).abs().max() < 1e-6
+    assert (ends[0] - ends[2]).abs().max() < 1e-6
+    assert (ends[0] - ends[3]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("arguments", [{"num_train_epochs": 2.3}, {"max_steps": 17}])
+def test_fractional_lengths_are_the_stock_trainers(arguments, tmp_path):
+    arguments = {"gradient_accumulation_steps": 3, **arguments}
+    stock = trainer(tmp_path, Stock, **arguments)
+    ours = trainer(tmp_path, pruning=NOTHING, **arguments)
+    stock.train()
+    ours.train()
+    assert ours.state.global_step == stock.state.global_step
+    assert (parameters(stock.model) - parameters(ours.model)).abs().max() < 1e-6
+    assert ours.notes.rates == pytest.approx(stock.notes.rates)
+
+
+@pytest.mark.parametrize("pruning", [VARYING, SIZES], ids=["varying", "target"])
+@pytest.mark.parametrize(("accumulated", "smoothing"), [(1, 0.0), (3, 0.1)])
+def test_pruned_training_is_a_plain_loops(pruning, accumulated, smoothing, tmp_path):
+    ours = trainer(
+        tmp_path,
+        pruning=pruning,
+        gradient_accumulation_steps=accumulated,
+        label_smoothing_factor=smoothing,
+        num_train_epochs=4,
+    )
+    ours.train()
+    pruner = DynamicPruner(sentences(), num_epochs=4, seed=42, **pruning)
+    model = causal_model()
+    rates, seen, last = train_plainly(pruner, model, accumulated, smoothing)
+    assert ours.seen == seen
+    assert torch.equal(ours.pruner.selection.weights, pruner.selection.weights)
+    assert ours.notes.rates == pytest.approx(rates)
+    assert ours.lr_scheduler.get_last_lr()[0] == last == 0
+    assert (parameters(model) - parameters(ours.model)).abs().max() < 1e-6
+    scores, expected = ours.pruner.scores["last_loss"], pruner.scores["last_loss"]
+    torch.testing.assert_close(scores, expected, equal_nan=True)
+    assert scores.isnan().sum() == sum(index % 11 == 5 for index in range(50)), "no score without labels"
+    assert 0 < ours.pruner.report().saved < 1
+
+
+@pytest.mark.parametrize(("accumulated", "workers"), [(1, 0), (4, 0), (4, 2)])
+def test_epochs_of_any_length(accumulated, workers, tmp_path):
+    ours = trainer(
+        tmp_path,
+        pruning=SIZES,
+        gradient_accumulation_steps=accumulated,
+        num_train_epochs=4,
+        dataloader_num_workers=workers,
+        dataloader_persistent_workers=workers > 0,
+    )
+    output = ours.train()
+    batches = [10, 6, 4, 10]
+    updates = [-(-number // accumulated) for number in batches]
+    assert batch_counts(ours) == updates
+    assert len(ours.seen) == sum(batches)
+    assert ours.state.epoch == 4
+    assert ours.state.max_steps == ours.state.global_step == sum(updates)
+    assert ours.lr_scheduler.get_last_lr()[0] == 0
+    assert not any(ours.notes.left_over)
+    rate = output.metrics["train_samples_per_second"] * output.metrics["train_runtime"]
+    assert rate == pytest.approx(120, rel=0.01)
+
+
+def test_the_stock_trainer_with_a_pruners_sampler_cuts_epochs_short(tmp_path):
+    """Why the epoch's length is set anew: 4, 6, 4, 10 batches become 4, 4, 4, 4."""
+
+    class Naive(Trainer):
+        seen = 0
+
+        def _get_train_sampler(self, dataset=None):
+            return Lengths()
+
+        def training_step(self, *args, **kwargs):
+            self.seen += 1
+            return super().training_step(*args, **kwargs)
+
+    class Lengths(torch.utils.data.Sampler):
+        epoch = 0
+
+        def set_epoch(self, epoch):
+            self.epoch = epoch
+
+        def __len__(self):
+            return [16, 24, 16, 40][self.epoch]
+
+        def __iter__(self):
+            return iter(range(len(self)))
+
+    naive = trainer(tmp_path, Naive, num_train_epochs=4)
+    naive.train()
+    assert naive.seen == 16
+    pruning = {**SIZES, "target": [34, 26, 34, 10]}
+    ours = trainer(tmp_path, pruning=pruning, num_train_epochs=4)
+    ours.train()
+    assert batch_counts(ours) == [4, 6, 4, 10]
+
+
+def test_max_steps_counts_steps_of_full_data(tmp_path):
+    ours = trainer(tmp_path, pruning={**VARYING, "delta": 0.5}, max_steps=50)
+    ours.train()
+    assert ours.pruner.num_epochs == 4
+    assert ours.state.global_step < 50
+    assert ours.state.max_steps == ours.state.global_step
+    assert ours.lr_scheduler.get_last_lr()[0] == 0
+
+
+def test_evaluation_is_the_stock_trainers(tmp_path):
+    data = sentences(20, seed=8)
+    for smoothing in (0.0, 0.1):
+        stock = trainer(tmp_path, Stock, label_smoothing_factor=smoothing)
+        ours = trainer(tmp_path, label_smoothing_factor=smoothing)
+        expected, got = stock.evaluate(data)["eval_loss"], ours.evaluate(data)["eval_loss"]
+        assert got == expected
+        assert ours.pruner.report().num_recorded == 0
+    ours.train()
+    before = ours.pruner.report().num_recorded
+    ours.evaluate(data)
+    assert ours.pruner.report().num_recorded == before
+
+
+def test_evaluating_during_training_changes_nothing(tmp_path):
+    kind = partial(Watched, eval_dataset=sentences(20, seed=8))
+    runs = [
+        trainer(tmp_path, kind, pruning=VARYING),
+        trainer(tmp_path, kind, pruning=VARYING, eval_strategy="steps", eval_steps=3),
+    ]
+    for made in runs:
+        made.train()
+    assert torch.equal(*(parameters(made.model) for made in runs))
+
+
+def test_training_again_begins_anew(tmp_path):
+    made = trainer(tmp_path, pruning=VARYING)
+    made.train()
+    first = made.pruner
+    made.train()
+    assert made.pruner is not first
+    assert made.pruner.scores["visits"].max() == 3
+    assert made.lr_scheduler.get_last_lr()[0] == 0
+
+
+def test_own_scheduler_and_metric_schedulers(tmp_path):
+    model = causal_model()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=52)
+    made = trainer(tmp_path, model=model, pruning=SIZES, num_train_epochs=4)
+    made.optimizer, made.lr_scheduler = optimizer, schedule
+    made.train()
+    assert schedule.last_epoch == 52
+    kind = partial(Watched, eval_dataset=sentences(8))
+    arguments = {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "epoch"}
+    plateau = trainer(tmp_path, kind, pruning=VARYING, **arguments)
+    plateau.train()
+    assert isinstance(plateau.lr_scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+
+
+def test_a_mixture_of_experts_keeps_its_routers_loss(tmp_path):
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    def model():
+        torch.manual_seed(1)
+        return MixtralForCausalLM(
+            MixtralConfig(
+                vocab_size=29,
+                hidden_size=16,
+                intermediate_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+                num_local_experts=2,
+                output_router_logits=True,
+                router_aux_loss_coef=0.5,
+                max_position_embeddings=16,
+            )
+        )
+
+    stock = trainer(tmp_path, Stock, model(), num_train_epochs=1)
+    ours = trainer(tmp_path, model=model(), pruning=NOTHING, num_train_epochs=1)
+    stock.train()
+    ours.train()
+    assert (parameters(stock.model) - parameters(ours.model)).abs().max() < 1e-6
+
+
+def test_the_mixin_takes_any_trainer(tmp_path):
+    class Mine(PruningMixin, Stock):
+        pass
+
+    made = trainer(tmp_path, Mine, pruning=VARYING)
+    made.train()
+    assert isinstance(made, Stock)
+    assert made.pruner.report().saved > 0
+    assert isinstance(made.compute_loss, types.MethodType)

@@ -1,0 +1,138 @@
+"""From what was typed to a run's options and data."""
+
+import json
+
+import pytest
+
+from infobatch.lab.commands.options import read_subset
+from infobatch.lab.data import load_data
+from infobatch.lab.report import read_runs
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.policies import RECOMMENDED
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--policy", "none", "--prune-ratio", "0.5"], "--prune-ratio is 0.5, but the policy none has"),
+        (["--policy", "el2n", "--delta=0.875"], "--delta is 0.875, but el2n keeps the same samples"),
+    ],
+)
+def test_a_typed_default_is_refused_where_it_has_no_effect(call, options, message):
+    code, _, error = call("train", "--data", "digits", *options)
+    assert code == 2
+    assert message in error
+
+
+def test_a_typed_policy_is_taken_with_a_saving_if_it_is_the_default(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--save", 20]
+    assert call("train", *options, "--policy", "infobatch", "--out", tmp_path)[0] == 0
+    assert RunFolder(tmp_path).config().policy == "infobatch"
+
+
+def test_static_scores_change_options_that_were_not_typed(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 2, "--device", "cpu", "--policy", "el2n"]
+    code, _, error = call("train", *options, "--out", tmp_path)
+    assert code == 0, error
+    config = RunFolder(tmp_path).config()
+    assert (config.delta, config.warmup_epochs) == (1.0, 0)
+
+
+def test_a_saving_alone_is_met_by_the_recommended_policy(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--delta", 1, "--save", 25]
+    code, output, error = call("train", *options, "--out", tmp_path / "a")
+    assert code == 0, error
+    assert "25.0% left out" in output
+    config = RunFolder(tmp_path / "a").config()
+    assert (config.policy, config.target) == (RECOMMENDED, 0.25)
+    call("train", *options, "--policy", "random", "--out", tmp_path / "b")
+    assert RunFolder(tmp_path / "b").config().policy == "random"
+
+
+def test_resuming_refuses_other_options(call, finished):
+    _, _, error = call("train", "--out", finished, "--resume", "--lr", "0.3")
+    assert "--lr is 0.3, but the run was started with 0.2" in error
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["--lr", "0.2"], None),
+        (["cifar10-resnet8"], "the recipe is cifar10-resnet8, but the run was started with "),
+        (["--save", "30"], "--target is 0.3, but the run was started with None"),
+        (["--epochs", "15"], "--epochs is 15.0, but the run was started with 3.0"),
+    ],
+)
+def test_only_what_differs_is_refused_in_resuming(call, finished, typed, message):
+    code, _, error = call("train", *typed, "--out", finished, "--resume")
+    assert code == (2 if message else 0), error
+    assert (message or "") in error
+
+
+def test_a_download_is_announced_before_it_starts(call, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError("no route to host")
+
+    monkeypatch.delenv("INFOBATCH_DATA_DIR", raising=False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    code, output, error = call("train", "cifar10-resnet8")
+    assert code == 2
+    assert "cifar10 is downloaded (144 MB)" in output
+    assert "could not be downloaded from huggingface.co/datasets/uoft-cs/cifar10" in error
+
+
+def test_static_pruning_has_no_warm_up_and_no_annealing(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--train-samples", 150]
+    options += ["--policy", "forgetting", "--prune-ratio", 0.4, "--out", tmp_path / "run"]
+    code, _, error = call("train", *options, "--delta", 0.5)
+    assert code == 2
+    assert "--delta is 0.5, but forgetting keeps the same samples" in error
+    code, _, error = call("train", *options)
+    assert code == 0, error
+    assert {m.num_kept for m in RunFolder(tmp_path / "run").metrics()} == {90}
+
+
+@pytest.fixture
+def subset(tmp_path):
+    path = tmp_path / "subset.json"
+    path.write_text(json.dumps(list(range(1, 601, 2))))
+    return path
+
+
+def test_a_run_sees_no_sample_beyond_its_subset(call, subset, tmp_path):
+    options = ["--data", "digits", "--epochs", 2, "--device", "cpu", "--subset", subset]
+    code, _, error = call("train", *options, "--out", tmp_path / "run")
+    assert code == 0, error
+    folder = RunFolder(tmp_path / "run")
+    assert folder.config().subset == subset
+    assert folder.summary().num_full == 2 * 300
+    assert len(folder.scores()["visits"]) == 300
+    assert read_runs([tmp_path / "run"]).title.startswith("small-cnn on digits (300 samples), 2 epochs")
+
+
+def test_a_subset_keeps_its_samples_and_the_test_set(tmp_path):
+    data = load_data("digits")
+    path = tmp_path / "subset.json"
+    path.write_text("[5, 2, 9]")
+    part = data.subset(read_subset(path, len(data.train)))
+    assert part.train.labels.tolist() == data.train.labels[[2, 5, 9]].tolist()
+    assert part.test.labels.equal(data.test.labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1, 2", "cannot be read as JSON"),
+        ("{}", "holds no list of indices"),
+        ("[]", "holds no list of indices"),
+        ("[1, 2.5]", "holds no list of indices"),
+        ("[1, 1, 2]", "has 3 indices, of which 2 are different; give each once"),
+        ("[0, 10]", r"the index 10, but the training set has 10 samples; give indices in 0\.\.9"),
+        ("[-1, 3]", "has the index -1, but"),
+    ],
+)
+def test_a_bad_subset_is_named(tmp_path, text, message):
+    path = tmp_path / "subset.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_subset(path, 10)

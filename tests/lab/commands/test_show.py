@@ -1,0 +1,53 @@
+"""The commands that show recipes and finished runs."""
+
+import re
+
+import pytest
+
+from infobatch.lab.runs.folder import RunFolder
+
+
+def test_eval_gives_the_accuracy_of_the_run_and_of_each_class(call, finished):
+    _, output, _ = call("eval", finished)
+    rows = re.findall(r"^(\d) +(\d+\.\d\d) +(\d+) +(\d+\.\d) +(\d+) ", output, re.M)
+    assert len(rows) == 10
+    assert sum(int(row[2]) for row in rows) == 397
+    assert sum(int(row[4]) for row in rows) == 1400
+    left_out = [float(row[3]) for row in rows]
+    assert left_out == sorted(left_out, reverse=True)
+    summary = RunFolder(finished).summary()
+    overall = sum(float(row[3]) * int(row[4]) for row in rows) / 1400
+    assert overall == pytest.approx(100 * summary.saved, abs=0.1)
+    accuracy = float(re.search(r"accuracy (\S+) %", output).group(1))
+    assert accuracy == pytest.approx(RunFolder(finished).summary().result, abs=0.01)
+
+
+def test_report_draws_any_finished_runs(call, finished, tmp_path):
+    code, output, _ = call("report", finished, "--out", tmp_path)
+    assert code == 0
+    assert "InfoBatch r=0.5, 3 epochs, lr 0.2" in output
+    assert (tmp_path / "report.html").exists()
+
+
+def test_predict_reads_a_runs_scores(call, finished):
+    _, output, _ = call("predict", finished / "scores.npz", "--epochs", 100, "--prune-ratio", 0.5)
+    saving = float(re.search(r"predicted saving: (\S+)% of the run", output).group(1))
+    assert 15 < saving < 45
+
+
+def test_recipes_are_listed_with_what_they_need(call):
+    code, output, _ = call("recipes")
+    assert code == 0
+    words = " ".join(output.split())
+    assert "cifar10-resnet18 " in words
+    assert "GPU" in words
+    assert "153 GB" in words
+    assert "mnist5k-small-cnn" in words
+
+
+def test_a_recipe_tells_its_options_and_what_others_report(call):
+    _, output, _ = call("recipes", "cifar10-resnet50-lars")
+    words = " ".join(output.split())
+    assert "infobatch train --data cifar10 --model resnet50 --epochs 200" in words
+    assert "--optimizer lars --lr 5.2" in words
+    assert "reproduction 3, InfoBatch r=0.7: 95.17 %, 50.7 % saved" in words

@@ -1,0 +1,155 @@
+"""The commands that train: one run, a comparison, a sweep, a contest."""
+
+import re
+
+import pytest
+
+from helpers.commands import TYPED
+from infobatch.lab.report import read_comparison
+from infobatch.lab.report.equal_cost import equal_cost_rows
+from infobatch.lab.runs.folder import RunFolder
+
+NAME = "mnist5k-small-cnn"
+
+
+def test_train_leaves_a_new_folder_where_none_is_named(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, output, _ = call("train", *TYPED)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (folder / "summary.json").exists()
+    assert folder.name in output
+    epochs = re.findall(r"^epoch (\d), \d+% kept, test accuracy \d+\.\d\d %$", output, re.M)
+    assert epochs == ["1", "2", "3"]
+
+
+def test_to_resume_a_finished_run_says_so(call, finished):
+    code, printed, error = call("train", "--out", finished, "--resume")
+    assert code == 0, error
+    assert "finished before" in printed
+
+
+def test_compare_ends_with_table_verdict_and_report(call, tmp_path):
+    code, output, error = call("compare", *TYPED, "--seeds", 2, "--out", tmp_path / "c")
+    assert code == 0, error
+    assert re.search(r"full data +\d\d\.\d\d ± \d\.\d\d +4,200 +33 ", output)
+    assert "Verdict" in output
+    assert f"The report is {tmp_path / 'c' / 'report' / 'report.html'}" in output
+    code, again, error = call("compare", "--out", tmp_path / "c", "--resume")
+    assert code == 0, error
+    assert again.split("Verdict")[1] == output.split("Verdict")[1]
+    code, _, error = call("compare", *TYPED, "--out", tmp_path / "c")
+    assert code == 2
+    assert "already holds a comparison" in error
+
+
+def test_a_sweep_stops_after_the_minutes_given(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 500, "--seeds", 1, "--minutes", 0.02, "--out", tmp_path]
+    code, output, _ = call("sweep", NAME, *options)
+    assert code == 130
+    assert "To go on: the same command" in output
+    assert list(tmp_path.rglob("checkpoint.pt"))
+
+
+def test_a_running_run_is_not_trained_by_another(call, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    assert folder.claim()
+    code, _, error = call("train", NAME, *TYPED, "--out", tmp_path / "run")
+    assert code == 2
+    assert "is being trained by another process" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", 1], "name a recipe to sweep"),
+        ([NAME, "--prune-ratio", "half"], "--prune-ratio is 'half'; give numbers"),
+        ([NAME, "--policies", "infobach"], "no policy 'infobach'; did you mean infobatch"),
+        ([NAME, "--jobs", 0], "--jobs is 0"),
+        ([NAME, "--minutes", -1], "--minutes is -1; it must be above 0"),
+        (
+            [NAME, "--policies", "infobatch", "--target", 0.3, "--prune-ratio", "0.7,0.1"],
+            "can leave out at most",
+        ),
+        (["cifar10-resnet17"], "no recipe 'cifar10-resnet17'"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(call, tmp_path, arguments, message):
+    code, _, error = call("sweep", *arguments, "--out", tmp_path / "out")
+    assert code == 2
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_contest_ends_with_its_table(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--delta", 1, "--save", "25"]
+    names = "infobatch,proportional, rs2,selective-backprop,rs2"
+    options += ["--policies", names, "--seeds", 2, "--out", tmp_path]
+    code, output, error = call("contest", *options)
+    assert code == 0, error
+    for name in ("InfoBatch r=0.5", "proportional", "RS2"):
+        assert re.search(rf"{name}, 25 % saved .*25\.\d%", output)
+    assert "RS2, 25 % saved (biased)" in output
+    assert "selective backprop, 25 % saved (biased)" in output
+    assert "against fewer epochs" in output
+    assert "after Holm's correction" in " ".join(output.split())
+    path = tmp_path / "mnist5k-small-cnn"
+    assert (path / "report" / "costs.png").exists()
+    for file in ("report.md", "report.html"):
+        assert "against fewer epochs" in (path / "report" / file).read_text()
+    results = read_comparison(path)
+    rows = equal_cost_rows(results)
+    labels = ["random pruning", "InfoBatch r=0.5", "proportional", "RS2", "selective backprop"]
+    assert [row.label.split(",")[0] for row in rows] == labels
+    assert [row.to_paper is None for row in rows] == [False, True, False, False, False]
+    assert all(0 <= row.to_paper.p <= 1 for row in rows if row.to_paper)
+    assert all(row.to_fewer.rival.startswith("fewer epochs") for row in rows)
+    costs = [arm.mean("cost") for arm in results.pruned]
+    assert costs == pytest.approx([0.75 * 4 * 1400] * 4, abs=2)
+    assert "infobatch contest mnist5k-small-cnn" in results.commands[0]
+    before = {file: file.stat().st_mtime_ns for file in path.rglob("summary.json")}
+    code, output, _ = call("contest", *options)
+    assert f"{len(before)} runs, {len(before)} of them finished" in output
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("summary.json")} == before
+
+
+def test_a_policy_added_later_has_the_controls_that_are_there(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 3, "--device", "cpu", "--delta", 1, "--save", 25]
+    options += ["--out", tmp_path]
+    assert call("contest", *options, "--policies", "rs2", "--seeds", 2)[0] == 0
+    code, output, error = call("contest", *options, "--policies", "random,proportional", "--seeds", 1)
+    assert code == 0, error
+    assert "5 runs, 3 of them finished" in output
+    rows = [line.split() for line in output.splitlines() if "% saved" in line and "25.0%" in line]
+    seeds = {" ".join(row[:2]): row[-1] for row in rows}
+    assert seeds == {"fewer epochs": "2", "RS2, 25": "2", "random, 25": "1", "proportional, 25": "1"}
+
+
+def test_options_of_a_policy_are_told_in_the_table(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--delta", 1, "--save", 25]
+    policies = "neyman:strata=5,proportional:by=gradient_norm"
+    options += ["--policies", policies, "--seeds", 1, "--no-controls", "--out", tmp_path]
+    code, output, error = call("contest", *options)
+    assert code == 0, error
+    assert re.search(r"Neyman strata=5, 25 % saved .*25\.\d%", output)
+    assert re.search(r"proportional by=gradient_norm, 25 % saved .*25\.\d%", output)
+    results = read_comparison(tmp_path / "mnist5k-small-cnn")
+    assert f"--policies {policies}" in results.commands[0]
+
+
+def test_bad_contests_are_refused(call, tmp_path):
+    for options, message in (
+        (["--save", "x"], "--save is 'x'; give numbers, such as 30,50,70"),
+        (["--save", "0.3"], "--save is '0.3'; give percentages from 1 on"),
+        (["--drop-last"], "by which the costs would differ"),
+        (["--save", "99"], "cannot be met by any policy"),
+        (["--policies", "none"], "none of the policies named can take part"),
+        (["--policies", "infobatch,neyman:floor=5"], "floor is 5"),
+        (["--policies", "infobatch,proportional:flor=0.1"], "did you mean floor"),
+        (["--policies", "proportional,proportional:floor=0.3"], "is proportional, with options at"),
+        (["--policies", "selective-backprop:share=0.5"], "has no options"),
+        (["--jobs", 0], "--jobs is 0"),
+    ):
+        code, _, error = call("contest", "--data", "digits", *options, "--out", tmp_path / "c")
+        assert code == 2
+        assert message in error
+        assert not (tmp_path / "c").exists()

@@ -1,0 +1,117 @@
+"""The arms of a comparison: what each is given, at the cost of the pruned run."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from helpers import run
+from helpers.comparisons import COMPARED, CONTEST, FEWER, FEWER_SCALED, FULL, HALF, PRUNED, RANDOM, kept
+from helpers.digits import LOOKING, SCORED
+from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.variants import Arm, Variant
+from infobatch.lab.runs.records import EpochMetrics, Summary
+
+
+def test_random_pruning_keeps_the_recorded_count_of_each_epoch(comparison):
+    for seed in comparison.seeds:
+        assert kept(comparison, RANDOM, seed) == kept(comparison, PRUNED, seed)
+
+
+@pytest.mark.parametrize("arm", [FEWER, FEWER_SCALED])
+def test_fewer_epochs_gets_exactly_the_samples_that_the_pruned_run_recorded(comparison, arm):
+    for seed in comparison.seeds:
+        counts = kept(comparison, arm, seed)
+        assert sum(counts) == sum(kept(comparison, PRUNED, seed))
+        assert counts[:-1] == [1400] * (len(counts) - 1)
+        assert counts[-1] < 1400
+
+
+def test_the_scaled_arm_raises_the_learning_rate_by_the_samples_saved(comparison):
+    config = comparison.folder(FEWER_SCALED, 3).config()
+    share = sum(kept(comparison, PRUNED, 3)) / (4 * 1400)
+    assert config.lr == pytest.approx(COMPARED.lr / share)
+    assert comparison.folder(FEWER, 3).config().lr == COMPARED.lr
+
+
+def test_the_schedule_of_fewer_epochs_ends_at_the_same_rate(comparison):
+    rates = [comparison.folder(arm, 3).metrics()[-1].lr for arm in (FULL, PRUNED, FEWER, RANDOM)]
+    assert max(rates) < 1e-3 * COMPARED.lr
+    assert rates == pytest.approx([rates[0]] * 4, abs=1e-3 * COMPARED.lr)
+
+
+def test_a_comparison_folder_is_not_used_twice(comparison):
+    with pytest.raises(FileExistsError, match="already holds a comparison"):
+        comparison.create()
+
+
+def test_a_comparison_survives_json(comparison):
+    assert Comparison.load(comparison.path) == comparison
+    assert json.loads((comparison.path / "compare.json").read_text())["num_seeds"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"num_seeds": 0}, "--seeds is 0"), ({"margin": -1.0}, "--margin is -1.0")],
+)
+def test_bad_comparison_options_are_refused(tmp_path, options, message):
+    values = {"num_seeds": 2, "margin": 0.5, **options}
+    with pytest.raises(ValueError, match=message):
+        Comparison(COMPARED, (HALF,), path=tmp_path, **values).check()
+
+
+def test_controls_are_given_what_was_computed_not_only_what_was_trained(tmp_path):
+    variant = Variant("kakurenbo", 0.3)
+    comparison = Comparison(replace(CONTEST, epochs=3), (variant,), 1, 0.5, tmp_path)
+    folder = comparison.folder(Arm("pruned", variant), 0)
+    folder.create(comparison.pruned_config(variant))
+    others = (0.1, 0.1, 90.0, 1.0, 0.1, 0, [])
+    counts = [(100, 0), (70, 30), (100, 0)]
+    folder.write_metrics(
+        [
+            EpochMetrics(epoch, kept, 100, *others, num_forward=looks)
+            for epoch, (kept, looks) in enumerate(counts)
+        ]
+    )
+    folder.write_summary(Summary(90.0, 0.1, [], 270, 300, 30, 0.1, 0.1, 0, {}, num_forward=30))
+    assert comparison.run_config(Arm("random", variant), 0).target == (0, 20, 0)
+    assert comparison.run_config(Arm("fewer-epochs", variant), 0).epochs == pytest.approx(2.8)
+
+
+def test_policies_of_one_cost_share_its_controls(tmp_path):
+    variants = [Variant(name, 0.5, share) for share in (0.3, 0.5) for name in ("infobatch", "rs2")]
+    comparison = Comparison(CONTEST, tuple(variants), 1, 0.5, tmp_path)
+    arms = [arm.name for arm in comparison.arms if arm.kind != "pruned"]
+    assert arms == [
+        "full",
+        *(
+            f"save-{share}/{kind}"
+            for share in (30, 50)
+            for kind in ("fewer-epochs", "fewer-epochs-lr", "random")
+        ),
+    ]
+    with_random = replace(comparison, variants=(*variants, Variant("random", 0.5, 0.3)))
+    assert Arm("random", Variant("", target=0.3)) not in with_random.arms
+    assert Arm("random", Variant("", target=0.5)) in with_random.arms
+
+
+def test_rivals_are_given_what_a_look_costs_and_do_not_look(data, tmp_path):
+    comparison = Comparison(LOOKING, (Variant("infobatch"),), 1, None, tmp_path)
+    comparison.check()
+    pruned = Arm("pruned", Variant("infobatch"))
+    cost = run(comparison.run_config(pruned, 0), data, comparison.folder(pruned, 0).path).cost
+    for kind in ("full", "fewer-epochs", "random"):
+        arm = Arm(kind) if kind == "full" else Arm(kind, Variant("infobatch"))
+        config = comparison.run_config(arm, 0)
+        assert config.prior_scores == ""
+        if kind != "full":
+            assert abs(run(config, data, comparison.folder(arm, 0).path).cost - cost) < 2
+
+
+def test_a_variant_of_static_scores_has_its_own_schedule(tmp_path):
+    config = replace(SCORED, epochs=10, warmup_epochs=1, delta=0.5)
+    comparison = Comparison(config, (), 1, 0.5, tmp_path)
+    static = comparison.pruned_config(Variant("forgetting", 0.5, 0.3))
+    assert (static.warmup_epochs, static.delta, static.target) == (0, 1.0, 0.5)
+    other = comparison.pruned_config(Variant("rcap", 0.5, 0.3))
+    assert (other.warmup_epochs, other.delta, other.target) == (1, 0.5, 0.3)

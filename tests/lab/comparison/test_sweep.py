@@ -1,0 +1,140 @@
+"""Sweeps: several processes fill one folder, which is added to over time."""
+
+import io
+import time
+from contextlib import redirect_stdout
+
+import pytest
+
+from helpers.commands import start
+from infobatch.lab import cli
+from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.variants import Arm, Variant
+from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.recipes.published import Published
+from infobatch.lab.report import read_comparison, to_markdown
+from infobatch.lab.report.results import Results
+from infobatch.lab.runs.folder import RunFolder
+
+NAME = "mnist5k-small-cnn"
+
+
+BASE = ["sweep", NAME, "--data", "digits", "--epochs", "3", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    out = tmp_path_factory.mktemp("sweep")
+    options = ["--seeds", "2", "--prune-ratio", "0.3,0.5", "--jobs", "2", "--out", str(out)]
+    with redirect_stdout(io.StringIO()) as output:
+        cli.main([*BASE, *options])
+    return out, output.getvalue()
+
+
+def test_every_arm_of_every_seed_is_trained(swept):
+    out, output = swept
+    comparison = Comparison.load(out / NAME)
+    assert [variant.name for variant in comparison.variants] == [
+        "infobatch-0.3",
+        "infobatch-0.5",
+        "percentile-tiers",
+    ]
+    assert len(comparison.runs) == 2 * (1 + 3 * 4)
+    assert all(comparison.folder(arm, seed).finished for arm, seed in comparison.runs)
+    assert "Verdict" in output
+    assert (out / NAME / "report" / "report.html").exists()
+
+
+def test_ratios_reach_the_runs(swept):
+    comparison = Comparison.load(swept[0] / NAME)
+    for ratio in (0.3, 0.5):
+        folder = comparison.folder(Arm("pruned", Variant("infobatch", ratio)), 1)
+        assert folder.config().prune_ratio == ratio
+        assert folder.config().recipe == NAME
+        assert folder.config().data == "digits"
+
+
+def summaries(path):
+    return {file: file.stat().st_mtime_ns for file in path.rglob("summary.json")}
+
+
+def test_what_is_finished_is_skipped_and_what_is_missing_is_added(call, swept):
+    out, _ = swept
+    before = summaries(out)
+    code, _, error = call(*BASE, "--seeds", 2, "--prune-ratio", "0.7", "--out", out, "--no-controls")
+    assert code == 0, error
+    after = summaries(out)
+    added = after.keys() - before.keys()
+    assert {path.parent.parent.parent.name for path in added} == {"infobatch-0.7"}
+    assert all(after[path] == before[path] for path in before)
+    assert len(Comparison.load(out / NAME).variants) == 4
+
+
+def test_the_command_that_repeats_it_is_in_the_report(swept):
+    html = (swept[0] / NAME / "report" / "report.html").read_text()
+    assert f"infobatch sweep {NAME} --data digits" in html
+
+
+def test_published_figures_stand_beside_ours(swept):
+    results = read_comparison(swept[0] / NAME)
+    published = (
+        Published("someone", "full", "full", 95.0, None, 60.0),
+        Published("someone", "InfoBatch", "infobatch-0.5", 94.0, 33.3),
+        Published("someone", "InfoBatch, 70 % pruned", "", 93.0),
+    )
+    shown = Results(**{**vars(results), "published": published})
+    full, half, other = shown.published_rows()
+    assert full.ours.result == results.full.result
+    assert half.ours.saved == pytest.approx(results.rows()[5].saved)
+    assert other.ours is None
+    assert f"| someone | InfoBatch | 94.00 | 33.3% |  | {half.ours.result:.2f} ±" in to_markdown(shown)
+    assert "one seed each" in to_markdown(shown)
+
+
+def test_other_options_in_the_same_folder_are_refused(call, swept):
+    code, _, error = call(*BASE, "--lr", 0.1, "--out", swept[0])
+    assert code == 2
+    assert "was trained with --lr 0.2, but --lr 0.1 is wanted" in error
+
+
+ONE = ["--seeds", 1, "--policies", "infobatch", "--prune-ratio", 0.5]
+
+
+def test_a_foreign_run_in_the_folder_is_refused(call, tmp_path):
+    folder = RunFolder(tmp_path / NAME / "full" / "seed-0")
+    folder.create(TrainConfig(data="digits", epochs=7))
+    code, _, error = call(*BASE, *ONE, "--out", tmp_path)
+    assert code == 2
+    assert "seed-0 was trained with" in error
+
+
+def test_a_killed_sweep_goes_on_with_the_same_command(call, tmp_path):
+    arguments = [*BASE, *ONE, "--out", tmp_path]
+    process = start(*arguments)
+    until = time.monotonic() + 120
+    while not list(tmp_path.rglob("metrics.jsonl")):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    process.kill()
+    process.join()
+    assert len(summaries(tmp_path)) < 5
+    code, _, error = call(*arguments)
+    assert code == 0, error
+    assert len(summaries(tmp_path)) == 5
+
+
+def test_a_helper_ends_with_the_sweep_that_started_it(tmp_path):
+    long = ["sweep", NAME, "--data", "digits", "--device", "cpu", "--epochs", 500]
+    process = start(*long, "--seeds", 1, "--jobs", 2, "--out", tmp_path)
+    until = time.monotonic() + 120
+    while len(list(tmp_path.rglob("metrics.jsonl"))) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.kill()
+    process.join()
+    folders = [RunFolder(path.parent) for path in tmp_path.rglob("config.json")]
+    while not all(folder.claim() for folder in folders):
+        for folder in folders:
+            folder.release()
+        assert time.monotonic() < until, "the helper still trains"
+        time.sleep(0.2)

@@ -1,0 +1,52 @@
+"""Sets of instructions: where they come from, and what their rows become."""
+
+import json
+
+import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from infobatch.lab.data import load_data
+from infobatch.lab.data.instructions import MOST_HELD_OUT
+
+ROWS = [{"instruction": f"Say {i}.", "input": "", "output": str(i), "text": "all"} for i in range(30)]
+
+
+def test_alpaca_is_downloaded_and_a_tenth_of_it_held_out(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "data" / "train-00000-of-00001.parquet")
+    asked = []
+
+    def download(repository, repo_type, allow_patterns):
+        asked.append((repository, repo_type, allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.delenv("INFOBATCH_DATA_DIR", raising=False)
+    data = load_data("alpaca")
+    assert asked == [("tatsu-lab/alpaca", "dataset", "data/*.parquet")]
+    assert (len(data.train), len(data.test)) == (27, 3)
+    assert {row.output for row in (*data.train, *data.test)} == {str(i) for i in range(30)}
+    assert data.class_names == ()
+    assert data.train_labels is None
+
+
+def test_at_most_2000_rows_are_held_out(tmp_path):
+    (tmp_path / "alpaca_data_cleaned.json").write_text(json.dumps(1000 * ROWS))
+    data = load_data("alpaca-cleaned", tmp_path)
+    assert (len(data.train), len(data.test)) == (28_000, MOST_HELD_OUT)
+
+
+def test_tasks_are_its_classes(tmp_path):
+    (tmp_path / "bbh").mkdir()
+    rows = [{**row, "task": "odd" if i % 2 else "even"} for i, row in enumerate(ROWS)]
+    for name, part in (("train", rows[:20]), ("test", rows[20:])):
+        pq.write_table(pa.Table.from_pylist(part), tmp_path / "bbh" / f"{name}.parquet")
+    data = load_data("bbh", tmp_path)
+    assert data.class_names == ("even", "odd")
+    assert data.train_labels.tolist() == 10 * [0, 1]
+    some = data.subset(torch.tensor([3, 4, 5]))
+    assert [row.place for row in some.train] == [f"row {i} (from 0) of train.parquet" for i in (3, 4, 5)]
+    assert some.train_labels.tolist() == [1, 0, 1]
+    assert len(data.split(0.25, 8).train) == 8

@@ -1,0 +1,56 @@
+"""Results are read from the folders of runs."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from helpers.comparisons import FULL, PRUNED
+from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.variants import Variant
+from infobatch.lab.recipes import RECIPES
+from infobatch.lab.report import read_comparison, read_runs
+
+
+def test_runs_are_grouped_by_all_but_their_seed(comparison):
+    paths = [comparison.folder(arm, seed).path for arm in (FULL, PRUNED) for seed in comparison.seeds]
+    results = read_runs(paths)
+    assert [len(arm.runs) for arm in results.arms] == [2, 2]
+    assert results.full is results.arms[0]
+    with pytest.raises(ValueError, match="hold the same run"):
+        read_runs([*paths, paths[0]])
+
+
+def test_unfinished_runs_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        read_runs([tmp_path])
+
+
+def test_a_report_tells_how_many_runs_are_missing(comparison):
+    replace(comparison, num_seeds=3).save()
+    try:
+        (note,) = [note for note in read_comparison(comparison.path).notes if "missing" in note]
+        assert note == "Unfinished: 5 of the 15 runs are missing."
+    finally:
+        comparison.save()
+
+
+def test_figures_of_others_are_for_the_very_recipe_alone(tmp_path):
+    recipe = RECIPES["cifar10-resnet18"]
+    for name, options in (("same", {}), ("shorter", {"epochs": 2.0, "model": "small-cnn"})):
+        config = replace(recipe.config(), **options)
+        made = Comparison(config, (Variant("infobatch"),), 1, 0.5, tmp_path / name)
+        made.save()
+    assert read_comparison(tmp_path / "same").published == recipe.published
+    shorter = read_comparison(tmp_path / "shorter")
+    assert not shorter.published
+    assert "it differs from the recipe in --model, --epochs" in shorter.notes[-1]
+
+
+@pytest.mark.parametrize("name", ["config.json", "summary.json", "metrics.jsonl"])
+def test_a_damaged_file_is_named(comparison, tmp_path, name):
+    shutil.copytree(comparison.path, tmp_path / "copy")
+    damaged = tmp_path / "copy" / "full" / "seed-3" / name
+    damaged.write_text("{")
+    with pytest.raises(ValueError, match=rf"seed-3/{name} is damaged"):
+        read_comparison(tmp_path / "copy")

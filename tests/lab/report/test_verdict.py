@@ -1,0 +1,43 @@
+"""The verdict, and what is said of controls of another cost."""
+
+from dataclasses import replace
+
+import pytest
+
+from helpers.comparisons import COMPARED, HALF
+from helpers.results import compared
+from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.run import run_comparison
+from infobatch.lab.data import load_data
+from infobatch.lab.report import read_comparison
+from infobatch.lab.report.verdict import control_lines, verdict
+
+
+def test_the_verdict_says_if_nothing_was_pruned(tmp_path):
+    made = Comparison(replace(COMPARED, epochs=1), (HALF,), 1, 0.5, tmp_path / "c", controls=False)
+    made.create()
+    run_comparison(made, load_data("digits"), lambda arm, seed, progress: None, lambda: False)
+    assert verdict(read_comparison(made.path)).startswith("Nothing was pruned: the first epoch")
+
+
+@pytest.mark.parametrize(
+    ("costs", "words"),
+    [
+        ([400, 402], "fewer epochs, "),
+        ([408, 416], "fewer epochs (which cost 3.0% more), "),
+        ([390, 398], "fewer epochs (which cost 1.5% less), "),
+    ],
+)
+def test_a_control_that_cost_more_or_less_says_so(costs, words):
+    results = compared(costs)
+    assert words in verdict(results)
+    assert words.replace(", ", ": ") in control_lines(results)[1]
+
+
+def test_costs_are_compared_over_the_seeds_that_both_have():
+    results = compared([400])
+    ours = results.pruned[0]
+    ours.runs[1].summary.cost = 440
+    assert "fewer epochs: " in control_lines(results)[1]
+    ours.runs[0].summary.cost = 320
+    assert "fewer epochs (which cost 25.0% more): " in control_lines(results)[1]

@@ -1,0 +1,129 @@
+"""A run's folder: its claim, its options, its checkpoint, its scores and its model."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import run, stop_after
+from helpers.digits import QUICK, SCORED
+from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.tasks.classification import Classification
+from infobatch.lab.training import static_scores
+from infobatch.lab.training.pauses import Interrupted
+from infobatch.lab.training.train import train
+from infobatch.policies import Static
+
+
+def test_a_folder_that_holds_something_is_refused(data, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(FileExistsError, match=r"already holds other files; choose another --out$"):
+        RunFolder(tmp_path).create(QUICK)
+    RunFolder(tmp_path / "a").create(QUICK)
+    with pytest.raises(FileExistsError, match=r"already holds a run; .* or give --resume"):
+        RunFolder(tmp_path / "a").create(QUICK)
+
+
+def test_the_checkpoint_loads_without_pickle(data, tmp_path):
+    with pytest.raises(Interrupted):
+        run(QUICK, data, tmp_path, should_stop=stop_after(13))
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["pruner"]["epoch"] == 1
+
+
+def test_a_damaged_checkpoint_is_named(data, tmp_path):
+    with pytest.raises(Interrupted):
+        run(QUICK, data, tmp_path, should_stop=stop_after(13))
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"checkpoint\.pt cannot be read .* remove it to train"):
+        run(QUICK, data, tmp_path)
+    checkpoint.unlink()
+    assert run(QUICK, data, tmp_path).result > 60
+
+
+def test_options_edited_under_a_checkpoint_are_refused(data, tmp_path):
+    with pytest.raises(Interrupted):
+        run(QUICK, data, tmp_path, should_stop=stop_after(13))
+    with pytest.raises(ValueError, match=r"was trained with --epochs \S+, but --epochs 9 is wanted"):
+        run(replace(QUICK, epochs=9), data, tmp_path)
+
+
+def test_what_a_kill_left_half_written_goes_with_the_end_of_the_run(data, tmp_path):
+    RunFolder(tmp_path).create(QUICK)
+    (tmp_path / "checkpoint.pt.123.part").write_bytes(b"half")
+    run(QUICK, data, tmp_path)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_saved_model_evaluates_to_the_saved_result(data, tmp_path):
+    summary = run(QUICK, data, tmp_path)
+    task = Classification(QUICK, data)
+    RunFolder(tmp_path).load_model(task.model)
+    assert task.evaluate().result == summary.result
+
+
+def test_a_run_belongs_to_one_process_at_a_time(tmp_path):
+    first, second = RunFolder(tmp_path), RunFolder(tmp_path)
+    assert first.claim()
+    assert not second.claim()
+    first.release()
+    assert second.claim()
+
+
+def test_options_that_are_none_are_named(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"config\.json holds no options of a run"):
+        RunFolder(tmp_path).config()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epoch": 3}, "unknown options: epoch"),
+        ({"mae": {"patchs": 3}}, r"unknown options: mae\.patchs"),
+        ({"mae": {}}, r"missing options: mae\.evaluate, mae\.mask_ratio"),
+        ({"mae": 3}, "mae is 3, not a mapping"),
+    ],
+)
+def test_options_that_do_not_exist_are_named(tmp_path, options, message):
+    folder = RunFolder(tmp_path)
+    folder.create(TrainConfig(data="digits"))
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, **options}))
+    with pytest.raises(ValueError, match=rf"config\.json holds no options of a run \({message}"):
+        folder.config()
+
+
+def select_highest(scores, num):
+    return set(Static(scores).ranked[:num].tolist())
+
+
+def test_scores_are_kept_in_the_runs_folder(part, tmp_path, monkeypatch):
+    config = replace(SCORED, policy="el2n", warmup_epochs=0, target=0.5)
+    folder = RunFolder(tmp_path)
+    folder.create(config)
+    steps = iter(range(100))
+    with pytest.raises(Interrupted):  # four questions while scoring, then at the first step
+        train(config, part, folder, should_stop=lambda: next(steps) == 4)
+    scores, seconds = folder.load_static_scores()
+    assert scores.shape == (150,)
+    assert seconds > 0
+    monkeypatch.setattr(static_scores, "make_scores", None)  # would fail if it were called
+    summary = train(config, part, folder)
+    assert summary.num_scoring == pytest.approx(150 * 2 * 4 / 3)
+    assert summary.cost == pytest.approx(0.5 * 4 * 150 + summary.num_scoring)
+    assert summary.seconds > seconds
+    kept = select_highest(scores, 75)
+    assert set(np.flatnonzero(folder.scores()["visits"].numpy()).tolist()) == kept
+    assert set(folder.scores()["visits"].tolist()) == {0, 4}
+
+
+def test_damaged_scores_are_refused(tmp_path):
+    folder = RunFolder(tmp_path)
+    (tmp_path / "static-scores.npz").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"static-scores.npz is damaged .* remove it to make them anew"):
+        folder.load_static_scores()

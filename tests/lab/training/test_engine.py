@@ -1,0 +1,56 @@
+"""What every run does between its steps: it goes on bit for bit, and records what it was."""
+
+from dataclasses import replace
+
+import pytest
+
+from helpers import run, stop_after, without_times
+from helpers.digits import LOOKING, QUICK
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.training.pauses import Interrupted
+from infobatch.lab.training.validate import check_run
+
+
+@pytest.mark.parametrize("stop", [1, 11, 15, 30])
+def test_an_interrupted_run_goes_on_bit_for_bit(data, tmp_path, stop):
+    whole = run(QUICK, data, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(QUICK, data, tmp_path / "cut", should_stop=stop_after(stop))
+    assert not (tmp_path / "cut" / "summary.json").exists()
+    resumed = run(QUICK, data, tmp_path / "cut")
+    assert resumed.result == whole.result
+    assert resumed.num_steps == whole.num_steps
+    assert without_times(tmp_path / "cut") == without_times(tmp_path / "whole")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def test_the_learning_rate_ends_where_it_would_on_full_data(data, tmp_path):
+    config = replace(QUICK, epochs=6)
+    run(config, data, tmp_path / "pruned")
+    run(replace(config, policy="none"), data, tmp_path / "full")
+    rates = {name: RunFolder(tmp_path / name).metrics()[-1].lr for name in ("pruned", "full")}
+    assert rates["pruned"] == rates["full"]
+
+
+@pytest.mark.parametrize("normalizer", ["batch", "mean", "weights"])
+def test_the_loss_told_of_a_pruned_epoch_is_that_of_all_data(data, tmp_path, normalizer):
+    """With a model that stands still all epochs have the same loss, however many samples they keep."""
+    config = replace(QUICK, policy="neyman", target=0.3, normalizer=normalizer, lr=1e-12)
+    run(config, data, tmp_path)
+    metrics = RunFolder(tmp_path).metrics()
+    assert metrics[1].num_kept < 0.5 * metrics[0].num_kept
+    losses = [m.train_loss for m in metrics]
+    assert losses == pytest.approx([losses[0]] * len(losses), rel=0.02)
+
+
+def test_scores_of_another_run(data, tmp_path):
+    run(replace(LOOKING, prior_scores="", warmup_epochs=1), data, tmp_path / "other")
+    path = tmp_path / "other" / "scores.npz"
+    config = replace(LOOKING, prior_scores=str(path))
+    check_run(config, data)
+    summary = run(config, data, tmp_path / "run")
+    assert summary.num_forward == 0
+    assert RunFolder(tmp_path / "run").metrics()[0].num_kept < 1400
+    path.unlink()  # a finished run has newer ones
+    assert run(config, data, tmp_path / "run") == summary

@@ -1,0 +1,121 @@
+"""Runs that the Hugging Face Trainer trains."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from helpers import stop_after, without_times
+from helpers.tuning import MARKS, QUICK, run, task_of
+from infobatch.lab.commands import options
+from infobatch.lab.runs.folder import RunFolder, saved_tensors
+from infobatch.lab.tasks.tuning import Tuning
+from infobatch.lab.training.pauses import Interrupted
+
+pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+pytest.importorskip("tyro")
+
+
+pytestmark = MARKS
+
+
+@pytest.fixture
+def config(instructions):
+    return replace(QUICK, data_dir=instructions)
+
+
+def test_a_run_learns_and_leaves_its_folder(config, tmp_path):
+    summary = run(config, tmp_path)
+    metrics = RunFolder(tmp_path).metrics()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        *("config.json", "metrics.jsonl", "scores.npz"),
+        *("model.safetensors", "summary.json"),
+    }
+    assert metrics[-1].train_loss < metrics[0].train_loss
+    assert summary.result == metrics[-1].result < metrics[0].result
+    assert [m.num_kept for m in metrics][::3] == [42, 42]
+    assert metrics[1].num_kept < 42
+    assert summary.num_steps == sum(-(-m.num_kept // 8) for m in metrics)
+    assert {"exact match %", "most frequent answer %"} == set(summary.details)
+    with np.load(tmp_path / "scores.npz") as scores:
+        assert scores["visits"].sum() == summary.num_trained
+    task = task_of(config)
+    RunFolder(tmp_path).load_model(task.model)
+    again = task.evaluate()
+    assert again.result == summary.result
+    assert again.counts == [5, 5]
+
+
+def test_recorded_scores_are_the_answers_mean_losses(config, tmp_path):
+    """At a rate of nearly nothing they are those of the weights the run ends with."""
+    config = replace(config, lr=1e-9, policy="none", epochs=1)
+    run(config, tmp_path)
+    task = task_of(config)
+    RunFolder(tmp_path).load_model(task.model)
+    expected = task.losses(task.feed.first(42), np.arange(42)).detach().numpy()
+    np.testing.assert_allclose(RunFolder(tmp_path).scores()["last_loss"], expected, rtol=1e-4)
+    metrics = RunFolder(tmp_path).metrics()[0]
+    counts = np.array([example.num_answer for example in task.data.train])
+    assert metrics.train_loss == pytest.approx((expected * counts).sum() / counts.sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("stop", [6, 8, 21])
+def test_an_interrupted_run_goes_on_bit_for_bit(config, tmp_path, stop):
+    data = options.load(config)
+    whole = run(config, tmp_path / "whole", data)
+    assert whole.num_steps == 21
+    with pytest.raises(Interrupted):
+        run(config, tmp_path / "cut", data, should_stop=stop_after(stop))
+    assert not (tmp_path / "cut" / "summary.json").exists()
+    assert list((tmp_path / "cut" / "trainer").glob("checkpoint-*/account.pt"))
+    resumed = run(config, tmp_path / "cut", data)
+    assert (resumed.result, resumed.num_steps) == (whole.result, whole.num_steps)
+    assert without_times(tmp_path / "cut") == without_times(tmp_path / "whole")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+    assert not (tmp_path / "cut" / "trainer").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "gpt2-tiny", "tuning": {"micro_batch": 4}, "clip_norm": 1.0},
+        {"tuning": {"lora_rank": 2}, "policy": "proportional", "target": 0.2, "precision": "bf16"},
+        {"prior_scores": "pass", "warmup_epochs": 0, "epochs": 2.5},
+    ],
+    ids=["gpt2, accumulated", "adapters", "first epoch pruned"],
+)
+def test_every_way_of_training_goes_on_bit_for_bit(config, tmp_path, changes):
+    if "lora_rank" in changes.get("tuning", {}):
+        pytest.importorskip("peft")
+    changes = {**changes, "tuning": replace(config.tuning, **changes.get("tuning", {}))}
+    config = replace(config, **changes)
+    data = options.load(config)
+    whole = run(config, tmp_path / "whole", data)
+    with pytest.raises(Interrupted):
+        run(config, tmp_path / "cut", data, should_stop=stop_after(7))
+    run(config, tmp_path / "cut", data)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+    assert without_times(tmp_path / "cut") == without_times(tmp_path / "whole")
+    task = Tuning(config, data)
+    RunFolder(tmp_path / "cut").load_model(task.model)
+    assert task.evaluate().result == pytest.approx(whole.result, rel=1e-3)
+    if config.tuning.lora_rank:
+        assert all("lora" in name for name in saved_tensors(task.model))
+    if config.prior_scores:
+        assert whole.num_forward == 42
+        assert RunFolder(tmp_path / "cut").metrics()[0].num_kept < 42
+        assert whole.cost == whole.num_trained + 14
+
+
+def test_a_damaged_checkpoint_is_passed_over(config, tmp_path):
+    data = options.load(config)
+    with pytest.raises(Interrupted):
+        run(config, tmp_path, data, should_stop=stop_after(3))
+    half = tmp_path / "trainer" / "checkpoint-9"
+    half.mkdir()
+    (half / "trainer_state.json").write_text('{"glob')
+    assert run(config, tmp_path, data).num_steps == 21

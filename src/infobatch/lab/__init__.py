@@ -13,8 +13,8 @@ Its rooms, in the order in which a run passes through them:
 - ``comparison``: many runs that are compared: the arms of a comparison, sweeps and contests.
 - ``report``: tables, plots and pages of finished runs.
 
-Beside them are what several rooms need: ``devices``, ``files``, ``interrupts``, ``names`` and
-``processes``.
+Beside them is what several rooms need: ``devices``, ``files``, ``interrupts``, ``names``,
+``processes`` and ``random_streams``.
 
 The method imports nothing of it. Its packages are installed by ``pip install 'infobatch[lab]'``.
 """

@@ -23,31 +23,33 @@ MARKERS: dict[str, Any] = {
 """How some options of the configuration are shown, by their names."""
 
 
-def _marked(kind: type[CommonConfig]) -> type[CommonConfig]:
+def _marked(options_class: type[CommonConfig]) -> type[CommonConfig]:
     """The configuration as the command line shows it: a subclass whose fields have their markers."""
-    types = get_type_hints(kind)
+    types = get_type_hints(options_class)
     marked = [
         (each.name, Annotated[types[each.name], MARKERS[each.name]], field(default=each.default))
-        for each in fields(kind)
+        for each in fields(options_class)
         if each.name in MARKERS
     ]
-    return make_dataclass(kind.__name__, marked, bases=(kind,), frozen=True)
+    return make_dataclass(options_class.__name__, marked, bases=(options_class,), frozen=True)
 
 
 class Typed:
     """The configuration's options as they were typed, to be put over any configuration."""
 
-    def __init__(self, command: Command, arguments: Sequence[str], kind: type[CommonConfig]) -> None:
+    def __init__(
+        self, command: Command, arguments: Sequence[str], options_class: type[CommonConfig]
+    ) -> None:
         """Made by :func:`parse`.
 
         Args:
             command: The command that was typed.
             arguments: All arguments of the command line, the command's name first.
-            kind: The class whose fields are the command's options, from :func:`_marked`.
+            options_class: The class whose fields are the command's options, from :func:`_marked`.
         """
         self.arguments = tuple(arguments)
         self._command = command
-        self._kind = kind
+        self._options_class = options_class
 
     def over(self, base: TrainConfig) -> TrainConfig:
         """A configuration with the typed options in place of its own.
@@ -58,8 +60,8 @@ class Typed:
         Returns:
             The configuration; what differs from ``base`` was typed.
         """
-        names = [each.name for each in fields(self._kind)]
-        default = self._kind(**{name: getattr(base, name) for name in names})
+        names = [each.name for each in fields(self._options_class)]
+        default = self._options_class(**{name: getattr(base, name) for name in names})
         command = functools.partial(_collected(self._command), options=default)
         options = tyro.cli(command, args=self.arguments[1:]).keywords["options"]
         return replace(base, **{name: getattr(options, name) for name in names})

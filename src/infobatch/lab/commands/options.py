@@ -82,13 +82,21 @@ def resumed(options: Typed, recipe: str, save: float | None, saved: TrainConfig)
     Raises:
         ValueError: If anything was typed that differs from it.
     """
-    now = _saving(options.over(saved), save)
-    for name, (value, then) in replace(now, recipe=recipe or now.recipe).differences(saved).items():
-        what = "the recipe" if name == "recipe" else flag(name)
-        raise ValueError(
-            f"{what} is {value}, but the run was started with {then}; leave it out to go on, or start "
-            "another run"
-        )
+    typed: dict[str, tuple[Any, Any]] = {}
+    if recipe:
+        typed["the recipe"] = (recipe, saved.recipe)
+    if save is not None:
+        is_share = isinstance(saved.target, float)
+        typed["--save"] = (save, 100 * saved.target if is_share else None)  # type: ignore[operator]
+    differences = options.over(saved).differences(saved)
+    typed |= {flag(name): values for name, values in differences.items()}
+    for what, (value, then) in typed.items():
+        if value != then:
+            before = f"with {then}" if then else "without one"
+            raise ValueError(
+                f"{what} is {value}, but the run was started {before}; leave it out to go on, or start "
+                "another run"
+            )
     return saved
 
 

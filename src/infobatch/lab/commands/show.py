@@ -138,8 +138,11 @@ def write_and_print(paths: Sequence[Path], out: Path | None = None) -> None:
         out: Folder to write into; by default report/ in the comparison's folder, or a new one.
 
     Raises:
+        ValueError: If no folder is named.
         FileNotFoundError: If none of the runs is finished.
     """
+    if not paths:
+        raise ValueError("name the folders of runs, or the folder of one comparison, to report on")
     if len(paths) == 1 and (paths[0] / "compare.json").exists():
         results, default = read_comparison(paths[0]), paths[0] / "report"
     else:

@@ -244,7 +244,8 @@ class Comparison:
         saved = read_json(file)
         try:
             config = TrainConfig.from_json(saved["config"])
-        except ValueError as error:
-            raise ValueError(f"{file} holds no options of a run ({error}); restore it") from error
-        variants = tuple(Variant(*variant) for variant in saved["variants"])
-        return cls(config, variants, saved["num_seeds"], saved["margin"], path, saved["controls"])
+            variants = tuple(Variant(*variant) for variant in saved["variants"])
+            return cls(config, variants, saved["num_seeds"], saved["margin"], path, saved["controls"])
+        except (ValueError, KeyError, TypeError) as error:
+            reason = error if isinstance(error, ValueError) else repr(error)
+            raise ValueError(f"{file} holds no comparison ({reason}); restore it") from error

@@ -111,8 +111,8 @@ def _check(
     except ValueError as error:
         if policy.refreshes:
             raise ValueError(
-                f"it looks at what it leaves out, which costs {FORWARD_COST:.0%} of what that saves, "
-                f"and would have to leave out {config.target:.0%}: {error}"
+                f"it runs the model on what it leaves out, which costs {FORWARD_COST:.0%} of what that "
+                f"saves, and would have to leave out {config.target:.0%}: {error}"
             ) from None
         raise
 

@@ -16,7 +16,7 @@ from infobatch.lab.training.engine import Progress
 from infobatch.lab.training.pauses import Interrupted
 from infobatch.lab.training.train import train
 
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_CHECKS = 1.0
 
 Watch = Callable[[Arm, int, Progress | None], None]
 """Called with a run's arm and seed, and how far it is; None when it is finished."""
@@ -33,7 +33,7 @@ def run_comparison(
     Args:
         comparison: What to train; its folder exists.
         data: The data of its runs.
-        watch: Told of the progress of each run.
+        watch: Called with the progress of each run.
         should_stop: Asked at every step; if it returns true, the run in progress writes a checkpoint
             and stops.
 
@@ -47,7 +47,7 @@ def run_comparison(
         if place is None:  # others are at work on all that can be done now
             if agree(should_stop):
                 raise Interrupted(str(comparison.path))
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(SECONDS_BETWEEN_CHECKS)
             continue
         arm, seed, folder = waiting.pop(place)
         config = agree(partial(_prepare, comparison, arm, seed, folder))

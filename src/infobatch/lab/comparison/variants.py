@@ -106,8 +106,8 @@ def _backward_share(saved: float, config: TrainConfig) -> float:
     share = 1 - FORWARD_COST - saved / pruned
     if share * config.batch_size < 1:
         raise ValueError(
-            f"it looks at all samples, which costs {FORWARD_COST:.0%} of training on them, and to save "
-            f"{saved:.0%} could train on only {max(0.0, share):.1%} of a batch; lower the saving"
+            f"it runs the model on all samples, which costs {FORWARD_COST:.0%} of training on them, and "
+            f"to save {saved:.0%} could train on only {max(0.0, share):.1%} of a batch; lower the saving"
         )
     return share
 

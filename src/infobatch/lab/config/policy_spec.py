@@ -44,8 +44,9 @@ def parse_policy(spec: str, **options: Any) -> Policy:
         ValueError: If a name or an option does not exist, or the policy refuses a value.
     """
     name, *texts = spec.split(":")
-    kind: Callable[..., Policy] = _class_of(spec)
-    own = {key: None for key in signature(kind).parameters if key not in ("prune_ratio", *FROM_THE_DATA)}
+    policy_class: Callable[..., Policy] = _class_of(spec)
+    asked = signature(policy_class).parameters
+    own = {key: None for key in asked if key not in ("prune_ratio", *FROM_THE_DATA)}
     for option in texts:
         key, equals, text = option.partition("=")
         if not equals:
@@ -62,7 +63,7 @@ def parse_policy(spec: str, **options: Any) -> Policy:
         choose(f"option of {name}", key, own)
         options[key] = parse_policy(text, **_ratio(text, options)) if key == "policy" else _value(text)
     try:
-        return kind(**options)
+        return policy_class(**options)
     except TypeError as error:
         raise ValueError(f"the policy is {spec!r}, but {error}") from error
 

@@ -222,11 +222,12 @@ def _flat(options: Any) -> dict[str, Any]:
     return values
 
 
-def _read(kind: type[T], values: Mapping[str, Any], group: str = "") -> T:
+def _read(options_class: type[T], values: Mapping[str, Any], group: str = "") -> T:
     """Options of a class, or of a group in it, from the values that JSON has for them."""
     if not isinstance(values, Mapping):
-        raise ValueError(f"{group.rstrip('.') or 'all'} is {values!r}, not a mapping of options")
-    names = [each.name for each in dataclasses.fields(kind)]  # type: ignore[arg-type]
+        held = f"{group.rstrip('.')} is" if group else "the file holds"
+        raise ValueError(f"{held} {values!r}, which is no mapping of options")
+    names = [each.name for each in dataclasses.fields(options_class)]  # type: ignore[arg-type]
     for what, wrong in (
         ("unknown", values.keys() - set(names)),
         ("missing", set(names) - values.keys()),
@@ -234,7 +235,7 @@ def _read(kind: type[T], values: Mapping[str, Any], group: str = "") -> T:
         if wrong:
             listed = ", ".join(sorted(group + name for name in wrong))
             raise ValueError(f"{what} options: {listed}")
-    defaults, read = kind(), {}
+    defaults, read = options_class(), {}
     for name in names:
         value, default = values[name], getattr(defaults, name)
         if dataclasses.is_dataclass(default):
@@ -244,4 +245,4 @@ def _read(kind: type[T], values: Mapping[str, Any], group: str = "") -> T:
         elif isinstance(value, list):
             value = tuple(value)
         read[name] = value
-    return kind(**read)
+    return options_class(**read)

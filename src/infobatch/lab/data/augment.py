@@ -123,7 +123,7 @@ class Mixing:
         rng = np.random.default_rng(generator.initial_seed())
         share = torch.from_numpy(rng.beta(self._alpha, self._alpha, self._num_samples))
         self._shares = share.float().to(device)
-        self._centres = torch.rand(2, self._num_samples, generator=generator).to(device)
+        self._centers = torch.rand(2, self._num_samples, generator=generator).to(device)
 
     def __call__(
         self, images: Tensor, labels: Tensor, indices: Tensor, num_classes: int
@@ -154,7 +154,7 @@ class Mixing:
         """Whether a pixel lies in its image's box, bool (B, H, W)."""
         half = (1 - own).sqrt() / 2
         inside: list[Tensor] = []
-        for centres, size in zip(self._centres, (height, width), strict=True):
+        for centers, size in zip(self._centers, (height, width), strict=True):
             places = (torch.arange(size, device=own.device) + 0.5) / size
-            inside.append((places - centres[indices][:, None]).abs() < half[:, None])
+            inside.append((places - centers[indices][:, None]).abs() < half[:, None])
         return inside[0][:, :, None] & inside[1][:, None, :]

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from infobatch.distributed import Replicas
 from infobatch.lab.data.augment import Augmented
-from infobatch.lab.data.feed import Batch, ImageFeed, loader_options
+from infobatch.lab.data.feed import Batch, ImageFeed, loader_options, pair_on
 from infobatch.lab.data.images import Normalize
 from infobatch.lab.data.segmentation import IGNORED, Annotated, SegmentationData
 from infobatch.lab.data.streamed import MEAN, STD
@@ -138,11 +138,7 @@ class CropFeed(ImageFeed):
         self.dataset.begin(epoch)
 
     def __call__(self, batch: Any) -> Batch:
-        pixels, classes = batch
-        return (
-            pixels.to(self._device, non_blocking=True),
-            classes.to(self._device, non_blocking=True),
-        )
+        return pair_on(self._device, *batch)
 
     def test_batches(self, replicas: Replicas) -> Iterator[Batch]:
         for _, batch in self._whole(self._data.test, self.TEST_BATCH, replicas):
@@ -168,7 +164,7 @@ def of_one_size(sizes: np.ndarray, most: int) -> list[np.ndarray]:
     """Group images of one size.
 
     Args:
-        sizes: Width and height of each image, (n, 2).
+        sizes: Height and width of each image, (n, 2).
         most: The largest group.
 
     Returns:

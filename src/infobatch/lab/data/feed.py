@@ -200,11 +200,7 @@ class StreamFeed(ImageFeed):
         self.dataset.begin(epoch)
 
     def __call__(self, batch: Batch) -> Batch:
-        pixels, labels = batch
-        return (
-            pixels.to(self._device, non_blocking=True),
-            labels.to(self._device, non_blocking=True),
-        )
+        return pair_on(self._device, *batch)
 
     def test_batches(self, replicas: Replicas) -> Iterator[Batch]:
         share = range(replicas.rank, len(self._test), replicas.num_replicas)
@@ -218,6 +214,17 @@ class StreamFeed(ImageFeed):
     def _batches(self, images: Subset[tuple[Tensor, int]], size: int) -> Iterator[Batch]:
         loader = DataLoader(images, size, **loader_options(self._num_workers, self._device))
         yield from map(self, loader)
+
+
+def pair_on(device: torch.device, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring a batch's inputs and labels to the device, without waiting for it.
+
+    Args:
+        device: Where to.
+        inputs: What the model takes, on the host.
+        labels: Their labels, on the host.
+    """
+    return inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
 
 def _share(num_samples: int, replicas: Replicas, size: int) -> tuple[Tensor, ...]:

@@ -136,7 +136,7 @@ class SegmentationSet:
         """
         splits = ("train", self.test_split)
         files = parquet.find_splits(self.name, self.repository, self.folder, splits, data_dir)
-        train, test = (self._read(files[split], skip_bad, say) for split in ("train", self.test_split))
+        train, test = (self._read(files[split], skip_bad, say) for split in splits)
         return SegmentationData(self.name, train, test, self.class_names, self.short_side)
 
     def _codes(self) -> np.ndarray:
@@ -161,7 +161,7 @@ class SegmentationSet:
             (path, row) for path, t in zip(paths, tables, strict=True) for row in range(t.num_rows)
         ]
         if len(places) > MANY_IMAGES:
-            say(f"looking through {len(places):,} images of {self.name} and their annotations")
+            say(f"checking {len(places):,} images of {self.name} and their annotations")
         codes, num_classes = self._codes(), len(self.class_names)
 
         def inspect(row: int) -> Inspection | str:
@@ -186,7 +186,7 @@ class SegmentationSet:
         )
 
     def _report_bad(self, bad: Sequence[str], num_rows: int, skip_bad: bool, say: Say) -> None:
-        """Raise ``ValueError`` for the first bad row, or tell how many are left out."""
+        """Raise ``ValueError`` for the first bad row, or say how many are left out."""
         if bad and not skip_bad:
             also = f" ({len(bad):,} of {num_rows:,} rows are bad)" if len(bad) > 1 else ""
             raise ValueError(

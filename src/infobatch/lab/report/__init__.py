@@ -1,9 +1,9 @@
 """Reports of finished runs.
 
 ``reading`` makes :class:`Results` of folders. They hold arms (``arms``) and their paired differences
-(``paired``); everything shown is made from them: tables (``tables``, ``equal_cost``, ``noise``), the
-verdict (``verdict``) and plots (``plots``), put together for the terminal (``text``), Markdown
-(``markdown``), HTML (``page``) and JSON (``data``). ``classes`` tells of one run by class.
+(``paired``). Everything shown is made from them: tables (``tables``, ``equal_cost``, ``noise``), the
+verdict (``verdict``) and plots (``plots``), put together in Markdown (``markdown``), HTML (``page``) and
+JSON (``data``), and by the commands for the terminal. ``classes`` shows one run class by class.
 """
 
 from __future__ import annotations

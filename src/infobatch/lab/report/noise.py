@@ -23,11 +23,11 @@ class NoiseRow:
         label: The policy and its cost.
         ratio: The noise of a step's gradient relative to full data's, see
             :mod:`infobatch.lab.training.gradient_noise`.
-        late: The same in the last third of the measured epochs.
-        highest: The same in the epoch where it is highest.
+        late: The ratio in the last third of the measured epochs.
+        highest: The ratio in the epoch where it is highest.
         to_paper: The ratio relative to the paper's rule, in the same epochs of the same seeds and at the
             same cost; None for that rule itself, or without it.
-        late_to_paper: The same in the last third of the measured epochs.
+        late_to_paper: ``to_paper`` in the last third of the measured epochs.
         bias: How far the expected gradient is off, as a share of full data's.
         effective_share: How many samples of equal weight a selection is worth, as a share of all.
         visits: See :class:`Summary`.

@@ -26,10 +26,10 @@ SHIFT = 0.3
 MOST_NOISE = 4.0
 """Where the plot of noise is cut off, relative to full data's noise."""
 
-# Okabe & Ito: told apart by readers with any colour vision.
-COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+# Okabe & Ito: told apart by readers with any color vision.
+COLORS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 MARKERS = "os^Dv"
-"""The marker changes after each round of the colours."""
+"""The marker changes after each round of the colors."""
 
 
 def draw_plots(results: Results, folder: Path) -> list[Path]:
@@ -73,8 +73,8 @@ def draw_costs(results: Results) -> Figure:
             [arm.result for arm in arms],
             [arm.half_interval if len(arm.runs) >= LEAST_SEEDS else 0 for arm in arms],
             linestyle="-" if place == 0 else ":",
-            marker=MARKERS[place // len(COLOURS) % len(MARKERS)],
-            color=COLOURS[place % len(COLOURS)],
+            marker=MARKERS[place // len(COLORS) % len(MARKERS)],
+            color=COLORS[place % len(COLORS)],
             capsize=2,
             lw=1.5 if place == 0 else 0.8,
             label=name,
@@ -117,12 +117,12 @@ def draw_noise(results: Results) -> Figure:
                 means = by_epoch(measured(arm, quantity))
                 if label == rows[0][0] or any(means.values()):
                     name = arm.label if cost is None else arm.policy
-                    style = ("-", "--", ":")[place // len(COLOURS) % 3]
-                    colour = COLOURS[place % len(COLOURS)]
+                    style = ("-", "--", ":")[place // len(COLORS) % 3]
+                    color = COLORS[place % len(COLORS)]
                     epochs = [epoch + 1 for epoch in means]
-                    axis.plot(epochs, list(means.values()), style, color=colour, label=name, lw=1.3)
+                    axis.plot(epochs, list(means.values()), style, color=color, label=name, lw=1.3)
             _count_epochs(axis)
-        column[0].axhline(1, ls="--", color="grey", lw=1)
+        column[0].axhline(1, ls="--", color="gray", lw=1)
         column[0].set_title("" if cost is None else f"{100 * cost:g} % saved")
         column[-1].set_xlabel("epochs trained")
     for axis, (label, _) in zip(grid[:, 0], rows, strict=True):
@@ -143,8 +143,8 @@ def draw_overlay(results: Results) -> Figure:
     ]
     shown = _without_controls(results)
     for axis, (label, quantity) in zip(axes, panels, strict=True):
-        for arm, colour in zip(shown, _colours(shown), strict=True):
-            _band(axis, arm, _epochs, quantity, colour)
+        for arm, color in zip(shown, _colors(shown), strict=True):
+            _band(axis, arm, _epochs, quantity, color)
         axis.set(xlabel="epochs", ylabel=label)
         _count_epochs(axis)
     axes[0].legend(fontsize=8)
@@ -164,9 +164,9 @@ def draw_curves(results: Results) -> Figure:
     figure = Figure(figsize=(10, 10 / 3 * len(quantities)), layout="constrained")
     axes = figure.subplots(len(quantities), 2, sharex="col", sharey="row")
     for row, (label, quantity) in zip(axes, quantities, strict=True):
-        for arm, colour in zip(shown, _colours(shown), strict=True):
-            _band(row[0], arm, _epochs, quantity, colour)
-            _band(row[1], arm, _samples, quantity, colour)
+        for arm, color in zip(shown, _colors(shown), strict=True):
+            _band(row[0], arm, _epochs, quantity, color)
+            _band(row[1], arm, _samples, quantity, color)
         row[0].set_ylabel(label)
         for axis in row:
             axis.grid(alpha=0.3)
@@ -184,8 +184,8 @@ def draw_kept(results: Results) -> Figure:
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axis = figure.subplots()
     shown = _few_arms(results)
-    for arm, colour in zip(shown, _colours(shown), strict=True):
-        _band(axis, arm, _epochs, lambda m: 100 * m.num_kept / m.num_samples, colour)
+    for arm, color in zip(shown, _colors(shown), strict=True):
+        _band(axis, arm, _epochs, lambda m: 100 * m.num_kept / m.num_samples, color)
     axis.set(xlabel="epoch", ylabel="samples trained, %", ylim=(0, 105))
     _count_epochs(axis)
     axis.legend(fontsize=8)
@@ -201,9 +201,9 @@ def draw_scores(results: Results) -> Figure:
         metrics = next(iter(arm.runs.values())).metrics
         epochs = [m.epoch + 1 for m in metrics]
         quantiles = np.array([m.score_quantiles for m in metrics], dtype=float).T
-        axis.fill_between(epochs, quantiles[0], quantiles[-1], alpha=0.2, color=COLOURS[1], lw=0)
-        axis.fill_between(epochs, quantiles[1], quantiles[-2], alpha=0.35, color=COLOURS[1], lw=0)
-        axis.plot(epochs, quantiles[len(SCORE_QUANTILES) // 2], color=COLOURS[1])
+        axis.fill_between(epochs, quantiles[0], quantiles[-1], alpha=0.2, color=COLORS[1], lw=0)
+        axis.fill_between(epochs, quantiles[1], quantiles[-2], alpha=0.35, color=COLORS[1], lw=0)
+        axis.plot(epochs, quantiles[len(SCORE_QUANTILES) // 2], color=COLORS[1])
         axis.set(title=arm.label, xlabel="epoch")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("score (last loss)")
@@ -232,8 +232,8 @@ def _count_epochs(axis: Axes) -> None:
     axis.grid(alpha=0.3)
 
 
-def _colours(arms: Sequence[ArmRuns]) -> Sequence[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(len(arms))]
+def _colors(arms: Sequence[ArmRuns]) -> Sequence[str]:
+    return [COLORS[i % len(COLORS)] for i in range(len(arms))]
 
 
 def _band(
@@ -241,7 +241,7 @@ def _band(
     arm: ArmRuns,
     x: Callable[[Run], list[float]],
     y: Quantity,
-    colour: str,
+    color: str,
 ) -> None:
     """Draw the mean of an arm's runs as a line, and their range as a band."""
     ys = [np.array([y(m) for m in run.metrics], dtype=float) for run in arm.runs.values()]
@@ -249,15 +249,15 @@ def _band(
     xs = [np.array(x(run))[there] for run, there in zip(arm.runs.values(), known, strict=True)]
     ys = [values[there] for values, there in zip(ys, known, strict=True)]
     if all(len(points) == 1 for points in xs):  # evaluated at the end alone: a dot for each seed
-        axis.plot(np.concatenate(xs), np.concatenate(ys), "o", color=colour, label=arm.label, ms=4)
+        axis.plot(np.concatenate(xs), np.concatenate(ys), "o", color=color, label=arm.label, ms=4)
         return
     # Runs cut short at different epochs have no common points: lay them on a common grid.
     grid = np.linspace(max(points[0] for points in xs), np.mean([points[-1] for points in xs]), 200)
     curves = np.array([np.interp(grid, *pair) for pair in zip(xs, ys, strict=True)])
     style = "--" if arm.kind == RANDOM else "-"  # it may lie on the pruned arm's line
-    axis.plot(grid, curves.mean(0), style, color=colour, label=arm.label, lw=1.5)
+    axis.plot(grid, curves.mean(0), style, color=color, label=arm.label, lw=1.5)
     if len(curves) > 1:
-        axis.fill_between(grid, curves.min(0), curves.max(0), color=colour, alpha=0.15, lw=0)
+        axis.fill_between(grid, curves.min(0), curves.max(0), color=color, alpha=0.15, lw=0)
 
 
 def _epochs(run: Run) -> list[float]:

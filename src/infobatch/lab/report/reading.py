@@ -32,7 +32,7 @@ from infobatch.policies import BELOW_MEAN, POLICIES, BiasedPolicy, has_prune_rat
 
 COST_NOTE = (
     "What is saved is of the cost, in samples trained: a forward pass alone counts as a third of one, "
-    "scores made beforehand in full. So a policy that looks or scores trains on fewer than others."
+    "scores made beforehand in full. So a policy with such passes or scores trains on fewer than others."
 )
 LABELS = {
     FULL: "full data",
@@ -114,7 +114,7 @@ def _published(config: TrainConfig) -> tuple[Sequence[Published], list[str]]:
 
 
 def _drop_worse_rates(arms: Sequence[ArmRuns], metric: Metric) -> tuple[list[ArmRuns], list[str]]:
-    """Keep the better of the two learning rates that fewer epochs were trained at; a note tells."""
+    """Keep the better of the two learning rates that fewer epochs were trained at, and note it."""
     kept, others = list(arms), []
     for same in (arm for arm in arms if arm.kind == FEWER):
         for scaled in arms:
@@ -152,8 +152,8 @@ def read_runs(paths: Sequence[Path]) -> Results:
         variant = Variant(run.config.policy, run.config.prune_ratio, target)
         if run.config.backward_share < 1:
             variant = Variant(SELECTIVE_BACKPROP, run.config.prune_ratio, target)
-        kind = Arm(FULL) if variant.policy == "none" else Arm(PRUNED, variant)
-        arm = groups.setdefault(key, ArmRuns(kind, _describe(run.config), {}))
+        compared = Arm(FULL) if variant.policy == "none" else Arm(PRUNED, variant)
+        arm = groups.setdefault(key, ArmRuns(compared, _describe(run.config), {}))
         if run.config.seed in arm.runs:
             raise ValueError(
                 f"{path} and another folder hold the same run (seed {run.config.seed}, {arm.label}); "

@@ -292,6 +292,11 @@ class Task(ABC):
         return model
 
 
+def without_marks(indices: np.ndarray) -> np.ndarray:
+    """The samples that indices (B,) stand for, i in place of ~i."""
+    return np.where(indices < 0, ~indices, indices)
+
+
 def indices_on(device: torch.device, indices: np.ndarray) -> Tensor:
     """Bring a batch's indices to the device, without waiting for it.
 
@@ -302,7 +307,7 @@ def indices_on(device: torch.device, indices: np.ndarray) -> Tensor:
     Returns:
         int64 (B,), i in place of ~i.
     """
-    plain = torch.from_numpy(np.where(indices < 0, ~indices, indices))
+    plain = torch.from_numpy(without_marks(indices))
     if device.type == "cuda":
         plain = plain.pin_memory()
     return plain.to(device, non_blocking=True)

@@ -17,7 +17,7 @@ from infobatch.lab.data.noising import Draws
 from infobatch.lab.devices import resolve_device
 from infobatch.lab.models.unets import check_unet, make_unet
 from infobatch.lab.processes import replicas, total
-from infobatch.lab.tasks.base import Evaluation, Inputs, SampleOutputs, Task
+from infobatch.lab.tasks.base import Evaluation, Inputs, SampleOutputs, Task, without_marks
 from infobatch.lab.tasks.fid import Features, Moments, frechet_distance
 from infobatch.losses import sent_to_device
 from infobatch.scores import TimestepScores
@@ -90,7 +90,7 @@ class Diffusion(Task):
         self._draws = Draws.of_epoch(num_samples, self.options.timesteps, self.config.seed, epoch)
 
     def inputs(self, batch: Any, indices: np.ndarray) -> Inputs:
-        indices = np.where(indices < 0, ~indices, indices)
+        indices = without_marks(indices)
         if self._drops:  # so that dropout in a resumed run depends on no earlier step
             torch.manual_seed(int(self._draws.seeds[indices[0]]) + 1)
         return self._noised(*self.feed(batch), self._draws, indices)

@@ -35,7 +35,7 @@ def standardized(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def predict_by_neighbors(train: Tensor, labels: Tensor, test: Tensor, num_classes: int) -> Tensor:
-    """Predict classes by a vote of the 20 nearest by cosine, each of weight exp(cosine / 0.07).
+    """Predict classes by a vote of the 20 nearest training images; each weighs exp(cosine / 0.07).
 
     Args:
         train: Features of the training images, (N, D).

@@ -37,7 +37,7 @@ class MaskedAutoencoding(Task):
         if config.mae.evaluate != "none" and data.num_classes == 0:
             raise ValueError(
                 f"--mae.evaluate is {config.mae.evaluate}, which needs labels, and {data.name} has "
-                "none; give --mae.evaluate none, to be judged by the loss on the images to validate on"
+                "none; give --mae.evaluate none, to be judged by the loss on the test images"
             )
 
     def make_feed(self) -> ImageFeed:

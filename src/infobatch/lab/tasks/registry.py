@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.data import Data
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
 from infobatch.lab.devices import resolve_device
@@ -90,8 +90,7 @@ def _check_tuning(config: TrainConfig) -> None:
         value, default = getattr(config, option), type(config).__dataclass_fields__[option].default
         if value != default:
             raise ValueError(
-                f"--{option.replace('_', '-')} is {value}, and --task tuning has no such option; leave "
-                "it out"
+                f"{flag(option)} is {value}, and --task tuning has no such option; leave it out"
             )
     micro_batch = config.tuning.micro_batch
     if micro_batch and config.batch_size % micro_batch:
@@ -123,7 +122,7 @@ class TaskSpec:
     """What is known of a task before its own module is imported.
 
     Args:
-        metric: What its runs are judged by, or a function that tells it from a run's options.
+        metric: What its runs are judged by, or a function that finds it by a run's options.
         data_sets: The data sets that have what it trains on.
         options: The options, or groups of them, that only some tasks have, this one among them.
         check_model: Raises an error for a model that cannot be made.
@@ -230,8 +229,9 @@ def check_task(config: TrainConfig, changed: set[str]) -> None:
     for name, other in TASKS.items():
         for option in sorted(changed):
             if name != config.task and option.split(".")[0] in set(other.options) - set(spec.options):
-                flag = "--" + option.replace("_", "-")
-                raise ValueError(f"{flag} is for --task {name}, not for {config.task}; leave it out")
+                raise ValueError(
+                    f"{flag(option)} is for --task {name}, not for {config.task}; leave it out"
+                )
     spec.check_model(config)
 
 

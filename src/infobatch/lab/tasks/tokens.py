@@ -15,6 +15,7 @@ from infobatch.distributed import Replicas
 from infobatch.lab.config.task_options import TuningOptions
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data, Feed
+from infobatch.lab.data.feed import pair_on
 from infobatch.lab.data.instructions import InstructionData, Row
 from infobatch.lab.models.language import context_of, make_tokenizer
 from infobatch.losses import NOT_SUPERVISED
@@ -227,8 +228,7 @@ class TokenFeed(Feed):
         self._device = device
 
     def __call__(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        tokens, labels = batch["input_ids"], batch["labels"]
-        return tokens.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+        return pair_on(self._device, batch["input_ids"], batch["labels"])
 
     def test_parts(self, replicas: Replicas, num: int | None = None) -> Iterator[list[int]]:
         """Share out the test samples in batches of similar length, each once over all ranks together.

@@ -117,7 +117,7 @@ class Tuning(Task):
         for place, prompt in enumerate(prompts):
             tokens[place, length - len(prompt) :] = prompt
             mask[place, length - len(prompt) :] = 1
-        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
+        with self.autocast():
             made = model.generate(
                 input_ids=tokens.to(self.device),
                 attention_mask=mask.to(self.device),

@@ -89,7 +89,7 @@ class Influence:
 
     Args:
         excess: E[v] - 1, float64 (n,); 0 for an unbiased policy.
-        excess_again: The same estimated from other draws, so that the errors of both are independent.
+        excess_again: ``excess``, estimated from other draws, so that the errors of both are independent.
         second_moment: (k/N) E[v^2], float64 (n,).
     """
 

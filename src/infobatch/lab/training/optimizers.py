@@ -83,5 +83,5 @@ def _imported(name: str) -> Callable[..., Optimizer]:
         raise ImportError(
             f"the optimizer {name} needs {error.name}: pip install 'infobatch[lab]'"
         ) from error
-    kind: Callable[..., Optimizer] = getattr(pytorch_optimizer, name)
-    return kind
+    made: Callable[..., Optimizer] = getattr(pytorch_optimizer, name)
+    return made

@@ -151,7 +151,7 @@ def _correctness(num_samples: int, indices: IndexArray, correct: Tensor) -> Tens
 
 
 def forgetting_events(history: Tensor) -> Tensor:
-    """Count how often each sample was predicted correctly, and then no more.
+    """Count how often each sample was predicted correctly, and wrongly the next time it was trained.
 
     Args:
         history: int8 (S, N), as :func:`train_network` gives it.

@@ -20,6 +20,7 @@ NAME = "mnist5k-small-cnn"
 
 
 BASE = ["sweep", NAME, "--data", "digits", "--epochs", "3", "--device", "cpu"]
+BASE += ["--train-samples", "600"]
 
 
 @pytest.fixture(scope="module")

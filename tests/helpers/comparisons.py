@@ -12,7 +12,6 @@ PRUNED, FEWER, FEWER_SCALED, RANDOM = (
     Arm(kind, HALF) for kind in (arms.PRUNED, arms.FEWER, arms.FEWER_SCALED, arms.RANDOM)
 )
 ARMS = (FULL, PRUNED, FEWER, FEWER_SCALED, RANDOM)
-
 CONTEST = find_recipe("mnist5k-small-cnn").config()
 
 

@@ -10,7 +10,6 @@ from infobatch.lab.data import load_data
 
 OPTIONS = DiffusionOptions(timesteps=100, sampling_steps=4)
 
-
 QUICK = TrainConfig(
     task="diffusion",
     data="digits",

@@ -10,7 +10,6 @@ from infobatch.lab.config.train import TrainConfig
 
 UNLABELLED = 11
 
-
 QUICK = TrainConfig(
     task="segmentation",
     data="camvid",

@@ -17,7 +17,6 @@ from infobatch.integrations.lightning import PruningCallback
 
 pytestmark = MARKS
 
-
 SIZES = {"policy": InfoBatch(0.9), "target": [240, 160, 240, 0]}  # 40, 60, 40, 100 batches of 4
 
 

@@ -13,7 +13,6 @@ from infobatch.streams.filter import ENTRY, SampleIds, StreamFilter
 
 datasets = pytest.importorskip("datasets")
 Image = pytest.importorskip("PIL.Image")
-
 pytestmark = pytest.mark.integrations
 
 SIZE, BATCH, EPOCHS = 40, 4, 4

@@ -10,7 +10,6 @@ from infobatch.streams.filter import ENTRY, SampleIds, StreamFilter
 
 # Where torchvision does not import, neither does this.
 streaming = pytest.importorskip("streaming", exc_type=ImportError)
-
 pytestmark = [pytest.mark.integrations, pytest.mark.filterwarnings("default")]
 
 SIZE, BATCH, EPOCHS = 60, 8, 4

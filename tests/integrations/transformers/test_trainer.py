@@ -30,7 +30,6 @@ from infobatch.integrations.transformers import PruningMixin
 
 pytestmark = pytest.mark.integrations
 
-
 TASKS = {
     "causal": (causal_model, sentences, pad),
     "masked": (masked_model, partial(sentences, masked=True), pad),

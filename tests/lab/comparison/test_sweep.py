@@ -17,9 +17,9 @@ from infobatch.lab.report.results import Results
 from infobatch.lab.runs.folder import RunFolder
 
 NAME = "mnist5k-small-cnn"
-
-
 BASE = ["sweep", NAME, "--data", "digits", "--epochs", "3", "--device", "cpu"]
+BASE += ["--train-samples", "600"]
+ONE = ["--seeds", 1, "--policies", "infobatch", "--prune-ratio", 0.5]
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +95,6 @@ def test_other_options_in_the_same_folder_are_refused(call, swept):
     code, _, error = call(*BASE, "--lr", 0.1, "--out", swept[0])
     assert code == 2
     assert "was trained with --lr 0.2, but --lr 0.1 is wanted" in error
-
-
-ONE = ["--seeds", 1, "--policies", "infobatch", "--prune-ratio", 0.5]
 
 
 def test_a_foreign_run_in_the_folder_is_refused(call, tmp_path):

@@ -6,6 +6,10 @@ import torch
 
 from infobatch.lab.data import Augment, ImageData, Images, Mixing
 
+IMAGES = torch.arange(4.0)[:, None, None, None].expand(4, 1, 8, 8)
+LABELS = torch.tensor([0, 1, 2, 3])
+INDICES = torch.tensor([10, 11, 12, 13])
+
 
 def numbered_images(flip):
     pixels = torch.arange(4 * 8 * 8, dtype=torch.int64).remainder(251).to(torch.uint8)
@@ -39,15 +43,6 @@ def test_augmentation_depends_on_seed_epoch_and_index_alone():
         one.begin(epoch)
         differing.append(not torch.equal(one(torch.tensor([0, 1, 2, 3])), together))
     assert any(differing)
-
-
-IMAGES = torch.arange(4.0)[:, None, None, None].expand(4, 1, 8, 8)
-
-
-LABELS = torch.tensor([0, 1, 2, 3])
-
-
-INDICES = torch.tensor([10, 11, 12, 13])
 
 
 def mixing(**options):

@@ -10,6 +10,8 @@ from infobatch.lab.data import load_data
 from infobatch.lab.data.crops import CropFeed, Cropping, TrainCrops, of_one_size, scaled
 from infobatch.lab.data.segmentation import IGNORED
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture(scope="module")
 def data(camvid_folder):
@@ -63,9 +65,6 @@ def test_the_short_side_is_what_scales_are_relative_to():
     assert scaled((640, 480), 512) == (683, 512)
     assert scaled((300, 600), 512, 0.5) == (256, 512)
     assert scaled((240, 180), None, 1.5) == (360, 270)
-
-
-CPU = torch.device("cpu")
 
 
 def test_test_images_are_whole_and_each_is_seen_once(tmp_path):

@@ -10,6 +10,8 @@ from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import StreamedData, load_data, make_feed
 from infobatch.lab.training.validate import check_config, check_run
 
+CPU = torch.device("cpu")
+
 
 def test_folders_give_classes_in_order(folders):
     data = load_data("imagenet", folders)
@@ -17,9 +19,6 @@ def test_folders_give_classes_in_order(folders):
     assert data.class_names == ("n01", "n02", "n03")
     assert data.train.labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
     assert len(data.test) == 6
-
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture

@@ -9,6 +9,11 @@ from helpers.segmentation import rows, write
 from infobatch.lab.data import load_data
 from infobatch.lab.data.segmentation import IGNORED
 
+GOOD = rows(1)[0]
+WRONG = np.full((36, 44), 3, np.uint8)
+OUT = WRONG.copy()
+OUT[3, 4] = 12
+
 
 @pytest.fixture(scope="module")
 def data(camvid_folder):
@@ -21,9 +26,9 @@ def test_images_come_with_the_class_of_each_pixel(data):
     assert image.size == (44, 36)
     assert (classes[0] == IGNORED).all()
     assert classes[15, 15] == 3
-    samples, members = data.class_members
-    assert samples[members == 0].tolist() == list(range(20))
-    assert samples[members == 3].tolist() == [2, 6, 10, 14, 18]
+    indices, members = data.class_members
+    assert indices[members == 0].tolist() == list(range(20))
+    assert indices[members == 3].tolist() == [2, 6, 10, 14, 18]
     assert data.train_labels is None
 
 
@@ -46,16 +51,6 @@ def test_a_part_is_of_the_rows_that_were_chosen(data):
     assert np.array_equal(chosen.train[1][1], data.train[7][1])
     assert chosen.train.present.tolist() == data.train.present[[3, 7]].tolist()
     assert len(chosen.test) == 6
-
-
-GOOD = rows(1)[0]
-
-
-WRONG = np.full((36, 44), 3, np.uint8)
-
-
-OUT = WRONG.copy()
-OUT[3, 4] = 12
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from infobatch.lab.report.arms import ArmRuns, Run
 from infobatch.lab.report.paired import Difference, holm, judge, p_text, p_value
 from infobatch.lab.tasks.metrics import ACCURACY
 
+NAN = float("nan")
+
 
 @pytest.mark.parametrize(
     ("interval", "words"),
@@ -64,9 +66,6 @@ def test_who_is_ahead_depends_on_the_metrics_direction():
     assert str(lower) == "-0.0020 (-0.0030 to -0.0010)"
     assert Difference(-2.0, -3.0, -1.0, 5).most_gain == -1.0
     assert Difference(0.1, -math.inf, math.inf, 1, LOSS).least_gain == -math.inf
-
-
-NAN = float("nan")
 
 
 def test_holms_correction_is_that_of_a_worked_example():

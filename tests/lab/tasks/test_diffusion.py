@@ -24,6 +24,12 @@ pytest.importorskip("diffusers")
 
 pytestmark = pytest.mark.usefixtures("tiny_unets")
 
+TYPED = [
+    *("--task", "diffusion", "--data", "digits", "--model", "unet-tiny", "--device", "cpu"),
+    *("--train-samples", 48, "--held-out", 0.03, "--batch-size", 16, "--optimizer", "adamw"),
+    *("--diffusion.timesteps", 50, "--diffusion.sampling-steps", 2),
+]
+
 
 @pytest.fixture(scope="module")
 def data():
@@ -173,13 +179,6 @@ def test_images_are_generated_as_the_sampler_says(task):
         left = share.sqrt() * clean + (1 - share).sqrt() * left
     expected = ((left.clamp(-1, 1) + 1) * 127.5).round()
     assert (pixels - expected).abs().max() <= 1
-
-
-TYPED = [
-    *("--task", "diffusion", "--data", "digits", "--model", "unet-tiny", "--device", "cpu"),
-    *("--train-samples", 48, "--held-out", 0.03, "--batch-size", 16, "--optimizer", "adamw"),
-    *("--diffusion.timesteps", 50, "--diffusion.sampling-steps", 2),
-]
 
 
 def test_the_command_line_trains_and_evaluates_it(call, scripted, tmp_path):

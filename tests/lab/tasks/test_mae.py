@@ -21,6 +21,8 @@ pytest.importorskip("transformers")
 
 pytestmark = pytest.mark.usefixtures("masked_size")
 
+TYPED = [*QUICK.to_arguments(), "--seed", "3"]
+
 
 @pytest.fixture(scope="module")
 def data():
@@ -172,9 +174,6 @@ def test_policies_and_options_train(data, tmp_path, options):
     check_config(config)
     check_run(config, data)
     assert run(config, data, tmp_path).num_nonfinite == 0
-
-
-TYPED = [*QUICK.to_arguments(), "--seed", "3"]
 
 
 def test_the_command_line_compares_evaluates_and_reports(call, tmp_path):

@@ -11,17 +11,24 @@ from infobatch.lab.training.pauses import Interrupted
 from infobatch.lab.training.validate import check_run
 
 
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """The folder of an uninterrupted run."""
+    path = tmp_path_factory.mktemp("whole")
+    run(QUICK, data, path)
+    return RunFolder(path)
+
+
 @pytest.mark.parametrize("stop", [1, 11, 15, 30])
-def test_an_interrupted_run_goes_on_bit_for_bit(data, tmp_path, stop):
-    whole = run(QUICK, data, tmp_path / "whole")
+def test_an_interrupted_run_goes_on_bit_for_bit(data, whole, tmp_path, stop):
     with pytest.raises(Interrupted):
         run(QUICK, data, tmp_path / "cut", should_stop=stop_after(stop))
     assert not (tmp_path / "cut" / "summary.json").exists()
     resumed = run(QUICK, data, tmp_path / "cut")
-    assert resumed.result == whole.result
-    assert resumed.num_steps == whole.num_steps
-    assert without_times(tmp_path / "cut") == without_times(tmp_path / "whole")
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert resumed.result == whole.summary().result
+    assert resumed.num_steps == whole.summary().num_steps
+    assert without_times(tmp_path / "cut") == without_times(whole.path)
+    weights = [(path / "model.safetensors").read_bytes() for path in (whole.path, tmp_path / "cut")]
     assert weights[0] == weights[1]
 
 

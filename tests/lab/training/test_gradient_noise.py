@@ -14,6 +14,9 @@ from infobatch.policies import POLICIES, BiasedPolicy, KeepProbabilities, Policy
 from infobatch.policies.ranking import ones_at
 from infobatch.scores import ScoreTable
 
+# |g|^2 = 9, 1, 1, 1; their mean is (1, 1/2), so that full data's noise is 12/4 - 5/4 = 7/4.
+GRADIENTS = torch.tensor([[3.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+
 
 class Fixed(Policy):
     """Keeps four samples with given probabilities."""
@@ -26,10 +29,6 @@ class Fixed(Policy):
 
     def check_target(self, num_pruned, num_samples):
         pass
-
-
-# |g|^2 = 9, 1, 1, 1; their mean is (1, 1/2), so that full data's noise is 12/4 - 5/4 = 7/4.
-GRADIENTS = torch.tensor([[3.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
 
 
 def request(number):

@@ -25,6 +25,8 @@ from infobatch.lab.training.static_scores import (
 from infobatch.lab.training.train import train
 from infobatch.policies import POLICIES, takes
 
+NO_PAUSES = Pauses(Path(), lambda: False)
+
 
 def test_every_policy_that_asks_for_scores_has_a_way_to_make_them():
     asking = {name for name in POLICIES if takes(name, "scores")}
@@ -68,9 +70,6 @@ def test_grand_is_what_a_loop_of_autograd_gives(part):
         F.cross_entropy(model(image), part.train.labels[i : i + 1]).backward()
         gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
         assert float(scores[i]) == pytest.approx(float(gradient.norm()), rel=1e-4)
-
-
-NO_PAUSES = Pauses(Path(), lambda: False)
 
 
 def test_scores_are_means_over_networks_of_their_own(part, monkeypatch):

@@ -1,0 +1,35 @@
+"""The command line that repeats a comparison."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from helpers.comparisons import COMPARED, CONTEST, HALF
+from infobatch.lab.comparison.command import command_of
+from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.variants import Variant
+
+COMPARISON = Comparison(COMPARED, (HALF,), num_seeds=2, margin=0.5, path=Path("c"))
+
+
+def test_one_variant_with_controls_is_a_comparison():
+    options = "--data digits --epochs 4 --seed 3 --seeds 2 --margin 0.5"
+    assert command_of(COMPARISON) == f"infobatch compare {options}"
+    third = replace(COMPARISON, variants=(Variant("infobatch", 0.3),), margin=None)
+    assert "--prune-ratio 0.3" in command_of(third)
+    assert "--margin" not in command_of(third)
+
+
+def test_several_variants_are_a_sweep():
+    variants = (Variant("infobatch", 0.3), Variant("infobatch", 0.5), Variant("percentile-tiers", 0.5))
+    made = replace(COMPARISON, config=CONTEST, variants=variants, controls=False)
+    assert command_of(made) == (
+        "infobatch sweep mnist5k-small-cnn --seeds 2 --margin 0.5 "
+        "--policies infobatch,percentile-tiers --prune-ratio 0.3,0.5 --no-controls"
+    )
+
+
+def test_variants_of_given_costs_are_a_contest():
+    variants = tuple(Variant(name, 0.5, share) for share in (0.3, 0.5) for name in ("random", "rs2"))
+    made = replace(COMPARISON, config=CONTEST, variants=variants, margin=None)
+    options = "--seeds 2 --policies random,rs2 --save 30,50"
+    assert command_of(made) == f"infobatch contest mnist5k-small-cnn {options}"

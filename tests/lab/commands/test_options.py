@@ -58,8 +58,11 @@ def test_resuming_refuses_other_options(call, finished):
     ("typed", "message"),
     [
         (["--lr", "0.2"], None),
-        (["cifar10-resnet8"], "the recipe is cifar10-resnet8, but the run was started with "),
-        (["--save", "30"], "--target is 0.3, but the run was started with None"),
+        (
+            ["cifar10-resnet8"],
+            "the recipe is cifar10-resnet8, but the run was started without it; leave",
+        ),
+        (["--save", "30"], "--save is 30, but the run was started without it"),
         (["--epochs", "15"], "--epochs is 15.0, but the run was started with 3.0"),
     ],
 )

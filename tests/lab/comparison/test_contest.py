@@ -29,19 +29,20 @@ def test_every_policy_that_can_meets_every_saving():
     assert {variant.policy for variant in variants} == set(POLICIES) - {"none"} | {SELECTIVE_BACKPROP}
 
 
-def test_what_looking_makes_impossible_is_said():
+def test_what_forward_passes_make_impossible_is_said():
     config = replace(CONTEST, epochs=8)
     variants, reasons = contestants(
         config, ["ies", SELECTIVE_BACKPROP, "rs2"], [0.3, 0.6, 0.7], 5000, labels(5000)
     )
     assert [variant.target for variant in variants] == [0.3, 0.3, 0.3, 0.6, 0.7]
     for told in (
-        "ies does not take part at 60 % saved: it looks at what it leaves out, which costs 33% of what "
-        "that saves, and would have to leave out 90%: target 0.9 cannot be met",
-        "ies does not take part at 70 % saved: it looks at what it leaves out, which costs 33% of what "
-        "that saves, and would have to leave out 105%: target is 1.05",
-        "selective-backprop does not take part at 60 % saved: it looks at all samples, which costs 33% "
-        "of training on them, and to save 60% could train on only 0.0% of a batch; lower the saving",
+        "ies does not take part at 60 % saved: it runs the model on what it leaves out, which costs 33% "
+        "of what that saves, and would have to leave out 90%: target 0.9 cannot be met",
+        "ies does not take part at 70 % saved: it runs the model on what it leaves out, which costs 33% "
+        "of what that saves, and would have to leave out 105%: target is 1.05",
+        "selective-backprop does not take part at 60 % saved: it runs the model on all samples, which "
+        "costs 33% of training on them, and to save 60% could train on only 0.0% of a batch; "
+        "lower the saving",
     ):
         assert any(reason.startswith(told) for reason in reasons), (told, reasons)
 

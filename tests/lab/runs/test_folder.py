@@ -86,7 +86,7 @@ def test_options_that_are_none_are_named(tmp_path):
         ({"epoch": 3}, "unknown options: epoch"),
         ({"mae": {"patchs": 3}}, r"unknown options: mae\.patchs"),
         ({"mae": {}}, r"missing options: mae\.evaluate, mae\.mask_ratio"),
-        ({"mae": 3}, "mae is 3, not a mapping"),
+        ({"mae": 3}, "mae is 3, which is no mapping"),
     ],
 )
 def test_options_that_do_not_exist_are_named(tmp_path, options, message):

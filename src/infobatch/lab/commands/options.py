@@ -87,12 +87,12 @@ def resumed(options: Typed, recipe: str, save: float | None, saved: TrainConfig)
         typed["the recipe"] = (recipe, saved.recipe)
     if save is not None:
         is_share = isinstance(saved.target, float)
-        typed["--save"] = (save, 100 * saved.target if is_share else None)  # type: ignore[operator]
+        typed["--save"] = (f"{save:g}", f"{100 * saved.target:g}" if is_share else None)  # type: ignore[operator]
     differences = options.over(saved).differences(saved)
     typed |= {flag(name): values for name, values in differences.items()}
     for what, (value, then) in typed.items():
         if value != then:
-            before = f"with {then}" if then else "without one"
+            before = "without it" if then in (None, "") else f"with {then}"
             raise ValueError(
                 f"{what} is {value}, but the run was started {before}; leave it out to go on, or start "
                 "another run"

@@ -1,4 +1,4 @@
-"""A report tells the gradient noise of each policy."""
+"""What gradient noise a report tells of each policy."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Looks at samples that are not trained: all before the first epoch, or those that an epoch left out."""
+"""Forward passes alone: over all samples before the first epoch, or over what an epoch left out."""
 
 from dataclasses import replace
 

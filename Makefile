@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 DEMO := --data mnist5k --epochs 10 --seeds 5
+NEED_FRAMEWORKS := tests/integrations tests/project/test_docs.py tests/lab/models tests/lab/recipes \
+	tests/lab/tasks tests/lab/training/test_hf_trainer.py
 PYTEST := -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test integrations check format bench clean
@@ -14,8 +16,8 @@ demo: $(VENV)/lab  ## Train on 5,000 real digits and compare pruning with its al
 test: $(VENV)/dev  ## Run the tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST)
 
-integrations: $(VENV)/integrations  ## Run the tests of the plug-ins, and of the lab, some of whose tasks need the same packages.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integrations tests/lab $(PYTEST)
+integrations: $(VENV)/integrations  ## Run the tests of the frameworks' plug-ins, and others that need them.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(NEED_FRAMEWORKS) $(PYTEST)
 
 check: $(VENV)/dev  ## Lint, format and types.
 	$(BIN)/ruff check .

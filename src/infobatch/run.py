@@ -233,8 +233,8 @@ class Run:
     def left_out(self) -> IndexArray:
         """Indices that the epoch leaves out and :meth:`observe` has not been given, int64.
 
-        On R ranks each has every R-th of them, with :class:`Sharded` scores those that it holds: their
-        numbers differ.
+        On R ranks each has every R-th of them, or with :class:`Sharded` scores those that it holds, so
+        that their numbers may differ.
         """
         return self.current.left_out
 

@@ -68,14 +68,14 @@ class Bench:
     def num_steps(self) -> int:
         return len(self.loader)
 
-    def step(self, samples: Any, inputs: Any) -> None:
-        losses = self.task.losses(inputs, samples)
-        self.optimization.step(self.pruner.update(losses, samples))
+    def step(self, indices: Any, inputs: Any) -> None:
+        losses = self.task.losses(inputs, indices)
+        self.optimization.step(self.pruner.update(losses, indices))
 
     def train_epoch(self) -> None:
         self.task.begin(next(self.epochs))
-        for samples, inputs in self.loader:
-            self.step(samples, inputs)
+        for indices, inputs in self.loader:
+            self.step(indices, inputs)
 
     def train_on_one_batch(self) -> None:
         for _ in range(self.num_steps):
@@ -99,8 +99,8 @@ class Bench:
         batches = iter(self.loader)
         torch.cuda.set_sync_debug_mode("error")
         try:
-            for samples, inputs in batches:
-                self.step(samples, inputs)
+            for indices, inputs in batches:
+                self.step(indices, inputs)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 

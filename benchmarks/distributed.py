@@ -100,8 +100,8 @@ def step_times(num_steps: int, width: int) -> dict[str, list[float]]:
         return (time.perf_counter() - began) * 1e3
 
     def ours() -> float:
-        samples, _ = next(batches)  # the same work as a plain loader's, off the clock
-        return step(lambda losses: pruner.update(losses, samples))
+        indices, _ = next(batches)  # the same work as a plain loader's, off the clock
+        return step(lambda losses: pruner.update(losses, indices))
 
     def plain() -> float:
         return step(Tensor.mean)

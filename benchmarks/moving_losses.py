@@ -63,9 +63,9 @@ def course(
             recent = waited == 0
             ratio = (weights * losses).sum() / losses.sum()
             rows.append(torch.stack([ratio, weights[recent].mean(), weights[~recent].mean()]))
-        for samples, indices in loader:
-            told = losses[indices] * (NOISE * torch.randn(len(indices), generator=drawn)).exp()
-            pruner.update(told, samples)
+        for indices, batch in loader:
+            told = losses[batch] * (NOISE * torch.randn(len(batch), generator=drawn)).exp()
+            pruner.update(told, indices)
         waited = torch.where(weights > 0, 0.0, waited + 1)
         visits += weights > 0
     return torch.stack(rows).mean(0)

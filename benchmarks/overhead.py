@@ -205,7 +205,7 @@ def handing_out_indices(repeats: int) -> list[Result]:
 
 
 def update_step(repeats: int) -> list[Result]:
-    """``pruner.update(losses, samples)`` over ``losses.mean()``: microseconds added to a step.
+    """``pruner.update(losses, indices)`` over ``losses.mean()``: microseconds added to a step.
 
     128 float32 losses on the CPU that require grad, in a pruned epoch of N = 50,000, a new batch every
     step. First each on its own for 350 steps at a time: limit 25. Then, without a limit, in turn step by
@@ -221,22 +221,22 @@ def update_step(repeats: int) -> list[Result]:
     losses = parameters * 2
 
     def steps(reduce: Callable[[Any], Any]) -> float:
-        return seconds_of(lambda: [reduce(samples) for samples in batches]) / len(batches)
+        return seconds_of(lambda: [reduce(part) for part in batches]) / len(batches)
 
     warm = take_turns(
-        lambda: steps(lambda samples: losses.mean()),
-        lambda: steps(lambda samples: pruner.update(losses, samples)),
+        lambda: steps(lambda part: losses.mean()),
+        lambda: steps(lambda part: pruner.update(losses, part)),
         3 * repeats,
     )
 
     endless = itertools.cycle(batches)
 
     def whole_step(reduce: Callable[[torch.Tensor, Any], torch.Tensor]) -> float:
-        samples, fresh = next(endless).copy(), parameters * 2
-        return seconds_of(lambda: reduce(fresh, samples).backward())  # type: ignore[no-untyped-call]
+        part, fresh = next(endless).copy(), parameters * 2
+        return seconds_of(lambda: reduce(fresh, part).backward())  # type: ignore[no-untyped-call]
 
     cold = take_turns(
-        lambda: whole_step(lambda fresh, samples: fresh.mean()),
+        lambda: whole_step(lambda fresh, part: fresh.mean()),
         lambda: whole_step(pruner.update),
         200 * repeats,
     )

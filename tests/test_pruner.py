@@ -41,6 +41,7 @@ from infobatch.policies import RECOMMENDED
         ((Numbers(9), 5), {"target": 0.1, "policy": NoPruning()}, ValueError, "leaves out none"),
         ((Numbers(9), 5), {"policy": InfoBatch}, TypeError, r"such as InfoBatch\(prune_ratio=0\.5\)"),
         ((Numbers(9), 5), {"policy": "infobatch"}, TypeError, "policy is 'infobatch'; give an object"),
+        ((Numbers(9), 5), {"policy": InfoBatch}, TypeError, "such as InfoBatch.*, not its class"),
         ((Numbers(9), 5), {"normalizer": "sum"}, ValueError, "normalizer is 'sum'; choose"),
         ((Numbers(9), 5), {"seed": -1}, ValueError, "seed is -1"),
         ((Numbers(9), 5), {"rank": 1}, ValueError, "rank is 1 and num_replicas is None; give both"),

@@ -199,9 +199,9 @@ def _check_length(num_samples: int, num_epochs: float | None, max_steps: int | N
 
 def _check_policy(policy: Policy, num_samples: int) -> None:
     if not isinstance(policy, Policy):
+        given = "its class" if isinstance(policy, type) else f"a {type(policy).__name__}"
         raise TypeError(
-            f"policy is {policy!r}; give an object such as InfoBatch(prune_ratio=0.5), not a "
-            f"{type(policy).__name__}"
+            f"policy is {policy!r}; give an object such as InfoBatch(prune_ratio=0.5), not {given}"
         )
     if policy.num_samples not in (None, num_samples):
         raise ValueError(

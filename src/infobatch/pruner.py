@@ -41,7 +41,7 @@ class DynamicPruner(Run):
             1 never anneals.
         warmup_epochs: Unpruned epochs at the start, at least 0. After one, all samples have a score.
         target: Share of the run's samples to leave out, in [0, 1), met exactly with all lengths known
-            beforehand; or the number to leave out of each epoch. None leaves the amount to the policy.
+            beforehand; or a list of how many to leave out of each epoch. None leaves it to the policy.
         ramp: How such a share is spread over the epochs, in [-1, 1]: -1 leaves out most in the first
             pruned epochs, 0 equally many in each, 1 most in the last.
         seed: Seed of everything random here, at least 0.
@@ -52,7 +52,7 @@ class DynamicPruner(Run):
             each an equal part.
         prior_scores: Losses known before the first epoch, which prune it if ``warmup_epochs`` is 0: a
             score table, a tensor (N,) with NaN where unknown, or the path of a file that :meth:`export`
-            wrote. The same on all ranks. A loaded state has newer ones.
+            wrote. The same on all ranks. A loaded state replaces them by its own, which are newer.
 
     Raises:
         ValueError: For options out of range, or a target that cannot be met.
@@ -190,8 +190,8 @@ class DynamicPruner(Run):
 
         Args:
             scheduler: A scheduler made for ``total_steps`` steps on full data.
-            total_steps: By default :attr:`full_steps`, one step a batch; the number of epochs for a
-                scheduler that counts epochs.
+            total_steps: The steps that the scheduler was made for. By default :attr:`full_steps`, for
+                one that counts batches; give the number of epochs for one that counts epochs.
             scaling: ``"linear"`` raises the rates of pruned epochs by their :attr:`mean_weight`,
                 ``"sqrt"`` by its root.
         """

@@ -177,7 +177,7 @@ class Run:
             scores: What to remember of the samples in place of their losses, shape (B,), on the losses'
                 device; such as losses freed of a drawn timestep.
             **signals: What the policy reads beside losses, ``gradient_norms`` or ``confidences``, each
-                (B,) on the losses' device. Policies that read none pass over them.
+                (B,) on the losses' device. A policy that reads none ignores them.
 
         Returns:
             The weighted mean, a scalar: see :func:`weighted_mean`.

@@ -28,7 +28,7 @@ class Schedule:
         delta: Share of the run, in [0, 1], after which all data is used again. 0.875 is the paper's.
         warmup_epochs: Unpruned epochs at the start, at least 0.
         target: Share of the run's samples to leave out, in [0, 1), spread over the prunable epochs; or
-            the number to leave out of each epoch. None leaves the amount to the policy.
+            a list with the number to leave out of each epoch. None leaves it to the policy.
         multiple: The numbers of samples kept in pruned epochs are multiples of this.
         ramp: How a share is spread over the epochs, in [-1, 1]: 0 evenly, 1 from nothing in the first to
             twice the mean in the last, -1 the other way round.

@@ -324,6 +324,6 @@ def _check_number(kept: float, policy: Policy, num_samples: int, request: Reques
     if abs(kept - wanted) > request.multiple - 0.5:  # false for NaN, which the draw refuses
         raise ValueError(
             f"{policy!r} would keep {kept:,.6g} samples, where {request.num_pruned:,} of "
-            f"{num_samples:,} are to be left out; keep probabilities must sum, and the weights other "
-            f"than 0 number, N - request.num_pruned = {wanted:,}"
+            f"{num_samples:,} are to be left out; keep probabilities must sum to "
+            f"N - request.num_pruned = {wanted:,}, and as many weights must differ from 0"
         )

@@ -1,6 +1,7 @@
 """A table of scores: made of losses, and a part of it."""
 
 import numpy as np
+import pytest
 
 from infobatch.scores import ScoreTable
 
@@ -23,3 +24,8 @@ def test_a_part_of_a_table_has_the_rows_that_were_named():
     assert part["visits"].tolist() == [1, 0, 1]
     part.record(np.array([1]), np.array([9.0], np.float32))
     assert table["last_loss"][0].isnan()
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are():
+    with pytest.raises(KeyError, match="no column 'gradient_norm', only last_loss, visits"):
+        ScoreTable(2, ["last_loss", "visits"])["gradient_norm"]

@@ -59,4 +59,5 @@ def check_num_strata(strata: object) -> None:
 def check_is_policy(policy: object, example: str) -> None:
     """Refuse to wrap what is no policy; ``example`` is one that would do."""
     if not isinstance(policy, Policy):
-        raise TypeError(f"policy is {policy!r}; give an object such as {example}")
+        hint = ", not its class" if isinstance(policy, type) else ""
+        raise TypeError(f"policy is {policy!r}; give an object such as {example}{hint}")

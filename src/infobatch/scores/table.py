@@ -86,6 +86,12 @@ class ScoreTable:
         return self.num_samples
 
     def __getitem__(self, column: str) -> Tensor:
+        if column not in self._values:
+            raise KeyError(
+                f"the table has no column {column!r}, only {', '.join(self.columns)}; a policy must "
+                "name all that it reads in its `columns`, and an exported table has those that its "
+                "run's policy named"
+            )
         return torch.from_numpy(self._values[column])
 
     @property

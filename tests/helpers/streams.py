@@ -2,9 +2,10 @@
 
 import numpy as np
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from infobatch import DynamicPruner
+from helpers.training import random_losses
+from infobatch import DynamicPruner, InfoBatch
 from infobatch.streams.filter import ENTRY, StreamFilter
 
 SIZE, EPOCHS, BATCH = 60, 4, 8
@@ -54,3 +55,15 @@ def train_epoch(keep, loader, losses):
         keep.update(losses[indices], batch[ENTRY])
         batches.append(indices.tolist())
     return batches
+
+
+def run(share, wrap=lambda loader: loader):
+    """A run on this rank: what it trained in each epoch, the selections, the scores, the progress."""
+    pruner = DynamicPruner(range(SIZE), EPOCHS, policy=InfoBatch(0.7), delta=1)
+    keep = StreamFilter(pruner, "id", BATCH)
+    loader = DataLoader(keep(Shards(share)), BATCH, num_workers=1)
+    trained, selections = [], []
+    for epoch in pruner.epochs():
+        selections.append(pruner.selection.weights)
+        trained.append(train_epoch(keep, wrap(loader), random_losses(SIZE, epoch)))
+    return trained, selections, pruner.state_dict()["scores"]["columns"], pruner.progress

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from helpers import Numbers, launch, random_losses, record_epoch
-from helpers.streams import BATCH, EPOCHS, SIZE, Endless, Shards, make, train_epoch
+from helpers.streams import BATCH, EPOCHS, SIZE, Endless, Shards, make, run, train_epoch
 from infobatch import DynamicPruner, InfoBatch, NoPruning, RandomPruning, Sharded
 from infobatch.policies import PercentileTiers
 from infobatch.streams.filter import ENTRY, StreamFilter, in_step
@@ -192,24 +192,12 @@ def test_weigh_and_record_are_update():
     assert pruner.current.finished
 
 
-def run(share, wrap=lambda loader: loader):
-    """A run on this rank: what it trained in each epoch, the selections, the scores, the progress."""
-    pruner = DynamicPruner(range(SIZE), EPOCHS, policy=InfoBatch(0.7), delta=1)
-    keep = StreamFilter(pruner, "id", BATCH)
-    loader = DataLoader(keep(Shards(share)), BATCH, num_workers=1)
-    trained, selections = [], []
-    for epoch in pruner.epochs():
-        selections.append(pruner.selection.weights)
-        trained.append(train_epoch(keep, wrap(loader), random_losses(SIZE, epoch)))
-    return trained, selections, pruner.state_dict()["scores"]["columns"], pruner.progress
-
-
 def test_a_pruner_with_a_filter_can_be_copied():
     pruner, keep, stream = make()
     train_epoch(keep, DataLoader(stream, BATCH), random_losses(SIZE))
     copied = copy.deepcopy(pruner)
-    for run in (copied, pruner):
-        run.set_epoch(1)
+    for each in (copied, pruner):
+        each.set_epoch(1)
     assert torch.equal(copied.selection.weights, pruner.selection.weights)
     batches = train_epoch(keep, DataLoader(stream, BATCH), random_losses(SIZE))
     assert sorted(chain(*batches)) == pruner.selection.indices.tolist()

@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from helpers import random_losses
 from helpers.streams import BATCH, EPOCHS, SIZE, Shards, make, train_epoch
-from infobatch import DynamicPruner, InfoBatch, RandomPruning
-from infobatch.streams.filter import ENTRY, StreamFilter
+from infobatch import RandomPruning
+from infobatch.streams.filter import ENTRY
 
 
 @pytest.mark.parametrize(
@@ -75,18 +75,6 @@ def test_a_stale_copy_would_train_what_is_left_out():
     record_first(pruner, naive, lambda batch: batch["index"])
     assert sum(len(batch["id"]) for batch in naive) == SIZE
     assert sum(len(batch["id"]) for batch in loader) == pruner.selection.num_selected < SIZE
-
-
-def run(share, wrap=lambda loader: loader):
-    """A run on this rank: what it trained in each epoch, the selections, the scores, the progress."""
-    pruner = DynamicPruner(range(SIZE), EPOCHS, policy=InfoBatch(0.7), delta=1)
-    keep = StreamFilter(pruner, "id", BATCH)
-    loader = DataLoader(keep(Shards(share)), BATCH, num_workers=1)
-    trained, selections = [], []
-    for epoch in pruner.epochs():
-        selections.append(pruner.selection.weights)
-        trained.append(train_epoch(keep, wrap(loader), random_losses(SIZE, epoch)))
-    return trained, selections, pruner.state_dict()["scores"]["columns"], pruner.progress
 
 
 @pytest.mark.parametrize("workers", [0, 2])

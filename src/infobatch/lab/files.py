@@ -1,12 +1,32 @@
-"""Files that are replaced whole, so that a killed process leaves the old one."""
+"""Files that are replaced whole, so that a killed process leaves the old one; damaged ones are named."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+@contextmanager
+def naming_damaged(path: Path, remedy: str) -> Iterator[None]:
+    """Read a file within this context, and errors of what it holds name the file and the remedy.
+
+    Args:
+        path: The file.
+        remedy: What to do if it is damaged.
+
+    Raises:
+        ValueError: If the file does not hold what is read from it.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        reason = repr(error) if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} is damaged ({reason}); {remedy}") from error
 
 
 def read_json(path: Path) -> Any:
@@ -21,10 +41,8 @@ def read_json(path: Path) -> Any:
     Raises:
         ValueError: If it is not JSON.
     """
-    try:
+    with naming_damaged(path, "restore it or remove its folder"):
         return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); restore it or remove its folder") from error
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:

@@ -122,8 +122,15 @@ def test_scores_are_kept_in_the_runs_folder(part, tmp_path, monkeypatch):
     assert set(folder.scores()["visits"].tolist()) == {0, 4}
 
 
-def test_damaged_scores_are_refused(tmp_path):
+@pytest.mark.parametrize("content", [b"x", b"", b"PK\x03\x04cut off"])
+def test_damaged_scores_are_refused(tmp_path, content):
     folder = RunFolder(tmp_path)
-    (tmp_path / "static-scores.npz").write_bytes(b"x")
+    (tmp_path / "static-scores.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"static-scores.npz is damaged .* remove it to make them anew"):
         folder.load_static_scores()
+
+
+def test_scores_without_their_seconds_are_refused(tmp_path):
+    np.savez(tmp_path / "static-scores.npz", scores=np.zeros(3))
+    with pytest.raises(ValueError, match=r"static-scores.npz is damaged \(KeyError\('seconds"):
+        RunFolder(tmp_path).load_static_scores()

@@ -25,7 +25,7 @@ from infobatch.lab.comparison.variants import (
 )
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
-from infobatch.lab.files import make_writable, read_json, write_whole
+from infobatch.lab.files import make_writable, naming_damaged, read_json, write_whole
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.validate import check_config, check_run
 
@@ -242,10 +242,7 @@ class Comparison:
         if not file.exists():
             raise FileNotFoundError(f"{path} holds no comparison (no compare.json); check the folder")
         saved = read_json(file)
-        try:
+        with naming_damaged(file, "restore it or remove its folder"):
             config = TrainConfig.from_json(saved["config"])
             variants = tuple(Variant(*variant) for variant in saved["variants"])
             return cls(config, variants, saved["num_seeds"], saved["margin"], path, saved["controls"])
-        except (ValueError, KeyError, TypeError) as error:
-            reason = error if isinstance(error, ValueError) else repr(error)
-            raise ValueError(f"{file} holds no comparison ({reason}); restore it") from error

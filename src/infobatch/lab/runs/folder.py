@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +27,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from infobatch.lab.config.train import TrainConfig, flag
-from infobatch.lab.files import make_writable, read_json, unwritable, write_whole
+from infobatch.lab.files import make_writable, naming_damaged, read_json, unwritable, write_whole
 from infobatch.lab.runs.records import EpochMetrics, Summary
 
 NEUTRAL_OPTIONS = ("data_dir", "device", "workers", "probe")
@@ -149,10 +148,8 @@ class RunFolder:
         """
         path = self.path / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
-        try:
+        with naming_damaged(path, "remove the run's folder"):
             return [EpochMetrics(**json.loads(line)) for line in lines]
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path} is damaged ({error}); remove the run's folder") from error
 
     def write_metrics(self, metrics: Sequence[EpochMetrics]) -> None:
         """Write the records of all epochs.
@@ -178,10 +175,9 @@ class RunFolder:
                 f"`infobatch train --out {self.path} --resume`"
             )
         path = self.path / "summary.json"
-        try:
-            return Summary(**read_json(path))
-        except TypeError as error:
-            raise ValueError(f"{path} is damaged ({error}); remove the run's folder") from error
+        values = read_json(path)
+        with naming_damaged(path, "remove the run's folder"):
+            return Summary(**values)
 
     def write_summary(self, summary: Summary) -> None:
         """Write the summary, which marks the run as finished.
@@ -257,11 +253,9 @@ class RunFolder:
         path = self.path / "static-scores.npz"
         if not path.exists():
             return None
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return torch.from_numpy(file["scores"]), float(file["seconds"])
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is damaged ({error}); remove it to make them anew") from error
+        with naming_damaged(path, "remove it to make them anew"), path.open("rb") as file:
+            saved = np.load(file, allow_pickle=False)
+            return torch.from_numpy(saved["scores"]), float(saved["seconds"])
 
     def save_model(self, model: torch.nn.Module) -> None:
         """Write the trained model.

@@ -20,7 +20,7 @@ from torch.utils.data import IterableDataset
 from infobatch.distributed import collective_device, has_process_group
 from infobatch.epoch import unselected_error
 from infobatch.inputs import Indices, all_below, check_losses, host_indices
-from infobatch.layouts.replicated_epoch import epoch_order
+from infobatch.layouts.replicated_epoch import ReplicatedEpoch
 from infobatch.loading.sampler import begin_pass
 from infobatch.losses import sent_to_device, weighted_mean
 from infobatch.policies.base import refuse_refreshing
@@ -223,14 +223,14 @@ class StreamFilter:
 
     def _begin(self) -> None:
         """Let workers see the epoch that has begun, or was resumed."""
-        pruner, draws = self._pruner, self._draws
-        epoch, selection = pruner.epoch, pruner.selection
+        pruner, draws, current = self._pruner, self._draws, self._pruner.current
+        assert isinstance(current, ReplicatedEpoch)  # sharded scores refuse a user's order
+        epoch, selection = current.number, current.selection
         before = {number: weights for number, weights in self._weights.items() if number == epoch - 1}
         self._weights = {**before, epoch: selection.weights.numpy()}
-        order = epoch_order(pruner.seed, epoch, selection)
         num_trained = pruner.plan.num_trained(epoch, selection.num_selected)
         wanted = np.zeros(pruner.num_samples, bool)
-        wanted[order[:num_trained].numpy()] = True
+        wanted[current.order[:num_trained].numpy()] = True
         self._num_before = draws.num_recorded
         self._gate.open(epoch, wanted & (draws.counts == 0))
         for stream in self._streams:

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data, ImageFeed, Mixing, make_feed
 from infobatch.lab.models import check_model_fits, make_model
 from infobatch.lab.processes import replicas, total
-from infobatch.lab.tasks.base import Evaluation, Inputs, SampleOutputs, Task, indices_on
-from infobatch.losses import (
-    classification_confidences,
-    classification_gradient_norms,
-    classification_losses,
-)
-
-CHUNK_NUMBERS, CHUNK_SAMPLES = 1 << 26, 32
-"""The most numbers (256 MB), and the most samples, whose gradients are held at once."""
+from infobatch.lab.tasks.base import Evaluation, Inputs, indices_on
+from infobatch.lab.tasks.classifier import Classifier
+from infobatch.losses import classification_losses
 
 
-class Classification(Task):
+class Classification(Classifier):
     """Image classification.
 
     Inputs are normalized images (B, C, H, W), and labels (B,) or their mixtures (B, num_classes).
-    Signals are ``gradient_norms``, ``confidences`` and, with unmixed labels, ``correct``: whether the
-    predicted class is the label.
     """
 
     feed: ImageFeed
@@ -72,20 +63,6 @@ class Classification(Task):
         logits: Tensor = model(inputs[0])
         return logits.float()
 
-    def sample_outputs(self, outputs: Tensor, inputs: Inputs, signals: Sequence[str]) -> SampleOutputs:
-        targets, smoothing = inputs[1], self.config.label_smoothing
-        read = {}
-        if "gradient_norms" in signals:
-            read["gradient_norms"] = classification_gradient_norms(
-                outputs, targets, label_smoothing=smoothing
-            )
-        if "confidences" in signals:
-            read["confidences"] = classification_confidences(outputs, targets)
-        if "correct" in signals:
-            read["correct"] = outputs.detach().argmax(1) == targets
-        losses = classification_losses(outputs, targets, label_smoothing=smoothing)
-        return SampleOutputs(losses, signals=read)
-
     @torch.no_grad()
     def evaluate(self, model: nn.Module | None = None) -> Evaluation:
         model = model or self.model
@@ -117,33 +94,7 @@ class Classification(Task):
             counts=counts.long().tolist(),
         )
 
-    # -- For scores made beforehand, and the noise of gradients ------------------------------------
-
-    @property
-    def gradient_chunk(self) -> int:
-        """The number of samples whose gradients in all parameters are held at once."""
-        num_numbers = sum(p.numel() for p in self.model.parameters())
-        return min(max(CHUNK_NUMBERS // num_numbers, 2), CHUNK_SAMPLES)
-
-    def gradients(self, indices: np.ndarray) -> Iterator[list[Tensor]]:
-        """Compute gradients in float32, at batch norm's running statistics, of augmented images.
-
-        Args:
-            indices: The training samples, (n,).
-
-        Returns:
-            For each chunk of c samples, in order, their gradients in each parameter, (c, *shape).
-        """
-        size = self.gradient_chunk
-        self.model.eval()
-        try:
-            for start in range(0, len(indices), size):
-                part = indices[start : start + size]
-                batch = self.feed.collate([self.feed.dataset[i] for i in part.tolist()])
-                images, targets = self.inputs(batch, part)
-                yield sample_gradients(self.model, images, targets, self.config.label_smoothing)
-        finally:
-            self.model.train()
+    # -- For scores made beforehand ----------------------------------------------------------------
 
     def training_images(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Iterate over the training images without augmentation, each once over all ranks together.
@@ -169,26 +120,3 @@ class Classification(Task):
         """
         logits: Tensor = self._forward(self.model, (images,))
         return logits
-
-
-def sample_gradients(
-    model: nn.Module, images: Tensor, targets: Tensor, label_smoothing: float = 0.0
-) -> list[Tensor]:
-    """Compute the gradient of each sample's loss.
-
-    Args:
-        model: A classifier in evaluation mode, where samples do not depend on their batch mates.
-        images: Normalized images (B, C, H, W).
-        targets: Labels (B,), or each class's share (B, num_classes).
-        label_smoothing: The loss's label smoothing, in [0, 1); by default none.
-
-    Returns:
-        The gradients in each parameter, (B, *shape).
-    """
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
-
-    def loss(parameters: dict[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
-        logits = functional_call(model, parameters, (image[None],))
-        return classification_losses(logits, target[None], label_smoothing=label_smoothing).sum()
-
-    return list(vmap(grad(loss), in_dims=(None, 0, 0))(parameters, images, targets).values())

@@ -21,7 +21,8 @@ from infobatch.lab.data import Data
 from infobatch.lab.processes import agree, replicas, total
 from infobatch.lab.random_streams import Stream
 from infobatch.lab.runs.folder import RunFolder
-from infobatch.lab.tasks.classification import Classification, sample_gradients
+from infobatch.lab.tasks.classification import Classification
+from infobatch.lab.tasks.classifier import sample_gradients
 from infobatch.lab.training.epoch_loop import make_loader, train_epochs
 from infobatch.lab.training.optimization import Optimization
 from infobatch.lab.training.pauses import Pauses
@@ -200,7 +201,7 @@ def gradient_norms(task: Classification) -> Tensor:
     """
 
     def score(images: Tensor, labels: Tensor) -> Tensor:
-        gradients = sample_gradients(task.model, images, labels)
+        gradients = sample_gradients(task.model, (images,), labels)
         norms = [torch.linalg.vector_norm(values.flatten(1), dim=1) for values in gradients]
         whole: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
         return whole

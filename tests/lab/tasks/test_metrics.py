@@ -15,3 +15,7 @@ def test_a_percentage_has_two_digits_though_it_is_0():
     assert [digits_of("exact match %", value) for value in (0.0, 0.5, 26.5)] == [2, 2, 2]
     assert [digits_of("reconstruction loss", value) for value in (0.5952, 1.2)] == [4, 2]
     assert digits_of("FID", 31.25) == 2
+
+
+def test_a_small_percentage_has_a_digit_more():
+    assert [digits_of("error %", value) for value in (0.009, -0.05, 0.1)] == [3, 3, 2]

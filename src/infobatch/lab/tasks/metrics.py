@@ -85,7 +85,9 @@ def digits_of(name: str, value: float) -> int:
     Returns:
         Digits after the point.
     """
-    return 2 if name.endswith("%") or abs(value) >= 1 else 4
+    if name.endswith("%"):
+        return 3 if 0 < abs(value) < 0.1 else 2
+    return 2 if abs(value) >= 1 else 4
 
 
 ACCURACY = Metric("accuracy")
@@ -93,6 +95,8 @@ TOKEN_LOSS = Metric("loss per token", unit="", higher_is_better=False, digits=4,
 """The loss of the answers' tokens, in nats."""
 MIOU = Metric("mIoU")
 DENOISING = Metric("denoising loss", "", higher_is_better=False, digits=4, margin=0.0005)
+LOG_LOSS = Metric("log loss", "", higher_is_better=False, digits=4, margin=0.001)
+"""The mean negative logarithm of the probability that a row's class was given, in nats."""
 KNN = Metric("k-NN accuracy")
 LINEAR_PROBE = Metric("linear-probe accuracy")
 RECONSTRUCTION = Metric("reconstruction loss", "", higher_is_better=False, digits=4, margin=0.002)

@@ -16,7 +16,7 @@ from infobatch.lab.commands.arguments import Typed
 from infobatch.lab.commands.console import console
 from infobatch.lab.comparison.variants import Variant
 from infobatch.lab.config.policy_spec import name_of
-from infobatch.lab.config.train import TrainConfig, flag
+from infobatch.lab.config.train import TrainConfig, defaults_of, flag
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
 from infobatch.lab.devices import resolve_device
 from infobatch.lab.names import choose
@@ -32,7 +32,7 @@ def started(options: Typed, recipe: str, save: float | None) -> TrainConfig:
 
     Args:
         options: What was typed.
-        recipe: The recipe whose options are taken where nothing was typed; empty for the defaults.
+        recipe: The recipe whose options are taken where nothing was typed; empty for the task's own.
         save: Percentage of the samples to leave out, by the recommended policy unless one was typed.
 
     Returns:
@@ -41,7 +41,7 @@ def started(options: Typed, recipe: str, save: float | None) -> TrainConfig:
     Raises:
         ValueError: If an option was typed that the run's policy has no use for.
     """
-    base = find_recipe(recipe).config() if recipe else TrainConfig()
+    base = find_recipe(recipe).config() if recipe else defaults_of(options.over(TrainConfig()).task)
     if save is not None:
         base = replace(base, policy=RECOMMENDED)
     config = _saving(options.over(base), save)

@@ -88,3 +88,15 @@ class DiffusionOptions:
     """Number of images that are generated for the FID."""
     sampling_steps: int = 50
     """Number of DDIM steps in which an image is generated."""
+
+
+@dataclass(frozen=True)
+class TabularOptions:
+    """Options of --task tabular."""
+
+    layers: int = 2
+    """Number of hidden layers; 0 is logistic regression."""
+    width: int = 256
+    """Width of each."""
+    batch_norm: bool = False
+    """Put batch norm after each."""

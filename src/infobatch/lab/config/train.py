@@ -15,6 +15,7 @@ from infobatch.lab.config.task_options import (
     DiffusionOptions,
     MaskedOptions,
     SegmentationOptions,
+    TabularOptions,
     TuningOptions,
 )
 from infobatch.losses import Normalizer
@@ -36,12 +37,14 @@ class CommonConfig:
     """Name of the recipe that the options come from, if any."""
     task: str = "classification"
     """What is learned: classification, segmentation, mae (a masked autoencoder that reconstructs
-    images), diffusion, or tuning (of a language model on instructions)."""
+    images), diffusion, tuning (of a language model on instructions), or tabular (the class of each row
+    of a table; it has defaults of its own)."""
     data: str = "mnist5k"
     """Data set. mnist5k and digits are built in. cifar10, cifar100, tiny-imagenet, tiny-imagenet-40 and
     imagenet are downloaded, or read from --data-dir; images are your own, in --data-dir. For
     segmentation: ade20k, or camvid (in --data-dir only). For tuning: alpaca, alpaca-cleaned, or the
-    local sets bbh and instructions."""
+    local sets bbh and instructions. For tabular: breast-cancer, which is built in, or the local sets
+    flights and shuttle."""
     data_dir: Path | None = None
     """Folder with parquet files in the layout of the hub, or with ImageNet's folders of images; the
     variable INFOBATCH_DATA_DIR gives its default."""
@@ -57,7 +60,7 @@ class CommonConfig:
     folder of a run of --task mae, to fine-tune its encoder. For segmentation: segformer-tiny,
     segformer-b0, upernet-tiny, upernet-resnet50 and others. For mae: mae-tiny, mae-small, mae-base. For
     diffusion: unet-tiny, unet-small, ddpm-cifar10. For tuning: llama-tiny, llama-small, gpt2-tiny. These
-    tasks also take a folder that holds such a model, for tuning with its tokenizer."""
+    tasks also take a folder that holds such a model, for tuning with its tokenizer. For tabular: mlp."""
     stem_stride: Literal[1, 2, 4] = 1
     """Factor by which the first layer of a ResNet shrinks the image: 1 for 32 pixels, 4 for the 224 of
     ImageNet."""
@@ -128,6 +131,7 @@ class CommonConfig:
     mae: MaskedOptions = field(default_factory=MaskedOptions)
     tuning: TuningOptions = field(default_factory=TuningOptions)
     diffusion: DiffusionOptions = field(default_factory=DiffusionOptions)
+    tabular: TabularOptions = field(default_factory=TabularOptions)
 
 
 @dataclass(frozen=True)
@@ -170,13 +174,13 @@ class TrainConfig(CommonConfig):
         """What is typed to get this configuration.
 
         Args:
-            base: The configuration that is changed by the arguments; by default that of no arguments.
+            base: The configuration that is changed by the arguments; by default that of the task alone.
 
         Returns:
             The command line's options, such as ``["--lr", "0.1", "--compile"]``.
         """
         arguments = []
-        for name, (value, _) in self.differences(base or TrainConfig()).items():
+        for name, (value, _) in self.differences(base or defaults_of(self.task)).items():
             values = value if isinstance(value, tuple) else (value,)
             if isinstance(value, bool):
                 arguments.append(flag(name) if value else flag(_negated(name)))
@@ -197,6 +201,31 @@ class TrainConfig(CommonConfig):
         """
         ours, theirs = _flat(self), _flat(other)
         return {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
+
+
+TASK_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "tabular": {
+        "data": "breast-cancer",
+        "model": "mlp",
+        "optimizer": "adamw",
+        "lr": 3e-3,
+        "weight_decay": 0.01,
+        "label_smoothing": 0.0,
+    }
+}
+"""Defaults of a task that differ from those of the others."""
+
+
+def defaults_of(task: str) -> TrainConfig:
+    """The configuration of a run for which the task alone is given, but for the name of the task.
+
+    Args:
+        task: The task's name.
+
+    Returns:
+        The configuration, whose task is still the default one: the task has to be typed.
+    """
+    return dataclasses.replace(TrainConfig(), **TASK_DEFAULTS.get(task, {}))
 
 
 def flag(name: str) -> str:

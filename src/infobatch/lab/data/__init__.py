@@ -6,9 +6,10 @@
 - ``hub``: images in memory, from parquet files of the Hugging Face hub;
 - ``files``: images too large for memory, decoded while they are trained on (``streamed``);
 - ``segmentation``: images with a class for each pixel;
-- ``instructions``: instructions and their answers.
+- ``instructions``: instructions and their answers;
+- ``tables``: rows of numbers and categories, from parquet files or built in.
 
-``feed`` and ``crops`` bring them to the device.
+``feed``, ``crops`` and ``table_feed`` bring them to the device.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from infobatch.lab.data.images import ImageData, Images, Normalize
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
 from infobatch.lab.data.segmentation import SEGMENTATION_SETS, SegmentationData
 from infobatch.lab.data.streamed import StreamedData
+from infobatch.lab.data.tables import TABLE_SETS, TableData
 from infobatch.lab.names import choose
 
 DATA_SETS: dict[str, DataSource] = {
@@ -35,6 +37,7 @@ DATA_SETS: dict[str, DataSource] = {
     **FILE_SETS,
     **INSTRUCTION_SETS,
     **SEGMENTATION_SETS,
+    **TABLE_SETS,
 }
 
 DOWNLOADS = {name: source.download for name, source in DATA_SETS.items() if source.download}
@@ -81,6 +84,7 @@ __all__ = [
     "Normalize",
     "SegmentationData",
     "StreamedData",
+    "TableData",
     "load_data",
     "local_folder",
     "make_feed",

@@ -55,7 +55,7 @@ class Feed(ABC):
         """
 
     @abstractmethod
-    def __call__(self, batch: Any) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: Any) -> tuple[Tensor, ...]:
         """Augment a batch and bring it to the device.
 
         Args:

@@ -35,7 +35,7 @@ def find_splits(
     raise FileNotFoundError(f"no {wanted} of {name} in {places(folders)}; {remedy}")
 
 
-def read(name: str, path: Path, columns: tuple[str, str]) -> Any:
+def read(name: str, path: Path, columns: Sequence[str]) -> Any:
     """A file's table, which has these columns and at least one row."""
     import pyarrow
     import pyarrow.parquet as parquet
@@ -50,7 +50,7 @@ def read(name: str, path: Path, columns: tuple[str, str]) -> Any:
         if column not in table.column_names:
             raise ValueError(
                 f"{path} has columns {', '.join(table.column_names)}, but no {column!r}; "
-                f"{name} needs {columns[0]!r} and {columns[1]!r}"
+                f"{name} needs {' and '.join(map(repr, columns))}"
             )
     if table.num_rows == 0:
         raise ValueError(f"{path} holds no rows; download it again")

@@ -10,6 +10,7 @@ from infobatch.lab.recipes import (
     imagenet,
     mae,
     segmentation,
+    tabular,
     tiny_imagenet,
     tuning,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "imagenet",
     "mae",
     "segmentation",
+    "tabular",
     "tiny_imagenet",
     "tuning",
 ]

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.data import Data
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
+from infobatch.lab.data.tables import TABLE_SETS
 from infobatch.lab.devices import resolve_device
 from infobatch.lab.models import check_model
 from infobatch.lab.models.language import check_language_model
 from infobatch.lab.models.masked import check_masked
 from infobatch.lab.models.segmentation import check_segmenter
+from infobatch.lab.models.tables import check_table_model
 from infobatch.lab.models.unets import is_folder, unet_config
 from infobatch.lab.names import choose
 from infobatch.lab.tasks.base import Task
@@ -24,6 +26,7 @@ from infobatch.lab.tasks.metrics import (
     DENOISING,
     KNN,
     LINEAR_PROBE,
+    LOG_LOSS,
     MIOU,
     RECONSTRUCTION,
     TOKEN_LOSS,
@@ -64,6 +67,12 @@ def _load_diffusion() -> type[Task]:
     from infobatch.lab.tasks.diffusion import Diffusion
 
     return Diffusion
+
+
+def _load_tabular() -> type[Task]:
+    from infobatch.lab.tasks.tabular import Tabular
+
+    return Tabular
 
 
 def _as_it_is(config: TrainConfig, data: Data) -> Data:
@@ -189,6 +198,14 @@ TASKS = {
         check_model=_check_unet,
         load=_load_diffusion,
     ),
+    "tabular": TaskSpec(
+        metric=LOG_LOSS,
+        data_sets=tuple(TABLE_SETS),
+        options=("tabular", "probe", "backward_share"),
+        check_model=lambda config: check_table_model(config.model),
+        load=_load_tabular,
+        signals=("gradient_norms", "confidences"),
+    ),
 }
 """The tasks by the name that ``--task`` gives."""
 
@@ -250,8 +267,8 @@ def check_policy(config: TrainConfig, policy: Policy) -> None:
         refuse_refreshing(policy, "the Trainer")
     if isinstance(policy, Static) and config.task != "classification":
         raise ValueError(
-            f"--policy {config.policy} goes by scores of a classifier, and --task is {config.task}; "
-            "take another policy"
+            f"--policy {config.policy} goes by scores of a classifier of images, and --task is "
+            f"{config.task}; take another policy"
         )
     read = {COLUMNS[name].signal for name in policy.columns}
     for signal in sorted(read & set(SIGNALS) - set(spec.signals)):

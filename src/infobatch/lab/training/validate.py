@@ -15,6 +15,7 @@ from infobatch.lab.config.task_options import (
     DiffusionOptions,
     MaskedOptions,
     SegmentationOptions,
+    TabularOptions,
     TuningOptions,
 )
 from infobatch.lab.config.train import PASS, TrainConfig, flag
@@ -142,11 +143,19 @@ def _diffusion_rules(options: DiffusionOptions) -> Rules:
     }
 
 
+def _tabular_rules(options: TabularOptions) -> Rules:
+    return {
+        "layers": (options.layers >= 0, "at least 0"),
+        "width": (options.width >= 1, "at least 1"),
+    }
+
+
 TASK_RULES: dict[str, Callable[[Any], Rules]] = {
     "segmentation": _segmentation_rules,
     "mae": _mae_rules,
     "tuning": _tuning_rules,
     "diffusion": _diffusion_rules,
+    "tabular": _tabular_rules,
 }
 """The rules of each task's own options, which are the group of the task's name."""
 

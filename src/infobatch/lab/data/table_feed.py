@@ -1,0 +1,110 @@
+"""How a table reaches the device: encoded once, and held there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from infobatch.distributed import Replicas
+from infobatch.lab.data.feed import Feed
+from infobatch.lab.data.tables import UNKNOWN, Table, TableData
+
+Rows = tuple[Tensor, Tensor, Tensor]
+"""Numbers float32 (B, F), codes int64 (B, K) and labels int64 (B,)."""
+
+
+class Encoder:
+    """Makes of a table's rows what a network takes, by what the rows that are trained on hold.
+
+    Numbers get mean 0 and deviation 1. A missing one becomes 0, and each column that lacks some gets a
+    second one, which is 1 where the number is missing and 0 elsewhere. A category that no such row has
+    becomes ``UNKNOWN``.
+
+    Args:
+        table: The rows that are trained on.
+        num_codes: How many codes each column of categories has.
+    """
+
+    def __init__(self, table: Table, num_codes: Sequence[int]) -> None:
+        numbers = table.numbers
+        self._mean = numbers.nanmean(0).nan_to_num()  # a column may lack them all
+        std = (numbers - self._mean).square().nanmean(0).nan_to_num().sqrt()
+        self._std = std.where(std > 1e-9 * self._mean.abs(), 1.0)  # a constant becomes 0
+        self._incomplete = numbers.isnan().any(0)
+        self._codes = []
+        for column, num in zip(table.codes.T, num_codes, strict=True):
+            present = torch.bincount(column, minlength=num) > 0
+            present[UNKNOWN] = False
+            self._codes.append(torch.where(present, present.cumsum(0), UNKNOWN))
+
+    @property
+    def num_numbers(self) -> int:
+        """F, the columns of numbers that a network takes."""
+        return len(self._mean) + int(self._incomplete.sum())
+
+    @property
+    def num_codes(self) -> tuple[int, ...]:
+        """How many codes each column of categories has that a network takes, ``UNKNOWN`` among them."""
+        return tuple(int(codes.max()) + 1 for codes in self._codes)
+
+    def __call__(self, table: Table) -> Rows:
+        """Encode rows.
+
+        Args:
+            table: Any rows of the set.
+
+        Returns:
+            What the network takes, and the labels.
+        """
+        missing = table.numbers.isnan()[:, self._incomplete]
+        standard = ((table.numbers - self._mean) / self._std).nan_to_num(0.0)
+        codes = [known[column] for known, column in zip(self._codes, table.codes.T, strict=True)]
+        return (
+            torch.cat([standard, missing], dim=1).float(),
+            torch.stack(codes, dim=1) if codes else table.codes,
+            table.labels,
+        )
+
+
+class TableFeed(Feed):
+    """Holds all rows on the device, encoded; the loader gives only indices.
+
+    Args:
+        data: The table.
+        device: Where it is held.
+    """
+
+    TEST_BATCH = 1 << 14
+
+    def __init__(self, data: TableData, device: torch.device) -> None:
+        self.dataset: Sequence[int] = range(len(data.train))
+        self.collate = torch.tensor
+        self.encoder = Encoder(data.train, data.num_codes)
+        self._train = _on(device, self.encoder(data.train))
+        self._test = _on(device, self.encoder(data.test))
+
+    def __call__(self, batch: Tensor) -> Rows:
+        indices = batch.to(self._train[2].device, non_blocking=True)
+        numbers, codes, labels = self._train
+        return numbers[indices], codes[indices], labels[indices]
+
+    def test_batches(self, replicas: Replicas) -> Iterator[tuple[Tensor, Rows]]:
+        """Iterate over the test rows, each once over all ranks together.
+
+        Args:
+            replicas: This process's place among the ranks.
+
+        Returns:
+            This rank's batches, each with the indices int64 (B,) of its rows.
+        """
+        numbers, codes, labels = self._test
+        share = torch.arange(replicas.rank, len(labels), replicas.num_replicas, device=labels.device)
+        for part in torch.split(share, self.TEST_BATCH):
+            yield part, (numbers[part], codes[part], labels[part])
+
+
+def _on(device: torch.device, rows: Rows) -> Rows:
+    numbers, codes, labels = rows
+    return numbers.to(device), codes.to(device), labels.to(device)

@@ -1,0 +1,303 @@
+"""Tables: rows of numbers and categories, and the class of each; from parquet files, or built in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infobatch.lab.data import parquet
+from infobatch.lab.data.base import Data, DataSource, by_name
+
+UNKNOWN = 0
+"""The code of a category that is missing, or that the training file does not have."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Which columns of a table are learned from, and which is to be predicted.
+
+    Args:
+        numbers: The columns of numbers; truth values are numbers, too.
+        categories: The columns of text.
+        target: The column of classes.
+    """
+
+    numbers: tuple[str, ...]
+    categories: tuple[str, ...]
+    target: str
+
+    @classmethod
+    def of(cls, table: Any, target: str, left_out: Sequence[str], place: str) -> Schema:
+        """Sort a table's columns by their types.
+
+        Args:
+            table: A table of pyarrow.
+            target: The column of classes.
+            left_out: Columns that are not learned from.
+            place: The table's name, for errors.
+
+        Returns:
+            The schema, columns in the table's order.
+
+        Raises:
+            ValueError: If a column has another type, or none is left.
+        """
+        import pyarrow.types as types
+
+        numbers, categories = [], []
+        for column in table.schema:
+            kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+            if column.name == target:
+                if not (_is_text(kind) or types.is_integer(kind) or types.is_boolean(kind)):
+                    raise ValueError(
+                        f"the target {target!r} in {place} has type {kind}; classes must be text, whole "
+                        "numbers or truth values"
+                    )
+            elif column.name in left_out:
+                continue
+            elif types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
+                numbers.append(column.name)
+            elif _is_text(kind):
+                categories.append(column.name)
+            else:
+                raise ValueError(
+                    f"column {column.name!r} in {place} has type {kind}; write it as numbers or as "
+                    "text, or leave it out of the file"
+                )
+        if not numbers and not categories:
+            raise ValueError(f"{place} has no column to learn {target!r} from; add some")
+        return cls(tuple(numbers), tuple(categories), target)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*self.numbers, *self.categories, self.target)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as they were read.
+
+    Args:
+        numbers: float64 (N, F), NaN where a number is missing.
+        codes: Codes of the categories, int64 (N, K), ``UNKNOWN`` where there is none.
+        labels: The class of each row, int64 (N,).
+    """
+
+    numbers: Tensor
+    codes: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Tensor) -> Table:
+        return Table(self.numbers[indices], self.codes[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class TableData(Data):
+    """A table with its classes.
+
+    Args:
+        train: The rows to train on.
+        test: The rows to test on.
+        schema: What the columns are.
+        num_codes: How many codes each column of categories has, ``UNKNOWN`` among them.
+    """
+
+    train: Table
+    test: Table
+    schema: Schema
+    num_codes: tuple[int, ...]
+
+    @property
+    def train_labels(self) -> Tensor:
+        return self.train.labels
+
+
+@dataclass(frozen=True)
+class TableSet:
+    """A table in ``train*.parquet`` and ``test*.parquet``, in a local folder.
+
+    Args:
+        name: The name that the set is loaded by, and that of its folder.
+        target: The column of classes.
+        class_names: What the classes are called, in the order of their values; empty for the values.
+        left_out: Columns that are known only once the class is, and are not learned from.
+    """
+
+    name: str
+    target: str
+    class_names: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    download: str = ""
+
+    def __call__(self, data_dir: Path | None) -> TableData:
+        paths = parquet.find_splits(self.name, "", "", ("train", "test"), data_dir)
+        train = _Columns(self, paths["train"], None)
+        test = _Columns(self, paths["test"], train.schema)
+        vocabularies = {name: train.values(name) for name in train.schema.categories}
+        classes = train.values(self.target)
+        if len(classes) < 2:
+            raise ValueError(
+                f"{self.target!r} is {classes[0].as_py() if len(classes) else 'missing'} in all rows of "
+                f"{paths['train'][0]}; there must be two classes or more"
+            )
+        return TableData(
+            name=self.name,
+            train=train.encoded(vocabularies, classes),
+            test=test.encoded(vocabularies, classes),
+            class_names=self.class_names or tuple(str(value.as_py()) for value in classes),
+            schema=train.schema,
+            num_codes=tuple(len(values) + 1 for values in vocabularies.values()),
+        )
+
+
+class _Columns:
+    """The files of one split.
+
+    Args:
+        source: The set.
+        paths: The files.
+        schema: The columns to read; None to find out from the first file.
+    """
+
+    def __init__(self, source: TableSet, paths: Sequence[Path], schema: Schema | None) -> None:
+        first = parquet.read(source.name, paths[0], (source.target,))
+        self.schema = schema or Schema.of(first, source.target, source.left_out, str(paths[0]))
+        self._paths = paths
+        self._tables = [parquet.read(source.name, path, self.schema.columns) for path in paths]
+
+    def values(self, name: str) -> Any:
+        """The values that a column has, in their order, without a missing one: an array of pyarrow."""
+        import pyarrow.compute as compute
+
+        found = compute.drop_null(compute.unique(self._column(name)))
+        return found.take(compute.sort_indices(found))
+
+    def encoded(self, vocabularies: dict[str, Any], classes: Any) -> Table:
+        """The rows: the codes of categories are their places in the vocabularies, counted from 1."""
+        numbers = [self._numbers(name) for name in self.schema.numbers]
+        codes = [1 + self._places(name, values) for name, values in vocabularies.items()]
+        labels = self._places(self.schema.target, classes)
+        if (labels < 0).any():
+            row = int(np.flatnonzero(labels < 0)[0])
+            value = self._column(self.schema.target)[row].as_py()
+            known = ", ".join(str(each.as_py()) for each in classes[:10])
+            raise ValueError(
+                f"{self._place(row)} has the {self.schema.target} {value!r}; it must be one of the "
+                f"training rows', which are {known}{' and others' if len(classes) > 10 else ''}"
+            )
+        return Table(
+            torch.from_numpy(_stacked(numbers, len(labels), np.float64)),
+            torch.from_numpy(_stacked(codes, len(labels), np.int64)),
+            torch.from_numpy(labels),
+        )
+
+    def _column(self, name: str) -> Any:
+        """A column of all files; one that is stored by a dictionary comes as what that holds."""
+        import pyarrow
+        import pyarrow.types as types
+
+        columns = [table[name] for table in self._tables]
+        kind = columns[0].type.value_type if types.is_dictionary(columns[0].type) else columns[0].type
+        try:
+            return pyarrow.chunked_array([c for each in columns for c in each.cast(kind).chunks], kind)
+        except pyarrow.ArrowException as error:
+            raise ValueError(
+                f"column {name!r} has other types in {' and '.join(map(str, self._paths))} ({error}); "
+                "write it alike"
+            ) from error
+
+    def _numbers(self, name: str) -> np.ndarray:
+        """A column of numbers, float64 (N,), NaN where one is missing."""
+        import pyarrow
+
+        column = self._column(name)
+        try:
+            if pyarrow.types.is_boolean(column.type):
+                column = column.cast(pyarrow.int8())
+            numbers: np.ndarray = column.cast(pyarrow.float64(), safe=False).to_numpy()
+        except pyarrow.ArrowException as error:
+            raise ValueError(
+                f"column {name!r} in {self._paths[0]} does not hold numbers, as in the training file "
+                f"({error}); write it alike"
+            ) from error
+        if np.isinf(numbers).any():
+            row = int(np.flatnonzero(np.isinf(numbers))[0])
+            raise ValueError(
+                f"{self._place(row)} has the {name} {numbers[row]}; numbers must be finite, or missing"
+            )
+        return numbers
+
+    def _places(self, name: str, values: Any) -> np.ndarray:
+        """The place in ``values`` of each value of a column, int64 (N,), -1 where it is not there."""
+        import pyarrow.compute as compute
+
+        places = compute.index_in(self._column(name).cast(values.type), value_set=values)
+        found: np.ndarray = compute.fill_null(places, -1).to_numpy().astype(np.int64)
+        return found
+
+    def _place(self, row: int) -> str:
+        """A row's number in its file, and the file, for errors."""
+        file = 0
+        while row >= self._tables[file].num_rows:
+            row -= self._tables[file].num_rows
+            file += 1
+        return f"row {row} (from 0) of {self._paths[file]}"
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether a type of pyarrow is text."""
+    import pyarrow.types as types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
+def _stacked(columns: Sequence[np.ndarray], num_rows: int, dtype: Any) -> np.ndarray:
+    """Columns (N,) side by side, (N, number of columns), though there be none."""
+    return np.stack(columns, axis=1).astype(dtype) if columns else np.empty((num_rows, 0), dtype)
+
+
+@dataclass(frozen=True)
+class BreastCancer:
+    """569 tumors of 30 measurements, 212 of them malignant, that scikit-learn ships."""
+
+    name: str = "breast-cancer"
+    download: str = ""
+    num_test: int = 169
+
+    def __call__(self, data_dir: Path | None) -> TableData:
+        from sklearn.datasets import load_breast_cancer
+
+        bunch = load_breast_cancer()
+        order = torch.from_numpy(np.random.RandomState(0).permutation(len(bunch.target)))  # for ever
+        rows = Table(
+            numbers=torch.from_numpy(bunch.data),
+            codes=torch.zeros(len(bunch.target), 0, dtype=torch.int64),
+            labels=torch.from_numpy(1 - bunch.target.astype(np.int64)),  # there 0 is malignant
+        )
+        return TableData(
+            name=self.name,
+            train=rows.subset(order[self.num_test :]),
+            test=rows.subset(order[: self.num_test]),
+            class_names=("benign", "malignant"),
+            schema=Schema(tuple(map(str, bunch.feature_names)), (), "diagnosis"),
+            num_codes=(),
+        )
+
+
+FLOWN_ALONE = ("dep_time", "dep_delay", "arr_time", "arr_delay", "air_time", "tailnum")
+"""Columns of the flights' tables that a cancelled flight has no value in, or often none."""
+
+TABLE_SETS: dict[str, DataSource] = by_name(
+    BreastCancer(),
+    TableSet("flights", "cancelled", ("flown", "cancelled"), FLOWN_ALONE),
+    TableSet("shuttle", "class"),
+)

@@ -1,0 +1,102 @@
+"""Classes of the rows of tables: cross-entropy per row; log loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from infobatch.lab.data import TableData
+from infobatch.lab.data.table_feed import TableFeed
+from infobatch.lab.models.tables import TABLE_MODELS
+from infobatch.lab.processes import replicas, total
+from infobatch.lab.tasks.base import Evaluation, Inputs
+from infobatch.lab.tasks.classifier import Classifier
+from infobatch.lab.tasks.probabilities import area_under_curve, average_precision, calibration_error
+
+
+class Tabular(Classifier):
+    """Classification of a table's rows.
+
+    Inputs are numbers float32 (B, F), codes of categories int64 (B, K), and labels (B,).
+    """
+
+    data: TableData
+    feed: TableFeed
+
+    def make_feed(self) -> TableFeed:
+        return TableFeed(self.data, self.device)
+
+    def make_model(self) -> nn.Module:
+        encoder, config = self.feed.encoder, self.config
+        return TABLE_MODELS[config.model](
+            encoder.num_numbers, encoder.num_codes, self.data.num_classes, config.tabular
+        )
+
+    def inputs(self, batch: Any, indices: np.ndarray) -> Inputs:
+        return self.feed(batch)
+
+    def forward(self, model: nn.Module, inputs: Inputs) -> Tensor:
+        logits: Tensor = model(*inputs[:2])
+        return logits.float()
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module | None = None) -> Evaluation:
+        """Evaluate a model by its log loss, over all ranks together.
+
+        Args:
+            model: An average of the model's weights; by default the model itself.
+
+        Returns:
+            The evaluation. Of two classes the second one is what is looked for.
+        """
+        model = (model or self.model).eval()
+        shape = (len(self.data.test), self.data.num_classes)
+        logits = torch.zeros(shape, dtype=torch.float64, device=self.device)
+        for rows, inputs in self.feed.test_batches(replicas()):
+            logits[rows] = self._forward(model, inputs).double()
+        self.model.train()
+        logits, labels = total(logits), self.data.test.labels.to(self.device)
+        logarithms = logits.log_softmax(1)
+        losses = -logarithms.gather(1, labels[:, None])[:, 0]
+        loss = float(losses.mean())
+        counts = labels.bincount(minlength=self.data.num_classes)
+        sums = torch.zeros_like(logits[0]).index_add_(0, labels, losses)
+        return Evaluation(
+            result=loss,
+            loss=loss,
+            details=figures_of(logarithms.exp(), labels),
+            per_class=(sums / counts).tolist(),
+            counts=counts.tolist(),
+        )
+
+
+def figures_of(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
+    """Compute what a test is told beside the log loss.
+
+    Args:
+        probabilities: Of each class, float64 (N, C).
+        labels: The true classes, int64 (N,).
+
+    Returns:
+        By name: the error, the mean of the classes' accuracies, the calibration error and, of two
+        classes that are both there, how well the second one is ranked first, and how much more often it
+        is predicted than it is there.
+    """
+    counts = labels.bincount(minlength=probabilities.shape[1]).double()
+    correct = (probabilities.argmax(1) == labels).double()
+    by_class = torch.zeros_like(counts).index_add_(0, labels, correct)
+    present = counts > 0
+    figures = {
+        "error %": float(100 * (1 - correct.mean())),
+        "balanced accuracy %": float(100 * (by_class[present] / counts[present]).mean()),
+        "calibration error %": 100 * calibration_error(probabilities, labels),
+    }
+    if len(counts) == 2 and present.all():
+        chances, positive = probabilities[:, 1], labels == 1
+        figures["AUC"] = area_under_curve(chances, positive)
+        figures["average precision"] = average_precision(chances, positive)
+        figures["predicted − observed %"] = float(100 * (chances.mean() - positive.double().mean()))
+    return figures

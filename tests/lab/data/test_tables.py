@@ -1,0 +1,160 @@
+"""Tables: what their columns are, their classes, and what cannot be learned from."""
+
+import datetime
+import os
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from helpers.tables import columns, flights, write
+from infobatch.lab.data import load_data
+from infobatch.lab.data.tables import Schema
+
+
+def test_columns_are_numbers_or_categories_by_their_types(tmp_path):
+    data = load_data("flights", flights(tmp_path))
+    assert data.schema == Schema(("hour", "wind", "holiday"), ("carrier", "origin"), "cancelled")
+    assert (len(data.train), len(data.test), data.num_codes) == (200, 60, (4, 3))
+    assert data.class_names == ("flown", "cancelled")
+    first = columns(120, 0)
+    assert data.train.numbers[:120, 0].tolist() == first["hour"].to_pylist()
+    assert data.train.numbers[:6, 1].isnan().tolist() == [True, False, False, True, False, False]
+    assert data.train.numbers[:4, 2].tolist() == [1, 0, 1, 0]
+    assert data.train.codes[:5].tolist() == [[1, 2], [2, 1], [3, 2], [0, 1], [1, 2]]
+    second = columns(80, 1)
+    assert data.train_labels.tolist() == [
+        *first["cancelled"].to_pylist(),
+        *second["cancelled"].to_pylist(),
+    ]
+
+
+def test_what_only_flown_flights_have_is_not_learned_from(tmp_path):
+    assert "dep_delay" not in load_data("flights", flights(tmp_path)).schema.columns
+
+
+def test_a_category_that_training_does_not_have_is_unknown(tmp_path):
+    flights(tmp_path)
+    write(tmp_path, "flights", "test", columns(4, 0, carrier=pa.array(["Z", "A", None, "C"])))
+    assert load_data("flights", tmp_path).test.codes[:, 0].tolist() == [0, 1, 0, 3]
+
+
+def test_classes_are_the_targets_values_in_their_order(tmp_path):
+    values = ["High", "Bypass", "High", "Rad.Flow"]
+    for split in ("train", "test"):
+        write(tmp_path, "shuttle", split, {"v1": [1.0, 2.0, 3.0, 4.0], "class": values})
+    data = load_data("shuttle", tmp_path)
+    assert data.class_names == ("Bypass", "High", "Rad.Flow")
+    assert data.test.labels.tolist() == [1, 0, 1, 2]
+    assert data.test.codes.shape == (4, 0)
+    assert data.schema.columns == ("v1", "class")
+
+
+def test_a_part_is_of_whole_rows(tmp_path):
+    data = load_data("flights", flights(tmp_path))
+    part = data.split(0.25, 100)
+    assert (len(part.train), len(part.test)) == (100, 50)
+    some = data.subset(torch.tensor([3, 7]))
+    assert some.train.numbers.nan_to_num().equal(data.train.numbers[[3, 7]].nan_to_num())
+    assert some.train.codes.equal(data.train.codes[[3, 7]])
+    assert some.train.labels.equal(data.train.labels[[3, 7]])
+
+
+def test_the_built_in_table_is_whole():
+    data = load_data("breast-cancer")
+    assert (len(data.train), len(data.test)) == (400, 169)
+    assert data.train.numbers.shape == (400, 30)
+    assert int(data.train.labels.sum() + data.test.labels.sum()) == 212
+    assert data.class_names == ("benign", "malignant")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"when": pa.array([datetime.datetime(2013, 1, 1)] * 8)},
+            r"column 'when' in .*train\.parquet has type timestamp.*; write it as numbers or as text",
+        ),
+        (
+            {"cancelled": pa.array([0.0] * 8)},
+            r"the target 'cancelled' in .*train\.parquet has type double; classes must be text",
+        ),
+        ({"cancelled": pa.array([1] * 8)}, r"'cancelled' is 1 in all rows of .*two classes or more"),
+        (
+            {"cancelled": pa.array([0, 1, None, 0, 0, 0, 0, 0])},
+            r"row 2 \(from 0\) of .*train\.parquet has the cancelled None; .* which are 0, 1$",
+        ),
+        (
+            {"wind": pa.array([1.0] * 5 + [np.inf] + [2.0] * 2)},
+            r"row 5 \(from 0\) of .*train\.parquet has the wind inf; numbers must be finite, or missing",
+        ),
+    ],
+    ids=["time", "fractions", "one class", "no class", "infinite"],
+)
+def test_columns_that_cannot_be_used_are_named(tmp_path, changes, message):
+    write(tmp_path, "flights", "train", columns(8, 0, **changes))
+    write(tmp_path, "flights", "test", columns(8, 1))
+    with pytest.raises(ValueError, match=message):
+        load_data("flights", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"cancelled": pa.array([0, 0, 2, 0])},
+            r"row 2 \(from 0\) of .*test\.parquet has the cancelled 2",
+        ),
+        ({"wind": pa.array(list("abcd"))}, r"column 'wind' in .*test\.parquet does not hold numbers"),
+    ],
+    ids=["class", "kind"],
+)
+def test_test_files_are_like_the_training_files(tmp_path, changes, message):
+    flights(tmp_path)
+    write(tmp_path, "flights", "test", columns(4, 0, **changes))
+    with pytest.raises(ValueError, match=message):
+        load_data("flights", tmp_path)
+
+
+def test_a_column_that_only_the_training_file_has_is_named(tmp_path):
+    flights(tmp_path)
+    made = columns(4, 0)
+    del made["wind"]
+    write(tmp_path, "flights", "test", made)
+    with pytest.raises(ValueError, match=r"test\.parquet has columns .*, but no 'wind'; flights needs"):
+        load_data("flights", tmp_path)
+
+
+def test_files_whose_columns_differ_are_named(tmp_path):
+    flights(tmp_path)
+    write(tmp_path, "flights", "train-1", columns(4, 0, carrier=pa.array([{"of": "A"}] * 4)))
+    with pytest.raises(
+        ValueError, match=r"column 'carrier' has other types in .*train-0.* and .*train-1"
+    ):
+        load_data("flights", tmp_path)
+
+
+def test_a_table_without_columns_is_refused(tmp_path):
+    for split in ("train", "test"):
+        write(tmp_path, "flights", split, {"cancelled": [0, 1]})
+    with pytest.raises(ValueError, match=r"train\.parquet has no column to learn 'cancelled' from"):
+        load_data("flights", tmp_path)
+
+
+def test_a_missing_folder_is_said(tmp_path, monkeypatch):
+    monkeypatch.delenv("INFOBATCH_DATA_DIR", raising=False)
+    with pytest.raises(FileNotFoundError, match="flights is not downloaded; give --data-dir a folder"):
+        load_data("flights")
+
+
+@pytest.mark.skipif("INFOBATCH_DATA_DIR" not in os.environ, reason="needs real data")
+def test_real_data_is_whole():
+    data = load_data("flights")
+    assert (len(data.train), len(data.test)) == (269_420, 67_356)
+    assert data.schema.categories == ("carrier", "origin", "dest")
+    assert len(data.schema.numbers) == 15
+    assert data.train_labels.double().mean().item() == pytest.approx(0.0244, abs=1e-4)
+    data = load_data("shuttle")
+    assert (len(data.train), len(data.test), data.num_classes) == (43_500, 14_500, 7)
+    assert data.schema.numbers == tuple(f"v{i}" for i in range(1, 10))

@@ -1,0 +1,192 @@
+"""Tables: their figures against scikit-learn's, signals, gradients, runs and what is refused."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics
+from torch.nn.functional import cross_entropy
+
+from helpers import changed, run, stop_after
+from helpers.tables import QUICK, TYPED, flights
+from infobatch.lab.comparison.contest import CONTESTANTS, contestants
+from infobatch.lab.config.train import TrainConfig, defaults_of
+from infobatch.lab.data import load_data
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.tasks.tabular import Tabular, figures_of
+from infobatch.lab.training.pauses import Interrupted
+from infobatch.lab.training.validate import check_config
+from infobatch.losses import classification_gradient_norms
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data("breast-cancer")
+
+
+@pytest.fixture(scope="module")
+def small_flights(tmp_path_factory):
+    return flights(tmp_path_factory.mktemp("data"))
+
+
+def test_the_figures_are_scikit_learns(data):
+    task = Tabular(QUICK, data)
+    evaluation = task.evaluate()
+    assert task.model.training
+    numbers, codes, labels = task.feed.encoder(data.test)
+    with torch.no_grad():
+        logits = task.model(numbers, codes).double()
+    chances, truth = logits.softmax(1).numpy(), labels.numpy()
+    details = evaluation.details
+    assert evaluation.result == evaluation.loss == pytest.approx(metrics.log_loss(truth, chances))
+    assert details["error %"] == pytest.approx(100 * metrics.zero_one_loss(truth, chances.argmax(1)))
+    balanced = metrics.balanced_accuracy_score(truth, chances.argmax(1))
+    assert details["balanced accuracy %"] == pytest.approx(100 * balanced)
+    assert details["AUC"] == pytest.approx(metrics.roc_auc_score(truth, chances[:, 1]))
+    precision = metrics.average_precision_score(truth, chances[:, 1])
+    assert details["average precision"] == pytest.approx(precision)
+    gap = chances[:, 1].mean() - truth.mean()
+    assert details["predicted − observed %"] == pytest.approx(100 * gap)
+    assert evaluation.counts == np.bincount(truth).tolist()
+    losses = cross_entropy(logits, labels, reduction="none")
+    assert evaluation.per_class == pytest.approx([float(losses[labels == c].mean()) for c in (0, 1)])
+
+
+def test_more_classes_have_no_curve_and_a_class_without_rows_does_not_count():
+    chances = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.5, 0.4, 0.1]], dtype=torch.float64)
+    figures = figures_of(chances, torch.tensor([0, 1, 1]))
+    assert set(figures) == {"error %", "balanced accuracy %", "calibration error %"}
+    assert figures["error %"] == pytest.approx(100 / 3)
+    assert figures["balanced accuracy %"] == 75
+
+
+def test_a_test_part_of_one_class_has_no_curve():
+    assert "AUC" not in figures_of(torch.tensor([[0.6, 0.4]], dtype=torch.float64), torch.tensor([0]))
+
+
+def test_signals_are_those_of_a_classifier(data):
+    task = Tabular(QUICK, data)
+    indices = np.arange(8)
+    numbers, codes, labels = inputs = task.inputs(task.feed.first(8), indices)
+    outputs = task.train_outputs(inputs, ("gradient_norms", "confidences", "correct"))
+    logits = task.model(numbers, codes).detach()
+    assert outputs.losses.detach().equal(cross_entropy(logits, labels, reduction="none"))
+    assert outputs.signals["gradient_norms"].equal(classification_gradient_norms(logits, labels))
+    assert outputs.signals["confidences"].equal(logits.softmax(1).gather(1, labels[:, None])[:, 0])
+    assert outputs.signals["correct"].equal(logits.argmax(1) == labels)
+
+
+def test_gradients_are_those_of_each_row_alone(small_flights):
+    task = Tabular(QUICK, load_data("flights", small_flights))
+    indices = np.array([3, 120, 7])
+    (chunk,) = task.gradients(indices)
+    for place, index in enumerate(indices):
+        loss = task.losses(torch.tensor([index]), indices[place : place + 1]).sum()
+        alone = torch.autograd.grad(loss, list(task.model.parameters()))
+        for ours, theirs in zip(chunk, alone, strict=True):
+            assert ours[place].numpy() == pytest.approx(theirs.numpy(), abs=1e-6, rel=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["proportional:by=gradient_norm", "kakurenbo", "class-quotas"])
+def test_policies_that_read_signals_or_labels_prune(data, tmp_path, policy):
+    summary = run(replace(QUICK, policy=policy, epochs=5, delta=1), data, tmp_path)
+    assert summary.num_trained < summary.num_full
+    if policy.startswith("proportional"):
+        assert RunFolder(tmp_path).scores()["gradient_norm"].max() > 0
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"tabular.batch_norm": True, "tabular.width": 16}, {"ema_decay": 0.9}], ids=str
+)
+def test_an_interrupted_run_goes_on_bit_for_bit(small_flights, tmp_path, values):
+    config = changed(replace(QUICK, data="flights"), values)
+    data = load_data("flights", small_flights)
+    whole = run(config, data, tmp_path / "whole")
+    assert whole.num_trained < whole.num_full
+    with pytest.raises(Interrupted):
+        run(config, data, tmp_path / "cut", should_stop=stop_after(6))
+    assert run(config, data, tmp_path / "cut").result == whole.result
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def test_training_learns_what_the_columns_tell(small_flights, tmp_path):
+    """Cancelled are flights of one carrier in the wind; guessing the share gives a log loss of 0.5."""
+    config = replace(QUICK, data="flights", epochs=20, lr=0.01)
+    summary = run(config, load_data("flights", small_flights), tmp_path)
+    assert summary.result < 0.35
+    assert summary.details["AUC"] > 0.9
+
+
+def test_a_task_alone_has_what_its_table_needs():
+    config = replace(defaults_of("tabular"), task="tabular")
+    check_config(config)
+    assert (config.data, config.model, config.optimizer) == ("breast-cancer", "mlp", "adamw")
+    assert config.to_arguments() == ["--task", "tabular"]
+    assert replace(config, lr=0.2).to_arguments() == ["--task", "tabular", "--lr", "0.2"]
+    assert defaults_of("classification") == TrainConfig()
+
+
+def test_the_command_line_compares_and_evaluates(call, tmp_path):
+    code, out, error = call("compare", *TYPED, "--seeds", 1, "--out", tmp_path / "made")
+    assert code == 0, error
+    assert "log loss (lower is better)" in out
+    assert "Verdict" in out
+    report = (tmp_path / "made" / "report" / "report.md").read_text()
+    assert "average precision" in report
+    assert "infobatch compare --task tabular --epochs 3 --batch-size 64" in report
+    code, out, error = call("eval", tmp_path / "made" / "infobatch-0.5" / "pruned" / "seed-0")
+    assert code == 0, error
+    assert "AUC" in out
+    assert "malignant" in out
+
+
+def test_the_command_line_trains_on_files(call, small_flights, tmp_path):
+    options = [*TYPED, "--data", "flights", "--data-dir", small_flights, "--tabular.layers", 1]
+    code, out, error = call("train", *options, "--probe", 20, "--save", 20, "--out", tmp_path / "run")
+    assert code == 0, error
+    assert "test log loss 0." in out
+    assert "noise" in out
+    folder = RunFolder(tmp_path / "run")
+    assert folder.config().tabular.layers == 1
+    assert folder.config().lr == 3e-3
+    options = [*TYPED, "--data", "flights", "--data-dir", small_flights, "--backward-share", 0.5]
+    code, out, error = call("train", *options, "--policy", "none", "--out", tmp_path / "selective")
+    assert code == 0, error
+
+
+def test_every_unbiased_policy_takes_part_in_a_contest(data):
+    known = (len(data.train), data.train_labels)
+    variants, reasons = contestants(replace(QUICK, epochs=20), CONTESTANTS, [0.3], *known)
+    found = {variant.policy for variant in variants}
+    assert {"infobatch", "neyman", "spaced", "class-quotas", "kakurenbo", "random"} <= found
+    assert any(reason.startswith("el2n does not take part") for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": "small-cnn"}, "no model 'small-cnn'; there are: mlp"),
+        ({"data": "mnist5k"}, "--data is mnist5k, which is for classification or mae or diffusion, and"),
+        ({"mixup": 0.2}, "--mixup is for --task classification, not for tabular"),
+        ({"tabular.layers": -1}, r"--tabular\.layers is -1; it must be at least 0"),
+        ({"tabular.width": 0}, r"--tabular\.width is 0; it must be at least 1"),
+        ({"task": "classification", "tabular.width": 8}, "breast-cancer, which is for tabular, and"),
+        ({"policy": "el2n"}, "goes by scores of a classifier of images, and --task is tabular"),
+    ],
+    ids=str,
+)
+def test_bad_options_are_refused_by_name(values, message):
+    with pytest.raises(ValueError, match=message):
+        check_config(changed(QUICK, values))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("INFOBATCH_DATA_DIR" not in os.environ, reason="needs real data")
+def test_two_epochs_of_flights_beat_the_base_rate(tmp_path):
+    config = replace(QUICK, data="flights", epochs=2, batch_size=1024)
+    summary = run(config, load_data("flights"), tmp_path)
+    assert summary.result < 0.1  # 0.115 without any column
+    assert summary.details["AUC"] > 0.8

@@ -7,11 +7,14 @@ What a training script types stands here; the rest is in submodules:
 - ``infobatch.layouts``: who holds the scores, where several ranks train one model.
 - ``infobatch.loading``: samplers and indexed datasets, for loaders of one's own.
 - ``infobatch.streams``: iterable datasets.
+- ``infobatch.batch_norm``: batch norm whose statistics are weighted.
 - ``infobatch.integrations``: transformers, Lightning, Accelerate and Ray; each is imported by name.
 - ``infobatch.selection``, ``schedule``, ``lr``, ``report``, ``seeding``: the parts of a run.
 - ``infobatch.lab``: experiments, comparisons and reports; behind the command ``infobatch``.
 """
 
+from infobatch.batch_norm import batch_weights, unweigh_batch_norm, weigh_batch_norm
+from infobatch.batching import ShrinkBatches
 from infobatch.layouts import Replicated, Sharded
 from infobatch.loading import IndexedCollate, IndexedDataset
 from infobatch.losses import (
@@ -41,7 +44,9 @@ __all__ = [
     "Replicated",
     "Schedule",
     "Sharded",
+    "ShrinkBatches",
     "Spaced",
+    "batch_weights",
     "classification_confidences",
     "classification_gradient_norms",
     "classification_losses",
@@ -49,5 +54,7 @@ __all__ = [
     "read_scores",
     "segmentation_losses",
     "sequence_losses",
+    "unweigh_batch_norm",
+    "weigh_batch_norm",
     "weighted_mean",
 ]

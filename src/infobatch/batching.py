@@ -4,6 +4,62 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Literal
+
+import numpy as np
+
+from infobatch.scores.columns import IndexArray
+
+
+@dataclass(frozen=True)
+class ShrinkBatches:
+    """What pruning shrinks: a pruned epoch has as many batches as full data has, each of them smaller.
+
+    The samples are spread evenly over the batches, and weights have mean one, so that each step is an
+    unbiased estimate of the same gradient as on full data. Step counts and schedules stay as they were.
+
+    Args:
+        least: Fewest samples in a batch on each rank, at least 1. The default, 2, is the fewest that
+            batch norm takes.
+        multiple: Batches have a multiple of so many samples on each rank, at least 1; for code that is
+            compiled anew for each size.
+
+    Raises:
+        ValueError: For numbers that are not whole, or below 1.
+    """
+
+    least: int = 2
+    multiple: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("least", "multiple"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} is {value!r}; it must be a whole number, at least 1")
+
+    @property
+    def smallest(self) -> int:
+        """The fewest samples that a batch can have on each rank: a multiple of at least the least."""
+        return -(-self.least // self.multiple) * self.multiple
+
+
+Shrink = Literal["steps", "batches"] | ShrinkBatches
+"""What pruning shrinks: the number of steps, or the batches; :class:`ShrinkBatches` has its options."""
+
+
+def shrink_of(shrink: object) -> ShrinkBatches | None:
+    """How batches shrink; None where it is the number of steps that does."""
+    if shrink == "steps":
+        return None
+    if shrink == "batches":
+        return ShrinkBatches()
+    if not isinstance(shrink, ShrinkBatches):
+        raise ValueError(
+            f"shrink is {shrink!r}; choose 'steps' (fewer batches), 'batches' (smaller ones), or give "
+            "ShrinkBatches(least=..., multiple=...)"
+        )
+    return shrink
 
 
 @dataclass(frozen=True)
@@ -56,3 +112,30 @@ def nearest_multiple(count: int, multiple: int, num_samples: int, least: int = 1
     """The multiple nearest to ``count`` among those from ``least`` to ``num_samples``."""
     nearest = max((count + multiple // 2) // multiple, -(-least // multiple)) * multiple
     return min(nearest, num_samples // multiple * multiple)
+
+
+def even_ends(num_draws: int, num_batches: int, multiple: int = 1) -> IndexArray:
+    """Where each of some batches ends if draws are spread evenly over them, int64 (num_batches,).
+
+    Sizes differ by at most ``multiple``, of which all but perhaps the last are multiples.
+    """
+    units = -(-num_draws // multiple)
+    ends: IndexArray = -(-np.arange(1, num_batches + 1) * units // num_batches) * multiple
+    return np.minimum(ends, num_draws)
+
+
+def regular_ends(num_draws: int, batch_size: int) -> IndexArray:
+    """Where batches of one size end, the last perhaps a short one, int64."""
+    ends = np.arange(batch_size, num_draws + batch_size, batch_size)
+    return np.minimum(ends, num_draws)
+
+
+def ends_left(ends: IndexArray, num_left: int, least: int) -> IndexArray:
+    """Where batches end of which the last ``num_left`` draws are still to be trained.
+
+    They are counted from the first draw that is left. A first batch of fewer than ``least`` draws, which
+    another batch size or number of ranks may leave, becomes part of the next.
+    """
+    left = ends - (ends[-1] - num_left) if len(ends) else ends
+    left = left[left > 0]
+    return left[1:] if len(left) > 1 and left[0] < least else left

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from infobatch.batching import ends_left
 from infobatch.distributed import Replicas
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.selection import Selection
@@ -30,15 +31,23 @@ class Epoch(ABC):
         number: Number of the epoch, from 0.
         replicas: The place of this rank among those that train one model.
         user_draws: The draws of the user's own sampler, where that orders the epoch; else None.
+        batch_ends: Where its batches end in the draws of a rank, int64, where batches shrink; else None.
 
     Attributes:
         agreed: Whether the ranks are known to train the same epoch.
     """
 
-    def __init__(self, number: int, replicas: Replicas, user_draws: UserDraws | None = None) -> None:
+    def __init__(
+        self,
+        number: int,
+        replicas: Replicas,
+        user_draws: UserDraws | None = None,
+        batch_ends: IndexArray | None = None,
+    ) -> None:
         self.number = number
         self.replicas = replicas
         self.user_draws = user_draws
+        self._batch_ends = batch_ends
         self.agreed = False
         self._num_seen = 0  # draws recorded since it began or was resumed, repeats among them
 
@@ -128,6 +137,43 @@ class Epoch(ABC):
     def draws(self, resumes: bool = True) -> Iterator[int]:
         """What this rank has still to train, in order; with ``resumes=False`` the whole epoch."""
 
+    @abstractmethod
+    def share_of_rank(self, resumes: bool = True) -> np.ndarray:
+        """What this rank had to train when the epoch began or was resumed, with its repeats.
+
+        With ``resumes=False`` the whole epoch.
+        """
+
+    @abstractmethod
+    def is_recorded(self, samples: np.ndarray) -> np.ndarray:
+        """Which of some draws of this rank have been recorded, bool (n,); repeats never are."""
+
+    @property
+    def shrinks_batches(self) -> bool:
+        """Whether its batches may be smaller than on full data."""
+        return self._batch_ends is not None
+
+    def batch_ends(self, resumes: bool = True) -> IndexArray:
+        """Where the batches of :meth:`share_of_rank` end, where batches shrink, int64."""
+        ends = self._batch_ends
+        if ends is None:
+            raise RuntimeError(
+                "the batches of this epoch are as large as on full data; DataLoader makes them of "
+                "pruner.sampler(batch_size). For smaller ones make the pruner with shrink='batches'"
+            )
+        return ends_left(ends, self.num_draws(), _least(ends)) if resumes else ends
+
+    def batches(self, resumes: bool = True) -> Iterator[list[int]]:
+        """The batches that this rank has still to train; with ``resumes=False`` the whole epoch's."""
+        share, begin = self.share_of_rank(resumes), 0
+        for end in self.batch_ends(resumes).tolist():
+            batch = share[begin:end]
+            if resumes and self._num_seen:
+                batch = batch[~self.is_recorded(batch)]
+            if len(batch):
+                yield batch.tolist()
+            begin = end
+
     # -- Recording ---------------------------------------------------------------------------------
 
     @abstractmethod
@@ -167,6 +213,11 @@ class Epoch(ABC):
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of it, tensors and numbers only."""
+
+
+def _least(ends: IndexArray) -> int:
+    """The size of the smallest batch of an epoch, given where its batches end."""
+    return int(np.diff(ends, prepend=0).min(initial=ends[0] if len(ends) else 1))
 
 
 def unselected_error(index: int, epoch: int, num_samples: int) -> ValueError:

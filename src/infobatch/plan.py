@@ -9,9 +9,16 @@ from numbers import Integral, Real
 
 import torch
 
-from infobatch.batching import Batching
+from infobatch.batching import (
+    Batching,
+    ShrinkBatches,
+    even_ends,
+    nearest_multiple,
+    regular_ends,
+)
 from infobatch.policies import NoPruning, Policy, Request
 from infobatch.schedule import Schedule, check_schedule
+from infobatch.scores.columns import IndexArray
 
 
 class RunPlan:
@@ -26,6 +33,7 @@ class RunPlan:
         warmup_epochs: Unpruned epochs at the start.
         target: What to leave out of the run.
         ramp: How a target is spread over the epochs.
+        shrink: How pruned epochs shrink batches; None where they have fewer of them.
 
     Raises:
         ValueError: For options that make no run, or a target that no epoch can meet.
@@ -42,12 +50,14 @@ class RunPlan:
         warmup_epochs: int,
         target: float | Sequence[int] | None,
         ramp: float = 0.0,
+        shrink: ShrinkBatches | None = None,
     ) -> None:
         _check_length(num_samples, num_epochs, max_steps)
         _check_policy(policy, num_samples)
         check_schedule(delta, warmup_epochs, target, ramp)
         self.num_samples = num_samples
         self.policy = policy
+        self.shrink = shrink
         self.batching: Batching | None = None
         self._length = (num_epochs, max_steps)
         self._options = (delta, warmup_epochs, target, ramp)
@@ -68,7 +78,20 @@ class RunPlan:
     @property
     def multiple(self) -> int:
         """The numbers of samples kept in pruned epochs are multiples of this."""
-        return self.batching.multiple if self.batching else 1
+        if self.batching is None:
+            return 1
+        if self.shrink is None:
+            return self.batching.multiple
+        return 1 if self.batching.has_user_order else self.shrink.multiple * self.batching.num_replicas
+
+    @property
+    def least(self) -> int:
+        """The fewest samples that a pruned epoch keeps: enough for the smallest batches."""
+        if self.shrink is None or self.batching is None:
+            return 1
+        num_steps = self.batching.num_steps(self.full_length)
+        num_draws = num_steps * self.shrink.smallest * self.batching.num_replicas
+        return math.ceil(num_draws * self.num_samples / self.full_length - 1e-9)
 
     @property
     def full_length(self) -> int:
@@ -84,7 +107,7 @@ class RunPlan:
     def total_steps(self) -> int:
         """Batches that the run has. ``RuntimeError`` where the policy decides how many."""
         schedule = self.schedule
-        if isinstance(self.policy, NoPruning) or not schedule.prunable:
+        if self.shrink or not self._can_prune or not schedule.prunable:
             return self.full_steps
         if not schedule.has_target:
             raise RuntimeError(
@@ -98,12 +121,37 @@ class RunPlan:
     def request(self, epoch: int, generator: torch.Generator) -> Request:
         """What an epoch that is pruned asks of the policy."""
         num_pruned = self.schedule.num_pruned(epoch)
-        return Request(num_pruned, generator, epoch, self.schedule.prunable, self.multiple)
+        prunable = self.schedule.prunable
+        return Request(num_pruned, generator, epoch, prunable, self.multiple, self.least)
 
     def num_trained(self, epoch: int, num_selected: int) -> int:
         """How many of an epoch's selected samples are trained."""
         num_trained = max(1, round(self.schedule.share(epoch) * num_selected))
-        return self.batching.num_trained(num_trained) if self.batching else num_trained
+        if self.batching is None:
+            return num_trained
+        if self.shrink is None or num_selected == self.num_samples:
+            return self.batching.num_trained(num_trained)
+        if self.num_batches(epoch) == 0:
+            return 0
+        return nearest_multiple(num_trained, self.multiple, num_selected)  # no batch is dropped
+
+    def num_batches(self, epoch: int) -> int:
+        """Batches of an epoch on full data, and of a pruned one whose batches shrink."""
+        return self._num_batches(epoch, self.full_length)
+
+    def batch_ends(self, epoch: int, num_selected: int, num_draws: int) -> IndexArray | None:
+        """Where the batches of an epoch end in the draws of each rank, int64; None where all are alike.
+
+        Args:
+            epoch: Number of the epoch.
+            num_selected: How many samples it selects.
+            num_draws: How many draws each rank has, its repeats among them.
+        """
+        if self.shrink is None or self.batching is None or self.batching.has_user_order:
+            return None
+        if num_selected == self.num_samples:
+            return regular_ends(num_draws, int(self.batching.batch_size))
+        return even_ends(num_draws, self.num_batches(epoch), self.shrink.multiple)
 
     def set_batching(self, batching: Batching, begun: bool = False) -> None:
         """Tell the plan how samples become batches; not once the run has ``begun``."""
@@ -124,8 +172,19 @@ class RunPlan:
                 f"the {full_length} samples are fewer than one batch of {batching.batch_size:g}"
                 f"{ranks}; lower batch_size"
             )
+        if self.shrink and batching.batch_size <= self.shrink.smallest and self._can_prune:
+            raise ValueError(
+                f"batch_size is {batching.batch_size:g}, and batches are to shrink to no fewer than "
+                f"{self.shrink.smallest} samples on a rank, so that nothing could be left out; raise "
+                "batch_size, lower the least, or leave out steps instead: shrink='steps'"
+            )
         self.batching = batching
         self._schedule = self._make_schedule()
+
+    @property
+    def _can_prune(self) -> bool:
+        """Whether an epoch may leave something out."""
+        return not isinstance(self.policy, NoPruning)
 
     def _make_schedule(self) -> Schedule:
         num_epochs, max_steps = self._length
@@ -138,7 +197,14 @@ class RunPlan:
 
         def with_target(target: float | Sequence[int] | None) -> Schedule:
             schedule = Schedule(
-                self.num_samples, num_epochs, delta, warmup_epochs, target, self.multiple, ramp
+                self.num_samples,
+                num_epochs,
+                delta,
+                warmup_epochs,
+                target,
+                self.multiple,
+                ramp,
+                self.least,
             )
             self.policy.check_target(schedule.most_pruned, self.num_samples)
             return schedule
@@ -152,9 +218,13 @@ class RunPlan:
             raise ValueError(f"{error}. The highest target that can be reached is {highest:g}") from None
 
     def _num_steps(self, num_kept: Sequence[int]) -> int:
-        """Batches of epochs that keep these numbers of samples."""
-        num_steps = self._known_batching.num_steps
-        return sum(num_steps(self.num_trained(epoch, kept)) for epoch, kept in enumerate(num_kept))
+        """Batches of epochs that keep these numbers of samples, in batches as large as on full data."""
+        return sum(self._num_batches(epoch, kept) for epoch, kept in enumerate(num_kept))
+
+    def _num_batches(self, epoch: int, num_kept: int) -> int:
+        batching = self._known_batching
+        num_trained = max(1, round(self.schedule.share(epoch) * num_kept))
+        return batching.num_steps(batching.num_trained(num_trained))
 
     @property
     def _known_batching(self) -> Batching:

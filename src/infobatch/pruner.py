@@ -9,12 +9,18 @@ from typing import Any
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
+from infobatch.batching import Shrink, shrink_of
 from infobatch.distributed import find_replicas
 from infobatch.epoch import Epoch
 from infobatch.inputs import check_choice
 from infobatch.layouts import Layout, Replicated
 from infobatch.loading.loaders import Loaders
-from infobatch.loading.sampler import FilteredBatchSampler, FilteredSampler, PrunedSampler
+from infobatch.loading.sampler import (
+    FilteredBatchSampler,
+    FilteredSampler,
+    PrunedBatchSampler,
+    PrunedSampler,
+)
 from infobatch.losses import NORMALIZERS, Normalizer
 from infobatch.lr import LRScaling, ProgressScheduler
 from infobatch.plan import RunPlan
@@ -46,6 +52,10 @@ class DynamicPruner(Run):
             pruned epochs, 0 equally many in each, 1 most in the last.
         seed: Seed of everything random here, at least 0.
         normalizer: What a batch's weighted sum is divided by: see :func:`weighted_mean`.
+        shrink: What pruning shrinks. With ``"steps"`` an epoch has fewer batches, as in the paper. With
+            ``"batches"`` it has as many as on full data, but smaller ones, and weights have mean one, so
+            that any schedule is stepped as it is; :class:`ShrinkBatches` has options. None leaves it to
+            the policy.
         rank: Number of this rank among those that train one model; by default torch.distributed's.
         num_replicas: Number of those ranks; by default torch.distributed's, else 1.
         layout: Who holds the scores: :class:`Replicated`, each rank all of them, or :class:`Sharded`,
@@ -72,6 +82,7 @@ class DynamicPruner(Run):
         ramp: float = 0.0,
         seed: int = 0,
         normalizer: Normalizer = "batch",
+        shrink: Shrink | None = None,
         rank: int | None = None,
         num_replicas: int | None = None,
         layout: Layout = Replicated(),
@@ -84,7 +95,8 @@ class DynamicPruner(Run):
         check_seed(seed)
         check_choice("normalizer", normalizer, NORMALIZERS)
         length = (num_epochs, max_steps)
-        plan = RunPlan(len(dataset), policy, *length, delta, warmup_epochs, target, ramp)
+        shrinks = shrink_of(getattr(policy, "shrinks", "steps") if shrink is None else shrink)
+        plan = RunPlan(len(dataset), policy, *length, delta, warmup_epochs, target, ramp, shrinks)
         store = layout.make_store(plan, int(seed), find_replicas(rank, num_replicas), normalizer)
         if prior_scores is not None:
             store.take_prior(prior_losses(prior_scores, len(dataset)))
@@ -140,6 +152,8 @@ class DynamicPruner(Run):
     ) -> PrunedSampler:
         """Make the sampler for a DataLoader of your own, over IndexedDataset and IndexedCollate.
 
+        Where batches shrink, :meth:`batch_sampler` takes its place.
+
         Args:
             batch_size: The loader's batch size, on each rank.
             drop_last: The loader's.
@@ -147,6 +161,15 @@ class DynamicPruner(Run):
                 that does so itself.
         """
         return self._loaders.sampler(self, batch_size, drop_last, resumes)
+
+    def batch_sampler(
+        self, batch_size: int, *, drop_last: bool = False, resumes: bool = True
+    ) -> PrunedBatchSampler:
+        """Make the batch sampler for a DataLoader of your own, where batches shrink.
+
+        Arguments as for :meth:`sampler`; the batch size is that of full data.
+        """
+        return self._loaders.batch_sampler(self, batch_size, drop_last, resumes)
 
     def filter(
         self,
@@ -160,8 +183,8 @@ class DynamicPruner(Run):
 
         Its ``len``, else this rank's share of N, is the length of an epoch on full data. A sample that
         it gives twice is trained twice. On several ranks it must give this rank's share, as
-        ``DistributedSampler`` does, and the ranks' batches may then differ in number. Arguments as for
-        :meth:`sampler`.
+        ``DistributedSampler`` does, and the ranks' batches may then differ in number. Where batches
+        shrink, :meth:`filter_batches` takes its place. Arguments as for :meth:`sampler`.
         """
         return self._loaders.filter(self, sampler, batch_size, drop_last, resumes)
 

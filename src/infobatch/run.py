@@ -91,8 +91,11 @@ class Run:
 
     @property
     def mean_weight(self) -> float:
-        """Mean weight of the epoch's samples, at least 1: N over their number, for unbiased policies."""
-        return self.current.mean_weight
+        """Mean weight of the epoch's samples, at least 1: N over their number, for unbiased policies.
+
+        It is 1 where batches shrink.
+        """
+        return 1.0 if self.plan.shrink else self.current.mean_weight
 
     @property
     def progress(self) -> float:
@@ -209,8 +212,12 @@ class Run:
         self._record(batch, losses, scored, signals)
 
     def weights(self, indices: Indices) -> Tensor:
-        """Weights of samples, float32 (B,) on the host; 0 for a repeat that fills a batch."""
-        return torch.from_numpy(self.current.weights_of(host_indices(indices)))
+        """Weights of samples, float32 (B,) on the host; 0 for a repeat that fills a batch.
+
+        Over an epoch their mean is :attr:`mean_weight`.
+        """
+        weights = self.current.weights_of(host_indices(indices))
+        return torch.from_numpy(self._relative(weights) if self.plan.shrink else weights)
 
     @torch.compiler.disable
     def observe(
@@ -322,10 +329,15 @@ class Run:
 
     def _host_weights(self, batch: IndexArray) -> FloatArray:
         weights = self.current.weights_of(batch)
-        if self.normalizer == "mean":
-            weights *= np.float32(1 / self.current.mean_weight)
+        if self.plan.shrink or self.normalizer == "mean":
+            weights = self._relative(weights)
         if self._mean_scaling is not None:
             weights *= self._mean_scaling.scale_of(int(batch[0]))
+        return weights
+
+    def _relative(self, weights: FloatArray) -> FloatArray:
+        """The weights divided by their mean over the epoch, in place."""
+        weights *= np.float32(1 / self.current.mean_weight)
         return weights
 
     def _record(

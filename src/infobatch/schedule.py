@@ -32,6 +32,7 @@ class Schedule:
         multiple: The numbers of samples kept in pruned epochs are multiples of this.
         ramp: How a share is spread over the epochs, in [-1, 1]: 0 evenly, 1 from nothing in the first to
             twice the mean in the last, -1 the other way round.
+        least: The fewest samples that a pruned epoch keeps.
 
     Attributes:
         run_length: C, as a float.
@@ -55,6 +56,7 @@ class Schedule:
         target: float | Sequence[int] | None = None,
         multiple: int = 1,
         ramp: float = 0.0,
+        least: int = 1,
     ) -> None:
         check_schedule(delta, warmup_epochs, target, ramp)
         self.num_samples = num_samples
@@ -69,6 +71,7 @@ class Schedule:
             self.annealing_start = min(math.ceil(delta * num_epochs - _ROUNDING), latest)
         self.first_pruned = min(warmup_epochs, self.annealing_start)
         self._multiple = multiple
+        self._least = max(multiple, -(-least // multiple) * multiple)
         self._num_pruned: list[int] | None = None
         if isinstance(target, Real):
             self._num_pruned = self._spread(float(target), float(ramp))
@@ -121,6 +124,12 @@ class Schedule:
                 f"target leaves out between {min(counts)} and {max(counts)} samples in an epoch; "
                 f"each number must be at least 0 and less than the {self.num_samples} there are"
             )
+        if self.num_samples - max(counts) < self._least > self._multiple:
+            raise ValueError(
+                f"target leaves out {max(counts):,} of {self.num_samples:,} samples in an epoch, and "
+                f"{self._least:,} are needed for batches that do not shrink below the least; leave out "
+                "fewer, or lower the least"
+            )
         kept = [nearest_multiple(self.num_samples - c, self._multiple, self.num_samples) for c in counts]
         return [self.num_samples - k if c else 0 for c, k in zip(counts, kept, strict=True)]
 
@@ -133,21 +142,25 @@ class Schedule:
         total = round(target * self.num_samples * self.run_length * inflated)
         if total == 0:
             return counts
-        if total > epochs * (self.num_samples - self._multiple):
-            most = epochs * (1 - self._multiple / self.num_samples) / (self.run_length * inflated)
+        if total > epochs * (self.num_samples - self._least):
+            most = epochs * (1 - self._least / self.num_samples) / (self.run_length * inflated)
             annealing = self.num_epochs - self.annealing_start
             remedies = ["lower target"]
             remedies += ["raise delta"] if annealing > 1 else []
             remedies += ["lower warmup_epochs"] if self.first_pruned else []
+            needed = "something"
+            if self._least > self._multiple:
+                needed = f"{self._least:,} samples, for batches not to shrink below the least,"
+                remedies += ["lower the least"]
             raise ValueError(
                 f"target {target:g} cannot be met by any policy: only {epochs} of {self.run_length:g} "
                 f"epochs are prunable (warm-up takes {self.first_pruned}, annealing {annealing}), and "
-                f"something must be kept in each, so it must be at most "
+                f"{needed} must be kept in each, so it must be at most "
                 f"{math.floor(most * 1000) / 1000:g}; {' or '.join(remedies)}"
             )
         steepness = [1 + ramp * ((2 * i + 1) / epochs - 1) for i in range(epochs)]
         largest = max(steepness) * total / epochs
-        if largest > self.num_samples - self._multiple:
+        if largest > self.num_samples - self._least:
             raise ValueError(
                 f"target {target:g} with ramp {ramp:g} cannot be met: it would leave out "
                 f"{largest:,.0f} of {self.num_samples:,} samples in an epoch. Lower target, bring ramp "

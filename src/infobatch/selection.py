@@ -87,10 +87,12 @@ def select(policy: Policy, scores: ScoreTable, request: Request) -> Selection:
         return Selection.of(weights)
     keep = policy.keep_probabilities(scores, request)
     _check_probabilities(keep, policy, len(scores), request)
-    return draw(keep, request.generator, request.multiple)
+    return draw(keep, request.generator, request.multiple, request.least)
 
 
-def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1) -> Selection:
+def draw(
+    keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1, least: int = 1
+) -> Selection:
     """Select samples with given probabilities; their number is known before the draw.
 
     With strata, k = clamp(round(n * probability), 1, n) of each stratum's n samples are drawn without
@@ -103,6 +105,7 @@ def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1)
         generator: Source of all randomness.
         multiple: The number selected is the nearest multiple of this that is possible, unless nothing is
             to be left out: the global batch size, where the loader drops the last short batch.
+        least: The fewest samples to select.
 
     Returns:
         The selected samples and their weights.
@@ -129,49 +132,59 @@ def draw(keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1)
             "probabilities; give one for each stratum, numbered from 0"
         )
     if keep.credit is not None:
-        return _draw_owed(probabilities, keep.credit, generator, multiple)
+        return _draw_owed(_made_whole(probabilities, multiple, least), keep.credit, generator)
     if keep.strata is None:
-        return _draw_systematic(probabilities, keep.order, generator, multiple)
-    return _draw_stratified(probabilities.tolist(), keep.strata, generator, multiple)
+        return _draw_systematic(_made_whole(probabilities, multiple, least), keep.order, generator)
+    sizes = torch.bincount(keep.strata, minlength=len(probabilities)).tolist()
+    counts = stratum_counts(sizes, probabilities.tolist(), multiple, least=least)
+    return _draw_stratified(sizes, counts, keep.strata, generator)
 
 
-def inclusion_probabilities(keep: KeepProbabilities, multiple: int = 1) -> Tensor:
+def inclusion_probabilities(keep: KeepProbabilities, multiple: int = 1, least: int = 1) -> Tensor:
     """The probability with which :func:`draw` selects each sample, float64 (N,): 1 / its weight.
 
     Args:
         keep: The keep probabilities.
-        multiple: See :func:`draw`.
+        multiple: See :func:`draw`; so is ``least``.
+        least: The fewest samples to select.
     """
     probabilities = keep.probabilities.to(torch.float64)
     if keep.strata is None:
-        return _made_whole(probabilities, multiple)
+        return _made_whole(probabilities, multiple, least)
     sizes = torch.bincount(keep.strata, minlength=len(probabilities))
-    counts = stratum_counts(sizes.tolist(), probabilities.tolist(), multiple)
+    counts = stratum_counts(sizes.tolist(), probabilities.tolist(), multiple, least=least)
     shares = torch.tensor(counts, dtype=torch.float64) / sizes.clamp(min=1)
     return shares[keep.strata.long()]
 
 
 def _draw_stratified(
-    probabilities: Sequence[float], strata: Tensor, generator: torch.Generator, multiple: int
+    sizes: Sequence[int], counts: Sequence[int], strata: Tensor, generator: torch.Generator
 ) -> Selection:
-    sizes = torch.bincount(strata, minlength=len(probabilities)).tolist()
-    counts = stratum_counts(sizes, probabilities, multiple)
-    weights = torch.ones(len(strata))
-    for stratum, (size, count) in enumerate(zip(sizes, counts, strict=True)):
-        if count == size:
-            continue
-        drawn = torch.full((size,), size / count)
-        drawn[torch.randperm(size, generator=generator)[count:]] = 0
-        weights.masked_scatter_(strata == stratum, drawn)
-    return Selection(weights, sum(counts))
+    """Draw ``counts[s]`` of the ``sizes[s]`` samples of each stratum."""
+    weights = np.ones(len(strata), np.float32)
+    # The samples of one stratum after another, each in rising order.
+    members = np.argsort(strata.numpy(), kind="stable")
+    end = 0
+    for size, count in zip(sizes, counts, strict=True):
+        end += size
+        if count < size:
+            of_stratum = members[end - size : end]
+            weights[of_stratum] = size / count
+            weights[of_stratum[torch.randperm(size, generator=generator)[count:].numpy()]] = 0
+    return Selection(torch.from_numpy(weights), sum(counts))
 
 
 def stratum_counts(
-    sizes: Sequence[int], probabilities: Sequence[float], multiple: int = 1, total: int | None = None
+    sizes: Sequence[int],
+    probabilities: Sequence[float],
+    multiple: int = 1,
+    total: int | None = None,
+    least: int = 1,
 ) -> list[int]:
     """Numbers to draw from each stratum: at least one from any that is not empty.
 
-    They sum to ``total``, by default to the multiple nearest to the sum of the probabilities.
+    They sum to ``total``, by default to the multiple nearest to the sum of the probabilities, and not
+    below ``least``.
     """
     counts = [
         min(max(round(n * p), 1), n) if n else 0 for n, p in zip(sizes, probabilities, strict=True)
@@ -179,7 +192,7 @@ def stratum_counts(
     if total is None:
         if counts == list(sizes):
             return counts
-        least = sum(size > 0 for size in sizes)
+        least = max(least, sum(size > 0 for size in sizes))
         total = nearest_multiple(sum(counts), multiple, sum(sizes), least)
     missing = total - sum(counts)
     # Pruned strata first, large before small; those kept whole only where the others do not suffice.
@@ -193,11 +206,10 @@ def stratum_counts(
 
 
 def _draw_systematic(
-    probabilities: Tensor, order: Tensor | None, generator: torch.Generator, multiple: int
+    probabilities: Tensor, order: Tensor | None, generator: torch.Generator
 ) -> Selection:
     if bool((probabilities == 1).all()):
         return Selection.full(len(probabilities))
-    probabilities = _made_whole(probabilities, multiple)
     certain = probabilities >= 1
     weights = certain.to(torch.float64)
     num_uncertain = round(float(probabilities[~certain].sum()))
@@ -216,9 +228,7 @@ def _draw_systematic(
     return Selection.of(weights.to(torch.float32))
 
 
-def _draw_owed(
-    probabilities: Tensor, credit: Tensor, generator: torch.Generator, multiple: int
-) -> Selection:
+def _draw_owed(probabilities: Tensor, credit: Tensor, generator: torch.Generator) -> Selection:
     """Select the samples that are owed most: each epoch adds a keep probability, a visit takes off 1.
 
     The first draw is a systematic one over a random order. A sample's phase in it becomes its credit, so
@@ -227,7 +237,6 @@ def _draw_owed(
     """
     if bool((probabilities == 1).all()):
         return Selection(torch.ones(len(probabilities)), len(probabilities), credit)
-    probabilities = _made_whole(probabilities, multiple)
     owed = torch.where(credit.isnan(), _phases(probabilities, generator), credit.double())
     owed += probabilities
     num_selected = round(float(probabilities.sum()))
@@ -248,11 +257,11 @@ def _phases(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     return phases
 
 
-def _made_whole(probabilities: Tensor, multiple: int) -> Tensor:
+def _made_whole(probabilities: Tensor, multiple: int, least: int) -> Tensor:
     """The probabilities changed so that they sum to a number of samples that can be drawn."""
     if bool((probabilities == 1).all()):
         return probabilities
-    total = nearest_multiple(round(float(probabilities.sum())), multiple, len(probabilities))
+    total = nearest_multiple(round(float(probabilities.sum())), multiple, len(probabilities), least)
     return _with_sum(probabilities, total)
 
 
@@ -313,6 +322,12 @@ def _check_weights(weights: Tensor, policy: BiasedPolicy, num_samples: int, requ
         )
     if not bool((weights.isfinite() & (weights >= 0)).all()) or not bool(weights.any()):
         raise ValueError(f"{policy!r} gave weights that are negative, not finite, or all 0")
+    if (kept := int(torch.count_nonzero(weights))) < request.least:
+        raise ValueError(
+            f"{policy!r} keeps {kept:,} samples in an epoch, and {request.least:,} are needed for "
+            "batches that do not shrink below the least; have it keep more, lower the least, or leave "
+            "out steps instead: shrink='steps'"
+        )
     _check_number(float(torch.count_nonzero(weights)), policy, num_samples, request)
 
 

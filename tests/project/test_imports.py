@@ -34,9 +34,10 @@ HEAVY = [
 ]
 
 METHOD = [
-    ["seeding", "batching"],
+    ["seeding"],
     ["scores"],
-    ["distributed", "inputs", "user_order", "losses"],
+    ["batching", "distributed", "inputs", "user_order", "losses"],
+    ["batch_norm"],
     ["policies"],
     ["selection", "schedule", "lr"],
     ["epoch", "report", "plan"],

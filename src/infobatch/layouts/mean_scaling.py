@@ -15,7 +15,7 @@ import numpy as np
 from infobatch.batching import Batching
 from infobatch.layouts.replicated_epoch import ReplicatedEpoch
 from infobatch.losses import Normalizer
-from infobatch.scores.columns import FloatArray
+from infobatch.scores.columns import FloatArray, IndexArray
 
 
 class MeanScaling(ABC):
@@ -72,23 +72,32 @@ def scaling_of_replicated(
     if normalizer == "weights" and epoch.replicas.num_replicas > 1:
         if batching is None:
             return UnknownScaling()
-        return WeightsScaling(_scales_by_weights(epoch, int(batching.global_batch_size)))
-    if batching is None or batching.drop_last or batching.has_user_order:
+        return WeightsScaling(_scales_by_weights(epoch, _batch_starts(epoch, batching)))
+    num_replicas, num_draws = epoch.replicas.num_replicas, len(epoch.share)
+    if batching is None or batching.has_user_order or num_draws == 0:
         return None
-    num_replicas = epoch.replicas.num_replicas
-    num_real = len(epoch.resume_order) % int(batching.global_batch_size)  # in the last batch
-    num_local = -(-num_real // num_replicas)
-    num_slots = num_local * num_replicas
+    if batching.drop_last and not epoch.shrinks_batches:
+        return None
+    start = int(_batch_starts(epoch, batching)[-1])  # only the last batch may hold repeats
+    num_real = len(epoch.resume_order) - start * num_replicas
+    num_slots = (num_draws - start) * num_replicas
     if num_slots == num_real:
         return None
-    return SamplesScaling(dict.fromkeys(epoch.share[-num_local:].tolist(), num_slots / num_real))
+    return SamplesScaling(dict.fromkeys(epoch.share[start:].tolist(), num_slots / num_real))
 
 
-def _scales_by_weights(epoch: ReplicatedEpoch, batch_size: int) -> FloatArray:
+def _batch_starts(epoch: ReplicatedEpoch, batching: Batching) -> IndexArray:
+    """Where the batches of this rank that are left begin in its draws, int64."""
+    if epoch.shrinks_batches:
+        return np.concatenate([[0], epoch.batch_ends()[:-1]])
+    return np.arange(0, len(epoch.share), int(batching.batch_size))
+
+
+def _scales_by_weights(epoch: ReplicatedEpoch, batch_starts: IndexArray) -> FloatArray:
     scales = np.ones(len(epoch.weights), np.float32)
     order, num_replicas = epoch.resume_order.numpy(), epoch.replicas.num_replicas
     if len(order):
-        starts = np.arange(0, len(order), batch_size)
+        starts = batch_starts * num_replicas
         sizes = np.diff(starts, append=len(order))
         slots = -(-sizes // num_replicas) * num_replicas
         sums = np.add.reduceat(epoch.weights[order].astype(np.float64), starts)

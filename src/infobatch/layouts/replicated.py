@@ -91,7 +91,11 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
         num_trained = selection.num_selected
         if draws is None:
             num_trained = self.plan.num_trained(number, num_trained)
-        return ReplicatedEpoch(number, selection, self.seed, num_trained, self.replicas, recorded, draws)
+        num_draws = self.replicas.share_of(num_trained)
+        ends = self.plan.batch_ends(number, selection.num_selected, num_draws)
+        return ReplicatedEpoch(
+            number, selection, self.seed, num_trained, self.replicas, recorded, draws, ends
+        )
 
     def _select(self, epoch: int) -> Selection:
         """What an epoch trains on: all samples, or what the policy makes of the scores."""
@@ -108,7 +112,7 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
         num_drawn = max(1, round(self.plan.schedule.share(epoch) * batching.user_length))
         part = num_drawn / batching.user_length
         expected = num_drawn * selection.num_selected / self.plan.num_samples
-        if batching.drop_last:
+        if batching.drop_last and self.plan.shrink is None:
             expected = expected // batching.batch_size * batching.batch_size
         return UserDraws((selection.weights > 0).numpy(), expected, part)
 

@@ -79,8 +79,9 @@ class ReplicatedEpoch(Epoch):
         replicas: Replicas | None = None,
         recorded: Tensor | None = None,
         user_draws: UserDraws | None = None,
+        batch_ends: IndexArray | None = None,
     ) -> None:
-        super().__init__(number, replicas or Replicas(), user_draws)
+        super().__init__(number, replicas or Replicas(), user_draws, batch_ends)
         self._selection = selection
         self.order = epoch_order(seed, number, selection)[:num_trained]
         self.weights: FloatArray = selection.weights.numpy()
@@ -182,8 +183,16 @@ class ReplicatedEpoch(Epoch):
         """What of this rank's share has not been recorded, and its repeats."""
         if self._num_seen == 0:
             return self.share
-        samples = torch.where(self.share < 0, ~self.share, self.share)
-        return self.share[(self.share < 0) | ~torch.from_numpy(self.recorded)[samples]]
+        return self.share[torch.from_numpy(~self.is_recorded(self.share.numpy()))]
+
+    def share_of_rank(self, resumes: bool = True) -> np.ndarray:
+        share: np.ndarray = (self.share if resumes else rank_share(self.order, self.replicas)).numpy()
+        return share
+
+    def is_recorded(self, samples: np.ndarray) -> np.ndarray:
+        real = samples >= 0
+        real[real] = self.recorded[samples[real]]
+        return real
 
     # -- Recording ---------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from infobatch.batching import Batching
+from infobatch.batching import Batching, regular_ends
 from infobatch.distributed import Reduce, Replicas, check_world, sum_over_ranks
 from infobatch.layouts.base import Layout, ScoreStore
 from infobatch.layouts.mean_scaling import MeanScaling, SamplesScaling
@@ -104,20 +104,36 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         if plan.schedule.prunes(number):
             selection, fingerprint = self._draw(number)
         num_trained = plan.num_trained(number, selection.num_selected)
+        return self._epoch_of(number, selection, num_trained, fingerprint=fingerprint)
+
+    def _epoch_of(
+        self,
+        number: int,
+        selection: ShardedSelection,
+        num_trained: int,
+        recorded: np.ndarray | None = None,
+        left: IndexArray | None = None,
+        fingerprint: int = 0,
+    ) -> ShardedEpoch:
+        batching, num_selected = self.plan.batching, selection.num_selected
+        drops = batching is not None and batching.drop_last
+        if self.plan.shrink and num_selected < self.plan.num_samples:
+            drops = False
+        multiple = int(batching.batch_size) if batching is not None and drops else 1
+        longest = int(self.shards.by_rank(self.shards.shared(num_trained)).max())
+        ends = self.plan.batch_ends(number, num_selected, -(-longest // multiple) * multiple)
         return ShardedEpoch(
             number,
             selection,
-            shards,
+            self.shards,
             self.seed,
             num_trained,
-            multiple=self._multiple,
-            fingerprint=fingerprint,
+            recorded,
+            left,
+            multiple,
+            fingerprint,
+            ends,
         )
-
-    @property
-    def _multiple(self) -> int:
-        batching = self.plan.batching
-        return int(batching.batch_size) if batching is not None and batching.drop_last else 1
 
     def _draw(self, number: int) -> tuple[ShardedSelection, int]:
         """What a pruned epoch trains of this rank's samples, and a hash of it that all ranks share."""
@@ -141,7 +157,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         totals = [plan.num_samples]
         if self._begun:
             totals = self._reduce(torch.from_numpy(sizes.sum(0))).tolist()
-        counts = stratum_counts(totals, probabilities, plan.multiple)
+        counts = stratum_counts(totals, probabilities, plan.multiple, least=plan.least)
         fingerprint = zlib.crc32(repr((by_score, totals, counts)).encode())
         if sum(counts) == plan.num_samples:
             return ShardedSelection.full(shards), fingerprint
@@ -182,11 +198,14 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         if batching is None:
             return None
         lengths, draws = epoch.batches_left
-        size = int(batching.batch_size)
+        ends = regular_ends(len(draws), int(batching.batch_size))
+        if epoch.shrinks_batches:
+            ends = epoch.batch_ends()
         scales: dict[int, float] = {}
-        first_short = int(lengths.min()) // size * size
-        for start in range(first_short, len(draws), size):
-            members = draws[start : start + size].tolist()
+        first_short = int(np.searchsorted(ends, lengths.min(), side="right"))
+        for batch in range(first_short, len(ends)):
+            start = int(ends[batch - 1]) if batch else 0
+            members = draws[start : ends[batch]].tolist()
             num_real = int(np.clip(lengths - start, 0, len(members)).sum())
             num_slots = len(members) * len(lengths)
             if 0 < num_real < num_slots:
@@ -237,15 +256,12 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         # The epoch that they were in.
         left, num_trained = first["left"].numpy(), first["num_trained"]
         self._begun = first["epoch"] > 0 or int(left.sum()) < num_trained
-        return ShardedEpoch(
+        return self._epoch_of(
             first["epoch"],
             ShardedSelection(codes, weights, first["num_selected"]),
-            shards,
-            self.seed,
             num_trained,
             recorded,
             left,
-            self._multiple,
             zlib.crc32(repr((num_trained, left.tolist())).encode()),
         )
 

@@ -90,6 +90,7 @@ class ShardedEpoch(Epoch):
             None for all of them.
         multiple: Every rank has a multiple of this many draws.
         fingerprint: A number that ranks which drew alike have in common.
+        batch_ends: Where batches end in the draws of a rank, where batches shrink; else None.
     """
 
     def __init__(
@@ -103,8 +104,9 @@ class ShardedEpoch(Epoch):
         left: IndexArray | None = None,
         multiple: int = 1,
         fingerprint: int = 0,
+        batch_ends: IndexArray | None = None,
     ) -> None:
-        super().__init__(number, shards.replicas)
+        super().__init__(number, shards.replicas, batch_ends=batch_ends)
         self.drawn = selection
         self.shards = shards
         self.recorded = np.zeros(shards.num_local, bool) if recorded is None else recorded
@@ -226,14 +228,20 @@ class ShardedEpoch(Epoch):
         return self._whole(int(self.shards.by_rank(self.shards.shared(self._num_trained)).max()))
 
     def draws(self, resumes: bool = True) -> Iterator[int]:
-        order = self._order if resumes else self._whole_order()
+        order = self.share_of_rank(resumes)
         for start in range(0, len(order), _CHUNK):  # a list of them all would be ten times as large
-            samples = order[start : start + _CHUNK].astype(np.int64)
+            samples = order[start : start + _CHUNK]
             if resumes and self._num_seen:
-                real = samples >= 0
-                real[real] = self.recorded[self.shards.locate(samples[real])]
-                samples = samples[~real]
+                samples = samples[~self.is_recorded(samples)]
             yield from samples.tolist()
+
+    def share_of_rank(self, resumes: bool = True) -> np.ndarray:
+        return self._order if resumes else self._whole_order()
+
+    def is_recorded(self, samples: np.ndarray) -> np.ndarray:
+        real = samples >= 0
+        real[real] = self.recorded[self.shards.locate(samples[real].astype(np.int64))]
+        return real
 
     def _whole_order(self) -> np.ndarray:
         order = shard_order(self.shards, self.drawn.codes, self._seed, self.number, self._num_trained)

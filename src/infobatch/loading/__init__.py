@@ -1,12 +1,18 @@
 """From an epoch's order to batches: indexed datasets, samplers, and the loaders made of them."""
 
 from infobatch.loading.dataset import IndexedCollate, IndexedDataset
-from infobatch.loading.sampler import FilteredBatchSampler, FilteredSampler, PrunedSampler
+from infobatch.loading.sampler import (
+    FilteredBatchSampler,
+    FilteredSampler,
+    PrunedBatchSampler,
+    PrunedSampler,
+)
 
 __all__ = [
     "FilteredBatchSampler",
     "FilteredSampler",
     "IndexedCollate",
     "IndexedDataset",
+    "PrunedBatchSampler",
     "PrunedSampler",
 ]

@@ -6,11 +6,16 @@ import weakref
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import Any
 
-from torch.utils.data import default_convert
+from torch.utils.data import BatchSampler, default_convert
 
 from infobatch.batching import Batching
 from infobatch.loading.dataset import IndexedCollate, IndexedDataset
-from infobatch.loading.sampler import FilteredBatchSampler, FilteredSampler, PrunedSampler
+from infobatch.loading.sampler import (
+    FilteredBatchSampler,
+    FilteredSampler,
+    PrunedBatchSampler,
+    PrunedSampler,
+)
 from infobatch.run import Run
 from infobatch.user_order import num_batch_draws, num_draws
 
@@ -52,6 +57,8 @@ class Loaders:
         resumes = not hasattr(loader_class, "load_state_dict")  # or else it skips by itself
         if batch_sampler is not None:
             options["batch_sampler"] = self.filter_batches(run, batch_sampler, bucket, resumes)
+        elif run.plan.shrink:
+            options["batch_sampler"] = self._shrinking(run, sampler, batch_size, drop_last, resumes)
         else:
             options.update(batch_size=batch_size, drop_last=drop_last)
             options["sampler"] = (
@@ -64,13 +71,48 @@ class Loaders:
             self._skipping_loaders.add(loader)
         return loader
 
+    def _shrinking(
+        self,
+        run: Run,
+        sampler: Iterable[int] | None,
+        batch_size: int | None,
+        drop_last: bool,
+        resumes: bool,
+    ) -> PrunedBatchSampler | FilteredBatchSampler:
+        """The batches of a loader whose batches shrink."""
+        if batch_size is None:
+            raise ValueError(
+                "batch_size is None, with which a loader makes no batches that could shrink; give the "
+                "batch size of full data, or leave out steps instead: shrink='steps'"
+            )
+        if sampler is None:
+            return self.batch_sampler(run, batch_size, drop_last, resumes)
+        share = run.replicas.share_of(run.num_samples)
+        batches: Any = UserBatches(sampler, batch_size, drop_last, num_draws(sampler, share))
+        return self.filter_batches(run, batches, None, resumes)
+
+    def batch_sampler(
+        self, run: Run, batch_size: int, drop_last: bool, resumes: bool
+    ) -> PrunedBatchSampler:
+        if run.plan.shrink is None:
+            raise ValueError(
+                "a batch sampler gives batches that shrink, and this pruner leaves out steps; make it "
+                "with shrink='batches', or give the DataLoader batch_size and sampler=pruner.sampler()"
+            )
+        run.set_batching(Batching(batch_size, drop_last, run.replicas.num_replicas))
+        return PrunedBatchSampler(run, resumes)
+
     def sampler(self, run: Run, batch_size: int, drop_last: bool, resumes: bool) -> PrunedSampler:
+        _check_fixed_size(run, "batch_sampler=pruner.batch_sampler(batch_size)")
         run.set_batching(Batching(batch_size, drop_last, run.replicas.num_replicas))
         return PrunedSampler(run, resumes)
 
     def filter(
         self, run: Run, sampler: Iterable[int], batch_size: int, drop_last: bool, resumes: bool
     ) -> FilteredSampler:
+        _check_fixed_size(
+            run, "batch_sampler=pruner.filter_batches(BatchSampler(sampler, batch_size, False))"
+        )
         length = num_draws(sampler, run.replicas.share_of(run.num_samples))
         self._take_user_order(run, sampler, batch_size, length, drop_last)
         return FilteredSampler(run, sampler, batch_size if drop_last else 1, resumes)
@@ -119,6 +161,33 @@ class Loaders:
                 "normalizer='weights' divides by the sum of weights on all ranks, and which samples "
                 "the others train is not known with a sampler of your own; use normalizer='batch'"
             )
+
+
+class UserBatches(BatchSampler):
+    """Batches of a sampler that need not tell its length.
+
+    Args:
+        sampler: The user's sampler of indices.
+        batch_size: Samples in a batch.
+        drop_last: Whether a last batch that is not full is dropped.
+        length: Indices that the sampler gives.
+    """
+
+    def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool, length: int) -> None:
+        super().__init__(sampler, batch_size, drop_last)
+        self._num_batches = Batching(batch_size, drop_last).num_steps(length)
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+
+def _check_fixed_size(run: Run, remedy: str) -> None:
+    """Refuse a sampler for batches of a fixed size where batches shrink."""
+    if run.plan.shrink:
+        raise ValueError(
+            "a sampler gives samples to batches of one size, and with shrink='batches' those of pruned "
+            f"epochs are smaller; give the DataLoader {remedy}, without a batch_size"
+        )
 
 
 def _make_loader(

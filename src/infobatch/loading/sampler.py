@@ -9,6 +9,7 @@ from itertools import chain, islice
 import numpy as np
 from torch.utils.data import Sampler
 
+from infobatch.batching import ShrinkBatches
 from infobatch.epoch import Epoch
 from infobatch.run import Run
 from infobatch.user_order import UserDraws, num_draws
@@ -42,6 +43,35 @@ class PrunedSampler(Sampler[int]):
         if epoch.user_draws is not None:
             raise _other_order("filters a sampler of yours", "has the library's own order")
         return epoch.draws(self._resumes)
+
+
+class PrunedBatchSampler(Sampler[list[int]]):
+    """The batches of the epoch that are still to be trained on this rank, in order.
+
+    As many as full data has, and smaller where samples are left out. Its length is the number left when
+    the epoch began or was resumed. Made by :meth:`DynamicPruner.batch_sampler`.
+
+    Args:
+        run: The pruner whose epochs it gives.
+        resumes: See :class:`PrunedSampler`.
+    """
+
+    def __init__(self, run: Run, resumes: bool = True) -> None:
+        self._run = run
+        self._resumes = resumes
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch: see :meth:`DynamicPruner.set_epoch`."""
+        self._run.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._run.current.batch_ends(self._resumes))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch = begin_pass(self._run, self._resumes)
+        if epoch.user_draws is not None:
+            raise _other_order("filters a sampler of yours", "has the library's own order")
+        return epoch.batches(self._resumes)
 
 
 class FilteredSampler(Sampler[int]):
@@ -86,7 +116,8 @@ class FilteredBatchSampler(Sampler[list[int]]):
 
     The selected samples of successive batches are pooled until they make a batch as large as the user's
     was, so that an epoch has fewer steps, not smaller ones. Pools that never fill come last, as short
-    batches. Made by :meth:`DynamicPruner.filter_batches`.
+    batches. Where batches shrink there are as many as the user's, each smaller by the same part; an
+    epoch's indices are then drawn at once. Made by :meth:`DynamicPruner.filter_batches`.
 
     Args:
         run: The pruner whose epochs it gives.
@@ -116,9 +147,10 @@ class FilteredBatchSampler(Sampler[list[int]]):
         draws = _begin_filtering(self._run, self._resumes)
         is_unrecorded = draws.unrecorded(self._resumes)
         part = draws.first_part(self.batch_sampler, len(self.batch_sampler))
-        # The pools are those of the whole epoch, so that a run resumed within it has the same batches.
-        pooled = self._pooled(part, draws.selected)
-        rest = ([index for index in batch if is_unrecorded(index)] for batch in pooled)
+        # The batches are those of the whole epoch, so that a run resumed within it has the same ones.
+        form = self._pooled if self._run.plan.shrink is None else self._shrunk
+        batches = form(part, draws.selected)
+        rest = ([index for index in batch if is_unrecorded(index)] for batch in batches)
         yield from draws.note_end((batch for batch in rest if batch), self._resumes)
 
     def _pooled(self, batches: Iterable[Sequence[int]], selected: np.ndarray) -> Iterator[list[int]]:
@@ -135,6 +167,43 @@ class FilteredBatchSampler(Sampler[list[int]]):
         for pool in pools.values():
             if pool:
                 yield pool
+
+    def _shrunk(self, batches: Iterable[Sequence[int]], selected: np.ndarray) -> Iterator[list[int]]:
+        """As many batches as the user's, of the selected indices alone, smaller by the same part."""
+        shrink = self._run.plan.shrink
+        assert shrink is not None
+        whole = [[int(index) for index in batch] for batch in batches]
+        pools: defaultdict[Hashable, list[int]] = defaultdict(list)
+        sizes: defaultdict[Hashable, list[int]] = defaultdict(list)  # of the batches of each bucket
+        buckets = [self._bucket(batch[0]) for batch in whole if batch]
+        for bucket, batch in zip(buckets, filter(None, whole), strict=True):
+            sizes[bucket].append(len(batch))
+        for batch in whole:
+            for index in batch:
+                if selected[index]:
+                    pools[self._bucket(index)].append(index)
+        parts = {
+            bucket: iter(_parts(pool, sizes.pop(bucket, [len(pool)]), shrink))
+            for bucket, pool in pools.items()
+        }
+        for bucket in buckets:
+            yield from islice(parts.get(bucket, iter(())), 1)
+        yield from chain.from_iterable(parts.values())  # of indices whose bucket no batch began with
+
+
+def _parts(indices: Sequence[int], sizes: Sequence[int], shrink: ShrinkBatches) -> Iterator[list[int]]:
+    """Batches of ``indices`` in proportion to ``sizes``; fewer than those where they do not suffice."""
+    ends = np.cumsum(sizes)
+    units = -(-ends * len(indices) // (ends[-1] * shrink.multiple))
+    begin = 0
+    for end, size in zip(np.minimum(units * shrink.multiple, len(indices)), sizes, strict=True):
+        rest = len(indices) - end
+        enough = end - begin >= min(shrink.smallest, size)
+        if enough and (rest == 0 or rest >= min(shrink.smallest, sizes[-1])):
+            yield list(indices[begin:end])
+            begin = end
+    if begin < len(indices):
+        yield list(indices[begin:])
 
 
 def begin_pass(run: Run, resumes: bool = True) -> Epoch:

@@ -64,6 +64,7 @@ class Request:
         epoch: The number of the coming epoch, from 0.
         prunable: The epochs in which samples may be left out.
         multiple: The number of selected samples is the nearest possible multiple of this.
+        least: The fewest samples that the epoch may select.
     """
 
     num_pruned: int | None
@@ -71,6 +72,7 @@ class Request:
     epoch: int = 0
     prunable: range = range(0)
     multiple: int = 1
+    least: int = 1
 
     def num_kept(self, num_samples: int, prune_ratio: float) -> int:
         """How many samples a policy keeps that prunes a share of all samples.
@@ -81,12 +83,12 @@ class Request:
 
         Returns:
             N - ``num_pruned``, or else (1 - ``prune_ratio``) N, as a multiple of ``multiple`` and at
-            least 1.
+            least ``least``.
         """
         num_pruned = self.num_pruned
         if num_pruned is None:
             num_pruned = round(prune_ratio * num_samples)
-        return nearest_multiple(max(1, num_samples - num_pruned), self.multiple, num_samples)
+        return nearest_multiple(max(1, num_samples - num_pruned), self.multiple, num_samples, self.least)
 
 
 class Policy(ABC):
@@ -108,6 +110,8 @@ class Policy(ABC):
     """What the policy was given for each sample, in the words of an error message."""
     refreshes: ClassVar[bool] = False
     """Whether the policy needs new losses of all samples, so that those left out must be observed."""
+    shrinks: ClassVar[str] = "steps"
+    """What the policy is made to shrink: ``"steps"`` or ``"batches"``; a run may say otherwise."""
 
     @abstractmethod
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:

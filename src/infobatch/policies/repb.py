@@ -47,7 +47,9 @@ class RePB(BiasedPolicy):
         if num_pruned is None:
             chances = torch.rand(num_samples, generator=request.generator).numpy()
             num_pruned = int(np.count_nonzero(below & (chances < self.prune_ratio)))
-        num_kept = nearest_multiple(max(1, num_samples - num_pruned), request.multiple, num_samples)
+        num_kept = nearest_multiple(
+            max(1, num_samples - num_pruned), request.multiple, num_samples, request.least
+        )
         others_first = order[np.argsort(below, kind="stable")]
         visits = scores["visits"].to(torch.float32)
         return ones_at(others_first[:num_kept], num_samples) * ((request.epoch + 1) / (visits + 1))

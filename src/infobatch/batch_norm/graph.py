@@ -1,0 +1,42 @@
+"""Finding batch norm without weights in the autograd graph of a batch's losses."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def unweighted_batch_norms(losses: Tensor) -> int:
+    """Count the batch norms of the forward pass that took statistics of the batch without weights.
+
+    It follows the whole autograd graph, some microseconds a node: to be called once, and with a batch of
+    unequal weights, since with equal ones a weighted layer runs PyTorch's own. What a compiled or
+    checkpointed part of the model hides is not found. Nothing of the graph is kept.
+
+    Args:
+        losses: (B,), before :meth:`DynamicPruner.update` or ``backward``.
+
+    Returns:
+        The number of calls of such layers; 0 where no gradient is recorded.
+    """
+    if losses.grad_fn is None:
+        return 0
+    found, waiting, seen = 0, [losses.grad_fn], {losses.grad_fn}
+    while waiting:
+        node = waiting.pop()
+        found += _is_unweighted(node)
+        for before, _ in node.next_functions:
+            if before is not None and before not in seen:
+                seen.add(before)
+                waiting.append(before)
+    return found
+
+
+def _is_unweighted(node: object) -> bool:
+    """Whether a node is a batch norm in training mode, on any backend or over several processes.
+
+    Instance norm is PyTorch's batch norm of a batch of one, and not meant.
+    """
+    if "BatchNorm" not in type(node).__name__ or not getattr(node, "_saved_training", True):
+        return False
+    outputs = getattr(node, "_input_metadata", ())
+    return not outputs or outputs[0].shape[0] != 1

@@ -1,0 +1,93 @@
+"""The weights of a batch, and how they reach the batch norm layers of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from infobatch.batch_norm.layers import WeightedBatchNorm
+from infobatch.batch_norm.statistics import BatchShares
+from infobatch.losses import sent_to_device
+
+
+@contextmanager
+def batch_weights(model: nn.Module, weights: Tensor) -> Iterator[None]:
+    """Give the batch norm layers of a model the weights of the batch that is in its forward pass.
+
+    In training mode their mean and variance, and the running averages of these, are then weighted, and
+    in expectation close to those of full data. A model that :func:`weigh_batch_norm` has not converted
+    is not changed. Inside the block belong the forward pass and, with ``torch.utils.checkpoint``, which
+    runs it again, the backward pass. Where ``SyncBatchNorm`` spans several ranks, all of them enter.
+
+    A batch of weights 0 alone, repeats that keep a rank in step, is normalized with equal weights and
+    leaves the running averages as they are.
+
+    Args:
+        model: The model, or a wrapper of it such as DDP or ``torch.compile``'s.
+        weights: (B,), at least 0, on the host: ``pruner.weights(indices)``. Where a layer sees each
+            sample as several rows, one for each row.
+
+    Raises:
+        ValueError: For weights of another shape, below 0, not finite or not on the host; in the forward
+            pass, for a batch of another size.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, WeightedBatchNorm)]
+    before = [layer.__dict__.get("_batch") for layer in layers]
+    try:
+        if layers:
+            _give(layers, _batch_shares(weights))
+        yield
+    finally:
+        for layer, batch in zip(layers, before, strict=True):
+            layer.__dict__.pop("_batch", None)
+            if batch is not None:
+                layer._batch = batch
+
+
+def _batch_shares(weights: Tensor) -> BatchShares:
+    """The shares of a batch, on the host."""
+    if weights.dim() != 1 or not len(weights):
+        raise ValueError(
+            f"the weights of a batch have shape {tuple(weights.shape)}; give one for each sample, (B,)"
+        )
+    if weights.device.type != "cpu":
+        raise ValueError(
+            f"the weights of a batch are on {weights.device}, and reading them there makes each "
+            "step wait; give them on the host, as pruner.weights(indices) does"
+        )
+    exact = weights.detach().double()
+    wrong = ~(exact.isfinite() & (exact >= 0))
+    if bool(wrong.any()):
+        at = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"weight {at} of the batch is {float(exact[at])}; give finite weights, at least 0"
+        )
+    mass = exact.sum()
+    equal = bool((exact == exact[0]).all())
+    shares = exact / mass if mass > 0 else torch.full_like(exact, 1 / len(exact))
+    dtype = torch.promote_types(weights.dtype, torch.float32)
+    packed = torch.cat([shares, mass[None], shares.square().sum()[None]]).to(dtype)
+    return _unpacked(packed, equal and bool(mass > 0))
+
+
+def _unpacked(packed: Tensor, equal: bool) -> BatchShares:
+    return BatchShares(packed[:-2], packed[-2], packed[-1], equal)
+
+
+def _give(layers: list[WeightedBatchNorm], batch: BatchShares) -> None:
+    """Set the batch of each layer, sent once to each device, and not at all where none needs it."""
+    packed = torch.cat([batch.shares, batch.mass[None], batch.squares[None]])
+    on_device = {packed.device: batch}
+    default = packed.device
+    for layer in layers:
+        default = next((t.device for t in chain(layer.parameters(), layer.buffers())), default)
+        device = default
+        if batch.equal and layer._group() is None:
+            device = packed.device
+        if device not in on_device:
+            on_device[device] = _unpacked(sent_to_device(packed, device), batch.equal)
+        layer._batch = on_device[device]

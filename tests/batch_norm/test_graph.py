@@ -1,0 +1,74 @@
+"""Batch norm without weights is found in the graph of a batch's losses, and nothing else is."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from infobatch.batch_norm import batch_weights, unweighted_batch_norms, weigh_batch_norm
+
+WEIGHTS = torch.tensor([1.0, 2, 0.5, 1])
+
+
+def losses_of(*layers):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), *layers, nn.Flatten(), nn.LazyLinear(1))
+    return model, lambda: model(torch.randn(4, 3, 6, 6)).square().flatten()
+
+
+def test_plain_layers_are_counted():
+    _, losses = losses_of(nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    assert unweighted_batch_norms(losses()) == 2
+
+
+def test_a_layer_called_in_a_function_is_counted():
+    x = torch.randn(4, 3, requires_grad=True)
+    normalized = nn.functional.batch_norm(x, None, None, training=True)
+    assert unweighted_batch_norms(normalized.sum(1)) == 1
+
+
+def test_weighted_layers_count_only_without_weights():
+    model, losses = losses_of(nn.BatchNorm2d(4))
+    weigh_batch_norm(model)
+    assert unweighted_batch_norms(losses()) == 1
+    with batch_weights(model, WEIGHTS):
+        assert unweighted_batch_norms(losses()) == 0
+
+
+def test_frozen_layers_do_not_count():
+    frozen = nn.BatchNorm2d(4).eval()
+    assert unweighted_batch_norms(losses_of(frozen)[1]()) == 0
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Identity(), nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.InstanceNorm2d(4, affine=True)],
+    ids=str,
+)
+def test_other_layers_do_not_count(layer):
+    assert unweighted_batch_norms(losses_of(layer)[1]()) == 0
+
+
+def test_losses_without_a_gradient():
+    with torch.no_grad():
+        assert unweighted_batch_norms(losses_of(nn.BatchNorm2d(4))[1]()) == 0
+    assert unweighted_batch_norms(torch.rand(4)) == 0
+
+
+def test_a_graph_with_many_paths_is_walked_once():
+    x = nn.BatchNorm1d(3)(torch.randn(4, 3, requires_grad=True))
+    for _ in range(200):  # 2^200 paths
+        x = x + x * 0.5
+    assert unweighted_batch_norms(x.sum(1)) == 1
+
+
+def test_nothing_of_the_graph_is_kept():
+    x = torch.randn(4, 3, requires_grad=True)
+    inner = nn.BatchNorm1d(3)(x)
+    losses = inner.square().sum(1)
+    assert unweighted_batch_norms(losses) == 1
+    gone = weakref.ref(inner)
+    del losses, inner
+    gc.collect()
+    assert gone() is None

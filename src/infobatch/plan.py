@@ -127,13 +127,18 @@ class RunPlan:
     def num_trained(self, epoch: int, num_selected: int) -> int:
         """How many of an epoch's selected samples are trained."""
         num_trained = max(1, round(self.schedule.share(epoch) * num_selected))
-        if self.batching is None:
+        batching = self.batching
+        if batching is None or batching.has_user_order:
             return num_trained
         if self.shrink is None or num_selected == self.num_samples:
-            return self.batching.num_trained(num_trained)
-        if self.num_batches(epoch) == 0:
+            return batching.num_trained(num_trained)
+        num_batches = self.num_batches(epoch)
+        if num_batches == 0:
             return 0
-        return nearest_multiple(num_trained, self.multiple, num_selected)  # no batch is dropped
+        # No batch is dropped, none is larger than on full data, and none smaller than the least.
+        num_trained = min(num_trained, num_batches * int(batching.global_batch_size))
+        least = num_batches * self.shrink.smallest * batching.num_replicas
+        return nearest_multiple(num_trained, self.multiple, num_selected, least)
 
     def num_batches(self, epoch: int) -> int:
         """Batches of an epoch on full data, and of a pruned one whose batches shrink."""

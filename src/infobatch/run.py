@@ -329,7 +329,7 @@ class Run:
 
     def _host_weights(self, batch: IndexArray) -> FloatArray:
         weights = self.current.weights_of(batch)
-        if self.plan.shrink or self.normalizer == "mean":
+        if self.normalizer == "mean" or (self.plan.shrink and self.normalizer == "batch"):
             weights = self._relative(weights)
         if self._mean_scaling is not None:
             weights *= self._mean_scaling.scale_of(int(batch[0]))

@@ -51,6 +51,22 @@ def test_classes_are_the_targets_values_in_their_order(tmp_path):
     assert data.schema.columns == ("v1", "class")
 
 
+def test_a_table_of_ones_own_lies_in_its_folder_and_has_the_target_that_is_given(tmp_path):
+    made = columns(8, 0, __index_level_0__=pa.array(range(8)))
+    for split in ("train", "test"):
+        write(tmp_path, "mine", split, made)
+    options = {"target": "origin", "leave_out": ("dep_delay", "cancelled")}
+    data = load_data("table", tmp_path / "mine", **options)
+    assert data.schema == Schema(("hour", "wind", "holiday"), ("carrier",), "origin")
+    assert data.class_names == ("EWR", "JFK")
+    with pytest.raises(
+        ValueError, match=r"no column of .*train\.parquet 'dep_dela'; did you mean dep_delay"
+    ):
+        load_data("table", tmp_path / "mine", target="origin", leave_out=("dep_dela",))
+    with pytest.raises(ValueError, match="but no 'churned'; table needs 'churned'"):
+        load_data("table", tmp_path / "mine", target="churned")
+
+
 def test_a_part_is_of_whole_rows(tmp_path):
     data = load_data("flights", flights(tmp_path))
     part = data.split(0.25, 100)

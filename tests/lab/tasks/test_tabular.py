@@ -157,6 +157,20 @@ def test_the_command_line_trains_on_files(call, small_flights, tmp_path):
     assert code == 0, error
 
 
+def test_the_command_line_trains_on_a_table_of_ones_own(call, small_flights, tmp_path):
+    options = [*TYPED, "--data", "table", "--data-dir", small_flights / "flights"]
+    options += ["--tabular.target", "carrier", "--tabular.leave-out", "dep_delay", "hour"]
+    code, _, error = call("train", *options, "--out", tmp_path / "run")
+    assert code == 2
+    assert "has the carrier None; it must be one of the training rows', which are A, B, C" in error
+    options[options.index("carrier")] = "origin"
+    code, _, error = call("train", *options, "--out", tmp_path / "run")
+    assert code == 0, error
+    config = RunFolder(tmp_path / "run").config()
+    assert config.tabular.leave_out == ("dep_delay", "hour")
+    assert config.to_arguments()[-5:] == [*options[-5:]]
+
+
 def test_every_unbiased_policy_takes_part_in_a_contest(data):
     known = (len(data.train), data.train_labels)
     variants, reasons = contestants(replace(QUICK, epochs=20), CONTESTANTS, [0.3], *known)
@@ -174,6 +188,12 @@ def test_every_unbiased_policy_takes_part_in_a_contest(data):
         ({"tabular.layers": -1}, r"--tabular\.layers is -1; it must be at least 0"),
         ({"tabular.width": 0}, r"--tabular\.width is 0; it must be at least 1"),
         ({"task": "classification", "tabular.width": 8}, "breast-cancer, which is for tabular, and"),
+        (
+            {"data": "table"},
+            r"--data table is for files of your own; give --tabular\.target, the column",
+        ),
+        ({"tabular.target": "age"}, r"--tabular\.target is age, and --data breast-cancer has its own"),
+        ({"tabular.leave_out": ("age", "sex")}, r"--tabular\.leave-out is age sex, and --data breast"),
         ({"policy": "el2n"}, "goes by scores of a classifier of images, and --task is tabular"),
     ],
     ids=str,

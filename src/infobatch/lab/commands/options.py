@@ -142,6 +142,8 @@ def load(config: TrainConfig) -> Data:
     own: dict[str, Any] = {}
     if config.task == "segmentation":
         own = {"skip_bad": config.segmentation.skip_bad, "say": partial(console.print, highlight=False)}
+    if config.task == "tabular":
+        own = {"target": config.tabular.target, "leave_out": config.tabular.leave_out}
     data = load_data(config.data, config.data_dir, **own)
     if config.subset is not None:
         data = data.subset(read_subset(config.subset, len(data.train)))

@@ -94,6 +94,11 @@ class DiffusionOptions:
 class TabularOptions:
     """Options of --task tabular."""
 
+    target: str = ""
+    """Column of classes, for --data table."""
+    leave_out: tuple[str, ...] = ()
+    """Columns of --data table that are not learned from, such as what is known only once the class
+    is."""
     layers: int = 2
     """Number of hidden layers; 0 is logistic regression."""
     width: int = 256

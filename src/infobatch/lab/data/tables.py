@@ -13,7 +13,12 @@ from torch import Tensor
 
 from infobatch.lab.data import parquet
 from infobatch.lab.data.base import Data, DataSource, by_name
+from infobatch.lab.names import choose
 
+OWN_TABLE = "table"
+"""The name of a table of the user's own."""
+PANDAS_INDEX = "__index_level_"
+"""What the name of a column begins with that pandas keeps its rows' names in."""
 UNKNOWN = 0
 """The code of a category that is missing, or that the training file does not have."""
 
@@ -59,7 +64,7 @@ class Schema:
                         f"the target {target!r} in {place} has type {kind}; classes must be text, whole "
                         "numbers or truth values"
                     )
-            elif column.name in left_out:
+            elif column.name in left_out or column.name.startswith(PANDAS_INDEX):
                 continue
             elif types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
                 numbers.append(column.name)
@@ -127,26 +132,29 @@ class TableSet:
 
     Args:
         name: The name that the set is loaded by, and that of its folder.
-        target: The column of classes.
+        target: The column of classes; empty where the user names it.
         class_names: What the classes are called, in the order of their values; empty for the values.
         left_out: Columns that are known only once the class is, and are not learned from.
     """
 
     name: str
-    target: str
+    target: str = ""
     class_names: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     download: str = ""
 
-    def __call__(self, data_dir: Path | None) -> TableData:
+    def __call__(
+        self, data_dir: Path | None, *, target: str = "", leave_out: tuple[str, ...] = ()
+    ) -> TableData:
         paths = parquet.find_splits(self.name, "", "", ("train", "test"), data_dir)
-        train = _Columns(self, paths["train"], None)
-        test = _Columns(self, paths["test"], train.schema)
-        vocabularies = {name: train.values(name) for name in train.schema.categories}
-        classes = train.values(self.target)
+        target = self.target or target
+        schema = self._schema(paths["train"][0], target, leave_out)
+        train, test = (_Columns(self.name, paths[split], schema) for split in ("train", "test"))
+        vocabularies = {name: train.values(name) for name in schema.categories}
+        classes = train.values(target)
         if len(classes) < 2:
             raise ValueError(
-                f"{self.target!r} is {classes[0].as_py() if len(classes) else 'missing'} in all rows of "
+                f"{target!r} is {classes[0].as_py() if len(classes) else 'missing'} in all rows of "
                 f"{paths['train'][0]}; there must be two classes or more"
             )
         return TableData(
@@ -154,25 +162,31 @@ class TableSet:
             train=train.encoded(vocabularies, classes),
             test=test.encoded(vocabularies, classes),
             class_names=self.class_names or tuple(str(value.as_py()) for value in classes),
-            schema=train.schema,
+            schema=schema,
             num_codes=tuple(len(values) + 1 for values in vocabularies.values()),
         )
+
+    def _schema(self, path: Path, target: str, leave_out: Sequence[str]) -> Schema:
+        """The columns of the training files, of which ``path`` is the first."""
+        table = parquet.read(self.name, path, (target,))
+        for name in leave_out:
+            choose(f"column of {path}", name, dict.fromkeys(table.column_names))
+        return Schema.of(table, target, (*self.left_out, *leave_out), str(path))
 
 
 class _Columns:
     """The files of one split.
 
     Args:
-        source: The set.
+        name: The name of the set.
         paths: The files.
-        schema: The columns to read; None to find out from the first file.
+        schema: The columns to read.
     """
 
-    def __init__(self, source: TableSet, paths: Sequence[Path], schema: Schema | None) -> None:
-        first = parquet.read(source.name, paths[0], (source.target,))
-        self.schema = schema or Schema.of(first, source.target, source.left_out, str(paths[0]))
+    def __init__(self, name: str, paths: Sequence[Path], schema: Schema) -> None:
+        self.schema = schema
         self._paths = paths
-        self._tables = [parquet.read(source.name, path, self.schema.columns) for path in paths]
+        self._tables = [parquet.read(name, path, schema.columns) for path in paths]
 
     def values(self, name: str) -> Any:
         """The values that a column has, in their order, without a missing one: an array of pyarrow."""
@@ -273,7 +287,7 @@ class BreastCancer:
     download: str = ""
     num_test: int = 169
 
-    def __call__(self, data_dir: Path | None) -> TableData:
+    def __call__(self, data_dir: Path | None, **options: Any) -> TableData:
         from sklearn.datasets import load_breast_cancer
 
         bunch = load_breast_cancer()
@@ -300,4 +314,5 @@ TABLE_SETS: dict[str, DataSource] = by_name(
     BreastCancer(),
     TableSet("flights", "cancelled", ("flown", "cancelled"), FLOWN_ALONE),
     TableSet("shuttle", "class"),
+    TableSet(OWN_TABLE),
 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.data import Data
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
-from infobatch.lab.data.tables import TABLE_SETS
+from infobatch.lab.data.tables import OWN_TABLE, TABLE_SETS
 from infobatch.lab.devices import resolve_device
 from infobatch.lab.models import check_model
 from infobatch.lab.models.language import check_language_model
@@ -123,6 +123,22 @@ def _check_unet(config: TrainConfig) -> None:
         )
 
 
+def _check_table(config: TrainConfig) -> None:
+    """Check the model, and that a table of the user's own, and no other, has a target given."""
+    check_table_model(config.model)
+    target, leave_out = config.tabular.target, config.tabular.leave_out
+    if config.data == OWN_TABLE and not target:
+        raise ValueError(
+            f"--data {OWN_TABLE} is for files of your own; give --tabular.target, the column of classes"
+        )
+    if config.data != OWN_TABLE and (target or leave_out):
+        option, value = ("target", target) if target else ("leave-out", " ".join(leave_out))
+        raise ValueError(
+            f"--tabular.{option} is {value}, and --data {config.data} has its own; leave it out, or "
+            f"give --data {OWN_TABLE} and its folder as --data-dir"
+        )
+
+
 # -- The table ---------------------------------------------------------------------------------------
 
 
@@ -202,7 +218,7 @@ TASKS = {
         metric=LOG_LOSS,
         data_sets=tuple(TABLE_SETS),
         options=("tabular", "probe", "backward_share"),
-        check_model=lambda config: check_table_model(config.model),
+        check_model=_check_table,
         load=_load_tabular,
         signals=("gradient_norms", "confidences"),
     ),

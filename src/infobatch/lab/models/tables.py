@@ -12,6 +12,12 @@ from infobatch.lab.data.tables import UNKNOWN
 from infobatch.lab.names import choose
 
 WIDEST_EMBEDDING = 50
+EMBEDDING_STD = 0.01
+"""The deviation of new embeddings, which is fastai's.
+
+With PyTorch's, 1, what is learned of categories stays buried in noise: on a held-out part of the flights
+the log loss is 0.0855, with this one 0.0806.
+"""
 
 
 class TableMLP(nn.Module):
@@ -65,6 +71,7 @@ def embedding_width(num_codes: int) -> int:
 def _embedding(num_codes: int) -> nn.Embedding:
     embedding = nn.Embedding(num_codes, embedding_width(num_codes))
     with torch.no_grad():
+        embedding.weight.normal_(std=EMBEDDING_STD)
         embedding.weight[UNKNOWN] = 0
     return embedding
 

@@ -23,11 +23,21 @@ def _mlp(data: str, batch_size: int, epochs: int, lr: float) -> TrainConfig:
 
 @recipe()
 def flights_mlp() -> TrainConfig:
-    """Cancelled flights, 2.4 % of 269,420, an MLP on embeddings, 10 epochs, batch 1024."""
+    """Flights of which 2.4 % are cancelled, 269,420 rows, an MLP, 10 epochs, batch 1024.
+
+    One or two minutes a run on one core; the set has to be in --data-dir. On a held-out part of the
+    training set, 3e-3 is the best peak learning rate among 1e-3, 3e-3 and 1e-2 (log loss 0.0818, 0.0806
+    and 0.0834; one seed).
+    """
     return _mlp("flights", batch_size=1024, epochs=10, lr=3e-3)
 
 
 @recipe()
 def shuttle_mlp() -> TrainConfig:
-    """Statlog Shuttle, 43,500 rows of seven classes, an MLP, 20 epochs, batch 256."""
-    return _mlp("shuttle", batch_size=256, epochs=20, lr=3e-3)
+    """Statlog Shuttle, 43,500 rows of seven classes, an MLP, 20 epochs, batch 256.
+
+    Half a minute a run on one core; the set has to be in --data-dir. 79 % of the rows are of one class,
+    and the rarest has six. Chosen as for flights-mlp: 1e-3, 3e-3, 1e-2 and 3e-2 gave a log loss of
+    0.0066, 0.0029, 0.0023 and 0.0041 (two seeds at the middle ones, one at the others).
+    """
+    return _mlp("shuttle", batch_size=256, epochs=20, lr=1e-2)

@@ -96,7 +96,9 @@ def gathered(own: Statistics, group: ProcessGroup) -> Statistics:
     scalars = torch.stack([own.mass, own.squares, num_samples])
     sent = torch.cat([scalars, own.mean, own.var])
     received = sent.new_empty(dist.get_world_size(group) * len(sent))
-    dist.all_gather_into_tensor(received, sent, group)
+    # PyTorch 2.13 renamed it.
+    all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    all_gather(received, sent, group)
     ranks = received.view(-1, len(sent))
     masses, squares, counts = ranks[:, :3].unbind(1)
     means, variances = ranks[:, 3:].chunk(2, 1)

@@ -73,7 +73,7 @@ class Schema:
             else:
                 raise ValueError(
                     f"column {column.name!r} in {place} has type {kind}; write it as numbers or as "
-                    "text, or leave it out of the file"
+                    "text, or leave it out: of the file, or of your own table by --tabular.leave-out"
                 )
         if not numbers and not categories:
             raise ValueError(f"{place} has no column to learn {target!r} from; add some")

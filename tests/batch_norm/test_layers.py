@@ -290,6 +290,7 @@ PARALLEL = """
             assert model[1]._batch is None
             (outputs.flatten().square() * weights).mean().backward()
         torch.save([p.grad for p in model.parameters()], f"{folder}/{rank}.pt")
+        del parallel, outputs  # before their group; after it, their end now and then waits for ever
     finally:
         dist.destroy_process_group()
 """

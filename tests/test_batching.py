@@ -1,10 +1,18 @@
-"""How many steps an epoch takes, and multiples of a batch."""
+"""How many steps an epoch takes, where its batches end, and multiples of a batch."""
 
+import numpy as np
 import pytest
 
-from helpers import Numbers
-from infobatch import DynamicPruner
-from infobatch.batching import Batching, nearest_multiple
+from helpers import Numbers, new_pruner
+from infobatch import DynamicPruner, RandomPruning, ShrinkBatches
+from infobatch.batching import (
+    Batching,
+    ends_left,
+    even_ends,
+    nearest_multiple,
+    regular_ends,
+    shrink_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,3 +45,87 @@ def test_the_nearest_multiple_is_one_that_can_be_kept():
 def test_a_batch_size_that_does_not_fit(batch_size, message):
     with pytest.raises(ValueError, match=message):
         DynamicPruner(Numbers(20), 5).loader(batch_size)
+
+
+def sizes(ends):
+    return np.diff(ends, prepend=0).tolist()
+
+
+def test_draws_are_spread_evenly():
+    assert sizes(even_ends(10, 4)) == [3, 2, 3, 2]
+    assert sizes(even_ends(12, 4)) == [3] * 4
+    assert sizes(even_ends(24, 5, multiple=4)) == [8, 4, 4, 4, 4]
+    assert sizes(even_ends(23, 3, multiple=4)) == [8, 8, 7]
+    assert sizes(even_ends(0, 0)) == []
+    assert sizes(regular_ends(10, 4)) == [4, 4, 2]
+    assert sizes(regular_ends(8, 4)) == [4, 4]
+    assert sizes(regular_ends(0, 4)) == []
+
+
+def test_what_is_left_ends_where_the_whole_does():
+    ends = even_ends(10, 4)  # 3, 2, 3, 2
+    assert ends_left(ends, 10, 2).tolist() == ends.tolist()
+    assert sizes(ends_left(ends, 7, 2)) == [2, 3, 2]
+    assert sizes(ends_left(ends, 6, 2)) == [4, 2], "a first batch below the least joins the next"
+    assert sizes(ends_left(ends, 1, 2)) == [1]
+    assert sizes(ends_left(ends, 0, 2)) == []
+    assert sizes(ends_left(even_ends(0, 0), 0, 2)) == []
+
+
+def test_what_shrinks():
+    assert shrink_of("steps") is None
+    assert shrink_of("batches") == ShrinkBatches(2, 1)
+    assert shrink_of(ShrinkBatches(5, 4)).smallest == 8
+    assert shrink_of(ShrinkBatches(8, 4)).smallest == 8
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: new_pruner(20, 5, shrink="x"),
+            r"shrink is 'x'; choose 'steps' .*'batches'.*ShrinkBatches\(least=",
+        ),
+        (lambda: ShrinkBatches(least=0), r"least is 0; it must be a whole number, at least 1"),
+        (lambda: ShrinkBatches(multiple=1.5), r"multiple is 1.5; it must be a whole number"),
+        (
+            lambda: new_pruner(20, 5, shrink=ShrinkBatches(4)).loader(4),
+            r"batch_size is 4, and batches are to shrink to no fewer than 4 samples.*raise batch_size, "
+            r"lower the least, or .*shrink='steps'",
+        ),
+        (
+            lambda: new_pruner(20, 5, shrink="batches").loader(None),
+            r"batch_size is None, with which a loader makes no batches.*give the batch size of full",
+        ),
+        (
+            lambda: new_pruner(20, 5, shrink="batches").sampler(4),
+            r"of one size, and with shrink='batches'.*batch_sampler=pruner.batch_sampler\(batch_size\)",
+        ),
+        (
+            lambda: new_pruner(20, 5, shrink="batches").filter(range(20), 4),
+            r"of one size, and with shrink='batches'.*pruner.filter_batches\(BatchSampler\(sampler",
+        ),
+        (
+            lambda: new_pruner(20, 5, shrink="steps").batch_sampler(4),
+            r"this pruner leaves out steps; make it with shrink='batches', or give.*pruner.sampler\(\)",
+        ),
+        (
+            lambda: new_pruner(200, 5, shrink="batches", target=0.55, policy=RandomPruning()).loader(4),
+            r"target 0.55 cannot be met.*100 samples, for batches not to shrink below the least.* at "
+            r"most 0.3.*lower the least\. The highest target that can be reached is 0.3",
+        ),
+        (
+            lambda: new_pruner(
+                200, 3, shrink="batches", target=[0, 150, 0], policy=RandomPruning()
+            ).loader(4),
+            r"target leaves out 150 of 200 samples in an epoch, and 100 are needed.*leave out fewer",
+        ),
+        (
+            lambda: new_pruner(20, 5, shrink="steps").current.batch_ends(),
+            r"batches of this epoch are as large as on full data.*make the pruner with shrink='batches'",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_told_of(make, message):
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        make()

@@ -137,6 +137,8 @@ class RunPlan:
             return 0
         # No batch is dropped, none is larger than on full data, and none smaller than the least.
         num_trained = min(num_trained, num_batches * int(batching.global_batch_size))
+        if num_trained == num_selected:  # drawn as a multiple, if perhaps for other ranks
+            return num_trained
         least = num_batches * self.shrink.smallest * batching.num_replicas
         return nearest_multiple(num_trained, self.multiple, num_selected, least)
 

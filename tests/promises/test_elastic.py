@@ -89,6 +89,7 @@ OPTIONS = {
     "tiers": {"policy": PercentileTiers()},
     "over weights": {"policy": PercentileTiers(), "normalizer": "weights"},
 }
+SMALLER = {"shrink": "batches", "policy": PercentileTiers()}
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -109,6 +110,27 @@ def test_a_run_goes_on_with_another_number_of_ranks(before, after, options):
         assert torch.equal(visits, run.pruners[0].scores["visits"])
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 3), (3, 1), (1, 4), (2, 2), (3, 3)])
+def test_batches_that_shrink_go_on_with_another_number_of_ranks(before, after):
+    """The number of ranks changes where global batches end, by less than a sample of each rank."""
+    run = Ranks(before, **SMALLER)
+    steps, states = [], []
+    for step in run.train():
+        steps.append(step)
+        states.append(run.state())
+    assert len(steps) == run.pruners[0].full_steps == 4 * 5
+    for done, state in enumerate(states):
+        resumed = Ranks(after, state, **SMALLER)
+        epoch = resumed.pruners[0].epoch
+        rest = list(resumed.train())
+        assert len(rest) in (20 - done - 1, 20 - done), f"resumed after step {done}"
+        assert before != after or rest == steps[done + 1 :]
+        then = [i for number, trained, *_ in steps[done + 1 :] if number == epoch for i in trained]
+        now = [i for number, trained, *_ in rest if number == epoch for i in trained]
+        assert sorted(then) == sorted(now)
+        assert not rest or rest[-1][2] == 1
+
+
 def test_a_run_goes_on_with_one_number_of_ranks_after_another():
     expected, steps, state, step = list(Ranks(1).train()), [], None, 0
     for num_replicas in [1, 2, 3, 4, 6, 12, 1, 3]:
@@ -121,11 +143,12 @@ def test_a_run_goes_on_with_one_number_of_ranks_after_another():
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 3), (3, 1)])
-def test_with_another_global_batch_each_remaining_sample_is_trained_once(before, after):
-    run = Ranks(before)
+@pytest.mark.parametrize("options", [{}, SMALLER], ids=["steps", "batches"])
+def test_with_another_global_batch_each_remaining_sample_is_trained_once(before, after, options):
+    run = Ranks(before, **options)
     states = [run.state() for _ in run.train()]
     for state in states:
-        resumed = Ranks(after, state, global_batch=6 * after)
+        resumed = Ranks(after, state, global_batch=6 * after, **options)
         epoch = resumed.pruners[0].current
         due = set(epoch.selection.indices.tolist()) - set(np.flatnonzero(epoch.recorded).tolist())
         steps = list(resumed.train())

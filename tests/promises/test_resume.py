@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from infobatch import DynamicPruner, InfoBatch, RandomPruning, Sharded, Spaced
+from infobatch import DynamicPruner, InfoBatch, RandomPruning, Sharded, ShrinkBatches, Spaced
 from infobatch.policies import PercentileTiers
 
 SIZE, EPOCHS, BATCH = 52, 5, 8
@@ -97,6 +97,9 @@ POLICIES = {
     "sharded": {"layout": Sharded(4)},
     "sharded tiers": {"layout": Sharded(3), "policy": PercentileTiers(), "target": 0.3},
     "normalized": {"policy": InfoBatch(0.7), "normalizer": "weights"},
+    "smaller batches": {"policy": InfoBatch(0.7), "shrink": "batches"},
+    "smaller batches of twos": {"target": 0.2, "shrink": ShrinkBatches(multiple=2)},
+    "sharded smaller batches": {"layout": Sharded(3), "policy": PercentileTiers(), "shrink": "batches"},
 }
 
 
@@ -113,8 +116,9 @@ def test_a_plain_loader_with_workers(persistent):
 
 
 @pytest.mark.parametrize("num_epochs", [4.3, 4.9])
-def test_a_last_epoch_cut_short(num_epochs):
-    check_resuming({"num_epochs": num_epochs, "delta": 0.6}, {}, stride=1)
+@pytest.mark.parametrize("options", [{"delta": 0.6}, {"delta": 1, "shrink": "batches"}], ids=str)
+def test_a_last_epoch_cut_short(num_epochs, options):
+    check_resuming({"num_epochs": num_epochs, **options}, {}, stride=1)
 
 
 class Backwards:
@@ -144,13 +148,14 @@ class Buckets(Backwards):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("kind", ["sampler", "batch_sampler"])
-def test_a_sampler_of_ones_own(kind, num_workers):
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_a_sampler_of_ones_own(kind, num_workers, shrink):
     def options():
         own = {"sampler": Backwards()} if kind == "sampler" else {"batch_sampler": Buckets()}
         return {**own, "num_workers": num_workers}
 
     bucket = {"bucket": lambda index: index % 3} if kind == "batch_sampler" else {}
-    check_resuming({}, {**options(), **bucket}, stride=9 if num_workers else 1)
+    check_resuming({"shrink": shrink}, {**options(), **bucket}, stride=9 if num_workers else 1)
 
 
 def check_resuming_at_every_step(options, loader_options, stride=1):

@@ -139,6 +139,12 @@ class FullOrder(Sampler):
         return iter(epoch_order(self.seed, self.epoch, Selection.full(self.size)).tolist())
 
 
+def _num_items(pruner, indices, batch):
+    """The supervised items of a batch, weighted where it is smaller than on full data."""
+    counts = batch["labels"].ne(-100).sum(1)
+    return float((counts * pruner.weights(indices)).sum() if pruner.plan.shrink else counts.sum())
+
+
 def train_plainly(pruner, model, num_accumulated=1, label_smoothing=0.0, lr=0.1, batch_size=4):
     """What the Trainer should do, as a loop; the learning rates and the batches' samples."""
     loader = pruner.loader(batch_size, collate_fn=pad)
@@ -152,7 +158,7 @@ def train_plainly(pruner, model, num_accumulated=1, label_smoothing=0.0, lr=0.1,
         batches = list(loader)
         for start in range(0, len(batches), num_accumulated):
             group = batches[start : start + num_accumulated]
-            items = sum(int(batch["labels"].ne(-100).sum()) for _, batch in group)
+            items = sum(_num_items(pruner, *of_batch) for of_batch in group)
             for indices, batch in group:
                 labels = batch.pop("labels")
                 logits = model(**batch).logits

@@ -9,6 +9,7 @@ from infobatch.integrations.transformers import INDICES, PruningTrainer
 
 NOTHING = {"policy": NoPruning()}
 VARYING = {"policy": InfoBatch(0.9), "warmup_epochs": 1, "delta": 1}
+SMALLER = {**VARYING, "shrink": "batches"}
 SIZES = {"policy": InfoBatch(0.9), "target": [10, 26, 34, 10]}  # 40, 24, 16, 40 of 50 samples
 
 

@@ -11,7 +11,7 @@ from helpers.language import causal_model, parameters
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
-from helpers.trainer import VARYING, Stock, trainer
+from helpers.trainer import SMALLER, VARYING, Stock, trainer
 from infobatch.integrations.transformers import STATE_FILE
 
 pytestmark = pytest.mark.integrations
@@ -25,7 +25,8 @@ pytestmark = pytest.mark.integrations
         {"dataloader_drop_last": True},
     ],
 )
-def test_a_resumed_run_is_the_uninterrupted_one(arguments, tmp_path):
+@pytest.mark.parametrize("pruning", [VARYING, SMALLER], ids=["steps", "batches"])
+def test_a_resumed_run_is_the_uninterrupted_one(arguments, pruning, tmp_path):
     arguments = {
         "num_train_epochs": 3,
         "save_strategy": "steps",
@@ -34,7 +35,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(arguments, tmp_path):
         "learning_rate": 0.01,
         **arguments,
     }
-    make = partial(trainer, tmp_path, pruning=VARYING, **arguments)
+    make = partial(trainer, tmp_path, pruning=pruning, **arguments)
     whole = make(model=causal_model(dropout=0.1))
     whole.train()
     ends = np.flatnonzero(np.isclose(np.array(whole.notes.positions) % 1, 0)) + 1
@@ -65,3 +66,12 @@ def test_another_batch_size_is_refused_where_it_does_not_fit(tmp_path):
     resumed = trainer(tmp_path, per_device_train_batch_size=8)
     with pytest.raises(ValueError, match="saved 20 samples into epoch 0, no multiple of the 8"):
         resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
+
+
+def test_smaller_batches_of_another_size_are_refused_where_they_do_not_fit(tmp_path):
+    trainer(tmp_path, pruning=SMALLER, save_strategy="steps", save_steps=15).train()
+    resumed = trainer(tmp_path, pruning=SMALLER, per_device_train_batch_size=5)
+    with pytest.raises(
+        ValueError, match=r"saved \d samples into epoch 1, no multiple of the sizes of an"
+    ):
+        resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-15"))

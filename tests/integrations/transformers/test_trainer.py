@@ -18,14 +18,23 @@ from helpers.language import (
     sentences,
     train_plainly,
 )
-from infobatch import DynamicPruner
+from infobatch import DynamicPruner, InfoBatch
 
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
 from transformers import Trainer
 
-from helpers.trainer import NOTHING, SIZES, VARYING, Stock, Watched, batch_counts, trainer
+from helpers.trainer import (
+    NOTHING,
+    SIZES,
+    SMALLER,
+    VARYING,
+    Stock,
+    Watched,
+    batch_counts,
+    trainer,
+)
 from infobatch.integrations.transformers import PruningMixin
 
 pytestmark = pytest.mark.integrations
@@ -87,6 +96,81 @@ def test_accumulating_is_a_larger_batch_whatever_the_models_own_loss(task, tmp_p
     assert (ends[0] - ends[3]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("accumulated", [1, 3])
+@pytest.mark.parametrize("length", [{"num_train_epochs": 4}, {"max_steps": 21}], ids=str)
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_with_smaller_batches_steps_and_schedule_are_the_stock_trainers(
+    accumulated, length, task, drop_last, tmp_path
+):
+    model, data, collate = TASKS[task]
+    stock, ours = (
+        trainer(
+            tmp_path,
+            kind,
+            model(),
+            data(),
+            collate,
+            pruning,
+            gradient_accumulation_steps=accumulated,
+            dataloader_drop_last=drop_last,
+            warmup_steps=3,
+            **length,
+        )
+        for kind, pruning in [(Stock, None), (Watched, SMALLER)]
+    )
+    stock.train()
+    ours.train()
+    assert ours.state.global_step == stock.state.global_step == ours.state.max_steps
+    assert ours.notes.rates == pytest.approx(stock.notes.rates)
+    if "max_steps" not in length:  # it ends an epoch of ours, not one of the stock Trainer's
+        assert ours.notes.positions == stock.notes.positions
+    assert ours.lr_scheduler.get_last_lr() == pytest.approx(stock.lr_scheduler.get_last_lr())
+    assert ours.pruner.report().saved > 0
+    sizes = {len(batch) for batch in ours.seen[13:26]}
+    assert max(sizes) - min(sizes) <= 1 < max(sizes) < 4
+
+
+class ByLength(Watched):
+    """Losses that a sample's length decides: short ones are kept more often."""
+
+    def sample_losses(self, outputs, labels):
+        losses, counts = super().sample_losses(outputs, labels)
+        return 0 * losses + 9.0 / counts.clamp(min=1) ** 2, counts
+
+    def training_step(self, *args, **kwargs):
+        loss = super().training_step(*args, **kwargs)
+        self.__dict__.setdefault("losses", []).append(float(loss))
+        return loss
+
+
+def test_a_smaller_batch_estimates_the_loss_of_full_data(tmp_path):
+    """Items without weights would make the loss too large: those kept are short."""
+    data = sentences(96)
+    pruning = {"policy": InfoBatch(0.7), "delta": 1, "shrink": "batches"}
+    ours = trainer(
+        tmp_path,
+        ByLength,
+        data=data,
+        pruning=pruning,
+        num_train_epochs=26,
+        per_device_train_batch_size=48,
+        learning_rate=0.0,
+    )
+    ours.train()
+    counts = torch.tensor([float(sample["labels"][1:].ne(-100).sum()) for sample in data])
+    items = torch.tensor([float(sample["labels"].ne(-100).sum()) for sample in data])
+    full = float((9 / counts.clamp(min=1) ** 2 * counts).sum() / items.sum())
+    losses = torch.tensor(ours.losses[2:])
+    assert len(losses) == 50
+    assert float(losses.mean()) == pytest.approx(full, rel=0.03)
+    weights = ours.pruner.selection.weights
+    kept = weights > 0
+    weights = weights / weights[kept].mean()
+    naive = float((weights * 9 / counts.clamp(min=1) ** 2 * counts).sum() / items[kept].sum())
+    assert naive > 1.1 * full
+
+
 @pytest.mark.parametrize("arguments", [{"num_train_epochs": 2.3}, {"max_steps": 17}])
 def test_fractional_lengths_are_the_stock_trainers(arguments, tmp_path):
     arguments = {"gradient_accumulation_steps": 3, **arguments}
@@ -99,7 +183,7 @@ def test_fractional_lengths_are_the_stock_trainers(arguments, tmp_path):
     assert ours.notes.rates == pytest.approx(stock.notes.rates)
 
 
-@pytest.mark.parametrize("pruning", [VARYING, SIZES], ids=["varying", "target"])
+@pytest.mark.parametrize("pruning", [VARYING, SIZES, SMALLER], ids=["varying", "target", "smaller"])
 @pytest.mark.parametrize(("accumulated", "smoothing"), [(1, 0.0), (3, 0.1)])
 def test_pruned_training_is_a_plain_loops(pruning, accumulated, smoothing, tmp_path):
     ours = trainer(

@@ -128,14 +128,18 @@ class PruningMixin(_Base):
             dataset = self._remove_unused_columns(dataset, description="Training")
         else:
             collate = self._get_collator_with_removed_columns(collate, description="Training")
+        size, drop_last = self._train_batch_size, args.dataloader_drop_last
+        # The Trainer skips what was trained before it was resumed.
+        batches: dict[str, Any]
+        if pruner.plan.shrink:
+            sampler = pruner.batch_sampler(size, drop_last=drop_last, resumes=False)
+            batches = {"batch_sampler": sampler}
+        else:
+            sampler = pruner.sampler(size, drop_last=drop_last, resumes=False)
+            batches = {"sampler": sampler, "batch_size": size, "drop_last": drop_last}
         return DataLoader(
             IndexedDataset(dataset),
-            batch_size=self._train_batch_size,
-            # The Trainer skips what was trained before it was resumed.
-            sampler=pruner.sampler(
-                self._train_batch_size, drop_last=args.dataloader_drop_last, resumes=False
-            ),
-            drop_last=args.dataloader_drop_last,
+            **batches,
             collate_fn=CollateWithIndices(collate),
             generator=pruner.worker_generator,
             num_workers=args.dataloader_num_workers,
@@ -170,6 +174,21 @@ class PruningMixin(_Base):
         if not hasattr(scheduler, "patience"):  # one that follows a metric, not the steps
             self.lr_scheduler = ProgressScheduler(scheduler, self, num_training_steps)
         return self.lr_scheduler
+
+    def _get_num_items_in_batch(self, batch_samples: Any, device: Any) -> Any:
+        """The supervised items of an update; where batches shrink, counted with their weights.
+
+        A smaller batch stands for one of full data, whose items its own must estimate: those of samples
+        that are kept may be longer or shorter than the others.
+        """
+        number = super()._get_num_items_in_batch(batch_samples, device)
+        is_training = bool(batch_samples) and INDICES in batch_samples[0]
+        if number is None or not is_training or not self.pruner.plan.shrink:
+            return number
+        pairs = torch.stack([self._items_of(batch) for batch in batch_samples]).sum(0)
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            pairs = self.accelerator.gather(pairs.to(device)).view(-1, 2).sum(0)
+        return number * (pairs[0] / pairs[1].clamp(min=1)).to(number.device)
 
     def _run_epoch(self, *, epoch: int, **kwargs: Any) -> Any:
         self.pruner.set_epoch(epoch)
@@ -246,7 +265,10 @@ class PruningMixin(_Base):
 
     def _updates_in(self, epoch: int) -> int:
         """An epoch's optimizer steps; an upper bound where it has not begun and has no target."""
-        plan, num_kept = self.pruner.plan, self.pruner.selection.num_selected
+        plan = self.pruner.plan
+        if plan.shrink:
+            return self._updates(plan.num_batches(epoch))
+        num_kept = self.pruner.selection.num_selected
         if epoch != self.pruner.epoch:
             num_kept = plan.num_samples - (plan.schedule.num_pruned(epoch) or 0)
         return self._updates(self._batching.num_steps(plan.num_trained(epoch, num_kept)))
@@ -271,16 +293,24 @@ class PruningMixin(_Base):
         epoch = self.pruner.current
         if epoch.finished:
             return epoch.number + 1, 0
-        num_accumulated = self.args.gradient_accumulation_steps
-        update_size = int(self._batching.global_batch_size) * num_accumulated
-        num_updates, rest = divmod(epoch.num_recorded, update_size)
-        if rest:
+        num_accumulated, global_size = (
+            self.args.gradient_accumulation_steps,
+            self._batching.global_batch_size,
+        )
+        if epoch.shrinks_batches:
+            ends = epoch.batch_ends(resumes=False) * self._batching.num_replicas
+            num_batches = int((ends <= epoch.num_recorded).sum())
+            rest = epoch.num_recorded - (int(ends[num_batches - 1]) if num_batches else 0)
+        else:
+            num_batches, rest = divmod(epoch.num_recorded, int(global_size))
+        if rest or num_batches % num_accumulated:
+            size = "sizes" if epoch.shrinks_batches else f"{int(global_size) * num_accumulated}"
             raise ValueError(
                 f"{checkpoint} was saved {epoch.num_recorded:,} samples into epoch {epoch.number}, no "
-                f"multiple of the {update_size} of an update here (batch size x accumulation x "
-                "processes); resume with the values it was trained with"
+                f"multiple of the {size} of an update here (batch size x accumulation x processes); "
+                "resume with the values it was trained with"
             )
-        return epoch.number, num_updates * num_accumulated
+        return epoch.number, num_batches
 
     @property
     def _labels_are_shifted(self) -> bool:
@@ -289,6 +319,14 @@ class PruningMixin(_Base):
             name = type(self.model.get_base_model()).__name__
         causal = name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
         return causal or getattr(self, "_loss_shifts_labels", False)
+
+    def _items_of(self, batch: Any) -> Tensor:
+        """The supervised items of a batch counted with their weights, and without: float32 (2,)."""
+        labels = batch["labels"]
+        if labels.ndim > 1 and getattr(self, "_loss_shifts_labels", False):
+            labels = labels[..., 1:]
+        counts = labels.ne(NOT_SUPERVISED).reshape(len(labels), -1).sum(1).float().cpu()
+        return torch.stack([counts @ self.pruner.weights(batch[INDICES]), counts.sum()])
 
     def _weighted_loss(
         self,
@@ -301,8 +339,11 @@ class PruningMixin(_Base):
         losses, counts = self.sample_losses(outputs, labels)
         self.pruner.record(losses, indices, scored=counts > 0)
         weights = sent_to_device(self.pruner.weights(indices), losses.device)
-        total = counts.sum() if num_items_in_batch is None else num_items_in_batch
-        total = torch.as_tensor(total, device=losses.device).clamp(min=1)
+        if (
+            num_items_in_batch is None
+        ):  # by a model whose loss is a batch's mean, whatever is accumulated
+            num_items_in_batch = (counts * weights).sum() if self.pruner.plan.shrink else counts.sum()
+        total = torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)
         loss = (losses * counts * weights).sum() / total
         # Mixtures of experts add their routers' loss themselves only when they are given labels.
         routers = outputs.get("aux_loss") if isinstance(outputs, Mapping) else None

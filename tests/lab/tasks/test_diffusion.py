@@ -261,7 +261,9 @@ def test_classes_are_asked_of_data_that_has_them(data, monkeypatch):
 def test_policies_that_ask_for_what_it_cannot_tell_are_refused():
     with pytest.raises(ValueError, match="reads gradient norms, and --task diffusion has none"):
         check_config(replace(QUICK, policy="proportional:by=gradient_norm", target=0.2))
-    with pytest.raises(ValueError, match="el2n goes by scores of a classifier, and --task is diffusion"):
+    with pytest.raises(
+        ValueError, match="el2n goes by scores of a classifier of images, and --task is diffusion"
+    ):
         check_config(replace(QUICK, policy="el2n", epochs=20))
 
 

@@ -256,7 +256,7 @@ def test_two_processes_train_what_one_trains(masked_run, tmp_path):
         ({"mae.smallest_crop": 0.0}, "--mae.smallest-crop is 0.0; it must be above 0"),
         ({"mixup": 0.5}, "--mixup is for --task classification, not for mae"),
         ({"probe": 5}, "--probe is for --task classification, not for mae"),
-        ({"policy": "el2n"}, "goes by scores of a classifier, and --task is mae"),
+        ({"policy": "el2n"}, "goes by scores of a classifier of images, and --task is mae"),
         ({"policy": "proportional:by=gradient_norm"}, "reads gradient norms, and --task mae has none"),
         ({"task": "classification", "model": "resnet8"}, "--mae.patch is for --task mae"),
     ],

@@ -109,7 +109,7 @@ def test_arms_of_equal_cost_cost_the_same(config, tmp_path):
         ({"ema_decay": 0.9}, r"--ema-decay is 0\.9, and --task tuning has no such option"),
         ({"mixup": 0.2}, "--mixup is for --task classification"),
         ({"policy": "ies"}, "goes by the losses of all samples, and the Trainer does not fetch"),
-        ({"policy": "el2n"}, "goes by scores of a classifier, and --task is tuning"),
+        ({"policy": "el2n"}, "goes by scores of a classifier of images, and --task is tuning"),
         (
             {"policy": "proportional:by=gradient_norm"},
             "reads gradient norms, and --task tuning has none",

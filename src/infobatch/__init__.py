@@ -25,7 +25,7 @@ from infobatch.losses import (
     sequence_losses,
     weighted_mean,
 )
-from infobatch.policies import InfoBatch, Neyman, NoPruning, RandomPruning, Spaced
+from infobatch.policies import InfoBatch, Neyman, NoiseBudget, NoPruning, RandomPruning, Spaced
 from infobatch.pruner import DynamicPruner
 from infobatch.report import predict_saving
 from infobatch.schedule import Schedule
@@ -40,6 +40,7 @@ __all__ = [
     "InfoBatch",
     "Neyman",
     "NoPruning",
+    "NoiseBudget",
     "RandomPruning",
     "Replicated",
     "Schedule",

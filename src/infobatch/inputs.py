@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.scores.columns import SIGNALS, IndexArray
+from infobatch.noise import NormsFrom, norms_of_losses
+from infobatch.scores.columns import NORMS, SIGNALS, IndexArray
 
 Indices = IndexArray | Tensor | Sequence[int]
 """Indices of samples, shape (B,)."""
@@ -63,8 +64,13 @@ def check_scores(scores: Tensor, losses: Tensor) -> Tensor:
     return scores
 
 
-def signals_read(names: Sequence[str], given: Mapping[str, Tensor], losses: Tensor) -> list[Tensor]:
-    """The signals that a policy reads, in the order of their ``names``, out of those ``given``."""
+def signals_read(
+    names: Sequence[str], given: Mapping[str, Tensor], losses: Tensor, estimated: NormsFrom | None
+) -> list[Tensor]:
+    """The signals that a policy reads, in the order of their ``names``, out of those ``given``.
+
+    Norms of gradients that are not given are ``estimated`` from the losses, unless that is None.
+    """
     for name, values in given.items():
         if name not in SIGNALS:
             raise TypeError(f"there is no signal {name!r}; there are {', '.join(SIGNALS)}")
@@ -74,6 +80,8 @@ def signals_read(names: Sequence[str], given: Mapping[str, Tensor], losses: Tens
                 f"{name} have shape {shape} and the losses {tuple(losses.shape)}; give a tensor with "
                 "one number for each sample"
             )
+    if estimated and NORMS in names and NORMS not in given:
+        given = {**given, NORMS: norms_of_losses(losses, estimated)}
     for name in names:
         if name not in given:
             raise ValueError(

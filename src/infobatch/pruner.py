@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence, 
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
@@ -23,6 +24,7 @@ from infobatch.loading.sampler import (
 )
 from infobatch.losses import NORMALIZERS, Normalizer
 from infobatch.lr import LRScaling, ProgressScheduler
+from infobatch.noise import NORMS_FROM, NormsFrom, norms_of_losses
 from infobatch.plan import RunPlan
 from infobatch.policies import Policy, default_policy
 from infobatch.policies.base import warn_if_prior_scores_unused
@@ -56,6 +58,9 @@ class DynamicPruner(Run):
             ``"batches"`` it has as many as on full data, but smaller ones, and weights have mean one, so
             that any schedule is stepped as it is; :class:`ShrinkBatches` has options. None leaves it to
             the policy.
+        norms_from: What losses are, ``"cross-entropy"``, ``"squared-error"`` or other ``"losses"``, for
+            norms of gradients to follow from them where :meth:`update` is given none: see
+            :func:`infobatch.noise.norms_of_losses`.
         rank: Number of this rank among those that train one model; by default torch.distributed's.
         num_replicas: Number of those ranks; by default torch.distributed's, else 1.
         layout: Who holds the scores: :class:`Replicated`, each rank all of them, or :class:`Sharded`,
@@ -83,6 +88,7 @@ class DynamicPruner(Run):
         seed: int = 0,
         normalizer: Normalizer = "batch",
         shrink: Shrink | None = None,
+        norms_from: NormsFrom = "cross-entropy",
         rank: int | None = None,
         num_replicas: int | None = None,
         layout: Layout = Replicated(),
@@ -94,14 +100,16 @@ class DynamicPruner(Run):
             policy = default_policy(meets_target=target is not None and not layout.needs_strata)
         check_seed(seed)
         check_choice("normalizer", normalizer, NORMALIZERS)
+        check_choice("norms_from", norms_from, NORMS_FROM)
         length = (num_epochs, max_steps)
         shrinks = shrink_of(getattr(policy, "shrinks", "steps") if shrink is None else shrink)
         plan = RunPlan(len(dataset), policy, *length, delta, warmup_epochs, target, ramp, shrinks)
         store = layout.make_store(plan, int(seed), find_replicas(rank, num_replicas), normalizer)
         if prior_scores is not None:
-            store.take_prior(prior_losses(prior_scores, len(dataset)))
+            losses = prior_losses(prior_scores, len(dataset))
+            store.take_prior(losses, norms_of_losses(torch.from_numpy(losses), norms_from).numpy())
             warn_if_prior_scores_unused(policy, warmup_epochs)
-        super().__init__(dataset, store, normalizer)
+        super().__init__(dataset, store, normalizer, norms_from)
         self._loaders = Loaders(takes_user_order=not layout.needs_strata)
 
     # -- Batches -----------------------------------------------------------------------------------
@@ -231,8 +239,15 @@ class DynamicPruner(Run):
 
     def report(self) -> Report:
         """What was trained and left out so far."""
-        counts = [*self.history, self._counts()]
-        return Report(self.plan.full_length, counts, self.scores.num_nonfinite)
+        alone = self.replicas.num_replicas == 1  # else known once the epoch has ended
+        noise = self._noise(self.current) if alone else None
+        counts = [*self.history, self._counts(noise)]
+        batching, shrinks = self.plan.batching, self.plan.shrink is not None
+        batch_size = None if batching is None else batching.global_batch_size
+        num_nonfinite = self.scores.num_nonfinite
+        return Report(
+            self.plan.full_length, counts, num_nonfinite, self.policy.max_noise, batch_size, shrinks
+        )
 
     # -- Inside ------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import NamedTuple
 
 import torch
@@ -23,11 +24,15 @@ class EpochCounts(NamedTuple):
         epoch: Number of the epoch, from 0.
         num_selected: Samples that it trains, on all ranks.
         num_recorded: Samples whose losses were recorded, on all ranks.
+        noise: The second moment of a step relative to one on full data in as many steps, as the norms of
+            the gradients were when samples were trained: see :func:`infobatch.noise.noise_of`. None if it
+            is not known: for biased policies, and on several ranks for the epoch under way.
     """
 
     epoch: int
     num_selected: int
     num_recorded: int
+    noise: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,11 +102,17 @@ class Report:
         num_samples: Samples in an epoch on full data.
         epochs: The epochs begun so far.
         num_nonfinite: Losses and signals that were NaN or infinite.
+        max_noise: The budget of noise that the policy kept to; None if it has none.
+        batch_size: Samples in a batch of full data, on all ranks; None if it is not known.
+        shrinks_batches: Whether pruned epochs have smaller batches, and not fewer of them.
     """
 
     num_samples: int
     epochs: Sequence[EpochCounts]
     num_nonfinite: int
+    max_noise: float | None = None
+    batch_size: float | None = None
+    shrinks_batches: bool = False
 
     @property
     def num_recorded(self) -> int:
@@ -119,6 +130,45 @@ class Report:
         """Samples that were selected but not trained on, in epochs under way or broken off."""
         return sum(counts.num_selected - counts.num_recorded for counts in self.epochs)
 
+    @property
+    def noises(self) -> list[float]:
+        """The noise of each pruned epoch, where it is known."""
+        pruned = [counts for counts in self.epochs if counts.num_selected < self.num_samples]
+        return [counts.noise for counts in pruned if counts.noise is not None]
+
+    @property
+    def noise(self) -> float | None:
+        """Their mean; None without such an epoch."""
+        return mean(self.noises) if self.noises else None
+
+    @property
+    def noise_of_a_step(self) -> float | None:
+        """Mean noise of a step of pruned epochs, relative to a step on full data.
+
+        Where batches shrink it is :attr:`noise`. Where epochs have fewer steps, with batches as large as
+        on full data, each is less noisy by the share of samples that the epoch trains.
+        """
+        if self.shrinks_batches:
+            return self.noise
+        shares = [
+            counts.num_selected / self.num_samples * counts.noise
+            for counts in self.epochs
+            if counts.num_selected < self.num_samples and counts.noise is not None
+        ]
+        return mean(shares) if shares else None
+
+    def _noise_line(self) -> str:
+        noise, of_a_step = self.noise, self.noise_of_a_step
+        assert noise is not None
+        assert of_a_step is not None
+        asked = "" if self.max_noise is None else f", where at most {self.max_noise:g} was asked for"
+        line = f"noise {noise:.2f} in pruned epochs, at most {max(self.noises):.2f}{asked}"
+        if self.batch_size is not None:
+            size, like = self.batch_size, round(self.batch_size / of_a_step)
+            line += f": a step as noisy as one of batch {like:,} of {size:,.0f}"
+            line += "" if self.shrinks_batches else ", and fewer steps"
+        return line
+
     def __str__(self) -> str:
         total = len(self.epochs) * self.num_samples
         lines = [
@@ -127,6 +177,8 @@ class Report:
         ]
         if self.num_unreached:
             lines.append(f"{self.num_unreached:,} more were selected, but not trained (yet)")
+        if self.noise is not None:
+            lines.append(self._noise_line())
         if self.num_nonfinite:
             lines.append(
                 f"{self.num_nonfinite:,} losses or signals were NaN or infinite; those samples kept "

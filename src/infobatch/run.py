@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from itertools import chain
 from typing import Any
@@ -10,18 +11,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.batch_norm import unweighted_batch_norms
 from infobatch.batching import Batching
 from infobatch.epoch import Epoch
 from infobatch.inputs import Indices, check_losses, check_scores, host_indices, signals_read
 from infobatch.layouts.base import ScoreStore
 from infobatch.layouts.mean_scaling import MeanScaling
 from infobatch.losses import Normalizer, sent_to_device, weighted_mean
-from infobatch.policies.base import check_all_observed
+from infobatch.noise import NormsFrom, noise_of
+from infobatch.policies.base import BiasedPolicy, check_all_observed
 from infobatch.report import EpochCounts
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
 from infobatch.seeding import Stream, epoch_generator
 from infobatch.selection import Selection
+
+UNWEIGHTED = (
+    "the model has batch norm, whose mean and variance are now those of the samples that pruning chose "
+    "and not those of the data, which can cost a point of accuracy and more. Convert it once, "
+    "`model = weigh_batch_norm(model)`, and run the forward pass in "
+    "`with batch_weights(model, pruner.weights(indices)):`"
+)
+"""The warning to a run that meets batch norm without weights."""
 
 
 class Run:
@@ -31,6 +42,7 @@ class Run:
         dataset: Any map-style dataset, of N samples.
         store: The scores of the run, on this rank.
         normalizer: What a batch's weighted sum is divided by: see :func:`weighted_mean`.
+        norms_from: What losses are: see :func:`norms_of_losses`.
 
     Attributes:
         plan: The lengths and the policy of the run.
@@ -38,7 +50,13 @@ class Run:
         worker_generator: What loaders seed their workers from; its state depends on the epoch alone.
     """
 
-    def __init__(self, dataset: Sized, store: ScoreStore[Any], normalizer: Normalizer) -> None:
+    def __init__(
+        self,
+        dataset: Sized,
+        store: ScoreStore[Any],
+        normalizer: Normalizer,
+        norms_from: NormsFrom = "cross-entropy",
+    ) -> None:
         self.dataset = dataset
         self.plan = store.plan
         self.num_samples = store.plan.num_samples
@@ -46,10 +64,12 @@ class Run:
         self.seed = store.seed
         self.replicas = store.replicas
         self.normalizer = normalizer
+        self.norms_from = norms_from
         self.history: list[EpochCounts] = []
         self.worker_generator = self._worker_seeds(0)
         self._store = store
         self._epoch: Epoch | None = None
+        self._looks_for_batch_norm = bool(self.policy.columns)
         self._mean_scaling: MeanScaling | None = None
         # On several ranks it is the mean scaling that divides by the sum of weights.
         self._mean_over: Normalizer = normalizer if self.replicas.num_replicas == 1 else "batch"
@@ -208,7 +228,8 @@ class Run:
         Arguments as for :meth:`update`.
         """
         batch = self._checked(losses, indices, scored)
-        self.current.weights_of(batch)  # raises for a sample that the epoch does not train
+        weights = self.current.weights_of(batch)  # raises for a sample that the epoch does not train
+        self._look_for_batch_norm(losses, weights)
         self._record(batch, losses, scored, signals)
 
     def weights(self, indices: Indices) -> Tensor:
@@ -230,7 +251,7 @@ class Run:
         :meth:`update`.
         """
         batch = self._checked(losses, indices, scored)
-        read = signals_read(self.signals, signals, losses)
+        read = self._signals_read(signals, losses)
         self.current.observe(batch)
         self._store.observe(batch, losses.detach(), scored, read)
 
@@ -292,11 +313,21 @@ class Run:
         epoch.check_recorded()
         check_all_observed(self.policy, epoch.number, epoch.num_unobserved)
         epoch.close()
-        self.history.append(self._counts())
+        self.history.append(self._counts(self._noise(epoch)))
 
-    def _counts(self) -> EpochCounts:
+    def _counts(self, noise: float | None) -> EpochCounts:
         epoch = self.current
-        return EpochCounts(epoch.number, epoch.length, epoch.num_done)
+        return EpochCounts(epoch.number, epoch.length, epoch.num_done, noise)
+
+    def _noise(self, epoch: Epoch) -> float | None:
+        """The noise of a step of an epoch, of what of it was recorded. A collective."""
+        if isinstance(self.policy, BiasedPolicy):
+            return None
+        return noise_of(self._store.noise_sums(epoch, self.norms_from))
+
+    def _signals_read(self, given: Mapping[str, Tensor], losses: Tensor) -> list[Tensor]:
+        estimated = self.norms_from if self.policy.estimates_norms else None
+        return signals_read(self.signals, given, losses, estimated)
 
     # All that a step does on the host: check the batch, look up its weights, record it.
 
@@ -313,6 +344,7 @@ class Run:
         batch = self._checked(losses, indices, scored)
         remembered = losses if scores is None else check_scores(scores, losses)
         weights = self._host_weights(batch)
+        self._look_for_batch_norm(losses, weights)
         self._record(batch, remembered, scored, signals)
         return sent_to_device(torch.from_numpy(weights), losses.device)
 
@@ -320,6 +352,13 @@ class Run:
     def _weigh_batch(self, losses: Tensor, indices: Indices) -> Tensor:
         weights = self._host_weights(self._checked(losses, indices))
         return sent_to_device(torch.from_numpy(weights), losses.device)
+
+    def _look_for_batch_norm(self, losses: Tensor, weights: FloatArray) -> None:
+        """Warn once of batch norm that takes its statistics of the samples chosen by score."""
+        if self._looks_for_batch_norm and len(set(weights[weights > 0].tolist())) > 1:
+            self._looks_for_batch_norm = False
+            if unweighted_batch_norms(losses):
+                warnings.warn(UNWEIGHTED, stacklevel=4)
 
     @staticmethod
     def _checked(losses: Tensor, indices: Indices, scored: Tensor | None = None) -> IndexArray:
@@ -347,6 +386,6 @@ class Run:
         scored: Tensor | None,
         signals: Mapping[str, Tensor],
     ) -> None:
-        read = signals_read(self.signals, signals, scores)
+        read = self._signals_read(signals, scores)
         num_real = self.current.record(batch)
         self._store.record(batch, scores.detach(), scored, read, num_real)

@@ -161,16 +161,18 @@ def _draw_stratified(
     sizes: Sequence[int], counts: Sequence[int], strata: Tensor, generator: torch.Generator
 ) -> Selection:
     """Draw ``counts[s]`` of the ``sizes[s]`` samples of each stratum."""
-    weights = np.ones(len(strata), np.float32)
     # The samples of one stratum after another, each in rising order.
     members = np.argsort(strata.numpy(), kind="stable")
+    drawn = np.ones(len(strata), np.float32)
     end = 0
     for size, count in zip(sizes, counts, strict=True):
         end += size
         if count < size:
-            of_stratum = members[end - size : end]
-            weights[of_stratum] = size / count
-            weights[of_stratum[torch.randperm(size, generator=generator)[count:].numpy()]] = 0
+            of_stratum = drawn[end - size : end]
+            of_stratum[:] = size / count
+            of_stratum[torch.randperm(size, generator=generator, dtype=torch.int32)[count:].numpy()] = 0
+    weights = np.empty_like(drawn)
+    weights[members] = drawn
     return Selection(torch.from_numpy(weights), sum(counts))
 
 
@@ -309,7 +311,8 @@ def _check_probabilities(
             f"{policy!r} gave {what} of shape {tuple(of_each.shape)}; there are {num_samples:,} "
             "samples, and each must have one: shape (N,)"
         )
-    _check_number(float(keep.per_sample().sum()), policy, num_samples, request)
+    if request.num_pruned is not None:
+        _check_number(float(keep.per_sample().sum()), policy, num_samples, request)
 
 
 def _check_weights(weights: Tensor, policy: BiasedPolicy, num_samples: int, request: Request) -> None:

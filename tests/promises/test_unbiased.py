@@ -127,7 +127,8 @@ def test_the_sum_over_samples_trained_is_the_full_sum(policy, target, batch_size
     losses, values = random_losses(203), random_losses(203, seed=1)
     sums = []
     for seed in range(250):
-        pruner = DynamicPruner(Numbers(203), 4, policy=made(policy, 203), target=target, seed=seed)
+        options = {"target": target, "seed": seed, "shrink": "steps"}
+        pruner = DynamicPruner(Numbers(203), 4, policy=made(policy, 203), **options)
         loader = pruner.loader(batch_size, drop_last=drop_last)
         record_epoch(pruner, losses)
         pruner.set_epoch(1)
@@ -152,7 +153,8 @@ def test_an_epoch_cut_short_trains_its_share_of_the_full_sum(policy):
     losses, values = random_losses(203), random_losses(203, seed=1)
     shares = []
     for seed in range(250):
-        pruner = DynamicPruner(Numbers(203), 1.4, policy=made(policy, 203), delta=1, seed=seed)
+        options = {"delta": 1, "seed": seed, "shrink": "steps"}
+        pruner = DynamicPruner(Numbers(203), 1.4, policy=made(policy, 203), **options)
         loader = pruner.loader(16)
         record_epoch(pruner, losses)
         pruner.set_epoch(1)

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from infobatch.batching import Batching
@@ -13,6 +15,7 @@ from infobatch.distributed import Replicas, check_agreement, check_alone
 from infobatch.epoch import Epoch
 from infobatch.layouts.mean_scaling import MeanScaling
 from infobatch.losses import Normalizer
+from infobatch.noise import NormsFrom, norms_of_losses
 from infobatch.plan import RunPlan
 from infobatch.scores.buffer import LossBuffer
 from infobatch.scores.columns import FloatArray, IndexArray
@@ -101,8 +104,13 @@ class ScoreStore(ABC, Generic[E]):
         """The scores of all samples. ``RuntimeError`` where no rank has them."""
 
     @abstractmethod
-    def take_prior(self, losses: FloatArray) -> None:
-        """Take in the losses of all samples, (N,), known before the first epoch; NaN for none."""
+    def take_prior(self, losses: FloatArray, norms: FloatArray) -> None:
+        """Take in what is known of all samples before the first epoch; NaN for nothing.
+
+        Args:
+            losses: (N,).
+            norms: The norms of gradients that follow from them, (N,).
+        """
 
     def record(
         self,
@@ -156,6 +164,25 @@ class ScoreStore(ABC, Generic[E]):
         self, epoch: E, batching: Batching | None, normalizer: Normalizer
     ) -> MeanScaling | None:
         """How this rank's means are scaled in an epoch; None where nothing needs it."""
+
+    @abstractmethod
+    def noise_sums(self, epoch: E, norms_from: NormsFrom) -> np.ndarray:
+        """The sums of :func:`noise_sums` over what all ranks recorded of an epoch. A collective.
+
+        Args:
+            epoch: The epoch, merged.
+            norms_from: What losses are, where no norms are known.
+        """
+
+    def _norms(self, rows: IndexArray, norms_from: NormsFrom) -> np.ndarray:
+        """The latest norms of gradients in some rows of the score table, (n,)."""
+        scores = self.scores
+        for name in ("recent_norms", "gradient_norm"):
+            if name in scores.columns:
+                return scores[name].numpy()[rows].reshape(len(rows), -1)[:, -1]
+        losses = scores["last_loss"].numpy()[rows]
+        norms: np.ndarray = norms_of_losses(torch.from_numpy(losses), norms_from).numpy()
+        return norms
 
     def agree(self, epoch: E) -> None:
         """Raise ``RuntimeError`` on all ranks if they are not about to train the same epoch.

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from infobatch.batching import Batching
@@ -14,6 +15,7 @@ from infobatch.layouts.base import Layout, ScoreStore
 from infobatch.layouts.mean_scaling import MeanScaling, scaling_of_replicated
 from infobatch.layouts.replicated_epoch import ReplicatedEpoch
 from infobatch.losses import Normalizer
+from infobatch.noise import NormsFrom, noise_sums
 from infobatch.plan import RunPlan
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
@@ -65,8 +67,8 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
     def whole_scores(self) -> ScoreTable:
         return self.scores
 
-    def take_prior(self, losses: FloatArray) -> None:
-        self._scores.begin(losses)
+    def take_prior(self, losses: FloatArray, norms: FloatArray) -> None:
+        self._scores.begin(losses, norms)
 
     def _rows_of(self, indices: IndexArray) -> IndexArray:
         return indices
@@ -80,10 +82,16 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
 
     def make_epoch(self, number: int) -> ReplicatedEpoch:
         selection = self._select(number)
-        if selection.credit is not None:
-            self.scores["credit"].copy_(selection.credit)
+        self._note_draw(selection)
         draws = self._user_draws(number, selection)
         return self._epoch_of(number, selection, draws)
+
+    def _note_draw(self, selection: Selection) -> None:
+        """Keep what columns follow of the draw of an epoch that begins."""
+        if selection.credit is not None:
+            self.scores["credit"].copy_(selection.credit)
+        if "weight" in self.scores.columns:
+            self.scores["weight"].copy_(selection.weights)
 
     def _epoch_of(
         self, number: int, selection: Selection, draws: UserDraws | None, recorded: Tensor | None = None
@@ -115,6 +123,10 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
         if batching.drop_last and self.plan.shrink is None:
             expected = expected // batching.batch_size * batching.batch_size
         return UserDraws((selection.weights > 0).numpy(), expected, part)
+
+    def noise_sums(self, epoch: ReplicatedEpoch, norms_from: NormsFrom) -> np.ndarray:
+        trained = np.flatnonzero(epoch.recorded & (epoch.weights > 0))
+        return noise_sums(self._norms(trained, norms_from), epoch.weights[trained])
 
     def merge(self, epoch: ReplicatedEpoch) -> None:
         scores = self.scores

@@ -18,6 +18,7 @@ from infobatch.layouts.score_summary import NoScores, ShardedScores
 from infobatch.layouts.sharded_epoch import ShardedEpoch, ShardedSelection
 from infobatch.layouts.shards import Shards, default_num_shards
 from infobatch.losses import Normalizer
+from infobatch.noise import NormsFrom, noise_sums
 from infobatch.plan import RunPlan
 from infobatch.policies import Policy
 from infobatch.policies.bounds import pooled
@@ -82,8 +83,9 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         self._reduce = reduce if shards.replicas.num_replicas > 1 else torch.clone
         self._begun = False  # whether any sample has a score, on any rank
 
-    def take_prior(self, losses: FloatArray) -> None:
-        self._scores.begin(losses[self.shards.held])
+    def take_prior(self, losses: FloatArray, norms: FloatArray) -> None:
+        held = self.shards.held
+        self._scores.begin(losses[held], norms[held])
         self._begun = True
 
     def _rows_of(self, indices: IndexArray) -> IndexArray:
@@ -184,6 +186,13 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         num_recorded, num_unobserved = self._reduce(mine).tolist()
         epoch.merge(num_recorded, num_unobserved)
         self._begun = self._begun or num_recorded > 0
+
+    def noise_sums(self, epoch: ShardedEpoch, norms_from: NormsFrom) -> np.ndarray:
+        trained = np.flatnonzero(epoch.recorded & (epoch.drawn.codes > 0))
+        weights = epoch.weights_of(self.shards.held[trained])
+        sums = torch.from_numpy(noise_sums(self._norms(trained, norms_from), weights))
+        total: np.ndarray = self._reduce(sums).numpy()
+        return total
 
     def _facts(self, epoch: ShardedEpoch) -> dict[str, int]:
         return {"num_shards": self.shards.num_shards, **super()._facts(epoch)}

@@ -14,6 +14,7 @@ from infobatch.policies.infobatch import InfoBatch
 from infobatch.policies.kakurenbo import Kakurenbo
 from infobatch.policies.neyman import Neyman
 from infobatch.policies.no_pruning import NoPruning
+from infobatch.policies.noise_budget import NoiseBudget
 from infobatch.policies.order_dp import OrderDP
 from infobatch.policies.percentile_tiers import PercentileTiers
 from infobatch.policies.proportional import Proportional
@@ -31,6 +32,7 @@ POLICIES: dict[str, type[Policy]] = {
     "percentile-tiers": PercentileTiers,
     "proportional": Proportional,
     "neyman": Neyman,
+    "noise-budget": NoiseBudget,
     "spaced": Spaced,
     "class-quotas": ClassQuotas,
     "bls": BLS,
@@ -104,6 +106,7 @@ __all__ = [
     "KeepProbabilities",
     "Neyman",
     "NoPruning",
+    "NoiseBudget",
     "OrderDP",
     "PercentileTiers",
     "Policy",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from infobatch.policies.calibration import Moments
 from infobatch.scores.columns import FloatArray, IndexArray
 
 SMALLEST = 1e-9
@@ -46,6 +47,39 @@ def allocate(
         else:
             high = middle
     kept: np.ndarray = np.clip(np.exp(high) * sizes, lowest, cap)
+    return kept
+
+
+def within_budget(moments: Moments, counts: np.ndarray, max_noise: float, floor: float) -> np.ndarray:
+    """Probabilities clip(c sqrt(m), floor, 1) of strata that leave out most within a budget of noise.
+
+    The noise is the sum of n m / p over that of n m, for n samples of mean squared norm m in a stratum;
+    the standard error of its excess over 1 is added to it. c is found by bisection.
+
+    Args:
+        moments: m of each stratum, (S,).
+        counts: n of each, (S,).
+        max_noise: The budget, above 1.
+        floor: The least probability, in (0, 1].
+
+    Returns:
+        float64 (S,), in [floor, 1]; all 1 where there is no gradient.
+    """
+    means, filled = moments.means, counts > 0
+    total = float(counts @ means)
+    if total <= 0:
+        return np.ones(len(means))
+    sizes = np.sqrt(means / means[filled].max())
+    low, high = np.log(floor), -np.log(np.maximum(sizes[filled].min(), SMALLEST))
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        excess = counts * (1 / np.clip(np.exp(middle) * sizes, floor, 1) - 1)
+        errors = np.bincount(moments.blocks, excess * moments.errors)
+        if excess @ means + np.sqrt(errors @ errors) > (max_noise - 1) * total:
+            low = middle
+        else:
+            high = middle
+    kept: np.ndarray = np.clip(np.exp(high) * sizes, floor, 1)
     return kept
 
 

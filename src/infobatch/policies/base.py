@@ -110,6 +110,10 @@ class Policy(ABC):
     """What the policy was given for each sample, in the words of an error message."""
     refreshes: ClassVar[bool] = False
     """Whether the policy needs new losses of all samples, so that those left out must be observed."""
+    estimates_norms: ClassVar[bool] = False
+    """Whether norms of gradients that ``update`` is not given are to be estimated from the losses."""
+    max_noise: float | None = None
+    """The noise of a step that the policy keeps to: see :class:`NoiseBudget`; None if it does not."""
     shrinks: ClassVar[str] = "steps"
     """What the policy is made to shrink: ``"steps"`` or ``"batches"``; a run may say otherwise."""
 
@@ -199,7 +203,8 @@ def check_some_are_kept(num_pruned: int, num_samples: int) -> None:
 def reads_losses(policy: Policy) -> bool:
     """Whether a policy reads a column that prior scores fill."""
     read = (COLUMNS[name] for name in policy.columns)
-    return any(column.signal == LOSSES and not column.training for column in read)
+    by_losses = any(column.signal == LOSSES and not column.training for column in read)
+    return by_losses or policy.estimates_norms
 
 
 def warn_if_prior_scores_unused(policy: Policy, warmup_epochs: int) -> None:

@@ -18,8 +18,9 @@ NO_SCORE = -3.4028234663852886e38  # the lowest float32, which no loss takes
 
 LOSSES = "losses"
 """What most columns follow: the losses, or scores in their place, that every batch brings."""
+NORMS = "gradient_norms"
 SIGNALS = {
-    "gradient_norms": "classification_gradient_norms(logits, targets)",
+    NORMS: "classification_gradient_norms(logits, targets)",
     "confidences": "classification_confidences(logits, targets)",
 }
 """The other signals that a batch can bring, by the keyword that ``update`` takes them by. The values are
@@ -128,12 +129,16 @@ COLUMNS = {
     # How many times the sample was trained.
     "visits": Column(np.int32, 0, one_more, training=True),
     # The norm of the gradient the last time, and its running mean.
-    "gradient_norm": Column(np.float32, NAN, latest, signal="gradient_norms"),
-    "smoothed_norm": Column(np.float32, NAN, smoothed, signal="gradient_norms"),
+    "gradient_norm": Column(np.float32, NAN, latest, signal=NORMS),
+    "smoothed_norm": Column(np.float32, NAN, smoothed, signal=NORMS),
+    # The norms of the last two times, the latest last.
+    "recent_norms": Column(np.float32, NAN, last_few, signal=NORMS, width=2),
     # The probability that the model gave to the sample's own class the last time, in [0, 1].
     "confidence": Column(np.float32, NAN, latest, signal="confidences"),
     # How many visits the sample is owed, NaN before the first draw; see infobatch.policies.Spaced.
     "credit": Column(np.float32, NAN, unchanged, signal=DRAW),
+    # The weight that the last epoch gave the sample, 0 if it left the sample out.
+    "weight": Column(np.float32, 0, unchanged, signal=DRAW),
 }
 """All columns that a score table can keep, by name. Every run keeps last_loss and visits, and the
 columns that its policy reads."""

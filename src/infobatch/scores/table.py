@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.scores.columns import COLUMNS, LOSSES, NO_SCORE, SIGNALS, FloatArray, IndexArray
+from infobatch.scores.columns import COLUMNS, LOSSES, NO_SCORE, NORMS, SIGNALS, FloatArray, IndexArray
 
 _HIGHEST = -NO_SCORE
 
@@ -58,18 +58,18 @@ class ScoreTable:
         table.num_nonfinite = 0
         return table
 
-    def begin(self, losses: FloatArray) -> None:
+    def begin(self, losses: FloatArray, norms: FloatArray | None = None) -> None:
         """Take in losses that are known before any training, so that no sample has been visited.
 
         Args:
             losses: (N,), NaN where unknown.
+            norms: The norms of gradients that follow from them, (N,); None where none do.
         """
+        batch = {LOSSES: losses} if norms is None else {LOSSES: losses, NORMS: norms}
         columns = [
-            name
-            for name in self.columns
-            if COLUMNS[name].signal == LOSSES and not COLUMNS[name].training
+            name for name in self.columns if COLUMNS[name].signal in batch and not COLUMNS[name].training
         ]
-        self._take_in(np.arange(len(losses)), {LOSSES: losses}, columns)
+        self._take_in(np.arange(len(losses)), batch, columns)
         self.num_nonfinite = 0
 
     def part(self, indices: IndexArray) -> ScoreTable:

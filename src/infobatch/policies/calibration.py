@@ -1,0 +1,133 @@
+"""Strata of stale gradient norm, and what the norms of their samples will be when they are trained.
+
+A stale norm misleads: samples thought learned come back with large gradients. How far it does is seen in
+the samples that were just trained, of which both the norm before and the fresh one are known.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+
+from infobatch.scores.columns import FloatArray
+
+_BINS = 1 << 15
+"""Norms are told apart by the sign, exponent and first 7 bits of their float32, to within 0.4 %."""
+
+_UPPER_HALF = int(sys.byteorder == "little")
+
+
+def _middles() -> np.ndarray:
+    """The norm in the middle of each bin, float64; 0 for bins of infinite ones."""
+    with np.errstate(invalid="ignore"):
+        norms = (np.arange(_BINS, dtype=np.uint32) << 16 | 0x8000).view(np.float32).astype(np.float64)
+    norms[0] = 0  # and not the smallest number
+    return np.where(np.isfinite(norms), norms, 0.0)
+
+
+MIDDLES = _middles()
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The mean squared norms of strata.
+
+    Args:
+        means: Estimates, (S,), rising.
+        errors: The standard error of each, (S,).
+        blocks: Which strata have an error in common, numbered from 0, (S,).
+    """
+
+    means: np.ndarray
+    errors: np.ndarray
+    blocks: np.ndarray
+
+    @classmethod
+    def exact(cls, means: np.ndarray) -> Moments:
+        """Moments without an error, whose ``means`` have shape (S,)."""
+        return cls(means, np.zeros(len(means)), np.arange(len(means)))
+
+
+def strata_of_bins(counts: np.ndarray, num_strata: int) -> np.ndarray:
+    """The stratum of each bin, uint8 (bins,): equal shares of samples and of norm, half of each.
+
+    Strata are thus fine both where most samples are and where most of the norm is.
+
+    Args:
+        counts: The samples in each bin, or their weights, (bins,).
+        num_strata: At most 255.
+    """
+    norms = counts * MIDDLES
+    shares = counts / counts.sum() + norms / max(norms.sum(), sys.float_info.min)
+    ends = np.cumsum(shares) * (num_strata / 2)
+    middles = (np.concatenate([[0.0], ends[:-1]]) + ends) / 2
+    return np.minimum(middles, num_strata - 1).astype(np.uint8)
+
+
+def bins_of(norms: FloatArray) -> np.ndarray:
+    """The bin of each norm, uint16 (n,); norms are at least 0."""
+    halves: np.ndarray = np.ascontiguousarray(norms).view(np.uint16)
+    return halves[_UPPER_HALF::2]
+
+
+def guessed_moments(counts: np.ndarray, strata: np.ndarray, num_strata: int, regress: float) -> Moments:
+    """Moments for the first pruned epoch, by stale norms alone.
+
+    Args:
+        counts: The samples in each bin, (bins,).
+        strata: The stratum of each bin.
+        num_strata: S.
+        regress: The part of the mean of all that is mixed into each, in [0, 1].
+    """
+    sums = np.bincount(strata, counts * MIDDLES**2, num_strata)
+    sizes = np.bincount(strata, counts, num_strata)
+    means = (1 - regress) * sums / np.maximum(sizes, 1) + regress * sums.sum() / sizes.sum()
+    return Moments.exact(means)
+
+
+def calibrated_moments(
+    before: FloatArray, fresh: FloatArray, weights: FloatArray, num_strata: int
+) -> Moments:
+    """Moments by what became of the samples that were just trained.
+
+    They are cut into strata by the norms they had before, as the samples of the coming epoch are by
+    theirs: of equal rank, not of equal norm, for norms fall as training goes on. The means are made to
+    rise from stratum to stratum, by pooling where they do not.
+
+    Args:
+        before: The norms that the samples were selected by, (n,).
+        fresh: Their norms when they were trained, (n,).
+        weights: One over the probabilities with which they were selected, (n,).
+        num_strata: S.
+    """
+    bins, squares = bins_of(before), np.square(fresh)
+    weighted = weights * squares
+    of_bins = [
+        np.bincount(bins, values, _BINS)
+        for values in (weights, weighted, (weighted + squares) * weighted)
+    ]
+    strata = strata_of_bins(of_bins[0], num_strata)
+    sizes, sums, variances = (np.bincount(strata, values, num_strata) for values in of_bins)
+    # As if each stratum had one sample more, of the mean size, so that none is empty.
+    means, blocks = _rising(sums + sums.sum() / sizes.sum(), sizes + 1)
+    errors = np.sqrt(np.bincount(blocks, variances)) / np.bincount(blocks, sizes + 1)
+    return Moments(means, errors[blocks], blocks)
+
+
+def _rising(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rising means nearest to sums / sizes, and the block of strata that each was pooled in.
+
+    Source: the algorithm of adjacent violators, Ayer et al., 1955.
+    """
+    blocks: list[tuple[float, float, int]] = []
+    for total, size in zip(sums.tolist(), sizes.tolist(), strict=True):
+        length = 1
+        while blocks and blocks[-1][0] * size >= total * blocks[-1][1]:
+            before = blocks.pop()
+            total, size, length = total + before[0], size + before[1], length + before[2]
+        blocks.append((total, size, length))
+    lengths = [length for *_, length in blocks]
+    means = np.repeat([total / size for total, size, _ in blocks], lengths)
+    return means, np.repeat(np.arange(len(blocks)), lengths)

@@ -1,0 +1,149 @@
+"""As much left out as a budget of gradient noise allows."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from numbers import Real
+
+import numpy as np
+import torch
+
+from infobatch.policies.allocation import allocate, whole, within_budget
+from infobatch.policies.base import KeepProbabilities, Policy, Request, check_some_are_kept
+from infobatch.policies.calibration import (
+    MIDDLES,
+    Moments,
+    bins_of,
+    calibrated_moments,
+    guessed_moments,
+    strata_of_bins,
+)
+from infobatch.policies.options import set_fields, use_plain_numbers
+from infobatch.scores.columns import FloatArray
+from infobatch.scores.table import ScoreTable
+
+NUM_STRATA = 32
+REGRESS = 0.1
+"""Part of the mean moment that is mixed into each stratum's before there is anything to calibrate by."""
+SURPRISE = 0.5
+"""The share of the budget that a single sample with a surprisingly large gradient may use up."""
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseBudget(Policy):
+    """Leaves out as much as keeps the noise of a step within a budget, however much or little it is.
+
+    A step of a pruned epoch, one of as many as on full data, has the second moment mean(g^2 / p), where
+    full data has mean(g^2), for gradient norms g and keep probabilities p. Least is trained where p is
+    proportional to g. Samples are cut into strata by the norm they had last. What the mean squared norm
+    of each will be when it is trained is estimated from the epoch before: of its samples both the norm
+    that they were selected by and the fresh one are known. The estimate's standard error counts as
+    noise. Samples without a norm are kept.
+
+    Norms are the signal ``gradient_norms`` of :meth:`DynamicPruner.update`; where that is not given they
+    follow from the losses, as ``norms_from`` says. With a target the probabilities have the same
+    proportions, and the target says how many samples are left out.
+
+    Args:
+        max_noise: The budget, above 1: 1.1, the default, makes a step as noisy as one on full data with
+            batches smaller by 1.1. 2 would be that of half the batch.
+        floor: The least keep probability, in (0, 1]. Weights reach 1 / floor, and less where few samples
+            carry most of the gradient.
+
+    Source: optimum allocation for a given variance, Neyman, 1934; Cochran, *Sampling Techniques*,
+    section 5.5. The calibration is this library's own.
+    """
+
+    max_noise: float = 1.1
+    floor: float = 0.01
+    columns: tuple[str, ...] = field(init=False, repr=False)
+
+    shrinks = "batches"
+    estimates_norms = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.max_noise, Real) or isinstance(self.max_noise, bool):
+            raise TypeError(f"max_noise is {self.max_noise!r}; it must be a number, such as 1.1")
+        if not 1 < self.max_noise < math.inf:
+            raise ValueError(
+                f"max_noise is {self.max_noise}; it is the noise of a step relative to one on full "
+                "data, above 1 (at 1 nothing could be left out), such as 1.1"
+            )
+        if not 0 < self.floor <= 1:
+            raise ValueError(
+                f"floor is {self.floor}; it is the least keep probability, above 0 (or samples would "
+                "never be seen again) and at most 1"
+            )
+        use_plain_numbers(self)
+        set_fields(self, columns=("recent_norms", "weight"))
+
+    def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
+        norms: FloatArray = scores["recent_norms"].numpy()
+        _warn_of_negative_losses(scores, norms)
+        latest = np.ascontiguousarray(norms[:, 1])
+        known = ~np.isnan(latest)
+        num_known = int(np.count_nonzero(known))
+        strata = np.full(len(latest), NUM_STRATA, np.uint8)  # the last stratum has no norms
+        counts = np.zeros(NUM_STRATA + 1, np.int64)
+        counts[-1] = len(latest) - num_known
+        moments, floor = Moments.exact(np.ones(NUM_STRATA)), self.floor
+        if num_known:
+            bins = bins_of(latest if num_known == len(latest) else latest[known])
+            in_bins = np.bincount(bins, minlength=len(MIDDLES))
+            stratum_of = strata_of_bins(in_bins, NUM_STRATA)
+            strata[known] = stratum_of[bins]
+            counts[:-1] = np.bincount(stratum_of, in_bins, NUM_STRATA)
+            moments, least = self._moments(norms, scores["weight"].numpy(), in_bins, stratum_of)
+            floor = max(floor, least)
+        probabilities = self._probabilities(moments, counts, floor, request, len(latest))
+        return KeepProbabilities(torch.from_numpy(probabilities), torch.from_numpy(strata))
+
+    def check_target(self, num_pruned: int, num_samples: int) -> None:
+        check_some_are_kept(num_pruned, num_samples)
+
+    def _moments(
+        self, norms: FloatArray, weights: FloatArray, in_bins: np.ndarray, stratum_of: np.ndarray
+    ) -> tuple[Moments, float]:
+        """The strata's moments, and the least probability that a single surprise can be borne at."""
+        trained = np.flatnonzero((weights > 0) & ~np.isnan(norms[:, 1]))
+        if len(trained):
+            before, fresh, weights = norms[trained, 0], norms[trained, 1], weights[trained]
+        else:  # all norms are prior ones
+            fresh = norms[~np.isnan(norms[:, 1]), 1]
+            before, weights = np.full_like(fresh, np.nan), np.ones_like(fresh)
+        squares = np.square(fresh)
+        moments = weights * squares
+        total, fourth = moments.sum(dtype=np.float64), float(moments @ squares)
+        # So many samples carry the gradient: one more, met at weight w, adds a part w / that of it.
+        num_carrying = total**2 / fourth if fourth > 0 else math.inf
+        least = 1 / (1 + math.sqrt(SURPRISE * (self.max_noise - 1) * num_carrying))
+        pairs = ~np.isnan(before)
+        if weights[pairs].sum(dtype=np.float64) < weights.sum(dtype=np.float64) / 2:
+            return guessed_moments(in_bins, stratum_of, NUM_STRATA, REGRESS), least
+        if not pairs.all():
+            before, fresh, weights = before[pairs], fresh[pairs], weights[pairs]
+        return calibrated_moments(before, fresh, weights, NUM_STRATA), least
+
+    def _probabilities(
+        self, moments: Moments, counts: np.ndarray, floor: float, request: Request, num_samples: int
+    ) -> np.ndarray:
+        """The keep probability of each stratum, the one without norms last."""
+        if request.num_pruned is None:
+            return np.append(within_budget(moments, counts[:-1], self.max_noise, floor), 1.0)
+        num_kept = request.num_kept(num_samples, 0)
+        largest = moments.means[counts[:-1] > 0].max(initial=0) or 1.0
+        sizes = np.sqrt(np.append(moments.means, largest))
+        shares = counts * allocate(sizes, num_kept, min(1.0, floor * num_samples / num_kept), counts)
+        return np.where(counts > 0, whole(shares, num_kept, counts) / np.maximum(counts, 1), 1.0)
+
+
+def _warn_of_negative_losses(scores: ScoreTable, norms: FloatArray) -> None:
+    losses = scores["last_loss"].numpy()
+    if np.fmin.reduce(losses, initial=0) < 0 and np.any((losses < 0) & (norms[:, 1] == 0)):
+        warnings.warn(
+            "some losses are negative, of which norms of gradients cannot be told, so that samples may "
+            "be left out that matter; give update gradient_norms=..., or a loss that is at least 0",
+            stacklevel=2,
+        )

@@ -1,0 +1,157 @@
+"""The noise budget: it leaves out as much as it may, and the noise is the one asked for."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import Numbers
+from helpers.policies import made, request, table_of
+from infobatch import DynamicPruner, NoiseBudget
+from infobatch.noise import noise_of, noise_sums
+from infobatch.scores import ScoreTable
+from infobatch.selection import select
+
+SIZE = 20_000
+
+
+def norms_of(epoch, share_easy, seed=0):
+    """Norms that change from one epoch to the next, most of them small."""
+    generator = np.random.default_rng((seed, epoch))
+    scale = np.where(np.arange(SIZE) < share_easy * SIZE, 0.02, 0.5)
+    return (scale * generator.lognormal(0, 0.7, SIZE)).clip(0, 1.4).astype(np.float32)
+
+
+def run(policy, share_easy=0.9, epochs=8):
+    """Train on norms alone; the share kept and the realised noise of each pruned epoch."""
+    table = ScoreTable(SIZE, ["last_loss", "visits", *policy.columns])
+    weights, results = torch.ones(SIZE), []
+    for epoch in range(epochs):
+        if epoch:
+            selection = select(policy, table, request(epoch=epoch, seed=epoch))
+            weights = selection.weights
+        table["weight"].copy_(weights)
+        chosen = np.flatnonzero(weights.numpy())
+        norms = norms_of(epoch, share_easy)[chosen]
+        table.record(chosen, -np.log1p(-norms.clip(0, 0.99)), norms)
+        results.append((len(chosen) / SIZE, noise_of(noise_sums(norms, weights.numpy()[chosen]))))
+    return results[1:]
+
+
+@pytest.mark.parametrize("budget", [1.05, 1.1, 1.5, 2.0])
+def test_the_noise_that_is_got_is_the_one_asked_for(budget):
+    noises = [noise for _, noise in run(NoiseBudget(budget))[1:]]  # the first is a guess
+    assert np.mean(noises) == pytest.approx(budget, rel=0.05)
+    assert max(noises) < 1 + 1.5 * (budget - 1)
+
+
+def test_what_is_left_out_is_what_the_data_allow():
+    easy = np.mean([kept for kept, _ in run(NoiseBudget(), share_easy=0.95)[1:]])
+    alike = np.mean([kept for kept, _ in run(NoiseBudget(), share_easy=0.0)[1:]])
+    assert easy < 0.4
+    assert alike > 0.6
+    more = np.mean([kept for kept, _ in run(NoiseBudget(1.5), share_easy=0.95)[1:]])
+    assert more < easy
+
+
+def test_samples_without_a_norm_are_kept_with_weight_1():
+    policy = NoiseBudget()
+    table = table_of(np.random.default_rng(0).exponential(size=1000), policy)
+    unknown = torch.arange(1000) % 10 == 0
+    table["recent_norms"][unknown] = torch.nan
+    selection = select(policy, table, request())
+    assert (selection.weights[unknown] == 1).all()
+    assert selection.num_selected < 1000
+
+
+@pytest.mark.parametrize("losses", [np.full(50, np.nan), np.zeros(50)])
+def test_without_norms_or_without_gradients_nothing_is_left_out(losses):
+    assert select(NoiseBudget(), table_of(losses, NoiseBudget()), request()).num_selected == 50
+
+
+def test_a_target_says_how_much_and_the_norms_say_what():
+    policy = NoiseBudget()
+    losses = np.r_[np.full(500, 0.01), np.full(500, 1.0)]
+    selection = select(policy, table_of(losses, policy), request(num_pruned=400))
+    assert selection.num_selected == 600
+    kept = selection.weights.numpy() > 0
+    assert kept[500:].sum() > 4 * kept[:500].sum()
+
+
+def test_weights_stay_below_one_over_the_floor():
+    policy = NoiseBudget(2.0, floor=0.2)
+    table = table_of(np.r_[np.full(5000, 1e-6), np.full(5000, 1.0)], policy)
+    assert select(policy, table, request()).weights.max() <= 5.01
+
+
+def test_norms_are_the_signal_or_else_follow_from_the_losses():
+    given = DynamicPruner(Numbers(8), 4, policy=NoiseBudget())
+    loader = given.loader(4)
+    for indices, _ in loader:
+        given.update(torch.ones(4), indices, gradient_norms=torch.full((4,), 0.25))
+    assert (given.scores["recent_norms"][:, 1] == 0.25).all()
+    squared = DynamicPruner(Numbers(8), 4, policy=NoiseBudget(), norms_from="squared-error")
+    for indices, _ in squared.loader(4):
+        squared.update(torch.full((4,), 2.0), indices)
+    assert (squared.scores["recent_norms"][:, 1] == 2).all()
+
+
+def test_prior_scores_prune_the_first_epoch():
+    losses = torch.cat([torch.full((900,), 0.001), torch.full((100,), 3.0)])
+    pruner = DynamicPruner(Numbers(1000), 4, policy=NoiseBudget(), warmup_epochs=0, prior_scores=losses)
+    pruner.loader(50)
+    assert pruner.selection.num_selected < 700
+
+
+def test_negative_losses_without_norms_are_warned_of():
+    policy = NoiseBudget()
+    losses = np.linspace(-1, 3, 1000, dtype=np.float32)
+    table = ScoreTable(1000, ["last_loss", "visits", *policy.columns])
+    table.record(np.arange(1000), losses, losses.clip(0))
+    with pytest.warns(UserWarning, match="some losses are negative.*give update gradient_norms"):
+        select(policy, table, request())
+    table.record(np.arange(1000), losses, np.abs(losses) + 0.1)  # norms that were given
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        select(policy, table, request())
+
+
+def test_shrinking_batches_is_its_way_unless_told_otherwise():
+    pruner = DynamicPruner(Numbers(100), 4, policy=NoiseBudget())
+    pruner.loader(10)
+    assert pruner.total_steps == pruner.full_steps == 40
+    steps = DynamicPruner(Numbers(100), 4, policy=NoiseBudget(), shrink="steps")
+    assert steps.plan.shrink is None
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: NoiseBudget(1), ValueError, "max_noise is 1; .* above 1"),
+        (lambda: NoiseBudget(0.9), ValueError, "max_noise is 0.9; .* such as 1.1"),
+        (lambda: NoiseBudget(float("nan")), ValueError, "max_noise is nan"),
+        (lambda: NoiseBudget(float("inf")), ValueError, "max_noise is inf"),
+        (lambda: NoiseBudget("1.1"), TypeError, "max_noise is '1.1'; it must be a number"),
+        (lambda: NoiseBudget(floor=0), ValueError, "floor is 0; it is the least keep probability"),
+    ],
+)
+def test_budgets_that_make_no_sense_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_the_report_tells_the_noise_asked_for_and_the_noise_that_was():
+    pruner = DynamicPruner(Numbers(2000), 6, policy=made(NoiseBudget, 2000), delta=1)
+    loader = pruner.loader(100)
+    generator = torch.Generator().manual_seed(0)
+    for _ in pruner.epochs():
+        for indices, _ in loader:
+            losses = torch.rand(len(indices), generator=generator) ** 4 * 3
+            pruner.update(losses, indices)
+    report = pruner.report()
+    assert 1 < report.noise < 1.6  # what was observed says nothing of these losses
+    assert len(report.noises) == 5
+    text = str(report)
+    assert "where at most 1.1 was asked for" in text
+    assert f"a step as noisy as one of batch {round(100 / report.noise)} of 100" in text

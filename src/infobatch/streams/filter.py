@@ -26,11 +26,13 @@ from infobatch.losses import sent_to_device, weighted_mean
 from infobatch.policies.base import refuse_refreshing
 from infobatch.pruner import DynamicPruner
 from infobatch.scores.columns import FloatArray, IndexArray
+from infobatch.streams.batches import BatchSize, in_batches
 from infobatch.streams.gate import Gate
+from infobatch.streams.order import StreamBatches, StreamOrder
 from infobatch.streams.sample_ids import Key, SampleIds, id_getter
 from infobatch.user_order import UserDraws
 
-__all__ = ["FilteredStream", "SampleIds", "StreamFilter", "in_step"]
+__all__ = ["BatchedStream", "FilteredStream", "SampleIds", "StreamFilter", "in_step"]
 
 T = TypeVar("T")
 
@@ -51,7 +53,7 @@ class StreamFilter:
         pruner: Made of :class:`SampleIds`, or of ``range(N)`` where the ids are 0..N-1. Its epochs
             select as they would from a dataset with random access.
         key: Where a sample has its id: the name or the position of an entry, or a function.
-        batch_size: Samples in a batch, on each rank.
+        batch_size: Samples in a batch, on each rank; on full data, where batches shrink.
         length: Samples that the stream gives on this rank in an epoch on full data; by default an equal
             share of all.
         entry: The entry that a sample gets its ticket in, if it is a mapping. Any other sample becomes
@@ -83,9 +85,15 @@ class StreamFilter:
         self._gate = Gate(pruner.num_samples)
         self._streams: list[Any] = []
         self._weights: dict[int, FloatArray] = {}  # of the epoch under way and of the one before
-        share = pruner.replicas.share_of(pruner.num_samples)
-        order: Any = _Order(self._begin, share if length is None else length)
-        pruner.filter(order, batch_size)
+        self._full_size = batch_size
+        self._shrink = pruner.plan.shrink
+        length = pruner.replicas.share_of(pruner.num_samples) if length is None else length
+        if self._shrink is None:
+            order: Any = StreamOrder(self._begin, length)
+            pruner.filter(order, batch_size)
+        else:
+            batches: Any = StreamBatches(self._begin, length, batch_size)
+            pruner.filter_batches(batches)
         self._begin()
 
     def __call__(self, stream: Iterable[Any]) -> FilteredStream:
@@ -97,12 +105,36 @@ class StreamFilter:
 
     def kept(self, samples: Iterable[Any]) -> Iterator[Any]:
         """The samples to train, with their tickets, of one pass that a worker of this rank reads."""
-        id_of = id_getter(self._key)
+        if self._shrink is not None:
+            raise RuntimeError(
+                "the pruner shrinks batches, and a loader makes those of single samples as large as on "
+                "full data; have the stream make them: DataLoader(keep(stream).map(decode).batched(), "
+                "batch_size=None, collate_fn=default_collate). Or leave out steps: shrink='steps'"
+            )
+        return (sample for _, sample in self._passing(samples))
+
+    def kept_in_batches(
+        self, samples: Iterable[Any], function: Callable[[Any], Any]
+    ) -> Iterator[list[Any]]:
+        """What :meth:`kept` gives, with a function called on each, in lists: see :func:`in_batches`."""
+        passing = ((epoch, function(sample)) for epoch, sample in self._passing(samples))
+        return in_batches(passing, self._batch_size)
+
+    def _passing(self, samples: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        """The samples to train, with their tickets, each after the epoch that let it through."""
+        id_of, num_samples = id_getter(self._key), self._gate.num_samples
         for ticket, sample in self._gate.passing(samples, lambda sample: self._index(id_of(sample))):
+            epoch = ticket // num_samples - 1
             if isinstance(sample, Mapping):
-                yield {**sample, self.entry: ticket}
+                yield epoch, {**sample, self.entry: ticket}
             else:
-                yield ticket, sample
+                yield epoch, (ticket, sample)
+
+    def _batch_size(self, epoch: int) -> BatchSize:
+        mean = self._gate.batch_size(epoch)
+        if self._shrink is None or mean == self._full_size:
+            return BatchSize(mean)
+        return BatchSize(mean, self._shrink.multiple, self._shrink.smallest)
 
     # -- The loop's one call, and what it is made of -----------------------------------------------
 
@@ -227,12 +259,18 @@ class StreamFilter:
         assert isinstance(current, ReplicatedEpoch)  # sharded scores refuse a user's order
         epoch, selection = current.number, current.selection
         before = {number: weights for number, weights in self._weights.items() if number == epoch - 1}
-        self._weights = {**before, epoch: selection.weights.numpy()}
+        weights: FloatArray = selection.weights.numpy()
+        size: float = self._full_size
+        if pruner.plan.shrink is not None:
+            weights = weights * np.float32(1 / current.mean_weight)
+            if selection.num_selected < pruner.num_samples:
+                size = draws.expected / max(1, pruner.plan.num_batches(epoch))
+        self._weights = {**before, epoch: weights}
         num_trained = pruner.plan.num_trained(epoch, selection.num_selected)
         wanted = np.zeros(pruner.num_samples, bool)
         wanted[current.order[:num_trained].numpy()] = True
         self._num_before = draws.num_recorded
-        self._gate.open(epoch, wanted & (draws.counts == 0))
+        self._gate.open(epoch, wanted & (draws.counts == 0), size)
         for stream in self._streams:
             stream.set_epoch(epoch)
 
@@ -279,29 +317,42 @@ class FilteredStream(IterableDataset[Any]):
         """The stream with a function, such as what decodes it, called on each sample that is kept."""
         return FilteredStream(self._keep, self._stream, (*self._functions, function))
 
+    def batched(self) -> BatchedStream:
+        """The stream in lists of samples: the batches that the epoch should have, for batch_size=None.
+
+        Where batches shrink, a list has the mean size of the batches of the epoch under way: each worker
+        cuts what it reads evenly. Otherwise, and on full data, it has the filter's batch size.
+        """
+        return BatchedStream(self._keep, self._stream, self._made)
+
+    def _made(self, sample: Any) -> Any:
+        """What the functions make of a sample."""
+        for function in self._functions:
+            sample = function(sample)
+        return sample
+
     def __iter__(self) -> Iterator[Any]:
-        for sample in self._keep.kept(self._stream):
-            for function in self._functions:
-                sample = function(sample)
-            yield sample
+        return map(self._made, self._keep.kept(self._stream))
 
 
-class _Order:
-    """Stands for the stream where the pruner takes a sampler of the user's own."""
+class BatchedStream(IterableDataset[list[Any]]):
+    """A stream of lists of samples. Made by :meth:`FilteredStream.batched`.
 
-    def __init__(self, begin: Callable[[], None] | None, length: int) -> None:
-        self._begin = begin
-        self._length = length
+    Args:
+        keep: The filter.
+        stream: The samples, not yet decoded.
+        function: Called on each sample that is kept.
+    """
 
-    def __len__(self) -> int:
-        return self._length
+    def __init__(
+        self, keep: StreamFilter, stream: Iterable[Any], function: Callable[[Any], Any]
+    ) -> None:
+        self._keep = keep
+        self._stream = stream
+        self._function = function
 
-    def set_epoch(self, epoch: int) -> None:
-        if self._begin is not None:
-            self._begin()
-
-    def __reduce__(self) -> tuple[type[_Order], tuple[None, int]]:
-        return _Order, (None, self._length)  # a copy of the pruner has no filter yet
+    def __iter__(self) -> Iterator[list[Any]]:
+        return self._keep.kept_in_batches(self._stream, self._function)
 
 
 def in_step(batches: Iterable[T]) -> Iterator[T]:

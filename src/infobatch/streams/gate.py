@@ -34,20 +34,28 @@ class Gate:
     def __init__(self, num_samples: int) -> None:
         self.num_samples = num_samples
         self._tables = _shared(2, num_samples, dtype=torch.uint8)
+        self._batch_sizes = _shared(2, dtype=torch.float64)
         self._turn = _shared(1, dtype=torch.int64)  # 2 * epoch + the table in use
         # For each table: the number of workers, then 1 + what each found in a pass, 0 before its end.
         self._found = _shared(2, 1 + MOST_WORKERS, dtype=torch.int64)
 
-    def open(self, epoch: int, wanted: np.ndarray) -> None:
-        """Begin an epoch, which wants the samples in ``wanted``, bool (N,)."""
+    def open(self, epoch: int, wanted: np.ndarray, batch_size: float) -> None:
+        """Begin an epoch, which wants the samples in ``wanted``, bool (N,), in batches of a size."""
         table = 1 - int(self._turn) % 2
         self._tables[table] = torch.from_numpy(wanted)
+        self._batch_sizes[table] = batch_size
         self._found[table] = 0
         self._turn.fill_(2 * epoch + table)  # last, because workers wait for it to change
 
     def note_recorded(self, indices: IndexArray) -> None:
         """Have passes that begin from now on leave out ``indices``."""
         self._tables[int(self._turn) % 2].numpy()[indices] = RECORDED
+
+    def batch_size(self, epoch: int) -> float:
+        """The mean size of the batches of an epoch: the one under way, or the one before."""
+        turn = int(self._turn)
+        table = turn % 2 if turn // 2 == epoch else 1 - turn % 2
+        return float(self._batch_sizes[table])
 
     @property
     def num_found(self) -> int | None:

@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
 from helpers.language import causal_model, parameters
-from helpers.trainer import VARYING, trainer
+from helpers.trainer import SMALLER, VARYING, trainer
 
 pytestmark = pytest.mark.integrations
 
@@ -20,7 +20,7 @@ PROGRAM = """
 
     import torch
     import torch.distributed as dist
-    from helpers.trainer import NOTHING, VARYING, Stock, Watched, trainer
+    from helpers.trainer import NOTHING, SMALLER, VARYING, Stock, Watched, trainer
     from helpers.language import causal_model, parameters, sentences
 
     rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -54,10 +54,22 @@ PROGRAM = """
             resume=f"{folder}/whole/checkpoint-6",
         )
         ends["resumed"] = parameters(resumed.model)
+        smaller = trained("smaller", pruning=SMALLER, gradient_accumulation_steps=2, **saving)
+        assert smaller.state.global_step == smaller.state.max_steps == 4 * 4
+        ends["smaller"] = parameters(smaller.model)
+        again = trained(
+            "smaller",
+            model=causal_model(),
+            pruning=SMALLER,
+            gradient_accumulation_steps=2,
+            resume=f"{folder}/smaller/checkpoint-6",
+        )
+        ends["smaller resumed"] = parameters(again.model)
         scores = whole.pruner.state_dict()["scores"]["columns"]
         resumed_scores = resumed.pruner.state_dict()["scores"]["columns"]
         order = whole.pruner.current.order
-        torch.save([ends, whole.seen, scores, resumed_scores, order], f"{folder}/{rank}.pt")
+        seen = [whole.seen, smaller.seen]
+        torch.save([ends, seen, scores, resumed_scores, order], f"{folder}/{rank}.pt")
 
     try:
         main()
@@ -71,14 +83,25 @@ PROGRAM = """
 def test_two_processes_train_one_selection(tmp_path):
     ranks = launch(PROGRAM, 2, tmp_path)
     (ends, seen, scores, resumed_scores, order), (others, other_seen, other_scores, _, _) = ranks
+    (seen, smaller), (other_seen, other_smaller) = seen, other_seen
 
     assert (ends["Stock"] - ends["Watched"]).abs().max() < 1e-6
     assert (ends["whole"] - ends["resumed"]).abs().max() == 0
+    assert (ends["smaller"] - ends["smaller resumed"]).abs().max() == 0
     for column in scores:
         expected = scores[column].nan_to_num(-1)
         assert torch.equal(expected, other_scores[column].nan_to_num(-1))
         assert torch.equal(expected, resumed_scores[column].nan_to_num(-1))
     assert all(torch.equal(ends[name], others[name]) for name in ends)
+
+    # Smaller batches: as many as on full data on each rank, each sample once.
+    assert [len(batch) for batch in smaller] == [len(batch) for batch in other_smaller]
+    assert len(smaller) == 4 * 7
+    for start in range(0, 28, 7):
+        parts = smaller[start : start + 7] + other_smaller[start : start + 7]
+        trained = [index for part in parts for index in part if index >= 0]
+        assert len(set(trained)) == len(trained) > 0
+        assert start or len(trained) == 50
 
     # One process with batches twice as large trains the same samples, step by step, to the same end.
     alone = trainer(
@@ -97,3 +120,14 @@ def test_two_processes_train_one_selection(tmp_path):
     assert sorted(last) == sorted(order.tolist()), "no sample twice, none missing"
     assert (parameters(alone.model) - ends["whole"]).abs().max() < 1e-6
     assert np.isclose(alone.state.epoch, 4)
+
+    alone = trainer(
+        tmp_path,
+        pruning=SMALLER,
+        num_train_epochs=4,
+        per_device_train_batch_size=8,
+        gradient_accumulation_steps=2,
+        model=causal_model(),
+    )
+    alone.train()
+    assert alone.state.global_step == 4 * 4

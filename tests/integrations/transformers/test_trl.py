@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from helpers.language import VOCABULARY, FullOrder, causal_model, pad, parameters
-from helpers.trainer import NOTHING, VARYING, Notes, trainer
+from helpers.trainer import NOTHING, SMALLER, VARYING, Notes, trainer
 from infobatch.integrations.transformers import PruningMixin
 
 pytestmark = [
@@ -94,16 +94,18 @@ def test_nothing_pruned_is_the_stock_trainer(accumulated, tmp_path):
     assert ours.notes.rates == pytest.approx(stock.notes.rates)
 
 
-def test_pruned_it_is_the_pruning_trainer(tmp_path):
-    ours = sft_trainer(tmp_path, pruning=VARYING, save_strategy="steps", save_steps=15)
+@pytest.mark.parametrize("pruning", [VARYING, SMALLER], ids=["steps", "batches"])
+def test_pruned_it_is_the_pruning_trainer(pruning, tmp_path):
+    ours = sft_trainer(tmp_path, pruning=pruning, save_strategy="steps", save_steps=15)
     ours.train()
     data = list(ours.train_dataset.select_columns(["input_ids", "labels"]).with_format("torch"))
-    expected = trainer(tmp_path, data=data, collate=pad, pruning=VARYING)
+    expected = trainer(tmp_path, data=data, collate=pad, pruning=pruning)
     expected.train()
     assert torch.equal(ours.pruner.selection.weights, expected.pruner.selection.weights)
     assert (parameters(ours.model) - parameters(expected.model)).abs().max() < 1e-6
     assert ours.pruner.report().saved > 0.1
-    resumed = sft_trainer(tmp_path, pruning=VARYING)
+    assert pruning is VARYING or ours.state.global_step == 3 * 13
+    resumed = sft_trainer(tmp_path, pruning=pruning)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-15"))
     assert torch.equal(parameters(resumed.model), parameters(ours.model))
 

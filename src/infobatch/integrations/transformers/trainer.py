@@ -132,8 +132,8 @@ class PruningMixin(_Base):
         # The Trainer skips what was trained before it was resumed.
         batches: dict[str, Any]
         if pruner.plan.shrink:
-            sampler = pruner.batch_sampler(size, drop_last=drop_last, resumes=False)
-            batches = {"batch_sampler": sampler}
+            batch_sampler = pruner.batch_sampler(size, drop_last=drop_last, resumes=False)
+            batches = {"batch_sampler": batch_sampler}
         else:
             sampler = pruner.sampler(size, drop_last=drop_last, resumes=False)
             batches = {"sampler": sampler, "batch_size": size, "drop_last": drop_last}
@@ -293,18 +293,16 @@ class PruningMixin(_Base):
         epoch = self.pruner.current
         if epoch.finished:
             return epoch.number + 1, 0
-        num_accumulated, global_size = (
-            self.args.gradient_accumulation_steps,
-            self._batching.global_batch_size,
-        )
+        num_accumulated = self.args.gradient_accumulation_steps
+        global_size = int(self._batching.global_batch_size)
         if epoch.shrinks_batches:
             ends = epoch.batch_ends(resumes=False) * self._batching.num_replicas
             num_batches = int((ends <= epoch.num_recorded).sum())
             rest = epoch.num_recorded - (int(ends[num_batches - 1]) if num_batches else 0)
         else:
-            num_batches, rest = divmod(epoch.num_recorded, int(global_size))
+            num_batches, rest = divmod(epoch.num_recorded, global_size)
         if rest or num_batches % num_accumulated:
-            size = "sizes" if epoch.shrinks_batches else f"{int(global_size) * num_accumulated}"
+            size = "sizes" if epoch.shrinks_batches else f"{global_size * num_accumulated}"
             raise ValueError(
                 f"{checkpoint} was saved {epoch.num_recorded:,} samples into epoch {epoch.number}, no "
                 f"multiple of the {size} of an update here (batch size x accumulation x processes); "
@@ -339,9 +337,7 @@ class PruningMixin(_Base):
         losses, counts = self.sample_losses(outputs, labels)
         self.pruner.record(losses, indices, scored=counts > 0)
         weights = sent_to_device(self.pruner.weights(indices), losses.device)
-        if (
-            num_items_in_batch is None
-        ):  # by a model whose loss is a batch's mean, whatever is accumulated
+        if num_items_in_batch is None:  # for a model whose loss is the mean of each batch
             num_items_in_batch = (counts * weights).sum() if self.pruner.plan.shrink else counts.sum()
         total = torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)
         loss = (losses * counts * weights).sum() / total

@@ -24,6 +24,7 @@ MARKS = [
 
 BATCH = 4
 VARYING = {"policy": InfoBatch(0.9), "delta": 1}
+SMALLER = {**VARYING, "shrink": "batches"}
 
 
 class Module(pl.LightningModule):

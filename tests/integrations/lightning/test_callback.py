@@ -14,6 +14,7 @@ pytest.importorskip("lightning")
 from helpers.lightning import (
     BATCH,
     MARKS,
+    SMALLER,
     VARYING,
     Manual,
     Module,
@@ -113,6 +114,37 @@ def test_pruned_training_is_a_plain_loops(accumulated, workers, clip):
     options = {"accumulate_grad_batches": accumulated, "gradient_clip_val": clip}
     module, callback, _ = fit(workers=workers, **options)
     check_same(module, callback.pruner, train_plainly(accumulated, clip, num_epochs=4, **VARYING))
+
+
+@pytest.mark.parametrize("accumulated", [1, 3])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_with_smaller_batches_a_plain_schedule_is_right(accumulated, workers):
+    class Unwrapped(Module):
+        def schedule(self, optimizer):
+            num_updates = 4 * -(-13 // accumulated)
+            return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, num_updates)
+
+    options = {"accumulate_grad_batches": accumulated, "workers": workers}
+    module, callback, trainer = fit(SMALLER, Unwrapped(), **options)
+    layers, plain, _, seen = train_plainly(accumulated, num_epochs=4, **SMALLER)
+    assert module.batches == seen
+    kept = [[counts.num_recorded for counts in pruner.history] for pruner in (callback.pruner, plain)]
+    assert kept[0] == kept[1]
+    assert trainer.global_step == 4 * -(-13 // accumulated)
+    assert module.batch_counts == [13] * 4
+    assert module.last == ([False] * 12 + [True]) * 4
+    assert module.optimizers().param_groups[0]["lr"] == 0
+    stock = stock_fit(Stock(), max_epochs=4, **{"accumulate_grad_batches": accumulated})
+    assert stock.updates == module.updates
+    if accumulated == 1:  # progress counts by samples, a schedule by updates
+        assert (parameters(module) - parameters(layers)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("length", [{"max_epochs": None, "max_steps": 45}, {"max_epochs": 3}], ids=str)
+def test_smaller_batches_have_the_steps_of_any_length(length):
+    module, callback, trainer = fit(SMALLER, **length)
+    assert trainer.global_step == callback.pruner.full_steps == length.get("max_steps", 39)
+    assert module.optimizers().param_groups[0]["lr"] == 0
 
 
 def test_manual_optimization():

@@ -24,7 +24,7 @@ PROGRAM = """
     import torch
     import torch.distributed as dist
     from lightning.pytorch.callbacks import ModelCheckpoint
-    from helpers.lightning import BATCH, VARYING, Module, Stock, fit, new_trainer
+    from helpers.lightning import BATCH, SMALLER, VARYING, Module, Stock, fit, new_trainer
     from helpers.points import SIZE, points
     from helpers.language import FullOrder, parameters
     from torch.utils.data import DataLoader
@@ -78,9 +78,12 @@ PROGRAM = """
             scores = callback.pruner.state_dict()["scores"]["columns"]
             for name, column in resumed_callback.pruner.state_dict()["scores"]["columns"].items():
                 assert torch.equal(column.nan_to_num(-1), scores[name].nan_to_num(-1))
+        smaller, of_smaller, _ = fit(SMALLER, **ddp)
+        assert smaller.batch_counts == [7] * 4
+        smaller = smaller.batches[-7:], of_smaller.pruner.selection.indices.tolist()
         ends = [parameters(module) for module in (stock, unpruned, whole)]
         order = callback.pruner.current.order
-        found = [ends, whole.seen, trainer.global_step, order, twice_shared_out()]
+        found = [ends, whole.seen, trainer.global_step, order, smaller, twice_shared_out()]
         torch.save(found, f"{folder}/{rank}.pt")
 
     try:
@@ -94,7 +97,10 @@ PROGRAM = """
 
 def test_two_processes_train_one_selection(tmp_path):
     one, two = launch(PROGRAM, 2, tmp_path)
-    (ends, seen, num_updates, order, naive), (others, other_seen, *_, other_naive) = one, two
+    ends, seen, num_updates, order, (smaller, selected), naive = one
+    others, other_seen, *_, (other_smaller, _), other_naive = two
+    assert [len(batch) for batch in smaller] == [len(batch) for batch in other_smaller]
+    assert sorted(i for batch in smaller + other_smaller for i in batch if i >= 0) == selected
     stock, unpruned, whole = ends
     assert (stock - unpruned).abs().max() < 1e-6
     assert all(torch.equal(*pair) for pair in zip(ends, others, strict=True))

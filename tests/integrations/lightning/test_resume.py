@@ -12,6 +12,7 @@ from helpers.language import FullOrder, parameters
 from helpers.lightning import (
     BATCH,
     MARKS,
+    SMALLER,
     VARYING,
     Module,
     Stock,
@@ -28,10 +29,11 @@ pytestmark = MARKS
 
 @pytest.mark.parametrize("accumulated", [1, 3])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_resumed_run_is_the_uninterrupted_one(accumulated, workers, tmp_path):
+@pytest.mark.parametrize("pruning", [VARYING, SMALLER], ids=["steps", "batches"])
+def test_a_resumed_run_is_the_uninterrupted_one(accumulated, workers, pruning, tmp_path):
     steps = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
     ends = ModelCheckpoint(tmp_path, "end-{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
-    options = {"accumulate_grad_batches": accumulated, "workers": workers}
+    options = {"pruning": pruning, "accumulate_grad_batches": accumulated, "workers": workers}
     whole, callback, trainer = fit(callbacks=[steps, ends], **options)
     first, second = (whole.updates[sum(whole.batch_counts[: i + 1]) - 1] for i in range(2))
     last = trainer.global_step

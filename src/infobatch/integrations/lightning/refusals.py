@@ -110,7 +110,10 @@ _REFUSED = {
 
 
 def check_schedules(configs: Any, pruner: DynamicPruner) -> None:
-    """Refuse a schedule of steps that moves by epochs; warn of one that counts every step."""
+    """Refuse a schedule of steps that moves by epochs; warn of one that counts every step.
+
+    Where batches shrink there are all the steps of full data to count.
+    """
     for config in configs:
         schedule = config.scheduler
         if isinstance(schedule, ProgressScheduler):
@@ -120,7 +123,7 @@ def check_schedules(configs: Any, pruner: DynamicPruner) -> None:
                     f"would change only {pruner.num_epochs} times; in configure_optimizers give "
                     '{"scheduler": ..., "interval": "step"}'
                 )
-        elif config.interval == "step" and not config.reduce_on_plateau:
+        elif config.interval == "step" and not (config.reduce_on_plateau or pruner.plan.shrink):
             warnings.warn(
                 f"{type(schedule).__name__} counts steps, of which pruning leaves some out, so that it "
                 "may not come to its end; wrap it: self.pruner.lr_scheduler(schedule)",

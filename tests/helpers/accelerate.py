@@ -19,9 +19,9 @@ def new_pruner(policy=None, **options):
 class Run:
     """A training with Accelerate; stops after a number of updates, or goes on from there."""
 
-    def __init__(self, num_accumulated=1, policy=None, smoothing=0.0, **options):
+    def __init__(self, num_accumulated=1, policy=None, smoothing=0.0, shrink=None, **options):
         self.accelerator = Accelerator(cpu=True, gradient_accumulation_steps=num_accumulated)
-        self.pruner = new_pruner(policy)
+        self.pruner = new_pruner(policy, shrink=shrink)
         self.loader = pruned_loader(self.accelerator, self.pruner, BATCH, **options)
         model = new_layers()
         optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)

@@ -48,9 +48,11 @@ def test_nothing_pruned_is_accelerates_own_training(num_accumulated, smoothing):
 
 @pytest.mark.parametrize("num_accumulated", [1, 3])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_pruned_training_is_a_plain_loops(num_accumulated, workers):
-    ours = Run(num_accumulated, num_workers=workers, persistent_workers=workers > 0).train()
-    pruner, model, seen = new_pruner(), new_layers(), []
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_pruned_training_is_a_plain_loops(num_accumulated, workers, shrink):
+    options = {"shrink": shrink, "num_workers": workers, "persistent_workers": workers > 0}
+    ours = Run(num_accumulated, **options).train()
+    pruner, model, seen = new_pruner(shrink=shrink), new_layers(), []
     loader = pruner.loader(BATCH)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, pruner.full_steps)
@@ -70,16 +72,18 @@ def test_pruned_training_is_a_plain_loops(num_accumulated, workers):
     assert (parameters(model) - ours.parameters).abs().max() < 1e-6
     assert ours.schedule.get_last_lr() == schedule.get_last_lr() == [0.0]
     assert 0 < ours.pruner.report().saved < 1
+    assert shrink == "steps" or len(seen) == pruner.full_steps
 
 
 @pytest.mark.parametrize("num_accumulated", [1, 3])
-def test_a_resumed_run_is_the_uninterrupted_one(num_accumulated, tmp_path):
-    whole = Run(num_accumulated).train()
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_a_resumed_run_is_the_uninterrupted_one(num_accumulated, shrink, tmp_path):
+    whole = Run(num_accumulated, shrink=shrink).train()
     ends = np.cumsum([-(-13 // num_accumulated), 4])
     for num_updates in (2, ends[0], ends[0] + 1):  # within an epoch, at its end, in a pruned one
         folder = tmp_path / str(num_updates)
-        first = Run(num_accumulated).train(num_updates, folder)
-        resumed = Run(num_accumulated)
+        first = Run(num_accumulated, shrink=shrink).train(num_updates, folder)
+        resumed = Run(num_accumulated, shrink=shrink)
         resumed.accelerator.load_state(folder)
         resumed.train()
         assert first.seen + resumed.seen == whole.seen
@@ -104,9 +108,10 @@ def test_a_raw_loader_loses_the_tail_of_what_is_accumulated():
     assert count_updates(lambda accelerator: pruned_loader(accelerator, pruner, BATCH)) == 3
 
 
-def test_prepare_leaves_the_loader_alone():
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_prepare_leaves_the_loader_alone(shrink):
     accelerator = Accelerator(cpu=True)
-    loader = pruned_loader(accelerator, new_pruner(), BATCH)
+    loader = pruned_loader(accelerator, new_pruner(shrink=shrink), BATCH)
     assert accelerator.prepare(loader) is loader
     assert accelerator.prepare_data_loader(loader) is loader
 
@@ -164,6 +169,10 @@ PROGRAM = """
         assert torch.equal(whole.parameters, resumed.parameters)
         assert first.seen + resumed.seen == whole.seen
 
+        smaller = Run(3, shrink="batches").train()
+        assert len(smaller.seen) == smaller.pruner.full_steps
+        last = smaller.seen[-7:], smaller.pruner.selection.indices.tolist()
+
         pruner, accelerator = new_pruner(), Accelerator(cpu=True)
         naive = accelerator.prepare(pruner.loader(BATCH))
         kept = []
@@ -175,7 +184,8 @@ PROGRAM = """
             pruner.set_epoch(1)
         said = [str(warning.message) for warning in said]
         order = whole.pruner.current.order.tolist()
-        torch.save([whole.seen, whole.num_updates, order, kept, said], f"{folder}/{rank}.pt")
+        made = [whole.seen, whole.num_updates, order, kept, said, last]
+        torch.save(made, f"{folder}/{rank}.pt")
 
     try:
         main()
@@ -188,7 +198,9 @@ PROGRAM = """
 
 def test_two_processes_train_one_selection(tmp_path):
     one, two = launch(PROGRAM, 2, tmp_path)
-    seen, num_updates, order, kept, said = one
+    seen, num_updates, order, kept, said, (smaller, selected) = one
+    assert [len(batch) for batch in smaller] == [len(batch) for batch in two[5][0]]
+    assert sorted(i for batch in smaller + two[5][0] for i in batch if i >= 0) == selected
     assert [len(batch) for batch in seen] == [len(batch) for batch in two[0]]
     assert num_updates == two[1]
     assert sorted(i for part in (seen, two[0]) for batch in part[:7] for i in batch) == list(range(SIZE))

@@ -128,10 +128,21 @@ def loaders_compared(drivers_pruner):
         pruner.update(inputs[:, 0].abs(), indices)
     again.sampler.set_epoch(1)
     facts["lengths"] = (len(again), len(replaced))
+    facts["smaller"] = smaller_batches()
     facts["selected"] = pruner.selection.indices.tolist()
     facts["of ours"] = [i for indices, _ in again for i in indices.tolist() if i >= 0]
     facts["of a plain one"] = [i for indices, _ in replaced for i in indices.tolist()]
     return facts
+
+
+def smaller_batches():
+    """The batches of a pruned epoch where they shrink, of a loader that Ray was given once more."""
+    pruner = DynamicPruner(points(), 4, policy=InfoBatch(0.9), delta=1, shrink="batches")
+    loader = prepare_data_loader(pruned_loader(pruner, 4))
+    for indices, (inputs, _) in loader:
+        pruner.update(inputs[:, 0].abs(), indices)
+    loader.sampler.set_epoch(1)
+    return [indices.tolist() for indices, _ in loader], pruner.selection.indices.tolist()
 
 
 def train_with_ray(folder):
@@ -198,6 +209,15 @@ def test_ray_replaces_a_plain_sampler_and_not_ours(folder):
     # The naive way: nothing is left out.
     assert sorted(i for facts in ranks for i in facts["of a plain one"]) == list(range(SIZE))
     assert ranks[0]["lengths"] == (-(-len(selected) // 8), -(-SIZE // 8))
+
+
+def test_ray_leaves_batches_that_shrink_alone(folder):
+    (first, selected), (second, _) = (
+        torch.load(folder / f"loaders-{rank}.pt", weights_only=False)["smaller"] for rank in range(2)
+    )
+    assert len(first) == len(second) == -(-SIZE // 8)
+    assert sorted(i for batch in first + second for i in batch if i >= 0) == selected
+    assert {len(batch) for batch in first + second} <= {2, 3}
 
 
 def test_what_would_lose_the_pruning_is_refused(folder):

@@ -9,7 +9,6 @@ from typing import Any
 from torch.utils.data import DataLoader, DistributedSampler
 
 from infobatch.integrations.refusals import check_processes
-from infobatch.loading.sampler import FilteredSampler, PrunedSampler
 from infobatch.pruner import DynamicPruner
 
 try:
@@ -66,9 +65,12 @@ def pruned_loader(
 
 
 class ShareSampler(DistributedSampler[int]):
-    """A sampler of one worker's share, of the only kind that Ray does not replace."""
+    """A sampler of one worker's share, of the only kind that Ray does not replace.
 
-    def __init__(self, pruner: DynamicPruner, sampler: PrunedSampler | FilteredSampler) -> None:
+    Of a loader whose batches shrink it only stands beside the batch sampler, to keep Ray off it.
+    """
+
+    def __init__(self, pruner: DynamicPruner, sampler: Any) -> None:
         replicas = pruner.replicas
         super().__init__(pruner.dataset, replicas.num_replicas, replicas.rank)  # type: ignore[arg-type]
         self.sampler = sampler
@@ -77,7 +79,7 @@ class ShareSampler(DistributedSampler[int]):
         self.sampler.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return len(self.sampler)  # type: ignore[arg-type]
+        return len(self.sampler)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.sampler)
@@ -86,4 +88,8 @@ class ShareSampler(DistributedSampler[int]):
 def _make_loader(pruner: DynamicPruner, *args: Any, **options: Any) -> DataLoader[Any]:
     if "sampler" in options:
         options["sampler"] = ShareSampler(pruner, options["sampler"])
-    return DataLoader(*args, **options)
+    loader: DataLoader[Any] = DataLoader(*args, **options)
+    if "batch_sampler" in options:
+        # DataLoader never reads it beside a batch sampler; Ray would replace both for it.
+        object.__setattr__(loader, "sampler", ShareSampler(pruner, options["batch_sampler"]))
+    return loader

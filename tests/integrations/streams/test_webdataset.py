@@ -145,3 +145,30 @@ def test_a_resumed_run_reads_only_what_was_not_recorded(shards, workers):
     assert resumed[0].epoch == 1
     assert sorted(trained + list(train(*resumed))) == expected
     assert torch.equal(resumed[0].scores["last_loss"], whole[0].scores["last_loss"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_that_shrink(shards, workers):
+    def decode(sample):
+        return {"cls": int(sample["cls"]), ENTRY: sample[ENTRY]}
+
+    ids = SampleIds.of(raw(shards), key)
+    pruner = DynamicPruner(ids, EPOCHS, policy=InfoBatch(0.7), delta=1, shrink="batches")
+    keep = StreamFilter(pruner, key, BATCH)
+    loader = torch.utils.data.DataLoader(
+        keep(raw(shards)).map(decode).batched(),
+        batch_size=None,
+        collate_fn=torch.utils.data.default_collate,
+        num_workers=workers,
+    )
+    losses = random_losses(SIZE)
+    for _ in pruner.epochs():
+        seen, num_batches = [], 0
+        for batch in loader:
+            indices = keep.indices(batch[ENTRY])
+            keep.update(losses[indices], batch[ENTRY])
+            seen += indices.tolist()
+            num_batches += 1
+        assert sorted(seen) == pruner.selection.indices.tolist()
+        assert abs(num_batches - SIZE // BATCH) <= workers
+    assert pruner.report().saved > 0

@@ -9,7 +9,8 @@ What a training script types stands here; the rest is in submodules:
 - ``infobatch.streams``: iterable datasets.
 - ``infobatch.batch_norm``: batch norm whose statistics are weighted.
 - ``infobatch.integrations``: transformers, Lightning, Accelerate and Ray; each is imported by name.
-- ``infobatch.selection``, ``schedule``, ``lr``, ``report``, ``seeding``: the parts of a run.
+- ``infobatch.selection``, ``schedule``, ``lr``, ``noise``, ``report``, ``prediction`` and
+  ``seeding``: the parts of a run.
 - ``infobatch.lab``: experiments, comparisons and reports; behind the command ``infobatch``.
 """
 
@@ -26,8 +27,8 @@ from infobatch.losses import (
     weighted_mean,
 )
 from infobatch.policies import InfoBatch, Neyman, NoiseBudget, NoPruning, RandomPruning, Spaced
+from infobatch.prediction import predict_budgets, predict_saving
 from infobatch.pruner import DynamicPruner
-from infobatch.report import predict_saving
 from infobatch.schedule import Schedule
 from infobatch.scores import read_scores
 
@@ -51,6 +52,7 @@ __all__ = [
     "classification_confidences",
     "classification_gradient_norms",
     "classification_losses",
+    "predict_budgets",
     "predict_saving",
     "read_scores",
     "segmentation_losses",

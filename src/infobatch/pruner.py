@@ -28,7 +28,8 @@ from infobatch.noise import NORMS_FROM, NormsFrom, norms_of_losses
 from infobatch.plan import RunPlan
 from infobatch.policies import Policy, default_policy
 from infobatch.policies.base import warn_if_prior_scores_unused
-from infobatch.report import Report, Saving, predict_saving
+from infobatch.prediction import BudgetSavings, Saving, predict_budgets, predict_saving
+from infobatch.report import Report
 from infobatch.run import Run
 from infobatch.scores.files import export_table
 from infobatch.scores.prior import PriorScores, prior_losses
@@ -235,7 +236,15 @@ class DynamicPruner(Run):
 
     def predict_saving(self) -> Saving:
         """What the run would save if the scores kept the distribution they have now."""
-        return predict_saving(self._store.whole_scores, self.policy, self.plan.schedule)
+        scores, schedule = self._store.whole_scores, self.plan.schedule
+        return predict_saving(scores, self.policy, schedule, self.norms_from)
+
+    def predict_budgets(self) -> BudgetSavings:
+        """What budgets of noise would save if gradients kept the norms that they have now.
+
+        To be asked after an epoch, of any policy: see :func:`infobatch.prediction.predict_budgets`.
+        """
+        return predict_budgets(self._store.whole_scores, self.plan.schedule, self.norms_from)
 
     def report(self) -> Report:
         """What was trained and left out so far."""

@@ -1,4 +1,4 @@
-"""What pruning saves: predicted before a run, and counted in it."""
+"""What pruning saves in a run, and the noise that it costs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import NamedTuple
 
-import torch
-
-from infobatch.policies import Policy, Request
-from infobatch.schedule import Schedule
-from infobatch.scores.table import ScoreTable
-from infobatch.selection import select
-
-__all__ = ["EpochCounts", "Report", "Saving", "predict_saving"]
+__all__ = ["EpochCounts", "Report"]
 
 
 class EpochCounts(NamedTuple):
@@ -24,74 +17,15 @@ class EpochCounts(NamedTuple):
         epoch: Number of the epoch, from 0.
         num_selected: Samples that it trains, on all ranks.
         num_recorded: Samples whose losses were recorded, on all ranks.
-        noise: The second moment of a step relative to one on full data in as many steps, as the norms of
-            the gradients were when samples were trained: see :func:`infobatch.noise.noise_of`. None if it
-            is not known: for biased policies, and on several ranks for the epoch under way.
+        noise: The second moment of a step relative to one on full data in as many steps, by the norms of
+            gradients when samples were trained: see :func:`infobatch.noise.noise_of`. None if it is not
+            known: for biased policies, and on several ranks for the epoch under way.
     """
 
     epoch: int
     num_selected: int
     num_recorded: int
     noise: float | None = None
-
-
-@dataclass(frozen=True)
-class Saving:
-    """A prediction of what a run saves; print it.
-
-    Args:
-        run: Share of the run's samples that is left out, in [0, 1).
-        epoch: Share that is left out of a pruned epoch.
-        num_prunable: Number of pruned epochs.
-        num_epochs: Length of the run in epochs.
-    """
-
-    run: float
-    epoch: float
-    num_prunable: int
-    num_epochs: float
-
-    def __str__(self) -> str:
-        return (
-            f"predicted saving: {self.run:.1%} of the run's samples ({self.epoch:.1%} in each of "
-            f"{self.num_prunable} pruned epochs of {self.num_epochs:g}), if the scores keep the "
-            "distribution they have now"
-        )
-
-
-def predict_saving(scores: ScoreTable, policy: Policy, schedule: Schedule) -> Saving:
-    """Predict what a run would save if every pruned epoch saw scores distributed as these are.
-
-    It is exact where the schedule has a target. Otherwise it extrapolates: as a run goes on, most losses
-    fall below the mean, so that an early prediction tends to be low.
-
-    Args:
-        scores: Scores of all samples, such as :func:`read_scores` gives.
-        policy: What the run would leave out.
-        schedule: Which of its epochs would be pruned.
-
-    Returns:
-        The predicted saving.
-
-    Raises:
-        ValueError: If no sample has a score, and the policy goes by scores.
-    """
-    epochs = [epoch for epoch in range(schedule.num_epochs) if schedule.prunes(epoch)]
-    if schedule.has_target:
-        num_pruned = sum(schedule.share(e) * (schedule.num_pruned(e) or 0) for e in epochs)
-        left_out = num_pruned / scores.num_samples
-        each = left_out / len(epochs) if epochs else 0.0
-    else:
-        if policy.columns and bool(scores["last_loss"].isnan().all()):
-            raise ValueError(
-                "no sample has a score yet, so there is nothing to predict from; ask again after an "
-                "epoch, or give the scores of another run"
-            )
-        first = schedule.first_pruned
-        request = Request(None, torch.Generator().manual_seed(0), first, schedule.prunable)
-        each = 1 - select(policy, scores, request).num_selected / scores.num_samples
-        left_out = each * sum(schedule.share(epoch) for epoch in epochs)
-    return Saving(left_out / schedule.run_length, each, len(epochs), schedule.run_length)
 
 
 @dataclass(frozen=True)

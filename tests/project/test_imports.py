@@ -40,7 +40,7 @@ METHOD = [
     ["batch_norm"],
     ["policies"],
     ["selection", "schedule", "lr"],
-    ["epoch", "report", "plan"],
+    ["epoch", "report", "prediction", "plan"],
     ["layouts"],
     ["run"],
     ["loading"],

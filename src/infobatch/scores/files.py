@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.scores.columns import COLUMNS
 from infobatch.scores.table import ScoreTable
 
 
@@ -40,14 +41,14 @@ def export_table(path: str | Path, columns: Mapping[str, Tensor]) -> Path:
 
 
 def read_scores(path: str | Path) -> ScoreTable:
-    """Read the last losses in a file.
+    """Read the scores in a file.
 
     Args:
         path: a ``.parquet`` or ``.npz`` file with a column ``last_loss``, (N,), such as
             :meth:`DynamicPruner.export` writes.
 
     Returns:
-        A score table of N samples with these losses.
+        A score table of N samples with these losses, and with the other score columns of the file.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -71,7 +72,21 @@ def read_scores(path: str | Path) -> ScoreTable:
             f"{path} has columns {', '.join(arrays)}, but no 'last_loss'; name the column of "
             "per-sample losses so"
         )
-    return ScoreTable.from_losses(torch.from_numpy(np.array(arrays["last_loss"], np.float32)))
+    found = {name: values for name in COLUMNS if (values := _column(name, arrays)) is not None}
+    losses = torch.from_numpy(np.array(arrays["last_loss"], np.float32))
+    table = ScoreTable.from_losses(losses, list(dict.fromkeys(["last_loss", "visits", *found])))
+    for name, values in found.items():
+        table[name].copy_(torch.from_numpy(np.array(values, COLUMNS[name].dtype)))
+    return table
+
+
+def _column(name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """A score column among the arrays of a file, (N,) or (N, width); None if it is not there."""
+    width = COLUMNS[name].width
+    if width == 1:
+        return arrays.get(name)
+    parts = [arrays[part] for part in (f"{name}_{place}" for place in range(width)) if part in arrays]
+    return np.stack(parts, 1) if len(parts) == width else None
 
 
 def _unknown_format(path: Path) -> ValueError:

@@ -35,6 +35,17 @@ def test_predict_reads_a_runs_scores(call, finished):
     assert 15 < saving < 45
 
 
+def test_predict_tells_what_budgets_of_noise_would_save(call, finished, tmp_path):
+    plot = tmp_path / "budgets.png"
+    code, output, _ = call("predict", finished / "scores.npz", "--epochs", 20, "--plot", plot)
+    assert code == 0
+    rows = re.findall(r"^ +(1\.05|1\.1|1\.25|1\.5|2) +(\S+)%", output, re.M)
+    shares = [float(share) for _, share in rows]
+    assert len(shares) == 5
+    assert shares == sorted(shares)
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
 def test_recipes_are_listed_with_what_they_need(call):
     code, output, _ = call("recipes")
     assert code == 0

@@ -18,12 +18,14 @@ from infobatch.lab.data import DOWNLOADS
 from infobatch.lab.data.images import write_picture
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.report import read_comparison, read_runs, write_report
+from infobatch.lab.report.budgets import draw_budgets
 from infobatch.lab.report.classes import class_headings, class_rows
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.metrics import digits_of
 from infobatch.lab.tasks.registry import TASKS, metric_of
+from infobatch.noise import NormsFrom
 from infobatch.policies import InfoBatch
-from infobatch.report import predict_saving
+from infobatch.prediction import predict_budgets, predict_saving
 from infobatch.schedule import Schedule
 from infobatch.scores.files import read_scores
 
@@ -115,19 +117,28 @@ def predict(
     prune_ratio: float = 0.5,
     delta: float = 0.875,
     warmup_epochs: int = 1,
+    norms_from: NormsFrom = "cross-entropy",
+    plot: OptionalPath = None,
 ) -> None:
-    """Predict what InfoBatch would save, from the scores of any run.
+    """Predict what pruning would save, from the scores of any run: InfoBatch, and budgets of noise.
 
     Args:
         scores: A run's scores.npz, or another .npz or .parquet file with a column last_loss.
         epochs: Length in epochs of the run to predict for.
-        prune_ratio: Share of the samples below the mean loss that is left out.
+        prune_ratio: Share of the samples below the mean loss that InfoBatch leaves out.
         delta: Share of the run after which all data is used again (annealing).
         warmup_epochs: Number of unpruned epochs at the start.
+        norms_from: What the losses are, for norms of gradients to follow from them.
+        plot: A .png file for a plot of the saving against the noise of a step.
     """
     table = read_scores(scores)
     schedule = Schedule(len(table), epochs, delta, warmup_epochs)
     console.print(str(predict_saving(table, InfoBatch(prune_ratio), schedule)), highlight=False)
+    console.print("\nWhat a budget of noise would save, in batches and not in steps:", highlight=False)
+    console.print(str(predict_budgets(table, schedule, norms_from)), highlight=False)
+    if plot:
+        draw_budgets(table, schedule, norms_from).savefig(plot, dpi=110)
+        console.print(f"The plot is {plot}", highlight=False, soft_wrap=True)
 
 
 def write_and_print(paths: Sequence[Path], out: Path | None = None) -> None:

@@ -1,0 +1,167 @@
+"""What pruning would save: predicted from scores, before a run or in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from infobatch.noise import NormsFrom, norms_of_losses
+from infobatch.policies import NoiseBudget, Policy, Request
+from infobatch.schedule import Schedule
+from infobatch.scores.table import ScoreTable
+from infobatch.selection import select
+
+__all__ = ["BudgetSaving", "BudgetSavings", "Saving", "predict_budgets", "predict_saving"]
+
+BUDGETS = (1.05, 1.1, 1.25, 1.5, 2.0)
+"""Budgets of noise that savings are predicted for."""
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A prediction of what a run saves; print it.
+
+    Args:
+        run: Share of the run's samples that is left out, in [0, 1).
+        epoch: Share that is left out of a pruned epoch.
+        num_prunable: Number of pruned epochs.
+        num_epochs: Length of the run in epochs.
+    """
+
+    run: float
+    epoch: float
+    num_prunable: int
+    num_epochs: float
+
+    def __str__(self) -> str:
+        return (
+            f"predicted saving: {self.run:.1%} of the run's samples ({self.epoch:.1%} in each of "
+            f"{self.num_prunable} pruned epochs of {self.num_epochs:g}), if the scores keep the "
+            "distribution they have now"
+        )
+
+
+def predict_saving(
+    scores: ScoreTable,
+    policy: Policy,
+    schedule: Schedule,
+    norms_from: NormsFrom = "cross-entropy",
+) -> Saving:
+    """Predict what a run would save if every pruned epoch saw scores distributed as these are.
+
+    It is exact where the schedule has a target. Otherwise it extrapolates: as a run goes on, most losses
+    fall below the mean, so that an early prediction tends to be low.
+
+    Args:
+        scores: Scores of all samples, such as :func:`read_scores` gives.
+        policy: What the run would leave out.
+        schedule: Which of its epochs would be pruned.
+        norms_from: What losses are, for a policy that goes by norms of gradients: see
+            :func:`infobatch.noise.norms_of_losses`.
+
+    Returns:
+        The predicted saving.
+
+    Raises:
+        ValueError: If no sample has a score, and the policy goes by scores.
+    """
+    if not schedule.has_target:
+        return _predicted(scores, policy, schedule, norms_from)
+    epochs = [epoch for epoch in range(schedule.num_epochs) if schedule.prunes(epoch)]
+    num_pruned = sum(schedule.share(e) * (schedule.num_pruned(e) or 0) for e in epochs)
+    left_out = num_pruned / scores.num_samples
+    each = left_out / len(epochs) if epochs else 0.0
+    return Saving(left_out / schedule.run_length, each, len(epochs), schedule.run_length)
+
+
+def _predicted(scores: ScoreTable, policy: Policy, schedule: Schedule, norms_from: NormsFrom) -> Saving:
+    """What a policy would leave out of every epoch that may be pruned."""
+    if policy.columns and bool(scores["last_loss"].isnan().all()):
+        raise ValueError(
+            "no sample has a score yet, so there is nothing to predict from; ask again after an "
+            "epoch, or give the scores of another run"
+        )
+    if policy.estimates_norms:
+        scores = with_norms(scores, norms_from)
+    epochs = schedule.prunable
+    request = Request(None, torch.Generator().manual_seed(0), schedule.first_pruned, epochs)
+    each = 1 - select(policy, scores, request).num_selected / scores.num_samples
+    left_out = each * sum(map(schedule.share, epochs))
+    return Saving(left_out / schedule.run_length, each, len(epochs), schedule.run_length)
+
+
+class BudgetSaving(NamedTuple):
+    """What a budget of noise would save.
+
+    Args:
+        max_noise: The budget: see :class:`NoiseBudget`.
+        saving: The predicted saving.
+    """
+
+    max_noise: float
+    saving: Saving
+
+    @property
+    def random_noise(self) -> float:
+        """The noise of a step if as much were left out of an epoch at random."""
+        return 1 / (1 - self.saving.epoch)
+
+
+class BudgetSavings(tuple[BudgetSaving, ...]):
+    """What several budgets of noise would save; print it."""
+
+    def __str__(self) -> str:
+        lines = ["  noise   left out of a pruned epoch   of the run   noise of random pruning"]
+        lines += [
+            f"  {each.max_noise:<7g} {each.saving.epoch:>23.1%} {each.saving.run:>15.1%} "
+            f"{each.random_noise:>20.2f}"
+            for each in self
+        ]
+        return "\n".join(lines)
+
+
+def predict_budgets(
+    scores: ScoreTable,
+    schedule: Schedule,
+    norms_from: NormsFrom = "cross-entropy",
+    budgets: Sequence[float] = BUDGETS,
+) -> BudgetSavings:
+    """Predict what budgets of noise would save, if gradients kept the norms that they have now.
+
+    That is what pruning can pay on these data: next to nothing where norms are alike. As a run goes on
+    more samples are learned, so that an early prediction tends to be low.
+
+    Args:
+        scores: Scores of all samples, such as :func:`read_scores` gives; norms of gradients if it has
+            them, else losses.
+        schedule: Which epochs would be pruned.
+        norms_from: What losses are: see :func:`infobatch.noise.norms_of_losses`.
+        budgets: Budgets, each above 1.
+
+    Returns:
+        The predicted saving of each budget.
+
+    Raises:
+        ValueError: If no sample has a score, or for a budget that is not above 1.
+    """
+    return BudgetSavings(
+        BudgetSaving(budget, _predicted(scores, NoiseBudget(budget), schedule, norms_from))
+        for budget in budgets
+    )
+
+
+def with_norms(scores: ScoreTable, norms_from: NormsFrom) -> ScoreTable:
+    """The scores with the columns of :class:`NoiseBudget`, from losses where no norms are known."""
+    if "recent_norms" in scores.columns:
+        return scores
+    table = ScoreTable(len(scores), ("last_loss", "visits", *NoiseBudget().columns))
+    losses = scores["last_loss"]
+    norms = norms_of_losses(losses, norms_from)
+    if "gradient_norm" in scores.columns:
+        norms = scores["gradient_norm"]
+    table.begin(losses.numpy(), norms.numpy())
+    table["visits"].copy_(scores["visits"])
+    return table

@@ -1,0 +1,126 @@
+"""Savings are predicted from scores."""
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import Numbers, after_one_epoch, random_losses, record_epoch, train_epoch
+from infobatch import (
+    DynamicPruner,
+    InfoBatch,
+    NoiseBudget,
+    RandomPruning,
+    Schedule,
+    Spaced,
+    predict_budgets,
+    predict_saving,
+    read_scores,
+)
+from infobatch.policies import PercentileTiers
+from infobatch.scores import ScoreTable
+
+
+def test_the_prediction_is_what_the_same_scores_would_save():
+    pruner = after_one_epoch()
+    saving = pruner.predict_saving()
+    below = (random_losses(100) < random_losses(100).mean()).double().mean()
+    assert saving.epoch == pytest.approx(float(below) / 2, abs=0.5 / 100)
+    assert saving.run == pytest.approx(saving.epoch * 8 / 10)
+    assert "predicted saving" in str(saving)
+    losses = random_losses(100)
+    for _ in pruner.epochs():
+        record_epoch(pruner, losses)
+    assert pruner.report().saved == pytest.approx(saving.run, abs=0.01)
+
+
+@pytest.mark.parametrize("policy", [InfoBatch(0.6), PercentileTiers(), RandomPruning(0.5)])
+def test_with_a_target_the_prediction_is_exact(policy):
+    pruner = DynamicPruner(Numbers(100), 10, policy=policy, target=0.3)
+    loader = pruner.loader(8)
+    assert pruner.predict_saving().run == pytest.approx(0.3)
+    for _ in pruner.epochs():
+        train_epoch(pruner, loader, random_losses(100))
+    assert pruner.report().saved == pytest.approx(0.3)
+
+
+def test_a_prediction_from_a_file_needs_no_dataset(tmp_path):
+    path = after_one_epoch().export(tmp_path / "scores.npz")
+    scores = read_scores(path)
+    saving = predict_saving(scores, RandomPruning(0.5), Schedule(len(scores), 200))
+    assert saving.run == pytest.approx(0.5 * 174 / 200)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_a_prediction_from_a_file_is_that_of_the_run(tmp_path, suffix):
+    pruner = after_one_epoch()
+    scores = read_scores(pruner.export(tmp_path / f"scores.{suffix}"))
+    assert predict_saving(scores, InfoBatch(), Schedule(100, 10)) == pruner.predict_saving()
+
+
+def easy_losses(share_easy, size=5000):
+    losses = np.random.default_rng(0).exponential(size=size).astype(np.float32)
+    losses[: round(share_easy * size)] *= 1e-3
+    return losses
+
+
+def test_budgets_save_more_the_higher_they_are_and_the_more_is_easy():
+    schedule = Schedule(5000, 20)
+    easy = predict_budgets(ScoreTable.from_losses(easy_losses(0.9)), schedule)
+    alike = predict_budgets(ScoreTable.from_losses(np.ones(5000, np.float32)), schedule)
+    savings = [each.saving.epoch for each in easy]
+    assert savings == sorted(savings)
+    assert savings[1] > 0.4
+    assert alike[1].saving.epoch == pytest.approx(1 - 1 / 1.1, abs=0.01)  # as random pruning
+    for each in easy:
+        assert each.random_noise == pytest.approx(1 / (1 - each.saving.epoch))
+        assert each.random_noise > each.max_noise
+        assert each.saving.run == pytest.approx(each.saving.epoch * 17 / 20)
+    assert "  1.1 " in str(easy)
+
+
+def test_budgets_are_predicted_by_any_pruner_and_from_its_file(tmp_path):
+    losses = easy_losses(0.8)
+    pruner = DynamicPruner(Numbers(5000), 10, policy=RandomPruning(0.5), target=0.2)
+    pruner.loader(100)
+    record_epoch(pruner, torch.from_numpy(losses))
+    predicted = pruner.predict_budgets()
+    scores = read_scores(pruner.export(tmp_path / "scores.npz"))
+    assert predict_budgets(scores, Schedule(5000, 10)) == predicted
+
+
+def test_a_prediction_is_what_the_first_pruned_epoch_leaves_out():
+    losses = torch.from_numpy(easy_losses(0.8))
+    pruner = DynamicPruner(Numbers(5000), 10, policy=NoiseBudget(1.25))
+    pruner.loader(100)
+    record_epoch(pruner, losses)
+    predicted = pruner.predict_saving()
+    pruner.set_epoch(1)
+    assert pruner.selection.num_selected / 5000 == pytest.approx(1 - predicted.epoch, abs=0.01)
+
+
+def test_norms_that_a_file_holds_are_used(tmp_path):
+    pruner = DynamicPruner(Numbers(2000), 10, policy=NoiseBudget())
+    loader = pruner.loader(100)
+    norms = torch.from_numpy(easy_losses(0.9, 2000))
+    for indices, _ in loader:
+        pruner.update(torch.ones(len(indices)), indices, gradient_norms=norms[indices])
+    predicted = pruner.predict_budgets()
+    assert predicted[1].saving.epoch > 0.4
+    scores = read_scores(pruner.export(tmp_path / "scores.npz"))
+    assert predict_budgets(scores, Schedule(2000, 10)) == predicted
+
+
+def test_any_policy_is_predicted_from_the_file_of_its_run(tmp_path):
+    pruner = DynamicPruner(Numbers(100), 10, policy=Spaced())
+    pruner.loader(10)
+    record_epoch(pruner, random_losses(100))
+    scores = read_scores(pruner.export(tmp_path / "scores.npz"))
+    assert predict_saving(scores, Spaced(), Schedule(100, 10)) == pruner.predict_saving()
+
+
+def test_without_scores_budgets_are_not_predicted():
+    scores = ScoreTable(10)
+    with pytest.raises(ValueError, match=r"no sample has a score yet.*ask again after an epoch"):
+        predict_budgets(scores, Schedule(10, 5))
+    with pytest.raises(ValueError, match="max_noise is 1"):
+        predict_budgets(ScoreTable.from_losses(np.ones(10, np.float32)), Schedule(10, 5), budgets=[1])

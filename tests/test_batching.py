@@ -121,6 +121,12 @@ def test_what_shrinks():
             r"target leaves out 150 of 200 samples in an epoch, and 100 are needed.*leave out fewer",
         ),
         (
+            lambda: new_pruner(
+                10, 5, shrink=ShrinkBatches(7), target=0.1, policy=RandomPruning()
+            ).loader(8),
+            r"target 0.1 cannot be met.*and 10 samples, for batches not to shrink.*must be at most 0;",
+        ),
+        (
             lambda: new_pruner(20, 5, shrink="steps").current.batch_ends(),
             r"batches of this epoch are as large as on full data.*make the pruner with shrink='batches'",
         ),

@@ -91,7 +91,8 @@ class RunPlan:
             return 1
         num_steps = self.batching.num_steps(self.full_length)
         num_draws = num_steps * self.shrink.smallest * self.batching.num_replicas
-        return math.ceil(num_draws * self.num_samples / self.full_length - 1e-9)
+        least = math.ceil(num_draws * self.num_samples / self.full_length - 1e-9)
+        return min(least, self.num_samples)
 
     @property
     def full_length(self) -> int:

@@ -388,6 +388,16 @@ def test_a_batch_sampler_of_ones_own_shrinks_in_proportion():
     assert len(list(sampler)) == 13
 
 
+def test_full_epochs_of_a_batch_sampler_are_those_of_fewer_steps():
+    batches = [list(range(start, min(start + 6, SIZE))) for start in range(0, SIZE, 6)]
+    given_batches = {}
+    for shrink in ("steps", "batches", ShrinkBatches(3, 4)):
+        pruner = new_pruner(SIZE, 3, shrink=shrink)
+        loader = pruner.loader(batch_sampler=batches)
+        given_batches[shrink] = [indices.tolist() for indices, _ in loader]
+    assert all(each == batches for each in given_batches.values())
+
+
 def test_buckets_keep_their_batches_apart():
     buckets = np.arange(SIZE) % 3
     batches = [

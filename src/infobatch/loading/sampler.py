@@ -148,7 +148,8 @@ class FilteredBatchSampler(Sampler[list[int]]):
         is_unrecorded = draws.unrecorded(self._resumes)
         part = draws.first_part(self.batch_sampler, len(self.batch_sampler))
         # The batches are those of the whole epoch, so that a run resumed within it has the same ones.
-        form = self._pooled if self._run.plan.shrink is None else self._shrunk
+        shrinks = self._run.plan.shrink is not None and not draws.selected.all()
+        form = self._shrunk if shrinks else self._pooled
         batches = form(part, draws.selected)
         rest = ([index for index in batch if is_unrecorded(index)] for batch in batches)
         yield from draws.note_end((batch for batch in rest if batch), self._resumes)

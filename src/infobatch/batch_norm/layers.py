@@ -181,3 +181,8 @@ def unweigh_batch_norm(model: Model) -> Model:
         if type(layer) in PLAIN:
             layer.__class__ = PLAIN[type(layer)]
     return model
+
+
+def is_weighed(model: nn.Module) -> bool:
+    """Whether a model has layers that :func:`weigh_batch_norm` has converted."""
+    return any(isinstance(layer, WeightedBatchNorm) for layer in model.modules())

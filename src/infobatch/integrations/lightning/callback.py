@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
+from infobatch.batch_norm import batch_weights, is_weighed
 from infobatch.integrations.lightning.installed import Callback
 from infobatch.integrations.lightning.loader import PrunedLoader
 from infobatch.integrations.lightning.pruner import LightningPruner, make_pruner
@@ -46,6 +48,8 @@ class PruningCallback(Callback):
         self._pruner: LightningPruner | None = None
         self._loader: PrunedLoader | None = None
         self._trainer: Any = None
+        self._has_weighed_batch_norm = False
+        self._batch_norm = ExitStack()  # open while it knows the weights of a batch
 
     @property
     def pruner(self) -> DynamicPruner:
@@ -100,6 +104,7 @@ class PruningCallback(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         check_same_loader(trainer.train_dataloader, self._loader)
+        self._has_weighed_batch_norm = is_weighed(pl_module)
         batches = trainer.fit_loop.epoch_loop.batch_progress
         if batches.is_last_batch:
             # Resumed at an epoch's end, which Lightning tells by how many batches it had.
@@ -112,6 +117,9 @@ class PruningCallback(Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         assert self._loader is not None
+        if self._has_weighed_batch_norm:
+            weights = self.pruner.weights(batch[0])
+            self._batch_norm.enter_context(batch_weights(pl_module, weights))
         batches = trainer.fit_loop.epoch_loop.batch_progress
         if self._loader.begins:
             self._loader.begins = False
@@ -122,8 +130,12 @@ class PruningCallback(Callback):
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self._batch_norm.close()
         if outputs:
             check_recorded(self.pruner)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self._batch_norm.close()
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         if self.pruner.epoch == trainer.current_epoch:  # not if it was over when resumed

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from infobatch.batch_norm import batch_weights, is_weighed
 from infobatch.batching import Batching
 from infobatch.integrations.refusals import no_pruner_in
 from infobatch.integrations.transformers.batches import INDICES, CollateWithIndices, logits_of
@@ -70,6 +71,7 @@ class PruningMixin(_Base):
         check_trainer(self, self.pruning)
         self._pruner: DynamicPruner | None = None
         self._loss_is_checked = False
+        self._has_weighed_batch_norm: bool | None = None
 
     @property
     def pruner(self) -> DynamicPruner:
@@ -117,6 +119,7 @@ class PruningMixin(_Base):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         self._pruner = None
+        self._has_weighed_batch_norm = None
         self._loss_is_checked = type(self).sample_losses is not PruningMixin.sample_losses
         return super().train(*args, **kwargs)
 
@@ -197,6 +200,15 @@ class PruningMixin(_Base):
         resumed = epoch == kwargs["epochs_trained"]
         self._set_max_steps(epoch, kwargs["steps_trained_in_current_epoch"] if resumed else 0)
         return super()._run_epoch(epoch=epoch, **kwargs)
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """A step in which weighted batch norm, if the model has any, knows the batch's weights."""
+        if self._has_weighed_batch_norm is None:
+            self._has_weighed_batch_norm = is_weighed(model)
+        if not self._has_weighed_batch_norm:
+            return super().training_step(model, inputs, *args, **kwargs)
+        with batch_weights(model, self.pruner.weights(inputs[INDICES])):
+            return super().training_step(model, inputs, *args, **kwargs)
 
     def compute_loss(
         self,

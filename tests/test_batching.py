@@ -127,8 +127,12 @@ def test_what_shrinks():
             r"target 0.1 cannot be met.*and 10 samples, for batches not to shrink.*must be at most 0;",
         ),
         (
+            lambda: list(new_pruner(20, 5, shrink="batches").current.batches()),
+            r"no batches of its own: .*or has no loader yet.*and them with pruner.batch_sampler\(batch",
+        ),
+        (
             lambda: new_pruner(20, 5, shrink="steps").current.batch_ends(),
-            r"batches of this epoch are as large as on full data.*make the pruner with shrink='batches'",
+            r"no batches of its own: the pruner leaves out steps, or.*Make it with shrink='batches'",
         ),
     ],
 )

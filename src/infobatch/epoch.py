@@ -158,8 +158,8 @@ class Epoch(ABC):
         ends = self._batch_ends
         if ends is None:
             raise RuntimeError(
-                "this epoch has no batches of its own: the pruner leaves out steps, or has no loader yet, "
-                "or filters a sampler of yours. Make it with shrink='batches', and them with "
+                "this epoch has no batches of its own: the pruner leaves out steps, or has no loader "
+                "yet, or filters a sampler of yours. Make it with shrink='batches', and them with "
                 "pruner.batch_sampler(batch_size)"
             )
         return ends_left(ends, self.num_draws(), _least(ends)) if resumes else ends

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
 from helpers.training import random_losses
 from infobatch import DynamicPruner, InfoBatch
@@ -57,11 +57,15 @@ def train_epoch(keep, loader, losses):
     return batches
 
 
-def run(share, wrap=lambda loader: loader):
+def run(share, wrap=lambda loader: loader, shrink="steps"):
     """A run on this rank: what it trained in each epoch, the selections, the scores, the progress."""
-    pruner = DynamicPruner(range(SIZE), EPOCHS, policy=InfoBatch(0.7), delta=1)
+    pruner = DynamicPruner(range(SIZE), EPOCHS, policy=InfoBatch(0.7), delta=1, shrink=shrink)
     keep = StreamFilter(pruner, "id", BATCH)
-    loader = DataLoader(keep(Shards(share)), BATCH, num_workers=1)
+    stream, options = keep(Shards(share)), {"num_workers": 1}
+    if shrink == "steps":
+        loader = DataLoader(stream, BATCH, **options)
+    else:
+        loader = DataLoader(stream.batched(), None, collate_fn=default_collate, **options)
     trained, selections = [], []
     for epoch in pruner.epochs():
         selections.append(pruner.selection.weights)

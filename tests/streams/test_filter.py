@@ -237,7 +237,8 @@ PROGRAM = """
     dist.init_process_group("gloo")
     try:
         share = range(SIZE)[rank * 21 : 21 + rank * 39]
-        torch.save([run(share), run(share, in_step)], f"{folder}/{rank}.pt")
+        runs = [run(share), run(share, in_step), run(share, shrink="batches")]
+        torch.save(runs, f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()
 """
@@ -246,7 +247,7 @@ PROGRAM = """
 def test_ranks_train_one_selection_and_may_keep_step(tmp_path):
     alone = run(range(SIZE))
     ranks = launch(PROGRAM, 2, tmp_path, [str(Path(__file__).parent)])
-    (first, first_equal), (second, second_equal) = ranks
+    (first, first_equal, first_smaller), (second, second_equal, second_smaller) = ranks
     for epoch in range(EPOCHS):
         assert torch.equal(first[1][epoch], alone[1][epoch])
         trained = chain(*first[0][epoch], *second[0][epoch])
@@ -261,6 +262,11 @@ def test_ranks_train_one_selection_and_may_keep_step(tmp_path):
     assert lengths == [len(batches) for batches in second_equal[0]]
     assert sum(lengths) > 0
     assert all(torch.equal(*pair) for pair in zip(first_equal[1], second_equal[1], strict=True))
+    # Where batches shrink, each rank has about as many as its share has on full data.
+    for mine, theirs, weights in zip(first_smaller[0], second_smaller[0], first_smaller[1], strict=True):
+        assert sorted(chain(*mine, *theirs)) == torch.nonzero(weights).flatten().tolist()
+        assert abs(len(mine) - 3) <= 1
+        assert abs(len(theirs) - 5) <= 1
 
 
 def test_alone_in_step_gives_all():

@@ -40,15 +40,35 @@ def test_the_learning_rate_ends_where_it_would_on_full_data(data, tmp_path):
     assert rates["pruned"] == rates["full"]
 
 
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
 @pytest.mark.parametrize("normalizer", ["batch", "mean", "weights"])
-def test_the_loss_told_of_a_pruned_epoch_is_that_of_all_data(data, tmp_path, normalizer):
+def test_the_loss_told_of_a_pruned_epoch_is_that_of_all_data(data, tmp_path, normalizer, shrink):
     """With a model that stands still all epochs have the same loss, however many samples they keep."""
     config = replace(QUICK, policy="neyman", target=0.3, normalizer=normalizer, lr=1e-12)
+    config = replace(config, shrink=shrink, batch_norm="plain")
     run(config, data, tmp_path)
     metrics = RunFolder(tmp_path).metrics()
     assert metrics[1].num_kept < 0.5 * metrics[0].num_kept
     losses = [m.train_loss for m in metrics]
     assert losses == pytest.approx([losses[0]] * len(losses), rel=0.02)
+
+
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_the_noise_of_pruned_epochs_is_recorded(data, tmp_path, shrink):
+    """Random pruning of k of N samples has the noise N / k; that of other epochs is not recorded."""
+    summary = run(replace(QUICK, epochs=4.5, policy="random", target=0.2, shrink=shrink), data, tmp_path)
+    metrics = RunFolder(tmp_path).metrics()
+    for m in metrics:
+        pruned = m.effective_share is not None
+        assert m.noise == (pytest.approx(m.num_samples / m.num_kept) if pruned else None)
+    noises = [m.noise for m in metrics if m.noise is not None]
+    assert (summary.mean_noise, summary.most_noise) == (pytest.approx(sum(noises) / 2), max(noises))
+
+
+def test_a_biased_policy_has_no_noise_that_is_known(data, tmp_path):
+    summary = run(replace(QUICK, policy="rs2", target=0.2), data, tmp_path)
+    assert summary.mean_noise is None
+    assert all(m.noise is None for m in RunFolder(tmp_path).metrics())
 
 
 def test_scores_of_another_run(data, tmp_path):

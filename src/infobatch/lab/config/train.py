@@ -84,9 +84,21 @@ class CommonConfig:
     """What the weighted losses of a batch are divided by: batch divides by the batch size; mean does,
     too, and divides the weights by their mean over the epoch; weights divides by the sum of the batch's
     weights (for lars and lamb)."""
+    shrink: Literal["auto", "steps", "batches"] = "auto"
+    """What a pruned epoch has less of: steps; or samples in a batch (batches), with as many steps and
+    the schedule as on full data. auto takes what the policy is made for: batches for noise-budget, steps
+    for the others."""
+    least_batch: int = 2
+    """Where batches shrink: fewest samples in a batch of each process."""
+    batch_multiple: int = 1
+    """Where batches shrink: a batch of each process has a multiple of this many samples."""
+    batch_norm: Literal["auto", "weighted", "plain"] = "auto"
+    """Statistics of batch norm in pruned epochs: weighted counts each sample with its weight, so that
+    they are those of the data; plain counts what was selected equally. auto takes weighted where batches
+    shrink, and plain where steps do."""
     lr_scaling: LRScaling = "none"
     """Multiply the learning rate of pruned epochs by the mean weight of their samples (linear), or by
-    its square root (sqrt)."""
+    its square root (sqrt); for epochs that have fewer steps."""
     prior_scores: str = ""
     """Scores that are known before the first epoch, for use with --warmup-epochs 0: pass computes the
     losses of all samples by a forward pass, and a path names the scores.npz of another run."""
@@ -139,10 +151,10 @@ class TrainConfig(CommonConfig):
     """The options of one training run."""
 
     policy: str = "infobatch"
-    """What to leave out. Unbiased: infobatch, percentile-tiers, proportional, neyman, spaced,
-    class-quotas, bls, random, or none. Biased: rs2, epsilon-greedy, ucb, seta, order-dp, repb, rcap,
-    kakurenbo, ies. By scores that are made before the run: forgetting, el2n, grand. Options follow the
-    name, as in proportional:floor=0.1."""
+    """What to leave out. Unbiased: infobatch, percentile-tiers, proportional, neyman, noise-budget,
+    spaced, class-quotas, bls, random, or none. Biased: rs2, epsilon-greedy, ucb, seta, order-dp, repb,
+    rcap, kakurenbo, ies. By scores that are made before the run: forgetting, el2n, grand. Options follow
+    the name, as in proportional:floor=0.1."""
     prune_ratio: float = 0.5
     """Share that is left out: for infobatch and bls of the samples below the mean loss, for other
     policies of all samples."""

@@ -34,6 +34,9 @@ class EpochMetrics:
             :mod:`infobatch.lab.training.gradient_noise`; None where it was not measured.
         bias: The gradient's bias in the coming epoch; None where it was not measured.
         num_forward: The samples that had a forward pass alone.
+        noise: Of a pruned epoch, the noise of a step relative to one on full data in as many steps, by
+            the norms of gradients when samples were trained: see :class:`infobatch.report.EpochCounts`;
+            None for others, for biased policies, and on several processes for a last epoch.
     """
 
     epoch: int
@@ -50,6 +53,7 @@ class EpochMetrics:
     noise_ratio: float | None = None
     bias: float | None = None
     num_forward: int = 0
+    noise: float | None = None
 
     @property
     def cost(self) -> float:
@@ -78,6 +82,9 @@ class Summary:
         visits: Quantiles of how often a sample was trained, at ``VISIT_QUANTILES``.
         class_balance: The lowest and the highest share of a class among what was trained, over its share
             of the data; empty without classes.
+        mean_noise: The mean noise of the pruned epochs, see :class:`EpochMetrics`; None where it is not
+            known of any.
+        most_noise: The noise of the noisiest of them.
     """
 
     result: float
@@ -95,6 +102,8 @@ class Summary:
     num_scoring: float = 0
     visits: Sequence[float] = ()
     class_balance: Sequence[float] = ()
+    mean_noise: float | None = None
+    most_noise: float | None = None
 
     @property
     def saved(self) -> float:

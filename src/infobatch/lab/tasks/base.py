@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from infobatch import weigh_batch_norm
+from infobatch.lab.config.shrinking import shrinks_batches, weighs_batch_norm
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Feed
 from infobatch.lab.devices import resolve_device
@@ -265,7 +267,7 @@ class Task(ABC):
         """Run the model as it is trained: wrapped for several ranks, and compiled if asked for."""
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        whole = len(inputs[0]) == self._batch_size
+        whole = len(inputs[0]) == self._batch_size or shrinks_batches(self.config)
         return self._forward(self._train_model if whole else self._uncompiled, inputs)
 
     def _forward(self, model: nn.Module, inputs: Inputs) -> Any:
@@ -274,21 +276,29 @@ class Task(ABC):
             return self.forward(model, inputs)
 
     def _prepare(self, compiled: bool) -> nn.Module:
-        """Wrap and compile the model to train it; the last short batch of an epoch runs uncompiled."""
+        """Wrap and compile the model to train it; the last short batch of an epoch runs uncompiled.
+
+        Where batches shrink, what is compiled takes any size, and there are no CUDA graphs, which are
+        made for one; nor does a graph take the weights of a batch.
+        """
         model = self.model
         self._uncompiled = model
-        if replicas().num_replicas > 1:
-            devices = None
-            if self.device.type == "cuda":
-                devices = [torch.cuda.current_device()]
-                model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-                self.model = model
+        on_several, on_cuda = replicas().num_replicas > 1, self.device.type == "cuda"
+        shrinks, weighs = shrinks_batches(self.config), weighs_batch_norm(self.config)
+        if on_several and on_cuda:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+            self.model = model
+        if weighs:
+            weigh_batch_norm(model)
+        if on_several:
+            devices = [torch.cuda.current_device()] if on_cuda else None
             self._uncompiled = model = DistributedDataParallel(model, device_ids=devices)
-        self._graphs = compiled and self.device.type == "cuda" and replicas().num_replicas == 1
+        self._graphs = compiled and on_cuda and not (on_several or shrinks or weighs)
         if compiled:
             torch.compiler.reset()  # earlier runs of this process count against a limit
             mode = "reduce-overhead" if self._graphs else "default"
-            model = torch.compile(model, dynamic=False, mode=mode)  # type: ignore[assignment]
+            dynamic = None if shrinks else False
+            model = torch.compile(model, dynamic=dynamic, mode=mode)  # type: ignore[assignment]
         return model
 
 

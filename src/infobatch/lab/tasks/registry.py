@@ -32,9 +32,10 @@ from infobatch.lab.tasks.metrics import (
     TOKEN_LOSS,
     Metric,
 )
+from infobatch.noise import NormsFrom
 from infobatch.policies import Policy, Static
 from infobatch.policies.base import refuse_refreshing
-from infobatch.scores.columns import COLUMNS, SIGNALS
+from infobatch.scores.columns import COLUMNS, NORMS, SIGNALS
 
 # -- What is imported when it is needed --------------------------------------------------------------
 
@@ -153,6 +154,7 @@ class TaskSpec:
         check_model: Raises an error for a model that cannot be made.
         load: Imports the task's class.
         signals: What it can compute of a batch beside its losses, for policies that read it.
+        norms_from: What its losses are, where norms of gradients have to follow from them.
         observes_left_out: Whether its engine runs the model on what an epoch left out, for policies that
             ask for it.
         prepare: Makes of a data set what the task trains on, once for all runs of a comparison.
@@ -164,6 +166,7 @@ class TaskSpec:
     check_model: Callable[[TrainConfig], None]
     load: Callable[[], type[Task]]
     signals: tuple[str, ...] = ()
+    norms_from: NormsFrom = "cross-entropy"
     observes_left_out: bool = True
     prepare: Callable[[TrainConfig, Data], Data] = _as_it_is
 
@@ -179,7 +182,7 @@ TASKS = {
     "classification": TaskSpec(
         metric=ACCURACY,
         data_sets=IMAGE_SETS,
-        options=("stem_stride", "norm", "mixup", "cutmix", "probe", "backward_share"),
+        options=("stem_stride", "norm", "batch_norm", "mixup", "cutmix", "probe", "backward_share"),
         check_model=_check_classifier,
         load=_load_classification,
         signals=("gradient_norms", "confidences"),
@@ -190,6 +193,7 @@ TASKS = {
         options=("mae", "backward_share"),
         check_model=lambda config: check_masked(config.model),
         load=_load_mae,
+        norms_from="squared-error",
     ),
     "tuning": TaskSpec(
         metric=TOKEN_LOSS,
@@ -203,7 +207,7 @@ TASKS = {
     "segmentation": TaskSpec(
         metric=MIOU,
         data_sets=("camvid", "ade20k"),
-        options=("segmentation",),
+        options=("segmentation", "batch_norm"),
         check_model=lambda config: check_segmenter(config.model),
         load=_load_segmentation,
     ),
@@ -213,11 +217,12 @@ TASKS = {
         options=("diffusion",),
         check_model=_check_unet,
         load=_load_diffusion,
+        norms_from="squared-error",
     ),
     "tabular": TaskSpec(
         metric=LOG_LOSS,
         data_sets=tuple(TABLE_SETS),
-        options=("tabular", "probe", "backward_share"),
+        options=("tabular", "batch_norm", "probe", "backward_share"),
         check_model=_check_table,
         load=_load_tabular,
         signals=("gradient_norms", "confidences"),
@@ -287,6 +292,8 @@ def check_policy(config: TrainConfig, policy: Policy) -> None:
             f"{config.task}; take another policy"
         )
     read = {COLUMNS[name].signal for name in policy.columns}
+    if policy.estimates_norms:
+        read.discard(NORMS)
     for signal in sorted(read & set(SIGNALS) - set(spec.signals)):
         raise ValueError(
             f"--policy {config.policy} reads {signal.replace('_', ' ')}, and --task {config.task} "

@@ -6,8 +6,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -154,9 +155,18 @@ class Engine(ABC):
                 num_forward=num_forward,
             )
         )
+        self._note_noise()
         self._on_first_rank(self.folder.write_metrics, self.metrics)
         self.loss_sum.zero_()
         self.epoch_seconds = 0.0
+
+    def _note_noise(self) -> None:
+        """Record the noise of pruned epochs, known at their end; on several ranks one epoch later."""
+        noises = {counts.epoch: counts.noise for counts in self.pruner.report().epochs}
+        self.metrics = [
+            m if m.effective_share is None else replace(m, noise=noises.get(m.epoch))
+            for m in self.metrics
+        ]
 
     def _end_training(self, epoch: int) -> tuple[int, int]:
         """Finish an epoch's training; the samples trained, and those that had a forward pass alone."""
@@ -164,8 +174,8 @@ class Engine(ABC):
 
     def _mean_loss(self, loss_sum: float, epoch: int) -> float:
         """The estimate of the mean over all data, of the weighted sum over an epoch's samples."""
-        if self.config.normalizer != "batch":
-            loss_sum *= self.pruner.mean_weight  # which the weights were divided by
+        if self.config.normalizer != "batch" or self.pruner.plan.shrink:
+            loss_sum *= self.pruner.current.mean_weight  # which the weights were divided by
         return loss_sum / (self.pruner.plan.schedule.share(epoch) * self.pruner.num_samples)
 
     def _measure_noise(self, epoch: int) -> Noise:
@@ -199,6 +209,7 @@ class Engine(ABC):
         scores = self._merged_scores()
         visits = scores["visits"].double()
         members = None if self._selects_within_batches else self.task.data.class_members
+        noises = [m.noise for m in self.metrics if m.noise is not None]
         num_prior = self.pruner.num_samples if self.config.prior_scores == PASS else 0
         summary = Summary(
             result=evaluation.result,
@@ -216,6 +227,8 @@ class Engine(ABC):
             class_balance=class_balance(members, visits),
             num_forward=num_prior + sum(m.num_forward for m in self.metrics),
             num_scoring=scoring_epochs(self.config) * self.pruner.num_samples,
+            mean_noise=fmean(noises) if noises else None,
+            most_noise=max(noises, default=None),
         )
         self._on_first_rank(self.pruner.export, self.folder.scores_path)
         self._on_first_rank(self.folder.save_model, self.eval_model)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from infobatch import DynamicPruner
+from infobatch import DynamicPruner, batch_weights
+from infobatch.lab.config.shrinking import weighs_batch_norm
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.processes import agree
@@ -23,6 +28,7 @@ from infobatch.lab.training.pauses import Pauses
 from infobatch.lab.training.pruner_options import pruner_options
 from infobatch.lab.training.selective_backprop import SelectiveBackprop
 from infobatch.lab.training.static_scores import StaticScores
+from infobatch.run import UNWEIGHTED
 from infobatch.scores.columns import IndexArray
 
 WARM_UP_STEPS = 3
@@ -55,6 +61,7 @@ class Loop(Engine):
             shape = (self.pruner.num_samples, config.batch_size)
             self.selective = SelectiveBackprop(config.backward_share, *shape, config.seed)
         self._num_left = 0  # samples of the epoch under way that are still to be trained, on all ranks
+        self._weighs = False  # whether batch norm counts the samples of the epoch with their weights
         if state is not None:
             require_same(config, TrainConfig.from_json(state["config"]), folder.path)
             self.load_state_dict(state)
@@ -70,15 +77,16 @@ class Loop(Engine):
 
         self._warm_up()
         self._end_interrupted_epoch()
-        train_epochs(
-            self.pruner,
-            self.loader,
-            begin=self._begin,
-            step=self._step,
-            pause=lambda: self.pauses.pause(self._save_checkpoint),
-            end=end,
-            clock=self._training_clock,
-        )
+        with self._batch_norm_as_asked():
+            train_epochs(
+                self.pruner,
+                self.loader,
+                begin=self._begin,
+                step=self._step,
+                pause=lambda: self.pauses.pause(self._save_checkpoint),
+                end=end,
+                clock=self._training_clock,
+            )
         return self._finish()
 
     # -- A step --------------------------------------------------------------------------------------
@@ -89,6 +97,8 @@ class Loop(Engine):
         if self.selective is not None:
             self.selective.begin(epoch, self.task.device)
         self._num_left = self.pruner.current.num_left
+        is_pruned = self.pruner.selection.num_selected < self.pruner.num_samples
+        self._weighs = is_pruned and weighs_batch_norm(self.config)
 
     def _step(self, indices: IndexArray, batch: Any) -> None:
         """Train on a batch, and add its loss to the epoch's."""
@@ -96,16 +106,24 @@ class Loop(Engine):
         if self._is_selective(self.pruner.epoch):
             mean, loss = self._selective_losses(inputs, indices)
         else:
-            outputs = self.task.train_outputs(inputs, self.pruner.signals)
+            with self._batch_weights(indices):
+                outputs = self.task.train_outputs(inputs, self.pruner.signals)
             mean = loss = self.pruner.update(
                 outputs.losses, indices, outputs.scored, scores=outputs.scores, **outputs.signals
             )
         self.lr = self.optimization.lr
         self.optimization.step(loss)
-        num_samples = min(self._num_left, self.config.batch_size)  # of this step, on all ranks
+        num_slots = len(indices) * self.pruner.replicas.num_replicas
+        num_samples = min(self._num_left, num_slots)  # of this step, on all ranks
         self._num_left -= num_samples
         self.loss_sum += mean.detach() * (num_samples / self.pruner.replicas.num_replicas)
         self.num_steps += 1
+
+    def _batch_weights(self, indices: IndexArray) -> AbstractContextManager[None]:
+        """Give batch norm the weights of a batch, where it takes any."""
+        if not self._weighs:
+            return nullcontext()
+        return batch_weights(self.task.model, self.pruner.weights(indices))
 
     def _is_selective(self, epoch: int) -> bool:
         """Whether only some of each batch are trained: in the epochs in which policies may prune."""
@@ -122,6 +140,14 @@ class Loop(Engine):
         return losses.mean(), self.task.train_outputs(part).losses.mean()
 
     # -- Around the steps ----------------------------------------------------------------------------
+
+    @contextmanager
+    def _batch_norm_as_asked(self) -> Iterator[None]:
+        """Do not warn of batch norm without weights, where that is what is asked for."""
+        with warnings.catch_warnings():
+            if not weighs_batch_norm(self.config):
+                warnings.filterwarnings("ignore", re.escape(UNWEIGHTED))
+            yield
 
     def _warm_up(self) -> None:
         """Take a few steps and take them back, so that one-time costs are on no run's clock."""

@@ -7,8 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from infobatch.lab.config.policy_spec import make_policy
+from infobatch.lab.config.shrinking import shrink_option
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
+from infobatch.lab.tasks.registry import TASKS
 from infobatch.scores.prior import PriorScores
 
 
@@ -34,6 +36,8 @@ def pruner_options(
         "ramp": config.ramp if isinstance(config.target, float) else 0.0,
         "seed": config.seed,
         "normalizer": config.normalizer,
+        "shrink": shrink_option(config),
+        "norms_from": TASKS[config.task].norms_from,
         "prior_scores": prior_scores,
     }
 

@@ -11,6 +11,7 @@ import torch
 
 from infobatch import DynamicPruner
 from infobatch.lab.config.policy_spec import make_policy
+from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.task_options import (
     DiffusionOptions,
     MaskedOptions,
@@ -64,7 +65,32 @@ def check_config(config: TrainConfig) -> None:
             f"--backward-share is {config.backward_share:g} and --policy {config.policy}; selective "
             "backprop goes through all samples: give --policy none, or leave it out"
         )
+    _check_shrinking(config)
     resolve_device(config.device)
+
+
+def _check_shrinking(config: TrainConfig) -> None:
+    """Raise ``ValueError`` for options of shrinking that would have no effect."""
+    if config.policy == "none":
+        for name in ("shrink", "batch_norm"):
+            value = getattr(config, name)
+            if value in ("batches", "weighted"):
+                raise ValueError(
+                    f"{flag(name)} is {value}, and --policy none leaves nothing out, so that it has no "
+                    "effect; leave it out"
+                )
+    if shrinks_batches(config) and config.lr_scaling != "none":
+        raise ValueError(
+            f"--lr-scaling is {config.lr_scaling}, which makes up for steps that an epoch has less, and "
+            f"with --policy {config.policy} batches shrink, so that it has them all; leave it out, or "
+            "give --shrink steps"
+        )
+    has_none = config.norm == "group" or (config.task == "tabular" and not config.tabular.batch_norm)
+    if config.batch_norm == "weighted" and has_none:
+        wish = "--norm batch" if config.norm == "group" else "--tabular.batch-norm"
+        raise ValueError(
+            f"--batch-norm is weighted, and the model has no batch norm; leave it out, or give {wish}"
+        )
 
 
 def _require(options: Any, rules: Rules, group: str = "") -> None:
@@ -96,6 +122,8 @@ def _rules(config: TrainConfig) -> Rules:
         "cutmix": (config.cutmix >= 0, "at least 0"),
         "seed": (config.seed >= 0, "at least 0"),
         "workers": (config.workers >= 0, "at least 0"),
+        "least_batch": (config.least_batch >= 1, "at least 1"),
+        "batch_multiple": (config.batch_multiple >= 1, "at least 1"),
     }
 
 

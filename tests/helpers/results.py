@@ -10,10 +10,10 @@ from infobatch.lab.tasks.metrics import Metric
 LOSS = Metric("denoising loss", "", higher_is_better=False, digits=4, margin=0.001)
 
 
-def ran(result, cost, metrics=()):
+def ran(result, cost, metrics=(), noise=None, policy="none"):
     counts = {"num_trained": cost, "num_full": 600, "num_steps": 9, "seconds": 1.0, "cost": cost}
-    summary = SimpleNamespace(result=result, **counts)
-    config = SimpleNamespace(epochs=3)
+    summary = SimpleNamespace(result=result, mean_noise=noise, **counts)
+    config = SimpleNamespace(epochs=3, target=None, policy=policy)
     return SimpleNamespace(summary=summary, metric=LOSS, metrics=metrics, config=config)
 
 

@@ -17,8 +17,10 @@ def test_the_noise_is_told_while_a_run_trains(call, tmp_path):
     code, output, error = call("train", *options, "--probe", 50, "--out", tmp_path / "r")
     assert code == 0, error
     first, second, last = re.findall(r"epoch \d, .*", output)
-    assert re.fullmatch(r"epoch 1, 100% kept, test accuracy [\d.]+ %, noise \d\.\d\d", first.strip())
-    assert "noise" not in second
+    assert re.fullmatch(
+        r"epoch 1, 100% kept, test accuracy [\d.]+ %, probed noise \d\.\d\d", first.strip()
+    )
+    assert "probed" not in second
     assert "noise" not in last
     code, _, error = call("train", *options, "--probe", 1, "--out", tmp_path / "s")
     assert code == 2

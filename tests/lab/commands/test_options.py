@@ -1,6 +1,7 @@
 """From what was typed to a run's options and data."""
 
 import json
+import re
 
 import pytest
 
@@ -47,6 +48,41 @@ def test_a_saving_alone_is_met_by_the_recommended_policy(call, tmp_path):
     assert (config.policy, config.target) == (RECOMMENDED, 0.25)
     call("train", *options, "--policy", "random", "--out", tmp_path / "b")
     assert RunFolder(tmp_path / "b").config().policy == "random"
+
+
+def test_a_budget_alone_is_kept_by_the_policy_that_has_one(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 4, "--device", "cpu"]
+    code, output, error = call("train", *options, "--noise", 1.3, "--out", tmp_path)
+    assert code == 0, error
+    words = " ".join(output.split())
+    assert re.search(r"noise 1\.\d\d in pruned epochs, 1\.\d\d at most, where 1.3 was asked for", words)
+    assert RunFolder(tmp_path).config().policy == "noise-budget:max_noise=1.3"
+    code, _, error = call("train", "--out", tmp_path, "--resume", "--noise", 1.3)
+    assert code == 0, error
+    _, _, error = call("train", "--out", tmp_path, "--resume", "--noise", 1.1)
+    assert "--noise is 1.1, but the run was started with 1.3" in error
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--noise", 1.1, "--policy", "infobatch"], "the policy infobatch has no budget of noise"),
+        (["--noise", 1.1, "--save", 30], "--noise is 1.1 and --save 30, and each says how much"),
+        (["--noise", 1.1, "--target", 0.3], "--noise is 1.1 and --target 0.3, and each says how much"),
+        (["--noise", 1], "--noise is 1; it is the noise of a step relative to one on full data"),
+        (["--least-batch", 8], "--least-batch is 8, but with --policy infobatch pruned epochs have"),
+        (
+            ["--batch-multiple", 8, "--noise", 1.1, "--shrink", "steps"],
+            "give --shrink batches, or leave",
+        ),
+        (["--noise", 1.1, "--lr-scaling", "sqrt"], "--lr-scaling is sqrt, which makes up for steps"),
+    ],
+)
+def test_options_of_noise_and_batches_that_say_nothing_are_refused(call, tmp_path, options, message):
+    code, _, error = call("train", "--data", "digits", *options, "--out", tmp_path / "run")
+    assert code == 2
+    assert message in error
+    assert not (tmp_path / "run").exists()
 
 
 def test_resuming_refuses_other_options(call, finished):

@@ -1,5 +1,6 @@
 """The commands that train: one run, a comparison, a sweep, a contest."""
 
+import json
 import re
 
 import pytest
@@ -18,8 +19,11 @@ def test_train_leaves_a_new_folder_where_none_is_named(call, tmp_path, monkeypat
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "summary.json").exists()
     assert folder.name in output
-    epochs = re.findall(r"^epoch (\d), \d+% kept, test accuracy \d+\.\d\d %$", output, re.M)
-    assert epochs == ["1", "2", "3"]
+    epochs = re.findall(
+        r"^epoch (\d), \d+% kept, test accuracy \d+\.\d\d %(, noise 1\.\d\d)?$", output, re.M
+    )
+    assert [epoch for epoch, _ in epochs] == ["1", "2", "3"]
+    assert [bool(noise) for _, noise in epochs] == [False, True, False]
 
 
 def test_to_resume_a_finished_run_says_so(call, finished):
@@ -136,6 +140,48 @@ def test_options_of_a_policy_are_told_in_the_table(call, tmp_path):
     assert f"--policies {policies}" in results.commands[0]
 
 
+def test_a_contest_of_a_budget_ends_with_its_noise_and_all_controls(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 5, "--device", "cpu", "--seeds", 1, "--out", tmp_path]
+    options += ["--policies", "noise-budget,random", "--noise", "1.5", "--save", 25]
+    code, output, error = call("contest", *options)
+    assert code == 0, error
+    assert re.search(r"noise budget 1\.5 .* 1\.\d\d \(1\.5\)", output)
+    assert re.search(r"random, 25 % saved .*25\.\d% +1\.\d\d", output)
+    for kind in ("fewer epochs, same steps", "random pruning, same steps"):
+        assert f"{kind}, as noise budget 1.5" in output
+    assert re.search(r"fewer epochs( lr↑)?, 25 % saved", output)
+    path = tmp_path / "mnist5k-small-cnn"
+    assert "--noise 1.5" in read_comparison(path).commands[0]
+    runs = json.loads((path / "report" / "runs.json").read_text())["runs"]
+    (budgeted,) = (run for run in runs if run["arm"].startswith("noise-budget-max_noise-1.5/pruned"))
+    assert 1 < budgeted["mean_noise"] <= budgeted["most_noise"] < 2
+    assert [noise is None for noise in budgeted["noise"]] == [True, False, False, False, True]
+    fewer = next(run for run in runs if "1.5/fewer-epochs" in run["arm"])
+    assert "noise" not in fewer, "its last epoch is cut short, not pruned"
+
+
+def test_compare_and_sweep_take_budgets_too(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--seeds", 1]
+    code, output, error = call("compare", *options, "--noise", 1.5, "--out", tmp_path / "c")
+    assert code == 0, error
+    assert "against fewer epochs, same steps" in " ".join(output.split())
+    options += ["--policies", "noise-budget", "--noise", "1.2,1.5", "--no-controls"]
+    code, output, error = call("sweep", NAME, *options, "--out", tmp_path / "s")
+    assert code == 0, error
+    assert re.search(r"noise budget 1\.2 .* \(1\.2\)", output)
+    assert re.search(r"noise budget 1\.5 .* \(1\.5\)", output)
+
+
+def test_the_same_steps_can_be_asked_for(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--seeds", 1, "--delta", 1]
+    options += ["--policies", "rs2", "--save", 25, "--same-steps", "--out", tmp_path]
+    code, output, error = call("contest", *options)
+    assert code == 0, error
+    (steps,) = re.findall(r"fewer epochs, same steps, 25 % saved .* 4,200 +(\d+) ", output)
+    assert int(steps) == 45, "3 epochs of 15, where full data has 4 of 11"
+    assert "random pruning, 25 % saved" in output
+
+
 def test_bad_contests_are_refused(call, tmp_path):
     for options, message in (
         (["--save", "x"], "--save is 'x'; give numbers, such as 30,50,70"),
@@ -148,6 +194,13 @@ def test_bad_contests_are_refused(call, tmp_path):
         (["--policies", "proportional,proportional:floor=0.3"], "is proportional, with options at"),
         (["--policies", "selective-backprop:share=0.5"], "has no options"),
         (["--jobs", 0], "--jobs is 0"),
+        (["--noise", "1.1", "--policies", "rs2"], "none of the policies rs2 has a budget of noise"),
+        (["--noise", "1", "--policies", "noise-budget"], "--noise is 1; it is the noise of a step"),
+        (["--noise", "low"], "--noise is 'low'; give numbers, such as 1.05,1.1,1.5"),
+        (
+            ["--noise", "1.1", "--save", "30", "--policies", "noise-budget"],
+            "--noise is 1.1 and --save 30, and each says how much is left out; give one of them",
+        ),
     ):
         code, _, error = call("contest", "--data", "digits", *options, "--out", tmp_path / "c")
         assert code == 2

@@ -28,6 +28,18 @@ def test_several_variants_are_a_sweep():
     )
 
 
+def test_budgets_are_options_of_their_policy_or_of_a_contest():
+    budgets = tuple(Variant(f"noise-budget:max_noise={noise}") for noise in (1.1, 1.5))
+    made = replace(COMPARISON, config=CONTEST, variants=budgets, margin=None)
+    policies = "noise-budget:max_noise=1.1,noise-budget:max_noise=1.5"
+    command = f"infobatch sweep mnist5k-small-cnn --seeds 2 --policies {policies}"
+    assert command_of(made) == command
+    assert command_of(replace(made, same_steps=True)) == f"{command} --same-steps"
+    mixed = replace(made, variants=(*budgets, Variant("rs2", 0.5, 0.3)))
+    options = "--seeds 2 --policies noise-budget,rs2 --save 30 --noise 1.1,1.5"
+    assert command_of(mixed) == f"infobatch contest mnist5k-small-cnn {options}"
+
+
 def test_variants_of_given_costs_are_a_contest():
     variants = tuple(Variant(name, 0.5, share) for share in (0.3, 0.5) for name in ("random", "rs2"))
     made = replace(COMPARISON, config=CONTEST, variants=variants, margin=None)

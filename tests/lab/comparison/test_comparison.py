@@ -9,6 +9,7 @@ from helpers import run
 from helpers.comparisons import COMPARED, CONTEST, FEWER, FEWER_SCALED, FULL, HALF, PRUNED, RANDOM, kept
 from helpers.digits import LOOKING, SCORED
 from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.run import run_comparison
 from infobatch.lab.comparison.variants import Arm, Variant
 from infobatch.lab.runs.records import EpochMetrics, Summary
 
@@ -115,3 +116,82 @@ def test_a_variant_of_static_scores_has_its_own_schedule(tmp_path):
     assert (static.warmup_epochs, static.delta, static.target) == (0, 1.0, 0.5)
     other = comparison.pruned_config(Variant("rcap", 0.5, 0.3))
     assert (other.warmup_epochs, other.delta, other.target) == (1, 0.5, 0.3)
+
+
+# -- Batches that shrink -----------------------------------------------------------------------------
+
+BUDGET = Variant("noise-budget:max_noise=1.5")
+SMALLER = ("fewer-epochs", "fewer-epochs-lr", "same-steps", "random-same-steps")
+
+
+def kinds(comparison, variant):
+    return tuple(
+        arm.kind for arm in comparison.arms[1:] if arm.kind != "pruned" and arm.variant == variant
+    )
+
+
+@pytest.fixture(scope="module")
+def budgeted(data, tmp_path_factory):
+    """A comparison of one seed with a variant whose batches shrink, all its runs finished."""
+    made = Comparison(replace(COMPARED, epochs=6), (BUDGET,), 1, 0.5, tmp_path_factory.mktemp("b") / "c")
+    made.create()
+    run_comparison(made, data, lambda arm, seed, progress: None, lambda: False)
+    return made
+
+
+def test_the_same_steps_are_beside_fewer_epochs_where_batches_shrink(tmp_path):
+    made = Comparison(COMPARED, (HALF, BUDGET), 1, 0.5, tmp_path)
+    assert kinds(made, BUDGET) == SMALLER
+    assert kinds(made, HALF) == ("fewer-epochs", "fewer-epochs-lr", "random")
+    asked = replace(made, same_steps=True)
+    assert kinds(asked, HALF) == ("fewer-epochs", "fewer-epochs-lr", "same-steps", "random")
+    all_shrink = replace(made, config=replace(COMPARED, shrink="batches"))
+    assert kinds(all_shrink, HALF) == SMALLER
+
+
+def test_policies_of_one_cost_share_the_controls_of_both_ways_to_shrink(tmp_path):
+    variants = [Variant(name, 0.5, 0.3) for name in ("infobatch", "noise-budget")]
+    made = Comparison(CONTEST, tuple(variants), 1, 0.5, tmp_path)
+    shared = ("fewer-epochs", "fewer-epochs-lr", "same-steps", "random", "random-same-steps")
+    assert kinds(made, Variant("", target=0.3)) == shared
+    with_random = replace(made, variants=(*variants, Variant("random", 0.5, 0.3)))
+    without = tuple(kind for kind in shared if kind != "random")
+    assert kinds(with_random, Variant("", target=0.3)) == without
+
+
+def test_controls_cost_what_the_pruned_run_turned_out_to_cost(budgeted):
+    (seed,) = budgeted.seeds
+    summaries = {arm.kind: budgeted.folder(arm, seed).summary() for arm in budgeted.arms}
+    cost = summaries["pruned"].cost
+    assert cost < 0.95 * summaries["full"].cost
+    assert {kind: summaries[kind].cost for kind in SMALLER} == dict.fromkeys(SMALLER, cost)
+    steps = {kind: summary.num_steps for kind, summary in summaries.items()}
+    assert steps["pruned"] == steps["random-same-steps"] == steps["full"]
+    assert abs(steps["same-steps"] - steps["full"]) <= 1
+    assert steps["fewer-epochs"] < steps["full"]
+
+
+def test_fewer_epochs_in_the_same_steps_have_a_smaller_batch(budgeted):
+    same = budgeted.folder(Arm("same-steps", BUDGET), 3).config()
+    share = budgeted.folder(Arm("pruned", BUDGET), 3).summary().cost / (6 * 1400)
+    assert same.epochs == pytest.approx(6 * share)
+    assert same.batch_size == pytest.approx(128 * share, rel=0.1)
+    assert (same.policy, same.lr) == ("none", COMPARED.lr)
+    others = same.differences(budgeted.folder(FULL, 3).config())
+    assert others.keys() == {"epochs", "batch_size"}
+
+
+def test_random_pruning_in_the_same_steps_keeps_as_many_in_each_epoch(budgeted):
+    random = Arm("random-same-steps", BUDGET)
+    assert kept(budgeted, random, 3) == kept(budgeted, Arm("pruned", BUDGET), 3)
+    assert budgeted.folder(random, 3).config().shrink == "batches"
+
+
+def test_a_comparison_of_the_same_steps_survives_json(tmp_path):
+    made = Comparison(COMPARED, (BUDGET,), 1, 0.5, tmp_path / "c", same_steps=True)
+    made.create()
+    assert Comparison.load(made.path) == made
+    saved = made.to_json()
+    del saved["same_steps"]  # as it was written before there were such controls
+    (made.path / "compare.json").write_text(json.dumps(saved))
+    assert Comparison.load(made.path) == replace(made, same_steps=False)

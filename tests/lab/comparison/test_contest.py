@@ -29,6 +29,21 @@ def test_every_policy_that_can_meets_every_saving():
     assert {variant.policy for variant in variants} == set(POLICIES) - {"none"} | {SELECTIVE_BACKPROP}
 
 
+def test_budgets_of_noise_take_the_place_of_savings():
+    policies = ["random", "noise-budget"]
+    variants, _ = contestants(CONTEST, policies, [0.3], 5000, noises=[1.05, 1.5])
+    assert [(variant.policy, variant.target) for variant in variants] == [
+        ("noise-budget:max_noise=1.05", None),
+        ("noise-budget:max_noise=1.5", None),
+        ("random", 0.3),
+    ]
+    (only,), reasons = contestants(CONTEST, ["noise-budget"], [0.3], 5000, noises=[1.1])
+    assert only.target is None
+    assert not reasons
+    with pytest.raises(ValueError, match="none of the policies random has a budget of noise"):
+        contestants(CONTEST, ["random"], [0.3], 5000, noises=[1.1])
+
+
 def test_what_forward_passes_make_impossible_is_said():
     config = replace(CONTEST, epochs=8)
     variants, reasons = contestants(

@@ -116,8 +116,9 @@ def describe(done: RunProgress) -> str:
     metrics = done.metrics
     kept = metrics.num_kept / metrics.num_samples
     tested = "" if metrics.result is None else f", test {done.metric.named(metrics.result)}"
-    noise = "" if metrics.noise_ratio is None else f", noise {metrics.noise_ratio:.2f}"
-    return f"epoch {metrics.epoch + 1}, {kept:.0%} kept{tested}{noise}"
+    noise = "" if metrics.noise is None else f", noise {metrics.noise:.2f}"
+    probed = "" if metrics.noise_ratio is None else f", probed noise {metrics.noise_ratio:.2f}"
+    return f"epoch {metrics.epoch + 1}, {kept:.0%} kept{tested}{noise}{probed}"
 
 
 def one_line(summary: Summary, metric: Metric) -> str:
@@ -141,13 +142,18 @@ def print_recipe(recipe: Recipe) -> None:
         console.print(line, highlight=False)
 
 
-def print_summary(summary: Summary, metric: Metric) -> None:
-    """Print the result of one run and what it left out."""
+def print_summary(summary: Summary, metric: Metric, budget: float | None = None) -> None:
+    """Print the result of one run, what it left out, and its noise with the budget of it, if any."""
     text = f"{one_line(summary, metric)}  {summary.saved:.1%} left out"
     if summary.cost > summary.num_trained:
         text += (
             f"; with what it computed besides, it cost as much as training on {summary.cost:,.0f}: "
             f"{1 - summary.cost / summary.num_full:.1%} saved"
+        )
+    if summary.mean_noise is not None:
+        asked = "" if budget is None else f", where {budget:g} was asked for"
+        text += (
+            f"  noise {summary.mean_noise:.2f} in pruned epochs, {summary.most_noise:.2f} at most{asked}"
         )
     if summary.num_nonfinite:
         text += f"  {summary.num_nonfinite:,} losses or signals were NaN or infinite"

@@ -15,7 +15,9 @@ from torch import Tensor
 from infobatch.lab.commands.arguments import Typed
 from infobatch.lab.commands.console import console
 from infobatch.lab.comparison.variants import Variant
+from infobatch.lab.config.noise_budget import BUDGETED, budget_of, with_budget, with_budgets
 from infobatch.lab.config.policy_spec import name_of
+from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.train import TrainConfig, defaults_of, flag
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
 from infobatch.lab.devices import resolve_device
@@ -27,13 +29,14 @@ from infobatch.lab.training.validate import check_config
 from infobatch.policies import POLICIES, RECOMMENDED, has_prune_ratio
 
 
-def started(options: Typed, recipe: str, save: float | None) -> TrainConfig:
+def started(options: Typed, recipe: str, save: float | None, noise: float | None = None) -> TrainConfig:
     """The configuration of a new run.
 
     Args:
         options: What was typed.
         recipe: The recipe whose options are taken where nothing was typed; empty for the task's own.
         save: Percentage of the samples to leave out, by the recommended policy unless one was typed.
+        noise: Budget of noise, of the policy that has one unless another was typed, which is an error.
 
     Returns:
         The configuration.
@@ -42,9 +45,17 @@ def started(options: Typed, recipe: str, save: float | None) -> TrainConfig:
         ValueError: If an option was typed that the run's policy has no use for.
     """
     base = find_recipe(recipe).config() if recipe else defaults_of(options.over(TrainConfig()).task)
+    if save is not None and noise is not None:
+        refuse_both(f"{noise:g}", f"--save {save:g}")
     if save is not None:
         base = replace(base, policy=RECOMMENDED)
+    if noise is not None:
+        base = replace(base, policy=BUDGETED)
     config = _saving(options.over(base), save)
+    if noise is not None:
+        spec = with_budget(config.policy, noise)
+        if config.target is not None:
+            refuse_both(f"{noise:g}", f"--target {config.target}")
     if config.ramp and config.target is None:
         raise ValueError(
             f"--ramp is {config.ramp:g}, but no share of the samples to leave out was given for it to "
@@ -59,6 +70,9 @@ def started(options: Typed, recipe: str, save: float | None) -> TrainConfig:
             "it out, or take another --policy, such as infobatch"
         )
     config = _saving(options.over(pruned_throughout(replace(base, policy=config.policy))), save)
+    if noise is not None:
+        config = replace(config, policy=spec)
+    _check_shrinking(config)
     for option, (value, only) in config.differences(pruned_throughout(config)).items():
         raise ValueError(
             f"{flag(option)} is {value}, but {name} keeps the same samples from the "
@@ -67,7 +81,24 @@ def started(options: Typed, recipe: str, save: float | None) -> TrainConfig:
     return config
 
 
-def resumed(options: Typed, recipe: str, save: float | None, saved: TrainConfig) -> TrainConfig:
+def _check_shrinking(config: TrainConfig) -> None:
+    """Raise ``ValueError`` for options of batches that shrink, where they do not."""
+    for option in ("least_batch", "batch_multiple"):
+        value = getattr(config, option)
+        if value != getattr(TrainConfig, option) and not shrinks_batches(config):
+            raise ValueError(
+                f"{flag(option)} is {value}, but with --policy {config.policy} pruned epochs have fewer "
+                "steps, and batches stay as they are; give --shrink batches, or leave it out"
+            )
+
+
+def resumed(
+    options: Typed,
+    recipe: str,
+    save: float | None,
+    saved: TrainConfig,
+    noise: float | None = None,
+) -> TrainConfig:
     """The configuration that an unfinished run was started with.
 
     Args:
@@ -75,6 +106,7 @@ def resumed(options: Typed, recipe: str, save: float | None, saved: TrainConfig)
         recipe: The recipe that was typed; empty for none.
         save: The percentage that was typed, if any.
         saved: The run's configuration.
+        noise: The budget of noise that was typed, if any.
 
     Returns:
         ``saved``.
@@ -88,6 +120,9 @@ def resumed(options: Typed, recipe: str, save: float | None, saved: TrainConfig)
     if save is not None:
         is_share = isinstance(saved.target, float)
         typed["--save"] = (f"{save:g}", f"{100 * saved.target:g}" if is_share else None)  # type: ignore[operator]
+    if noise is not None:
+        then = budget_of(saved)
+        typed["--noise"] = (f"{noise:g}", None if then is None else f"{then:g}")
     differences = options.over(saved).differences(saved)
     typed |= {flag(name): values for name, values in differences.items()}
     for what, (value, then) in typed.items():
@@ -189,26 +224,42 @@ def read_subset(path: Path, num_samples: int) -> Tensor:
     return chosen
 
 
-def variants_of(policies: str, prune_ratio: str) -> list[Variant]:
+def variants_of(policies: str, prune_ratio: str, noise: str = "") -> list[Variant]:
     """The variants of a sweep.
 
     Args:
         policies: The policies, separated by commas.
         prune_ratio: Prune ratios, separated by commas, for those policies that have one.
+        noise: Budgets of noise, separated by commas, for those policies that have one; empty for their
+            own.
 
     Returns:
-        Each policy at each ratio, each once.
+        Each policy at each ratio or budget, each once.
 
     Raises:
         ValueError: If a policy does not exist or a ratio is no number.
     """
     ratios = numbers("--prune-ratio", prune_ratio, "0.3,0.5,0.7")
     variants = []
-    for policy in policies.split(","):
+    names = policies.split(",")
+    for policy in names:
         choose("policy", name_of(policy), POLICIES)
+    for policy in with_budgets(names, budgets(noise)):
         has_ratio = has_prune_ratio(name_of(policy))
         variants += [Variant(policy, ratio) for ratio in ratios] if has_ratio else [Variant(policy)]
     return list(dict.fromkeys(variants))
+
+
+def refuse_both(noise: str, other: str) -> None:
+    """Raise ``ValueError`` for a budget of noise and what else says how much is left out, as typed."""
+    raise ValueError(
+        f"--noise is {noise} and {other}, and each says how much is left out; give one of them"
+    )
+
+
+def budgets(noise: str) -> list[float]:
+    """Budgets of noise that were typed, each once; none for an empty text."""
+    return list(dict.fromkeys(numbers("--noise", noise, "1.05,1.1,1.5"))) if noise else []
 
 
 def share_of(percentage: float, flag: str, typed: object) -> float:

@@ -18,9 +18,11 @@ from infobatch.lab.commands.arguments import (
 )
 from infobatch.lab.commands.console import ComparisonWatch, console, describe, live, print_summary
 from infobatch.lab.commands.options import (
+    budgets,
     check_options,
     load,
     numbers,
+    refuse_both,
     resumed,
     share_of,
     started,
@@ -32,6 +34,7 @@ from infobatch.lab.comparison.contest import CONTESTANTS, contestants
 from infobatch.lab.comparison.run import run_comparison
 from infobatch.lab.comparison.sweep import Sweep, helpers
 from infobatch.lab.comparison.variants import Variant
+from infobatch.lab.config.noise_budget import budget_of, has_budget
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.processes import agree
@@ -43,11 +46,15 @@ from infobatch.lab.training.pruner_options import protected_samples
 from infobatch.lab.training.train import train as train_run
 from infobatch.lab.training.validate import check_run
 
+DEFAULT_SAVING = "30"
+"""The percentage that is saved in a contest of which nothing else is said."""
+
 
 def train(
     options: Options,
     recipe: RecipeName = "",
     save: float | None = None,
+    noise: float | None = None,
     out: OptionalPath = None,
     resume: Switch = False,
 ) -> None:
@@ -57,14 +64,16 @@ def train(
         options: Options of the run; those that are typed replace the recipe's.
         recipe: Start from this recipe's options; `infobatch recipes` lists them.
         save: Percentage of the samples to leave out; without --policy, the recommended policy is used.
+        noise: Budget of gradient noise, above 1, such as 1.1; what it allows to leave out is left out,
+            by the policy noise-budget.
         out: Folder of the run; by default a new one under runs/.
         resume: Continue the unfinished run in --out, with the options that it was started with.
     """
     if resume:
         folder = RunFolder(_resumed_path(out))
-        config = resumed(options, recipe, save, agree(folder.config))
+        config = resumed(options, recipe, save, agree(folder.config), noise)
     else:
-        config = started(options, recipe, save)
+        config = started(options, recipe, save, noise)
         folder = RunFolder(out or _new_path(config))
     check_options(config)
     data = load(config)
@@ -86,7 +95,7 @@ def train(
                 console.print(describe(done), highlight=False)
 
         summary = train_run(config, data, folder, watch, should_stop)
-    print_summary(summary, metric_of(config))
+    print_summary(summary, metric_of(config), budget_of(config))
     if summary.saved == 0 and config.policy != "none":
         console.print("No epoch was prunable: the first is warm-up, and the last anneals.")
     console.print(f"The run is in {folder.path}", highlight=False, soft_wrap=True)
@@ -96,8 +105,10 @@ def compare(
     options: Options,
     recipe: RecipeName = "",
     save: float | None = None,
+    noise: float | None = None,
     seeds: int = 5,
     margin: float | None = None,
+    same_steps: Switch = False,
     out: OptionalPath = None,
     resume: Switch = False,
 ) -> None:
@@ -107,20 +118,24 @@ def compare(
         options: Options of the pruned run; the other arms are derived from it.
         recipe: Start from this recipe's options; `infobatch recipes` lists them.
         save: Percentage of the samples to leave out; without --policy, the recommended policy is used.
+        noise: Budget of gradient noise, above 1, such as 1.1; what it allows to leave out is left out,
+            by the policy noise-budget.
         seeds: Number of runs of each arm, with seeds from --seed on.
         margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
+        same_steps: Also train fewer epochs with smaller batches, in as many steps as full data; where
+            batches shrink that is done in any case.
         out: Folder of the comparison; by default a new one under runs/.
         resume: Continue the unfinished comparison in --out, with the options that it was started with.
     """
     if resume:
         path = _resumed_path(out)
         comparison = agree(lambda: Comparison.load(path))
-        resumed(options, recipe, save, comparison.config)
+        resumed(options, recipe, save, comparison.config, noise)
     else:
-        config = started(options, recipe, save)
+        config = started(options, recipe, save, noise)
         path = out or _new_path(config)
         variant = Variant(config.policy, config.prune_ratio)
-        comparison = Comparison(config, (variant,), seeds, margin, path)
+        comparison = Comparison(config, (variant,), seeds, margin, path, same_steps=same_steps)
     comparison.check()
     check_options(comparison.config)
     data = load(comparison.config)
@@ -137,7 +152,9 @@ def sweep(
     recipe: RecipeNames,
     policies: str = "infobatch,percentile-tiers",
     prune_ratio: str = "0.3,0.5,0.7",
+    noise: str = "",
     controls: bool = True,
+    same_steps: Switch = False,
     seeds: int = 3,
     margin: float | None = None,
     jobs: int = 1,
@@ -154,7 +171,10 @@ def sweep(
         recipe: Names of recipes; `infobatch recipes` lists them.
         policies: Policies, separated by commas.
         prune_ratio: Prune ratios, separated by commas, for the policies that have one.
+        noise: Budgets of gradient noise, separated by commas, for the policies that have one.
         controls: Also train fewer epochs and random pruning at the cost of each variant.
+        same_steps: Also train fewer epochs with smaller batches, in as many steps as full data; where
+            batches shrink that is among the controls in any case.
         seeds: Number of runs of each arm, with seeds from --seed on.
         margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
         jobs: Number of processes that share the work; more can be started by hand, say on other GPUs.
@@ -164,9 +184,11 @@ def sweep(
     if not recipe:
         raise ValueError(f"name a recipe to sweep; there are: {', '.join(RECIPES)}")
     configs = [options.over(find_recipe(name).config()) for name in recipe]
-    variants = variants_of(policies, prune_ratio)
-    made = Sweep.of(configs, variants, seeds, margin, controls, out)
+    variants = variants_of(policies, prune_ratio, noise)
+    made = Sweep.of(configs, variants, seeds, margin, controls, out, same_steps)
     for each in configs:
+        if noise and each.target is not None:
+            refuse_both(noise, f"--target {each.target}")
         check_options(each)
     _run(made, {each.recipe: load(each) for each in configs}, jobs, minutes, options.arguments)
 
@@ -174,9 +196,11 @@ def sweep(
 def contest(
     options: CommonOptions,
     recipe: RecipeName = "mnist5k-small-cnn",
-    save: str = "30",
+    save: str = "",
+    noise: str = "",
     policies: str = ",".join(CONTESTANTS),
     controls: bool = True,
+    same_steps: Switch = False,
     seeds: int = 5,
     margin: float | None = None,
     jobs: int = 1,
@@ -191,18 +215,27 @@ def contest(
     Args:
         options: Options that replace the recipe's.
         recipe: Name of the recipe; `infobatch recipes` lists them.
-        save: Percentages of the samples to leave out, separated by commas.
+        save: Percentages of the samples to leave out, separated by commas (default: 30).
+        noise: Budgets of gradient noise, separated by commas; the policy noise-budget then leaves out
+            what they allow, in place of what --save asks of the others.
         policies: Policies, separated by commas; options follow a name, as in proportional:floor=0.1.
         controls: Also train fewer epochs at each cost, at two learning rates.
+        same_steps: Also train fewer epochs with smaller batches, in as many steps as full data; where
+            batches shrink that is among the controls in any case.
         seeds: Number of runs of each arm, with seeds from --seed on.
         margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
         jobs: Number of processes that share the work; more can be started by hand, say on other GPUs.
         minutes: Stop with a checkpoint after this many minutes.
         out: Folder of the contest.
     """
-    targets = [share_of(number, "--save", save) for number in numbers("--save", save, "30,50,70")]
+    percentages = numbers("--save", save or DEFAULT_SAVING, "30,50,70")
+    targets = [share_of(number, "--save", save) for number in percentages]
     base = options.over(find_recipe(recipe).config())
-    names = policies.split(",")
+    names, noises = policies.split(","), budgets(noise)
+    if noises and save and all(map(has_budget, names)):
+        refuse_both(noise, f"--save {save}")
+    if noises and base.target is not None:
+        refuse_both(noise, f"--target {base.target}")
     if base.drop_last:
         raise ValueError(
             "--drop-last leaves out what does not fill a batch, by which the costs would differ; leave "
@@ -212,10 +245,10 @@ def contest(
     data = load(base)
     check_run(replace(base, policy="none", target=None), data)
     known = (len(data.train), data.train_labels, protected_samples(base, data))
-    variants, reasons = contestants(base, names, targets, *known)
+    variants, reasons = contestants(base, names, targets, *known, noises)
     for reason in reasons:
         console.print(reason, highlight=False)
-    made = Sweep.of([base], variants, seeds, margin, controls, out)
+    made = Sweep.of([base], variants, seeds, margin, controls, out, same_steps)
     _run(made, {base.recipe: data}, jobs, minutes, options.arguments)
     for reason in reasons:  # once more, below the table
         console.print(reason, highlight=False)

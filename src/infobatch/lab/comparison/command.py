@@ -6,6 +6,7 @@ import shlex
 from dataclasses import replace
 
 from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.config.policy_spec import name_of
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.policies import has_prune_ratio
@@ -28,7 +29,11 @@ def command_of(comparison: Comparison) -> str:
     if comparison.is_contest:
         name = "contest"
         targets = dict.fromkeys(v.target for v in variants if v.target is not None)
+        typed = [without_budget(v.policy) if v.target is None else (v.policy, None) for v in variants]
+        policies = ",".join(dict.fromkeys(policy for policy, _ in typed))
+        noises = ",".join(dict.fromkeys(f"{noise:g}" for _, noise in typed if noise is not None))
         options += ["--policies", policies, "--save", ",".join(f"{100 * t:g}" for t in targets)]
+        options += ["--noise", noises] if noises else []
     elif len(variants) == 1 and comparison.controls:
         name = "compare"
         config = replace(config, policy=variants[0].policy, prune_ratio=variants[0].prune_ratio)
@@ -38,6 +43,7 @@ def command_of(comparison: Comparison) -> str:
         options += ["--policies", policies]
         options += ["--prune-ratio", ",".join(f"{r:g}" for r in ratios)] if ratios else []
     options += [] if comparison.controls else ["--no-controls"]
+    options += ["--same-steps"] if comparison.same_steps else []
     recipe = [config.recipe] if config.recipe else []
     base = find_recipe(config.recipe).config() if config.recipe in RECIPES else None
     return shlex.join(["infobatch", name, *recipe, *config.to_arguments(base), *options])

@@ -3,7 +3,8 @@
 All arms of a seed start from the same weights and see samples in the same order, augmented in the same
 way. The controls are given the cost of a pruned run of that seed: *fewer epochs* trains on all data
 until the cost is spent, with the schedule compressed and the last epoch partial; *random pruning* keeps
-as many samples of each epoch as that run did.
+as many samples of each epoch as that run did. With *the same steps* as full data, batches are smaller:
+those of fewer epochs by the factor by which the run is shorter, those of random pruning in each epoch.
 """
 
 from __future__ import annotations
@@ -11,21 +12,27 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from infobatch.lab.comparison.variants import (
+    BESIDE_FEWER_STEPS,
+    BESIDE_SMALLER_BATCHES,
     CONTROLS,
     FEWER_SCALED,
     FULL,
     PRUNED,
     RANDOM,
+    RANDOM_KINDS,
+    SAME_STEPS,
     Arm,
     Variant,
     kept_at_cost,
 )
+from infobatch.lab.config.shrinking import shrinks_batches, smaller_batch
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.files import make_writable, naming_damaged, read_json, write_whole
+from infobatch.lab.processes import replicas
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.validate import check_config, check_run
 
@@ -42,6 +49,8 @@ class Comparison:
             own.
         path: The folder.
         controls: Whether each variant is also compared with the controls at its cost.
+        same_steps: Whether fewer epochs with as many steps as full data are among the controls of all
+            variants; by default they are among those of variants whose batches shrink.
     """
 
     config: TrainConfig
@@ -50,6 +59,7 @@ class Comparison:
     margin: float | None
     path: Path
     controls: bool = True
+    same_steps: bool = False
 
     @property
     def seeds(self) -> range:
@@ -74,13 +84,23 @@ class Comparison:
     def _controls_of(self, variant: Variant) -> list[Arm]:
         """The controls at the variant's cost, which variants that are known to cost the same share."""
         if variant.target is None:
-            return [Arm(kind, variant) for kind in CONTROLS]
+            kinds = self._kinds_beside(variant)
+            return [Arm(kind, variant) for kind in CONTROLS if kind in kinds]
         alike = [other for other in self.variants if variant.has_cost_of(other)]
         if variant != alike[0]:
             return []
-        has_random = any(other.policy == "random" for other in alike)
+        kinds = {kind for other in alike for kind in self._kinds_beside(other)}
+        for other in alike:
+            if other.policy == "random":  # it is that control
+                kinds -= {kind for kind in self._kinds_beside(other) if kind in RANDOM_KINDS}
         budget = Variant("", target=variant.target)
-        return [Arm(kind, budget) for kind in CONTROLS if not (kind == RANDOM and has_random)]
+        return [Arm(kind, budget) for kind in CONTROLS if kind in kinds]
+
+    def _kinds_beside(self, variant: Variant) -> set[str]:
+        """The kinds of controls that a variant is compared with."""
+        shrinks = shrinks_batches(replace(self.config, policy=variant.policy))
+        kinds = set(BESIDE_SMALLER_BATCHES if shrinks else BESIDE_FEWER_STEPS)
+        return kinds | {SAME_STEPS} if self.same_steps else kinds
 
     @property
     def runs(self) -> list[tuple[Arm, int]]:
@@ -137,12 +157,14 @@ class Comparison:
         for variant in self.variants:
             check_run(self.pruned_config(variant), data)
 
-    def run_config(self, arm: Arm, seed: int) -> TrainConfig:
+    def run_config(self, arm: Arm, seed: int, num_samples: int = 0) -> TrainConfig:
         """The options of one run.
 
         Args:
             arm: The run's arm.
             seed: The run's seed.
+            num_samples: N, the number of training samples; without it, controls of the same steps have
+                them only about.
 
         Returns:
             The options.
@@ -150,14 +172,20 @@ class Comparison:
         Raises:
             FileNotFoundError: If the run is not ready: see :meth:`is_ready`.
         """
-        config = replace(self.config, seed=seed, prior_scores="")
+        config = replace(self.config, seed=seed, prior_scores="", shrink="auto", batch_norm="auto")
         if arm.variant is None:
             return replace(config, policy="none", target=None)
         if arm.kind == PRUNED:
             return replace(self.pruned_config(arm.variant), seed=seed)
         left_out, epochs = self._spend(arm.variant, seed)
-        if arm.kind == RANDOM:
-            return replace(config, policy="random", target=left_out)
+        if arm.kind in RANDOM_KINDS:
+            shrink: Literal["steps", "batches"] = "steps" if arm.kind == RANDOM else "batches"
+            return replace(config, policy="random", target=left_out, shrink=shrink)
+        if arm.kind == SAME_STEPS:
+            num_replicas = replicas().num_replicas
+            size, micro_batch = smaller_batch(config, epochs, num_replicas, num_samples)
+            tuning = replace(config.tuning, micro_batch=micro_batch)
+            config = replace(config, batch_size=size, tuning=tuning)
         scale = config.epochs / epochs if arm.kind == FEWER_SCALED else 1.0
         return replace(config, policy="none", target=None, epochs=epochs, lr=config.lr * scale)
 
@@ -222,6 +250,7 @@ class Comparison:
             "num_seeds": self.num_seeds,
             "margin": self.margin,
             "controls": self.controls,
+            "same_steps": self.same_steps,
         }
 
     @classmethod
@@ -245,4 +274,5 @@ class Comparison:
         with naming_damaged(file, "restore it or remove its folder"):
             config = TrainConfig.from_json(saved["config"])
             variants = tuple(Variant(*variant) for variant in saved["variants"])
-            return cls(config, variants, saved["num_seeds"], saved["margin"], path, saved["controls"])
+            seeds, margin, controls = saved["num_seeds"], saved["margin"], saved["controls"]
+            return cls(config, variants, seeds, margin, path, controls, saved.get("same_steps", False))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from infobatch.lab.comparison.variants import Variant
+from infobatch.lab.config.noise_budget import has_budget, with_budgets
 from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP, make_policy, name_of
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.names import choose
@@ -31,8 +32,9 @@ def contestants(
     num_samples: int,
     labels: Tensor | None = None,
     protected: Tensor | None = None,
+    noises: Sequence[float] = (),
 ) -> tuple[list[Variant], list[str]]:
-    """The variants of a contest: each policy at each target that it can meet.
+    """The variants of a contest: each policy at each target that it can meet, or budget of noise.
 
     InfoBatch and BLS meet a target by raising their prune ratio: see :func:`ratio_for`.
 
@@ -44,6 +46,8 @@ def contestants(
         num_samples: N, the number of training samples.
         labels: The class of each training sample, int64 (N,); None where there is no single class.
         protected: Whether each training sample is kept in every epoch, bool (N,); None protects none.
+        noises: Budgets of noise, above 1; policies that have one decide by it how much they leave out,
+            and have no target.
 
     Returns:
         The variants, and a sentence for each policy that cannot take part at a target, or for what else
@@ -53,11 +57,16 @@ def contestants(
         ValueError: If a policy does not exist or is named twice, or no policy can meet a target.
     """
     variants, reasons = [], []
-    policies = distinct_policies(config, policies)
+    policies = distinct_policies(config, with_budgets([p.strip() for p in policies], noises))
+    if noises:
+        variants = [Variant(policy) for policy in policies if has_budget(policy)]
+        policies = [policy for policy in policies if not has_budget(policy)]
+        for variant in variants:
+            _check(variant.config(config), num_samples, labels, protected)
     for target in dict.fromkeys(targets):
         most = _schedule(replace(config, target=target), num_samples).most_pruned
         last = (num_samples - most) % config.batch_size
-        if 0 < last < config.batch_size / SHORT:
+        if policies and config.shrink != "batches" and 0 < last < config.batch_size / SHORT:
             reasons.append(
                 f"At {100 * target:g} % saved pruned epochs end with a batch of {last} samples, whose "
                 "step is as large as any: all policies may suffer. Another --batch-size avoids it."

@@ -50,7 +50,7 @@ def run_comparison(
             time.sleep(SECONDS_BETWEEN_CHECKS)
             continue
         arm, seed, folder = waiting.pop(place)
-        config = agree(partial(_prepare, comparison, arm, seed, folder))
+        config = agree(partial(_prepare, comparison, arm, seed, folder, len(data.train)))
         if config is not None:
             train(config, data, folder, partial(watch, arm, seed), should_stop)
         agree(folder.release)
@@ -65,11 +65,13 @@ def _claim(comparison: Comparison, waiting: Sequence[tuple[Arm, int, RunFolder]]
     return None
 
 
-def _prepare(comparison: Comparison, arm: Arm, seed: int, folder: RunFolder) -> TrainConfig | None:
+def _prepare(
+    comparison: Comparison, arm: Arm, seed: int, folder: RunFolder, num_samples: int
+) -> TrainConfig | None:
     """Make the run's folder, or check that it is this run's; its options, or None if it is finished."""
     if folder.finished and not comparison.is_ready(arm, seed):
         return None
-    config = comparison.run_config(arm, seed)
+    config = comparison.run_config(arm, seed, num_samples)
     if folder.exists:
         folder.require(config)
     else:

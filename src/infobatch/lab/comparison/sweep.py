@@ -42,6 +42,7 @@ class Sweep:
         margin: float | None,
         controls: bool,
         path: Path,
+        same_steps: bool = False,
     ) -> Sweep:
         """Compare the same variants for each of several recipes.
 
@@ -53,13 +54,22 @@ class Sweep:
                 metric's own.
             controls: Whether each variant is also compared with the controls at its cost.
             path: The sweep's folder.
+            same_steps: Whether all variants are compared with fewer epochs of the same steps.
 
         Returns:
             The sweep.
         """
         return cls(
             tuple(
-                Comparison(config, tuple(variants), num_seeds, margin, path / config.recipe, controls)
+                Comparison(
+                    config,
+                    tuple(variants),
+                    num_seeds,
+                    margin,
+                    path / config.recipe,
+                    controls,
+                    same_steps,
+                )
                 for config in configs
             )
         )
@@ -95,6 +105,7 @@ def _union(earlier: Comparison, wanted: Comparison) -> Comparison:
         variants=variants,
         num_seeds=last - first,
         controls=earlier.controls or wanted.controls,
+        same_steps=earlier.same_steps or wanted.same_steps,
     )
 
 

@@ -21,9 +21,16 @@ FULL = "full"
 PRUNED = "pruned"
 FEWER = "fewer-epochs"
 FEWER_SCALED = "fewer-epochs-lr"
+SAME_STEPS = "same-steps"
 RANDOM = "random"
-CONTROLS = (FEWER, FEWER_SCALED, RANDOM)
-"""The kinds of arms that cost as much as a pruned run: what a user would do instead of pruning."""
+RANDOM_SAME_STEPS = "random-same-steps"
+CONTROLS = (FEWER, FEWER_SCALED, SAME_STEPS, RANDOM, RANDOM_SAME_STEPS)
+"""The kinds of arms that cost as much as a pruned run: what a user would do instead of pruning. Those of
+the same steps have as many as full data, with smaller batches."""
+RANDOM_KINDS = (RANDOM, RANDOM_SAME_STEPS)
+BESIDE_FEWER_STEPS = (FEWER, FEWER_SCALED, RANDOM)
+BESIDE_SMALLER_BATCHES = (FEWER, FEWER_SCALED, SAME_STEPS, RANDOM_SAME_STEPS)
+"""The controls of variants that shrink steps, and of those that shrink batches."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,8 @@ class Variant:
         if self.policy == SELECTIVE_BACKPROP:
             assert self.target is not None
             share = _backward_share(self.target, common)
-            return replace(common, policy="none", target=None, backward_share=share, prior_scores="")
+            plain = replace(common, shrink="auto", batch_norm="auto", prior_scores="")
+            return replace(plain, policy="none", target=None, backward_share=share)
         target = common.target if self.target is None else self.target
         made = replace(common, policy=self.policy, prune_ratio=self.prune_ratio, target=target)
         made = without_unread_scores(pruned_throughout(made))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infobatch.lab.comparison.variants import Arm
+from infobatch.lab.config.noise_budget import budget_of
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.records import EpochMetrics, Summary
 from infobatch.lab.tasks.metrics import Metric
@@ -85,6 +86,18 @@ class ArmRuns:
     def half_interval(self) -> float:
         """Half the width of the mean result's 95 % t interval over seeds; NaN for a single one."""
         return half_interval(self.results)
+
+    @property
+    def noise(self) -> float | None:
+        """The mean over seeds of the mean noise of pruned epochs; None where it is not known."""
+        noises = [run.summary.mean_noise for run in self.runs.values()]
+        known = [noise for noise in noises if noise is not None]
+        return statistics.fmean(known) if known else None
+
+    @property
+    def budget(self) -> float | None:
+        """The budget of noise that its runs kept to; None without one."""
+        return budget_of(next(iter(self.runs.values())).config)
 
     def mean(self, field: str) -> float:
         """The mean over seeds of a field of the summaries."""

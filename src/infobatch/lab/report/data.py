@@ -53,6 +53,7 @@ def _course(run: Run) -> dict[str, Any]:
         "results": [_rounded(m.result, 4) for m in metrics],
         "effective_share": [_rounded(m.effective_share, 4) for m in metrics],
         "noise_ratio": [_rounded(m.noise_ratio, 4) for m in metrics],
+        "noise": [_rounded(m.noise, 4) for m in metrics],
         "bias": [_rounded(m.bias, 4) for m in metrics],
     }
     measured = {name: values for name, values in course.items() if any(v is not None for v in values)}

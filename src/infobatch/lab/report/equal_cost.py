@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from infobatch.lab.comparison.variants import PRUNED, RANDOM
+from infobatch.lab.comparison.variants import (
+    FEWER,
+    FEWER_SCALED,
+    PRUNED,
+    RANDOM_KINDS,
+    SAME_STEPS,
+)
 from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.paired import Difference, holm, p_text, p_value
 from infobatch.lab.report.results import Results
@@ -13,7 +19,7 @@ from infobatch.lab.report.results import Results
 EQUAL_COST_NOTE = (
     "At the same cost: mean paired difference over seeds and its 95 % interval; p "
     "of a paired t test, after Holm's correction over the whole table. Fewer epochs is the better of "
-    "two learning rates."
+    "two learning rates; in the same steps as full data, it has smaller batches."
 )
 
 
@@ -40,15 +46,24 @@ class EqualCostRow:
     label: str
     to_fewer: PairedTest | None
     to_paper: PairedTest | None
+    to_same_steps: PairedTest | None = None
+
+    @property
+    def tests(self) -> list[PairedTest | None]:
+        """The tests in the order of the columns."""
+        return [self.to_fewer, self.to_same_steps, self.to_paper]
 
 
 def equal_cost_rows(results: Results) -> list[EqualCostRow]:
     """A row for each policy of a contest, and for random pruning."""
     rows = []
-    for ours in (arm for arm in results.arms if arm.kind in (PRUNED, RANDOM)):
-        fewer = next((arm for arm in results.controls_of(ours) if arm.kind != RANDOM), None)
+    for ours in (arm for arm in results.arms if arm.kind in (PRUNED, *RANDOM_KINDS)):
+        controls = results.controls_of(ours)
+        fewer = next((arm for arm in controls if arm.kind in (FEWER, FEWER_SCALED)), None)
+        same = next((arm for arm in controls if arm.kind == SAME_STEPS), None)
         paper = results.paper_rule_beside(ours)
-        rows.append(EqualCostRow(ours.label, _test(ours, fewer), _test(ours, paper)))
+        tests = [_test(ours, rival) for rival in (fewer, paper, same)]
+        rows.append(EqualCostRow(ours.label, *tests))
     return _corrected(rows)
 
 
@@ -61,13 +76,17 @@ def _test(ours: ArmRuns, rival: ArmRuns | None) -> PairedTest | None:
 
 def _corrected(rows: Sequence[EqualCostRow]) -> list[EqualCostRow]:
     """The rows with p-values corrected for the number of their tests."""
-    tests = [test for row in rows for test in (row.to_fewer, row.to_paper) if test]
+    tests = [test for row in rows for test in row.tests if test]
     p_values = iter(holm([test.p for test in tests]))
 
     def corrected(test: PairedTest | None) -> PairedTest | None:
         return replace(test, p=next(p_values)) if test else None
 
-    return [EqualCostRow(row.label, corrected(row.to_fewer), corrected(row.to_paper)) for row in rows]
+    made = []
+    for row in rows:
+        fewer, same, paper = map(corrected, row.tests)
+        made.append(EqualCostRow(row.label, fewer, paper, same))
+    return made
 
 
 def equal_cost_table(results: Results) -> tuple[list[str], list[list[str]]]:
@@ -75,6 +94,7 @@ def equal_cost_table(results: Results) -> tuple[list[str], list[list[str]]]:
     rows = equal_cost_rows(results)
     columns = {
         "against fewer epochs": [row.to_fewer for row in rows],
+        "against the same steps": [row.to_same_steps for row in rows],
         "against InfoBatch": [row.to_paper for row in rows],
     }
     there = {name: tests for name, tests in columns.items() if any(tests)}

@@ -10,7 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from infobatch.lab.comparison.variants import CONTROLS, FEWER, FEWER_SCALED, FULL, PRUNED, RANDOM
+from infobatch.lab.comparison.variants import (
+    CONTROLS,
+    FEWER,
+    FEWER_SCALED,
+    FULL,
+    PRUNED,
+    RANDOM,
+    RANDOM_KINDS,
+    RANDOM_SAME_STEPS,
+    SAME_STEPS,
+)
 from infobatch.lab.report.arms import ArmRuns, Run
 from infobatch.lab.report.noise import by_epoch, measured
 from infobatch.lab.report.results import Results
@@ -63,7 +73,10 @@ def draw_costs(results: Results) -> Figure:
     figure = Figure(figsize=(9, 5), layout="constrained")
     axis = figure.subplots()
     line = [arm for arm in results.arms if arm.kind in (FULL, FEWER, FEWER_SCALED)]
+    same = [arm for arm in results.arms if arm.kind == SAME_STEPS]
     lines = {"full data, fewer epochs": line, **_by_policy(results)}
+    if same:
+        lines["fewer epochs, same steps"] = same
     for place, (name, arms) in enumerate(lines.items()):
         arms = sorted(arms, key=results.cost)
         # Side by side, for at each cost there is one point of each policy.
@@ -92,9 +105,10 @@ def draw_costs(results: Results) -> Figure:
 def _by_policy(results: Results) -> dict[str, list[ArmRuns]]:
     """The arms of each policy, random pruning among them although it is a control."""
     policies: dict[str, list[ArmRuns]] = {}
+    names = {RANDOM: "random", RANDOM_SAME_STEPS: "random, same steps"}
     for arm in results.arms:
-        if arm.kind in (PRUNED, RANDOM):
-            policies.setdefault("random" if arm.kind == RANDOM else arm.policy, []).append(arm)
+        if arm.kind in (PRUNED, *RANDOM_KINDS):
+            policies.setdefault(names.get(arm.kind, arm.policy), []).append(arm)
     return policies
 
 
@@ -254,7 +268,7 @@ def _band(
     # Runs cut short at different epochs have no common points: lay them on a common grid.
     grid = np.linspace(max(points[0] for points in xs), np.mean([points[-1] for points in xs]), 200)
     curves = np.array([np.interp(grid, *pair) for pair in zip(xs, ys, strict=True)])
-    style = "--" if arm.kind == RANDOM else "-"  # it may lie on the pruned arm's line
+    style = "--" if arm.kind in RANDOM_KINDS else "-"  # it may lie on the pruned arm's line
     axis.plot(grid, curves.mean(0), style, color=color, label=arm.label, lw=1.5)
     if len(curves) > 1:
         axis.fill_between(grid, curves.min(0), curves.max(0), color=color, alpha=0.15, lw=0)

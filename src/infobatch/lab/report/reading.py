@@ -17,10 +17,14 @@ from infobatch.lab.comparison.variants import (
     FULL,
     PRUNED,
     RANDOM,
+    RANDOM_SAME_STEPS,
+    SAME_STEPS,
     Arm,
     Variant,
 )
+from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP
+from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.recipes import RECIPES, Published
 from infobatch.lab.report.arms import ArmRuns, Run
@@ -34,11 +38,18 @@ COST_NOTE = (
     "What is saved is of the cost, in samples trained: a forward pass alone counts as a third of one, "
     "scores made beforehand in full. So a policy with such passes or scores trains on fewer than others."
 )
+NOISE_NOTE = (
+    "Noise: mean over pruned epochs of the second moment of a step's gradient, relative to full data in "
+    "as many steps, by the norms of gradients when samples were trained; in parentheses the budget. "
+    "Random pruning that keeps half has 2."
+)
 LABELS = {
     FULL: "full data",
     FEWER: "fewer epochs",
     FEWER_SCALED: "fewer epochs lr↑",
+    SAME_STEPS: "fewer epochs, same steps",
     RANDOM: "random pruning",
+    RANDOM_SAME_STEPS: "random pruning, same steps",
 }
 NAMES = {
     "infobatch": "InfoBatch",
@@ -73,14 +84,17 @@ def read_comparison(path: Path) -> Results:
         runs = {seed: read_run(folder) for seed, folder in folders.items() if folder.finished}
         num_missing += len(folders) - len(runs)
         if runs:
-            arms.append(ArmRuns(arm, _arm_label(arm, comparison.config), runs))
+            label = _arm_label(arm, comparison.config, comparison.is_contest)
+            arms.append(ArmRuns(arm, label, runs))
     metric = metric_of(comparison.config)
     if comparison.is_contest:
-        arms.sort(key=_by_cost)
+        arms = _by_cost(arms)
     arms, notes = _drop_worse_rates(arms, metric)
     published, differs = _published(comparison.config)
     if any(run.summary.cost > run.summary.num_trained for arm in arms for run in arm.runs.values()):
         notes.append(COST_NOTE)
+    if any(run.summary.mean_noise is not None for arm in arms for run in arm.runs.values()):
+        notes.append(NOISE_NOTE)
     if num_missing:
         notes.append(f"Unfinished: {num_missing} of the {len(comparison.runs)} runs are missing.")
     return Results(
@@ -95,9 +109,22 @@ def read_comparison(path: Path) -> Results:
     )
 
 
-def _by_cost(arm: ArmRuns) -> tuple[float, bool]:
-    """A key that sorts full data first, then by cost, the controls before the policies."""
-    return (arm.arm.variant.target or 0 if arm.arm.variant else 0, arm.kind not in CONTROLS)
+def _by_cost(arms: Sequence[ArmRuns]) -> list[ArmRuns]:
+    """Full data first, then by what is saved, the controls before the policies."""
+    measured = {
+        arm.arm.variant: 1 - arm.mean("cost") / arm.mean("num_full")
+        for arm in arms
+        if arm.kind == PRUNED and arm.arm.variant is not None
+    }
+
+    def saved(arm: ArmRuns) -> tuple[float, bool]:
+        variant = arm.arm.variant
+        if variant is None:
+            return 0, False
+        known = measured.get(variant, 1.0) if variant.target is None else variant.target
+        return known, arm.kind not in CONTROLS
+
+    return sorted(arms, key=saved)
 
 
 def _published(config: TrainConfig) -> tuple[Sequence[Published], list[str]]:
@@ -175,7 +202,9 @@ def read_runs(paths: Sequence[Path]) -> Results:
         for run in arm.runs.values()
     ]
     metric = metric_of(configs[0])
-    return Results(_title(configs[0], arms), metric, arms, longest, metric.margin, commands)
+    known = any(run.summary.mean_noise is not None for arm in arms for run in arm.runs.values())
+    notes = [NOISE_NOTE] if known else []
+    return Results(_title(configs[0], arms), metric, arms, longest, metric.margin, commands, notes)
 
 
 def read_run(folder: RunFolder) -> Run:
@@ -197,17 +226,22 @@ def _title(config: TrainConfig, arms: Sequence[ArmRuns]) -> str:
     return f"{config.model} on {data}, {config.epochs:g} epochs, batch {config.batch_size}"
 
 
-def _arm_label(arm: Arm, config: TrainConfig) -> str:
+def _arm_label(arm: Arm, config: TrainConfig, names_cost: bool) -> str:
     variant = arm.variant
     if variant is None:
         return LABELS[arm.kind]
     target = config.target if variant.target is None else variant.target
     if variant.policy == SELECTIVE_BACKPROP and arm.kind == PRUNED:
         return f"selective backprop, {100 * (variant.target or 0):g} % saved (biased)"
+    ratio = variant.prune_ratio
     if arm.kind == PRUNED:
-        ratio = variant.prune_ratio
         return _policy_label(replace(config, policy=variant.policy, prune_ratio=ratio, target=target))
-    return LABELS[arm.kind] + ("" if variant.target is None else f", {100 * variant.target:g} % saved")
+    if variant.target is not None:
+        return f"{LABELS[arm.kind]}, {100 * variant.target:g} % saved"
+    if names_cost:  # of several that are not the same
+        of = _policy_label(replace(config, policy=variant.policy, prune_ratio=ratio, target=target))
+        return f"{LABELS[arm.kind]}, as {of}"
+    return LABELS[arm.kind]
 
 
 def _policy_label(config: TrainConfig) -> str:
@@ -215,12 +249,19 @@ def _policy_label(config: TrainConfig) -> str:
         return f"selective backprop of {config.backward_share:.0%} (biased)"
     if config.policy == "none":
         return LABELS[FULL]
-    name, *options = config.policy.split(":")
+    spec, budget = config.policy, None
+    if config.target is None:
+        spec, budget = without_budget(spec)
+    name, *options = spec.split(":")
+    if budget is not None:
+        options.insert(0, f"{budget:g}")
     label = " ".join([NAMES.get(name, name.replace("-", " ")), *options])
     if has_prune_ratio(name) and (config.target is None or name in BELOW_MEAN):
         label += f" r={config.prune_ratio:g}"
     if isinstance(config.target, float):
         label += f", {100 * config.target:g} % saved"
+    if config.shrink != "auto" and shrinks_batches(config) != (POLICIES[name].shrinks == "batches"):
+        label += ", smaller batches" if shrinks_batches(config) else ", fewer steps"
     return label + " (biased)" * issubclass(POLICIES[name], BiasedPolicy)
 
 

@@ -29,6 +29,8 @@ class Row:
         seconds: The seconds of training.
         saved: The share of full data's cost that was saved.
         num_seeds: The number of finished runs.
+        noise: The noise of pruned epochs, see :class:`Summary`; None where it is not known.
+        budget: The budget of noise; None without one.
     """
 
     label: str
@@ -40,6 +42,8 @@ class Row:
     seconds: float
     saved: float
     num_seeds: int
+    noise: float | None = None
+    budget: float | None = None
 
 
 @dataclass(frozen=True)
@@ -139,4 +143,6 @@ class Results:
             seconds=arm.mean("seconds"),
             saved=self.saved(arm),
             num_seeds=len(arm.runs),
+            noise=arm.noise,
+            budget=None if arm.noise is None else arm.budget,
         )

@@ -57,10 +57,16 @@ def sections(results: Results) -> list[Section]:
 
 
 def main_table(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of the table of all arms, with the number of seeds where arms differ in it."""
+    """Headings and rows of the table of all arms, with noise where it is known of any.
+
+    The number of seeds is there where arms differ in it.
+    """
     rows = results.rows()
     headings = ["", results.metric.heading, "against full", "samples", "steps", "time s", "saved"]
     lines = [_cells(row, results.metric) for row in rows]
+    if any(row.noise is not None for row in rows):
+        headings.append("noise")
+        lines = [[*line, _noise(row)] for line, row in zip(lines, rows, strict=True)]
     if len({row.num_seeds for row in rows}) > 1:
         headings.append("seeds")
         lines = [[*line, str(row.num_seeds)] for line, row in zip(lines, rows, strict=True)]
@@ -77,6 +83,13 @@ def _cells(row: Row, metric: Metric) -> list[str]:
         f"{row.seconds:.1f}",
         f"{row.saved:.1%}",
     ]
+
+
+def _noise(row: Row) -> str:
+    """The noise, and in parentheses the budget of it."""
+    if row.noise is None:
+        return ""
+    return f"{row.noise:.2f}" + ("" if row.budget is None else f" ({row.budget:g})")
 
 
 PUBLISHED_HEADINGS = (

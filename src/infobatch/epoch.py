@@ -65,8 +65,13 @@ class Epoch(ABC):
 
     @property
     @abstractmethod
+    def num_selected(self) -> int:
+        """Number of samples selected on all ranks."""
+
+    @property
+    @abstractmethod
     def mean_weight(self) -> float:
-        """Mean weight of the samples that all ranks train; N over their number for unbiased policies."""
+        """Mean weight of the samples selected on all ranks."""
 
     @property
     @abstractmethod

@@ -82,7 +82,7 @@ class RunPlan:
             return 1
         if self.shrink is None:
             return self.batching.multiple
-        return 1 if self.batching.has_user_order else self.shrink.multiple * self.batching.num_replicas
+        return 1 if self.least == self.num_samples else self._unit
 
     @property
     def least(self) -> int:
@@ -92,7 +92,15 @@ class RunPlan:
         num_steps = self.batching.num_steps(self.full_length)
         num_draws = num_steps * self.shrink.smallest * self.batching.num_replicas
         least = math.ceil(num_draws * self.num_samples / self.full_length - 1e-9)
-        return min(least, self.num_samples)
+        most = self.num_samples // self._unit * self._unit
+        return least if least <= most else self.num_samples  # then nothing can be left out
+
+    @property
+    def _unit(self) -> int:
+        """Of what number the samples of a pruned epoch are multiples where batches shrink."""
+        assert self.shrink is not None
+        assert self.batching is not None
+        return 1 if self.batching.has_user_order else self.shrink.multiple * self.batching.num_replicas
 
     @property
     def full_length(self) -> int:

@@ -113,7 +113,7 @@ class Run:
     def mean_weight(self) -> float:
         """Mean weight of the epoch's samples, at least 1: N over their number, for unbiased policies.
 
-        It is 1 where batches shrink.
+        It is 1 where batches shrink, whose weights are relative ones.
         """
         return 1.0 if self.plan.shrink else self.current.mean_weight
 
@@ -235,10 +235,10 @@ class Run:
     def weights(self, indices: Indices) -> Tensor:
         """Weights of samples, float32 (B,) on the host; 0 for a repeat that fills a batch.
 
-        Over an epoch their mean is :attr:`mean_weight`.
+        Over an epoch their mean is :attr:`mean_weight`; where batches shrink, in expectation.
         """
         weights = self.current.weights_of(host_indices(indices))
-        return torch.from_numpy(self._relative(weights) if self.plan.shrink else weights)
+        return torch.from_numpy(self.relative(weights) if self.plan.shrink else weights)
 
     @torch.compiler.disable
     def observe(
@@ -369,15 +369,21 @@ class Run:
     def _host_weights(self, batch: IndexArray) -> FloatArray:
         weights = self.current.weights_of(batch)
         if self.normalizer == "mean" or (self.plan.shrink and self.normalizer == "batch"):
-            weights = self._relative(weights)
+            weights = self.relative(weights)
         if self._mean_scaling is not None:
             weights *= self._mean_scaling.scale_of(int(batch[0]))
         return weights
 
-    def _relative(self, weights: FloatArray) -> FloatArray:
-        """The weights divided by their mean over the epoch, in place."""
-        weights *= np.float32(1 / self.current.mean_weight)
-        return weights
+    def relative(self, weights: FloatArray) -> FloatArray:
+        """The weights of the epoch divided by their mean.
+
+        Where batches shrink it is the mean that an unbiased draw has in expectation, N over the number
+        selected, so that each step stays unbiased.
+        """
+        divisor = self.current.mean_weight
+        if self.plan.shrink and not isinstance(self.policy, BiasedPolicy):
+            divisor = self.num_samples / self.current.num_selected
+        return weights * np.float32(1 / divisor)
 
     def _record(
         self,

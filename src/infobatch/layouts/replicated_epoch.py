@@ -105,6 +105,10 @@ class ReplicatedEpoch(Epoch):
     def indices(self) -> Tensor:
         return self._selection.indices
 
+    @property
+    def num_selected(self) -> int:
+        return self._selection.num_selected
+
     @cached_property
     def mean_weight(self) -> float:
         return float(self.weights.sum(dtype=np.float64)) / self._selection.num_selected

@@ -143,6 +143,10 @@ class ShardedEpoch(Epoch):
     def indices(self) -> torch.Tensor:
         return torch.from_numpy(self.shards.held[self.drawn.codes > 0])
 
+    @property
+    def num_selected(self) -> int:
+        return self.drawn.num_selected
+
     @cached_property
     def mean_weight(self) -> float:
         return self.shards.num_samples / self.drawn.num_selected

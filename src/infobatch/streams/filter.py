@@ -262,7 +262,7 @@ class StreamFilter:
         weights: FloatArray = selection.weights.numpy()
         size: float = self._full_size
         if pruner.plan.shrink is not None:
-            weights = weights * np.float32(1 / current.mean_weight)
+            weights = self._pruner.relative(weights)
             if selection.num_selected < pruner.num_samples:
                 size = draws.expected / max(1, pruner.plan.num_batches(epoch))
         self._weights = {**before, epoch: weights}

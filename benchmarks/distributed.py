@@ -28,7 +28,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 import infobatch
-from infobatch import DynamicPruner, InfoBatch, RandomPruning, Sharded
+from infobatch import DynamicPruner, InfoBatch, NoiseBudget, RandomPruning, Sharded
 from infobatch.policies import PercentileTiers
 
 NUM_SAMPLES = 1_281_167  # ImageNet-1k's training set
@@ -78,15 +78,19 @@ def rank_of(work: str, folder: str, *arguments: str) -> None:
         print(json.dumps(found))
 
 
-def step_times(num_steps: int, width: int) -> dict[str, list[float]]:
-    """Milliseconds of steps with the pruner, of plain ones, and of plain ones again: the noise."""
+def step_times(num_steps: int, width: int, budget: int = 0) -> dict[str, list[float]]:
+    """Milliseconds of steps with the pruner, of plain ones, and of plain ones again: the noise.
+
+    With a ``budget`` the pruner is that of a noise budget, which shrinks batches and reads norms.
+    """
     torch.manual_seed(0)
     layers = [torch.nn.Linear(width, width), torch.nn.ReLU(), torch.nn.Linear(width, 10)]
     model = torch.nn.parallel.DistributedDataParallel(torch.nn.Sequential(*layers))
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
     size = 64
     inputs, targets = torch.randn(size, width), torch.randint(10, (size,))
-    pruner = DynamicPruner(range(2 * size * (num_steps + 20)), 2)
+    policy = NoiseBudget() if budget else InfoBatch()
+    pruner = DynamicPruner(range(2 * size * (num_steps + 20)), 2, policy=policy)
     batches = iter(pruner.loader(size))
     next(pruner.epochs())
 
@@ -138,12 +142,16 @@ def collective_times(num_samples: int, repeats: int) -> dict[str, list[float]]:
 
 
 def measure_step(options: argparse.Namespace) -> list[Row]:
-    times = in_processes("step", options.steps, options.width)
+    return [*_step_rows(options, False), *_step_rows(options, True)]
+
+
+def _step_rows(options: argparse.Namespace, budget: bool) -> list[Row]:
+    times = in_processes("step", options.steps, options.width, int(budget))
     medians = {name: statistics.median(values) for name, values in times.items()}
     turns = list(zip(*times.values(), strict=True))  # of one turn, for the machine's pace drifts
     more = statistics.median(ours - (plain + again) / 2 for ours, plain, again in turns)
     noise = statistics.median(again - plain for _, plain, again in turns)
-    name = f"step of {medians['plain']:.2f} ms / plain DDP"
+    name = f"step of {medians['plain']:.2f} ms{', noise budget' * budget} / plain DDP"
     return [
         row(name, 1 + more / medians["plain"], "x", STEP_LIMIT, **medians),
         row("plain / plain", 1 + noise / medians["plain"], "x", None),

@@ -59,6 +59,16 @@ def test_tiny_imagenet_is_read_from_the_hubs_layout(tmp_path):
     assert part.num_classes == 40
 
 
+def test_fashion_mnist_stays_gray(tmp_path):
+    for split in ("train", "test"):
+        path = tmp_path / "fashion-mnist" / f"{split}.parquet"
+        write_parquet(path, [3, 9], size=28, column="image")
+    data = load_data("fashion-mnist", tmp_path)
+    assert data.train.pixels.shape == (2, 1, 28, 28)
+    assert data.test.labels.tolist() == [3, 9]
+    assert data.flip
+
+
 def test_label_out_of_range_names_the_row(tmp_path):
     with pytest.raises(ValueError, match=r"label 10 in row 1 .* classes 0\.\.9"):
         load_data("cifar10", cifar10(tmp_path, train=(0, 10)))
@@ -82,7 +92,11 @@ def test_unreadable_image_names_the_row(tmp_path):
 @pytest.mark.skipif("INFOBATCH_DATA_DIR" not in os.environ, reason="needs real data")
 @pytest.mark.parametrize(
     ("name", "sizes", "num_classes"),
-    [("cifar10", (50_000, 10_000), 10), ("tiny-imagenet-40", (20_000, 2_000), 40)],
+    [
+        ("cifar10", (50_000, 10_000), 10),
+        ("fashion-mnist", (60_000, 10_000), 10),
+        ("tiny-imagenet-40", (20_000, 2_000), 40),
+    ],
 )
 def test_real_data_is_whole(name, sizes, num_classes):
     data = load_data(name)

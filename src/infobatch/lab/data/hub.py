@@ -32,6 +32,7 @@ class HubSet:
         size: Height and width of its images, in pixels.
         download: The size of its download, in words.
         in_part: Whether only the first ``num_classes`` of the files' classes are used.
+        gray: Whether images have one channel, and not three.
     """
 
     name: str
@@ -44,6 +45,7 @@ class HubSet:
     size: int
     download: str
     in_part: bool = False
+    gray: bool = False
 
     def __call__(self, data_dir: Path | None) -> ImageData:
         names = ("train", self.test_split)
@@ -74,7 +76,7 @@ class HubSet:
             if self.in_part:
                 rows = np.flatnonzero(classes < self.num_classes)
                 encoded, classes = [encoded[row] for row in rows], classes[rows]
-            pixels.append(_decode(encoded, path, self.size))
+            pixels.append(_decode(encoded, path, self.size, self.gray))
             labels.append(classes)
         images = Images(
             torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(np.concatenate(labels))
@@ -92,15 +94,16 @@ class HubSet:
         return table[self.image_column].to_pylist(), labels
 
 
-def _decode(images: list[dict[str, Any]], path: Path, size: int) -> np.ndarray:
-    """Decode every image once, into uint8 (N, 3, size, size)."""
+def _decode(images: list[dict[str, Any]], path: Path, size: int, gray: bool) -> np.ndarray:
+    """Decode every image once, into uint8 (N, 3, size, size), or (N, 1, size, size) if gray."""
     from PIL import Image
 
-    pixels = np.empty((len(images), 3, size, size), dtype=np.uint8)
+    mode = "L" if gray else "RGB"
+    pixels = np.empty((len(images), len(mode), size, size), dtype=np.uint8)
 
     def decode(row: int) -> None:
         try:
-            image = Image.open(io.BytesIO(images[row]["bytes"])).convert("RGB")
+            image = Image.open(io.BytesIO(images[row]["bytes"])).convert(mode)
         except Exception as error:
             raise unreadable(f"row {row} (from 0) of {path}", error) from error
         if image.size != (size, size):
@@ -108,7 +111,7 @@ def _decode(images: list[dict[str, Any]], path: Path, size: int) -> np.ndarray:
                 f"row {row} (from 0) of {path} is an image of {image.size[0]}x{image.size[1]} pixels; "
                 f"expected {size}x{size}"
             )
-        pixels[row] = np.asarray(image).transpose(2, 0, 1)
+        pixels[row] = np.asarray(image).reshape(size, size, -1).transpose(2, 0, 1)
 
     with ThreadPoolExecutor() as pool:
         for _ in pool.map(decode, range(len(images))):
@@ -140,6 +143,18 @@ HUB_SETS = by_name(
         num_classes=100,
         download="143 MB",
         **CIFAR,
+    ),
+    HubSet(
+        name="fashion-mnist",
+        repository="zalando-datasets/fashion_mnist",
+        folder="fashion_mnist",
+        image_column="image",
+        label_column="label",
+        test_split="test",
+        num_classes=10,
+        size=28,
+        download="31 MB",
+        gray=True,
     ),
     HubSet(name="tiny-imagenet", num_classes=200, **TINY_IMAGENET),
     HubSet(name="tiny-imagenet-40", num_classes=40, in_part=True, **TINY_IMAGENET),

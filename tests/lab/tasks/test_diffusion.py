@@ -103,8 +103,13 @@ def test_what_is_remembered_is_relative_to_the_timestep_or_the_loss(data):
 
 @pytest.mark.parametrize(
     ("options", "stop"),
-    [({}, 3), ({}, 8), ({"ema_decay": 0.9, "policy": "ies", "target": 0.2, "diffusion": "dropout"}, 12)],
-    ids=["first epoch", "second epoch", "dropout, average and a look at what is left out"],
+    [
+        ({}, 3),
+        ({}, 8),
+        ({"ema_decay": 0.9, "policy": "ies", "target": 0.2, "diffusion": "dropout"}, 12),
+        ({"policy": "noise-budget:max_noise=1.5"}, 8),
+    ],
+    ids=["first epoch", "second epoch", "dropout, average and a look at what is left out", "budget"],
 )
 def test_an_interrupted_run_goes_on_bit_for_bit(data, tmp_path, options, stop):
     config = replace(QUICK, **options)

@@ -164,6 +164,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(data, tmp_path, options):
     [
         {"policy": "proportional:by=smoothed_loss", "target": 0.2},
         {"policy": "ies", "target": 0.1, "epochs": 6},
+        {"policy": "noise-budget:max_noise=1.3"},
         {"policy": "none", "backward_share": 0.5, "precision": "bf16"},
         {"mae.evaluate": "linear"},
     ],

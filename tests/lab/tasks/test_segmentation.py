@@ -129,7 +129,15 @@ def test_confusion_counts_labelled_pixels_alone():
     assert confusion_of(guesses, classes, 2).tolist() == [1, 1, 0, 1]
 
 
-@pytest.mark.parametrize("options", [{}, {"model": "upernet-tiny", "workers": 1, "epochs": 3}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"model": "upernet-tiny", "workers": 1, "epochs": 3},
+        {"model": "upernet-tiny", "policy": "noise-budget:max_noise=1.5"},
+    ],
+    ids=str,
+)
 def test_an_interrupted_run_goes_on_bit_for_bit(data, tmp_path, options):
     config = replace(QUICK, **options)
     whole = run(config, data, tmp_path / "whole")

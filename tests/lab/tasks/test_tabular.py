@@ -210,3 +210,12 @@ def test_two_epochs_of_flights_beat_the_base_rate(tmp_path):
     summary = run(config, load_data("flights"), tmp_path)
     assert summary.result < 0.1  # 0.115 without any column
     assert summary.details["AUC"] > 0.8
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_budget_of_noise_is_kept_by_the_norms_of_the_classifier(data, tmp_path, batch_norm):
+    config = changed(QUICK, {"tabular.batch_norm": batch_norm, "policy": "noise-budget:max_noise=1.5"})
+    summary = run(config, data, tmp_path)
+    assert summary.saved > 0
+    assert 1 < summary.mean_noise < 2
+    assert summary.num_steps == run(replace(config, policy="none"), data, tmp_path / "full").num_steps

@@ -84,8 +84,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(config, tmp_path, stop):
         {"model": "gpt2-tiny", "tuning": {"micro_batch": 4}, "clip_norm": 1.0},
         {"tuning": {"lora_rank": 2}, "policy": "proportional", "target": 0.2, "precision": "bf16"},
         {"prior_scores": "pass", "warmup_epochs": 0, "epochs": 2.5},
+        {"policy": "noise-budget:max_noise=1.5", "tuning": {"micro_batch": 4}},
     ],
-    ids=["gpt2, accumulated", "adapters", "first epoch pruned"],
+    ids=["gpt2, accumulated", "adapters", "first epoch pruned", "smaller batches, accumulated"],
 )
 def test_every_way_of_training_goes_on_bit_for_bit(config, tmp_path, changes):
     if "lora_rank" in changes.get("tuning", {}):
@@ -109,6 +110,22 @@ def test_every_way_of_training_goes_on_bit_for_bit(config, tmp_path, changes):
         assert whole.num_forward == 42
         assert RunFolder(tmp_path / "cut").metrics()[0].num_kept < 42
         assert whole.cost == whole.num_trained + 14
+
+
+@pytest.mark.parametrize("model", ["llama-tiny", "gpt2-tiny"])
+def test_batches_that_shrink_leave_steps_as_on_full_data_and_the_loss_that_of_all(
+    config, tmp_path, model
+):
+    """With a model that stands still all epochs have the same loss, however many samples they keep."""
+    config = replace(config, policy="random", target=0.2, shrink="batches", lr=1e-12, model=model)
+    summary = run(config, tmp_path)
+    assert summary.num_steps == 4 * 6
+    metrics = RunFolder(tmp_path).metrics()
+    pruned = [m for m in metrics if m.num_kept < 42]
+    assert len(pruned) == 2
+    assert [m.noise for m in pruned] == [pytest.approx(42 / m.num_kept) for m in pruned]
+    for m in pruned:
+        assert m.train_loss == pytest.approx(metrics[0].train_loss, rel=0.05)
 
 
 def test_a_damaged_checkpoint_is_passed_over(config, tmp_path):

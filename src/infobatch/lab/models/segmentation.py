@@ -14,6 +14,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from infobatch.batch_norm.layers import WeightedBatchNorm2d
 from infobatch.lab.models.packages import import_for, read_config
 from infobatch.lab.names import choose
 
@@ -45,10 +46,11 @@ class Segmenter(nn.Module):
         return tuple(head(features) for head in heads if head is not None)
 
 
-class LoneBatchNorm(nn.BatchNorm2d):
+class LoneBatchNorm(WeightedBatchNorm2d):
     """Uses its running statistics where a batch has one value in each channel, and so no variance.
 
-    UPerNet pools a last batch of one image to one pixel.
+    UPerNet pools a last batch of one image to one pixel. The weights of a batch count where it is given
+    them, as in a layer that was converted.
     """
 
     def forward(self, values: Tensor) -> Tensor:

@@ -174,7 +174,7 @@ class TaskSpec:
 MAE_METRICS = {"knn": KNN, "linear": LINEAR_PROBE, "none": RECONSTRUCTION}
 
 IMAGE_SETS = (
-    *("mnist5k", "digits", "cifar10", "cifar100"),
+    *("mnist5k", "digits", "fashion-mnist", "cifar10", "cifar100"),
     *("tiny-imagenet", "tiny-imagenet-40", "imagenet", "images"),
 )
 
@@ -213,7 +213,10 @@ TASKS = {
     ),
     "diffusion": TaskSpec(
         metric=DENOISING,
-        data_sets=("mnist5k", "digits", "cifar10", "cifar100", "tiny-imagenet", "tiny-imagenet-40"),
+        data_sets=(
+            *("mnist5k", "digits", "fashion-mnist", "cifar10", "cifar100"),
+            *("tiny-imagenet", "tiny-imagenet-40"),
+        ),
         options=("diffusion",),
         check_model=_check_unet,
         load=_load_diffusion,

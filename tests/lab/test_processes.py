@@ -14,6 +14,7 @@ from infobatch.lab.runs.folder import RunFolder
 COMMON = ["--data", "digits", "--batch-size", "100", "--device", "cpu", "--norm", "group"]
 TRAIN = ["train", *COMMON, "--epochs", "4.5", "--out"]
 SCORE = ["train", *COMMON, "--epochs", "1", "--train-samples", "301", "--policy", "el2n", "--out"]
+BUDGET = ["train", *COMMON, "--norm", "batch", "--epochs", "5", "--noise", "1.3", "--out"]
 COMPARE = ["compare", *COMMON, "--epochs", "3", "--seeds", "1", "--out"]
 
 
@@ -24,6 +25,7 @@ def ran(tmp_path_factory):
     cli.main([*TRAIN, str(path / "1")])
     cli.main([*SCORE, str(path / "scored-1")])
     commands = [[*TRAIN, path / "2"], [*SCORE, path / "scored-2"], [*COMPARE, path / "compared"]]
+    commands.append([*BUDGET, path / "budget"])
     commands.append([*TRAIN, path / "2"])  # which is there by now
     return path, list(zip(*on_ranks(commands, 2, path), strict=True))
 
@@ -68,11 +70,22 @@ def test_two_processes_score_beforehand_as_one(ran):
 
 
 def test_a_comparison_runs_on_two_processes(ran):
-    path, (_, _, said, _) = ran
+    path, (_, _, said, *_) = ran
     assert [code for code, _ in said] == [0, 0]
     assert sum(words.count("Verdict") for _, words in said) == 1
     assert (path / "compared" / "report" / "report.html").exists()
     assert len(list((path / "compared").rglob("summary.json"))) == 5
+
+
+def test_a_budget_of_noise_is_kept_on_two_processes(ran):
+    path, (*_, said, _) = ran
+    assert [code for code, _ in said] == [0, 0], said
+    folder = RunFolder(path / "budget")
+    assert folder.summary().num_steps == 5 * 14
+    assert folder.summary().saved > 0
+    noises = [m.noise for m in folder.metrics()]
+    assert [noise is None for noise in noises] == [True, False, False, False, True]
+    assert all(1 < noise < 1.6 for noise in noises[1:-1])
 
 
 def test_an_error_of_the_first_process_reaches_all(ran):

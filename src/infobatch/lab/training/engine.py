@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -174,9 +175,17 @@ class Engine(ABC):
 
     def _mean_loss(self, loss_sum: float, epoch: int) -> float:
         """The estimate of the mean over all data, of the weighted sum over an epoch's samples."""
-        if self.config.normalizer != "batch" or self.pruner.plan.shrink:
-            loss_sum *= self.pruner.current.mean_weight  # which the weights were divided by
+        loss_sum *= self._divisor
         return loss_sum / (self.pruner.plan.schedule.share(epoch) * self.pruner.num_samples)
+
+    @property
+    def _divisor(self) -> float:
+        """What the weights of the epoch's samples were divided by, before the means of its batches."""
+        if self.config.normalizer == "weights":
+            return self.pruner.current.mean_weight
+        if self.config.normalizer == "mean" or self.pruner.plan.shrink:
+            return 1 / float(self.pruner.relative(np.ones(1, np.float32))[0])
+        return 1.0
 
     def _measure_noise(self, epoch: int) -> Noise:
         """The noise of a coming epoch; none if it is not asked for or nothing is pruned.

@@ -136,8 +136,7 @@ class TrainerEngine(Engine):
 
     def _mean_loss(self, loss_sum: float, epoch: int) -> float:
         """The estimate of the mean over all data of a token's loss, as the test loss is one."""
-        if self.pruner.plan.shrink:
-            loss_sum *= self.pruner.current.mean_weight  # which the weights were divided by
+        loss_sum *= self._divisor
         return loss_sum / (self.pruner.plan.schedule.share(epoch) * self._num_tokens)
 
 

@@ -8,9 +8,9 @@ Trains a recipe (mnist5k-small-cnn: 5,000 real digits, 10 epochs) on full data a
 (infobatch), taking turns. With --shrink batches pruned epochs have as many steps as full data, of
 smaller batches, and no limit is set: how far the time of a step follows its batch depends on the model
 and the device. A pair's ratio is (1 - seconds_pruned / seconds_full) / (1 - samples_pruned /
-samples_full); at 1 a sample left out saves all of its time. Limit: a mean of at least 0.97. Evaluation is off the
-clock, epoch changes are on it. A first pair of one epoch each is discarded. Where the mean's standard
-error exceeds 0.03, other work was in the way, and there is no verdict.
+samples_full); at 1 a sample left out saves all of its time. Limit: a mean of at least 0.97. Evaluation
+is off the clock, epoch changes are on it. A first pair of one epoch each is discarded. Where the mean's
+standard error exceeds 0.03, other work was in the way, and there is no verdict.
 """
 
 from __future__ import annotations

@@ -30,10 +30,10 @@ def norms_of_losses(losses: Tensor, norms_from: NormsFrom) -> Tensor:
     """
     known = losses.detach().float().clamp(min=0)
     if norms_from == "cross-entropy":
-        return -torch.expm1(-known)
-    if norms_from == "squared-error":
-        return (2 * known).sqrt()
-    return known
+        known = torch.expm1(-known)
+    elif norms_from == "squared-error":
+        known = (2 * known).sqrt()
+    return known.abs()  # no -0, which a cross-entropy can be
 
 
 def noise_sums(norms: np.ndarray, weights: np.ndarray) -> np.ndarray:

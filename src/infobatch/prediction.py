@@ -155,12 +155,15 @@ def predict_budgets(
 
 def with_norms(scores: ScoreTable, norms_from: NormsFrom) -> ScoreTable:
     """The scores with the columns of :class:`NoiseBudget`, from losses where no norms are known."""
-    if "recent_norms" in scores.columns:
+    columns = NoiseBudget().columns
+    if set(columns) <= set(scores.columns):
         return scores
-    table = ScoreTable(len(scores), ("last_loss", "visits", *NoiseBudget().columns))
+    table = ScoreTable(len(scores), ("last_loss", "visits", *columns))
     losses = scores["last_loss"]
     norms = norms_of_losses(losses, norms_from)
-    if "gradient_norm" in scores.columns:
+    if "recent_norms" in scores.columns:
+        norms = scores["recent_norms"][:, -1]
+    elif "gradient_norm" in scores.columns:
         norms = scores["gradient_norm"]
     table.begin(losses.numpy(), norms.numpy())
     table["visits"].copy_(scores["visits"])

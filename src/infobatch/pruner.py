@@ -254,9 +254,8 @@ class DynamicPruner(Run):
         batching, shrinks = self.plan.batching, self.plan.shrink is not None
         batch_size = None if batching is None else batching.global_batch_size
         num_nonfinite = self.scores.num_nonfinite
-        return Report(
-            self.plan.full_length, counts, num_nonfinite, self.policy.max_noise, batch_size, shrinks
-        )
+        max_noise = None if self.plan.schedule.has_target else self.policy.max_noise
+        return Report(self.plan.full_length, counts, num_nonfinite, max_noise, batch_size, shrinks)
 
     # -- Inside ------------------------------------------------------------------------------------
 

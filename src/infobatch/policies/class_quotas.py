@@ -10,7 +10,7 @@ import torch
 from infobatch.batching import nearest_multiple
 from infobatch.policies.allocation import SMALLEST, allocate, whole
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request, check_some_are_kept
-from infobatch.policies.options import check_is_policy, set_fields
+from infobatch.policies.options import be_like, check_is_policy, set_fields
 from infobatch.policies.per_sample import Numbers, check_every_class_is_kept, classes_of, members_of
 from infobatch.policies.proportional import Proportional
 from infobatch.policies.spaced import Spaced
@@ -52,6 +52,7 @@ class ClassQuotas(Policy):
         counts = np.array([len(indices) for indices in members])
         num_samples = int(counts.sum())
         set_fields(self, policy=policy, columns=policy.columns)
+        be_like(self, policy)
         set_fields(self, num_samples=num_samples, members=members, counts=counts)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
@@ -59,7 +60,7 @@ class ClassQuotas(Policy):
         if request.num_pruned is not None:
             quotas = self._quotas(len(scores) - request.num_pruned, request.multiple)
             left_out = [*(self.counts - quotas).tolist()]
-        asked = [replace(request, num_pruned=num, multiple=1) for num in left_out]
+        asked = [replace(request, num_pruned=num, multiple=1, least=1) for num in left_out]
         kept = [
             self.policy.keep_probabilities(scores.part(members), each)
             for members, each in zip(self.members, asked, strict=True)

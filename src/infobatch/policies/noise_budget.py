@@ -83,19 +83,26 @@ class NoiseBudget(Policy):
         norms: FloatArray = scores["recent_norms"].numpy()
         _warn_of_negative_losses(scores, norms)
         latest = np.ascontiguousarray(norms[:, 1])
+        num_strata = NUM_STRATA
+        if request.num_pruned is not None:  # at least one of each stratum is drawn
+            num_kept = request.num_kept(len(latest), 0)
+            if num_kept == 1:
+                return KeepProbabilities.equal(1 / len(latest), len(latest))
+            num_strata = min(num_strata, num_kept - 1)
         known = ~np.isnan(latest)
         num_known = int(np.count_nonzero(known))
-        strata = np.full(len(latest), NUM_STRATA, np.uint8)  # the last stratum has no norms
-        counts = np.zeros(NUM_STRATA + 1, np.int64)
+        strata = np.full(len(latest), num_strata, np.uint8)  # the last stratum has no norms
+        counts = np.zeros(num_strata + 1, np.int64)
         counts[-1] = len(latest) - num_known
-        moments, floor = Moments.exact(np.ones(NUM_STRATA)), self.floor
+        moments, floor = Moments.exact(np.ones(num_strata)), self.floor
         if num_known:
             bins = bins_of(latest if num_known == len(latest) else latest[known])
             in_bins = np.bincount(bins, minlength=len(MIDDLES))
-            stratum_of = strata_of_bins(in_bins, NUM_STRATA)
+            stratum_of = strata_of_bins(in_bins, num_strata)
             strata[known] = stratum_of[bins]
-            counts[:-1] = np.bincount(stratum_of, in_bins, NUM_STRATA)
-            moments, least = self._moments(norms, scores["weight"].numpy(), in_bins, stratum_of)
+            counts[:-1] = np.bincount(stratum_of, in_bins, num_strata)
+            weights = scores["weight"].numpy()
+            moments, least = self._moments(norms, weights, in_bins, stratum_of, num_strata)
             floor = max(floor, least)
         probabilities = self._probabilities(moments, counts, floor, request, len(latest))
         return KeepProbabilities(torch.from_numpy(probabilities), torch.from_numpy(strata))
@@ -104,7 +111,12 @@ class NoiseBudget(Policy):
         check_some_are_kept(num_pruned, num_samples)
 
     def _moments(
-        self, norms: FloatArray, weights: FloatArray, in_bins: np.ndarray, stratum_of: np.ndarray
+        self,
+        norms: FloatArray,
+        weights: FloatArray,
+        in_bins: np.ndarray,
+        stratum_of: np.ndarray,
+        num_strata: int,
     ) -> tuple[Moments, float]:
         """The strata's moments, and the least probability that a single surprise can be borne at."""
         trained = np.flatnonzero((weights > 0) & ~np.isnan(norms[:, 1]))
@@ -113,6 +125,7 @@ class NoiseBudget(Policy):
         else:  # all norms are prior ones
             fresh = norms[~np.isnan(norms[:, 1]), 1]
             before, weights = np.full_like(fresh, np.nan), np.ones_like(fresh)
+        fresh = fresh / (fresh.max(initial=0) or 1)  # in no unit, so that no power overflows
         squares = np.square(fresh)
         moments = weights * squares
         total, fourth = moments.sum(dtype=np.float64), float(moments @ squares)
@@ -121,10 +134,10 @@ class NoiseBudget(Policy):
         least = 1 / (1 + math.sqrt(SURPRISE * (self.max_noise - 1) * num_carrying))
         pairs = ~np.isnan(before)
         if weights[pairs].sum(dtype=np.float64) < weights.sum(dtype=np.float64) / 2:
-            return guessed_moments(in_bins, stratum_of, NUM_STRATA, REGRESS), least
+            return guessed_moments(in_bins, stratum_of, num_strata, REGRESS), least
         if not pairs.all():
             before, fresh, weights = before[pairs], fresh[pairs], weights[pairs]
-        return calibrated_moments(before, fresh, weights, NUM_STRATA), least
+        return calibrated_moments(before, fresh, weights, num_strata), least
 
     def _probabilities(
         self, moments: Moments, counts: np.ndarray, floor: float, request: Request, num_samples: int

@@ -17,6 +17,16 @@ def set_fields(policy: Policy, /, **values: Any) -> None:
         object.__setattr__(policy, name, value)
 
 
+def be_like(policy: Policy, inner: Policy) -> None:
+    """Have a policy around another one be taken as that is: see the attributes of :class:`Policy`."""
+    set_fields(
+        policy,
+        shrinks=inner.shrinks,
+        estimates_norms=inner.estimates_norms,
+        max_noise=inner.max_noise,
+    )
+
+
 def use_plain_numbers(policy: Any) -> None:
     """Turn the options that are numbers into Python's own, so that equal policies have equal reprs."""
     for each in fields(policy):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
-from infobatch.policies.options import check_is_policy, set_fields
+from infobatch.policies.options import be_like, check_is_policy, set_fields
 from infobatch.policies.per_sample import mask_of
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.table import ScoreTable
@@ -52,12 +52,14 @@ class Protected(Policy):
         num_samples = len(kept)
         set_fields(self, kept=kept, others=others, num_kept=num_samples - len(others))
         set_fields(self, columns=policy.columns, num_samples=num_samples)
+        be_like(self, policy)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         probabilities = torch.ones(len(scores), dtype=torch.float64)
         if len(self.others) == 0:
             return KeepProbabilities(probabilities)
-        asked = replace(request, multiple=1)  # the draw makes the number of all samples a multiple
+        # The draw makes the number of all samples a multiple, and large enough.
+        asked = replace(request, multiple=1, least=1)
         of_others = self.policy.keep_probabilities(scores.part(self.others), asked)
         if of_others.strata is not None:
             return self._with_stratum(of_others.probabilities, of_others.strata)

@@ -8,7 +8,7 @@ import torch
 
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.policies.neyman import Neyman
-from infobatch.policies.options import check_is_policy, check_prune_ratio, set_fields
+from infobatch.policies.options import be_like, check_is_policy, check_prune_ratio, set_fields
 from infobatch.scores.table import ScoreTable
 
 
@@ -46,6 +46,7 @@ class Spaced(Policy):
             )
         set_fields(self, policy=policy, num_samples=policy.num_samples)
         set_fields(self, columns=(*policy.columns, "credit"))
+        be_like(self, policy)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         kept = self.policy.keep_probabilities(scores, request)

@@ -76,3 +76,11 @@ def in_pruned_epoch(**options):
     pruner = after_one_epoch(**options)
     pruner.set_epoch(1)
     return pruner, pruner.current.order[:8].numpy()
+
+
+def check_same_history(ours, expected):
+    """Histories are equal, the noise of epochs up to the rounding of other batch shapes."""
+    for one, other in zip(ours, expected, strict=True):
+        (*counts, noise, share), (*others, other_noise, other_share) = one, other
+        assert (counts, share) == (others, other_share)
+        assert noise is other_noise is None or abs(noise - other_noise) < 1e-5 * other_noise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from itertools import chain
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.batch_norm import unweighted_batch_norms
+from infobatch.batch_norm import warn_if_unweighted
 from infobatch.batching import Batching
 from infobatch.epoch import Epoch
 from infobatch.inputs import Indices, check_losses, check_scores, host_indices, signals_read
@@ -25,14 +24,6 @@ from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
 from infobatch.seeding import Stream, epoch_generator
 from infobatch.selection import Selection
-
-UNWEIGHTED = (
-    "the model has batch norm, whose mean and variance are now those of the samples that pruning chose "
-    "and not those of the data, which can cost a point of accuracy and more. Convert it once, "
-    "`model = weigh_batch_norm(model)`, and run the forward pass in "
-    "`with batch_weights(model, pruner.weights(indices)):`"
-)
-"""The warning to a run that meets batch norm without weights."""
 
 
 class Run:
@@ -356,10 +347,12 @@ class Run:
 
     def _look_for_batch_norm(self, losses: Tensor, weights: FloatArray) -> None:
         """Warn once of batch norm that takes its statistics of the samples chosen by score."""
-        if self._looks_for_batch_norm and len(set(weights[weights > 0].tolist())) > 1:
+        if not self._looks_for_batch_norm or self.current.num_selected == self.num_samples:
+            return
+        real = weights[weights > 0]
+        if len(real) and real.min() < real.max():
             self._looks_for_batch_norm = False
-            if unweighted_batch_norms(losses):
-                warnings.warn(UNWEIGHTED, stacklevel=4)
+            warn_if_unweighted(losses, stacklevel=5)
 
     @staticmethod
     def _checked(losses: Tensor, indices: Indices, scored: Tensor | None = None) -> IndexArray:
@@ -375,16 +368,20 @@ class Run:
             weights *= self._mean_scaling.scale_of(int(batch[0]))
         return weights
 
-    def relative(self, weights: FloatArray) -> FloatArray:
-        """The weights of the epoch divided by their mean.
+    @property
+    def weight_divisor(self) -> float:
+        """What relative weights of the epoch are divided by: their mean.
 
         Where batches shrink it is the mean that an unbiased draw has in expectation, N over the number
         selected, so that each step stays unbiased.
         """
-        divisor = self.current.mean_weight
         if self.plan.shrink and not isinstance(self.policy, BiasedPolicy):
-            divisor = self.num_samples / self.current.num_selected
-        return weights * np.float32(1 / divisor)
+            return self.num_samples / self.current.num_selected
+        return self.current.mean_weight
+
+    def relative(self, weights: FloatArray) -> FloatArray:
+        """Weights of the epoch divided by :attr:`weight_divisor`."""
+        return weights * np.float32(1 / self.weight_divisor)
 
     def _record(
         self,

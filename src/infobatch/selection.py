@@ -312,7 +312,8 @@ def _check_probabilities(
             "samples, and each must have one: shape (N,)"
         )
     if request.num_pruned is not None:
-        _check_number(float(keep.per_sample().sum()), policy, num_samples, request)
+        kept = float(keep.per_sample().sum())
+        _check_number(kept, policy, num_samples, request.num_pruned, request.multiple)
 
 
 def _check_weights(weights: Tensor, policy: BiasedPolicy, num_samples: int, request: Request) -> None:
@@ -331,17 +332,16 @@ def _check_weights(weights: Tensor, policy: BiasedPolicy, num_samples: int, requ
             "batches that do not shrink below the least; have it keep more, lower the least, or leave "
             "out steps instead: shrink='steps'"
         )
-    _check_number(float(torch.count_nonzero(weights)), policy, num_samples, request)
+    if request.num_pruned is not None:
+        _check_number(kept, policy, num_samples, request.num_pruned, request.multiple)
 
 
-def _check_number(kept: float, policy: Policy, num_samples: int, request: Request) -> None:
+def _check_number(kept: float, policy: Policy, num_samples: int, num_pruned: int, multiple: int) -> None:
     """Raise ``ValueError`` if a policy keeps, or expects to keep, another number than is asked for."""
-    if request.num_pruned is None:
-        return
-    wanted = num_samples - request.num_pruned
-    if abs(kept - wanted) > request.multiple - 0.5:  # false for NaN, which the draw refuses
+    wanted = num_samples - num_pruned
+    if abs(kept - wanted) > multiple - 0.5:  # false for NaN, which the draw refuses
         raise ValueError(
-            f"{policy!r} would keep {kept:,.6g} samples, where {request.num_pruned:,} of "
+            f"{policy!r} would keep {kept:,.6g} samples, where {num_pruned:,} of "
             f"{num_samples:,} are to be left out; keep probabilities must sum to "
             f"N - request.num_pruned = {wanted:,}, and as many weights must differ from 0"
         )

@@ -2,13 +2,13 @@
 
 import copy
 import io
-import shutil
 
 import pytest
 import torch
 import torch._dynamo.testing
 from torch import nn
 
+from helpers import COMPILE_BACKENDS
 from helpers.processes import launch
 from infobatch.batch_norm import batch_weights, unweigh_batch_norm, weigh_batch_norm
 from infobatch.batch_norm.layers import WEIGHTED, WeightedBatchNorm
@@ -169,20 +169,7 @@ def test_a_model_of_half_precision():
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-BACKENDS = [
-    "eager",
-    "aot_eager",
-    pytest.param(
-        "inductor",
-        marks=[
-            pytest.mark.slow,
-            pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler"),
-        ],
-    ),
-]
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", COMPILE_BACKENDS)
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # inductor's
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's
 def test_compiled_in_few_graphs_without_a_break(backend):

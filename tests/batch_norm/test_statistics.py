@@ -7,7 +7,7 @@ from torch import nn
 from infobatch.batch_norm import batch_weights, weigh_batch_norm
 from infobatch.batch_norm.layers import WEIGHTED
 from infobatch.batch_norm.statistics import WeightedNormalization, weighted_statistics
-from infobatch.batch_norm.weights import _batch_shares
+from infobatch.batch_norm.weights import _packed_shares, _unpacked
 
 KINDS = [
     (nn.BatchNorm1d, ()),
@@ -22,6 +22,11 @@ DEVICES = [
 ]
 TIMES = torch.tensor([2, 0, 1, 3, 1], dtype=torch.float64)
 OPTIONS = [{}, {"affine": False}, {"track_running_stats": False}, {"momentum": None}, {"eps": 0.1}]
+
+
+def shares_of(weights):
+    """The shares that a layer is given."""
+    return _unpacked(*_packed_shares(weights))
 
 
 def pair(kind, **options):
@@ -100,15 +105,15 @@ def test_one_sample_with_a_weight_has_no_variance():
 def test_a_mean_far_from_zero_does_not_spoil_the_variance():
     x = 1000 + torch.randn(8, 2, 16, 16)
     weights = torch.rand(8)
-    low = weighted_statistics(x, _batch_shares(weights))
-    high = weighted_statistics(x.double(), _batch_shares(weights.double()))
+    low = weighted_statistics(x, shares_of(weights))
+    high = weighted_statistics(x.double(), shares_of(weights.double()))
     assert torch.allclose(low.var.double(), high.var, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_statistics_of_half_precision_are_float32(dtype):
     x = torch.randn(64, 3, 5, 5).to(dtype)
-    statistics = weighted_statistics(x, _batch_shares(torch.rand(64)))
+    statistics = weighted_statistics(x, shares_of(torch.rand(64)))
     assert {value.dtype for value in statistics} == {torch.float32}
 
 

@@ -1,9 +1,10 @@
 """What several test files need; more by subject is in the modules of this folder."""
 
-from helpers.lab import changed, run, stop_after, without_times
+from helpers.lab import changed, check_goes_on, run, stop_after, without_times
 from helpers.policies import keep_probabilities, made, request, selection_of, table_from, table_of
 from helpers.processes import error_without, launch, made_once, ray_cluster
 from helpers.training import (
+    COMPILE_BACKENDS,
     UNMERGED,
     Numbers,
     Seeds,
@@ -18,12 +19,14 @@ from helpers.training import (
 )
 
 __all__ = [
+    "COMPILE_BACKENDS",
     "UNMERGED",
     "Numbers",
     "Seeds",
     "after_one_epoch",
     "batched_pruner",
     "changed",
+    "check_goes_on",
     "check_same_history",
     "error_without",
     "in_pruned_epoch",

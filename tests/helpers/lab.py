@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import pytest
 import torch
 
 
@@ -30,6 +31,19 @@ def stop_after(num_steps):
     """A ``should_stop`` that is true at the end of that step."""
     asked = iter(range(1, num_steps))
     return lambda: next(asked, None) is None
+
+
+def check_goes_on(config, data, path):
+    """A run that is interrupted in its sixth step goes on to the same end, bit for bit."""
+    from infobatch.lab.training.pauses import Interrupted
+
+    whole = run(config, data, path / "whole")
+    assert whole.num_trained < whole.num_full
+    with pytest.raises(Interrupted):
+        run(config, data, path / "cut", should_stop=stop_after(6))
+    assert run(config, data, path / "cut").result == whole.result
+    weights = [(path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
 
 
 def without_times(folder):

@@ -1,6 +1,9 @@
 """Small data sets, and epochs of training without a model."""
 
+import shutil
+
 import numpy as np
+import pytest
 import torch
 from torch.utils.data import Dataset
 
@@ -8,6 +11,18 @@ from infobatch import DynamicPruner, Replicated
 
 UNMERGED = Replicated(merge=lambda scores, recorded: recorded)
 """The layout of ranks that a test runs in one process: their scores are not merged."""
+
+COMPILE_BACKENDS = [
+    "eager",
+    "aot_eager",
+    pytest.param(
+        "inductor",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler"),
+        ],
+    ),
+]
 
 
 class Numbers(Dataset):

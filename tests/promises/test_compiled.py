@@ -1,11 +1,9 @@
 """With torch.compile a step trains what it does without."""
 
-import shutil
-
 import pytest
 import torch
 
-from helpers import in_pruned_epoch
+from helpers import COMPILE_BACKENDS, in_pruned_epoch
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
@@ -25,20 +23,7 @@ def test_inside_a_compiled_step(backend):
     assert torch.allclose(pruner.scores["last_loss"][indices], inputs.sum(1).square())
 
 
-COMPILED = [
-    "eager",
-    "aot_eager",
-    pytest.param(
-        "inductor",
-        marks=[
-            pytest.mark.slow,
-            pytest.mark.skipif(not shutil.which("c++"), reason="needs a C++ compiler"),
-        ],
-    ),
-]
-
-
-@pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.parametrize("backend", COMPILE_BACKENDS)
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # inductor's
 def test_with_a_compiled_model(backend):
     def train(compile_model):

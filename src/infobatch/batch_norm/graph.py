@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+
 from torch import Tensor
+
+UNWEIGHTED = (
+    "the model has batch norm, whose mean and variance are now those of the samples that pruning chose "
+    "and not those of the data, which can cost a point of accuracy and more. Convert it once, "
+    "`model = weigh_batch_norm(model)`, and run the forward pass in "
+    "`with batch_weights(model, pruner.weights(indices)):`"
+)
+"""The warning to a run that meets batch norm without weights."""
 
 
 def unweighted_batch_norms(losses: Tensor) -> int:
@@ -40,3 +50,14 @@ def _is_unweighted(node: object) -> bool:
         return False
     outputs = getattr(node, "_input_metadata", ())
     return not outputs or outputs[0].shape[0] != 1
+
+
+def warn_if_unweighted(losses: Tensor, stacklevel: int) -> None:
+    """Warn of batch norm in the graph of a batch's losses: see :func:`unweighted_batch_norms`.
+
+    Args:
+        losses: (B,), of a batch of unequal weights.
+        stacklevel: How many calls lie between the user's and this one's warning.
+    """
+    if unweighted_batch_norms(losses):
+        warnings.warn(UNWEIGHTED, stacklevel=stacklevel)

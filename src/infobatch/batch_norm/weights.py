@@ -39,7 +39,7 @@ def batch_weights(model: nn.Module, weights: Tensor) -> Iterator[None]:
     before = [layer.__dict__.get("_batch") for layer in layers]
     try:
         if layers:
-            _give(layers, _batch_shares(weights))
+            _give(layers, *_packed_shares(weights))
         yield
     finally:
         for layer, batch in zip(layers, before, strict=True):
@@ -48,8 +48,8 @@ def batch_weights(model: nn.Module, weights: Tensor) -> Iterator[None]:
                 layer._batch = batch
 
 
-def _batch_shares(weights: Tensor) -> BatchShares:
-    """The shares of a batch, on the host."""
+def _packed_shares(weights: Tensor) -> tuple[Tensor, bool]:
+    """The shares of a batch, its mass and squares in one tensor (B + 2,), and whether they are equal."""
     if weights.dim() != 1 or not len(weights):
         raise ValueError(
             f"the weights of a batch have shape {tuple(weights.shape)}; give one for each sample, (B,)"
@@ -71,23 +71,22 @@ def _batch_shares(weights: Tensor) -> BatchShares:
     shares = exact / mass if mass > 0 else torch.full_like(exact, 1 / len(exact))
     dtype = torch.promote_types(weights.dtype, torch.float32)
     packed = torch.cat([shares, mass[None], shares.square().sum()[None]]).to(dtype)
-    return _unpacked(packed, equal and bool(mass > 0))
+    return packed, equal and bool(mass > 0)
 
 
 def _unpacked(packed: Tensor, equal: bool) -> BatchShares:
     return BatchShares(packed[:-2], packed[-2], packed[-1], equal)
 
 
-def _give(layers: list[WeightedBatchNorm], batch: BatchShares) -> None:
+def _give(layers: list[WeightedBatchNorm], packed: Tensor, equal: bool) -> None:
     """Set the batch of each layer, sent once to each device, and not at all where none needs it."""
-    packed = torch.cat([batch.shares, batch.mass[None], batch.squares[None]])
-    on_device = {packed.device: batch}
+    on_device = {packed.device: _unpacked(packed, equal)}
     default = packed.device
     for layer in layers:
         default = next((t.device for t in chain(layer.parameters(), layer.buffers())), default)
         device = default
-        if batch.equal and layer._group() is None:
+        if equal and layer._group() is None:
             device = packed.device
         if device not in on_device:
-            on_device[device] = _unpacked(sent_to_device(packed, device), batch.equal)
+            on_device[device] = _unpacked(sent_to_device(packed, device), equal)
         layer._batch = on_device[device]

@@ -176,11 +176,10 @@ class ReplicatedEpoch(Epoch):
     # -- Its order on this rank --------------------------------------------------------------------
 
     def num_draws(self, resumes: bool = True) -> int:
-        return len(self.share if resumes else rank_share(self.order, self.replicas))
+        return len(self.share_of_rank(resumes))
 
     def draws(self, resumes: bool = True) -> Iterator[int]:
-        left = self._remaining if resumes else rank_share(self.order, self.replicas)
-        return iter(left.tolist())
+        return iter((self._remaining.numpy() if resumes else self.share_of_rank(False)).tolist())
 
     @property
     def _remaining(self) -> Tensor:

@@ -207,9 +207,8 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         if batching is None:
             return None
         lengths, draws = epoch.batches_left
-        ends = regular_ends(len(draws), int(batching.batch_size))
-        if epoch.shrinks_batches:
-            ends = epoch.batch_ends()
+        regular = not epoch.shrinks_batches
+        ends = regular_ends(len(draws), int(batching.batch_size)) if regular else epoch.batch_ends()
         scales: dict[int, float] = {}
         first_short = int(np.searchsorted(ends, lengths.min(), side="right"))
         for batch in range(first_short, len(ends)):

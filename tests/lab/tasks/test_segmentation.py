@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import run, stop_after
+from helpers import check_goes_on, run
 from helpers.segmentation import QUICK
 from infobatch.distributed import Replicas
 from infobatch.lab.comparison.contest import CONTESTANTS, contestants
@@ -15,7 +15,6 @@ from infobatch.lab.data import load_data
 from infobatch.lab.data.segmentation import IGNORED
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.segmentation import Segmentation, confusion_of, resized
-from infobatch.lab.training.pauses import Interrupted
 from infobatch.lab.training.validate import check_config, check_run
 
 pytest.importorskip("transformers")
@@ -140,13 +139,7 @@ def test_confusion_counts_labelled_pixels_alone():
 )
 def test_an_interrupted_run_goes_on_bit_for_bit(data, tmp_path, options):
     config = replace(QUICK, **options)
-    whole = run(config, data, tmp_path / "whole")
-    assert whole.num_trained < whole.num_full
-    with pytest.raises(Interrupted):
-        run(config, data, tmp_path / "cut", should_stop=stop_after(6))
-    assert run(config, data, tmp_path / "cut").result == whole.result
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
-    assert weights[0] == weights[1]
+    check_goes_on(config, data, tmp_path)
 
 
 def test_images_with_a_rare_class_are_seen_in_every_epoch(data, tmp_path):

@@ -9,14 +9,13 @@ import torch
 from sklearn import metrics
 from torch.nn.functional import cross_entropy
 
-from helpers import changed, run, stop_after
+from helpers import changed, check_goes_on, run
 from helpers.tables import QUICK, TYPED, flights
 from infobatch.lab.comparison.contest import CONTESTANTS, contestants
 from infobatch.lab.config.train import TrainConfig, defaults_of
 from infobatch.lab.data import load_data
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.tabular import Tabular, figures_of
-from infobatch.lab.training.pauses import Interrupted
 from infobatch.lab.training.validate import check_config
 from infobatch.losses import classification_gradient_norms
 
@@ -103,13 +102,7 @@ def test_policies_that_read_signals_or_labels_prune(data, tmp_path, policy):
 def test_an_interrupted_run_goes_on_bit_for_bit(small_flights, tmp_path, values):
     config = changed(replace(QUICK, data="flights"), values)
     data = load_data("flights", small_flights)
-    whole = run(config, data, tmp_path / "whole")
-    assert whole.num_trained < whole.num_full
-    with pytest.raises(Interrupted):
-        run(config, data, tmp_path / "cut", should_stop=stop_after(6))
-    assert run(config, data, tmp_path / "cut").result == whole.result
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
-    assert weights[0] == weights[1]
+    check_goes_on(config, data, tmp_path)
 
 
 def test_training_learns_what_the_columns_tell(small_flights, tmp_path):

@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -184,7 +183,7 @@ class Engine(ABC):
         if self.config.normalizer == "weights":
             return self.pruner.current.mean_weight
         if self.config.normalizer == "mean" or self.pruner.plan.shrink:
-            return 1 / float(self.pruner.relative(np.ones(1, np.float32))[0])
+            return self.pruner.weight_divisor
         return 1.0
 
     def _measure_noise(self, epoch: int) -> Noise:

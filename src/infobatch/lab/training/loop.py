@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from infobatch import DynamicPruner, batch_weights
+from infobatch.batch_norm import UNWEIGHTED
 from infobatch.lab.config.shrinking import weighs_batch_norm
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
@@ -28,7 +29,6 @@ from infobatch.lab.training.pauses import Pauses
 from infobatch.lab.training.pruner_options import pruner_options
 from infobatch.lab.training.selective_backprop import SelectiveBackprop
 from infobatch.lab.training.static_scores import StaticScores
-from infobatch.run import UNWEIGHTED
 from infobatch.scores.columns import IndexArray
 
 WARM_UP_STEPS = 3

@@ -1,7 +1,7 @@
 """How much of the samples left out comes back as time: training seconds saved / samples saved.
 
-    python benchmarks/time_saved.py [--recipe NAME] [--epochs N] [--batch-size N] [--data-dir DIR]
-                                    [--device DEVICE] [--policy SPEC] [--save PERCENT]
+    python benchmarks/time_saved.py [--recipe NAME] [--model NAME] [--epochs N] [--batch-size N]
+                                    [--data-dir DIR] [--device DEVICE] [--policy SPEC] [--save PERCENT]
                                     [--shrink steps|batches] [--repeats N] [--json FILE]
 
 Trains a recipe (mnist5k-small-cnn: 5,000 real digits, 10 epochs) on full data and with a policy
@@ -86,6 +86,7 @@ def measure_pair(base: TrainConfig, data: Data, seed: int, path: Path) -> tuple[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="mnist5k-small-cnn")
+    parser.add_argument("--model", help="by default the recipe's")
     parser.add_argument("--epochs", type=float, help="by default the recipe's")
     parser.add_argument("--batch-size", type=int, help="by default the recipe's")
     parser.add_argument("--policy", default="infobatch")
@@ -102,6 +103,7 @@ def main() -> None:
     base = replace(base, data_dir=options.data_dir, device=options.device)
     base = replace(
         base,
+        model=options.model or base.model,
         epochs=options.epochs or base.epochs,
         batch_size=options.batch_size or base.batch_size,
         policy=options.policy,
@@ -118,6 +120,7 @@ def main() -> None:
             if seed == 0:
                 where = {
                     "recipe": options.recipe,
+                    "model": base.model,
                     "policy": options.policy,
                     "shrink": options.shrink,
                     "batch": base.batch_size,

@@ -5,12 +5,12 @@ import torch
 
 from helpers import Numbers
 from infobatch import DynamicPruner
-from infobatch.policies import RCAP, ClassQuotas, Static
+from infobatch.policies import RCAP, ClassQuotas, Static, Undersampling
 
 NAN = float("nan")
 
 
-@pytest.mark.parametrize("kind", [RCAP, ClassQuotas])
+@pytest.mark.parametrize("kind", [RCAP, ClassQuotas, Undersampling])
 @pytest.mark.parametrize(
     ("labels", "error", "message"),
     [
@@ -40,13 +40,15 @@ def test_static_scores_that_make_no_sense_are_refused(scores, error, message):
         Static(scores)
 
 
-@pytest.mark.parametrize("policy", [RCAP([0, 1]), ClassQuotas([0, 1]), Static([0, 1])], ids=repr)
+@pytest.mark.parametrize(
+    "policy", [RCAP([0, 1]), ClassQuotas([0, 1]), Undersampling([0, 1]), Static([0, 1])], ids=repr
+)
 def test_labels_of_other_data_are_refused(policy):
     with pytest.raises(ValueError, match=r"(labels|scores) of 2 samples, but the dataset has 1,000; "):
         DynamicPruner(Numbers(1000), 3, policy=policy)
 
 
-@pytest.mark.parametrize("kind", [RCAP, ClassQuotas])
+@pytest.mark.parametrize("kind", [RCAP, ClassQuotas, Undersampling])
 def test_a_target_that_loses_a_class_is_refused(kind):
     policy = kind([0, 1, 2] * 4)
     policy.check_target(9, 12)

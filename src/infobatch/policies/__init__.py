@@ -26,6 +26,7 @@ from infobatch.policies.rs2 import RS2
 from infobatch.policies.seta import SeTa
 from infobatch.policies.spaced import Spaced
 from infobatch.policies.static import Static
+from infobatch.policies.undersampling import Undersampling
 
 POLICIES: dict[str, type[Policy]] = {
     "infobatch": InfoBatch,
@@ -35,6 +36,7 @@ POLICIES: dict[str, type[Policy]] = {
     "noise-budget": NoiseBudget,
     "spaced": Spaced,
     "class-quotas": ClassQuotas,
+    "undersampling": Undersampling,
     "bls": BLS,
     "random": RandomPruning,
     "rs2": RS2,
@@ -118,6 +120,7 @@ __all__ = [
     "SeTa",
     "Spaced",
     "Static",
+    "Undersampling",
     "default_policy",
     "has_prune_ratio",
     "takes",

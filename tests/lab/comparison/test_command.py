@@ -6,7 +6,7 @@ from pathlib import Path
 from helpers.comparisons import COMPARED, CONTEST, HALF
 from infobatch.lab.comparison.command import command_of
 from infobatch.lab.comparison.comparison import Comparison
-from infobatch.lab.comparison.variants import Variant
+from infobatch.lab.comparison.variants import SAME_STEPS, UNDERSAMPLED, Variant
 
 COMPARISON = Comparison(COMPARED, (HALF,), num_seeds=2, margin=0.5, path=Path("c"))
 
@@ -34,7 +34,8 @@ def test_budgets_are_options_of_their_policy_or_of_a_contest():
     policies = "noise-budget:max_noise=1.1,noise-budget:max_noise=1.5"
     command = f"infobatch sweep mnist5k-small-cnn --seeds 2 --policies {policies}"
     assert command_of(made) == command
-    assert command_of(replace(made, same_steps=True)) == f"{command} --same-steps"
+    assert command_of(replace(made, also=(SAME_STEPS,))) == f"{command} --same-steps"
+    assert command_of(replace(made, also=(UNDERSAMPLED,))) == f"{command} --undersampling"
     mixed = replace(made, variants=(*budgets, Variant("rs2", 0.5, 0.3)))
     options = "--seeds 2 --policies noise-budget,rs2 --save 30 --noise 1.1,1.5"
     assert command_of(mixed) == f"infobatch contest mnist5k-small-cnn {options}"

@@ -1,6 +1,7 @@
 """The arms of a comparison: what each is given, at the cost of the pruned run."""
 
 import json
+import types
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from helpers.comparisons import COMPARED, CONTEST, FEWER, FEWER_SCALED, FULL, HA
 from helpers.digits import LOOKING, SCORED
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.run import run_comparison
-from infobatch.lab.comparison.variants import Arm, Variant
+from infobatch.lab.comparison.variants import SAME_STEPS, UNDERSAMPLED, Arm, Variant
 from infobatch.lab.runs.records import EpochMetrics, Summary
 
 
@@ -143,7 +144,7 @@ def test_the_same_steps_are_beside_fewer_epochs_where_batches_shrink(tmp_path):
     made = Comparison(COMPARED, (HALF, BUDGET), 1, 0.5, tmp_path)
     assert kinds(made, BUDGET) == SMALLER
     assert kinds(made, HALF) == ("fewer-epochs", "fewer-epochs-lr", "random")
-    asked = replace(made, same_steps=True)
+    asked = replace(made, also=(SAME_STEPS,))
     assert kinds(asked, HALF) == ("fewer-epochs", "fewer-epochs-lr", "same-steps", "random")
     all_shrink = replace(made, config=replace(COMPARED, shrink="batches"))
     assert kinds(all_shrink, HALF) == SMALLER
@@ -187,11 +188,33 @@ def test_random_pruning_in_the_same_steps_keeps_as_many_in_each_epoch(budgeted):
     assert budgeted.folder(random, 3).config().shrink == "batches"
 
 
-def test_a_comparison_of_the_same_steps_survives_json(tmp_path):
-    made = Comparison(COMPARED, (BUDGET,), 1, 0.5, tmp_path / "c", same_steps=True)
+@pytest.mark.parametrize(("earlier", "also"), [({}, ()), ({"same_steps": True}, (SAME_STEPS,))])
+def test_what_is_asked_for_survives_json(earlier, also, tmp_path):
+    made = Comparison(COMPARED, (BUDGET,), 1, 0.5, tmp_path / "c", also=(SAME_STEPS, UNDERSAMPLED))
     made.create()
     assert Comparison.load(made.path) == made
     saved = made.to_json()
-    del saved["same_steps"]  # as it was written before there were such controls
-    (made.path / "compare.json").write_text(json.dumps(saved))
-    assert Comparison.load(made.path) == replace(made, same_steps=False)
+    del saved["also"]  # as it was written before several controls could be asked for
+    (made.path / "compare.json").write_text(json.dumps(saved | earlier))
+    assert Comparison.load(made.path) == replace(made, also=also)
+
+
+def test_undersampling_leaves_out_as_many_in_each_epoch(tmp_path, data):
+    made = Comparison(COMPARED, (BUDGET,), 1, 0.5, tmp_path / "c", also=(UNDERSAMPLED,))
+    made.create()
+    run_comparison(made, data, lambda arm, seed, progress: None, lambda: False)
+    ours = Arm(UNDERSAMPLED, BUDGET)
+    assert kept(made, ours, 3) == kept(made, Arm("pruned", BUDGET), 3)
+    steps = [made.folder(arm, 3).summary().num_steps for arm in (ours, FULL)]
+    assert steps[0] == steps[1]
+    asked = replace(made, variants=(Variant("undersampling", 0.5, 0.3), Variant("rs2", 0.5, 0.3)))
+    assert UNDERSAMPLED not in kinds(asked, Variant("", target=0.3)), "it would be trained twice"
+
+
+def test_undersampling_is_refused_before_training_where_it_cannot_be(tmp_path, data):
+    made = Comparison(COMPARED, (BUDGET,), 1, 0.5, tmp_path / "c", also=(UNDERSAMPLED,))
+    unlabelled = types.SimpleNamespace(
+        train=data.train, train_labels=None, shape=data.shape, num_classes=10
+    )
+    with pytest.raises(ValueError, match="undersampling"):
+        made.check_data(unlabelled)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from infobatch.lab.data import load_data
+from infobatch.lab.data import Data, load_data
 
 
 def test_a_part_is_held_out_of_the_training_set():
@@ -19,3 +19,20 @@ def test_a_part_is_held_out_of_the_training_set():
     assert torch.equal(whole.split(0, 0).train.pixels, whole.train.pixels)
     with pytest.raises(ValueError, match=r"--train-samples is 1,051, but digits has only 1,050"):
         whole.split(0.25, 1051)
+
+
+def test_a_long_tail_has_fewer_of_each_class_than_of_the_one_before():
+    whole = load_data("digits")
+    data = whole.long_tailed(20)
+    before, after = (torch.bincount(each.train.labels).double() for each in (whole, data))
+    shares = after / before
+    assert shares.tolist() == pytest.approx([20 ** (-k / 9) for k in range(10)], abs=0.01)
+    assert torch.equal(data.test.labels, whole.test.labels)
+    assert torch.equal(whole.long_tailed(20).train.pixels, data.train.pixels), "the same part each time"
+    assert torch.equal(whole.long_tailed(1).train.pixels, whole.train.pixels)
+    assert torch.bincount(whole.long_tailed(1e6).train.labels).min() == 1
+
+
+def test_a_long_tail_needs_classes():
+    with pytest.raises(ValueError, match="--imbalance is 20, and the samples of nothing have no single"):
+        Data("nothing", range(3), range(3), ()).long_tailed(20)

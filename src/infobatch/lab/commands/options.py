@@ -184,6 +184,8 @@ def load(config: TrainConfig) -> Data:
         data = data.subset(read_subset(config.subset, len(data.train)))
     if config.held_out or config.train_samples:
         data = data.split(config.held_out, config.train_samples)
+    if config.imbalance > 1:
+        data = data.long_tailed(config.imbalance)
     data = TASKS[config.task].prepare(config, data)
     for note in data.notes:
         console.print(note, highlight=False)

@@ -33,7 +33,7 @@ from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.contest import CONTESTANTS, contestants
 from infobatch.lab.comparison.run import run_comparison
 from infobatch.lab.comparison.sweep import Sweep, helpers
-from infobatch.lab.comparison.variants import Variant
+from infobatch.lab.comparison.variants import ON_REQUEST, SAME_STEPS, UNDERSAMPLED, Variant
 from infobatch.lab.config.noise_budget import budget_of, has_budget
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
@@ -109,6 +109,7 @@ def compare(
     seeds: int = 5,
     margin: float | None = None,
     same_steps: Switch = False,
+    undersampling: Switch = False,
     out: OptionalPath = None,
     resume: Switch = False,
 ) -> None:
@@ -124,6 +125,8 @@ def compare(
         margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
         same_steps: Also train fewer epochs with smaller batches, in as many steps as full data; where
             batches shrink that is done in any case.
+        undersampling: Also leave out as many samples by their class alone, of the larger classes, as is
+            often done by hand where some are rare.
         out: Folder of the comparison; by default a new one under runs/.
         resume: Continue the unfinished comparison in --out, with the options that it was started with.
     """
@@ -135,7 +138,8 @@ def compare(
         config = started(options, recipe, save, noise)
         path = out or _new_path(config)
         variant = Variant(config.policy, config.prune_ratio)
-        comparison = Comparison(config, (variant,), seeds, margin, path, same_steps=same_steps)
+        also = _asked_for(same_steps, undersampling)
+        comparison = Comparison(config, (variant,), seeds, margin, path, also=also)
     comparison.check()
     check_options(comparison.config)
     data = load(comparison.config)
@@ -155,6 +159,7 @@ def sweep(
     noise: str = "",
     controls: bool = True,
     same_steps: Switch = False,
+    undersampling: Switch = False,
     seeds: int = 3,
     margin: float | None = None,
     jobs: int = 1,
@@ -175,6 +180,8 @@ def sweep(
         controls: Also train fewer epochs and random pruning at the cost of each variant.
         same_steps: Also train fewer epochs with smaller batches, in as many steps as full data; where
             batches shrink that is among the controls in any case.
+        undersampling: Also leave out as many samples by their class alone, of the larger classes, as is
+            often done by hand where some are rare.
         seeds: Number of runs of each arm, with seeds from --seed on.
         margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
         jobs: Number of processes that share the work; more can be started by hand, say on other GPUs.
@@ -185,7 +192,8 @@ def sweep(
         raise ValueError(f"name a recipe to sweep; there are: {', '.join(RECIPES)}")
     configs = [options.over(find_recipe(name).config()) for name in recipe]
     variants = variants_of(policies, prune_ratio, noise)
-    made = Sweep.of(configs, variants, seeds, margin, controls, out, same_steps)
+    also = _asked_for(same_steps, undersampling)
+    made = Sweep.of(configs, variants, seeds, margin, controls, out, also)
     for each in configs:
         if noise and each.target is not None:
             refuse_both(noise, f"--target {each.target}")
@@ -201,6 +209,7 @@ def contest(
     policies: str = ",".join(CONTESTANTS),
     controls: bool = True,
     same_steps: Switch = False,
+    undersampling: Switch = False,
     seeds: int = 5,
     margin: float | None = None,
     jobs: int = 1,
@@ -222,6 +231,8 @@ def contest(
         controls: Also train fewer epochs at each cost, at two learning rates.
         same_steps: Also train fewer epochs with smaller batches, in as many steps as full data; where
             batches shrink that is among the controls in any case.
+        undersampling: Also leave out as many samples by their class alone, of the larger classes, as is
+            often done by hand where some are rare.
         seeds: Number of runs of each arm, with seeds from --seed on.
         margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
         jobs: Number of processes that share the work; more can be started by hand, say on other GPUs.
@@ -248,10 +259,17 @@ def contest(
     variants, reasons = contestants(base, names, targets, *known, noises)
     for reason in reasons:
         console.print(reason, highlight=False)
-    made = Sweep.of([base], variants, seeds, margin, controls, out, same_steps)
+    also = _asked_for(same_steps, undersampling)
+    made = Sweep.of([base], variants, seeds, margin, controls, out, also)
     _run(made, {base.recipe: data}, jobs, minutes, options.arguments)
     for reason in reasons:  # once more, below the table
         console.print(reason, highlight=False)
+
+
+def _asked_for(same_steps: bool, undersampling: bool) -> tuple[str, ...]:
+    """The kinds of controls that are asked for."""
+    asked = {SAME_STEPS: same_steps, UNDERSAMPLED: undersampling}
+    return tuple(kind for kind in ON_REQUEST if asked[kind])
 
 
 def _run(

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import replace
 
 from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.variants import SAME_STEPS, UNDERSAMPLED
 from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.config.policy_spec import name_of
 from infobatch.lab.recipes import RECIPES, find_recipe
@@ -43,7 +44,8 @@ def command_of(comparison: Comparison) -> str:
         options += ["--policies", policies]
         options += ["--prune-ratio", ",".join(f"{r:g}" for r in ratios)] if ratios else []
     options += [] if comparison.controls else ["--no-controls"]
-    options += ["--same-steps"] if comparison.same_steps else []
+    options += ["--same-steps"] if SAME_STEPS in comparison.also else []
+    options += ["--undersampling"] if UNDERSAMPLED in comparison.also else []
     recipe = [config.recipe] if config.recipe else []
     base = find_recipe(config.recipe).config() if config.recipe in RECIPES else None
     return shlex.join(["infobatch", name, *recipe, *config.to_arguments(base), *options])

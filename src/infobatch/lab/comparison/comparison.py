@@ -3,8 +3,9 @@
 All arms of a seed start from the same weights and see samples in the same order, augmented in the same
 way. The controls are given the cost of a pruned run of that seed: *fewer epochs* trains on all data
 until the cost is spent, with the schedule compressed and the last epoch partial; *random pruning* keeps
-as many samples of each epoch as that run did. With *the same steps* as full data, batches are smaller:
-those of fewer epochs by the factor by which the run is shorter, those of random pruning in each epoch.
+as many samples of each epoch as that run did, and so does *undersampling*, which goes by class. With
+*the same steps* as full data, batches are smaller: those of fewer epochs by the factor by which the run
+is shorter, those of random pruning and undersampling in each epoch.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from infobatch.lab.comparison.variants import (
     RANDOM,
     RANDOM_KINDS,
     SAME_STEPS,
+    UNDERSAMPLED,
     Arm,
     Variant,
     kept_at_cost,
@@ -49,8 +51,8 @@ class Comparison:
             own.
         path: The folder.
         controls: Whether each variant is also compared with the controls at its cost.
-        same_steps: Whether fewer epochs with as many steps as full data are among the controls of all
-            variants; by default they are among those of variants whose batches shrink.
+        also: Those of ``ON_REQUEST`` that all variants are compared with, beside the controls that they
+            have in any case.
     """
 
     config: TrainConfig
@@ -59,7 +61,7 @@ class Comparison:
     margin: float | None
     path: Path
     controls: bool = True
-    same_steps: bool = False
+    also: tuple[str, ...] = ()
 
     @property
     def seeds(self) -> range:
@@ -93,14 +95,15 @@ class Comparison:
         for other in alike:
             if other.policy == "random":  # it is that control
                 kinds -= {kind for kind in self._kinds_beside(other) if kind in RANDOM_KINDS}
+            if other.policy == "undersampling":
+                kinds -= {UNDERSAMPLED}
         budget = Variant("", target=variant.target)
         return [Arm(kind, budget) for kind in CONTROLS if kind in kinds]
 
     def _kinds_beside(self, variant: Variant) -> set[str]:
         """The kinds of controls that a variant is compared with."""
         shrinks = shrinks_batches(replace(self.config, policy=variant.policy))
-        kinds = set(BESIDE_SMALLER_BATCHES if shrinks else BESIDE_FEWER_STEPS)
-        return kinds | {SAME_STEPS} if self.same_steps else kinds
+        return {*(BESIDE_SMALLER_BATCHES if shrinks else BESIDE_FEWER_STEPS), *self.also}
 
     @property
     def runs(self) -> list[tuple[Arm, int]]:
@@ -156,6 +159,8 @@ class Comparison:
         """
         for variant in self.variants:
             check_run(self.pruned_config(variant), data)
+        if UNDERSAMPLED in self.also:
+            check_run(replace(self.config, policy="undersampling", target=None, prior_scores=""), data)
 
     def run_config(self, arm: Arm, seed: int, num_samples: int = 0) -> TrainConfig:
         """The options of one run.
@@ -181,6 +186,8 @@ class Comparison:
         if arm.kind in RANDOM_KINDS:
             shrink: Literal["steps", "batches"] = "steps" if arm.kind == RANDOM else "batches"
             return replace(config, policy="random", target=left_out, shrink=shrink)
+        if arm.kind == UNDERSAMPLED:
+            return replace(config, policy="undersampling", target=left_out, shrink="batches")
         if arm.kind == SAME_STEPS:
             num_replicas = replicas().num_replicas
             size, micro_batch = smaller_batch(config, epochs, num_replicas, num_samples)
@@ -250,7 +257,7 @@ class Comparison:
             "num_seeds": self.num_seeds,
             "margin": self.margin,
             "controls": self.controls,
-            "same_steps": self.same_steps,
+            "also": list(self.also),
         }
 
     @classmethod
@@ -275,4 +282,5 @@ class Comparison:
             config = TrainConfig.from_json(saved["config"])
             variants = tuple(Variant(*variant) for variant in saved["variants"])
             seeds, margin, controls = saved["num_seeds"], saved["margin"], saved["controls"]
-            return cls(config, variants, seeds, margin, path, controls, saved.get("same_steps", False))
+            also = (SAME_STEPS,) if saved.get("same_steps") else tuple(saved.get("also", ()))
+            return cls(config, variants, seeds, margin, path, controls, also)

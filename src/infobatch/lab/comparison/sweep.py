@@ -42,7 +42,7 @@ class Sweep:
         margin: float | None,
         controls: bool,
         path: Path,
-        same_steps: bool = False,
+        also: tuple[str, ...] = (),
     ) -> Sweep:
         """Compare the same variants for each of several recipes.
 
@@ -54,7 +54,7 @@ class Sweep:
                 metric's own.
             controls: Whether each variant is also compared with the controls at its cost.
             path: The sweep's folder.
-            same_steps: Whether all variants are compared with fewer epochs of the same steps.
+            also: Controls that all variants are compared with on request.
 
         Returns:
             The sweep.
@@ -68,7 +68,7 @@ class Sweep:
                     margin,
                     path / config.recipe,
                     controls,
-                    same_steps,
+                    also,
                 )
                 for config in configs
             )
@@ -105,7 +105,7 @@ def _union(earlier: Comparison, wanted: Comparison) -> Comparison:
         variants=variants,
         num_seeds=last - first,
         controls=earlier.controls or wanted.controls,
-        same_steps=earlier.same_steps or wanted.same_steps,
+        also=tuple(dict.fromkeys([*earlier.also, *wanted.also])),
     )
 
 

@@ -24,13 +24,16 @@ FEWER_SCALED = "fewer-epochs-lr"
 SAME_STEPS = "same-steps"
 RANDOM = "random"
 RANDOM_SAME_STEPS = "random-same-steps"
-CONTROLS = (FEWER, FEWER_SCALED, SAME_STEPS, RANDOM, RANDOM_SAME_STEPS)
+UNDERSAMPLED = "undersampled"
+CONTROLS = (FEWER, FEWER_SCALED, SAME_STEPS, RANDOM, RANDOM_SAME_STEPS, UNDERSAMPLED)
 """The kinds of arms that cost as much as a pruned run: what a user would do instead of pruning. Those of
 the same steps have as many as full data, with smaller batches."""
 RANDOM_KINDS = (RANDOM, RANDOM_SAME_STEPS)
 BESIDE_FEWER_STEPS = (FEWER, FEWER_SCALED, RANDOM)
 BESIDE_SMALLER_BATCHES = (FEWER, FEWER_SCALED, SAME_STEPS, RANDOM_SAME_STEPS)
 """The controls of variants that shrink steps, and of those that shrink batches."""
+ON_REQUEST = (SAME_STEPS, UNDERSAMPLED)
+"""Controls that can be asked for beside any variant."""
 
 
 @dataclass(frozen=True)

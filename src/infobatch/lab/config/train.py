@@ -27,6 +27,8 @@ PASS = "pass"
 """The value of --prior-scores that asks for the losses at the initial weights."""
 PATHS = ("data_dir", "subset")
 """Options that are paths."""
+ALWAYS_THERE = ("data", "model", "epochs", "batch_size", "lr", "policy", "seed")
+"""Options without which a file is not that of a run."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ class CommonConfig:
     to tune options."""
     train_samples: int = 0
     """Train on a fixed random subset of this many samples; 0 takes all."""
+    imbalance: float = 1.0
+    """Make the training set long-tailed: of the first class all samples are kept, of each following one
+    a smaller share, down to 1 in this many of the last. 1 leaves it as it is."""
     model: str = "small-cnn"
     """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, timm/NAME if timm is installed, or the
     folder of a run of --task mae, to fine-tune its encoder. For segmentation: segformer-tiny,
@@ -152,9 +157,9 @@ class TrainConfig(CommonConfig):
 
     policy: str = "infobatch"
     """What to leave out. Unbiased: infobatch, percentile-tiers, proportional, neyman, noise-budget,
-    spaced, class-quotas, bls, random, or none. Biased: rs2, epsilon-greedy, ucb, seta, order-dp, repb,
-    rcap, kakurenbo, ies. By scores that are made before the run: forgetting, el2n, grand. Options follow
-    the name, as in proportional:floor=0.1."""
+    spaced, class-quotas, undersampling, bls, random, or none. Biased: rs2, epsilon-greedy, ucb, seta,
+    order-dp, repb, rcap, kakurenbo, ies. By scores that are made before the run: forgetting, el2n,
+    grand. Options follow the name, as in proportional:floor=0.1."""
     prune_ratio: float = 0.5
     """Share that is left out: for infobatch and bls of the samples below the mean loss, for other
     policies of all samples."""
@@ -169,17 +174,20 @@ class TrainConfig(CommonConfig):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """Read the options that :meth:`to_json` gave.
+        """Read the options that :meth:`to_json` gave, now or before an option was added.
 
         Args:
-            values: The value of each option, those of a task's group in a mapping of their own.
+            values: The value of each option, those of a task's group in a mapping of their own. One that
+                is missing has its default, with which a run is as it was without the option.
 
         Returns:
             The configuration.
 
         Raises:
-            ValueError: If an option is unknown or missing.
+            ValueError: If an option is unknown, or one is missing that runs have always had.
         """
+        if isinstance(values, Mapping) and (missing := set(ALWAYS_THERE) - values.keys()):
+            raise ValueError(f"missing options: {', '.join(sorted(missing))}")
         return _read(cls, values)
 
     def to_arguments(self, base: TrainConfig | None = None) -> list[str]:
@@ -269,15 +277,10 @@ def _read(options_class: type[T], values: Mapping[str, Any], group: str = "") ->
         held = f"{group.rstrip('.')} is" if group else "the file holds"
         raise ValueError(f"{held} {values!r}, which is no mapping of options")
     names = [each.name for each in dataclasses.fields(options_class)]  # type: ignore[arg-type]
-    for what, wrong in (
-        ("unknown", values.keys() - set(names)),
-        ("missing", set(names) - values.keys()),
-    ):
-        if wrong:
-            listed = ", ".join(sorted(group + name for name in wrong))
-            raise ValueError(f"{what} options: {listed}")
+    if unknown := values.keys() - set(names):
+        raise ValueError(f"unknown options: {', '.join(sorted(group + name for name in unknown))}")
     defaults, read = options_class(), {}
-    for name in names:
+    for name in (name for name in names if name in values):
         value, default = values[name], getattr(defaults, name)
         if dataclasses.is_dataclass(default):
             value = _read(type(default), value, f"{name}.")

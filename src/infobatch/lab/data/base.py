@@ -104,6 +104,37 @@ class Data:
         train = left[: num_train or None].sort().values
         return self.subset(train, order[:num_held].sort().values if num_held else None)
 
+    def long_tailed(self, factor: float) -> Data:
+        """Train on fewer samples of each class than of the one before it.
+
+        Args:
+            factor: How many times rarer the last class becomes than it was, at least 1. Of class k of C
+                a share of ``factor`` ** (-k / (C - 1)) is kept, at least one sample.
+
+        Returns:
+            The set with a random part of the training samples of each class; the same part for the same
+            factor.
+
+        Raises:
+            ValueError: If the samples have no single class.
+
+        Source: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, 2019.
+        """
+        labels = self.train_labels
+        if labels is None or self.num_classes < 2:
+            raise ValueError(
+                f"--imbalance is {factor:g}, and the samples of {self.name} have no single class of "
+                "several, by which some could be made rare; leave it out"
+            )
+        generator = torch.Generator().manual_seed(0)
+        kept = []
+        for number in range(self.num_classes):
+            members = (labels.cpu() == number).nonzero().flatten()
+            share = factor ** (-number / (self.num_classes - 1))
+            order = torch.randperm(len(members), generator=generator)
+            kept.append(members[order[: max(1, round(share * len(members)))]])
+        return self.subset(torch.cat(kept).sort().values)
+
     def subset(self, train: Tensor, test: Tensor | None = None) -> Data:
         """Take some of the training samples to train on and, if given, others to test on.
 

@@ -11,6 +11,7 @@ from infobatch.lab.comparison.variants import (
     PRUNED,
     RANDOM_KINDS,
     SAME_STEPS,
+    UNDERSAMPLED,
 )
 from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.paired import Difference, holm, p_text, p_value
@@ -55,9 +56,9 @@ class EqualCostRow:
 
 
 def equal_cost_rows(results: Results) -> list[EqualCostRow]:
-    """A row for each policy of a contest, and for random pruning."""
+    """A row for each policy of a contest, and for the controls that leave out samples."""
     rows = []
-    for ours in (arm for arm in results.arms if arm.kind in (PRUNED, *RANDOM_KINDS)):
+    for ours in (arm for arm in results.arms if arm.kind in (PRUNED, *RANDOM_KINDS, UNDERSAMPLED)):
         controls = results.controls_of(ours)
         fewer = next((arm for arm in controls if arm.kind in (FEWER, FEWER_SCALED)), None)
         same = next((arm for arm in controls if arm.kind == SAME_STEPS), None)

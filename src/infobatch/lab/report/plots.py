@@ -20,6 +20,7 @@ from infobatch.lab.comparison.variants import (
     RANDOM_KINDS,
     RANDOM_SAME_STEPS,
     SAME_STEPS,
+    UNDERSAMPLED,
 )
 from infobatch.lab.report.arms import ArmRuns, Run
 from infobatch.lab.report.noise import by_epoch, measured
@@ -103,11 +104,11 @@ def draw_costs(results: Results) -> Figure:
 
 
 def _by_policy(results: Results) -> dict[str, list[ArmRuns]]:
-    """The arms of each policy, random pruning among them although it is a control."""
+    """The arms of each policy, and of the controls that are one."""
     policies: dict[str, list[ArmRuns]] = {}
-    names = {RANDOM: "random", RANDOM_SAME_STEPS: "random, same steps"}
+    names = {RANDOM: "random", RANDOM_SAME_STEPS: "random, same steps", UNDERSAMPLED: "undersampling"}
     for arm in results.arms:
-        if arm.kind in (PRUNED, *RANDOM_KINDS):
+        if arm.kind in (PRUNED, *names):
             policies.setdefault(names.get(arm.kind, arm.policy), []).append(arm)
     return policies
 

@@ -19,6 +19,7 @@ from infobatch.lab.comparison.variants import (
     RANDOM,
     RANDOM_SAME_STEPS,
     SAME_STEPS,
+    UNDERSAMPLED,
     Arm,
     Variant,
 )
@@ -50,6 +51,7 @@ LABELS = {
     SAME_STEPS: "fewer epochs, same steps",
     RANDOM: "random pruning",
     RANDOM_SAME_STEPS: "random pruning, same steps",
+    UNDERSAMPLED: "undersampling, same steps",
 }
 NAMES = {
     "infobatch": "InfoBatch",
@@ -218,9 +220,11 @@ def _length(arm: ArmRuns) -> float:
 
 def _title(config: TrainConfig, arms: Sequence[ArmRuns]) -> str:
     data = config.data
-    if (config.train_samples or config.subset) and arms:
+    if (config.train_samples or config.subset or config.imbalance > 1) and arms:
         run = next(iter(arms[0].runs.values()))
         data += f" ({run.metrics[0].num_samples:,} samples)"
+    if config.imbalance > 1:
+        data += f", long-tailed by {config.imbalance:g}"
     if config.held_out:
         data += f", evaluated on {100 * config.held_out:g} % held out of it"
     return f"{config.model} on {data}, {config.epochs:g} epochs, batch {config.batch_size}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from infobatch.lab.report.arms import ArmRuns
-from infobatch.lab.report.paired import Difference, judge
+from infobatch.lab.report.paired import Difference, holm, judge, p_text, p_value
 from infobatch.lab.report.results import Results
 
 EQUAL_COST = 0.005
@@ -39,14 +41,17 @@ def control_lines(results: Results) -> list[str]:
     """
     if results.is_contest:
         return []
+    pairs = [(ours, control) for ours in results.pruned for control in results.controls_of(ours)]
+    p_values = holm([p_value(*pair) for pair in pairs])
     lines = [
         f"  {ours.label} against {control.label}{_cost_gap(control, ours)}: "
-        f"{Difference.of(ours.runs, control.runs)}{_points(results)}"
-        for ours in results.pruned
-        for control in results.controls_of(ours)
+        f"{Difference.of(ours.runs, control.runs)}{_points(results)}{f', p {text}' * bool(text)}"
+        for (ours, control), text in zip(pairs, map(p_text, p_values), strict=True)
     ]
-    heading = "At the same cost, the samples that each seed's pruned run trained on:"
-    return [heading, *lines] if lines else []
+    heading = "At the same cost, the samples that each seed's pruned run trained on"
+    tested = " (p of a paired t test, after Holm's correction over these lines)"
+    tested = "" if all(map(math.isnan, p_values)) else tested
+    return [f"{heading}{tested}:", *lines] if lines else []
 
 
 def _verdict_on(ours: ArmRuns, full: ArmRuns, results: Results) -> str:

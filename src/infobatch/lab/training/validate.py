@@ -105,6 +105,7 @@ def _rules(config: TrainConfig) -> Rules:
         "epochs": (0 < config.epochs < math.inf, "above 0 and finite"),
         "held_out": (0 <= config.held_out < 1, "at least 0 and less than 1"),
         "train_samples": (config.train_samples >= 0, "at least 0"),
+        "imbalance": (1 <= config.imbalance < math.inf, "at least 1 and finite"),
         "batch_size": (config.batch_size >= 2, "at least 2 (batch norm needs two samples)"),
         "prune_ratio": (0 <= config.prune_ratio < 1, "at least 0 and less than 1"),
         "backward_share": (0 < config.backward_share <= 1, "above 0 and at most 1"),
@@ -208,7 +209,7 @@ def _check_prior_scores(config: TrainConfig, policy: Policy) -> None:
         )
 
 
-SAMPLE_OPTIONS = ("data", "subset", "held_out", "train_samples")
+SAMPLE_OPTIONS = ("data", "subset", "held_out", "train_samples", "imbalance")
 """The options that say which samples are trained, and in which order they are numbered."""
 
 

@@ -46,8 +46,8 @@ class DynamicPruner(Run):
             end after fewer.
         policy: What to leave out. By default the paper's rule, ``InfoBatch()``; with a target
             ``Spaced(Neyman())``, which did best in our contests.
-        delta: Share of the run, in [0, 1], after which all data is used again. 0.875 is the paper's;
-            1 never anneals.
+        delta: Share of the run, in [0, 1], after which all data is used again; 1 never anneals. None
+            leaves it to the policy: 0.875, the paper's, or 1 for :class:`NoiseBudget`.
         warmup_epochs: Unpruned epochs at the start, at least 0. After one, all samples have a score.
         target: Share of the run's samples to leave out, in [0, 1), met exactly with all lengths known
             beforehand; or a list of how many to leave out of each epoch. None leaves it to the policy.
@@ -82,7 +82,7 @@ class DynamicPruner(Run):
         *,
         max_steps: int | None = None,
         policy: Policy | None = None,
-        delta: float = 0.875,
+        delta: float | None = None,
         warmup_epochs: int = 1,
         target: float | Sequence[int] | None = None,
         ramp: float = 0.0,
@@ -104,6 +104,7 @@ class DynamicPruner(Run):
         check_choice("norms_from", norms_from, NORMS_FROM)
         length = (num_epochs, max_steps)
         shrinks = shrink_of(getattr(policy, "shrinks", "steps") if shrink is None else shrink)
+        delta = getattr(policy, "delta", Policy.delta) if delta is None else delta
         plan = RunPlan(len(dataset), policy, *length, delta, warmup_epochs, target, ramp, shrinks)
         store = layout.make_store(plan, int(seed), find_replicas(rank, num_replicas), normalizer)
         if prior_scores is not None:

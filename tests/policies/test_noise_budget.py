@@ -103,6 +103,15 @@ def test_the_unit_of_the_norms_does_not_matter(unit):
     assert kept[1] == pytest.approx(kept[0], rel=0.03)
 
 
+def test_it_prunes_to_the_end_unless_the_run_says_otherwise():
+    def pruned_last(**options):
+        return DynamicPruner(Numbers(100), 8, **options).plan.schedule.prunes(7)
+
+    assert pruned_last(policy=NoiseBudget())
+    assert not pruned_last(policy=NoiseBudget(), delta=0.875)
+    assert not pruned_last()
+
+
 def test_a_loss_of_minus_zero_is_no_loss():
     losses = torch.full((1000,), 0.5)
     losses[:500] = -0.0  # as F.cross_entropy gives it
@@ -133,6 +142,7 @@ def test_policies_around_it_are_taken_as_it_is(wrap, target):
         for indices, _ in loader:
             pruner.update(losses[indices], indices)  # norms follow from the losses
     assert pruner.plan.shrink is not None
+    assert pruner.plan.schedule.prunes(4), "no epoch anneals"
     report = pruner.report()
     assert report.saved == pytest.approx(0.3) if target else report.saved > 0.02
     assert report.max_noise == (None if target else 1.3)

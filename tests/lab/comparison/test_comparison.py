@@ -168,7 +168,9 @@ def test_controls_cost_what_the_pruned_run_turned_out_to_cost(budgeted):
     assert {kind: summaries[kind].cost for kind in SMALLER} == dict.fromkeys(SMALLER, cost)
     steps = {kind: summary.num_steps for kind, summary in summaries.items()}
     assert steps["pruned"] == steps["random-same-steps"] == steps["full"]
-    assert abs(steps["same-steps"] - steps["full"]) <= 1
+    assert abs(steps["same-steps"] - steps["full"]) <= 2, (
+        "each of its four epochs has one step more or less"
+    )
     assert steps["fewer-epochs"] < steps["full"]
 
 

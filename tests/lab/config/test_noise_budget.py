@@ -2,6 +2,7 @@
 
 import pytest
 
+from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.noise_budget import budget_of, with_budget, with_budgets, without_budget
 from infobatch.lab.config.train import TrainConfig
 
@@ -12,6 +13,20 @@ def test_a_budget_is_an_option_of_the_policy():
     assert without_budget("noise-budget:floor=0.1:max_noise=2") == ("noise-budget:floor=0.1", 2)
     assert without_budget("noise-budget") == ("noise-budget", 1.1)
     assert without_budget("rcap") == ("rcap", None)
+
+
+@pytest.mark.parametrize(
+    ("policy", "delta", "share"),
+    [
+        ("noise-budget:max_noise=1.2", None, 1.0),
+        ("noise-budget", 0.9, 0.9),
+        ("infobatch", None, 0.875),
+        ("none", None, 0.875),
+        ("selective-backprop", None, 0.875),
+    ],
+)
+def test_a_budget_does_not_anneal(policy, delta, share):
+    assert delta_of(TrainConfig(policy=policy, delta=delta)) == share
 
 
 def test_each_budget_makes_one_more_policy():

@@ -24,7 +24,7 @@ from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.metrics import digits_of
 from infobatch.lab.tasks.registry import TASKS, metric_of
 from infobatch.noise import NormsFrom
-from infobatch.policies import InfoBatch
+from infobatch.policies import InfoBatch, NoiseBudget, Policy
 from infobatch.prediction import predict_budgets, predict_saving
 from infobatch.schedule import Schedule
 from infobatch.scores.files import read_scores
@@ -115,7 +115,7 @@ def predict(
     scores: PositionalPath,
     epochs: float = 200,
     prune_ratio: float = 0.5,
-    delta: float = 0.875,
+    delta: float | None = None,
     warmup_epochs: int = 1,
     norms_from: NormsFrom = "cross-entropy",
     plot: OptionalPath = None,
@@ -126,14 +126,20 @@ def predict(
         scores: A run's scores.npz, or another .npz or .parquet file with a column last_loss.
         epochs: Length in epochs of the run to predict for.
         prune_ratio: Share of the samples below the mean loss that InfoBatch leaves out.
-        delta: Share of the run after which all data is used again (annealing).
+        delta: Share of the run after which all data is used again (annealing); by default 0.875 for
+            InfoBatch, and 1, which is none, for a budget.
         warmup_epochs: Number of unpruned epochs at the start.
         norms_from: What the losses are, for norms of gradients to follow from them.
         plot: A .png file for a plot of the saving against the noise of a step.
     """
     table = read_scores(scores)
-    schedule = Schedule(len(table), epochs, delta, warmup_epochs)
-    console.print(str(predict_saving(table, InfoBatch(prune_ratio), schedule)), highlight=False)
+
+    def schedule_of(policy: type[Policy]) -> Schedule:
+        return Schedule(len(table), epochs, policy.delta if delta is None else delta, warmup_epochs)
+
+    saving = predict_saving(table, InfoBatch(prune_ratio), schedule_of(InfoBatch))
+    console.print(str(saving), highlight=False)
+    schedule = schedule_of(NoiseBudget)
     console.print("\nWhat a budget of noise would save, in batches and not in steps:", highlight=False)
     console.print(str(predict_budgets(table, schedule, norms_from)), highlight=False)
     if plot:

@@ -19,6 +19,7 @@ from infobatch.lab.comparison.variants import (
     BESIDE_FEWER_STEPS,
     BESIDE_SMALLER_BATCHES,
     CONTROLS,
+    FEWER_KINDS,
     FEWER_SCALED,
     FULL,
     PRUNED,
@@ -30,6 +31,7 @@ from infobatch.lab.comparison.variants import (
     Variant,
     kept_at_cost,
 )
+from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.shrinking import shrinks_batches, smaller_batch
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
@@ -183,6 +185,8 @@ class Comparison:
         if arm.kind == PRUNED:
             return replace(self.pruned_config(arm.variant), seed=seed)
         left_out, epochs = self._spend(arm.variant, seed)
+        if not (arm.variant.is_budget or arm.kind in FEWER_KINDS):  # it leaves out in the same epochs
+            config = replace(config, delta=delta_of(self.pruned_config(arm.variant)))
         if arm.kind in RANDOM_KINDS:
             shrink: Literal["steps", "batches"] = "steps" if arm.kind == RANDOM else "batches"
             return replace(config, policy="random", target=left_out, shrink=shrink)

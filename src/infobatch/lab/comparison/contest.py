@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from infobatch.lab.comparison.variants import Variant
+from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.noise_budget import has_budget, with_budgets
 from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP, make_policy, name_of
 from infobatch.lab.config.train import TrainConfig
@@ -131,7 +132,7 @@ def _schedule(config: TrainConfig, num_samples: int) -> Schedule:
     return Schedule(
         num_samples,
         config.epochs,
-        config.delta,
+        delta_of(config),
         config.warmup_epochs,
         config.target,
         ramp=config.ramp,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP, folder_name, name_of
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.records import FORWARD_COST
@@ -28,6 +29,7 @@ UNDERSAMPLED = "undersampled"
 CONTROLS = (FEWER, FEWER_SCALED, SAME_STEPS, RANDOM, RANDOM_SAME_STEPS, UNDERSAMPLED)
 """The kinds of arms that cost as much as a pruned run: what a user would do instead of pruning. Those of
 the same steps have as many as full data, with smaller batches."""
+FEWER_KINDS = (FEWER, FEWER_SCALED, SAME_STEPS)
 RANDOM_KINDS = (RANDOM, RANDOM_SAME_STEPS)
 BESIDE_FEWER_STEPS = (FEWER, FEWER_SCALED, RANDOM)
 BESIDE_SMALLER_BATCHES = (FEWER, FEWER_SCALED, SAME_STEPS, RANDOM_SAME_STEPS)
@@ -112,7 +114,7 @@ class Variant:
 
 def _backward_share(saved: float, config: TrainConfig) -> float:
     """The share of a batch to train on, in epochs that can be pruned, to save ``saved`` of the cost."""
-    schedule = Schedule(1, config.epochs, config.delta, config.warmup_epochs)
+    schedule = Schedule(1, config.epochs, delta_of(config), config.warmup_epochs)
     pruned = sum(map(schedule.share, schedule.prunable)) / schedule.run_length
     share = 1 - FORWARD_COST - saved / pruned
     if share * config.batch_size < 1:

@@ -82,6 +82,6 @@ def smaller_batch(
 
 def _num_steps(config: TrainConfig, epochs: float, batch_size: int, num_samples: int) -> int:
     """The steps of a run on full data."""
-    plan = RunPlan(num_samples, NoPruning(), epochs, None, config.delta, config.warmup_epochs, None)
+    plan = RunPlan(num_samples, NoPruning(), epochs, None, 1.0, 0, None)
     plan.set_batching(Batching(min(batch_size, num_samples), config.drop_last))
     return plan.full_steps

@@ -76,8 +76,9 @@ class CommonConfig:
     """Length of the run in epochs; a fraction cuts the last epoch short."""
     batch_size: int = 128
     """Samples in a step, over all processes together."""
-    delta: float = 0.875
-    """Share of the run after which all data is used again (annealing)."""
+    delta: float | None = None
+    """Share of the run after which all data is used again (annealing); by default 0.875, and 1, which
+    is none, for noise-budget."""
     warmup_epochs: int = 1
     """Number of unpruned epochs at the start."""
     target: float | tuple[int, ...] | None = None

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.policy_spec import make_policy
 from infobatch.lab.config.shrinking import shrink_option
 from infobatch.lab.config.train import TrainConfig
@@ -30,7 +31,7 @@ def pruner_options(
     """
     return {
         "policy": make_policy(config, data.train_labels, static_scores, protected_samples(config, data)),
-        "delta": config.delta,
+        "delta": delta_of(config),
         "warmup_epochs": config.warmup_epochs,
         "target": config.target,
         "ramp": config.ramp if isinstance(config.target, float) else 0.0,

@@ -109,7 +109,7 @@ def _rules(config: TrainConfig) -> Rules:
         "batch_size": (config.batch_size >= 2, "at least 2 (batch norm needs two samples)"),
         "prune_ratio": (0 <= config.prune_ratio < 1, "at least 0 and less than 1"),
         "backward_share": (0 < config.backward_share <= 1, "above 0 and at most 1"),
-        "delta": (0 <= config.delta <= 1, "between 0 and 1"),
+        "delta": (config.delta is None or 0 <= config.delta <= 1, "between 0 and 1"),
         "ramp": (-1 <= config.ramp <= 1, "between -1 and 1"),
         "warmup_epochs": (config.warmup_epochs >= 0, "at least 0"),
         "lr": (0 < config.lr < math.inf, "above 0 and finite"),

@@ -239,14 +239,28 @@ def _draw_owed(probabilities: Tensor, credit: Tensor, generator: torch.Generator
     """
     if bool((probabilities == 1).all()):
         return Selection(torch.ones(len(probabilities)), len(probabilities), credit)
-    owed = torch.where(credit.isnan(), _phases(probabilities, generator), credit.double())
+    owed = credit.to(torch.float64, copy=True)
+    unknown = owed.isnan()
+    if bool(unknown.any()):
+        owed = torch.where(unknown, _phases(probabilities, generator), owed)
     owed += probabilities
     num_selected = round(float(probabilities.sum()))
-    chosen = owed.topk(num_selected).indices
+    chosen = _highest(owed.numpy(), num_selected, generator)
     weights = torch.zeros(len(probabilities), dtype=torch.float64)
     weights[chosen] = 1 / probabilities[chosen]
     owed[chosen] -= 1
     return Selection(weights.float(), num_selected, owed.float())
+
+
+def _highest(values: np.ndarray, num: int, generator: torch.Generator) -> Tensor:
+    """The places of the ``num`` highest ``values`` (N,), int64; of equal ones a random part.
+
+    They are the same on every processor, whichever way it partitions.
+    """
+    bound = np.partition(values, -num)[-num]
+    above, equal = np.flatnonzero(values > bound), np.flatnonzero(values == bound)
+    order = torch.randperm(len(equal), generator=generator).numpy()
+    return torch.from_numpy(np.concatenate([above, equal[order[: num - len(above)]]]))
 
 
 def _phases(probabilities: Tensor, generator: torch.Generator) -> Tensor:

@@ -44,6 +44,27 @@ def test_a_step_and_a_collective(distributed):
     assert all(value > 0 for values in times.values() for value in values)
 
 
+def test_each_part_of_the_noise_budget_is_taken_away_alone(tmp_path, capsys, monkeypatch):
+    from infobatch.lab.recipes import RECIPES
+
+    recipe = RECIPES["mnist5k-small-cnn"]
+    config = replace(recipe.make(), data="digits")
+    monkeypatch.setitem(RECIPES, "tiny", replace(recipe, name="tiny", make=lambda: config))
+    parts = benchmark("parts")
+    for name, policy in parts.OWN_POLICIES.items():
+        monkeypatch.setitem(POLICIES, name, policy)
+    options = ["--recipe", "tiny", "--epochs", "4", "--noise", "1.3", "--seeds", "1", "--device", "cpu"]
+    options += ["--out", str(tmp_path / "runs"), "--json", str(tmp_path / "p.json")]
+    monkeypatch.setattr("sys.argv", ["parts.py", *options])
+    parts.main()
+    rows = {row["name"]: row for row in json.loads((tmp_path / "p.json").read_text())["results"]}
+    without = ["fewer steps", "losses for norms", "stale norms", "plain batch norm"]
+    assert [*rows] == ["full", "all parts", *without]
+    assert len({tuple(row["results"].values()) for row in rows.values()}) > 4, "they are other runs"
+    assert rows["stale norms"]["saved"] > rows["all parts"]["saved"] > 0
+    assert "against full data, and against all parts" in capsys.readouterr().out
+
+
 def test_the_choices_of_rescaling_are_compared_and_kept(tmp_path, capsys, monkeypatch):
     from infobatch.lab.recipes import RECIPES
 

@@ -1,0 +1,205 @@
+"""What each part of the noise budget is for: a run without it, beside one with all and full data.
+
+    python benchmarks/parts.py [--recipe NAME] [--epochs N] [--noise BUDGET] [--held-out SHARE]
+                               [--imbalance FACTOR] [--seeds N] [--seed N] [--data-dir DIR]
+                               [--device DEVICE] [--out FOLDER] [--json FILE]
+
+Trains full data; the budget with all its parts; and without one of them:
+
+- fewer steps: a pruned epoch has fewer steps of full batches, as by the paper;
+- losses for norms: the losses are taken for norms of gradients;
+- stale norms: probabilities follow the norms of an epoch ago, which are taken at their word: no
+  calibration by fresh norms, and no floor that rises where few samples carry the gradient;
+- plain batch norm: what was selected counts equally in the statistics (of a model that has batch norm).
+
+Prints the mean over seeds of the task's metric after the last epoch, of the share saved and of the noise
+that was, and the paired differences to full data and to the budget with all its parts. Finished runs in
+--out are kept; several of these may be started at once, and share the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from infobatch import NoiseBudget
+from infobatch.lab.commands.options import load
+from infobatch.lab.comparison.variants import FULL, PRUNED, Arm, Variant
+from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.data import Data
+from infobatch.lab.devices import resolve_device
+from infobatch.lab.recipes import find_recipe
+from infobatch.lab.report.arms import ArmRuns, Run
+from infobatch.lab.report.paired import Difference
+from infobatch.lab.runs.environment import describe_environment
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.training.train import train
+from infobatch.policies import POLICIES, KeepProbabilities, Request
+from infobatch.policies.calibration import Moments, guessed_moments
+from infobatch.policies.options import set_fields
+from infobatch.scores import ScoreTable
+
+ALL = "all parts"
+
+
+class ByLosses(NoiseBudget):
+    """The budget with the last two losses in the place of norms."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        set_fields(self, columns=("recent_losses", "weight"))
+
+    def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
+        return super().keep_probabilities(_LossesForNorms(scores), request)  # type: ignore[arg-type]
+
+
+class _LossesForNorms:
+    """Scores whose norms are the last two losses."""
+
+    def __init__(self, scores: ScoreTable) -> None:
+        self._scores = scores
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def __getitem__(self, column: str) -> Tensor:
+        if column == "recent_norms":
+            return self._scores["recent_losses"][:, -2:].clamp(min=0)
+        return self._scores[column]
+
+
+class ByStaleNorms(NoiseBudget):
+    """The budget as the norms of an epoch ago have it."""
+
+    def _moments(
+        self,
+        norms: np.ndarray,
+        weights: np.ndarray,
+        in_bins: np.ndarray,
+        stratum_of: np.ndarray,
+        num_strata: int,
+    ) -> tuple[Moments, float]:
+        return guessed_moments(in_bins, stratum_of, num_strata, regress=0.0), 0.0
+
+
+OWN_POLICIES: dict[str, type[NoiseBudget]] = {"by-losses": ByLosses, "by-stale-norms": ByStaleNorms}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to train: ``results`` by seed; ``saved`` and ``noise``, which may be unknown, are means."""
+
+    name: str
+    results: dict[int, float]
+    saved: float
+    noise: float | None
+    against_full: str
+    against_all: str
+
+
+def configs_of(base: TrainConfig, noise: float) -> dict[str, TrainConfig]:
+    """Each way to train, by name."""
+    whole = replace(base, policy=f"noise-budget:max_noise={noise:g}", target=None)
+    has_batch_norm = base.norm == "batch" and (base.task != "tabular" or base.tabular.batch_norm)
+    if has_batch_norm:
+        whole = replace(whole, batch_norm="weighted")
+    configs = {
+        FULL: replace(base, policy="none", target=None),
+        ALL: whole,
+        "fewer steps": replace(whole, shrink="steps"),
+        "losses for norms": replace(whole, policy=f"by-losses:max_noise={noise:g}"),
+        "stale norms": replace(whole, policy=f"by-stale-norms:max_noise={noise:g}"),
+    }
+    if has_batch_norm:
+        configs["plain batch norm"] = replace(whole, batch_norm="plain")
+    return configs
+
+
+def run(config: TrainConfig, data: Data, path: Path) -> None:
+    """Train it, unless it is there or another process is at it."""
+    folder = RunFolder(path)
+    if folder.finished or not folder.claim():
+        return
+    if not folder.exists:
+        folder.create(config)
+    folder.require(config)
+    train(config, data, folder)
+    folder.release()
+
+
+def finished(name: str, base: Path, seeds: Sequence[int]) -> ArmRuns:
+    """The finished runs of one row."""
+    folders = {seed: RunFolder(base / name / f"seed-{seed}") for seed in seeds}
+    arm = Arm(FULL) if name == FULL else Arm(PRUNED, Variant(name))
+    runs = {s: Run(f.config(), f.summary(), f.metrics()) for s, f in folders.items() if f.finished}
+    return ArmRuns(arm, name, runs)
+
+
+def row_of(arm: ArmRuns, full: ArmRuns, whole: ArmRuns) -> Row:
+    def against(other: ArmRuns) -> str:
+        return "" if other is arm else str(Difference.of(arm.runs, other.runs) or "")
+
+    results = {seed: run.summary.result for seed, run in arm.runs.items()}
+    saved = 1 - arm.mean("num_trained") / arm.mean("num_full")
+    return Row(arm.label, results, saved, arm.noise, against(full), against(whole) if saved else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", default="mnist5k-small-cnn")
+    parser.add_argument("--epochs", type=float, help="by default the recipe's")
+    parser.add_argument("--noise", type=float, default=1.1, metavar="BUDGET", help="default 1.1")
+    parser.add_argument("--held-out", type=float, default=0.0, metavar="SHARE")
+    parser.add_argument("--imbalance", type=float, default=1.0, metavar="FACTOR")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0, help="the first (default 0)")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=Path("runs/parts"), metavar="FOLDER")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    options = parser.parse_args()
+    POLICIES.update(OWN_POLICIES)
+    base = find_recipe(options.recipe).config()
+    base = replace(base, data_dir=options.data_dir, device=options.device, held_out=options.held_out)
+    base = replace(base, epochs=options.epochs or base.epochs, imbalance=options.imbalance)
+    data, configs = load(base), configs_of(base, options.noise)
+    seeds = range(options.seed, options.seed + options.seeds)
+    for seed in seeds:
+        for name, config in configs.items():
+            run(replace(config, seed=seed), data, options.out / name / f"seed-{seed}")
+    arms = {name: finished(name, options.out, seeds) for name in configs}
+    rows = [row_of(arm, arms[FULL], arms[ALL]) for arm in arms.values() if arm.runs]
+    metric = next(run.metric for arm in arms.values() for run in arm.runs.values())
+    print(f"{metric.name}, {len(seeds)} seeds; against full data, and against {ALL}")
+    for row in rows:
+        arm = arms[row.name]
+        noise = "" if row.noise is None else f"{row.noise:.2f}"
+        print(
+            f"{row.name:18} {arm.result:8.4f} ± {arm.deviation:6.4f} {row.saved:6.1%} saved {noise:5} "
+            f"{row.against_full:32} {row.against_all}",
+            flush=True,
+        )
+    if options.json:
+        asked: dict[str, Any] = {
+            name: getattr(options, name) for name in ("recipe", "noise", "held_out", "imbalance")
+        }
+        asked |= {"epochs": base.epochs, "seeds": list(seeds)}
+        environment = describe_environment(resolve_device(base.device))
+        found = {
+            "options": asked,
+            "environment": environment,
+            "metric": metric.name,
+            "results": [asdict(row) for row in rows],
+        }
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

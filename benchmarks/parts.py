@@ -94,7 +94,7 @@ OWN_POLICIES: dict[str, type[NoiseBudget]] = {"by-losses": ByLosses, "by-stale-n
 
 @dataclass(frozen=True)
 class Row:
-    """One way to train: ``results`` by seed; ``saved`` and ``noise``, which may be unknown, are means."""
+    """One way to train: ``results`` by seed; ``saved`` and ``noise``, if known, are means."""
 
     name: str
     results: dict[int, float]

@@ -1,5 +1,6 @@
 """What can only be seen on a CUDA device: no step waits for it, and it gives what the CPU gives."""
 
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,8 +18,10 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 @contextmanager
 def no_waiting():
     """Any wait for the device inside raises an error."""
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the first call in a process says that it is a prototype
+            torch.cuda.set_sync_debug_mode("error")
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -103,6 +106,7 @@ def test_indices_on_the_device_are_refused():
         pruner.update(torch.ones(8, device="cuda"), torch.arange(8, device="cuda"))
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # inductor's
 @pytest.mark.parametrize(
     "options",
     [
@@ -119,7 +123,7 @@ def test_the_lab_trains_on_the_device(tmp_path, options):
     config_module = pytest.importorskip("infobatch.lab.config.train")
     from infobatch.lab.data import ImageData, Images
     from infobatch.lab.runs.folder import RunFolder
-    from infobatch.lab.training.loop import train as train_run
+    from infobatch.lab.training.train import train as train_run
 
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(600) % 4

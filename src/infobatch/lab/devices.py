@@ -1,4 +1,4 @@
-"""Devices by the names that the command line takes."""
+"""Devices by the names that the command line takes, and the precision that suits them."""
 
 from __future__ import annotations
 
@@ -29,3 +29,32 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"--device is {name!r}, but PyTorch finds no CUDA device here")
     return device
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """The precision that ``--precision`` names.
+
+    Args:
+        name: ``fp32``, ``bf16``, ``fp16``, or ``auto``: bf16 where the device computes in it, else fp32.
+        device: What is trained on.
+
+    Returns:
+        ``fp32``, ``bf16`` or ``fp16``.
+    """
+    if name != "auto":
+        return name
+    return "bf16" if computes_in_bf16(device) else "fp32"
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies matrices in bfloat16, and does not emulate it.
+
+    A CPU does so with AVX-512 bf16 or AMX.
+
+    Args:
+        device: A CPU or a CUDA device.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # missing on some builds
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in names)

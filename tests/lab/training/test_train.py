@@ -53,14 +53,14 @@ def test_a_finished_run_is_not_trained_again(data, tmp_path):
     ],
     ids=["cuda", "cpu"],
 )
-def test_out_of_memory_says_what_to_lower(data, tmp_path, monkeypatch, error):
+@pytest.mark.parametrize(("in_half", "hint"), [(True, ", or give --precision bf16"), (False, ". What")])
+def test_out_of_memory_says_what_to_lower(data, tmp_path, monkeypatch, error, in_half, hint):
     def fail(self, inputs, signals=()):
         raise error
 
     monkeypatch.setattr(Classification, "train_outputs", fail)
-    with pytest.raises(
-        OutOfMemory, match=r"batch size 128 on cpu; lower --batch-size .* --precision bf16"
-    ):
+    monkeypatch.setattr("infobatch.lab.training.train.computes_in_bf16", lambda device: in_half)
+    with pytest.raises(OutOfMemory, match=rf"128 on cpu; lower --batch-size \(.* it\){hint}"):
         run(QUICK, data, tmp_path)
 
 

@@ -20,7 +20,7 @@ from infobatch.lab.config.policy_spec import name_of
 from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.train import TrainConfig, defaults_of, flag
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
-from infobatch.lab.devices import resolve_device
+from infobatch.lab.devices import computes_in_bf16, resolve_device, resolve_precision
 from infobatch.lab.names import choose
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.tasks.registry import TASKS
@@ -78,7 +78,7 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
             f"{flag(option)} is {value}, but {name} keeps the same samples from the "
             f"first epoch to the last, so that it is {only:g}; leave it out"
         )
-    return config
+    return on_this_machine(config)
 
 
 def _check_shrinking(config: TrainConfig) -> None:
@@ -140,8 +140,20 @@ def _saving(config: TrainConfig, save: float | None) -> TrainConfig:
     return config if save is None else replace(config, target=share_of(save, "--save", save))
 
 
+def on_this_machine(config: TrainConfig) -> TrainConfig:
+    """The configuration with the precision that ``auto`` stands for here, so that it is recorded.
+
+    Args:
+        config: The run's options.
+    """
+    precision = resolve_precision(config.precision, resolve_device(config.device))
+    return replace(config, precision=precision)  # type: ignore[arg-type]
+
+
 def check_options(config: TrainConfig) -> None:
     """Refuse a configuration that could only fail later, or a large recipe without a GPU.
+
+    It says where a precision is asked for that the device only emulates.
 
     Args:
         config: The run's options.
@@ -150,7 +162,14 @@ def check_options(config: TrainConfig) -> None:
         ValueError: If the run could not be trained; see also :func:`check_config`.
     """
     check_config(config)
-    on_cpu = resolve_device(config.device).type == "cpu"
+    device = resolve_device(config.device)
+    on_cpu = device.type == "cpu"
+    if config.precision == "bf16" and not computes_in_bf16(device):
+        console.print(
+            f"--precision is bf16, which {device} only emulates: on a CPU a step was 11 times slower "
+            "than in fp32. Give --precision auto, which is fp32 here.",
+            highlight=False,
+        )
     if config.recipe and find_recipe(config.recipe).needs_gpu and on_cpu and config.device == "auto":
         raise ValueError(
             f"the recipe {config.recipe} needs a GPU, and PyTorch finds no CUDA device here; give "

@@ -22,6 +22,7 @@ from infobatch.lab.commands.options import (
     check_options,
     load,
     numbers,
+    on_this_machine,
     refuse_both,
     resumed,
     share_of,
@@ -190,7 +191,7 @@ def sweep(
     """
     if not recipe:
         raise ValueError(f"name a recipe to sweep; there are: {', '.join(RECIPES)}")
-    configs = [options.over(find_recipe(name).config()) for name in recipe]
+    configs = [on_this_machine(options.over(find_recipe(name).config())) for name in recipe]
     variants = variants_of(policies, prune_ratio, noise)
     also = _asked_for(same_steps, undersampling)
     made = Sweep.of(configs, variants, seeds, margin, controls, out, also)
@@ -241,7 +242,7 @@ def contest(
     """
     percentages = numbers("--save", save or DEFAULT_SAVING, "30,50,70")
     targets = [share_of(number, "--save", save) for number in percentages]
-    base = options.over(find_recipe(recipe).config())
+    base = on_this_machine(options.over(find_recipe(recipe).config()))
     names, noises = policies.split(","), budgets(noise)
     if noises and save and all(map(has_budget, names)):
         refuse_both(noise, f"--save {save}")

@@ -137,8 +137,9 @@ class CommonConfig:
     """Seed of the initial weights, the order, the selection and the augmentation."""
     device: str = "auto"
     """Device: cpu, cuda, cuda:1 and so on; auto takes cuda if there is one."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Precision of the computation; bf16 and fp16 use autocast, fp16 also scales the gradients."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    """Precision of the computation; bf16 and fp16 use autocast, fp16 also scales the gradients. auto
+    takes bf16 where the device computes in it, on a CPU with AVX-512 bf16 or AMX, and fp32 elsewhere."""
     compile: bool = False
     """Compile the network with torch.compile, on CUDA with graphs; a short last batch is not
     compiled."""

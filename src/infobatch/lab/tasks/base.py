@@ -17,7 +17,7 @@ from infobatch import weigh_batch_norm
 from infobatch.lab.config.shrinking import shrinks_batches, weighs_batch_norm
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Feed
-from infobatch.lab.devices import resolve_device
+from infobatch.lab.devices import resolve_device, resolve_precision
 from infobatch.lab.processes import replicas
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -86,7 +86,7 @@ class Task(ABC):
         self.data = data
         self.feed = self.make_feed()
         self._batch_size = config.batch_size // replicas().num_replicas
-        self._dtype = DTYPES.get(config.precision)
+        self._dtype = DTYPES.get(resolve_precision(config.precision, self.device))
         torch.manual_seed(config.seed)
         model = self.make_model()
         self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

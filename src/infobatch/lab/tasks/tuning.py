@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from infobatch.lab.devices import resolve_precision
 from infobatch.lab.models.language import make_language_model
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs, SampleOutputs, Task
@@ -31,8 +32,9 @@ class Tuning(Task):
 
     def make_model(self) -> nn.Module:
         config = self.config
+        precision = resolve_precision(config.precision, self.device)
         model: nn.Module = make_language_model(
-            config.model, self.data.tokenizer, config.tuning, config.precision
+            config.model, self.data.tokenizer, config.tuning, precision
         )
         return model
 

@@ -19,7 +19,7 @@ from transformers.utils import logging
 from infobatch.integrations.transformers import PruningTrainer
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
-from infobatch.lab.devices import resolve_device
+from infobatch.lab.devices import resolve_device, resolve_precision
 from infobatch.lab.processes import agree, replicas
 from infobatch.lab.runs.folder import RunFolder, require_same
 from infobatch.lab.runs.records import Summary
@@ -226,7 +226,7 @@ def arguments(config: TrainConfig, path: Path) -> TrainingArguments:
         gradient_accumulation_steps=size // micro_batch,
         max_grad_norm=config.clip_norm,
         label_smoothing_factor=config.label_smoothing,
-        bf16=config.precision == "bf16",
+        bf16=resolve_precision(config.precision, device) == "bf16",
         fp16=config.precision == "fp16",
         seed=config.seed,
         use_cpu=device.type == "cpu",

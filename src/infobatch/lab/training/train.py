@@ -8,7 +8,7 @@ import torch
 
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
-from infobatch.lab.devices import resolve_device
+from infobatch.lab.devices import computes_in_bf16, resolve_device, resolve_precision
 from infobatch.lab.processes import agree
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.runs.records import Summary
@@ -56,10 +56,12 @@ def train(
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
+        device = resolve_device(config.device)
+        in_half = resolve_precision(config.precision, device) == "fp32" and computes_in_bf16(device)
         raise OutOfMemory(
-            f"out of memory with {config.model} at batch size {config.batch_size} on "
-            f"{resolve_device(config.device)}; lower --batch-size (and --lr with it)"
-            + (", or give --precision bf16" if config.precision == "fp32" else "")
+            f"out of memory with {config.model} at batch size {config.batch_size} on {device}; lower "
+            "--batch-size (and --lr with it)"
+            + (", or give --precision bf16" if in_half else "")
             + f". What was trained up to the last checkpoint is kept in {folder.path}"
         ) from error
 

@@ -15,20 +15,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from arms import finished, run
+
 from infobatch.lab.commands.options import load
-from infobatch.lab.comparison.variants import FULL, PRUNED, Arm, Variant
+from infobatch.lab.comparison.variants import FULL
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.devices import resolve_device
 from infobatch.lab.recipes import find_recipe
-from infobatch.lab.report.arms import ArmRuns, Run
 from infobatch.lab.report.paired import Difference
 from infobatch.lab.runs.environment import describe_environment
-from infobatch.lab.runs.folder import RunFolder
-from infobatch.lab.training.train import train
 from infobatch.policies import RECOMMENDED
 
 PEAK = {"sgd": (0.4, 5e-4), "adamw": (0.02, 0.05), "lars": (10.4, 5e-4), "lamb": (0.02, 0.01)}
@@ -55,26 +53,6 @@ def configs_of(base: TrainConfig, optimizer: str) -> dict[str, TrainConfig]:
         for normalizer, scaling in CHOICES
     }
     return {FULL: replace(pruned, policy="none", target=None), **choices}
-
-
-def run(config: TrainConfig, data: object, path: Path) -> None:
-    """Train it, unless it is there or another process is at it."""
-    folder = RunFolder(path)
-    if folder.finished or not folder.claim():
-        return
-    if not folder.exists:
-        folder.create(config)
-    folder.require(config)
-    train(config, data, folder)
-    folder.release()
-
-
-def results_of(name: str, base: Path, seeds: Sequence[int]) -> ArmRuns:
-    """The finished runs of one row."""
-    folders = {seed: RunFolder(base / name / f"seed-{seed}") for seed in seeds}
-    arm = Arm(FULL) if name == FULL else Arm(PRUNED, Variant(name))
-    runs = {s: Run(f.config(), f.summary(), f.metrics()) for s, f in folders.items() if f.finished}
-    return ArmRuns(arm, name, runs)
 
 
 def main() -> None:
@@ -116,9 +94,9 @@ def main() -> None:
                 folder = options.out / optimizer / name / f"seed-{seed}"
                 run(replace(config, seed=seed), data, folder)
     for optimizer in optimizers:
-        full = results_of(FULL, options.out / optimizer, seeds)
+        full = finished(FULL, options.out / optimizer, seeds)
         for name in configs_of(base, optimizer):
-            arm = results_of(name, options.out / optimizer, seeds)
+            arm = finished(name, options.out / optimizer, seeds)
             if not arm.runs:
                 continue
             to_full = "" if name == FULL else str(Difference.of(arm.runs, full.runs) or "")

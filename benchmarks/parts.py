@@ -21,26 +21,21 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from arms import Row, finished, print_rows, run
 from torch import Tensor
 
 from infobatch import NoiseBudget
 from infobatch.lab.commands.options import load
-from infobatch.lab.comparison.variants import FULL, PRUNED, Arm, Variant
+from infobatch.lab.comparison.variants import FULL
 from infobatch.lab.config.train import TrainConfig
-from infobatch.lab.data import Data
 from infobatch.lab.devices import resolve_device
 from infobatch.lab.recipes import find_recipe
-from infobatch.lab.report.arms import ArmRuns, Run
-from infobatch.lab.report.paired import Difference
 from infobatch.lab.runs.environment import describe_environment
-from infobatch.lab.runs.folder import RunFolder
-from infobatch.lab.training.train import train
 from infobatch.policies import POLICIES, KeepProbabilities, Request
 from infobatch.policies.calibration import Moments, guessed_moments
 from infobatch.policies.options import set_fields
@@ -92,18 +87,6 @@ class ByStaleNorms(NoiseBudget):
 OWN_POLICIES: dict[str, type[NoiseBudget]] = {"by-losses": ByLosses, "by-stale-norms": ByStaleNorms}
 
 
-@dataclass(frozen=True)
-class Row:
-    """One way to train: ``results`` by seed; ``saved`` and ``noise``, if known, are means."""
-
-    name: str
-    results: dict[int, float]
-    saved: float
-    noise: float | None
-    against_full: str
-    against_all: str
-
-
 def configs_of(base: TrainConfig, noise: float) -> dict[str, TrainConfig]:
     """Each way to train, by name."""
     whole = replace(base, policy=f"noise-budget:max_noise={noise:g}", target=None)
@@ -120,35 +103,6 @@ def configs_of(base: TrainConfig, noise: float) -> dict[str, TrainConfig]:
     if has_batch_norm:
         configs["plain batch norm"] = replace(whole, batch_norm="plain")
     return configs
-
-
-def run(config: TrainConfig, data: Data, path: Path) -> None:
-    """Train it, unless it is there or another process is at it."""
-    folder = RunFolder(path)
-    if folder.finished or not folder.claim():
-        return
-    if not folder.exists:
-        folder.create(config)
-    folder.require(config)
-    train(config, data, folder)
-    folder.release()
-
-
-def finished(name: str, base: Path, seeds: Sequence[int]) -> ArmRuns:
-    """The finished runs of one row."""
-    folders = {seed: RunFolder(base / name / f"seed-{seed}") for seed in seeds}
-    arm = Arm(FULL) if name == FULL else Arm(PRUNED, Variant(name))
-    runs = {s: Run(f.config(), f.summary(), f.metrics()) for s, f in folders.items() if f.finished}
-    return ArmRuns(arm, name, runs)
-
-
-def row_of(arm: ArmRuns, full: ArmRuns, whole: ArmRuns) -> Row:
-    def against(other: ArmRuns) -> str:
-        return "" if other is arm else str(Difference.of(arm.runs, other.runs) or "")
-
-    results = {seed: run.summary.result for seed, run in arm.runs.items()}
-    saved = 1 - arm.mean("num_trained") / arm.mean("num_full")
-    return Row(arm.label, results, saved, arm.noise, against(full), against(whole) if saved else "")
 
 
 def main() -> None:
@@ -175,17 +129,10 @@ def main() -> None:
         for name, config in configs.items():
             run(replace(config, seed=seed), data, options.out / name / f"seed-{seed}")
     arms = {name: finished(name, options.out, seeds) for name in configs}
-    rows = [row_of(arm, arms[FULL], arms[ALL]) for arm in arms.values() if arm.runs]
+    rows = [Row.of(arm, arms[FULL], arms[ALL]) for arm in arms.values() if arm.runs]
     metric = next(run.metric for arm in arms.values() for run in arm.runs.values())
     print(f"{metric.name}, {len(seeds)} seeds; against full data, and against {ALL}")
-    for row in rows:
-        arm = arms[row.name]
-        noise = "" if row.noise is None else f"{row.noise:.2f}"
-        print(
-            f"{row.name:18} {arm.result:8.4f} ± {arm.deviation:6.4f} {row.saved:6.1%} saved {noise:5} "
-            f"{row.against_full:32} {row.against_all}",
-            flush=True,
-        )
+    print_rows(rows, arms)
     if options.json:
         asked: dict[str, Any] = {
             name: getattr(options, name) for name in ("recipe", "noise", "held_out", "imbalance")

@@ -12,9 +12,16 @@ import torch
 
 from infobatch.policies import POLICIES
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _found_by_one_another(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
 
 def benchmark(name):
-    path = Path(__file__).parents[2] / "benchmarks" / f"{name}.py"
+    path = BENCHMARKS / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"{name}_benchmark", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look for their module's names
@@ -63,6 +70,27 @@ def test_each_part_of_the_noise_budget_is_taken_away_alone(tmp_path, capsys, mon
     assert len({tuple(row["results"].values()) for row in rows.values()}) > 4, "they are other runs"
     assert rows["stale norms"]["saved"] > rows["all parts"]["saved"] > 0
     assert "against full data, and against all parts" in capsys.readouterr().out
+
+
+def test_policies_are_compared_in_four_forms(tmp_path, capsys, monkeypatch):
+    from infobatch.lab.recipes import RECIPES
+
+    recipe = RECIPES["mnist5k-small-cnn"]
+    config = replace(recipe.make(), data="digits")
+    monkeypatch.setitem(RECIPES, "tiny", replace(recipe, name="tiny", make=lambda: config))
+    options = ["--recipe", "tiny", "--epochs", "4", "--save", "25", "--policies", "neyman,random"]
+    options += ["--seeds", "1", "--device", "cpu", "--out", str(tmp_path / "runs")]
+    monkeypatch.setattr("sys.argv", ["forms.py", *options, "--json", str(tmp_path / "f.json")])
+    benchmark("forms").main()
+    rows = {row["name"]: row for row in json.loads((tmp_path / "f.json").read_text())["results"]}
+    forms = [f"neyman, {form}" for form in ("steps, plain", "steps, weighted")]
+    forms += [f"neyman, {form}" for form in ("batches, plain", "batches, weighted")]
+    controls = ["fewer epochs", "fewer epochs, same steps"]
+    assert [*rows] == ["full", *controls, *forms, "random, steps, plain", "random, batches, plain"]
+    saved = {name: row["saved"] for name, row in rows.items() if name not in ("full", *controls)}
+    assert saved == pytest.approx(dict.fromkeys(saved, 0.25), abs=1e-3)
+    assert len({tuple(rows[name]["results"].values()) for name in forms}) > 2, "they are other runs"
+    assert "against the policy's first form" in capsys.readouterr().out
 
 
 def test_the_choices_of_rescaling_are_compared_and_kept(tmp_path, capsys, monkeypatch):

@@ -1,0 +1,102 @@
+"""Four forms of policies at one cost: steps or batches shrink, batch norm counts weights or not.
+
+    python benchmarks/forms.py [--recipe NAME] [--epochs N] [--save PERCENT] [--policies A,B,...]
+                               [--seeds N] [--seed N] [--data-dir DIR] [--device DEVICE] [--out FOLDER]
+                               [--json FILE]
+
+Does counting each sample with its weight in batch norm undo what choosing by loss costs? Is the same
+selection better where the steps are kept and the batches shrink? Trains full data and each policy in its
+four forms; prints the mean over seeds of the last epoch's metric, and the paired differences to full
+data and to the policy's first form, which is the paper's. Random pruning, fewer epochs, and fewer epochs
+in the same steps are what all have to beat. Finished runs in --out are kept; several of these may be
+started at once, and share the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from arms import Row, finished, print_rows, run
+
+from infobatch.lab.commands.options import load
+from infobatch.lab.comparison.contest import contestants
+from infobatch.lab.comparison.variants import FULL
+from infobatch.lab.config.shrinking import smaller_batch
+from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.data import Data
+from infobatch.lab.devices import resolve_device
+from infobatch.lab.recipes import find_recipe
+from infobatch.lab.runs.environment import describe_environment
+
+FEWER, SAME_STEPS = "fewer epochs", "fewer epochs, same steps"
+FORMS = [("steps", "plain"), ("steps", "weighted"), ("batches", "plain"), ("batches", "weighted")]
+
+
+def configs_of(
+    base: TrainConfig, policies: list[str], share: float, data: Data
+) -> dict[str, tuple[TrainConfig, str]]:
+    """Each way to train, by name, with the name of the one that it is compared with beside full data."""
+    plain = replace(base, policy="none", target=None)
+    epochs = round((1 - share) * base.epochs, 9)
+    size, _ = smaller_batch(base, epochs, 1, len(data.train))
+    configs = {
+        FULL: (plain, FULL),
+        FEWER: (replace(plain, epochs=epochs), SAME_STEPS),
+        SAME_STEPS: (replace(plain, epochs=epochs, batch_size=size), SAME_STEPS),
+    }
+    variants, reasons = contestants(base, policies, [share], len(data.train), data.train_labels, None)
+    for reason in reasons:
+        print(reason)
+    for variant in variants:
+        first = f"{variant.policy}, {', '.join(FORMS[0])}"
+        for shrink, batch_norm in FORMS:
+            if variant.policy == "random" and batch_norm == "weighted":
+                continue  # all of its weights are equal
+            config = replace(variant.config(base), shrink=shrink, batch_norm=batch_norm)
+            configs[f"{variant.policy}, {shrink}, {batch_norm}"] = config, first
+    return configs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", default="mnist5k-small-cnn")
+    parser.add_argument("--epochs", type=float, help="by default the recipe's")
+    parser.add_argument("--save", type=float, default=50, help="percent left out (default 50)")
+    parser.add_argument("--policies", default="infobatch,neyman,random")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0, help="the first (default 0)")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=Path("runs/forms"), metavar="FOLDER")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    options = parser.parse_args()
+    base = find_recipe(options.recipe).config()
+    base = replace(base, data_dir=options.data_dir, device=options.device)
+    base = replace(base, epochs=options.epochs or base.epochs)
+    data = load(base)
+    configs = configs_of(base, options.policies.split(","), options.save / 100, data)
+    seeds = range(options.seed, options.seed + options.seeds)
+    for seed in seeds:
+        for name, (config, _) in configs.items():
+            run(replace(config, seed=seed), data, options.out / name / f"seed-{seed}")
+    arms = {name: finished(name, options.out, seeds) for name in configs}
+    rows = [Row.of(arm, arms[FULL], arms[configs[name][1]]) for name, arm in arms.items() if arm.runs]
+    metric = next(run.metric for arm in arms.values() for run in arm.runs.values())
+    print(f"{metric.name}, {len(seeds)} seeds; against full data, and against the policy's first form")
+    print_rows(rows, arms)
+    if options.json:
+        asked = {name: getattr(options, name) for name in ("recipe", "save", "policies")}
+        found = {
+            "options": {**asked, "epochs": base.epochs, "seeds": list(seeds)},
+            "environment": describe_environment(resolve_device(base.device)),
+            "metric": metric.name,
+            "results": [asdict(row) for row in rows],
+        }
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -107,7 +107,7 @@ def test_norms_that_a_file_holds_are_used(tmp_path):
     predicted = pruner.predict_budgets()
     assert predicted[1].saving.epoch > 0.4
     scores = read_scores(pruner.export(tmp_path / "scores.npz"))
-    assert predict_budgets(scores, Schedule(2000, 10)) == predicted
+    assert predict_budgets(scores, Schedule(2000, 10, delta=1)) == predicted
 
 
 def test_any_policy_is_predicted_from_the_file_of_its_run(tmp_path):

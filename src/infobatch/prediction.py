@@ -11,6 +11,7 @@ import torch
 from infobatch.noise import NormsFrom, norms_of_losses
 from infobatch.policies import NoiseBudget, Policy, Request
 from infobatch.schedule import Schedule
+from infobatch.scores.prior import norms_in
 from infobatch.scores.table import ScoreTable
 from infobatch.selection import select
 
@@ -160,11 +161,9 @@ def with_norms(scores: ScoreTable, norms_from: NormsFrom) -> ScoreTable:
         return scores
     table = ScoreTable(len(scores), ("last_loss", "visits", *columns))
     losses = scores["last_loss"]
-    norms = norms_of_losses(losses, norms_from)
-    if "recent_norms" in scores.columns:
-        norms = scores["recent_norms"][:, -1]
-    elif "gradient_norm" in scores.columns:
-        norms = scores["gradient_norm"]
+    norms = norms_in(scores)
+    if norms is None:
+        norms = norms_of_losses(losses, norms_from)
     table.begin(losses.numpy(), norms.numpy())
     table["visits"].copy_(scores["visits"])
     return table

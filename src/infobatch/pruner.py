@@ -32,7 +32,7 @@ from infobatch.prediction import BudgetSavings, Saving, predict_budgets, predict
 from infobatch.report import Report
 from infobatch.run import Run
 from infobatch.scores.files import export_table
-from infobatch.scores.prior import PriorScores, prior_losses
+from infobatch.scores.prior import PriorScores, prior_values
 from infobatch.seeding import check_seed
 
 
@@ -68,7 +68,8 @@ class DynamicPruner(Run):
             each an equal part.
         prior_scores: Losses known before the first epoch, which prune it if ``warmup_epochs`` is 0: a
             score table, a tensor (N,) with NaN where unknown, or the path of a file that :meth:`export`
-            wrote. The same on all ranks. A loaded state replaces them by its own, which are newer.
+            wrote; with norms of gradients if it has them, else these follow from the losses. The same on
+            all ranks. A loaded state replaces them by its own, which are newer.
 
     Raises:
         ValueError: For options out of range, or a target that cannot be met.
@@ -108,8 +109,10 @@ class DynamicPruner(Run):
         plan = RunPlan(len(dataset), policy, *length, delta, warmup_epochs, target, ramp, shrinks)
         store = layout.make_store(plan, int(seed), find_replicas(rank, num_replicas), normalizer)
         if prior_scores is not None:
-            losses = prior_losses(prior_scores, len(dataset))
-            store.take_prior(losses, norms_of_losses(torch.from_numpy(losses), norms_from).numpy())
+            losses, norms = prior_values(prior_scores, len(dataset))
+            if norms is None:
+                norms = norms_of_losses(torch.from_numpy(losses), norms_from).numpy()
+            store.take_prior(losses, norms)
             warn_if_prior_scores_unused(policy, warmup_epochs)
         super().__init__(dataset, store, normalizer, norms_from)
         self._loaders = Loaders(takes_user_order=not layout.needs_strata)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from helpers import Numbers, random_losses, record_epoch
-from infobatch import DynamicPruner, InfoBatch, Neyman, NoPruning, Sharded
+from infobatch import DynamicPruner, InfoBatch, Neyman, NoiseBudget, NoPruning, Sharded
+from infobatch.noise import norms_of_losses
 from infobatch.policies import Proportional
 from infobatch.scores import ScoreTable
 from infobatch.selection import select
@@ -36,6 +37,21 @@ def test_a_tensor_a_table_and_a_file_are_the_same(tmp_path):
     path = pruner().export(tmp_path / "scores.npz")
     for given in (LOSSES.double(), ScoreTable.from_losses(LOSSES), path, str(path)):
         assert torch.equal(pruner(given).selection.weights, pruner().selection.weights)
+
+
+@pytest.mark.parametrize("kind", [NoiseBudget(), Proportional(by="gradient_norm")], ids=repr)
+def test_norms_are_those_of_the_scores_where_they_have_any(kind, tmp_path):
+    norms = LOSSES.flip(0).clamp(max=1.4)
+    before = DynamicPruner(Numbers(N), 2, policy=kind)
+    loader = before.loader(50)
+    for indices, _ in loader:
+        before.update(LOSSES[indices], indices, gradient_norms=norms[indices])
+    path = before.export(tmp_path / "scores.npz")
+    made = pruner(path, policy=NoiseBudget(1.5))
+    assert torch.equal(made.scores["recent_norms"][:, -1], norms)
+    followed = pruner(LOSSES, policy=NoiseBudget(1.5))
+    assert torch.equal(followed.scores["recent_norms"][:, -1], norms_of_losses(LOSSES, "cross-entropy"))
+    assert not torch.equal(made.selection.weights, followed.selection.weights)
 
 
 def test_what_is_unknown_is_as_it_is_without_scores():

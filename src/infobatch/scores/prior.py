@@ -16,7 +16,7 @@ PriorScores = ScoreTable | Tensor | str | Path
 """A table; losses, float (N,), NaN where unknown; or the file of a run's exported scores."""
 
 
-def prior_losses(prior_scores: PriorScores, num_samples: int) -> FloatArray:
+def prior_values(prior_scores: PriorScores, num_samples: int) -> tuple[FloatArray, FloatArray | None]:
     """Read prior scores.
 
     Args:
@@ -24,7 +24,8 @@ def prior_losses(prior_scores: PriorScores, num_samples: int) -> FloatArray:
         num_samples: N.
 
     Returns:
-        The loss of each sample, float32 (N,), NaN where it is not known: a copy.
+        The loss of each sample, float32 (N,), NaN where it is not known: a copy. And the norm of its
+        gradient, likewise, if the scores have them.
 
     Raises:
         TypeError: If the scores are of another type, or no floating-point numbers.
@@ -34,7 +35,9 @@ def prior_losses(prior_scores: PriorScores, num_samples: int) -> FloatArray:
     source = "prior_scores"
     if isinstance(prior_scores, (str, os.PathLike)):
         source, prior_scores = f"the prior_scores of {prior_scores}", read_scores(prior_scores)
-    losses = prior_scores["last_loss"] if isinstance(prior_scores, ScoreTable) else prior_scores
+    losses, norms = prior_scores, None
+    if isinstance(prior_scores, ScoreTable):
+        losses, norms = prior_scores["last_loss"], norms_in(prior_scores)
     if not isinstance(losses, Tensor):
         raise TypeError(
             f"prior_scores are a {type(losses).__name__}; give a ScoreTable, a tensor with one loss for "
@@ -55,4 +58,15 @@ def prior_losses(prior_scores: PriorScores, num_samples: int) -> FloatArray:
             f"{source} are all NaN or infinite, so that nothing is known; give finite losses, or leave "
             "prior_scores out"
         )
-    return known
+    return known, None if norms is None else norms.numpy().copy()
+
+
+def norms_in(scores: ScoreTable) -> Tensor | None:
+    """The last norm of each sample's gradient, float32 (N,), NaN where it is not known.
+
+    Args:
+        scores: A table; without a column of norms the answer is None.
+    """
+    if "recent_norms" in scores.columns:
+        return scores["recent_norms"][:, -1]
+    return scores["gradient_norm"] if "gradient_norm" in scores.columns else None

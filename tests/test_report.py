@@ -3,7 +3,7 @@
 import pytest
 
 from helpers import Numbers, random_losses, train_epoch
-from infobatch import DynamicPruner
+from infobatch import DynamicPruner, NoPruning
 
 
 def test_an_epoch_broken_off_is_reported_as_far_as_it_went():
@@ -14,7 +14,7 @@ def test_an_epoch_broken_off_is_reported_as_far_as_it_went():
         if step == 3:
             break
     (counts,) = pruner.report().epochs
-    assert counts == (0, 100, 32, None, 1.0)
+    assert counts == (0, 100, 32, 100, None, 1.0)
 
 
 @pytest.mark.parametrize("drop_last", [False, True])
@@ -26,5 +26,26 @@ def test_the_report_counts_what_was_trained(drop_last):
     assert [counts.num_recorded for counts in report.epochs] == trained
     assert [counts.num_selected for counts in report.epochs] == trained
     assert report.num_recorded == sum(trained) == int(pruner.scores["visits"].sum())
-    assert report.saved == pytest.approx(1 - sum(trained) / 600)
-    assert f"6 epochs: {sum(trained)} of 600 samples trained" in str(report)
+    full = 6 * (96 if drop_last else 100)
+    assert report.saved == pytest.approx(1 - sum(trained) / full)
+    assert f"6 epochs: {sum(trained)} of {full} samples trained" in str(report)
+
+
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+@pytest.mark.parametrize(
+    ("length", "options", "num_full"),
+    [
+        ({"num_epochs": 2.5}, {}, 250),
+        ({"num_epochs": 3}, {"drop_last": True}, 288),
+        ({"max_steps": 20}, {}, 156),
+        ({"num_epochs": 2}, {"sampler": range(40)}, 80),
+    ],
+    ids=str,
+)
+def test_nothing_is_left_out_of_what_would_not_be_trained(shrink, length, options, num_full):
+    pruner = DynamicPruner(Numbers(100), policy=NoPruning(), shrink=shrink, **length)
+    loader = pruner.loader(8, **options)
+    for _ in pruner.epochs():
+        train_epoch(pruner, loader, random_losses(100))
+    report = pruner.report()
+    assert (report.saved, report.num_full, report.num_recorded) == (0, num_full, num_full)

@@ -259,7 +259,7 @@ class DynamicPruner(Run):
         batch_size = None if batching is None else batching.global_batch_size
         num_nonfinite = self.scores.num_nonfinite
         max_noise = None if self.plan.schedule.has_target else self.policy.max_noise
-        return Report(self.plan.full_length, counts, num_nonfinite, max_noise, batch_size, shrinks)
+        return Report(counts, num_nonfinite, max_noise, batch_size, shrinks)
 
     # -- Inside ------------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ class EpochCounts(NamedTuple):
         epoch: Number of the epoch, from 0.
         num_selected: Samples that it trains, on all ranks.
         num_recorded: Samples whose losses were recorded, on all ranks.
+        num_full: Samples that it would train if nothing were pruned: without a last batch that is
+            dropped, and of a last epoch that is cut short only its part.
         noise: The second moment of a step relative to one on full data in as many steps, by the norms of
             gradients when samples were trained: see :func:`infobatch.noise.noise_of`. None if it is not
             known: for epochs that are not pruned, for biased policies, and on several ranks for the one
@@ -27,6 +29,7 @@ class EpochCounts(NamedTuple):
     epoch: int
     num_selected: int
     num_recorded: int
+    num_full: int
     noise: float | None = None
     share: float = 1.0
 
@@ -36,7 +39,6 @@ class Report:
     """What a run has trained and left out so far; print it.
 
     Args:
-        num_samples: Samples in an epoch on full data.
         epochs: The epochs begun so far.
         num_nonfinite: Losses and signals that were NaN or infinite.
         max_noise: The budget of noise that the policy kept to; None if it has none.
@@ -44,7 +46,6 @@ class Report:
         shrinks_batches: Whether pruned epochs have smaller batches, and not fewer of them.
     """
 
-    num_samples: int
     epochs: Sequence[EpochCounts]
     num_nonfinite: int
     max_noise: float | None = None
@@ -58,9 +59,14 @@ class Report:
 
     @property
     def saved(self) -> float:
-        """The share left out of the epochs listed, each of which would be N samples on full data."""
+        """The share left out of what the epochs listed would train if nothing were pruned."""
         selected = sum(counts.num_selected for counts in self.epochs)
-        return 1 - selected / (len(self.epochs) * self.num_samples)
+        return 1 - selected / self.num_full
+
+    @property
+    def num_full(self) -> int:
+        """Samples that the epochs listed would train if nothing were pruned."""
+        return sum(counts.num_full for counts in self.epochs)
 
     @property
     def num_unreached(self) -> int:
@@ -102,9 +108,8 @@ class Report:
         return line
 
     def __str__(self) -> str:
-        total = len(self.epochs) * self.num_samples
         lines = [
-            f"{len(self.epochs)} epochs: {self.num_recorded:,} of {total:,} samples trained, "
+            f"{len(self.epochs)} epochs: {self.num_recorded:,} of {self.num_full:,} samples trained, "
             f"{self.saved:.1%} left out"
         ]
         if self.num_unreached:

@@ -309,7 +309,8 @@ class Run:
     def _counts(self, noise: float | None) -> EpochCounts:
         epoch = self.current
         share = epoch.num_selected / self.num_samples
-        return EpochCounts(epoch.number, epoch.length, epoch.num_done, noise, share)
+        num_full = self.plan.num_trained(epoch.number, self.plan.full_length)
+        return EpochCounts(epoch.number, epoch.length, epoch.num_done, num_full, noise, share)
 
     def _noise(self, epoch: Epoch) -> float | None:
         """The noise of a step of a pruned epoch, of what of it was recorded. A collective."""

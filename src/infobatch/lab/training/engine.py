@@ -213,7 +213,6 @@ class Engine(ABC):
     def _finish(self) -> Summary:
         """Evaluate the model if the last epoch did not, and leave the finished run's files."""
         evaluation = self._evaluation or self.task.evaluate(self.eval_model)
-        num_full = round(self.pruner.plan.schedule.run_length * self.pruner.num_samples)
         scores = self._merged_scores()
         visits = scores["visits"].double()
         members = None if self._selects_within_batches else self.task.data.class_members
@@ -225,7 +224,7 @@ class Engine(ABC):
             test_loss=evaluation.loss,
             per_class=list(evaluation.per_class),
             num_trained=sum(m.num_kept for m in self.metrics),
-            num_full=num_full,
+            num_full=self.pruner.report().num_full,
             num_steps=self.num_steps,
             seconds=self.seconds,
             evaluation_seconds=self.evaluation_seconds,

@@ -139,8 +139,9 @@ def test_torch_compile_compiles_once(data, tmp_path):
 
     counters.clear()
     torch._dynamo.reset()
-    config = replace(QUICK, compile=True)
-    compiled = run(config, data, tmp_path / "compiled")
+    run(replace(QUICK, compile=True), data, tmp_path / "compiled")
     assert counters["stats"]["unique_graphs"] == 1
-    plain = run(QUICK, data, tmp_path / "plain")
-    assert compiled.test_loss == pytest.approx(plain.test_loss, rel=0.05)
+    run(QUICK, data, tmp_path / "plain")
+    first = [RunFolder(tmp_path / name).metrics()[0] for name in ("compiled", "plain")]
+    losses = [metrics.train_loss for metrics in first]  # later ones are as far apart as rounding grows
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

@@ -105,7 +105,7 @@ class DynamicPruner(Run):
         check_choice("norms_from", norms_from, NORMS_FROM)
         length = (num_epochs, max_steps)
         shrinks = shrink_of(getattr(policy, "shrinks", "steps") if shrink is None else shrink)
-        delta = getattr(policy, "delta", Policy.delta) if delta is None else delta
+        delta = getattr(policy, "default_delta", Policy.default_delta) if delta is None else delta
         plan = RunPlan(len(dataset), policy, *length, delta, warmup_epochs, target, ramp, shrinks)
         store = layout.make_store(plan, int(seed), find_replicas(rank, num_replicas), normalizer)
         if prior_scores is not None:

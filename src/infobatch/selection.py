@@ -245,7 +245,8 @@ def _draw_owed(probabilities: Tensor, credit: Tensor, generator: torch.Generator
         owed = torch.where(unknown, _phases(probabilities, generator), owed)
     owed += probabilities
     num_selected = round(float(probabilities.sum()))
-    chosen = _highest(owed.numpy(), num_selected, generator)
+    certain = torch.where(probabilities < 1, owed, torch.inf)  # these are owed a visit in each epoch
+    chosen = _highest(certain.numpy(), num_selected, generator)
     weights = torch.zeros(len(probabilities), dtype=torch.float64)
     weights[chosen] = 1 / probabilities[chosen]
     owed[chosen] -= 1

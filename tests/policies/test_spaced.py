@@ -12,6 +12,7 @@ from infobatch.policies import (
     Policy,
     Proportional,
     Request,
+    Undersampling,
 )
 from infobatch.scores import ScoreTable
 from infobatch.seeding import Stream, epoch_generator
@@ -135,3 +136,9 @@ def test_class_quotas_can_be_spaced():
     weights = selections(Spaced(ClassQuotas(labels, RandomPruning(0.5))), 60, 5)
     assert not issubclass(Spaced, BiasedPolicy)
     assert (weights > 0).sum(1).tolist() == [30] * 5
+
+
+def test_what_is_kept_for_sure_is_kept_in_each_epoch():
+    labels = torch.tensor([0, 1]).repeat_interleave(torch.tensor([80, 20]))
+    weights = selections(Spaced(Undersampling(labels, 0.5)), 100, 60)
+    assert (weights[:, labels == 1] == 1).all()

@@ -116,7 +116,7 @@ class Policy(ABC):
     """The noise of a step that the policy keeps to: see :class:`NoiseBudget`; None if it does not."""
     shrinks: str = "steps"
     """What the policy is made to shrink: ``"steps"`` or ``"batches"``; a run may say otherwise."""
-    delta: float = 0.875
+    default_delta: float = 0.875
     """The share of a run after which all data is used again, in [0, 1]; a run may say otherwise."""
 
     @abstractmethod

@@ -61,7 +61,7 @@ class NoiseBudget(Policy):
     columns: tuple[str, ...] = field(init=False, repr=False)
 
     shrinks = "batches"
-    delta = 1.0
+    default_delta = 1.0
     estimates_norms = True
 
     def __post_init__(self) -> None:

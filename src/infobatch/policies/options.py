@@ -22,7 +22,7 @@ def be_like(policy: Policy, inner: Policy) -> None:
     set_fields(
         policy,
         shrinks=inner.shrinks,
-        delta=inner.delta,
+        default_delta=inner.default_delta,
         estimates_norms=inner.estimates_norms,
         max_noise=inner.max_noise,
     )

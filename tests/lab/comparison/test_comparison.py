@@ -12,6 +12,7 @@ from helpers.digits import LOOKING, SCORED
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.run import run_comparison
 from infobatch.lab.comparison.variants import SAME_STEPS, UNDERSAMPLED, Arm, Variant
+from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.runs.records import EpochMetrics, Summary
 
 
@@ -209,8 +210,37 @@ def test_undersampling_leaves_out_as_many_in_each_epoch(tmp_path, data):
     assert kept(made, ours, 3) == kept(made, Arm("pruned", BUDGET), 3)
     steps = [made.folder(arm, 3).summary().num_steps for arm in (ours, FULL)]
     assert steps[0] == steps[1]
-    asked = replace(made, variants=(Variant("undersampling", 0.5, 0.3), Variant("rs2", 0.5, 0.3)))
-    assert UNDERSAMPLED not in kinds(asked, Variant("", target=0.3)), "it would be trained twice"
+
+
+def test_undersampling_is_not_trained_twice(tmp_path):
+    variants = [Variant(policy, 0.5, 0.3) for policy in ("undersampling", "rs2")]
+    made = Comparison(COMPARED, tuple(variants), 1, 0.5, tmp_path / "c", also=(UNDERSAMPLED,))
+    cost = Variant("", target=0.3)
+    assert UNDERSAMPLED not in kinds(made, cost)
+    assert UNDERSAMPLED in kinds(replace(made, variants=made.variants[1:]), cost)
+    shrunk = replace(made, variants=(*variants, Variant("noise-budget", 0.5, 0.3)))
+    assert UNDERSAMPLED in kinds(shrunk, cost), "with smaller batches it is another one"
+    for comparison, shrink in (
+        (replace(made, variants=made.variants[1:]), "steps"),
+        (shrunk, "batches"),
+    ):
+        assert comparison.run_config(Arm(UNDERSAMPLED, cost), 3).shrink == shrink
+
+
+@pytest.mark.parametrize("epochs", [4.4, 3.5])
+def test_a_last_epoch_that_is_cut_short_costs_the_controls_as_much(epochs, tmp_path, data):
+    made = Comparison(replace(COMPARED, epochs=epochs), (BUDGET,), 1, 0.5, tmp_path / "c")
+    made.create()
+    run_comparison(made, data, lambda arm, seed, progress: None, lambda: False)
+    costs = {arm.kind: made.folder(arm, 3).summary().cost for arm in made.arms[1:]}
+    assert costs["random-same-steps"] == pytest.approx(costs["pruned"], abs=len(made.arms))
+
+
+def test_policies_of_one_cost_prune_in_the_same_epochs():
+    configs = [Variant(policy, 0.5, 0.3).config(CONTEST) for policy in ("infobatch", "noise-budget")]
+    assert {delta_of(config) for config in configs} == {0.875}
+    assert delta_of(Variant("noise-budget", 0.5, 0.3).config(replace(CONTEST, delta=0.9))) == 0.9
+    assert delta_of(Variant("noise-budget:max_noise=1.1").config(CONTEST)) == 1
 
 
 def test_undersampling_is_refused_before_training_where_it_cannot_be(tmp_path, data):

@@ -20,6 +20,7 @@ def test_a_budget_is_an_option_of_the_policy():
     [
         ("noise-budget:max_noise=1.2", None, 1.0),
         ("noise-budget", 0.9, 0.9),
+        ("spaced:policy=noise-budget", None, 1.0),
         ("infobatch", None, 0.875),
         ("none", None, 0.875),
         ("selective-backprop", None, 0.875),

@@ -135,7 +135,9 @@ def predict(
     table = read_scores(scores)
 
     def schedule_of(policy: type[Policy]) -> Schedule:
-        return Schedule(len(table), epochs, policy.delta if delta is None else delta, warmup_epochs)
+        return Schedule(
+            len(table), epochs, policy.default_delta if delta is None else delta, warmup_epochs
+        )
 
     saving = predict_saving(table, InfoBatch(prune_ratio), schedule_of(InfoBatch))
     console.print(str(saving), highlight=False)

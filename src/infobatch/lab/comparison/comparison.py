@@ -19,19 +19,18 @@ from infobatch.lab.comparison.variants import (
     BESIDE_FEWER_STEPS,
     BESIDE_SMALLER_BATCHES,
     CONTROLS,
-    FEWER_KINDS,
     FEWER_SCALED,
     FULL,
     PRUNED,
     RANDOM,
     RANDOM_KINDS,
+    RANDOM_SAME_STEPS,
     SAME_STEPS,
     UNDERSAMPLED,
     Arm,
     Variant,
     kept_at_cost,
 )
-from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.shrinking import shrinks_batches, smaller_batch
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
@@ -90,22 +89,35 @@ class Comparison:
         if variant.target is None:
             kinds = self._kinds_beside(variant)
             return [Arm(kind, variant) for kind in CONTROLS if kind in kinds]
-        alike = [other for other in self.variants if variant.has_cost_of(other)]
+        alike = self._alike(variant)
         if variant != alike[0]:
             return []
-        kinds = {kind for other in alike for kind in self._kinds_beside(other)}
-        for other in alike:
-            if other.policy == "random":  # it is that control
+        kinds = self._kinds_at_cost(variant)
+        shrinks = RANDOM_SAME_STEPS in kinds
+        for other in alike:  # a policy may be one of the controls
+            if other.policy == "random":
                 kinds -= {kind for kind in self._kinds_beside(other) if kind in RANDOM_KINDS}
-            if other.policy == "undersampling":
+            if other.policy == "undersampling" and self._shrinks(other) == shrinks:
                 kinds -= {UNDERSAMPLED}
         budget = Variant("", target=variant.target)
         return [Arm(kind, budget) for kind in CONTROLS if kind in kinds]
 
+    def _alike(self, variant: Variant) -> list[Variant]:
+        """The variants that are known to cost what this one does, which may be a budget alone."""
+        return [other for other in self.variants if variant.has_cost_of(other)]
+
+    def _kinds_at_cost(self, variant: Variant) -> set[str]:
+        """The kinds of controls that a variant and those of its cost are compared with."""
+        return {kind for other in self._alike(variant) for kind in self._kinds_beside(other)}
+
     def _kinds_beside(self, variant: Variant) -> set[str]:
         """The kinds of controls that a variant is compared with."""
-        shrinks = shrinks_batches(replace(self.config, policy=variant.policy))
+        shrinks = self._shrinks(variant)
         return {*(BESIDE_SMALLER_BATCHES if shrinks else BESIDE_FEWER_STEPS), *self.also}
+
+    def _shrinks(self, variant: Variant) -> bool:
+        """Whether a variant's batches shrink, and not its steps."""
+        return shrinks_batches(replace(self.config, policy=variant.policy))
 
     @property
     def runs(self) -> list[tuple[Arm, int]]:
@@ -185,13 +197,14 @@ class Comparison:
         if arm.kind == PRUNED:
             return replace(self.pruned_config(arm.variant), seed=seed)
         left_out, epochs = self._spend(arm.variant, seed)
-        if not (arm.variant.is_budget or arm.kind in FEWER_KINDS):  # it leaves out in the same epochs
-            config = replace(config, delta=delta_of(self.pruned_config(arm.variant)))
+        shrink: Literal["steps", "batches"]
         if arm.kind in RANDOM_KINDS:
-            shrink: Literal["steps", "batches"] = "steps" if arm.kind == RANDOM else "batches"
+            shrink = "steps" if arm.kind == RANDOM else "batches"
             return replace(config, policy="random", target=left_out, shrink=shrink)
         if arm.kind == UNDERSAMPLED:
-            return replace(config, policy="undersampling", target=left_out, shrink="batches")
+            shrinks = RANDOM_SAME_STEPS in self._kinds_at_cost(arm.variant)
+            shrink = "batches" if shrinks else "steps"
+            return replace(config, policy="undersampling", target=left_out, shrink=shrink)
         if arm.kind == SAME_STEPS:
             num_replicas = replicas().num_replicas
             size, micro_batch = smaller_batch(config, epochs, num_replicas, num_samples)
@@ -208,7 +221,7 @@ class Comparison:
         reference = self.folder(Arm(PRUNED, variant), seed)
         costs = [round(m.cost) for m in reference.metrics()]
         num_samples, cost = reference.metrics()[0].num_samples, reference.summary().cost
-        kept = kept_at_cost(costs, num_samples, cost)
+        kept = kept_at_cost(costs, num_samples, cost, self.config.epochs % 1 or 1.0)
         return tuple(num_samples - k for k in kept), cost / num_samples
 
     def check(self) -> None:

@@ -15,7 +15,7 @@ from infobatch.lab.training.scoring_costs import (
     pruned_throughout,
     without_unread_scores,
 )
-from infobatch.policies import BELOW_MEAN, POLICIES, has_prune_ratio
+from infobatch.policies import BELOW_MEAN, POLICIES, Policy, has_prune_ratio
 from infobatch.schedule import Schedule
 
 FULL = "full"
@@ -29,7 +29,6 @@ UNDERSAMPLED = "undersampled"
 CONTROLS = (FEWER, FEWER_SCALED, SAME_STEPS, RANDOM, RANDOM_SAME_STEPS, UNDERSAMPLED)
 """The kinds of arms that cost as much as a pruned run: what a user would do instead of pruning. Those of
 the same steps have as many as full data, with smaller batches."""
-FEWER_KINDS = (FEWER, FEWER_SCALED, SAME_STEPS)
 RANDOM_KINDS = (RANDOM, RANDOM_SAME_STEPS)
 BESIDE_FEWER_STEPS = (FEWER, FEWER_SCALED, RANDOM)
 BESIDE_SMALLER_BATCHES = (FEWER, FEWER_SCALED, SAME_STEPS, RANDOM_SAME_STEPS)
@@ -89,6 +88,8 @@ class Variant:
             plain = replace(common, shrink="auto", batch_norm="auto", prior_scores="")
             return replace(plain, policy="none", target=None, backward_share=share)
         target = common.target if self.target is None else self.target
+        if self.target is not None and common.delta is None:  # the same epochs for all of one cost
+            common = replace(common, delta=Policy.default_delta)
         made = replace(common, policy=self.policy, prune_ratio=self.prune_ratio, target=target)
         made = without_unread_scores(pruned_throughout(made))
         if self.target is None:
@@ -143,7 +144,9 @@ class Arm:
         return self.kind if self.variant is None else f"{self.variant.name}/{self.kind}"
 
 
-def kept_at_cost(kept: Sequence[int], num_samples: int, cost: float) -> list[int]:
+def kept_at_cost(
+    kept: Sequence[int], num_samples: int, cost: float, last_part: float = 1.0
+) -> list[int]:
     """How many samples random pruning keeps of each epoch, at the cost of a pruned run.
 
     They are as many as the run kept. If the run cost more than training on them, the rest is spread
@@ -153,10 +156,13 @@ def kept_at_cost(kept: Sequence[int], num_samples: int, cost: float) -> list[int
         kept: The number of samples that the run kept of each epoch.
         num_samples: N, the number of samples of an epoch on full data.
         cost: What the run cost in all, in samples trained.
+        last_part: The part of the last epoch that is trained, in (0, 1].
 
     Returns:
-        The number of samples to keep of each epoch, at most N.
+        The number of samples to keep of each epoch, at most N; of a last one that is cut short as if it
+        were not.
     """
+    more = cost - sum(kept)
+    kept = [*kept[:-1], min(num_samples, round(kept[-1] / last_part))]
     num_pruned = sum(k < num_samples for k in kept)
-    more = round((cost - sum(kept)) / max(1, num_pruned))
-    return [min(num_samples, k + more) for k in kept]
+    return [min(num_samples, k + round(more / max(1, num_pruned))) for k in kept]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infobatch.lab.config.policy_spec import name_of
+from infobatch.lab.config.policy_spec import inner_name
 from infobatch.lab.config.train import TrainConfig
 from infobatch.policies import POLICIES, Policy
 
@@ -15,4 +15,4 @@ def delta_of(config: TrainConfig) -> float:
     """
     if config.delta is not None:
         return config.delta
-    return POLICIES.get(name_of(config.policy), Policy).delta
+    return POLICIES.get(inner_name(config.policy), Policy).default_delta

@@ -25,6 +25,14 @@ def name_of(spec: str) -> str:
     return spec.split(":")[0]
 
 
+def inner_name(spec: str) -> str:
+    """The name of the policy that decides: the one that the spec's is put around, else its own."""
+    names = [
+        option.removeprefix("policy=") for option in spec.split(":") if option.startswith("policy=")
+    ]
+    return names[-1] if names else name_of(spec)
+
+
 def folder_name(spec: str) -> str:
     """The spec as part of a folder's name."""
     return re.sub("[:=]", "-", spec)

@@ -6,7 +6,7 @@ import math
 
 from infobatch import NoPruning, ShrinkBatches
 from infobatch.batching import Batching, Shrink
-from infobatch.lab.config.policy_spec import name_of
+from infobatch.lab.config.policy_spec import inner_name
 from infobatch.lab.config.train import TrainConfig
 from infobatch.plan import RunPlan
 from infobatch.policies import POLICIES
@@ -26,7 +26,7 @@ def shrinks_batches(config: TrainConfig) -> bool:
     Returns:
         False for a run on full data, too.
     """
-    name = name_of(config.policy)
+    name = inner_name(config.policy)
     if name == "none" or name not in POLICIES:
         return False
     return (POLICIES[name].shrinks if config.shrink == "auto" else config.shrink) == "batches"

@@ -263,6 +263,10 @@ def _band(
     known = [~np.isnan(values) for values in ys]
     xs = [np.array(x(run))[there] for run, there in zip(arm.runs.values(), known, strict=True)]
     ys = [values[there] for values, there in zip(ys, known, strict=True)]
+    drawn = [pair for pair in zip(xs, ys, strict=True) if len(pair[0])]
+    if not drawn:
+        return
+    xs, ys = map(list, zip(*drawn, strict=True))
     if all(len(points) == 1 for points in xs):  # evaluated at the end alone: a dot for each seed
         axis.plot(np.concatenate(xs), np.concatenate(ys), "o", color=color, label=arm.label, ms=4)
         return

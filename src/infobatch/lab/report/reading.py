@@ -23,6 +23,7 @@ from infobatch.lab.comparison.variants import (
     Arm,
     Variant,
 )
+from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP
 from infobatch.lab.config.shrinking import shrinks_batches
@@ -51,7 +52,7 @@ LABELS = {
     SAME_STEPS: "fewer epochs, same steps",
     RANDOM: "random pruning",
     RANDOM_SAME_STEPS: "random pruning, same steps",
-    UNDERSAMPLED: "undersampling, same steps",
+    UNDERSAMPLED: "undersampling",
 }
 NAMES = {
     "infobatch": "InfoBatch",
@@ -174,7 +175,8 @@ def read_runs(paths: Sequence[Path]) -> Results:
     groups: dict[str, ArmRuns] = {}
     for path in paths:
         run = read_run(RunFolder(path))
-        options = {**run.config.to_json(), "seed": None, "data_dir": None}
+        same = replace(run.config, delta=delta_of(run.config))
+        options = {**same.to_json(), "seed": None, "data_dir": None}
         key = json.dumps(options, sort_keys=True)
         target = run.config.target
         target = target if isinstance(target, float) else None
@@ -264,7 +266,8 @@ def _policy_label(config: TrainConfig) -> str:
         label += f" r={config.prune_ratio:g}"
     if isinstance(config.target, float):
         label += f", {100 * config.target:g} % saved"
-    if config.shrink != "auto" and shrinks_batches(config) != (POLICIES[name].shrinks == "batches"):
+    auto = replace(config, shrink="auto")
+    if shrinks_batches(config) != shrinks_batches(auto):
         label += ", smaller batches" if shrinks_batches(config) else ", fewer steps"
     return label + " (biased)" * issubclass(POLICIES[name], BiasedPolicy)
 

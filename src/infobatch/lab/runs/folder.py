@@ -18,7 +18,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
+from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.files import make_writable, naming_damaged, read_json, unwritable, write_whole
 from infobatch.lab.runs.records import EpochMetrics, Summary
@@ -342,6 +343,7 @@ def require_same(wanted: TrainConfig, there: TrainConfig, path: Path) -> None:
     Raises:
         ValueError: If they differ in what is trained.
     """
+    wanted, there = (replace(each, delta=delta_of(each)) for each in (wanted, there))
     for name, (now, then) in wanted.differences(there).items():
         if name not in NEUTRAL_OPTIONS:
             raise ValueError(

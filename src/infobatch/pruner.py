@@ -246,7 +246,8 @@ class DynamicPruner(Run):
     def predict_budgets(self) -> BudgetSavings:
         """What budgets of noise would save if gradients kept the norms that they have now.
 
-        To be asked after an epoch, of any policy: see :func:`infobatch.prediction.predict_budgets`.
+        In the epochs that this run may prune; to be asked after an epoch, of any policy. See
+        :func:`infobatch.prediction.predict_budgets`.
         """
         return predict_budgets(self._store.whole_scores, self.plan.schedule, self.norms_from)
 

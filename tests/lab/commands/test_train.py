@@ -6,6 +6,9 @@ import re
 import pytest
 
 from helpers.commands import TYPED
+from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.variants import Variant
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.report import read_comparison
 from infobatch.lab.report.equal_cost import equal_cost_rows
 from infobatch.lab.runs.folder import RunFolder
@@ -165,11 +168,12 @@ def test_compare_and_sweep_take_budgets_too(call, tmp_path):
     code, output, error = call("compare", *options, "--noise", 1.5, "--out", tmp_path / "c")
     assert code == 0, error
     assert "against fewer epochs, same steps" in " ".join(output.split())
-    options += ["--policies", "noise-budget", "--noise", "1.2,1.5", "--no-controls"]
+    options += ["--policies", "noise-budget", "--noise", "1.2,1.5,2", "--no-controls"]
     code, output, error = call("sweep", NAME, *options, "--out", tmp_path / "s")
     assert code == 0, error
     assert re.search(r"noise budget 1\.2 .* \(1\.2\)", output)
     assert re.search(r"noise budget 1\.5 .* \(1\.5\)", output)
+    assert len([*tmp_path.glob("s/*/report/costs.png")]) == 1, "the budgets' curve"
 
 
 def test_the_same_steps_can_be_asked_for(call, tmp_path):
@@ -180,6 +184,18 @@ def test_the_same_steps_can_be_asked_for(call, tmp_path):
     (steps,) = re.findall(r"fewer epochs, same steps, 25 % saved .* 4,200 +(\d+) ", output)
     assert int(steps) == 45, "3 epochs of 15, where full data has 4 of 11"
     assert "random pruning, 25 % saved" in output
+
+
+def test_controls_that_would_not_be_trained_are_refused(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 2, "--device", "cpu", "--seeds", 1]
+    code, _, error = call("contest", *options, "--undersampling", "--no-controls", "--out", tmp_path)
+    assert code == 2
+    assert "--undersampling asks for a control, and --no-controls for none" in " ".join(error.split())
+    variant = Variant("random", 0.5)
+    Comparison(TrainConfig(data="digits", device="cpu"), (variant,), 1, None, tmp_path / "c").create()
+    code, _, error = call("compare", "--resume", "--same-steps", "--out", tmp_path / "c")
+    assert code == 2
+    assert "--same-steps asks for a control, and the comparison was started" in " ".join(error.split())
 
 
 def test_bad_contests_are_refused(call, tmp_path):

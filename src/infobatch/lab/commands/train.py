@@ -131,15 +131,21 @@ def compare(
         out: Folder of the comparison; by default a new one under runs/.
         resume: Continue the unfinished comparison in --out, with the options that it was started with.
     """
+    also = _asked_for(same_steps, undersampling)
     if resume:
         path = _resumed_path(out)
         comparison = agree(lambda: Comparison.load(path))
         resumed(options, recipe, save, comparison.config, noise)
+        for kind in also:
+            if kind not in comparison.also:
+                raise ValueError(
+                    f"{ON_REQUEST[kind]} asks for a control, and the comparison was started without it; "
+                    "leave it out to go on, or start another comparison"
+                )
     else:
         config = started(options, recipe, save, noise)
         path = out or _new_path(config)
         variant = Variant(config.policy, config.prune_ratio)
-        also = _asked_for(same_steps, undersampling)
         comparison = Comparison(config, (variant,), seeds, margin, path, also=also)
     comparison.check()
     check_options(comparison.config)
@@ -193,7 +199,7 @@ def sweep(
         raise ValueError(f"name a recipe to sweep; there are: {', '.join(RECIPES)}")
     configs = [on_this_machine(options.over(find_recipe(name).config())) for name in recipe]
     variants = variants_of(policies, prune_ratio, noise)
-    also = _asked_for(same_steps, undersampling)
+    also = _asked_for(same_steps, undersampling, controls)
     made = Sweep.of(configs, variants, seeds, margin, controls, out, also)
     for each in configs:
         if noise and each.target is not None:
@@ -260,17 +266,23 @@ def contest(
     variants, reasons = contestants(base, names, targets, *known, noises)
     for reason in reasons:
         console.print(reason, highlight=False)
-    also = _asked_for(same_steps, undersampling)
+    also = _asked_for(same_steps, undersampling, controls)
     made = Sweep.of([base], variants, seeds, margin, controls, out, also)
     _run(made, {base.recipe: data}, jobs, minutes, options.arguments)
     for reason in reasons:  # once more, below the table
         console.print(reason, highlight=False)
 
 
-def _asked_for(same_steps: bool, undersampling: bool) -> tuple[str, ...]:
-    """The kinds of controls that are asked for."""
+def _asked_for(same_steps: bool, undersampling: bool, controls: bool = True) -> tuple[str, ...]:
+    """The kinds of controls that are asked for, of ``ON_REQUEST``."""
     asked = {SAME_STEPS: same_steps, UNDERSAMPLED: undersampling}
-    return tuple(kind for kind in ON_REQUEST if asked[kind])
+    kinds = tuple(kind for kind in ON_REQUEST if asked[kind])
+    if kinds and not controls:
+        raise ValueError(
+            f"{ON_REQUEST[kinds[0]]} asks for a control, and --no-controls for none; leave one of them "
+            "out"
+        )
+    return kinds
 
 
 def _run(

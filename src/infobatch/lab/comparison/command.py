@@ -6,7 +6,7 @@ import shlex
 from dataclasses import replace
 
 from infobatch.lab.comparison.comparison import Comparison
-from infobatch.lab.comparison.variants import SAME_STEPS, UNDERSAMPLED
+from infobatch.lab.comparison.variants import ON_REQUEST
 from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.config.policy_spec import name_of
 from infobatch.lab.recipes import RECIPES, find_recipe
@@ -44,8 +44,7 @@ def command_of(comparison: Comparison) -> str:
         options += ["--policies", policies]
         options += ["--prune-ratio", ",".join(f"{r:g}" for r in ratios)] if ratios else []
     options += [] if comparison.controls else ["--no-controls"]
-    options += ["--same-steps"] if SAME_STEPS in comparison.also else []
-    options += ["--undersampling"] if UNDERSAMPLED in comparison.also else []
+    options += [typed for kind, typed in ON_REQUEST.items() if kind in comparison.also]
     recipe = [config.recipe] if config.recipe else []
     base = find_recipe(config.recipe).config() if config.recipe in RECIPES else None
     return shlex.join(["infobatch", name, *recipe, *config.to_arguments(base), *options])

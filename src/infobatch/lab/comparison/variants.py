@@ -33,8 +33,8 @@ RANDOM_KINDS = (RANDOM, RANDOM_SAME_STEPS)
 BESIDE_FEWER_STEPS = (FEWER, FEWER_SCALED, RANDOM)
 BESIDE_SMALLER_BATCHES = (FEWER, FEWER_SCALED, SAME_STEPS, RANDOM_SAME_STEPS)
 """The controls of variants that shrink steps, and of those that shrink batches."""
-ON_REQUEST = (SAME_STEPS, UNDERSAMPLED)
-"""Controls that can be asked for beside any variant."""
+ON_REQUEST = {SAME_STEPS: "--same-steps", UNDERSAMPLED: "--undersampling"}
+"""Controls that can be asked for beside any variant, and what is typed for them."""
 
 
 @dataclass(frozen=True)

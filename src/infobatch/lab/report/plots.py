@@ -22,6 +22,7 @@ from infobatch.lab.comparison.variants import (
     SAME_STEPS,
     UNDERSAMPLED,
 )
+from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.report.arms import ArmRuns, Run
 from infobatch.lab.report.noise import by_epoch, measured
 from infobatch.lab.report.results import Results
@@ -39,6 +40,8 @@ MOST_NOISE = 4.0
 
 # Okabe & Ito: told apart by readers with any color vision.
 COLORS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+FEWEST_COSTS = 3
+"""Of so many pruned arms or more, results are also drawn against costs."""
 MARKERS = "os^Dv"
 """The marker changes after each round of the colors."""
 
@@ -62,6 +65,8 @@ def draw_plots(results: Results, folder: Path) -> list[Path]:
             "kept.png": draw_kept(results),
             "scores.png": draw_scores(results),
         }
+        if len(results.pruned) >= FEWEST_COSTS:
+            figures["costs.png"] = draw_costs(results)
     if any(measured(arm, lambda m: m.noise_ratio) for arm in results.pruned):
         figures["noise.png"] = draw_noise(results)
     for name, figure in figures.items():
@@ -109,7 +114,8 @@ def _by_policy(results: Results) -> dict[str, list[ArmRuns]]:
     names = {RANDOM: "random", RANDOM_SAME_STEPS: "random, same steps", UNDERSAMPLED: "undersampling"}
     for arm in results.arms:
         if arm.kind in (PRUNED, *names):
-            policies.setdefault(names.get(arm.kind, arm.policy), []).append(arm)
+            policy, _ = without_budget(arm.policy)  # its budgets lie on one line
+            policies.setdefault(names.get(arm.kind, policy), []).append(arm)
     return policies
 
 
@@ -128,7 +134,7 @@ def draw_noise(results: Results) -> Figure:
     for column, (cost, arms) in zip(grid.T, columns.items(), strict=True):
         for axis, (label, quantity) in zip(column, rows, strict=True):
             for arm in arms:
-                place = places[arm.policy]
+                place = places[without_budget(arm.policy)[0]]
                 means = by_epoch(measured(arm, quantity))
                 if label == rows[0][0] or any(means.values()):
                     name = arm.label if cost is None else arm.policy

@@ -158,7 +158,7 @@ def test_a_contest_of_a_budget_ends_with_its_noise_and_all_controls(call, tmp_pa
     runs = json.loads((path / "report" / "runs.json").read_text())["runs"]
     (budgeted,) = (run for run in runs if run["arm"].startswith("noise-budget-max_noise-1.5/pruned"))
     assert 1 < budgeted["mean_noise"] <= budgeted["most_noise"] < 2
-    assert [noise is None for noise in budgeted["noise"]] == [True, False, False, False, True]
+    assert [noise is None for noise in budgeted["noise"]] == [True, False, False, False, False]
     fewer = next(run for run in runs if "1.5/fewer-epochs" in run["arm"])
     assert "noise" not in fewer, "its last epoch is cut short, not pruned"
 

@@ -197,9 +197,9 @@ def sweep(
     """
     if not recipe:
         raise ValueError(f"name a recipe to sweep; there are: {', '.join(RECIPES)}")
+    also = _asked_for(same_steps, undersampling, controls)
     configs = [on_this_machine(options.over(find_recipe(name).config())) for name in recipe]
     variants = variants_of(policies, prune_ratio, noise)
-    also = _asked_for(same_steps, undersampling, controls)
     made = Sweep.of(configs, variants, seeds, margin, controls, out, also)
     for each in configs:
         if noise and each.target is not None:
@@ -246,6 +246,7 @@ def contest(
         minutes: Stop with a checkpoint after this many minutes.
         out: Folder of the contest.
     """
+    also = _asked_for(same_steps, undersampling, controls)
     percentages = numbers("--save", save or DEFAULT_SAVING, "30,50,70")
     targets = [share_of(number, "--save", save) for number in percentages]
     base = on_this_machine(options.over(find_recipe(recipe).config()))
@@ -266,7 +267,6 @@ def contest(
     variants, reasons = contestants(base, names, targets, *known, noises)
     for reason in reasons:
         console.print(reason, highlight=False)
-    also = _asked_for(same_steps, undersampling, controls)
     made = Sweep.of([base], variants, seeds, margin, controls, out, also)
     _run(made, {base.recipe: data}, jobs, minutes, options.arguments)
     for reason in reasons:  # once more, below the table

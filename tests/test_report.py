@@ -3,7 +3,8 @@
 import pytest
 
 from helpers import Numbers, random_losses, train_epoch
-from infobatch import DynamicPruner, NoPruning
+from infobatch import DynamicPruner, NoiseBudget, NoPruning
+from infobatch.policies import Proportional
 
 
 def test_an_epoch_broken_off_is_reported_as_far_as_it_went():
@@ -49,3 +50,18 @@ def test_nothing_is_left_out_of_what_would_not_be_trained(shrink, length, option
         train_epoch(pruner, loader, random_losses(100))
     report = pruner.report()
     assert (report.saved, report.num_full, report.num_recorded) == (0, num_full, num_full)
+
+
+@pytest.mark.parametrize(
+    "policy", [NoiseBudget(), Proportional(0.3, by="gradient_norm"), None], ids=repr
+)
+def test_a_report_can_be_asked_for_when_an_epoch_begins(policy):
+    pruner = DynamicPruner(Numbers(100), 4, policy=policy)
+    loader = pruner.loader(10)
+    losses = random_losses(100) ** 4
+    for epoch in pruner.epochs():
+        assert len(pruner.report().epochs) == epoch + 1
+        assert pruner.report().epochs[-1].noise is None, "nothing of it is trained yet"
+        for indices, _ in loader:
+            norms = losses[indices].clamp(max=1)
+            pruner.update(losses[indices], indices, gradient_norms=norms)

@@ -179,10 +179,10 @@ class ScoreStore(ABC, Generic[E]):
         scores = self.scores
         for name in ("recent_norms", "gradient_norm"):
             if name in scores.columns:
-                return scores[name].numpy()[rows].reshape(len(rows), -1)[:, -1]
+                norms = scores[name].numpy()
+                return norms[rows] if norms.ndim == 1 else norms[rows, -1]
         losses = scores["last_loss"].numpy()[rows]
-        norms: np.ndarray = norms_of_losses(torch.from_numpy(losses), norms_from).numpy()
-        return norms
+        return norms_of_losses(torch.from_numpy(losses), norms_from).numpy()
 
     def agree(self, epoch: E) -> None:
         """Raise ``RuntimeError`` on all ranks if they are not about to train the same epoch.

@@ -140,7 +140,7 @@ def predict(
         )
 
     saving = predict_saving(table, InfoBatch(prune_ratio), schedule_of(InfoBatch))
-    console.print(str(saving), highlight=False)
+    console.print(f"InfoBatch, prune ratio {prune_ratio:g}: {saving}", highlight=False)
     schedule = schedule_of(NoiseBudget)
     console.print("\nWhat a budget of noise would save, in batches and not in steps:", highlight=False)
     console.print(str(predict_budgets(table, schedule, norms_from)), highlight=False)

@@ -222,7 +222,10 @@ class TrainConfig(CommonConfig):
             ``group.option``.
         """
         ours, theirs = _flat(self), _flat(other)
-        return {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
+        pairs = {name: (ours[name], theirs[name]) for name in ours}
+        return {
+            name: pair for name, pair in pairs.items() if pair[0] is not pair[1] and pair[0] != pair[1]
+        }
 
 
 TASK_DEFAULTS: Mapping[str, Mapping[str, Any]] = {

@@ -59,7 +59,7 @@ def _verdict_on(ours: ArmRuns, full: ArmRuns, results: Results) -> str:
     if difference is None:
         return "No seed was trained both on full data and pruned: nothing to compare."
     if ours.mean("num_trained") == ours.mean("num_full"):
-        return "Nothing was pruned: the first epoch is warm-up, and the last ones anneal."
+        return "Nothing was pruned: the first epoch is warm-up, and no other could be."
     saved = f"{results.saved(ours):.1%} of the samples saved"
     against = f"{results.metric.name} against full data {difference}{_points(results)}"
     judged = judge(difference, results.margin)

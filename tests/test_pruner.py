@@ -125,5 +125,5 @@ def test_a_checkpoint_of_another_run(options, message):
 
 def test_a_checkpoint_of_another_version():
     state = {**batched_pruner().state_dict(), "version": 99}
-    with pytest.raises(ValueError, match="version 99, this infobatch reads version 1"):
+    with pytest.raises(ValueError, match="version 99, this infobatch reads version 2"):
         batched_pruner().load_state_dict(state)

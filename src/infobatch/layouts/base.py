@@ -21,7 +21,7 @@ from infobatch.scores.buffer import LossBuffer
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Version of what ``state_dict`` returns. A change that older code cannot read raises it."""
 
 BUFFER_CAPACITY = 1 << 16

@@ -137,7 +137,7 @@ def compare(
         comparison = agree(lambda: Comparison.load(path))
         resumed(options, recipe, save, comparison.config, noise)
         for kind in also:
-            if kind not in comparison.also:
+            if kind not in {arm.kind for arm in comparison.arms}:
                 raise ValueError(
                     f"{ON_REQUEST[kind]} asks for a control, and the comparison was started without it; "
                     "leave it out to go on, or start another comparison"

@@ -44,8 +44,8 @@ def configs_of(
     size, _ = smaller_batch(base, epochs, 1, len(data.train))
     configs = {
         FULL: (plain, FULL),
-        FEWER: (replace(plain, epochs=epochs), SAME_STEPS),
-        SAME_STEPS: (replace(plain, epochs=epochs, batch_size=size), SAME_STEPS),
+        FEWER: (replace(plain, epochs=epochs), FULL),
+        SAME_STEPS: (replace(plain, epochs=epochs, batch_size=size), FULL),
     }
     variants, reasons = contestants(base, policies, [share], len(data.train), data.train_labels, None)
     for reason in reasons:

@@ -336,14 +336,14 @@ class Run:
         """Record a batch; its weights, on the device of its losses."""
         batch = self._checked(losses, indices, scored)
         remembered = losses if scores is None else check_scores(scores, losses)
-        weights = self._host_weights(batch)
+        weights = self.factors(batch)
         self._look_for_batch_norm(losses, weights)
         self._record(batch, remembered, scored, signals)
         return sent_to_device(torch.from_numpy(weights), losses.device)
 
     @torch.compiler.disable
     def _weigh_batch(self, losses: Tensor, indices: Indices) -> Tensor:
-        weights = self._host_weights(self._checked(losses, indices))
+        weights = self.factors(self._checked(losses, indices))
         return sent_to_device(torch.from_numpy(weights), losses.device)
 
     def _look_for_batch_norm(self, losses: Tensor, weights: FloatArray) -> None:
@@ -361,7 +361,8 @@ class Run:
         check_losses(losses, len(batch), scored)
         return batch
 
-    def _host_weights(self, batch: IndexArray) -> FloatArray:
+    def factors(self, batch: IndexArray) -> FloatArray:
+        """What the losses of a batch are multiplied by, float32 (B,)."""
         weights = self.current.weights_of(batch)
         if self.normalizer == "mean" or (self.plan.shrink and self.normalizer == "batch"):
             weights = self.relative(weights)

@@ -35,11 +35,18 @@ def batch_weights(model: nn.Module, weights: Tensor) -> Iterator[None]:
         ValueError: For weights of another shape, below 0, not finite or not on the host; in the forward
             pass, for a batch of another size.
     """
+    with batch_shares(model, *packed_shares(weights)):
+        yield
+
+
+@contextmanager
+def batch_shares(model: nn.Module, packed: Tensor, equal: bool) -> Iterator[None]:
+    """:func:`batch_weights`, of what :func:`packed_shares` gives, which may be on the model's device."""
     layers = [layer for layer in model.modules() if isinstance(layer, WeightedBatchNorm)]
     before = [layer.__dict__.get("_batch") for layer in layers]
     try:
         if layers:
-            _give(layers, *_packed_shares(weights))
+            _give(layers, packed, equal)
         yield
     finally:
         for layer, batch in zip(layers, before, strict=True):
@@ -48,7 +55,7 @@ def batch_weights(model: nn.Module, weights: Tensor) -> Iterator[None]:
                 layer._batch = batch
 
 
-def _packed_shares(weights: Tensor) -> tuple[Tensor, bool]:
+def packed_shares(weights: Tensor) -> tuple[Tensor, bool]:
     """The shares of a batch, its mass and squares in one tensor (B + 2,), and whether they are equal."""
     if weights.dim() != 1 or not len(weights):
         raise ValueError(

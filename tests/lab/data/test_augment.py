@@ -45,6 +45,25 @@ def test_augmentation_depends_on_seed_epoch_and_index_alone():
     assert any(differing)
 
 
+def test_cutout_blanks_one_square_of_each_image():
+    data = numbered_images(flip=False)
+    blank = torch.tensor([252], dtype=torch.uint8)  # no pixel has it
+    plain, cut = Augment(data, seed=0), Augment(data, seed=0, cutout=3, blank=blank)
+    places = set()
+    for epoch in range(20):
+        plain.begin(epoch)
+        cut.begin(epoch)
+        images, blanked = (augment(torch.arange(4)) for augment in (plain, cut))
+        for image, other in zip(images[:, 0], blanked[:, 0], strict=True):
+            rows, columns = (other == 252).nonzero(as_tuple=True)
+            assert len(rows) == 9
+            assert rows.unique().tolist() == list(range(rows.min(), rows.min() + 3))
+            assert columns.unique().tolist() == list(range(columns.min(), columns.min() + 3))
+            assert torch.equal(other[other != 252], image[other != 252])
+            places.add((int(rows.min()), int(columns.min())))
+    assert len(places) > 20
+
+
 def mixing(**options):
     made = Mixing(20, **{"mixup": 0.0, "cutmix": 0.0, "seed": 3, **options})
     made.begin(2, torch.device("cpu"))

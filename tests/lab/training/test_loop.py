@@ -31,6 +31,8 @@ from infobatch.lab.training.pauses import Interrupted
         {"policy": "proportional:by=gradient_norm", "target": 0.2},
         {"policy": "kakurenbo", "target": 0.2, "delta": 1.0},
         {"policy": "none", "backward_share": 0.4},
+        {"policy": "none", "backward_share": 0.4, "proxy": "small-cnn", "model": "resnet8"},
+        {"optimizer": "nesterov", "schedule": "triangle", "cutout": 2},
         {"policy": "noise-budget:max_noise=1.3"},
         {"shrink": "batches", "least_batch": 8, "batch_multiple": 4},
         {"shrink": "batches", "mixup": 0.2, "drop_last": True, "normalizer": "mean"},

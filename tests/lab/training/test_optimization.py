@@ -10,7 +10,7 @@ from torch import nn
 from helpers.lab import loss_of
 from infobatch import DynamicPruner
 from infobatch.lab.config.train import TrainConfig
-from infobatch.lab.training.optimization import Optimization, WeightAverage
+from infobatch.lab.training.optimization import Optimization, WeightAverage, triangle
 from infobatch.lab.training.optimizers import OPTIMIZERS
 
 CONFIG = TrainConfig(data="digits", lr=0.1, device="cpu")
@@ -27,6 +27,25 @@ def make(config, model=None):
 def test_the_rate_follows_one_cycle():
     optimization, _ = make(CONFIG)
     assert optimization.lr == pytest.approx(0.1 / 25)
+
+
+def test_the_triangle_rises_early_and_falls_to_nothing():
+    rates = [triangle(done) for done in (0.0, 0.075, 0.15, 0.575, 1.0)]
+    assert rates == pytest.approx([0.2, 0.6, 1.0, 0.5, 0.0])
+    optimization, _ = make(replace(CONFIG, schedule="triangle"))
+    assert optimization.lr == pytest.approx(0.2 * 0.1)
+    assert optimization.optimizer.param_groups[0]["momentum"] == 0.9
+
+
+def test_biases_of_norms_have_a_rate_of_their_own_on_any_schedule():
+    for schedule, first in (("triangle", 0.2), ("one-cycle", 1 / 25)):
+        config = replace(CONFIG, optimizer="nesterov", schedule=schedule, weight_decay=0.64)
+        optimization, model = make(config)
+        others, biases = optimization.optimizer.param_groups
+        assert [id(p) for p in biases["params"]] == [id(model[1].bias)]
+        assert others["lr"] == pytest.approx(first * 0.1)
+        assert biases["lr"] == pytest.approx(64 * first * 0.1)
+        assert (others["weight_decay"], biases["weight_decay"]) == (0.64, 0.01)
 
 
 def test_clipping_bounds_the_step():
@@ -54,7 +73,7 @@ def test_the_average_is_exponential():
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimiser_lowers_the_loss(name):
-    lr = {"sgd": 0.1, "adamw": 0.5, "lars": 10.0, "lamb": 0.02}[name]
+    lr = {"sgd": 0.1, "nesterov": 0.1, "adamw": 0.5, "lars": 10.0, "lamb": 0.02}[name]
     optimization, model = make(replace(CONFIG, optimizer=name, lr=lr))
     before = loss_of(model).item()
     for _ in range(10):

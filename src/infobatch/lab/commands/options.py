@@ -72,7 +72,7 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
     config = _saving(options.over(pruned_throughout(replace(base, policy=config.policy))), save)
     if noise is not None:
         config = replace(config, policy=spec)
-    _check_shrinking(config)
+    _check_shrinking(config, base)
     for option, (value, only) in config.differences(pruned_throughout(config)).items():
         raise ValueError(
             f"{flag(option)} is {value}, but {name} keeps the same samples from the "
@@ -81,11 +81,11 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
     return on_this_machine(config)
 
 
-def _check_shrinking(config: TrainConfig) -> None:
-    """Raise ``ValueError`` for options of batches that shrink, where they do not."""
+def _check_shrinking(config: TrainConfig, base: TrainConfig) -> None:
+    """Raise ``ValueError`` for options of batches that shrink, typed where they do not."""
     for option in ("least_batch", "batch_multiple"):
         value = getattr(config, option)
-        if value != getattr(TrainConfig, option) and not shrinks_batches(config):
+        if value != getattr(base, option) and not shrinks_batches(config):
             raise ValueError(
                 f"{flag(option)} is {value}, but with --policy {config.policy} pruned epochs have fewer "
                 "steps, and batches stay as they are; give --shrink batches, or leave it out"

@@ -32,7 +32,7 @@ from infobatch.lab.commands.options import (
 from infobatch.lab.commands.show import write_and_print
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.contest import CONTESTANTS, contestants
-from infobatch.lab.comparison.run import run_comparison
+from infobatch.lab.comparison.run import SeedClock, run_comparison
 from infobatch.lab.comparison.sweep import Sweep, helpers
 from infobatch.lab.comparison.variants import ON_REQUEST, SAME_STEPS, UNDERSAMPLED, Variant
 from infobatch.lab.config.noise_budget import budget_of, has_budget
@@ -192,7 +192,8 @@ def sweep(
         seeds: Number of runs of each arm, with seeds from --seed on.
         margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
         jobs: Number of processes that share the work; more can be started by hand, say on other GPUs.
-        minutes: Stop with a checkpoint after this many minutes.
+        minutes: Stop with a checkpoint after this many minutes, and begin no seed that would not be
+            finished by then; a report is written of what is finished.
         out: Folder of the sweep.
     """
     if not recipe:
@@ -243,7 +244,8 @@ def contest(
         seeds: Number of runs of each arm, with seeds from --seed on.
         margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
         jobs: Number of processes that share the work; more can be started by hand, say on other GPUs.
-        minutes: Stop with a checkpoint after this many minutes.
+        minutes: Stop with a checkpoint after this many minutes, and begin no seed that would not be
+            finished by then; a report is written of what is finished.
         out: Folder of the contest.
     """
     also = _asked_for(same_steps, undersampling, controls)
@@ -305,15 +307,26 @@ def _run(
         done = sum(comparison.folder(arm, seed).finished for arm, seed in comparison.runs)
         count = f"{len(comparison.runs)} runs, {done} of them finished"
         console.print(f"{comparison.config.recipe}: {count}", highlight=False)
-    with (
-        live("sweep", made.comparisons[0].path.parent, minutes) as (progress, should_stop),
-        helpers(jobs - 1, arguments),
-    ):
-        for comparison in made.comparisons:
-            watch = ComparisonWatch(comparison, progress, comparison.config.recipe)
-            run_comparison(comparison, data[comparison.config.recipe], watch, should_stop)
+    clock = SeedClock() if minutes is None else SeedClock(time.monotonic() + 60 * minutes)
+    try:
+        with (
+            live("sweep", made.comparisons[0].path.parent, minutes) as (progress, should_stop),
+            helpers(jobs - 1, arguments),
+        ):
+            for comparison in made.comparisons:
+                watch = ComparisonWatch(comparison, progress, comparison.config.recipe)
+                run_comparison(comparison, data[comparison.config.recipe], watch, should_stop, clock)
+    except SystemExit:  # stopped
+        _report(made)
+        raise
+    _report(made)
+
+
+def _report(made: Sweep) -> None:
+    """Report on what is finished of each comparison."""
     for comparison in made.comparisons:
-        agree(lambda path=comparison.path: write_and_print([path]))  # type: ignore[misc]
+        if agree(lambda made=comparison: any(made.folder(*run).finished for run in made.runs)):  # type: ignore[misc]
+            agree(lambda path=comparison.path: write_and_print([path]))  # type: ignore[misc]
 
 
 def _resumed_path(out: Path | None) -> Path:

@@ -11,7 +11,14 @@ from torch import Tensor
 from infobatch.lab.comparison.variants import Variant
 from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.noise_budget import has_budget, with_budgets
-from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP, make_policy, name_of
+from infobatch.lab.config.policy_spec import (
+    SELECTIVE_BACKPROP,
+    WITHIN_BATCHES,
+    chooses_within_batches,
+    make_policy,
+    name_of,
+    proxy_of,
+)
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.names import choose
 from infobatch.lab.runs.records import FORWARD_COST
@@ -98,9 +105,10 @@ def distinct_policies(config: TrainConfig, policies: Sequence[str]) -> list[str]
     """
     known: dict[str, str] = {}
     for spec in map(str.strip, policies):
-        choose("policy", name_of(spec), dict.fromkeys([*POLICIES, SELECTIVE_BACKPROP]))
-        made = spec
-        if spec != SELECTIVE_BACKPROP:
+        choose("policy", name_of(spec), dict.fromkeys([*POLICIES, *WITHIN_BATCHES]))
+        if chooses_within_batches(spec):
+            made = f"one by {proxy_of(spec)}"
+        else:
             given = (torch.zeros(1, dtype=torch.int64), torch.zeros(1))
             made = f"{name_of(spec)} {make_policy(replace(config, policy=spec, target=None), *given)!r}"
         if known.setdefault(made, spec) != spec:

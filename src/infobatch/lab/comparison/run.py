@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,12 +19,44 @@ from infobatch.lab.training.train import train
 
 SECONDS_BETWEEN_CHECKS = 1.0
 
+MARGIN = 1.05
+"""By how much longer than the longest before it a seed may take."""
+
 Watch = Callable[[Arm, int, Progress | None], None]
 """Called with a run's arm and seed, and how far it is; None when it is finished."""
 
 
+class SeedClock:
+    """Says whether all runs of a further seed fit into the time that is left.
+
+    Args:
+        end: When the time is over, by ``time.monotonic``; by default never.
+    """
+
+    def __init__(self, end: float = math.inf) -> None:
+        self._end = end
+        self._began: dict[int, float] = {}
+        self._longest = 0.0
+
+    def begin(self, seed: int) -> None:
+        """Note that a seed has begun, unless it had already."""
+        self._began.setdefault(seed, time.monotonic())
+
+    def finish(self, seed: int) -> None:
+        """Note that the last run of a seed is finished."""
+        self._longest = max(self._longest, time.monotonic() - self._began[seed])
+
+    def has_time_for(self, seed: int) -> bool:
+        """Whether a seed has begun, or would be finished in time if it took as long as the longest."""
+        return seed in self._began or time.monotonic() + MARGIN * self._longest <= self._end
+
+
 def run_comparison(
-    comparison: Comparison, data: Data, watch: Watch, should_stop: Callable[[], bool]
+    comparison: Comparison,
+    data: Data,
+    watch: Watch,
+    should_stop: Callable[[], bool],
+    clock: SeedClock | None = None,
 ) -> None:
     """Train every run that is not finished.
 
@@ -36,13 +69,19 @@ def run_comparison(
         watch: Called with the progress of each run.
         should_stop: Asked at every step; if it returns true, the run in progress writes a checkpoint
             and stops.
+        clock: Says which seeds are begun; by default all are.
 
     Raises:
         Interrupted: If ``should_stop`` returned true.
         ValueError: If a folder holds a run with other options.
     """
+    clock = clock or SeedClock()
     waiting = [(arm, seed, comparison.folder(arm, seed)) for arm, seed in comparison.runs]
     while waiting:
+        in_time = agree(partial(_in_time, clock, {seed for _, seed, _ in waiting}))
+        waiting = [each for each in waiting if each[1] in in_time]
+        if not waiting:
+            return
         place = agree(partial(_claim, comparison, waiting))
         if place is None:  # others are at work on all that can be done now
             if agree(should_stop):
@@ -50,11 +89,19 @@ def run_comparison(
             time.sleep(SECONDS_BETWEEN_CHECKS)
             continue
         arm, seed, folder = waiting.pop(place)
+        clock.begin(seed)
         config = agree(partial(_prepare, comparison, arm, seed, folder, len(data.train)))
         if config is not None:
             train(config, data, folder, partial(watch, arm, seed), should_stop)
         agree(folder.release)
         watch(arm, seed, None)
+        if all(seed != other for _, other, _ in waiting):
+            clock.finish(seed)
+
+
+def _in_time(clock: SeedClock, seeds: set[int]) -> set[int]:
+    """Those of the seeds that have begun, or that there is time for."""
+    return {seed for seed in seeds if clock.has_time_for(seed)}
 
 
 def _claim(comparison: Comparison, waiting: Sequence[tuple[Arm, int, RunFolder]]) -> int | None:

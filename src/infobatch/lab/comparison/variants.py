@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from infobatch.lab.config.annealing import delta_of
-from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP, folder_name, name_of
+from infobatch.lab.config.policy_spec import chooses_within_batches, folder_name, name_of, proxy_of
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.records import FORWARD_COST
 from infobatch.lab.training.scoring_costs import (
     at_equal_cost,
+    choosing_cost,
     prior_pass_epochs,
     pruned_throughout,
     without_unread_scores,
@@ -82,8 +83,9 @@ class Variant:
         Raises:
             ValueError: If the policy cannot be made or cannot save that much.
         """
-        if self.policy == SELECTIVE_BACKPROP:
+        if chooses_within_batches(self.policy):
             assert self.target is not None
+            common = replace(common, proxy=proxy_of(self.policy), resident=False)
             share = _backward_share(self.target, common)
             plain = replace(common, shrink="auto", batch_norm="auto", prior_scores="")
             return replace(plain, policy="none", target=None, backward_share=share)
@@ -117,10 +119,12 @@ def _backward_share(saved: float, config: TrainConfig) -> float:
     """The share of a batch to train on, in epochs that can be pruned, to save ``saved`` of the cost."""
     schedule = Schedule(1, config.epochs, delta_of(config), config.warmup_epochs)
     pruned = sum(map(schedule.share, schedule.prunable)) / schedule.run_length
-    share = 1 - FORWARD_COST - saved / pruned
+    cost = choosing_cost(config)
+    share = 1 - cost - saved / pruned
     if share * config.batch_size < 1:
         raise ValueError(
-            f"it runs the model on all samples, which costs {FORWARD_COST:.0%} of training on them, and "
+            f"it runs {config.proxy or 'the model'} on all samples, which costs {cost:.0%} of training "
+            "on them, and "
             f"to save {saved:.0%} could train on only {max(0.0, share):.1%} of a batch; lower the saving"
         )
     return share

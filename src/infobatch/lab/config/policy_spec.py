@@ -16,8 +16,10 @@ from infobatch.policies import BELOW_MEAN, POLICIES, Policy, Protected, takes
 
 FROM_THE_DATA = ("labels", "scores")
 """Options of policies that the data set gives, and a spec cannot."""
-SELECTIVE_BACKPROP = "selective-backprop"
-"""The name that selective backprop has among the policies of a contest."""
+SELECTIVE_BACKPROP, PROXY_FILTERING = "selective-backprop", "proxy-filtering"
+"""What chooses samples within each batch, by the names that it has among the policies of a contest."""
+WITHIN_BATCHES = (SELECTIVE_BACKPROP, PROXY_FILTERING)
+PROXY_EXAMPLE = f"{PROXY_FILTERING}:proxy=speed-cnn-narrow"
 
 
 def name_of(spec: str) -> str:
@@ -31,6 +33,32 @@ def inner_name(spec: str) -> str:
         option.removeprefix("policy=") for option in spec.split(":") if option.startswith("policy=")
     ]
     return names[-1] if names else name_of(spec)
+
+
+def chooses_within_batches(spec: str) -> bool:
+    """Whether it is no policy, which chooses for an epoch, but chooses within each batch."""
+    return name_of(spec) in WITHIN_BATCHES
+
+
+def proxy_of(spec: str) -> str:
+    """The network by whose losses the samples of a batch are chosen; empty for the one that is trained.
+
+    Args:
+        spec: ``selective-backprop``, or ``proxy-filtering:proxy=NAME``.
+
+    Returns:
+        The network's name.
+
+    Raises:
+        ValueError: If the spec is another.
+    """
+    if spec == SELECTIVE_BACKPROP:
+        return ""
+    proxy = spec.removeprefix(f"{PROXY_FILTERING}:proxy=")
+    if not proxy or proxy == spec:
+        wish = "selective-backprop" if name_of(spec) == SELECTIVE_BACKPROP else PROXY_EXAMPLE
+        raise ValueError(f"the policy is {spec!r}; what chooses within batches is given as {wish}")
+    return proxy
 
 
 def folder_name(spec: str) -> str:
@@ -115,10 +143,12 @@ def make_policy(
 def _class_of(spec: str) -> type[Policy]:
     """The policy's class."""
     name = name_of(spec)
-    if name == SELECTIVE_BACKPROP:
+    if name in WITHIN_BATCHES:
+        proxy = " --proxy NAME" if name == PROXY_FILTERING else ""
+        alone = PROXY_EXAMPLE if proxy else f"{SELECTIVE_BACKPROP} alone"
         raise ValueError(
-            f"{spec} draws from each batch, not from an epoch, and has no options: for one run give "
-            f"--policy none --backward-share 0.5, in a contest {SELECTIVE_BACKPROP} alone"
+            f"{spec} draws from each batch, not from an epoch: for one run give --policy none "
+            f"--backward-share 0.5{proxy}, in a contest {alone}"
         )
     return choose("policy", name, POLICIES)
 

@@ -61,11 +61,12 @@ class CommonConfig:
     """Make the training set long-tailed: of the first class all samples are kept, of each following one
     a smaller share, down to 1 in this many of the last. 1 leaves it as it is."""
     model: str = "small-cnn"
-    """Network: small-cnn, resnet8, resnet20, resnet18, resnet50, timm/NAME if timm is installed, or the
-    folder of a run of --task mae, to fine-tune its encoder. For segmentation: segformer-tiny,
-    segformer-b0, upernet-tiny, upernet-resnet50 and others. For mae: mae-tiny, mae-small, mae-base. For
-    diffusion: unet-tiny, unet-small, ddpm-cifar10. For tuning: llama-tiny, llama-small, gpt2-tiny. These
-    tasks also take a folder that holds such a model, for tuning with its tokenizer. For tabular: mlp."""
+    """Network: small-cnn, speed-cnn, speed-cnn-narrow, resnet8, resnet20, resnet18, resnet50, timm/NAME
+    if timm is installed, or the folder of a run of --task mae, to fine-tune its encoder. For
+    segmentation: segformer-tiny, segformer-b0, upernet-tiny, upernet-resnet50 and others. For mae: mae-
+    tiny, mae-small, mae-base. For diffusion: unet-tiny, unet-small, ddpm-cifar10. For tuning: llama-
+    tiny, llama-small, gpt2-tiny. These tasks also take a folder that holds such a model, for tuning with
+    its tokenizer. For tabular: mlp."""
     stem_stride: Literal[1, 2, 4] = 1
     """Factor by which the first layer of a ResNet shrinks the image: 1 for 32 pixels, 4 for the 224 of
     ImageNet."""
@@ -109,11 +110,14 @@ class CommonConfig:
     """Scores that are known before the first epoch, for use with --warmup-epochs 0: pass computes the
     losses of all samples by a forward pass, and a path names the scores.npz of another run."""
     optimizer: str = "sgd"
-    """Optimizer: sgd, adamw, lars or lamb; the schedule moves its momentum from 0.95 to 0.85 and
-    back."""
+    """Optimizer: sgd, nesterov (SGD with Nesterov's momentum, 0.85, and a rate of 64 times --lr for the
+    biases of normalization layers), adamw, lars or lamb."""
     lr: float = 0.2
-    """Peak learning rate of the one-cycle schedule, which rises from 1/25 of it in 30 % of the run and
-    then falls to 1/250000."""
+    """Peak learning rate of the schedule."""
+    schedule: Literal["one-cycle", "triangle"] = "one-cycle"
+    """Learning rate: one-cycle rises from 1/25 of the peak in 30 % of the run and then falls to
+    1/250000, while the momentum goes from 0.95 to 0.85 and back; triangle rises in a straight line from
+    a fifth of the peak in 15 % of the run and then falls to 0, at a constant momentum."""
     weight_decay: float = 5e-4
     """Weight decay."""
     label_smoothing: float = 0.1
@@ -127,6 +131,9 @@ class CommonConfig:
     """Mix each image with another one of its batch: alpha of the Beta distribution; 0 for none."""
     cutmix: float = 0.0
     """Paste a box of another image of the batch: alpha of the Beta distribution; 0 for none."""
+    cutout: int = 0
+    """Blank a square of so many pixels a side of each image, for images that are held in memory; 0 for
+    none."""
     eval_every: int = 1
     """Number of epochs between two evaluations; the last epoch is always evaluated."""
     probe: int = 0
@@ -143,6 +150,9 @@ class CommonConfig:
     compile: bool = False
     """Compile the network with torch.compile, on CUDA with graphs; a short last batch is not
     compiled."""
+    resident: bool = False
+    """Send an epoch's order and weights to the device at once, where the data are held there. On CUDA
+    a step is then recorded once for each size of batch, as a graph, and played back."""
     workers: int = 0
     """Loader processes, for data that is decoded as it is read (ImageNet, segmentation); other sets are
     held in memory."""
@@ -168,6 +178,9 @@ class TrainConfig(CommonConfig):
     backward_share: float = 1.0
     """Selective backprop, with --policy none: train on this share of each batch, drawn by loss after a
     forward pass over the whole batch; 1 trains on all."""
+    proxy: str = ""
+    """With --backward-share, choose them by the losses of this smaller network, and take the highest
+    (proxy filtering). It is trained along, on every fourth batch."""
 
     def to_json(self) -> dict[str, Any]:
         """The options as values that JSON has; :meth:`from_json` reads them."""

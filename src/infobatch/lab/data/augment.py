@@ -45,23 +45,30 @@ class Augmented(Dataset[Any]):
 
 
 class Augment:
-    """Random crops with reflect padding, and flips.
+    """Random crops with reflect padding, flips, and squares that are blanked.
+
+    What is drawn for an epoch lies where that of the last one lay, as a recorded step expects.
 
     Args:
         data: The images, on the device, and how they may be augmented.
         seed: The run's seed.
+        cutout: The side of a blanked square, in pixels; 0 for none.
+        blank: The color of the squares, uint8 (C,) on the device.
     """
 
-    def __init__(self, data: ImageData, seed: int) -> None:
-        padding = data.crop_padding
-        border = ((0, 0), (0, 0), (padding, padding), (padding, padding))
-        pixels = np.pad(data.train.pixels.cpu().numpy(), border, mode="reflect")
-        height, width = data.train.pixels.shape[2:]
-        padded = torch.from_numpy(pixels).to(data.train.pixels.device)
+    def __init__(self, data: ImageData, seed: int, cutout: int = 0, blank: Tensor | None = None) -> None:
+        pixels, padding = data.train.pixels, data.crop_padding
+        num_samples, _, height, width = pixels.shape
+        rows, columns = (_reflected(size, padding, pixels.device) for size in (height, width))
+        padded = pixels[:, :, rows][:, :, :, columns]
         self._windows = padded.unfold(2, height, 1).unfold(3, width, 1)
         self._offsets = 2 * padding + 1
         self._flip = data.flip
         self._seed = seed
+        self._cutout, self._blank = cutout, blank
+        self._shifts = torch.zeros(2, num_samples, dtype=torch.int64, device=pixels.device)
+        self._flips = torch.zeros(num_samples, dtype=torch.bool, device=pixels.device)
+        self._corners = torch.zeros_like(self._shifts)
 
     def begin(self, epoch: int) -> None:
         """Draw the epoch's crops and flips.
@@ -69,11 +76,14 @@ class Augment:
         Args:
             epoch: The epoch's number.
         """
-        num_samples, device = len(self._windows), self._windows.device
+        num_samples = len(self._windows)
         generator = epoch_generator(self._seed, epoch, Stream.AUGMENTATION)
-        shifts = torch.randint(self._offsets, (2, num_samples), generator=generator)
-        self._shifts = shifts.to(device)
-        self._flips = (torch.rand(num_samples, generator=generator) < 0.5).to(device)
+        self._shifts.copy_(torch.randint(self._offsets, (2, num_samples), generator=generator))
+        self._flips.copy_(torch.rand(num_samples, generator=generator) < 0.5)
+        if self._cutout:
+            for corners, size in zip(self._corners, self._windows.shape[4:], strict=True):
+                last = max(1, size - self._cutout + 1)
+                corners.copy_(torch.randint(last, (num_samples,), generator=generator))
 
     def __call__(self, indices: Tensor) -> Tensor:
         """Augment training images.
@@ -86,9 +96,26 @@ class Augment:
         """
         rows, columns = self._shifts[:, indices]
         pixels = self._windows[indices, :, rows, columns]
-        if not self._flip:
-            return pixels
-        return torch.where(self._flips[indices][:, None, None, None], pixels.flip(3), pixels)
+        if self._flip:
+            pixels = torch.where(self._flips[indices][:, None, None, None], pixels.flip(3), pixels)
+        if self._cutout:
+            assert self._blank is not None
+            pixels = torch.where(self._squares(indices), self._blank[:, None, None], pixels)
+        return pixels
+
+    def _squares(self, indices: Tensor) -> Tensor:
+        """Which pixels are blanked, bool (B, 1, H, W)."""
+        inside = []
+        for corners, size in zip(self._corners, self._windows.shape[4:], strict=True):
+            places = torch.arange(size, device=corners.device) - corners[indices][:, None]
+            inside.append((places >= 0) & (places < self._cutout))
+        squares: Tensor = inside[0][:, :, None] & inside[1][:, None, :]
+        return squares[:, None]
+
+
+def _reflected(size: int, padding: int, device: torch.device) -> Tensor:
+    """The places of a line of pixels with ``padding`` mirrored ones at each end, int64."""
+    return torch.from_numpy(np.pad(np.arange(size), padding, mode="reflect")).to(device)
 
 
 class Mixing:

@@ -46,6 +46,8 @@ class Feed(ABC):
 
     dataset: Any
     collate: Callable[[list[Any]], Any]
+    holds_all = False
+    """Whether the data is held on the device, and a batch is the indices of its samples, int64 (B,)."""
 
     def begin(self, epoch: int) -> None:  # noqa: B027 - not all augment
         """Decide the epoch's augmentation.
@@ -138,16 +140,18 @@ class MemoryFeed(ImageFeed):
         data: Images in memory.
         device: Where they are held.
         seed: The run's seed.
+        cutout: The side of the square that is blanked in each training image, in pixels; 0 for none.
     """
 
     TEST_BATCH = 1000
+    holds_all = True
 
-    def __init__(self, data: ImageData, device: torch.device, seed: int) -> None:
+    def __init__(self, data: ImageData, device: torch.device, seed: int, cutout: int = 0) -> None:
         self.dataset: Sequence[int] = range(len(data.train))
         self.collate = torch.tensor
-        self.normalize = Normalize.of(data.train.pixels).to(device)
         self._data = data.to(device)
-        self._augment = Augment(self._data, seed)
+        self.normalize = Normalize.of(self._data.train.pixels)
+        self._augment = Augment(self._data, seed, cutout, self.normalize.mean_color)
 
     def begin(self, epoch: int) -> None:
         self._augment.begin(epoch)
@@ -239,6 +243,7 @@ def make_feed(
     seed: int,
     num_workers: int,
     smallest_crop: float = SMALLEST_CROP,
+    cutout: int = 0,
 ) -> ImageFeed:
     """Make the feed of a set of images.
 
@@ -249,6 +254,8 @@ def make_feed(
         num_workers: Loader processes; images in memory need none.
         smallest_crop: The least share of its image that a training crop takes, where images are decoded
             as they are read; by default that of ImageNet's usual training.
+        cutout: The side of the square that is blanked in each training image held in memory, in pixels;
+            by default none.
 
     Returns:
         The feed.
@@ -256,4 +263,4 @@ def make_feed(
     if isinstance(data, StreamedData):
         return StreamFeed(data, device, seed, num_workers, smallest_crop)
     assert isinstance(data, ImageData)
-    return MemoryFeed(data, device, seed)
+    return MemoryFeed(data, device, seed, cutout)

@@ -123,6 +123,11 @@ class Normalize:
         part = pixels[:: max(1, len(pixels) // 10_000)].double()
         return cls(part.mean(dim=(0, 2, 3)), part.std(dim=(0, 2, 3)))
 
+    @property
+    def mean_color(self) -> Tensor:
+        """The mean of each channel, uint8 (C,)."""
+        return self.mean.flatten().round().to(torch.uint8)
+
     def to(self, device: torch.device) -> Normalize:
         self.mean, self.std = self.mean.to(device), self.std.to(device)
         return self

@@ -77,6 +77,7 @@ class TableFeed(Feed):
     """
 
     TEST_BATCH = 1 << 14
+    holds_all = True
 
     def __init__(self, data: TableData, device: torch.device) -> None:
         self.dataset: Sequence[int] = range(len(data.train))

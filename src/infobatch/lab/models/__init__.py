@@ -18,9 +18,10 @@ from infobatch.lab.models.norms import Norm
 from infobatch.lab.models.pretrained import check_pretrained, check_pretrained_fits, make_pretrained
 from infobatch.lab.models.resnet import RESNETS
 from infobatch.lab.models.small_cnn import small_cnn
+from infobatch.lab.models.speed_cnn import SMALLEST_IMAGE, SPEED_CNNS, SpeedCNN
 from infobatch.lab.names import choose
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"small-cnn": small_cnn, **RESNETS}
+MODELS: dict[str, Callable[..., nn.Module]] = {"small-cnn": small_cnn, **RESNETS, **SPEED_CNNS}
 
 TIMM = "timm/"
 """What the names of timm's models begin with; the package has to be installed."""
@@ -98,8 +99,13 @@ def check_model_fits(name: str, shape: Shape) -> None:
         shape: Channels, height and width of the data's images.
 
     Raises:
-        ValueError: If the model takes images of one shape, and that is another.
+        ValueError: If the model takes images of one shape, and that is another, or larger ones.
     """
+    if name in SPEED_CNNS and min(shape[1:]) < SMALLEST_IMAGE:
+        raise ValueError(
+            f"--model {name} takes images of at least {SMALLEST_IMAGE} pixels a side, and these have "
+            f"{shape[1]} x {shape[2]}; take another model, such as small-cnn"
+        )
     if is_run(name):
         check_pretrained_fits(name, shape)
 
@@ -115,4 +121,4 @@ def _import_timm() -> Any:
     return timm
 
 
-__all__ = ["MODELS", "TIMM", "check_model", "check_model_fits", "make_model"]
+__all__ = ["MODELS", "TIMM", "SpeedCNN", "check_model", "check_model_fits", "make_model"]

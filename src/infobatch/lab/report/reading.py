@@ -25,7 +25,12 @@ from infobatch.lab.comparison.variants import (
 )
 from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.noise_budget import without_budget
-from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP
+from infobatch.lab.config.policy_spec import (
+    PROXY_FILTERING,
+    SELECTIVE_BACKPROP,
+    chooses_within_batches,
+    name_of,
+)
 from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.recipes import RECIPES, Published
@@ -182,7 +187,9 @@ def read_runs(paths: Sequence[Path]) -> Results:
         target = target if isinstance(target, float) else None
         variant = Variant(run.config.policy, run.config.prune_ratio, target)
         if run.config.backward_share < 1:
-            variant = Variant(SELECTIVE_BACKPROP, run.config.prune_ratio, target)
+            proxy = run.config.proxy
+            policy = f"{PROXY_FILTERING}:proxy={proxy}" if proxy else SELECTIVE_BACKPROP
+            variant = Variant(policy, run.config.prune_ratio, target)
         compared = Arm(FULL) if variant.policy == "none" else Arm(PRUNED, variant)
         arm = groups.setdefault(key, ArmRuns(compared, _describe(run.config), {}))
         if run.config.seed in arm.runs:
@@ -237,8 +244,9 @@ def _arm_label(arm: Arm, config: TrainConfig, names_cost: bool) -> str:
     if variant is None:
         return LABELS[arm.kind]
     target = config.target if variant.target is None else variant.target
-    if variant.policy == SELECTIVE_BACKPROP and arm.kind == PRUNED:
-        return f"selective backprop, {100 * (variant.target or 0):g} % saved (biased)"
+    if chooses_within_batches(variant.policy) and arm.kind == PRUNED:
+        by = name_of(variant.policy).replace("-", " ")
+        return f"{by}, {100 * (variant.target or 0):g} % saved (biased)"
     ratio = variant.prune_ratio
     if arm.kind == PRUNED:
         return _policy_label(replace(config, policy=variant.policy, prune_ratio=ratio, target=target))
@@ -252,7 +260,8 @@ def _arm_label(arm: Arm, config: TrainConfig, names_cost: bool) -> str:
 
 def _policy_label(config: TrainConfig) -> str:
     if config.backward_share < 1:
-        return f"selective backprop of {config.backward_share:.0%} (biased)"
+        by = f"filtering by {config.proxy}" if config.proxy else "selective backprop"
+        return f"{by} of {config.backward_share:.0%} (biased)"
     if config.policy == "none":
         return LABELS[FULL]
     spec, budget = config.policy, None

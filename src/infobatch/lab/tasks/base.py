@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -248,9 +248,11 @@ class Task(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no gradients of single samples")
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[Any]:
         """The context that the precision asks for around a forward pass."""
-        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None)
+        if self._dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self._dtype)
 
     @contextmanager
     def on_a_copy(self) -> Iterator[None]:
@@ -293,7 +295,8 @@ class Task(ABC):
         if on_several:
             devices = [torch.cuda.current_device()] if on_cuda else None
             self._uncompiled = model = DistributedDataParallel(model, device_ids=devices)
-        self._graphs = compiled and on_cuda and not (on_several or shrinks or weighs)
+        resident = self.config.resident  # which records the whole step
+        self._graphs = compiled and on_cuda and not (on_several or shrinks or weighs or resident)
         if compiled:
             torch.compiler.reset()  # earlier runs of this process count against a limit
             mode = "reduce-overhead" if self._graphs else "default"

@@ -9,13 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from infobatch.lab.config.train import TrainConfig
-from infobatch.lab.data import Data, ImageFeed, Mixing, make_feed
-from infobatch.lab.models import check_model_fits, make_model
+from infobatch.distributed import Replicas
+from infobatch.lab.config.train import TrainConfig, flag
+from infobatch.lab.data import Data, ImageData, ImageFeed, Mixing, make_feed
+from infobatch.lab.models import SpeedCNN, check_model_fits, make_model
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs, indices_on
 from infobatch.lab.tasks.classifier import Classifier
 from infobatch.losses import classification_losses
+
+WHITENED = 5000
+"""The images by which a first layer is made that whitens."""
 
 
 class Classification(Classifier):
@@ -31,20 +35,31 @@ class Classification(Classifier):
         if data.num_classes == 0:
             raise ValueError(f"--task classification needs labels, and {data.name} has none")
         check_model_fits(config.model, data.shape)
+        for option in ("cutout", "resident"):
+            if getattr(config, option) and not isinstance(data, ImageData):
+                raise ValueError(
+                    f"{flag(option)} is for images that are held in memory, and those of {data.name} "
+                    "are decoded as they are read; leave it out"
+                )
 
     def make_feed(self) -> ImageFeed:
-        feed = make_feed(self.data, self.device, self.config.seed, self.config.workers)
+        config = self.config
+        feed = make_feed(self.data, self.device, config.seed, config.workers, cutout=config.cutout)
         self._mixing = None
-        if self.config.mixup or self.config.cutmix:
-            alphas = (self.config.mixup, self.config.cutmix)
-            self._mixing = Mixing(len(feed.dataset), *alphas, self.config.seed)
+        if config.mixup or config.cutmix:
+            alphas = (config.mixup, config.cutmix)
+            self._mixing = Mixing(len(feed.dataset), *alphas, config.seed)
         return feed
 
     def make_model(self) -> nn.Module:
         config, data = self.config, self.data
-        return make_model(
+        model = make_model(
             config.model, data.num_channels, data.num_classes, config.stem_stride, config.norm
         )
+        if isinstance(model, SpeedCNN):
+            _, (pixels, _) = next(self.feed.plain_batches(WHITENED, Replicas()))
+            model.whiten(self.feed.images(pixels).cpu())
+        return model
 
     def begin(self, epoch: int) -> None:
         super().begin(epoch)

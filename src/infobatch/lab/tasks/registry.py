@@ -96,7 +96,7 @@ def _check_classifier(config: TrainConfig) -> None:
 def _check_tuning(config: TrainConfig) -> None:
     """Check the model, and the options that the Trainer, which has a loop of its own, does not have."""
     check_language_model(config.model)
-    for option in ("normalizer", "lr_scaling", "ema_decay", "compile"):
+    for option in ("normalizer", "schedule", "lr_scaling", "ema_decay", "compile"):
         value, default = getattr(config, option), type(config).__dataclass_fields__[option].default
         if value != default:
             raise ValueError(
@@ -182,7 +182,18 @@ TASKS = {
     "classification": TaskSpec(
         metric=ACCURACY,
         data_sets=IMAGE_SETS,
-        options=("stem_stride", "norm", "batch_norm", "mixup", "cutmix", "probe", "backward_share"),
+        options=(
+            "stem_stride",
+            "norm",
+            "batch_norm",
+            "mixup",
+            "cutmix",
+            "cutout",
+            "resident",
+            "probe",
+            "backward_share",
+            "proxy",
+        ),
         check_model=_check_classifier,
         load=_load_classification,
         signals=("gradient_norms", "confidences"),
@@ -225,7 +236,7 @@ TASKS = {
     "tabular": TaskSpec(
         metric=LOG_LOSS,
         data_sets=tuple(TABLE_SETS),
-        options=("tabular", "batch_norm", "probe", "backward_share"),
+        options=("tabular", "batch_norm", "resident", "probe", "backward_share"),
         check_model=_check_table,
         load=_load_tabular,
         signals=("gradient_norms", "confidences"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,7 +17,7 @@ from infobatch.scores.columns import IndexArray
 
 def train_epochs(
     pruner: DynamicPruner,
-    loader: DataLoader[Any],
+    loader: Iterable[Any],
     *,
     begin: Callable[[int], None],
     step: Callable[[IndexArray, Any], None],

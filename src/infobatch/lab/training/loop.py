@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -19,14 +19,16 @@ from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.processes import agree
 from infobatch.lab.runs.folder import RunFolder, require_same
-from infobatch.lab.runs.records import Summary
+from infobatch.lab.runs.records import FORWARD_COST, Summary
 from infobatch.lab.tasks.base import Inputs
 from infobatch.lab.training.engine import Engine, Watch
 from infobatch.lab.training.epoch_loop import make_loader, train_epochs
 from infobatch.lab.training.forward_passes import forward_passes
 from infobatch.lab.training.optimization import Optimization
 from infobatch.lab.training.pauses import Pauses
+from infobatch.lab.training.proxy import Proxy
 from infobatch.lab.training.pruner_options import pruner_options
+from infobatch.lab.training.scoring_costs import choosing_cost
 from infobatch.lab.training.selective_backprop import SelectiveBackprop
 from infobatch.lab.training.static_scores import StaticScores
 from infobatch.scores.columns import IndexArray
@@ -54,12 +56,14 @@ class Loop(Engine):
         prior = self.prior_scores(resumed=state is not None)
         options = pruner_options(config, data, scores.values, prior)
         self.pruner = DynamicPruner(self.task.feed.dataset, config.epochs, **options)
-        self.loader = make_loader(config, self.task, self.pruner)
+        self.loader = self.make_loader()
         self.optimization = Optimization(config, self.task.model, self.pruner)
         self.selective = None
         if config.backward_share < 1:
             shape = (self.pruner.num_samples, config.batch_size)
-            self.selective = SelectiveBackprop(config.backward_share, *shape, config.seed)
+            takes_highest = bool(config.proxy)
+            self.selective = SelectiveBackprop(config.backward_share, *shape, config.seed, takes_highest)
+        self.proxy = Proxy(config, data, self.pruner) if config.proxy else None
         self._num_left = 0  # samples of the epoch under way that are still to be trained, on all ranks
         self._weighs = False  # whether batch norm counts the samples of the epoch with their weights
         if state is not None:
@@ -89,6 +93,10 @@ class Loop(Engine):
             )
         return self._finish()
 
+    def make_loader(self) -> Iterable[Any]:
+        """Make what gives the indices and the batch of each step of an epoch."""
+        return make_loader(self.config, self.task, self.pruner)
+
     # -- A step --------------------------------------------------------------------------------------
 
     def _begin(self, epoch: int) -> None:
@@ -106,6 +114,8 @@ class Loop(Engine):
         if self._is_selective(self.pruner.epoch):
             mean, loss = self._selective_losses(inputs, indices)
         else:
+            if self.proxy is not None and not self._is_over(self.pruner.epoch):
+                self.proxy.learn(inputs)
             with self._batch_weights(indices):
                 outputs = self.task.train_outputs(inputs, self.pruner.signals)
             mean = loss = self.pruner.update(
@@ -113,7 +123,11 @@ class Loop(Engine):
             )
         self.lr = self.optimization.lr
         self.optimization.step(loss)
-        num_slots = len(indices) * self.pruner.replicas.num_replicas
+        self._count(mean, len(indices))
+
+    def _count(self, mean: Tensor, size: int) -> None:
+        """Add a batch of ``size``, on this rank, and its mean loss to what is known of the epoch."""
+        num_slots = size * self.pruner.replicas.num_replicas
         num_samples = min(self._num_left, num_slots)  # of this step, on all ranks
         self._num_left -= num_samples
         self.loss_sum += mean.detach() * (num_samples / self.pruner.replicas.num_replicas)
@@ -125,15 +139,25 @@ class Loop(Engine):
             return nullcontext()
         return batch_weights(self.task.model, self.pruner.weights(indices))
 
+    def _is_over(self, epoch: int) -> bool:
+        """Whether no epoch from this one on may be pruned."""
+        return epoch > max(self.pruner.plan.schedule.prunable, default=-1)
+
     def _is_selective(self, epoch: int) -> bool:
         """Whether only some of each batch are trained: in the epochs in which policies may prune."""
         return self.selective is not None and epoch in self.pruner.plan.schedule.prunable
 
     def _selective_losses(self, inputs: Inputs, indices: IndexArray) -> tuple[Tensor, Tensor]:
-        """The mean loss of a batch, without a gradient, and that of the samples chosen from it."""
+        """The mean loss of a batch, without a gradient, and that of the samples chosen from it.
+
+        With a proxy the first is the proxy's.
+        """
         assert self.selective is not None
-        with torch.no_grad():
-            losses = self.task.train_outputs(inputs).losses
+        if self.proxy is not None:
+            losses = self.proxy.losses(inputs)
+        else:
+            with torch.no_grad():
+                losses = self.task.train_outputs(inputs).losses
         chosen = self.selective.choose(losses, indices, self.pruner.current.num_recorded)
         self.pruner.record(losses, indices)
         part = tuple(values[chosen] for values in inputs)
@@ -162,9 +186,11 @@ class Loop(Engine):
 
     def _end_training(self, epoch: int) -> tuple[int, int]:
         num_kept, num_forward = self.pruner.current.num_trained, self._observe_left_out(epoch)
-        if self.selective is not None and self._is_selective(epoch):
-            return self.selective.num_trained(epoch, num_kept), num_kept
-        return num_kept, num_forward
+        if self.selective is None or self._is_over(epoch):
+            return num_kept, num_forward
+        chooses = self._is_selective(epoch)
+        num_forward = round(choosing_cost(self.config, chooses) / FORWARD_COST * num_kept)
+        return self.selective.num_trained(epoch, num_kept) if chooses else num_kept, num_forward
 
     def _observe_left_out(self, epoch: int) -> int:
         """Run the model on what was left out, for a policy that asks for it; on how many samples."""
@@ -189,6 +215,7 @@ class Loop(Engine):
             "task": self.task.state_dict(),
             "optimization": self.optimization.state_dict(),
             "pruner": self.pruner.state_dict(),
+            "proxy": self.proxy.state_dict() if self.proxy is not None else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -197,3 +224,5 @@ class Loop(Engine):
         self.task.load_state_dict(state["task"])
         self.optimization.load_state_dict(state["optimization"])
         self.pruner.load_state_dict(state["pruner"])
+        if self.proxy is not None:
+            self.proxy.load_state_dict(state["proxy"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from infobatch import DynamicPruner
 from infobatch.lab.config.train import TrainConfig
@@ -19,16 +19,42 @@ from infobatch.lab.training.optimizers import make_optimizer
 WARM_UP_SHARE = 0.3
 DIV_FACTOR = 25
 FINAL_DIV_FACTOR = 1e4
+TRIANGLE_START, TRIANGLE_PEAK = 0.2, 0.15
+"""Of the triangle: the first rate as a share of the highest, and the share of the run before that."""
 
 
-def one_cycle(optimizer: Optimizer, lr: float, num_steps: int) -> OneCycleLR:
-    """Make the learning-rate schedule of all runs.
+def make_schedule(config: TrainConfig, optimizer: Optimizer, num_steps: int) -> LRScheduler:
+    """Make a run's learning-rate schedule.
+
+    Args:
+        config: The run's options.
+        optimizer: The optimizer whose rates it sets.
+        num_steps: The steps of a run on full data.
+    """
+    if config.schedule == "triangle":
+        return LambdaLR(optimizer, lambda step: triangle(step / num_steps))
+    return one_cycle(optimizer, [group["lr"] for group in optimizer.param_groups], num_steps)
+
+
+def triangle(done: float) -> float:
+    """The rate as a share of the highest, which comes early, and falls to 0 at the end.
+
+    Args:
+        done: The share of the run that is done, in [0, 1].
+    """
+    if done < TRIANGLE_PEAK:
+        return TRIANGLE_START + (1 - TRIANGLE_START) * done / TRIANGLE_PEAK
+    return max(0.0, (1 - done) / (1 - TRIANGLE_PEAK))
+
+
+def one_cycle(optimizer: Optimizer, lr: float | list[float], num_steps: int) -> OneCycleLR:
+    """Make the schedule of one cycle.
 
     It also cycles SGD's momentum, from 0.95 down to 0.85 at the peak rate and back.
 
     Args:
         optimizer: The optimizer whose rate it sets.
-        lr: The peak rate.
+        lr: The peak rate, of all groups of parameters or of each.
         num_steps: The steps of a run on full data.
 
     Returns:
@@ -47,7 +73,7 @@ def one_cycle(optimizer: Optimizer, lr: float, num_steps: int) -> OneCycleLR:
 
 
 class Optimization:
-    """The optimizer with its one-cycle schedule, gradient scaling and weight average.
+    """The optimizer with its schedule, gradient scaling and weight average.
 
     Args:
         config: The run's options.
@@ -59,7 +85,7 @@ class Optimization:
         self.model = model
         self.optimizer = make_optimizer(config.optimizer, model, config.lr, config.weight_decay)
         self.scheduler = pruner.lr_scheduler(
-            one_cycle(self.optimizer, config.lr, pruner.full_steps),
+            make_schedule(config, self.optimizer, pruner.full_steps),
             scaling=config.lr_scaling,
         )
         device = resolve_device(config.device)
@@ -84,14 +110,26 @@ class Optimization:
         Args:
             loss: The batch's weighted mean loss, a scalar.
         """
+        self.update(loss)
+        self.advance()
+
+    def update(self, loss: Tensor) -> None:
+        """Change the model: all of a step that the device does.
+
+        Args:
+            loss: The batch's weighted mean loss, a scalar.
+        """
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self._clip_norm:
             self.scaler.unscale_(self.optimizer)
             clip_grad_norm_(self._parameters, self._clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.scheduler.step()
         self.optimizer.zero_grad()
+
+    def advance(self) -> None:
+        """Go on to the next step: its learning rate, and the average of the weights."""
+        self.scheduler.step()
         if self.average is not None:
             self.average.update(self.model)
 
@@ -141,5 +179,5 @@ class WeightAverage:
         ours: list[Tensor] = list(self.model.parameters())
         theirs: list[Tensor] = list(model.parameters())
         torch._foreach_lerp_(ours, theirs, 1 - self._decay)
-        for own, their in zip(self.model.buffers(), model.buffers(), strict=True):
-            own.copy_(their)
+        if buffers := list(self.model.buffers()):
+            torch._foreach_copy_(buffers, list(model.buffers()))

@@ -9,23 +9,35 @@ epochs and to clipping: use that one with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import SGD, AdamW, Optimizer
 
 from infobatch.lab.names import choose
 
 MOMENTUM = 0.9  # until the one-cycle schedule sets it
+NESTEROV_MOMENTUM = 0.85
+BIAS_FACTOR = 64
+"""With ``nesterov`` the biases of normalization layers have a rate that is higher by this factor, and a
+decay that is lower by it."""
 
 
 def _sgd(parameters: Any, lr: float, weight_decay: float) -> Optimizer:
-    return SGD(parameters, lr, momentum=MOMENTUM, weight_decay=weight_decay)
+    return SGD(parameters, lr, momentum=MOMENTUM, weight_decay=weight_decay, fused=_fuses(parameters))
+
+
+def _nesterov(parameters: Any, lr: float, weight_decay: float) -> Optimizer:
+    """SGD with Nesterov's momentum (Jordan, 94 % on CIFAR-10 in 3.29 Seconds, 2024)."""
+    groups = [{"lr": lr, **group} for group in parameters]
+    fused = _fuses(p for group in groups for p in group["params"])
+    return SGD(groups, lr, NESTEROV_MOMENTUM, 0, weight_decay, nesterov=True, fused=fused)
 
 
 def _adamw(parameters: Any, lr: float, weight_decay: float) -> Optimizer:
-    return AdamW(parameters, lr, weight_decay=weight_decay)
+    return AdamW(parameters, lr, weight_decay=weight_decay, fused=_fuses(parameters))
 
 
 def _lars(parameters: Any, lr: float, weight_decay: float) -> Optimizer:
@@ -40,6 +52,7 @@ def _lamb(parameters: Any, lr: float, weight_decay: float) -> Optimizer:
 
 OPTIMIZERS: dict[str, Callable[[Any, float, float], Optimizer]] = {
     "sgd": _sgd,
+    "nesterov": _nesterov,
     "adamw": _adamw,
     "lars": _lars,
     "lamb": _lamb,
@@ -67,12 +80,32 @@ def make_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) 
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     parameters: Iterable[Any] = trained
+    if name == "nesterov":
+        biases = {id(p) for p in _norm_biases(model)}
+        fast = {"lr": BIAS_FACTOR * lr, "weight_decay": weight_decay / BIAS_FACTOR}
+        parameters = [{"params": [p for p in trained if id(p) not in biases]}]
+        if biases:
+            parameters.append({"params": [p for p in trained if id(p) in biases], **fast})
     if name in LAYERWISE:
         matrices = [p for p in trained if p.ndim > 1]
         vectors = [p for p in trained if p.ndim <= 1]
         unscaled = {"adam": True} if name == "lamb" else {}  # the library's LARS knows vectors itself
         parameters = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0, **unscaled}]
     return choose("optimizer", name, OPTIMIZERS)(parameters, lr, weight_decay)
+
+
+def _norm_biases(model: nn.Module) -> Iterator[nn.Parameter]:
+    """The trained biases of a model's normalization layers."""
+    for module in model.modules():
+        if isinstance(module, (_NormBase, nn.GroupNorm, nn.LayerNorm)):
+            bias = getattr(module, "bias", None)
+            if bias is not None and bias.requires_grad:
+                yield bias
+
+
+def _fuses(parameters: Iterable[Tensor]) -> bool | None:
+    """Whether an update is one kernel: on CUDA; None, PyTorch's default, elsewhere."""
+    return all(p.is_cuda for p in parameters) or None
 
 
 def _imported(name: str) -> Callable[..., Optimizer]:

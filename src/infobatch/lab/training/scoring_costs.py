@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from infobatch.lab.config import policy_spec
 from infobatch.lab.config.policy_spec import make_policy
 from infobatch.lab.config.train import PASS, TrainConfig
+from infobatch.lab.models import make_model
 from infobatch.lab.runs.records import FORWARD_COST
 from infobatch.policies.base import reads_losses
 
@@ -87,6 +89,36 @@ def prior_pass_epochs(config: TrainConfig) -> float:
         The cost in epochs of full data; 0 without such a pass.
     """
     return FORWARD_COST if config.prior_scores == PASS else 0.0
+
+
+PROXY_PERIOD = 4
+"""A proxy is trained on one batch in so many, and only run on the others."""
+
+
+def choosing_cost(config: TrainConfig, chooses: bool = True) -> float:
+    """Compute what it costs to choose the samples of a batch, beside training on them.
+
+    Args:
+        config: The options of a run that trains on a share of each batch.
+        chooses: Whether samples are chosen; False for an epoch in which a proxy only learns.
+
+    Returns:
+        The cost for each sample of the batch, as a share of training on it: a forward pass, or those of
+        the proxy and its training, by the operations of both on images of 32 pixels.
+    """
+    if not config.proxy:
+        return FORWARD_COST if chooses else 0.0
+    trained = 1 / PROXY_PERIOD
+    relative = _operations(config.proxy, config) / _operations(config.model, config)
+    return relative * (trained + chooses * (1 - trained) * FORWARD_COST)
+
+
+def _operations(model: str, config: TrainConfig) -> float:
+    """The floating-point operations of a forward pass over an image."""
+    stride = config.stem_stride if model == config.model else 1
+    with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
+        make_model(model, 3, 10, stride, config.norm).eval()(torch.zeros(1, 3, 32, 32))
+    return float(counter.get_total_flops())
 
 
 def without_unread_scores(config: TrainConfig) -> TrainConfig:

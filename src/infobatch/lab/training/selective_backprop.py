@@ -3,6 +3,8 @@
 A fixed share of each batch is trained, drawn by percentiles within the batch, without weights. Source:
 Jiang et al., *Accelerating Deep Learning by Focusing on the Biggest Losers* (2019), as MosaicML's
 Composer has it.
+
+Proxy filtering has the losses of a smaller network, and takes the highest of each batch.
 """
 
 from __future__ import annotations
@@ -23,9 +25,13 @@ class SelectiveBackprop:
         num_samples: N, the samples of an epoch.
         batch_size: The samples of a batch.
         seed: The run's seed.
+        takes_highest: Whether the highest losses are taken; by default samples are drawn.
     """
 
-    def __init__(self, share: float, num_samples: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, share: float, num_samples: int, batch_size: int, seed: int, takes_highest: bool = False
+    ) -> None:
+        self._takes_highest = takes_highest
         self._share = share
         self._num_samples = num_samples
         self._batch_size = batch_size
@@ -53,11 +59,13 @@ class SelectiveBackprop:
         Returns:
             Places in the batch, int64 (k,), where the losses are.
         """
+        num = self._num_chosen(self._epoch, num_before, len(losses))
+        if self._takes_highest:
+            return losses.topk(num).indices
         places = torch.from_numpy(indices)
         if losses.is_cuda:
             places = places.pin_memory()
         uniform = self._uniform[places.to(losses.device, non_blocking=True)]
-        num = self._num_chosen(self._epoch, num_before, len(losses))
         return draw_by_percentile(losses, num, self._share, uniform)
 
     def num_trained(self, epoch: int, num_samples: int) -> int:

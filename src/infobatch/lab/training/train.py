@@ -15,6 +15,7 @@ from infobatch.lab.runs.records import Summary
 from infobatch.lab.training.engine import Engine, Watch
 from infobatch.lab.training.loop import Loop
 from infobatch.lab.training.pauses import Pauses
+from infobatch.lab.training.resident import ResidentLoop
 from infobatch.lab.training.static_scores import static_scores
 
 
@@ -51,7 +52,7 @@ def train(
     pauses = Pauses(folder.path, should_stop)
     try:
         scores = static_scores(config, data, folder, pauses)
-        engine = _load_engine(config.task)
+        engine = _load_engine(config)
         return engine(config, data, folder, scores, pauses).run(watch)
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
@@ -71,10 +72,10 @@ def _is_out_of_memory(error: Exception) -> bool:
     return is_cpu or isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
 
 
-def _load_engine(task: str) -> type[Engine]:
-    """The class that trains a task; the Trainer's is imported when it is needed, with its packages."""
-    if task == "tuning":
+def _load_engine(config: TrainConfig) -> type[Engine]:
+    """The class that trains a run; the Trainer's is imported when it is needed, with its packages."""
+    if config.task == "tuning":
         from infobatch.lab.training.hf_trainer import TrainerEngine
 
         return TrainerEngine
-    return Loop
+    return ResidentLoop if config.resident else Loop

@@ -22,6 +22,7 @@ from infobatch.lab.config.task_options import (
 from infobatch.lab.config.train import PASS, TrainConfig, flag
 from infobatch.lab.data import DATA_SETS, Data
 from infobatch.lab.devices import resolve_device
+from infobatch.lab.models import check_model
 from infobatch.lab.names import choose
 from infobatch.lab.processes import replicas
 from infobatch.lab.runs.folder import RunFolder
@@ -65,7 +66,16 @@ def check_config(config: TrainConfig) -> None:
             f"--backward-share is {config.backward_share:g} and --policy {config.policy}; selective "
             "backprop goes through all samples: give --policy none, or leave it out"
         )
+    if config.proxy:
+        check_model(config.proxy, 1, config.norm)
+        if config.backward_share == 1:
+            raise ValueError(
+                f"--proxy is {config.proxy}, which chooses what is trained of each batch, and "
+                "--backward-share is 1, all of it; lower it, such as to 0.5, or leave --proxy out"
+            )
     _check_shrinking(config)
+    if config.resident:
+        _check_resident(config)
     resolve_device(config.device)
 
 
@@ -90,6 +100,27 @@ def _check_shrinking(config: TrainConfig) -> None:
         wish = "--norm batch" if config.norm == "group" else "--tabular.batch-norm"
         raise ValueError(
             f"--batch-norm is weighted, and the model has no batch norm; leave it out, or give {wish}"
+        )
+
+
+def _check_resident(config: TrainConfig) -> None:
+    """Raise ``ValueError`` for options with which a step cannot be recorded, whatever the device."""
+    for option in ("mixup", "cutmix", "lr_scaling", "backward_share"):
+        value = getattr(config, option)
+        if value != getattr(TrainConfig, option):
+            raise ValueError(
+                f"{flag(option)} is {value}, which changes a step in ways that --resident does not "
+                "record; leave one of them out"
+            )
+    if config.precision == "fp16":
+        raise ValueError(
+            "--precision is fp16, whose scale is read at each step, and --resident records steps that "
+            "read nothing; give --precision bf16"
+        )
+    if config.schedule != "triangle":
+        raise ValueError(
+            f"--schedule is {config.schedule}, which changes the momentum at each step, and --resident "
+            "records steps of one momentum; give --schedule triangle"
         )
 
 
@@ -121,6 +152,7 @@ def _rules(config: TrainConfig) -> Rules:
         "ema_decay": (0 <= config.ema_decay < 1, "at least 0 and less than 1"),
         "mixup": (config.mixup >= 0, "at least 0"),
         "cutmix": (config.cutmix >= 0, "at least 0"),
+        "cutout": (config.cutout >= 0, "at least 0"),
         "seed": (config.seed >= 0, "at least 0"),
         "workers": (config.workers >= 0, "at least 0"),
         "least_batch": (config.least_batch >= 1, "at least 1"),
@@ -229,6 +261,8 @@ def check_run(config: TrainConfig, data: Data) -> None:
             f"--batch-size is {config.batch_size}, which {num_replicas} processes cannot share equally; "
             f"give a multiple of {num_replicas}"
         )
+    if config.resident and num_replicas > 1:
+        raise ValueError(f"--resident is for one process, and there are {num_replicas}; leave it out")
     if config.backward_share < 1 and num_replicas > 1:
         raise ValueError(
             f"--backward-share is {config.backward_share:g}, and there are {num_replicas} processes; "

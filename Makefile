@@ -6,9 +6,10 @@ STAMP := $(shell date +%Y%m%d-%H%M%S)
 DEMO := --data mnist5k --epochs 10 --seeds 5
 NEED_FRAMEWORKS := tests/integrations tests/project/test_docs.py tests/lab/models tests/lab/recipes \
 	tests/lab/tasks tests/lab/training/test_hf_trainer.py
+KIT_PACKAGES := tyro docstring-parser typeguard
 PYTEST := -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test integrations check format bench clean
+.PHONY: demo test integrations check format bench gpu-kit clean
 
 demo: $(VENV)/lab  ## Train on 5,000 real digits and compare pruning with its alternatives.
 	$(BIN)/infobatch compare $(DEMO) --out runs/demo-$(STAMP)
@@ -30,6 +31,12 @@ format: $(VENV)/dev  ## Put the code into shape.
 
 bench: $(VENV)/dev  ## Measure the library's overhead.
 	$(BIN)/python benchmarks/overhead.py
+
+gpu-kit: $(VENV)/lab  ## What benchmarks/gpu.py needs on a bare machine: DATA is a folder with cifar10/.
+	test -d "$(DATA)/cifar10" || { echo "give DATA=DIR, a folder that holds cifar10/" >&2; exit 2; }
+	rm -rf gpu-kit && mkdir gpu-kit
+	cp -r "$(DATA)/cifar10" gpu-kit/ && chmod -R u+w gpu-kit
+	$(BIN)/python -m pip download --quiet --no-deps -c constraints.txt -d gpu-kit $(KIT_PACKAGES)
 
 $(VENV)/%: pyproject.toml constraints.txt
 	test -d $(VENV) || python3 -m venv $(VENV)

@@ -4,9 +4,10 @@
                                    [--repeats N] [--peak TFLOPS] [--json FILE]
 
 Each pair is one epoch of full data through the loader, the augmentation and the pruner, and as many
-steps of the same model and optimizer on one augmented batch, taking turns. Limit: a median ratio of at
-most 1.05. On CUDA, a training step must also pass ``torch.cuda.set_sync_debug_mode("error")``. The
-share of the peak counts the floating-point operations of PyTorch's FlopCounterMode.
+steps of the same model and optimizer on one augmented batch, taking turns; of a resident recipe, both
+with its recorded steps. Limit: a median ratio of at most 1.05. On CUDA, a training step must also pass
+``torch.cuda.set_sync_debug_mode("error")``. The share of the peak counts the floating-point operations
+of PyTorch's FlopCounterMode.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from infobatch.lab.data import load_data
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.runs.environment import describe_environment
 from infobatch.lab.tasks.classification import Classification
+from infobatch.lab.training.device_steps import DeviceBatch, DeviceSteps
 from infobatch.lab.training.optimization import Optimization
+from infobatch.lab.training.resident import DeviceEpochs
 from infobatch.lab.training.validate import check_config
 
 LIMIT = 1.05
@@ -46,7 +49,8 @@ class Bench:
             config = replace(config, batch_size=options.batch_size)
         check_config(config)
         self.config = config
-        self.task = Classification(config, load_data(config.data, config.data_dir))
+        data = load_data(config.data, config.data_dir).split(0.0, options.train_samples)
+        self.task = Classification(config, data)
         num_epochs = options.repeats + 2
         self.pruner = DynamicPruner(self.task.feed.dataset, num_epochs, delta=0.0, seed=config.seed)
         self.loader = self.pruner.loader(
@@ -63,12 +67,25 @@ class Bench:
         with torch.no_grad():
             first = np.arange(config.batch_size)
             self.inputs = self.task.inputs(self.task.feed.first(config.batch_size), first)
-
-    @property
-    def num_steps(self) -> int:
-        return len(self.loader)
+        self.num_steps = len(self.loader)
+        self.steps: DeviceSteps | None = None
+        if config.resident:
+            torch.backends.cudnn.benchmark = True
+            self.steps = DeviceSteps(
+                self.task, self.optimization, config.normalizer, self.pruner.signals
+            )
+            batches = self.loader.batch_sampler
+            self.loader = DeviceEpochs(self.pruner, batches, self.task.device, lambda: False)
+            self.batch = DeviceBatch(
+                torch.arange(config.batch_size, device=self.task.device),
+                torch.ones(config.batch_size, device=self.task.device),
+            )
 
     def step(self, indices: Any, inputs: Any) -> None:
+        if self.steps is not None:
+            self.pruner.record(self.steps(inputs).losses, indices)
+            self.optimization.advance()
+            return
         losses = self.task.losses(inputs, indices)
         self.optimization.step(self.pruner.update(losses, indices))
 
@@ -79,6 +96,9 @@ class Bench:
 
     def train_on_one_batch(self) -> None:
         for _ in range(self.num_steps):
+            if self.steps is not None:
+                self.steps(self.batch)
+                continue
             losses = self.task.train_outputs(self.inputs).losses
             self.optimization.step(losses.mean())
 
@@ -117,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="mnist5k-small-cnn")
     parser.add_argument("--batch-size", type=int, help="by default the recipe's")
+    parser.add_argument("--train-samples", type=int, default=0, help="by default all")
     parser.add_argument("--data-dir", type=Path, metavar="DIR")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--repeats", type=int, default=5, help="pairs (default 5)")

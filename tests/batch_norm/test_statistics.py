@@ -7,7 +7,7 @@ from torch import nn
 from infobatch.batch_norm import batch_weights, weigh_batch_norm
 from infobatch.batch_norm.layers import WEIGHTED
 from infobatch.batch_norm.statistics import WeightedNormalization, weighted_statistics
-from infobatch.batch_norm.weights import _packed_shares, _unpacked
+from infobatch.batch_norm.weights import _unpacked, packed_shares
 
 KINDS = [
     (nn.BatchNorm1d, ()),
@@ -26,7 +26,7 @@ OPTIONS = [{}, {"affine": False}, {"track_running_stats": False}, {"momentum": N
 
 def shares_of(weights):
     """The shares that a layer is given."""
-    return _unpacked(*_packed_shares(weights))
+    return _unpacked(*packed_shares(weights))
 
 
 def pair(kind, **options):

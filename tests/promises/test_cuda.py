@@ -106,6 +106,18 @@ def test_indices_on_the_device_are_refused():
         pruner.update(torch.ones(8, device="cuda"), torch.arange(8, device="cuda"))
 
 
+def coloured_images():
+    """600 images, whose brightness in one channel tells their class."""
+    from infobatch.lab.data import ImageData, Images
+
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(600) % 4
+    pixels = torch.randint(120, (600, 3, 16, 16), generator=generator)
+    pixels[:, 0] += 30 * labels[:, None, None]
+    images = Images(pixels.to(torch.uint8), labels)
+    return ImageData("colours", images, images, ("0", "1", "2", "3"), crop_padding=2, flip=True)
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # inductor's
 @pytest.mark.parametrize(
     "options",
@@ -116,21 +128,19 @@ def test_indices_on_the_device_are_refused():
         {"precision": "bf16", "compile": True},
         {"mixup": 0.2, "ema_decay": 0.9, "clip_norm": 1.0},
         {"optimizer": "lars", "lr": 20.0, "normalizer": "weights"},
+        {"resident": True, "schedule": "triangle"},
+        {"resident": True, "schedule": "triangle", "policy": "noise-budget", "batch_multiple": 8},
+        {"resident": True, "schedule": "triangle", "optimizer": "adamw", "lr": 0.01, "clip_norm": 1.0},
+        {"resident": True, "schedule": "triangle", "optimizer": "nesterov", "precision": "bf16"},
     ],
     ids=str,
 )
 def test_the_lab_trains_on_the_device(tmp_path, options):
     config_module = pytest.importorskip("infobatch.lab.config.train")
-    from infobatch.lab.data import ImageData, Images
     from infobatch.lab.runs.folder import RunFolder
     from infobatch.lab.training.train import train as train_run
 
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(600) % 4
-    pixels = torch.randint(120, (600, 3, 16, 16), generator=generator)
-    pixels[:, 0] += 30 * labels[:, None, None]
-    images = Images(pixels.to(torch.uint8), labels)
-    data = ImageData("colours", images, images, ("0", "1", "2", "3"), crop_padding=2, flip=True)
+    data = coloured_images()
     config = config_module.TrainConfig(
         data="cifar10", model="resnet8", epochs=6, batch_size=64, device="cuda", **options
     )
@@ -142,3 +152,21 @@ def test_the_lab_trains_on_the_device(tmp_path, options):
     again = RunFolder(tmp_path / "again")
     again.create(replace(config, policy="none"))
     assert train_run(replace(config, policy="none"), data, again).num_trained == 3600
+
+
+def test_recorded_steps_give_what_the_ordinary_loop_gives(tmp_path):
+    pytest.importorskip("infobatch.lab.config.train")
+    from helpers.lab import run
+    from infobatch.lab.config.train import TrainConfig
+    from infobatch.lab.runs.folder import RunFolder
+
+    data = coloured_images()
+    config = TrainConfig(
+        data="cifar10", model="resnet8", epochs=4, batch_size=64, device="cuda", schedule="triangle"
+    )
+    for resident in (False, True):
+        run(replace(config, resident=resident), data, tmp_path / str(resident))
+    ours, theirs = (RunFolder(tmp_path / name).metrics() for name in ("True", "False"))
+    first = (ours[0].train_loss, theirs[0].train_loss)
+    assert first[0] == pytest.approx(first[1], rel=1e-2)
+    assert ours[-1].result == pytest.approx(theirs[-1].result, abs=15)

@@ -29,9 +29,9 @@ def test_every_recipe_is_a_valid_configuration_that_knows_its_name(name):
 @pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.needs_gpu])
 def test_large_recipes_use_what_a_gpu_has(name):
     config = find_recipe(name).config()
-    assert config.precision == "bf16"
+    assert config.precision == "bf16" or config.resident  # which is made for trials on a CPU, too
     if config.task == "classification":
-        assert config.compile
+        assert config.compile or config.resident
         assert config.data in DOWNLOADS
 
 

@@ -146,6 +146,7 @@ def test_a_step_of_the_ordinary_loop_sends_indices_and_weights():
     [
         ({"schedule": "one-cycle"}, "--schedule is one-cycle, which changes the momentum"),
         ({"precision": "fp16"}, "--precision is fp16, whose scale is read"),
+        ({"optimizer": "lars"}, "--optimizer is lars, which reads norms of weights"),
         ({"mixup": 0.2}, "--mixup is 0.2, which changes a step"),
         ({"lr_scaling": "sqrt"}, "--lr-scaling is sqrt, which changes a step"),
         ({"policy": "none", "backward_share": 0.5}, "--backward-share is 0.5, which changes a step"),

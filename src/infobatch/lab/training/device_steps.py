@@ -95,6 +95,7 @@ class DeviceSteps:
         self._normalizer = normalizer
         self._signals = tuple(signals)
         self._records = task.device.type == "cuda"
+        self._pool = torch.cuda.graph_pool_handle() if self._records else None
         self._recorded: dict[tuple[int, bool, bool], Step] = {}
         self.recording_seconds = 0.0
         self._rates = [torch.zeros((), device=task.device) for _ in self._groups]
@@ -106,7 +107,8 @@ class DeviceSteps:
         if batch.form not in self._recorded:
             torch.cuda.synchronize(self._task.device)
             began = time.perf_counter()
-            self._recorded[batch.form] = self._record(batch)
+            with torch.cuda.device(self._task.device):
+                self._recorded[batch.form] = self._record(batch)
             self.recording_seconds += time.perf_counter() - began
         return self._recorded[batch.form](batch)
 
@@ -138,7 +140,7 @@ class DeviceSteps:
                 self._step(batch)
             torch.cuda.current_stream().synchronize()
         graph = torch.cuda.CUDAGraph()
-        with self._rates_on_device(), torch.cuda.graph(graph):
+        with self._rates_on_device(), torch.cuda.graph(graph, pool=self._pool):
             outputs = self._step(batch)
 
         def play(given: DeviceBatch) -> StepOutputs:

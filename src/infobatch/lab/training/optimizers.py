@@ -37,7 +37,8 @@ def _nesterov(parameters: Any, lr: float, weight_decay: float) -> Optimizer:
 
 
 def _adamw(parameters: Any, lr: float, weight_decay: float) -> Optimizer:
-    return AdamW(parameters, lr, weight_decay=weight_decay, fused=_fuses(parameters))
+    fused = _fuses(parameters)
+    return AdamW(parameters, lr, weight_decay=weight_decay, fused=fused, capturable=bool(fused))
 
 
 def _lars(parameters: Any, lr: float, weight_decay: float) -> Optimizer:

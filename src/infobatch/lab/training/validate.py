@@ -27,7 +27,7 @@ from infobatch.lab.names import choose
 from infobatch.lab.processes import replicas
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.registry import TASKS, check_policy, check_task
-from infobatch.lab.training.optimizers import OPTIMIZERS
+from infobatch.lab.training.optimizers import LAYERWISE, OPTIMIZERS
 from infobatch.lab.training.pruner_options import pruner_options
 from infobatch.policies import Policy
 from infobatch.policies.base import reads_losses
@@ -112,6 +112,11 @@ def _check_resident(config: TrainConfig) -> None:
                 f"{flag(option)} is {value}, which changes a step in ways that --resident does not "
                 "record; leave one of them out"
             )
+    if config.optimizer in LAYERWISE:
+        raise ValueError(
+            f"--optimizer is {config.optimizer}, which reads norms of weights at each step, and "
+            "--resident records steps that read nothing; give sgd, nesterov or adamw"
+        )
     if config.precision == "fp16":
         raise ValueError(
             "--precision is fp16, whose scale is read at each step, and --resident records steps that "

@@ -76,11 +76,12 @@ def strata_by_rank(losses: Tensor, sizes: Sequence[int], generator: torch.Genera
     strata = np.zeros(len(values), dtype=np.uint8)
     for bound in bounds:
         strata += values > bound
-    for stratum, (end, bound) in enumerate(zip(ends, bounds, strict=True)):
-        tied = np.flatnonzero((values == bound) & (strata == stratum))
-        excess = np.count_nonzero(strata <= stratum) - end
-        moved = torch.randperm(len(tied), generator=generator)[:excess].numpy()
-        strata[tied[moved]] += 1
+    for bound in np.unique(bounds):
+        tied = np.flatnonzero(values == bound)  # with several bounds: in one order for all of them
+        order = torch.randperm(len(tied), generator=generator).numpy()
+        num_below = np.count_nonzero(values < bound)
+        for end in ends[bounds == bound]:
+            strata[tied[order[: num_below + len(tied) - end]]] += 1
     return torch.from_numpy(strata)
 
 

@@ -48,7 +48,7 @@ METHOD = [
     ["streams", "integrations"],
 ]
 LAB = [
-    ["names", "files", "interrupts", "devices", "random_streams", "processes"],
+    ["names", "files", "functions", "interrupts", "devices", "random_streams", "processes"],
     ["config"],
     ["data", "models", "recipes"],
     ["tasks", "runs"],
@@ -96,7 +96,7 @@ def place_of(name):
     order, above = (LAB, len(METHOD) + 1) if parts[:1] == ["lab"] else (METHOD, 0)
     parts = parts[1:] if parts[:1] == ["lab"] else parts
     if not parts:  # infobatch or infobatch.lab
-        return above + (0 if above else len(METHOD))
+        return above + len(LAB if above else METHOD) + (1 if above else 0)
     return above + 1 + next(place for place, rooms in enumerate(order) if parts[0] in rooms)
 
 

@@ -13,8 +13,20 @@ Its rooms, in the order in which a run passes through them:
 - ``comparison``: many runs that are compared: the arms of a comparison, sweeps and contests.
 - ``report``: tables, plots and pages of finished runs.
 
-Beside them is what several rooms need: ``devices``, ``files``, ``interrupts``, ``names``,
+Beside them is what several rooms need: ``devices``, ``files``, ``functions``, ``interrupts``, ``names``,
 ``processes`` and ``random_streams``.
 
 The method imports nothing of it. Its packages are installed by ``pip install 'infobatch[lab]'``.
+
+``from infobatch.lab import compare`` compares pruning with its rivals by a training function of yours.
 """
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    if name == "compare":  # imported when it is asked for, for all rooms are below it
+        from infobatch.lab.commands.own import compare
+
+        return compare
+    raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -18,9 +18,10 @@ from infobatch.lab.comparison.variants import Variant
 from infobatch.lab.config.noise_budget import BUDGETED, budget_of, with_budget, with_budgets
 from infobatch.lab.config.policy_spec import name_of
 from infobatch.lab.config.shrinking import shrinks_batches
-from infobatch.lab.config.train import TrainConfig, defaults_of, flag
+from infobatch.lab.config.train import TrainConfig, defaults_of, flag, of_function
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
 from infobatch.lab.devices import computes_in_bf16, resolve_device, resolve_precision
+from infobatch.lab.functions import is_function
 from infobatch.lab.names import choose
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.tasks.registry import TASKS
@@ -44,7 +45,7 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
     Raises:
         ValueError: If an option was typed that the run's policy has no use for.
     """
-    base = find_recipe(recipe).config() if recipe else defaults_of(options.over(TrainConfig()).task)
+    base = _base_of(options, recipe)
     if save is not None and noise is not None:
         refuse_both(f"{noise:g}", f"--save {save:g}")
     if save is not None:
@@ -79,6 +80,13 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
             f"first epoch to the last, so that it is {only:g}; leave it out"
         )
     return on_this_machine(config)
+
+
+def _base_of(options: Typed, recipe: str) -> TrainConfig:
+    """The configuration that is taken where nothing was typed: a recipe's, or a task's own."""
+    if is_function(recipe):
+        return of_function(recipe)
+    return find_recipe(recipe).config() if recipe else defaults_of(options.over(TrainConfig()).task)
 
 
 def _check_shrinking(config: TrainConfig, base: TrainConfig) -> None:

@@ -9,6 +9,7 @@ from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.variants import ON_REQUEST
 from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.config.policy_spec import name_of
+from infobatch.lab.config.train import of_function
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.policies import has_prune_ratio
 
@@ -47,4 +48,6 @@ def command_of(comparison: Comparison) -> str:
     options += [typed for kind, typed in ON_REQUEST.items() if kind in comparison.also]
     recipe = [config.recipe] if config.recipe else []
     base = find_recipe(config.recipe).config() if config.recipe in RECIPES else None
+    if config.task == "own":
+        recipe, base = [config.own.train], of_function(config.own.train)
     return shlex.join(["infobatch", name, *recipe, *config.to_arguments(base), *options])

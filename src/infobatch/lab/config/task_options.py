@@ -91,6 +91,18 @@ class DiffusionOptions:
 
 
 @dataclass(frozen=True)
+class OwnOptions:
+    """Options of --task own, a training function of yours."""
+
+    train: str = ""
+    """The function, as FILE.py:NAME or MODULE:NAME."""
+    metric: str = "accuracy %"
+    """What it returns, for the tables; a name that ends in % has a margin of 0.5."""
+    lower_is_better: bool = False
+    """Whether less of it is better."""
+
+
+@dataclass(frozen=True)
 class TabularOptions:
     """Options of --task tabular."""
 

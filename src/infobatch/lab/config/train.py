@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 from infobatch.lab.config.task_options import (
     DiffusionOptions,
     MaskedOptions,
+    OwnOptions,
     SegmentationOptions,
     TabularOptions,
     TuningOptions,
@@ -39,8 +40,8 @@ class CommonConfig:
     """Name of the recipe that the options come from, if any."""
     task: str = "classification"
     """What is learned: classification, segmentation, mae (a masked autoencoder that reconstructs
-    images), diffusion, tuning (of a language model on instructions), or tabular (the class of each row
-    of a table; it has defaults of its own)."""
+    images), diffusion, tuning (of a language model on instructions), tabular (the class of each row
+    of a table; it has defaults of its own), or own (a training function of yours)."""
     data: str = "mnist5k"
     """Data set. mnist5k and digits are built in. cifar10, cifar100, fashion-mnist, tiny-imagenet,
     tiny-imagenet-40 and imagenet are downloaded, or read from --data-dir; images are your own, in
@@ -161,6 +162,7 @@ class CommonConfig:
     tuning: TuningOptions = field(default_factory=TuningOptions)
     diffusion: DiffusionOptions = field(default_factory=DiffusionOptions)
     tabular: TabularOptions = field(default_factory=TabularOptions)
+    own: OwnOptions = field(default_factory=OwnOptions)
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,15 @@ TASK_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     }
 }
 """Defaults of a task that differ from those of the others."""
+
+
+def of_function(name: str) -> TrainConfig:
+    """The configuration of runs that a training function of the user's trains, but for its options.
+
+    Args:
+        name: The function, as ``FILE.py:NAME`` or ``MODULE:NAME``.
+    """
+    return TrainConfig(task="own", data="own", model="own", own=OwnOptions(train=name))
 
 
 def defaults_of(task: str) -> TrainConfig:

@@ -26,6 +26,7 @@ from infobatch.lab.data.files import FILE_SETS
 from infobatch.lab.data.hub import HUB_SETS
 from infobatch.lab.data.images import ImageData, Images, Normalize
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
+from infobatch.lab.data.own import OwnSource
 from infobatch.lab.data.segmentation import SEGMENTATION_SETS, SegmentationData
 from infobatch.lab.data.streamed import StreamedData
 from infobatch.lab.data.tables import TABLE_SETS, TableData
@@ -38,6 +39,7 @@ DATA_SETS: dict[str, DataSource] = {
     **INSTRUCTION_SETS,
     **SEGMENTATION_SETS,
     **TABLE_SETS,
+    OwnSource.name: OwnSource(),
 }
 
 DOWNLOADS = {name: source.download for name, source in DATA_SETS.items() if source.download}

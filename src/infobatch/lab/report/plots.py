@@ -168,7 +168,8 @@ def draw_overlay(results: Results) -> Figure:
             _band(axis, arm, _epochs, quantity, color)
         axis.set(xlabel="epochs", ylabel=label)
         _count_epochs(axis)
-    axes[0].legend(fontsize=8)
+    if axes[0].get_legend_handles_labels()[0]:
+        axes[0].legend(fontsize=8)
     figure.suptitle(results.title)
     return figure
 

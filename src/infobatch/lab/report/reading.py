@@ -228,6 +228,8 @@ def _length(arm: ArmRuns) -> float:
 
 
 def _title(config: TrainConfig, arms: Sequence[ArmRuns]) -> str:
+    if config.task == "own":
+        return f"{Path(config.own.train).name}, {config.epochs:g} epochs, batch {config.batch_size}"
     data = config.data
     if (config.train_samples or config.subset or config.imbalance > 1) and arms:
         run = next(iter(arms[0].runs.values()))

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from infobatch.lab.config.train import TrainConfig, flag
+from infobatch.lab.config.train import TrainConfig, flag, of_function
 from infobatch.lab.data import Data
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
 from infobatch.lab.data.tables import OWN_TABLE, TABLE_SETS
 from infobatch.lab.devices import resolve_device
+from infobatch.lab.functions import load_function
 from infobatch.lab.models import check_model
 from infobatch.lab.models.language import check_language_model
 from infobatch.lab.models.masked import check_masked
@@ -76,6 +77,10 @@ def _load_tabular() -> type[Task]:
     return Tabular
 
 
+def _load_own() -> type[Task]:
+    raise AssertionError("a function of the user's is no task of the lab's loops")
+
+
 def _as_it_is(config: TrainConfig, data: Data) -> Data:
     return data
 
@@ -113,6 +118,33 @@ def _check_tuning(config: TrainConfig) -> None:
             f"--device is {config.device}, and the Trainer takes the first it sees; give --device cuda, "
             "and the other by CUDA_VISIBLE_DEVICES"
         )
+
+
+def _check_own(config: TrainConfig) -> None:
+    """Check that the function is there, and that no option is given that it decides on itself."""
+    load_function(config.own.train)
+    for name, (value, _) in config.differences(of_function(config.own.train)).items():
+        if name.split(".")[0] not in OF_THE_FUNCTION:
+            raise ValueError(
+                f"{flag(name)} is {value}, which {config.own.train} decides on itself; leave it out"
+            )
+
+
+OF_THE_FUNCTION = (
+    *("own", "epochs", "batch_size", "lr", "seed", "device"),
+    *("policy", "prune_ratio", "target", "ramp", "delta", "warmup_epochs"),
+    *("normalizer", "shrink", "least_batch", "batch_multiple"),
+)
+"""The options that runs of a training function of the user's have."""
+
+
+def own_metric(config: TrainConfig) -> Metric:
+    """What a training function of the user's returns."""
+    name, percent, _ = config.own.metric.partition("%")
+    higher = not config.own.lower_is_better
+    if percent:
+        return Metric(name.strip(), "%", higher)
+    return Metric(name.strip(), "", higher, digits=4, margin=0.0)
 
 
 def _check_unet(config: TrainConfig) -> None:
@@ -157,6 +189,7 @@ class TaskSpec:
         norms_from: What its losses are, where norms of gradients have to follow from them.
         observes_left_out: Whether its engine runs the model on what an epoch left out, for policies that
             ask for it.
+        knows_its_data: Whether its data is known before a run is trained.
         prepare: Makes of a data set what the task trains on, once for all runs of a comparison.
     """
 
@@ -168,6 +201,7 @@ class TaskSpec:
     signals: tuple[str, ...] = ()
     norms_from: NormsFrom = "cross-entropy"
     observes_left_out: bool = True
+    knows_its_data: bool = True
     prepare: Callable[[TrainConfig, Data], Data] = _as_it_is
 
 
@@ -240,6 +274,16 @@ TASKS = {
         check_model=_check_table,
         load=_load_tabular,
         signals=("gradient_norms", "confidences"),
+    ),
+    "own": TaskSpec(
+        metric=own_metric,
+        data_sets=("own",),
+        options=("own",),
+        check_model=_check_own,
+        load=_load_own,
+        signals=("gradient_norms", "confidences"),
+        observes_left_out=False,
+        knows_its_data=False,
     ),
 }
 """The tasks by the name that ``--task`` gives."""

@@ -14,6 +14,7 @@ from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.runs.records import Summary
 from infobatch.lab.training.engine import Engine, Watch
 from infobatch.lab.training.loop import Loop
+from infobatch.lab.training.own import OwnTraining
 from infobatch.lab.training.pauses import Pauses
 from infobatch.lab.training.resident import ResidentLoop
 from infobatch.lab.training.static_scores import static_scores
@@ -72,10 +73,12 @@ def _is_out_of_memory(error: Exception) -> bool:
     return is_cpu or isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
 
 
-def _load_engine(config: TrainConfig) -> type[Engine]:
+def _load_engine(config: TrainConfig) -> type[Engine] | type[OwnTraining]:
     """The class that trains a run; the Trainer's is imported when it is needed, with its packages."""
     if config.task == "tuning":
         from infobatch.lab.training.hf_trainer import TrainerEngine
 
         return TrainerEngine
+    if config.task == "own":
+        return OwnTraining
     return ResidentLoop if config.resident else Loop

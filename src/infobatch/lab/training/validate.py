@@ -273,6 +273,8 @@ def check_run(config: TrainConfig, data: Data) -> None:
             f"--backward-share is {config.backward_share:g}, and there are {num_replicas} processes; "
             "selective backprop is for one: leave it out, or train on one process"
         )
+    if not TASKS[config.task].knows_its_data:
+        return
     TASKS[config.task].load().check(config, data)
     unknown = torch.zeros(len(data.train))
     prior = Path(config.prior_scores) if config.prior_scores not in ("", PASS) else None

@@ -1,0 +1,73 @@
+"""A training function of the user's, compared from the command line and from Python."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from infobatch.lab import compare
+from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.functions import load_function
+
+SCRIPT = Path(__file__).with_name("own_script.py")
+TYPED = [f"{SCRIPT}:train", "--epochs", 4, "--batch-size", 32, "--lr", 0.3, "--seeds", 2]
+
+
+def test_the_command_line_compares_a_function_of_a_file(call, tmp_path):
+    options = [*TYPED, "--noise", 1.2, "--undersampling", "--out", tmp_path / "c"]
+    code, output, error = call("compare", *options)
+    assert code == 0, error
+    assert "own_script.py:train, 4 epochs, batch 32" in output
+    for arm in ("full data", "noise budget 1.2", "fewer epochs, same steps", "undersampling"):
+        assert re.search(rf"{arm} +\d+\.\d\d ± ", output)
+    assert "Verdict" in output
+    report = (tmp_path / "c" / "report" / "report.md").read_text()
+    command = next(line for line in report.splitlines() if line.startswith("infobatch compare"))
+    assert "own_script.py:train" in command
+    assert "--epochs 4 --batch-size 32" in command
+    code, again, error = call("compare", "--out", tmp_path / "c", "--resume")
+    assert code == 0, error
+    assert again.split("Verdict")[1] == output.split("Verdict")[1]
+
+
+def test_bad_functions_are_refused_before_anything_is_trained(call, tmp_path):
+    for name, message in (
+        (f"{SCRIPT}:trian", "has no function trian; it has train"),
+        (f"{tmp_path}/none.py:train", "there is no file"),
+    ):
+        code, _, error = call("compare", name, "--epochs", 4, "--out", tmp_path / "c")
+        assert code == 2
+        assert message in error
+        assert not (tmp_path / "c").exists()
+
+
+def test_python_compares_a_function_goes_on_and_adds_seeds(tmp_path):
+    train = load_function(f"{SCRIPT}:train")
+
+    calls = []
+
+    def counted(run):
+        calls.append((run.seed, run.epochs, run.batch_size, run.lr))
+        return train(run)
+
+    options = {"epochs": 4, "batch_size": 32, "lr": 0.3, "save": 30, "out": tmp_path / "c"}
+    results = compare(counted, seeds=1, **options)
+    assert results.rows()[0].label == "full data"
+    assert len(calls) == 5  # pruned, full, fewer epochs at two rates, random
+    assert {seed for seed, *_ in calls} == {0}
+    assert len({epochs for _, epochs, *_ in calls}) == 2
+    compare(counted, seeds=1, **options)
+    assert len(calls) == 5
+    more = compare(counted, seeds=2, **options)
+    assert len(calls) == 10
+    assert more.rows()[0].num_seeds == 2
+    assert Comparison.load(tmp_path / "c").num_seeds == 2
+    with pytest.raises(ValueError, match=r"--lr"):
+        compare(counted, **{**options, "lr": 0.1})
+
+
+def test_python_refuses_what_says_twice_how_much(tmp_path):
+    with pytest.raises(ValueError, match="each says how much is left out"):
+        compare(lambda run: 1.0, epochs=1, batch_size=8, noise=1.1, save=30, out=tmp_path)
+    with pytest.raises(ValueError, match="also has 'same'; choose from same-steps"):
+        compare(lambda run: 1.0, epochs=1, batch_size=8, also=("same",), out=tmp_path)

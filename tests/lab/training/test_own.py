@@ -1,0 +1,140 @@
+"""Runs that a function of the user's trains: what it is given, and what it must do."""
+
+import math
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from infobatch.lab.config.train import of_function
+from infobatch.lab.data.own import OwnData
+from infobatch.lab.functions import GIVEN, load_function
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.tasks.registry import check_task, metric_of
+from infobatch.lab.training.pauses import Interrupted
+from infobatch.lab.training.train import train as train_run
+
+SAMPLES, LABELS = torch.arange(64.0), torch.arange(64) % 4
+SCRIPT = """
+from torch.utils.data import TensorDataset
+import torch
+
+def train(run):
+    torch.manual_seed(run.seed)
+    pruner = run.pruner(TensorDataset(torch.arange(64.0)))
+    for epoch in pruner.epochs():
+        for indices, (x,) in pruner.loader(run.batch_size):
+            pruner.update(x / 64, indices)
+    return 90 + run.seed
+
+other = 3
+"""
+
+
+def train_with(function, folder, **options):
+    """Train one run by a function."""
+    name = f"tests:{function.__name__}"
+    GIVEN[name] = function
+    config = of_function(name)
+    for option, value in {"epochs": 4, "batch_size": 8, **options}.items():
+        object.__setattr__(config, option, value)
+    run = RunFolder(folder)
+    run.create(config)
+    return train_run(config, OwnData(), run), run
+
+
+def loop(run, pruner=None):
+    pruner = pruner or run.pruner(TensorDataset(SAMPLES), labels=LABELS)
+    loader = pruner.loader(run.batch_size)
+    for _ in pruner.epochs():
+        for indices, (values,) in loader:
+            pruner.update(values / 64, indices)
+    return 50.0
+
+
+def test_a_run_is_recorded_by_its_pruner(tmp_path):
+    seen = {}
+
+    def train(run):
+        seen.update(seed=run.seed, epochs=run.epochs, size=run.batch_size, lr=run.lr)
+        return torch.tensor(loop(run))
+
+    summary, folder = train_with(train, tmp_path / "run", seed=3, lr=0.7)
+    assert seen == {"seed": 3, "epochs": 4, "size": 8, "lr": 0.7}
+    assert summary.result == 50.0
+    assert summary.num_full == 4 * 64
+    assert summary.num_trained == sum(m.num_kept for m in folder.metrics()) < 4 * 64
+    assert [m.result for m in folder.metrics()] == [None, None, None, 50.0]
+    assert folder.finished
+    assert folder.scores_path.exists()
+
+
+def test_the_comparison_decides_what_is_left_out(tmp_path):
+    summary, _ = train_with(loop, tmp_path / "none", policy="none")
+    assert summary.num_trained == 4 * 64
+    summary, _ = train_with(loop, tmp_path / "target", policy="undersampling", target=0.25)
+    assert summary.num_trained == pytest.approx(3 * 64, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda run: 1.0, "made no pruner; write `pruner = run.pruner"),
+        (lambda run: run.pruner(range(8)) and 1.0, "trained 0% of its run; go through"),
+        (lambda run: loop(run) and None, "gave None; give the metric after the last epoch"),
+        (lambda run: loop(run) * math.nan, "gave nan; give the metric"),
+        (lambda run: [run.pruner(range(8)), run.pruner(range(8))], "this is the second"),
+        (lambda run: run.pruner(range(8), target=0.3), "target is what the comparison decides on"),
+    ],
+)
+def test_a_function_that_does_otherwise_is_told(tmp_path, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        train_with(wrong, tmp_path / "run")
+
+
+def test_it_stops_between_two_steps(tmp_path):
+    steps = []
+    config = of_function("tests:stopped")
+    object.__setattr__(config, "batch_size", 8)
+    GIVEN["tests:stopped"] = loop
+    folder = RunFolder(tmp_path / "run")
+    folder.create(config)
+    with pytest.raises(Interrupted):
+        train_run(config, OwnData(), folder, should_stop=lambda: steps.append(1) or len(steps) == 5)
+    assert len(steps) == 5
+    assert not folder.finished
+
+
+def test_functions_are_found_in_files(tmp_path):
+    script = tmp_path / "my_script.py"
+    script.write_text(SCRIPT)
+    assert load_function(f"{script}:train").__name__ == "train"
+    for text, message in (
+        (f"{tmp_path}/none.py:train", "there is no file"),
+        ("no_such_module:train", "no_such_module cannot be imported"),
+        (f"{script}:trian", "has no function trian; it has train"),
+        (f"{script}:other", "has no function other"),
+        ("train", "names no function; give FILE.py:NAME"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_function(text)
+
+
+def test_options_that_the_function_decides_on_are_refused(tmp_path):
+    script = tmp_path / "my_script.py"
+    script.write_text(SCRIPT)
+    config = of_function(f"{script}:train")
+    check_task(config, set())
+    object.__setattr__(config, "optimizer", "adamw")
+    with pytest.raises(ValueError, match=r"--optimizer is adamw, which .*:train decides on itself"):
+        check_task(config, {"optimizer"})
+
+
+def test_the_metric_has_the_name_that_it_is_given():
+    config = of_function("tests:f")
+    assert metric_of(config).heading == "accuracy %"
+    assert metric_of(config).margin == 0.5
+    object.__setattr__(config.own, "metric", "RMSE")
+    object.__setattr__(config.own, "lower_is_better", True)
+    assert metric_of(config).heading == "RMSE (lower is better)"
+    assert metric_of(config).margin == 0

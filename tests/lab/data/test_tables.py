@@ -160,8 +160,8 @@ def test_a_table_without_columns_is_refused(tmp_path):
 
 def test_a_missing_folder_is_said(tmp_path, monkeypatch):
     monkeypatch.delenv("INFOBATCH_DATA_DIR", raising=False)
-    with pytest.raises(FileNotFoundError, match="flights is not downloaded; give --data-dir a folder"):
-        load_data("flights")
+    with pytest.raises(FileNotFoundError, match="shuttle is not downloaded; give --data-dir a folder"):
+        load_data("shuttle")
 
 
 @pytest.mark.skipif("INFOBATCH_DATA_DIR" not in os.environ, reason="needs real data")

@@ -46,8 +46,8 @@ class CommonConfig:
     """Data set. mnist5k and digits are built in. cifar10, cifar100, fashion-mnist, tiny-imagenet,
     tiny-imagenet-40 and imagenet are downloaded, or read from --data-dir; images are your own, in
     --data-dir. For segmentation: ade20k, or camvid (in --data-dir only). For tuning: alpaca,
-    alpaca-cleaned, or the local sets bbh and instructions. For tabular: breast-cancer, which is built
-    in, the local sets flights and shuttle, or a table of your own, in --data-dir."""
+    alpaca-cleaned, or the local sets bbh and instructions. For tabular: breast-cancer and flights, which
+    are built in, the local set shuttle, or a table of your own, in --data-dir."""
     data_dir: Path | None = None
     """Folder with parquet files in the layout of the hub, or with ImageNet's folders of images; the
     variable INFOBATCH_DATA_DIR gives its default."""

@@ -7,7 +7,7 @@
 - ``files``: images too large for memory, decoded while they are trained on (``streamed``);
 - ``segmentation``: images with a class for each pixel;
 - ``instructions``: instructions and their answers;
-- ``tables``: rows of numbers and categories, from parquet files or built in.
+- ``tables``, ``flights``: rows of numbers and categories, from parquet files or packages.
 
 ``feed``, ``crops`` and ``table_feed`` bring them to the device.
 """
@@ -29,7 +29,8 @@ from infobatch.lab.data.instructions import INSTRUCTION_SETS
 from infobatch.lab.data.own import OwnSource
 from infobatch.lab.data.segmentation import SEGMENTATION_SETS, SegmentationData
 from infobatch.lab.data.streamed import StreamedData
-from infobatch.lab.data.tables import TABLE_SETS, TableData
+from infobatch.lab.data.table_sets import TABLE_SETS
+from infobatch.lab.data.tables import TableData
 from infobatch.lab.names import choose
 
 DATA_SETS: dict[str, DataSource] = {

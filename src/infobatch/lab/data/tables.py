@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from infobatch.lab.data import parquet
-from infobatch.lab.data.base import Data, DataSource, by_name
+from infobatch.lab.data.base import Data
 from infobatch.lab.names import choose
 
 OWN_TABLE = "table"
@@ -305,14 +305,3 @@ class BreastCancer:
             schema=Schema(tuple(map(str, bunch.feature_names)), (), "diagnosis"),
             num_codes=(),
         )
-
-
-FLOWN_ALONE = ("dep_time", "dep_delay", "arr_time", "arr_delay", "air_time", "tailnum")
-"""Columns of the flights' tables that a cancelled flight has no value in, or often none."""
-
-TABLE_SETS: dict[str, DataSource] = by_name(
-    BreastCancer(),
-    TableSet("flights", "cancelled", ("flown", "cancelled"), FLOWN_ALONE),
-    TableSet("shuttle", "class"),
-    TableSet(OWN_TABLE),
-)

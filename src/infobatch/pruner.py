@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from infobatch.batching import Shrink, shrink_of
@@ -23,7 +23,13 @@ from infobatch.loading.sampler import (
     PrunedSampler,
 )
 from infobatch.losses import NORMALIZERS, Normalizer
-from infobatch.lr import LRScaling, ProgressScheduler
+from infobatch.lr import (
+    LRScaling,
+    ProgressScheduler,
+    check_own_length,
+    own_unit,
+    place_schedules,
+)
 from infobatch.noise import NORMS_FROM, NormsFrom, norms_of_losses
 from infobatch.plan import RunPlan
 from infobatch.policies import Policy, default_policy
@@ -75,6 +81,8 @@ class DynamicPruner(Run):
         ValueError: For options out of range, or a target that cannot be met.
         TypeError: For options of another kind.
     """
+
+    _schedule_class: ClassVar[type[ProgressScheduler]] = ProgressScheduler
 
     def __init__(
         self,
@@ -218,21 +226,37 @@ class DynamicPruner(Run):
 
     def lr_scheduler(
         self,
-        scheduler: LRScheduler,
-        total_steps: int | None = None,
+        scheduler: Any,
+        total_steps: float | None = None,
         scaling: LRScaling = "none",
     ) -> ProgressScheduler:
         """Have progress drive a step-based schedule: see :class:`ProgressScheduler`.
 
         Args:
-            scheduler: A scheduler made for ``total_steps`` steps on full data.
+            scheduler: A scheduler made for ``total_steps`` steps on full data: any of PyTorch's, timm's
+                or mmengine's that counts steps or epochs.
             total_steps: The steps that the scheduler was made for. By default :attr:`full_steps`, for
                 one that counts batches; give the number of epochs for one that counts epochs.
             scaling: ``"linear"`` raises the rates of pruned epochs by their :attr:`mean_weight`,
                 ``"sqrt"`` by its root.
+
+        Raises:
+            TypeError: For a scheduler that counts no steps, such as ReduceLROnPlateau.
+            ValueError: For one that seems to count epochs and comes without its ``total_steps``, or that
+                has fewer steps than those.
         """
-        steps = self.full_steps if total_steps is None else total_steps
-        return ProgressScheduler(scheduler, self, steps, scaling)
+        steps = total_steps
+        if steps is None and own_unit(scheduler) == "epochs":
+            steps = self.num_epochs
+        elif steps is None:
+            steps = self.full_steps
+            check_own_length(scheduler, self.num_epochs, self.full_steps)
+        return self._schedule_class(scheduler, self, steps, scaling)
+
+    @property
+    def full_steps_done(self) -> int:
+        """Where the run is among :attr:`full_steps`: the step to tell schedules that are told one."""
+        return math.floor(self.progress * self.full_steps + 1e-6)
 
     def export(self, path: str | Path) -> Path:
         """Write scores, visits and the selection's weights to a ``.parquet`` or ``.npz`` file."""
@@ -261,6 +285,11 @@ class DynamicPruner(Run):
         num_nonfinite = self.scores.num_nonfinite
         max_noise = None if self.plan.schedule.has_target else self.policy.max_noise
         return Report(counts, num_nonfinite, max_noise, batch_size, shrinks)
+
+    def load_state_dict(self, state: dict[str, Any] | Iterable[dict[str, Any]]) -> None:
+        """Go on where a state was taken: see :meth:`Run.load_state_dict`. Schedules follow."""
+        super().load_state_dict(state)
+        place_schedules(self)
 
     # -- Inside ------------------------------------------------------------------------------------
 

@@ -111,7 +111,9 @@ class Run:
     @property
     def progress(self) -> float:
         """The fraction of the training done, in [0, 1]: by samples *recorded*, not merely fetched."""
-        epoch, schedule = self.current, self.plan.schedule
+        epoch, schedule = self._epoch, self.plan.schedule
+        if epoch is None:
+            return 0.0
         return min(1.0, (epoch.number + epoch.done * schedule.share(epoch.number)) / schedule.run_length)
 
     def epochs(self) -> Iterator[int]:

@@ -8,26 +8,22 @@ from typing import Any
 from torch.optim.lr_scheduler import LRScheduler
 
 from infobatch.integrations.lightning.loader import PrunedLoader
-from infobatch.lr import LRScaling, ProgressScheduler
+from infobatch.lr import ProgressScheduler
 from infobatch.policies import NoPruning
 from infobatch.pruner import DynamicPruner
+
+
+class LightningScheduler(ProgressScheduler, LRScheduler):  # type: ignore[misc, override]
+    """A schedule driven by progress that Lightning takes for one of PyTorch's."""
 
 
 class LightningPruner(DynamicPruner):
     """A module's pruner, which the module's copies (averaged weights) share, dataset and all."""
 
-    def lr_scheduler(
-        self, scheduler: LRScheduler, total_steps: int | None = None, scaling: LRScaling = "none"
-    ) -> ProgressScheduler:
-        steps = self.full_steps if total_steps is None else total_steps
-        return LightningScheduler(scheduler, self, steps, scaling)
+    _schedule_class = LightningScheduler
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LightningPruner:
         return self
-
-
-class LightningScheduler(ProgressScheduler, LRScheduler):  # type: ignore[misc, override]
-    """A schedule driven by progress that Lightning takes for one of PyTorch's."""
 
 
 def make_pruner(trainer: Any, loader: PrunedLoader, options: Mapping[str, Any]) -> LightningPruner:

@@ -254,46 +254,6 @@ def test_state_goes_on():
     assert resumed.optimizer is moved
 
 
-@pytest.mark.parametrize(("batch_size", "epochs"), [(8, EPOCHS), (2, EPOCHS), (BATCH, 12)])
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda o, steps: lr.OneCycleLR(o, 0.3, total_steps=steps),
-        lambda o, steps: lr.CosineAnnealingLR(o, steps),
-        lambda o, steps: lr.LinearLR(o, 1, 0, steps),
-        lambda o, steps: lr.LambdaLR(o, lambda step: 1 - step / steps),
-    ],
-    ids=["OneCycle", "Cosine", "Linear", "Lambda"],
-)
-def test_a_run_resumed_with_other_steps_ends_where_it_would(make, batch_size, epochs):
-    def begin(batch_size, epochs):
-        pruner = DynamicPruner(Numbers(SIZE), epochs, policy=InfoBatch(0.5))
-        loader, driven = pruner.loader(batch_size), optimizer()
-        return pruner, loader, driven, pruner.lr_scheduler(make(driven, pruner.full_steps))
-
-    def train(pruner, loader, driven, scheduler, num_steps):
-        for _ in pruner.epochs():
-            for indices, _ in loader:
-                pruner.update(random_losses(SIZE)[indices], indices)
-                driven.step()
-                scheduler.step()
-                num_steps -= 1
-                if num_steps == 0:
-                    return
-
-    first = begin(BATCH, EPOCHS)
-    train(*first, num_steps=70)
-    before = first[2].param_groups[0]["lr"]
-    states = [part.state_dict() for part in (first[0], first[2], first[3])]
-    pruner, loader, driven, scheduler = begin(batch_size, epochs)
-    for part, state in zip((pruner, driven, scheduler), states, strict=True):
-        part.load_state_dict(state)
-    assert driven.param_groups[0]["lr"] == before
-    train(pruner, loader, driven, scheduler, -1)
-    assert pruner.progress == 1
-    assert driven.param_groups[0]["lr"] == pytest.approx(0, abs=2e-4)  # of a peak of 0.1 or 0.3
-
-
 def test_a_schedule_that_counts_no_steps():
     made = batched_pruner()
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1)

@@ -1,0 +1,193 @@
+"""The schedules that drive one optimizer, and where its rates stand after something was loaded."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from infobatch.lr.schedules import advance_from_start
+
+Rates = list[dict[str, Any]]
+"""For each parameter group, the entries that schedules set."""
+
+_SCHEDULED = ("lr", "max_lr", "min_lr", "swa_lr")
+_CYCLED = ("momentum", "betas", "max_momentum", "base_momentum")
+
+
+class Member(Protocol):
+    """A schedule that drives an optimizer: :class:`ProgressScheduler`."""
+
+    scheduler: Any
+    start: Mapping[str, Any]
+    loaded: dict[str, Any] | None
+
+    @property
+    def due(self) -> int: ...
+
+    @property
+    def can_continue(self) -> bool: ...
+
+    @property
+    def is_placed(self) -> bool: ...
+
+    def note_placed(self) -> None: ...
+
+
+class Drive:
+    """The schedules that drive one optimizer in one run.
+
+    A rate depends on the schedules and on the position of the run alone. Whatever is loaded, in whatever
+    order, :meth:`place` brings schedules and rates to that position.
+
+    Args:
+        optimizer: Whose rates they set.
+    """
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = weakref.ref(optimizer)
+        self._members: list[weakref.ref[Member]] = []
+        self._start: Rates = []
+        self._counts: list[int] = []  # where it was placed last, with these rates
+        self._rates: Rates = []
+        placing = weakref.WeakMethod(self.place)
+
+        def place_again(optimizer: Any) -> None:
+            place = placing()
+            if place is not None:
+                place()
+
+        if isinstance(optimizer, Optimizer):
+            optimizer.register_load_state_dict_post_hook(place_again)
+
+    def add(self, member: Member) -> None:
+        """Take in a schedule, which stands at its start; it replaces one of the same scheduler."""
+        others = [other for other in self.members if other.scheduler is not member.scheduler]
+        self._members = [weakref.ref(other) for other in (*others, member)]
+        self._start = rates_of(self._optimizer())
+        if not others:
+            for number, rates in enumerate(self._start):
+                rates["lr"] = _first_rate(member.scheduler, number, rates["lr"])
+        self._counts = []
+
+    @property
+    def members(self) -> list[Member]:
+        """The schedules that still exist, in the order they were made."""
+        return [member for reference in self._members if (member := reference()) is not None]
+
+    def place(self) -> None:
+        """Bring schedules and rates to where the run is.
+
+        States of the same schedules at the same position are taken as they are, with whatever else was
+        done to the rates. Otherwise the schedules are stepped anew from their start.
+        """
+        optimizer, members = self._optimizer(), self.members
+        if optimizer is None or not members:
+            return
+        counts = [member.due for member in members]
+        if counts != self._counts or not all(member.is_placed for member in members):
+            if all(member.can_continue for member in members):
+                for member in members:
+                    assert member.loaded is not None
+                    load(member.scheduler, member.loaded["scheduler"])
+                    set_rates(optimizer, member.loaded["rates"])
+            else:
+                set_rates(optimizer, self._start)
+                for member in members:
+                    load(member.scheduler, member.start)
+                advance_from_start([member.scheduler for member in members], counts)
+            for member in members:
+                member.note_placed()
+            self._counts, self._rates = counts, rates_of(optimizer)
+        set_rates(optimizer, self._rates)
+
+
+_DRIVES: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, Drive]]
+_DRIVES = weakref.WeakKeyDictionary()
+
+
+def drive_of(optimizer: Any, run: Any) -> Drive:
+    """The schedules that drive an optimizer, in whatever it is wrapped, in a run."""
+    while hasattr(getattr(optimizer, "optimizer", None), "param_groups"):
+        optimizer = optimizer.optimizer  # Accelerate's, Fabric's or mmengine's, around PyTorch's
+    of_runs = _DRIVES.setdefault(optimizer, weakref.WeakKeyDictionary())
+    if run not in of_runs:
+        of_runs[run] = Drive(optimizer)
+    return of_runs[run]
+
+
+def place_schedules(run: Any) -> None:
+    """Bring all schedules that a run drives to where it is, now that it was loaded."""
+    for of_runs in list(_DRIVES.values()):
+        if run in of_runs:
+            of_runs[run].place()
+
+
+def load(schedule: Any, state: Mapping[str, Any]) -> None:
+    """Load a schedule's state, of which PyTorch's take away what they have read."""
+    schedule.load_state_dict(_copied_state(state))
+
+
+def _copied_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    copy = dict(state)
+    if "_schedulers" in copy:
+        copy["_schedulers"] = [_copied_state(part) for part in copy["_schedulers"]]
+    return copy
+
+
+def rates_of(optimizer: Any) -> Rates:
+    """The entries of an optimizer that schedules set, as they are."""
+    rates = []
+    for group in optimizer.param_groups:
+        names = {*_SCHEDULED, *(_CYCLED if "max_momentum" in group else ())}
+        for name in group:
+            if name.startswith("initial_"):
+                names |= {name, name.removeprefix("initial_")}
+        rates.append({name: _copied(group[name]) for name in sorted(names) if name in group})
+    return rates
+
+
+def set_rates(optimizer: Any, rates: Rates) -> None:
+    """Set what :func:`rates_of` gave."""
+    for group, values in zip(optimizer.param_groups, rates, strict=False):
+        for name, value in values.items():
+            if isinstance(group.get(name), Tensor):
+                group[name].fill_(value)  # a captured graph knows the tensor
+            else:
+                group[name] = _copied(value)
+
+
+def _first_rate(schedule: Any, group: int, rate: Any) -> Any:
+    """A group's first rate, which it lacks if the optimizer was loaded before its schedule was made."""
+    factor = _first_factor(schedule, group)
+    if factor is None:
+        return rate
+    first = _innermost(schedule).base_lrs[group] * factor
+    return rate if math.isclose(first, rate, rel_tol=1e-9) else first
+
+
+def _first_factor(schedule: Any, group: int) -> float | None:
+    """By what a schedule multiplies a group's own rate at first; None where that is not known."""
+    if hasattr(schedule, "_milestones"):
+        return None  # it sets the rate at its start, whatever that was
+    if hasattr(schedule, "_schedulers"):
+        factors = [_first_factor(part, group) for part in schedule._schedulers]
+        known = [factor for factor in factors if factor is not None]
+        return math.prod(known) if len(known) == len(factors) else None
+    closed_form = getattr(schedule, "_get_closed_form_lr", None)
+    if closed_form is None or schedule.last_epoch != 0 or not schedule.base_lrs[group]:
+        return None
+    return float(closed_form()[group] / schedule.base_lrs[group])
+
+
+def _innermost(schedule: Any) -> Any:
+    parts = getattr(schedule, "_schedulers", None)
+    return _innermost(parts[0]) if parts else schedule
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value

@@ -1,0 +1,133 @@
+"""Which schedules can be driven, how each is moved, and what they say of their own length."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from numbers import Real
+from typing import Any, Literal
+
+from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, MultiStepLR, OneCycleLR, StepLR
+
+VANISHED = 1e-30
+"""A rate that is decayed to less than this part of itself was not meant to be."""
+
+
+def check_counts_steps(schedule: Any) -> None:
+    """Refuse with ``TypeError`` what does not go by a number of steps or epochs."""
+    kinds = (isinstance(schedule, LRScheduler), _is_timms(schedule), _is_mmengines(schedule))
+    if not any(kinds) or _follows_metric(schedule):
+        raise TypeError(
+            f"{type(schedule).__name__} does not count steps, so progress cannot drive it. One that "
+            "follows a metric is stepped as without pruning: call its own step(). To one that is told "
+            "the number of a step give that of full data: pruner.full_steps_done"
+        )
+
+
+def check_total_steps(total_steps: object) -> None:
+    """Refuse a number of steps that no schedule can have."""
+    is_number = isinstance(total_steps, Real) and not isinstance(total_steps, bool)
+    if not is_number or not 0 < total_steps < math.inf:  # type: ignore[operator]
+        raise ValueError(
+            f"total_steps is {total_steps!r}; it is the number of steps that the schedule was made for, "
+            "above 0"
+        )
+
+
+def own_unit(schedule: Any) -> Literal["epochs", "steps"] | None:
+    """What a schedule says that it counts; None for PyTorch's, which do not say."""
+    if isinstance(schedule, LRScheduler):
+        return None
+    by_epoch = getattr(schedule, "t_in_epochs", getattr(schedule, "by_epoch", None))
+    return None if by_epoch is None else "epochs" if by_epoch else "steps"
+
+
+def check_own_length(schedule: Any, num_epochs: int, full_steps: int) -> None:
+    """Refuse with ``ValueError`` a schedule of epochs that would be stepped once a batch.
+
+    Args:
+        schedule: One for which nobody said how many steps it was made for.
+        num_epochs: Epochs of the run.
+        full_steps: Batches of the run on full data.
+    """
+    sign = _sign_of_epochs(schedule, num_epochs, full_steps) if num_epochs < full_steps else None
+    if sign is not None:
+        raise ValueError(
+            f"{type(schedule).__name__} seems to count epochs: {sign}, and the run has {num_epochs} "
+            f"epochs of {full_steps:,} batches in all, each of which would be a step. Give "
+            "total_steps=pruner.num_epochs, or total_steps=pruner.full_steps if it does count batches"
+        )
+
+
+def _sign_of_epochs(schedule: Any, num_epochs: int, full_steps: int) -> str | None:
+    if num_epochs in _ends(schedule):
+        return f"it ends at {num_epochs}"
+    if isinstance(schedule, MultiStepLR):
+        last = max(schedule.milestones, default=full_steps)
+        if last <= num_epochs and last < full_steps / num_epochs:
+            return f"its last change comes at {last}"
+    if isinstance(schedule, StepLR | ExponentialLR):
+        num_decays = full_steps // getattr(schedule, "step_size", 1)
+        if schedule.gamma**num_decays < VANISHED:
+            return f"it would be multiplied by {schedule.gamma:g} {num_decays:,} times"
+    return None
+
+
+def _ends(schedule: Any) -> set[int]:
+    """The counts at which a schedule that comes to an end does so, as far as it tells."""
+    parts = getattr(schedule, "_schedulers", None)
+    if parts:
+        milestones = getattr(schedule, "_milestones", None)
+        if not milestones:
+            return set().union(*map(_ends, parts))
+        return {milestones[-1] + end for end in _ends(parts[-1])}
+    if getattr(schedule, "end_factor", 0) >= getattr(schedule, "start_factor", 1):
+        return set()  # a warm-up
+    names = ("T_max", "total_steps", "total_iters")
+    constant = not hasattr(schedule, "start_factor") and hasattr(schedule, "factor")
+    return set() if constant else {getattr(schedule, name) for name in names if hasattr(schedule, name)}
+
+
+def check_reaches(schedule: Any, total_steps: float) -> None:
+    """Refuse a schedule that raises when it is stepped to ``total_steps``."""
+    if isinstance(schedule, OneCycleLR) and schedule.total_steps < math.floor(total_steps):
+        raise ValueError(
+            f"OneCycleLR was made for {schedule.total_steps:,} steps and would be driven for "
+            f"{total_steps:,}; make it for as many: total_steps=pruner.full_steps"
+        )
+
+
+def advance(schedule: Any, count: int, until: int) -> None:
+    """Move a schedule from the ``count`` that it has to a later one."""
+    if _is_timms(schedule):  # told a number, and told it by epochs or by updates
+        move = schedule.step if own_unit(schedule) == "epochs" else schedule.step_update
+        move(until)
+    else:
+        for _ in range(count, until):
+            schedule.step()
+
+
+def advance_from_start(schedules: list[Any], untils: list[int]) -> None:
+    """Move schedules of one optimizer from their start, in turns, as training does."""
+    with warnings.catch_warnings():
+        # The optimizer's own steps were taken by another process.
+        warnings.filterwarnings("ignore", "Detected call of|Seems like `optimizer.step")
+        if len(schedules) == 1:
+            advance(schedules[0], 0, untils[0])
+            return
+        for count in range(max(untils)):
+            for schedule, until in zip(schedules, untils, strict=True):
+                if count < until:
+                    advance(schedule, count, count + 1)
+
+
+def _is_timms(schedule: Any) -> bool:
+    return not isinstance(schedule, LRScheduler) and callable(getattr(schedule, "step_update", None))
+
+
+def _is_mmengines(schedule: Any) -> bool:
+    return hasattr(schedule, "by_epoch") and hasattr(schedule, "last_step")
+
+
+def _follows_metric(schedule: Any) -> bool:
+    return hasattr(schedule, "patience") or hasattr(getattr(schedule, "lr_scheduler", None), "patience")

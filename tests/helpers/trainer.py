@@ -31,9 +31,10 @@ class Notes(TrainerCallback):
 
 
 class Watched(PruningTrainer):
-    """Notes each batch's samples."""
+    """Notes each batch's samples, and the progress before it."""
 
     def training_step(self, model, inputs, *args, **kwargs):
+        self.__dict__.setdefault("begun", []).append(self.progress)
         self.__dict__.setdefault("seen", []).append(inputs[INDICES].tolist())
         return super().training_step(model, inputs, *args, **kwargs)
 

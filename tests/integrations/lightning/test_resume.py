@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader
 
 pytest.importorskip("lightning")
@@ -95,6 +96,33 @@ def test_another_batch_size_goes_on_within_the_epoch(tmp_path):
     trained = [index for epoch, batch in module.seen if epoch == 0 for index in batch]
     assert len(set(trained)) == len(trained) == SIZE - 16
     assert module.batch_counts[0] == 7
+
+
+class Cosine(Module):
+    """With its position before each update."""
+
+    def schedule(self, optimizer):
+        return self.pruner.lr_scheduler(CosineAnnealingLR(optimizer, self.pruner.full_steps))
+
+    def on_train_batch_start(self, batch, batch_idx):
+        self.__dict__.setdefault("begun", []).append(self.pruner.full_steps_done)
+
+
+@pytest.mark.parametrize("name", ["step=9", "end-epoch=3"])
+def test_a_longer_run_has_the_rate_of_its_position(name, tmp_path):
+    steps = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=9, save_top_k=-1)
+    ends = ModelCheckpoint(tmp_path, "end-{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+    fit(module=Cosine(), callbacks=[steps, ends])
+    resumed, _, _ = fit(module=Cosine(), resume=str(tmp_path / f"{name}.ckpt"), max_epochs=8)
+    length = resumed.pruner.full_steps
+    plain = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1)
+    schedule, rates = CosineAnnealingLR(plain, length), []
+    for _ in range(length):
+        rates += schedule.get_last_lr()
+        plain.step()
+        schedule.step()
+    assert resumed.rates == pytest.approx([rates[step] for step in resumed.begun])
+    assert resumed.rates[0] > 0.04
 
 
 def test_a_stock_loader_trains_the_epoch_again_when_resumed(tmp_path):

@@ -11,6 +11,8 @@ from helpers.language import causal_model, parameters
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
+from transformers import get_scheduler
+
 from helpers.trainer import SMALLER, VARYING, Stock, trainer
 from infobatch.integrations.transformers import STATE_FILE
 
@@ -50,6 +52,28 @@ def test_a_resumed_run_is_the_uninterrupted_one(arguments, pruning, tmp_path):
             expected, got = whole.pruner.scores[column], resumed.pruner.scores[column]
             assert torch.equal(expected.nan_to_num(-1), got.nan_to_num(-1)), step
         assert torch.equal(whole.pruner.selection.weights, resumed.pruner.selection.weights)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"num_train_epochs": 6}, {"per_device_train_batch_size": 5}], ids=str
+)
+def test_a_run_of_another_length_has_the_rate_of_its_position(changed, tmp_path):
+    arguments = {"lr_scheduler_type": "cosine", "warmup_steps": 3, "save_strategy": "epoch"}
+    trainer(tmp_path / "first", pruning=VARYING, **arguments).train()
+    ends = sorted((tmp_path / "first").iterdir(), key=lambda path: int(path.name.split("-")[1]))
+    for checkpoint in ends[:: len(ends) - 1] if "num_train_epochs" in changed else ends[:1]:
+        resumed = trainer(tmp_path / "again", pruning=VARYING, **{**arguments, **changed})
+        resumed.train(resume_from_checkpoint=str(checkpoint))
+        length = resumed.args.num_train_epochs * -(-50 // resumed.args.per_device_train_batch_size)
+        plain = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1)
+        schedule, rates = get_scheduler("cosine", plain, 3, length), []
+        for _ in range(length):
+            rates += schedule.get_last_lr()
+            plain.step()
+            schedule.step()
+        assert resumed.notes.rates == pytest.approx(
+            [rates[int(p * length + 1e-6)] for p in resumed.begun]
+        )
 
 
 def test_a_checkpoint_without_a_pruner_is_refused(tmp_path):

@@ -49,6 +49,7 @@ class Epoch(ABC):
         self.user_draws = user_draws
         self._batch_ends = batch_ends
         self.agreed = False
+        self._num_draws_before = 0 if user_draws is None else user_draws.num_recorded
         self._num_seen = 0  # draws recorded since it began or was resumed, repeats among them
 
     # -- What is selected --------------------------------------------------------------------------
@@ -123,6 +124,17 @@ class Epoch(ABC):
         if self.user_draws is None:
             return round(self.done * self.length)
         return self.user_draws.num_recorded * self.replicas.num_replicas
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether a run was resumed within it."""
+        return self.num_left < self.num_trained
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing was recorded since it began or was resumed."""
+        draws = self.user_draws  # of which one may be of a sample that was recorded before
+        return self._num_seen == 0 if draws is None else draws.num_recorded == self._num_draws_before
 
     @property
     @abstractmethod

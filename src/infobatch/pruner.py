@@ -36,7 +36,9 @@ from infobatch.policies import Policy, default_policy
 from infobatch.policies.base import warn_if_prior_scores_unused
 from infobatch.prediction import BudgetSavings, Saving, predict_budgets, predict_saving
 from infobatch.report import Report
+from infobatch.resumption import check_goes_on
 from infobatch.run import Run
+from infobatch.scores.columns import IndexArray
 from infobatch.scores.files import export_table
 from infobatch.scores.prior import PriorScores, prior_values
 from infobatch.seeding import check_seed
@@ -296,6 +298,11 @@ class DynamicPruner(Run):
     def _begin(self, epoch: Epoch) -> None:
         super()._begin(epoch)
         self._loaders.begin(epoch.number)
+
+    def _record(self, batch: IndexArray, *others: Any) -> None:
+        if self.current.is_untouched and self._loaders.keeps_order:
+            check_goes_on(self.current, batch, self.plan.batching)
+        super()._record(batch, *others)
 
     def _close(self, epoch: Epoch) -> None:
         if epoch.resumed_at_end:

@@ -20,6 +20,7 @@ from infobatch.losses import Normalizer, sent_to_device, weighted_mean
 from infobatch.noise import NormsFrom, noise_of
 from infobatch.policies.base import BiasedPolicy, check_all_observed
 from infobatch.report import EpochCounts
+from infobatch.resumption import check_went_on
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
 from infobatch.seeding import Stream, epoch_generator
@@ -128,6 +129,7 @@ class Run:
                 return  # a last epoch cut so short that its only batch would be dropped
             yield epoch
             epoch = self.epoch + 1
+        check_went_on(self.current)
         self.current.close()
 
     def set_epoch(self, epoch: int) -> None:
@@ -164,8 +166,7 @@ class Run:
 
     def seed_workers(self) -> None:
         """Set :attr:`worker_generator` to the epoch's seed; samplers do so when they are iterated."""
-        seeds = self._worker_seeds(self.current.number)
-        self.worker_generator.manual_seed(seeds.initial_seed())
+        self.worker_generator.manual_seed(self._worker_seeds(self.current.number).initial_seed())
 
     def _worker_seeds(self, epoch: int) -> torch.Generator:
         return epoch_generator(self.seed, epoch, Stream.LOADER, self.replicas.rank)
@@ -304,6 +305,7 @@ class Run:
     def _close(self, epoch: Epoch) -> None:
         self._store.merge(epoch)
         epoch.check_recorded()
+        check_went_on(epoch)
         check_all_observed(self.policy, epoch.number, epoch.num_unobserved)
         epoch.close()
         self.history.append(self._counts(self._noise(epoch)))

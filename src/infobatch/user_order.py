@@ -28,6 +28,8 @@ class UserDraws:
         counts: How often each sample has been recorded, int32 (N,).
         num_recorded: Number of draws recorded.
         length: Number of draws that the epoch has, None until the sampler has come to its end.
+        first: The draws that a pass gave first, as many as are in a batch or more.
+        most_dropped: How many draws a loader may drop or not come to at an epoch's end; None if any.
     """
 
     def __init__(self, selected: np.ndarray, expected: float, part: float = 1.0) -> None:
@@ -37,6 +39,8 @@ class UserDraws:
         self.counts = np.zeros(len(selected), np.int32)
         self.num_recorded = 0
         self.length: int | None = None
+        self.first: list[int] = []
+        self.most_dropped: int | None = None
 
     @property
     def finished(self) -> bool:
@@ -83,19 +87,27 @@ class UserDraws:
 
         return is_unrecorded
 
-    def note_end(
-        self, groups: Iterable[list[int]], resumes: bool = True, least: int = 1
+    def note_ends(
+        self,
+        groups: Iterable[list[int]],
+        resumes: bool = True,
+        least: int = 1,
+        batch_size: float = 1,
     ) -> Iterator[list[int]]:
-        """Pass on groups of draws, and note the epoch's length together with the last group.
+        """Pass on groups of draws; note the first, and the epoch's length together with the last group.
 
         One group is drawn ahead, so that the length is known before the last step is over. A last group
         of fewer than ``least`` draws is left out, for the loader would drop it.
         """
         num_given = self.num_recorded if resumes else 0
         held: list[int] = []
+        first: list[int] = []
         for group in groups:
             if len(group) < least:
                 break
+            if len(first) < batch_size:
+                first += group
+                self.first = first if resumes else []
             if held:
                 yield held
             held = group

@@ -40,7 +40,7 @@ METHOD = [
     ["batch_norm"],
     ["policies"],
     ["selection", "schedule", "lr"],
-    ["epoch", "report", "prediction", "plan"],
+    ["epoch", "report", "prediction", "plan", "resumption"],
     ["layouts"],
     ["run"],
     ["loading"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 from infobatch.integrations.refusals import check_processes
@@ -54,7 +53,11 @@ def pruned_loader(
         "make the Accelerator before the DynamicPruner",
     )
     placed = accelerator.device if accelerator.device_placement else None
-    make = partial(PrunedShard, pruner, device=placed, _non_blocking=accelerator.non_blocking)
+
+    def make(*arguments: Any, **its_options: Any) -> PrunedShard:  # no class: it does not skip by itself
+        its_options |= {"device": placed, "_non_blocking": accelerator.non_blocking}
+        return PrunedShard(pruner, *arguments, **its_options)
+
     loader = pruner.loader(
         batch_size, collate_fn=collate_fn, drop_last=drop_last, loader_class=make, **options
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from torch.utils.data import BatchSampler, default_convert
@@ -28,9 +29,13 @@ class Loaders:
 
     Args:
         takes_user_order: Whether a sampler of the user's own may order its epochs.
+
+    Attributes:
+        keeps_order: Whether batches come in the order of their sampler, however fast workers are.
     """
 
     def __init__(self, takes_user_order: bool) -> None:
+        self.keeps_order = True
         self._takes_user_order = takes_user_order
         self._user_samplers: list[Any] = []
         self._skipping_loaders = SkippingLoaders()
@@ -54,7 +59,8 @@ class Loaders:
             )
         options.setdefault("generator", run.worker_generator)
         size = 1 if batch_size is None else batch_size
-        resumes = not hasattr(loader_class, "load_state_dict")  # or else it skips by itself
+        self.keeps_order = bool(options.get("in_order", True))
+        resumes = not skips_by_itself(loader_class)
         if batch_sampler is not None:
             options["batch_sampler"] = self.filter_batches(run, batch_sampler, bucket, resumes)
         elif run.plan.shrink:
@@ -201,6 +207,13 @@ def _make_loader(
     if collate_fn is None and single:
         collate_fn = default_convert
     return loader_class(IndexedDataset(dataset), collate_fn=IndexedCollate(collate_fn), **options)
+
+
+def skips_by_itself(loader_class: Callable[..., Any]) -> bool:
+    """Whether loaders of a class skip by themselves what was trained before a run was resumed."""
+    while isinstance(loader_class, partial):
+        loader_class = loader_class.func
+    return hasattr(loader_class, "load_state_dict")
 
 
 class SkippingLoaders:

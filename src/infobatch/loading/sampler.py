@@ -108,7 +108,9 @@ class FilteredSampler(Sampler[int]):
         wanted = (int(index) for index in part if selected[index] and is_unrecorded(index))
         # In whole batches where the last short one is dropped, so that it is known which is the last.
         groups = iter(lambda: list(islice(wanted, self._multiple)), [])
-        return chain.from_iterable(draws.note_end(groups, self._resumes, self._multiple))
+        batching = self._run.plan.batching
+        size = 1 if batching is None else batching.batch_size
+        return chain.from_iterable(draws.note_ends(groups, self._resumes, self._multiple, size))
 
 
 class FilteredBatchSampler(Sampler[list[int]]):
@@ -152,7 +154,7 @@ class FilteredBatchSampler(Sampler[list[int]]):
         form = self._shrunk if shrinks else self._pooled
         batches = form(part, draws.selected)
         rest = ([index for index in batch if is_unrecorded(index)] for batch in batches)
-        yield from draws.note_end((batch for batch in rest if batch), self._resumes)
+        yield from draws.note_ends((batch for batch in rest if batch), self._resumes)
 
     def _pooled(self, batches: Iterable[Sequence[int]], selected: np.ndarray) -> Iterator[list[int]]:
         """Batches of the selected indices alone, as large as the user's."""

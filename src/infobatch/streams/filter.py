@@ -278,6 +278,8 @@ class StreamFilter:
         """Note the length of the epoch, once all workers have come to the end of their shards."""
         if self._draws.length is None and self._gate.num_found is not None:
             self._draws.length = self._num_before + self._gate.num_found
+            if self._pruner.replicas.num_replicas == 1:  # else ranks may end in step with one another
+                self._draws.most_dropped = self._gate.most_dropped(self._full_size)
 
     def _check_length(self, num_new: int) -> None:
         """Warn, once an epoch, of a stream that is much longer than it was said to be."""
@@ -297,7 +299,20 @@ class StreamFilter:
         return {**self.__dict__, "_pruner": None, "_weights": {}, "_streams": []}
 
 
-class FilteredStream(IterableDataset[Any]):
+class ResumedByFilter:
+    """A stream of which a resumed run is given what was not recorded, whatever its loader's state says.
+
+    That it has a state keeps a StatefulDataLoader from skipping as much a second time.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"skips": False}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class FilteredStream(ResumedByFilter, IterableDataset[Any]):
     """A stream without the samples that an epoch leaves out. Made by calling a :class:`StreamFilter`.
 
     Args:
@@ -335,7 +350,7 @@ class FilteredStream(IterableDataset[Any]):
         return map(self._made, self._keep.kept(self._stream))
 
 
-class BatchedStream(IterableDataset[list[Any]]):
+class BatchedStream(ResumedByFilter, IterableDataset[list[Any]]):
     """A stream of lists of samples. Made by :meth:`FilteredStream.batched`.
 
     Args:

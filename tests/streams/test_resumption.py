@@ -1,0 +1,67 @@
+"""A stream's filter skips what was recorded, and nothing else may skip it too."""
+
+from itertools import islice
+
+import pytest
+from torch.utils.data import DataLoader, default_collate
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from helpers.streams import BATCH, SIZE, Shards, make
+from helpers.training import random_losses
+from infobatch.streams.filter import ENTRY
+
+
+def start(workers, shrink="steps", loader_class=DataLoader):
+    pruner, keep, stream = make(stream=Shards(), shrink=shrink)
+    if shrink == "batches":
+        return (
+            pruner,
+            keep,
+            loader_class(stream.batched(), None, collate_fn=default_collate, num_workers=workers),
+        )
+    return pruner, keep, loader_class(stream, BATCH, num_workers=workers)
+
+
+def train(keep, batches):
+    for batch in batches:
+        indices = keep.indices(batch[ENTRY])
+        keep.update(random_losses(SIZE)[indices], batch[ENTRY])
+        yield from indices.tolist()
+
+
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("num_batches", [1, 2, 5])
+def test_a_stateful_loader_skips_nothing(workers, shrink, num_batches):
+    _, keep, loader = run = start(workers, shrink, StatefulDataLoader)
+    trained = list(train(keep, islice(loader, num_batches)))
+    states = run[0].state_dict(), loader.state_dict()
+    pruner, keep, loader = start(workers, shrink, StatefulDataLoader)
+    pruner.load_state_dict(states[0])
+    loader.load_state_dict(states[1])
+    assert sorted([*trained, *train(keep, loader)]) == list(range(SIZE))
+    pruner.set_epoch(1)
+    assert len(list(train(keep, loader))) == pruner.selection.num_selected
+
+
+@pytest.mark.parametrize("num_batches", [1, 3, 5])
+def test_a_loop_that_skips_too(num_batches):
+    run = start(0)
+    list(train(run[1], islice(run[2], num_batches)))
+    pruner, keep, loader = start(0)
+    pruner.load_state_dict(run[0].state_dict())
+    list(train(keep, islice(loader, num_batches, None)))
+    with pytest.raises(RuntimeError, match=r"epoch 0 was resumed after .*[Bb]oth skip"):
+        pruner.set_epoch(1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"drop_last": True}, {"num_workers": 2, "drop_last": True}], ids=str
+)
+def test_a_last_batch_that_is_dropped(options):
+    run = start(0)
+    list(train(run[1], islice(run[2], 1)))
+    pruner, keep, stream = make(stream=Shards())
+    pruner.load_state_dict(run[0].state_dict())
+    assert len(list(train(keep, DataLoader(stream, BATCH, drop_last=True, **options)))) < SIZE - BATCH
+    pruner.set_epoch(1)

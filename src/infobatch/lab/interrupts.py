@@ -1,4 +1,4 @@
-"""Ctrl-C: the main process stops at a step boundary, and its loader processes leave that to it."""
+"""Signals to stop: the main process does so at a step boundary, which its loader processes leave to it."""
 
 from __future__ import annotations
 
@@ -7,33 +7,51 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+GRACE_SECONDS = 30.0
+"""How long a loader process outlives SIGTERM, for the main process to end its step."""
+
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Note Ctrl-C instead of raising ``KeyboardInterrupt``; a second press raises it all the same.
+def stop_on_signals() -> Iterator[Callable[[], int]]:
+    """Note Ctrl-C and SIGTERM, the sign that a job is preempted, instead of ending at once.
+
+    A second Ctrl-C raises ``KeyboardInterrupt`` all the same. SIGTERM may come more than once, from a
+    launcher and from a cluster's scheduler.
 
     Returns:
-        A context manager that gives a function: whether Ctrl-C was pressed since it was entered.
+        A context manager that gives a function: the number of the first signal that has come since it
+        was entered, 0 if none has.
     """
-    pressed = False
+    first = 0
 
     def note(number: int, frame: Any) -> None:
-        nonlocal pressed
-        if pressed:
+        nonlocal first
+        if first and number == signal.SIGINT:
             raise KeyboardInterrupt
-        pressed = True
+        first = first or number
 
-    previous = signal.signal(signal.SIGINT, note)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, note) for number in signals]
     try:
-        yield lambda: pressed
+        yield lambda: first
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in zip(signals, previous, strict=True):
+            signal.signal(number, handler)
 
 
-def ignore_interrupts(worker: int) -> None:
-    """Make a loader process ignore Ctrl-C, for the main process ends it at a step boundary.
+def outlive_signals(worker: int) -> None:
+    """Have a loader process leave it to the main process to stop, which ends it at a step boundary.
+
+    It ignores Ctrl-C, which reaches both, and lives on for :data:`GRACE_SECONDS` after SIGTERM, which
+    clusters send to all processes of a job.
 
     Args:
         worker: The number of the loader process, which a DataLoader gives to its ``worker_init_fn``.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later)
+
+
+def _end_later(number: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)  # SIGALRM then ends the process

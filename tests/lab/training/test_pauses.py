@@ -1,6 +1,7 @@
 """Training pauses to write a checkpoint, or to stop."""
 
 import pytest
+import torch
 
 from infobatch.distributed import Replicas
 from infobatch.lab.training import pauses
@@ -36,8 +37,8 @@ def test_who_asks_to_stop_has_a_checkpoint(tmp_path):
 
 def test_several_ranks_ask_each_other_seldom(monkeypatch, tmp_path):
     monkeypatch.setattr(pauses, "replicas", lambda: Replicas(0, 2))
-    monkeypatch.setattr(pauses, "agree", lambda decide: decide())
-    made = Pauses(tmp_path, lambda: True)
+    monkeypatch.setattr(pauses, "total", lambda values: values + torch.tensor([1, 0]))  # the other asks
+    made = Pauses(tmp_path, lambda: False)
     decided = [made.decide() for _ in range(2 * STEPS_BETWEEN_QUESTIONS)]
     stops = [step for step, (_, stop) in enumerate(decided, 1) if stop]
     assert stops == [STEPS_BETWEEN_QUESTIONS, 2 * STEPS_BETWEEN_QUESTIONS]

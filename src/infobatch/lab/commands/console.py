@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.sweep import HELPER
 from infobatch.lab.comparison.variants import Arm
-from infobatch.lab.interrupts import stop_on_interrupt
+from infobatch.lab.interrupts import stop_on_signals
 from infobatch.lab.recipes import Recipe
 from infobatch.lab.runs.records import Summary
 from infobatch.lab.tasks.metrics import Metric
@@ -31,7 +32,7 @@ console = Console(quiet=HELPER in os.environ)
 def live(
     command: str, path: Path, minutes: float | None = None
 ) -> Iterator[tuple[Progress, Callable[[], bool]]]:
-    """Show progress while the block trains; Ctrl-C stops it at the next step boundary.
+    """Show progress while the block trains; Ctrl-C or SIGTERM stops it at the next step boundary.
 
     Args:
         command: The command's name, for the line that says how to continue.
@@ -42,7 +43,7 @@ def live(
         The progress bars, and the function that training asks whether it should stop.
 
     Raises:
-        SystemExit: With status 130 if training was stopped.
+        SystemExit: With status 130 if training was stopped, and 143 if SIGTERM did that.
     """
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     parent = os.getppid()
@@ -60,15 +61,15 @@ def live(
     try:
         with (
             Progress(*columns, console=console, transient=True) as progress,
-            stop_on_interrupt() as interrupted,
+            stop_on_signals() as stopped_by,
         ):
-            yield progress, lambda: interrupted() or over()
+            yield progress, lambda: bool(stopped_by()) or over()
     except Interrupted as stopped:
         again = shlex.join(["infobatch", command, "--out", str(path), "--resume"])
         if command == "sweep":
             again = "the same command"
         console.print(f"Stopped at a step boundary. To go on: {again}", soft_wrap=True)
-        raise SystemExit(130) from stopped
+        raise SystemExit(128 + (stopped_by() or signal.SIGINT)) from stopped
 
 
 class ComparisonWatch:

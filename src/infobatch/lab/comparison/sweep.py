@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -134,7 +133,7 @@ def helpers(num_helpers: int, arguments: Sequence[str]) -> Iterator[None]:
         yield
     except BaseException:
         for process in processes:
-            process.send_signal(signal.SIGINT)  # stops it at a step boundary
+            process.terminate()  # stops it at a step boundary, even if it had a signal
         raise
     finally:
         for process in processes:

@@ -15,7 +15,7 @@ from infobatch.lab.data.augment import Augment
 from infobatch.lab.data.base import Data
 from infobatch.lab.data.images import ImageData, Normalize
 from infobatch.lab.data.streamed import MEAN, SMALLEST_CROP, STD, StreamedData, TestImages, TrainImages
-from infobatch.lab.interrupts import ignore_interrupts
+from infobatch.lab.interrupts import outlive_signals
 
 Batch = tuple[Tensor, Tensor]
 """``pixels`` uint8 (B, C, H, W) and ``labels`` int64 (B,), on the device."""
@@ -34,7 +34,7 @@ def loader_options(num_workers: int, device: torch.device) -> dict[str, Any]:
     return {
         "num_workers": num_workers,
         "pin_memory": device.type == "cuda",
-        "worker_init_fn": ignore_interrupts,
+        "worker_init_fn": outlive_signals,
     }
 
 

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from infobatch.lab.processes import agree, replicas
+import torch
+
+from infobatch.lab.processes import replicas, total
 
 CHECKPOINT_SECONDS = 60.0
 STEPS_BETWEEN_QUESTIONS = 20
@@ -14,7 +16,7 @@ STEPS_BETWEEN_QUESTIONS = 20
 
 
 class Interrupted(Exception):
-    """The user asked to stop; what was trained is in the run's checkpoint."""
+    """The user, or a signal, asked to stop; what was trained is in the run's checkpoint."""
 
 
 class Pauses:
@@ -22,7 +24,7 @@ class Pauses:
 
     Args:
         path: The run's folder, which the error names.
-        should_stop: Whether the user wants to stop; asked on the first rank.
+        should_stop: Whether to stop; if it says so on one rank, all do.
     """
 
     def __init__(self, path: Path, should_stop: Callable[[], bool]) -> None:
@@ -40,8 +42,10 @@ class Pauses:
         self._num_steps += 1
         if replicas().num_replicas > 1 and self._num_steps % STEPS_BETWEEN_QUESTIONS:
             return False, False
-        is_due = time.monotonic() - self._last_saved > CHECKPOINT_SECONDS
-        stop, is_due = agree(lambda: (self._should_stop(), is_due))
+        asked = [self._should_stop(), time.monotonic() - self._last_saved > CHECKPOINT_SECONDS]
+        if replicas().num_replicas > 1:  # a signal may have come to one rank alone
+            asked = (total(torch.tensor(asked, dtype=torch.int64)) > 0).tolist()
+        stop, is_due = asked
         return stop or is_due, stop
 
     def note_checkpoint(self) -> None:
@@ -55,7 +59,7 @@ class Pauses:
             save: Writes the checkpoint; by default there is nothing to save.
 
         Raises:
-            Interrupted: If the user wants to stop.
+            Interrupted: If training is to stop.
         """
         should_save, should_stop = self.decide()
         if should_save:

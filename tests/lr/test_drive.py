@@ -298,3 +298,9 @@ def test_rates_that_are_tensors_stay_the_same_tensors():
         expected.step()
         schedule.step()
     assert rate == expected.param_groups[0]["lr"]
+
+
+def test_the_state_of_an_unwrapped_schedule_is_refused():
+    run = Run(SCHEDULES["Cosine"])
+    with pytest.raises(ValueError, match=r"no 'num_steps', so it is not of a schedule that"):
+        run.scheduler.load_state_dict(run.scheduler.scheduler.state_dict())

@@ -2,8 +2,10 @@
 
 import re
 import shlex
+import signal
 import warnings
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,8 +92,9 @@ PAGE_NAMES = {
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem
 )
-def test_python_blocks_run_in_their_order(page, tmp_path, monkeypatch):
+def test_python_blocks_run_in_their_order(page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
+    request.addfinalizer(partial(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM)))
     names = PAGE_NAMES.get(page.stem, dict)()
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))

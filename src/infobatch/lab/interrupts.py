@@ -1,4 +1,4 @@
-"""Signals to stop: the main process does so at a step boundary, and its loader processes leave it that."""
+"""Signals to stop: the main process does so at a step boundary, and loader processes leave it that."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ __all__ = ["LRScaling", "ProgressScheduler"]
 LRScaling = Literal["none", "sqrt", "linear"]
 LR_SCALINGS: tuple[LRScaling, ...] = get_args(LRScaling)
 _POWERS: dict[LRScaling, float] = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
+_STATE = {"num_steps", "total_steps", "scheduler", "start", "rates"}
 
 
 class HasProgress(Protocol):
@@ -136,7 +137,17 @@ class ProgressScheduler:
 
         A state of this schedule at this position is taken as it is. In a run of another length, or with
         another schedule, the new schedule is stepped from its start.
+
+        Raises:
+            ValueError: If the state is that of an unwrapped scheduler, or of an earlier version.
         """
+        missing = _STATE - state.keys()
+        if missing:
+            raise ValueError(
+                f"the state has no {sorted(missing)[0]!r}, so it is not of a schedule that "
+                "pruner.lr_scheduler wrapped, or of an earlier version. Leave it out: the pruner's state "
+                "says where the run is, and a schedule made anew is brought there"
+            )
         self.loaded = state
         self.place()
 

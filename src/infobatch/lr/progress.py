@@ -145,8 +145,8 @@ class ProgressScheduler:
         if missing:
             raise ValueError(
                 f"the state has no {sorted(missing)[0]!r}, so it is not of a schedule that "
-                "pruner.lr_scheduler wrapped, or of an earlier version. Leave it out: the pruner's state "
-                "says where the run is, and a schedule made anew is brought there"
+                "pruner.lr_scheduler wrapped, or of an earlier version. Leave it out: the pruner's "
+                "state says where the run is, and a schedule made anew is brought there"
             )
         self.loaded = state
         self.place()

@@ -22,6 +22,13 @@ def check_choice(option: str, value: str, choices: Iterable[str]) -> None:
         raise ValueError(f"{option} is {value!r}; choose {', '.join(others)} or {last}")
 
 
+def read_batch(losses: Tensor, indices: Indices, scored: Tensor | None = None) -> IndexArray:
+    """The indices of a batch on the host, once there is one loss for each."""
+    batch = host_indices(indices)
+    check_losses(losses, len(batch), scored)
+    return batch
+
+
 def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> None:
     """Raise an error for anything but one loss for each of ``num_indices`` samples."""
     if not isinstance(losses, Tensor):

@@ -13,7 +13,7 @@ from torch import Tensor
 from infobatch.batch_norm import warn_if_unweighted
 from infobatch.batching import Batching
 from infobatch.epoch import Epoch
-from infobatch.inputs import Indices, check_losses, check_scores, host_indices, signals_read
+from infobatch.inputs import Indices, check_scores, host_indices, read_batch, signals_read
 from infobatch.layouts.base import ScoreStore
 from infobatch.layouts.mean_scaling import MeanScaling
 from infobatch.losses import Normalizer, sent_to_device, weighted_mean
@@ -221,7 +221,7 @@ class Run:
 
         Arguments as for :meth:`update`.
         """
-        batch = self._checked(losses, indices, scored)
+        batch = read_batch(losses, indices, scored)
         weights = self.current.weights_of(batch)  # raises for a sample that the epoch does not train
         self._look_for_batch_norm(losses, weights)
         self._record(batch, losses, scored, signals)
@@ -244,7 +244,7 @@ class Run:
         epoch, before the next begins. It changes scores, not visits or progress. Arguments as for
         :meth:`update`.
         """
-        batch = self._checked(losses, indices, scored)
+        batch = read_batch(losses, indices, scored)
         read = self._signals_read(signals, losses)
         self.current.observe(batch)
         self._store.observe(batch, losses.detach(), scored, read)
@@ -338,7 +338,7 @@ class Run:
         signals: Mapping[str, Tensor],
     ) -> Tensor:
         """Record a batch; its weights, on the device of its losses."""
-        batch = self._checked(losses, indices, scored)
+        batch = read_batch(losses, indices, scored)
         remembered = losses if scores is None else check_scores(scores, losses)
         weights = self.factors(batch)
         self._look_for_batch_norm(losses, weights)
@@ -347,7 +347,7 @@ class Run:
 
     @torch.compiler.disable
     def _weigh_batch(self, losses: Tensor, indices: Indices) -> Tensor:
-        weights = self.factors(self._checked(losses, indices))
+        weights = self.factors(read_batch(losses, indices))
         return sent_to_device(torch.from_numpy(weights), losses.device)
 
     def _look_for_batch_norm(self, losses: Tensor, weights: FloatArray) -> None:
@@ -358,12 +358,6 @@ class Run:
         if len(real) and real.min() < real.max():
             self._looks_for_batch_norm = False
             warn_if_unweighted(losses, stacklevel=5)
-
-    @staticmethod
-    def _checked(losses: Tensor, indices: Indices, scored: Tensor | None = None) -> IndexArray:
-        batch = host_indices(indices)
-        check_losses(losses, len(batch), scored)
-        return batch
 
     def factors(self, batch: IndexArray) -> FloatArray:
         """What the losses of a batch are multiplied by, float32 (B,)."""

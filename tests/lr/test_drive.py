@@ -216,6 +216,31 @@ def test_another_schedule_of_the_same_length_is_the_new_one(name):
     assert resumed.rates == resumed.expected
 
 
+def test_a_schedule_that_is_stepped_seldom_goes_on_bit_for_bit():
+    class Seldom(Run):
+        def train(self, num_steps=-1):
+            rates = []
+            for _ in self.pruner.epochs():
+                for indices, _ in self.loader:
+                    self.pruner.update(random_losses(SIZE)[indices], indices)
+                    self.optimizer.step()
+                    if indices[0] % 4 == 0:
+                        self.scheduler.step()
+                    rates.append(self.optimizer.param_groups[0]["lr"])
+                    if len(rates) == num_steps:
+                        return rates
+            return rates
+
+    whole = Seldom(SCHEDULES["Cosine"], policy=NoPruning()).train()
+    for stop, order in itertools.product(
+        range(20, 27), itertools.permutations(("pruner", "scheduler", "optimizer"))
+    ):
+        first, resumed = (Seldom(SCHEDULES["Cosine"], policy=NoPruning()) for _ in range(2))
+        first.train(stop)
+        resumed.load(first.state(), order)
+        assert resumed.train() == whole[stop:], (stop, order)
+
+
 def test_going_back_in_the_same_process():
     run = Run(SCHEDULES["Sequential"])
     run.train(10)
@@ -302,5 +327,5 @@ def test_rates_that_are_tensors_stay_the_same_tensors():
 
 def test_the_state_of_an_unwrapped_schedule_is_refused():
     run = Run(SCHEDULES["Cosine"])
-    with pytest.raises(ValueError, match=r"no 'num_steps', so it is not of a schedule that"):
+    with pytest.raises(ValueError, match=r"no 'due', so it is not of a schedule that"):
         run.scheduler.load_state_dict(run.scheduler.scheduler.state_dict())

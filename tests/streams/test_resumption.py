@@ -55,13 +55,12 @@ def test_a_loop_that_skips_too(num_batches):
         pruner.set_epoch(1)
 
 
-@pytest.mark.parametrize(
-    "options", [{"drop_last": True}, {"num_workers": 2, "drop_last": True}], ids=str
-)
-def test_a_last_batch_that_is_dropped(options):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_last_batch_that_is_dropped(workers):
     run = start(0)
     list(train(run[1], islice(run[2], 1)))
     pruner, keep, stream = make(stream=Shards())
     pruner.load_state_dict(run[0].state_dict())
-    assert len(list(train(keep, DataLoader(stream, BATCH, drop_last=True, **options)))) < SIZE - BATCH
+    loader = DataLoader(stream, BATCH, drop_last=True, num_workers=workers)
+    assert len(list(train(keep, loader))) < SIZE - BATCH
     pruner.set_epoch(1)

@@ -25,6 +25,7 @@ class Member(Protocol):
     scheduler: Any
     start: Mapping[str, Any]
     loaded: dict[str, Any] | None
+    count: int
 
     @property
     def due(self) -> int: ...
@@ -32,17 +33,12 @@ class Member(Protocol):
     @property
     def can_continue(self) -> bool: ...
 
-    @property
-    def is_placed(self) -> bool: ...
-
-    def note_placed(self) -> None: ...
-
 
 class Drive:
     """The schedules that drive one optimizer in one run.
 
     A rate depends on the schedules and on the position of the run alone. Whatever is loaded, in whatever
-    order, :meth:`place` brings schedules and rates to that position.
+    order, schedules and rates are brought to that position.
 
     Args:
         optimizer: Whose rates they set.
@@ -54,15 +50,15 @@ class Drive:
         self._start: Rates = []
         self._counts: list[int] = []  # where it was placed last, with these rates
         self._rates: Rates = []
-        placing = weakref.WeakMethod(self.place)
+        placing = weakref.WeakMethod(self.place_rates)
 
-        def place_again(optimizer: Any) -> None:
+        def place_rates(optimizer: Any) -> None:
             place = placing()
             if place is not None:
                 place()
 
         if isinstance(optimizer, Optimizer):
-            optimizer.register_load_state_dict_post_hook(place_again)
+            optimizer.register_load_state_dict_post_hook(place_rates)
 
     def add(self, member: Member) -> None:
         """Take in a schedule, which stands at its start; it replaces one of the same scheduler."""
@@ -80,30 +76,41 @@ class Drive:
         return [member for reference in self._members if (member := reference()) is not None]
 
     def place(self) -> None:
-        """Bring schedules and rates to where the run is.
+        """Bring schedules and rates to where the run is, after it or one of them was loaded.
 
         States of the same schedules at the same position are taken as they are, with whatever else was
         done to the rates. Otherwise the schedules are stepped anew from their start.
         """
         optimizer, members = self._optimizer(), self.members
-        if optimizer is None or not members:
-            return
-        counts = [member.due for member in members]
-        if counts != self._counts or not all(member.is_placed for member in members):
-            if all(member.can_continue for member in members):
-                for member in members:
-                    assert member.loaded is not None
-                    load(member.scheduler, member.loaded["scheduler"])
-                    set_rates(optimizer, member.loaded["rates"])
-            else:
-                set_rates(optimizer, self._start)
-                for member in members:
-                    load(member.scheduler, member.start)
-                advance_from_start([member.scheduler for member in members], counts)
+        if optimizer is not None and all(member.can_continue for member in members):
             for member in members:
-                member.note_placed()
-            self._counts, self._rates = counts, rates_of(optimizer)
-        set_rates(optimizer, self._rates)
+                assert member.loaded is not None
+                load(member.scheduler, member.loaded["scheduler"])
+                set_rates(optimizer, member.loaded["rates"])
+                member.count = member.loaded["num_steps"]
+            self._note(optimizer)
+        elif optimizer is not None:
+            self._step_anew(optimizer, [member.due for member in members])
+
+    def place_rates(self) -> None:
+        """Bring the rates to where the schedules are, after the optimizer was loaded."""
+        optimizer, counts = self._optimizer(), [member.count for member in self.members]
+        if optimizer is not None and counts:
+            if counts != self._counts:
+                self._step_anew(optimizer, counts)
+            set_rates(optimizer, self._rates)
+
+    def _step_anew(self, optimizer: Any, counts: list[int]) -> None:
+        members = self.members
+        set_rates(optimizer, self._start)
+        for member, count in zip(members, counts, strict=True):
+            load(member.scheduler, member.start)
+            member.count = count
+        advance_from_start([member.scheduler for member in members], counts)
+        self._note(optimizer)
+
+    def _note(self, optimizer: Any) -> None:
+        self._counts, self._rates = [member.count for member in self.members], rates_of(optimizer)
 
 
 _DRIVES: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, Drive]]

@@ -17,7 +17,7 @@ __all__ = ["LRScaling", "ProgressScheduler"]
 LRScaling = Literal["none", "sqrt", "linear"]
 LR_SCALINGS: tuple[LRScaling, ...] = get_args(LRScaling)
 _POWERS: dict[LRScaling, float] = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
-_STATE = {"num_steps", "total_steps", "scheduler", "start", "rates"}
+_STATE = {"num_steps", "due", "total_steps", "scheduler", "start", "rates"}
 
 
 class HasProgress(Protocol):
@@ -54,6 +54,7 @@ class ProgressScheduler:
     Attributes:
         start: The scheduler's state at its start.
         loaded: The state that was loaded, until the next step.
+        count: How many steps the scheduler has made.
 
     Raises:
         TypeError: For a scheduler that counts no steps, such as ReduceLROnPlateau.
@@ -72,8 +73,7 @@ class ProgressScheduler:
         self.start: Mapping[str, Any] = scheduler.state_dict()
         self.loaded: dict[str, Any] | None = None
         self._run = run
-        self._num_steps = 0
-        self._placed: dict[str, Any] | None = None  # the loaded state that it was placed with
+        self.count = 0
         self._power = _POWERS[scaling]
         self._rates: list[Any] = []
         if self._power:
@@ -98,10 +98,10 @@ class ProgressScheduler:
     def step(self) -> None:
         """Step the wrapped scheduler as often as the progress made since asks for."""
         due = self.due
-        if due > self._num_steps:
-            advance(self.scheduler, self._num_steps, due)
-            self._num_steps = due
-            self.loaded = self._placed = None
+        if due > self.count:
+            advance(self.scheduler, self.count, due)
+            self.count = due
+            self.loaded = None
 
     def get_last_lr(self) -> list[Any]:
         """The schedule's rates for the next update, one for each parameter group, before scaling."""
@@ -125,7 +125,8 @@ class ProgressScheduler:
     def state_dict(self) -> dict[str, Any]:
         """What the schedule needs to go on."""
         return {
-            "num_steps": self._num_steps,
+            "num_steps": self.count,
+            "due": self.due,
             "total_steps": self.total_steps,
             "scheduler": self.scheduler.state_dict(),
             "start": self.start,
@@ -155,7 +156,7 @@ class ProgressScheduler:
     def can_continue(self) -> bool:
         """Whether the loaded state is of this schedule, at the position where the run is."""
         state = self.loaded
-        if state is None or (state["num_steps"], state["total_steps"]) != (self.due, self.total_steps):
+        if state is None or (state["due"], state["total_steps"]) != (self.due, self.total_steps):
             return False
         try:
             return bool(_settings(state["start"]) == _settings(self.start))
@@ -165,16 +166,6 @@ class ProgressScheduler:
     def place(self) -> None:
         """Bring schedule and rates to where the run is, now that something was loaded."""
         self._drive.place()
-
-    @property
-    def is_placed(self) -> bool:
-        """Whether the scheduler is where the run and the loaded state say."""
-        return self._num_steps == self.due and self._placed is self.loaded
-
-    def note_placed(self) -> None:
-        """Note that the scheduler has been brought there."""
-        self._num_steps = self.due
-        self._placed = self.loaded
 
 
 def _settings(start: Mapping[str, Any]) -> dict[str, Any]:

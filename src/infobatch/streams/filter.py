@@ -306,10 +306,15 @@ class ResumedByFilter:
     """
 
     def state_dict(self) -> dict[str, Any]:
+        """Nothing that matters: the pruner's state tells what was recorded."""
         return {"skips": False}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Change nothing.
+
+        Args:
+            state_dict: What :meth:`state_dict` gave.
+        """
 
 
 class FilteredStream(ResumedByFilter, IterableDataset[Any]):

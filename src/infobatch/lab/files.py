@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,15 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     write(part)
+    with suppress(OSError):  # some file systems have no modes
+        part.chmod(0o666 & ~_umask())  # some writers let nobody else read
     os.replace(part, path)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def make_writable(path: Path) -> None:

@@ -97,6 +97,8 @@ def parse_policy(spec: str, **options: Any) -> Policy:
         if key in FROM_THE_DATA:
             raise ValueError(f"the policy is {spec!r}; its {key} come from the data set, leave them out")
         choose(f"option of {name}", key, own)
+        if isinstance(asked[key].default, (int, float)) and isinstance(_value(text), str):
+            raise ValueError(f"the policy is {spec!r}, but its {key} is {text!r}; give a number")
         options[key] = parse_policy(text, **_ratio(text, options)) if key == "policy" else _value(text)
     try:
         return policy_class(**options)

@@ -31,15 +31,20 @@ def test_an_epoch_without_a_single_loss_is_not_passed_over():
         made.set_epoch(1)
 
 
-def test_an_epoch_is_not_begun_twice_nor_gone_back_to():
+def test_epochs_come_one_after_another():
     made = batched_pruner()
+    with pytest.raises(ValueError, match=r"epoch 1 cannot be the first.*counts from 1 call set_epoch\("):
+        made.set_epoch(1)
     record_epoch(made, random_losses(20))
     made.set_epoch(1)
     weights = made.selection.weights.clone()
-    for epoch in (1, 0):
-        made.set_epoch(epoch)
-        assert made.epoch == 1
-        assert torch.equal(made.selection.weights, weights)
+    made.set_epoch(1)
+    with pytest.raises(ValueError, match="epoch 0 is over: the run is in epoch 1, and never goes back"):
+        made.set_epoch(0)
+    with pytest.raises(ValueError, match="epoch 3 is not the next: the run is in epoch 1"):
+        made.set_epoch(3)
+    assert made.epoch == 1
+    assert torch.equal(made.selection.weights, weights)
 
 
 def test_an_epoch_before_the_first():

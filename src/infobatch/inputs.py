@@ -115,6 +115,14 @@ def all_below(indices: IndexArray, size: int) -> bool:
     return bool(np.maximum.reduce(indices.view(np.uint64), initial=0) < size)
 
 
+def num_distinct(numbers: IndexArray) -> int:
+    """How many different numbers there are, of a batch's indices or places."""
+    if len(numbers) < 2:
+        return len(numbers)
+    in_order = np.sort(numbers)
+    return 1 + int(np.count_nonzero(in_order[1:] != in_order[:-1]))
+
+
 def host_indices(indices: Indices) -> IndexArray:
     """Indices of any integer kind as int64 (B,), without waiting for a device."""
     if type(indices) is np.ndarray and indices.dtype == np.int64 and indices.ndim == 1:

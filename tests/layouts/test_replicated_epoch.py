@@ -49,9 +49,9 @@ def test_any_number_of_ranks_share_any_number_of_samples(
     for rank in range(num_replicas):
         pruner = DynamicPruner(range(size), 6, rank=rank, num_replicas=num_replicas, layout=UNMERGED)
         sampler = pruner.sampler(batch_size, drop_last=drop_last)
-        if epoch > 0:
-            pruner.record(losses, np.arange(size))
-        pruner.set_epoch(epoch)
+        for number in range(1, epoch + 1):
+            record_epoch(pruner, losses)
+            pruner.set_epoch(number)
         batches = list(BatchSampler(sampler, batch_size, drop_last))
         assert sum(map(len, batches)) == len(sampler)
         shares.append(batches)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from infobatch.distributed import Replicas
 from infobatch.epoch import Epoch, check_left_out, unselected_error
-from infobatch.inputs import all_below
+from infobatch.inputs import all_below, num_distinct
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.seeding import epoch_generator
 from infobatch.selection import Selection
@@ -199,20 +199,13 @@ class ReplicatedEpoch(Epoch):
 
     # -- Recording ---------------------------------------------------------------------------------
 
-    def record(self, indices: IndexArray) -> int:
-        num_repeats = 0
-        if self.replicas.num_replicas > 1:
-            num_repeats = int(np.count_nonzero(indices < 0))
-            indices = indices[: len(indices) - num_repeats]  # repeats come last
-            if self._num_seen == 0 and self.user_draws is None:
-                self._check_share(indices)
-        num_new = len(indices) - int(np.count_nonzero(self.recorded[indices]))
+    def _record_new(self, indices: IndexArray) -> int:
+        if self._num_seen == 0 and self.user_draws is None and self.replicas.num_replicas > 1:
+            self._check_share(indices)
+        num_new = num_distinct(indices[~self.recorded[indices]])
         self.recorded[indices] = True
         self._num_recorded += num_new
-        self._num_seen += num_new + num_repeats
-        if self.user_draws is not None:
-            self.user_draws.record(indices)
-        return len(indices)
+        return num_new if self.user_draws is None else self.user_draws.record(indices)
 
     def _check_share(self, indices: IndexArray) -> None:
         """Refuse a batch with other ranks' samples, unless it holds all of this one's too."""

@@ -12,6 +12,7 @@ import torch
 
 from infobatch.epoch import Epoch, check_left_out, unselected_error
 from infobatch.layouts.shards import Shards
+from infobatch.inputs import num_distinct
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.seeding import epoch_generator
 from infobatch.selection import Selection
@@ -119,12 +120,13 @@ class ShardedEpoch(Epoch):
         self._fingerprint = fingerprint
         self._multiple = multiple
         order = shard_order(shards, selection.codes, seed, number, num_trained)
-        last = self._last_of(order)
+        source = self._source_of(order)
+        self._num_own = len(source)
         if self._num_recorded:
             order = order[~self.recorded[shards.locate(order)]]
         self._lengths = shards.by_rank(self.left)
         assert len(order) == self._lengths[self.replicas.rank]
-        self._order = _filled(order, last, self._whole(int(self._lengths.max())))
+        self._order = _filled(order, source, self._whole(int(self._lengths.max())))
         self._resumed_at_end = self.num_left == 0
 
     def _whole(self, length: int) -> int:
@@ -249,25 +251,25 @@ class ShardedEpoch(Epoch):
 
     def _whole_order(self) -> np.ndarray:
         order = shard_order(self.shards, self.drawn.codes, self._seed, self.number, self._num_trained)
-        return _filled(order, self._last_of(order), self.num_draws(resumes=False))
+        return _filled(order, self._source_of(order), self.num_draws(resumes=False))
 
-    def _last_of(self, order: np.ndarray) -> np.ndarray:
-        """The samples that repeats are made of: the last ones, or any where this rank trains none."""
-        if len(order) == 0:
-            return self.indices[:1].numpy().astype(order.dtype)
-        return order[-self.replicas.num_replicas :].copy()
+    def _source_of(self, order: np.ndarray) -> np.ndarray:
+        """The samples that repeats are made of, from the last: those of the whole epoch, or any one."""
+        return order if len(order) else self.indices[:1].numpy().astype(order.dtype)
 
     # -- Recording ---------------------------------------------------------------------------------
 
-    def record(self, indices: IndexArray) -> int:
-        num_repeats = int(np.count_nonzero(indices < 0))
-        num_real = len(indices) - num_repeats
-        places = self.shards.locate(indices[:num_real])  # repeats come last
-        num_new = len(places) - int(np.count_nonzero(self.recorded[places]))
+    def _record_new(self, indices: IndexArray) -> int:
+        places = self.shards.locate(indices)
+        num_new = num_distinct(places[~self.recorded[places]])
         self.recorded[places] = True
         self._num_recorded += num_new
-        self._num_seen += num_new + num_repeats
-        return num_real
+        return num_new
+
+    @property
+    def _repeats_differ(self) -> bool:
+        own = int(self._lengths[self.replicas.rank])
+        return len(self._order) - own <= max(1, self._num_own)
 
     @property
     def left_out(self) -> IndexArray:
@@ -306,9 +308,9 @@ class ShardedEpoch(Epoch):
         }
 
 
-def _filled(order: np.ndarray, last: np.ndarray, length: int) -> np.ndarray:
-    """The order, filled up to a length with repeats (``~index``) of its ``last`` samples."""
+def _filled(order: np.ndarray, source: np.ndarray, length: int) -> np.ndarray:
+    """The order, filled up to a length with repeats (``~index``) of its ``source``'s last samples."""
     missing = length - len(order)
     if missing == 0:
         return order
-    return np.concatenate([order, ~last[::-1][np.arange(missing) % len(last)]])
+    return np.concatenate([order, ~source[::-1][np.arange(missing) % len(source)]])

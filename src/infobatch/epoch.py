@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from infobatch.batching import ends_left
-from infobatch.distributed import Replicas
+from infobatch.distributed import Replicas, ShareCheck
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.selection import Selection
 from infobatch.user_order import UserDraws
@@ -54,6 +54,8 @@ class Epoch(ABC):
         self._batch_ends = batch_ends
         self.agreed = False
         self.given_out = False
+        self._share_check: ShareCheck | None = None
+        self._is_shared_once = user_draws is not None  # or, once looked at, known to be
         self._num_seen = 0  # draws recorded since it began or was resumed, repeats among them
         self._seen_repeats: set[int] = set()
         self._first: IndexArray | None = None  # the first batch recorded since then
@@ -221,6 +223,8 @@ class Epoch(ABC):
         if self.replicas.num_replicas > 1:
             num_repeats = int(np.count_nonzero(indices < 0))
             real = indices[: len(indices) - num_repeats]
+            if not self._is_shared_once:
+                self._check_shared_once(real)
         num_new = self._record_new(real)
         if num_repeats:
             repeats = indices[len(real) :].tolist()
@@ -236,6 +240,12 @@ class Epoch(ABC):
     @abstractmethod
     def _record_new(self, indices: IndexArray) -> int:
         """Note that samples, no repeats, are recorded; returns how many of them were not before."""
+
+    def _check_shared_once(self, indices: IndexArray) -> None:
+        if self._share_check is None:
+            self._share_check = ShareCheck(self.share_of_rank(), self.replicas)
+        self._share_check.see(indices)
+        self._is_shared_once = self._share_check.is_done
 
     def _num_new_repeats(self, repeats: list[int]) -> int:
         if not self._repeats_differ:

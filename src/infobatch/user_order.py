@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -15,6 +16,9 @@ from infobatch.batching import Batching
 from infobatch.scores.columns import IndexArray
 
 T = TypeVar("T")
+
+_NUM_RECENT = 64
+"""Batches that are known when their losses are recorded once more, as in turns over several batches."""
 
 
 class UserDraws:
@@ -47,6 +51,8 @@ class UserDraws:
         self.start: int | None = None
         self._drawn = _tally_of(self.counts)  # how often the sampler has given each sample
         self._elsewhere: np.ndarray | None = None  # what any rank has recorded
+        self._waiting: deque[int] = deque()  # what the latest pass has given, and is not recorded yet
+        self._recent: dict[bytes, None] = {}  # the latest batches that were new
 
     @property
     def finished(self) -> bool:
@@ -62,15 +68,33 @@ class UserDraws:
     def record(self, indices: IndexArray) -> int:
         """Note that the losses of ``indices`` have been recorded; returns how many draws are new.
 
-        A sample counts no more often than the sampler has given it.
+        Those that come in the order in which the sampler gave them are. Of others a batch that has come
+        before is not, and else a sample counts no more often than the sampler has given it.
         """
+        batch, waiting = indices.tolist(), self._waiting
+        if list(islice(waiting, len(batch))) == batch:
+            for _ in batch:
+                waiting.popleft()
+            np.add.at(self.counts, indices, 1)
+            self._note_recorded(indices, len(batch))
+            return len(batch)
+        if indices.tobytes() in self._recent:
+            return 0
+        waiting.clear()
         samples, times = np.unique(indices, return_counts=True)
         drawn = np.frombuffer(self._drawn, np.int32)[samples]
         new = np.clip(times, 0, np.maximum(drawn - self.counts[samples], 0))
         self.counts[samples] += new.astype(np.int32)
         num_new = int(new.sum())
-        self.num_recorded += num_new
+        self._note_recorded(indices, num_new)
         return num_new
+
+    def _note_recorded(self, indices: IndexArray, num_new: int) -> None:
+        self.num_recorded += num_new
+        if num_new:
+            self._recent[indices.tobytes()] = None
+            if len(self._recent) > _NUM_RECENT:
+                del self._recent[next(iter(self._recent))]
 
     def take_over(self, samples: IndexArray) -> None:
         """Take samples, each once, to be drawn and recorded before the sampler orders the epoch."""
@@ -139,18 +163,23 @@ class UserDraws:
         num_given = self.num_recorded if resumes else 0
         # Of this pass alone: a look at the loader gives what another pass gives, too.
         given = _tally_of(self.counts if resumes else np.zeros_like(self.counts))
+        self._waiting = waiting = deque()
+        num_before = 0 if resumes else self.num_recorded  # which the loader skips
         held: list[int] = []
         for group in groups:
             if len(group) < least:
                 break
             if held:
                 self._note_given(held, given)
+                waiting.extend(held[num_before:])
+                num_before = max(0, num_before - len(held))
                 yield held
             held = group
             num_given += len(group)
         self.length = num_given
         if held:
             self._note_given(held, given)
+            waiting.extend(held[num_before:])
             yield held
 
     def _note_given(self, group: Sequence[int], given: array[int]) -> None:

@@ -115,12 +115,18 @@ def all_below(indices: IndexArray, size: int) -> bool:
     return bool(np.maximum.reduce(indices.view(np.uint64), initial=0) < size)
 
 
-def num_distinct(numbers: IndexArray) -> int:
-    """How many different numbers there are, of a batch's indices or places."""
-    if len(numbers) < 2:
-        return len(numbers)
-    in_order = np.sort(numbers)
-    return 1 + int(np.count_nonzero(in_order[1:] != in_order[:-1]))
+def num_distinct(numbers: IndexArray, marks: np.ndarray) -> int:
+    """How many different numbers there are, of a batch's indices or places; quicker than by sorting.
+
+    Args:
+        numbers: Each below N, (B,).
+        marks: Room to write in, uint16 (N,), of any content.
+    """
+    if len(numbers) > np.iinfo(np.uint16).max:
+        return len(np.unique(numbers))
+    turns = np.arange(len(numbers), dtype=np.uint16)
+    marks[numbers] = turns
+    return int(np.count_nonzero(marks[numbers] == turns))
 
 
 def host_indices(indices: Indices) -> IndexArray:

@@ -51,7 +51,7 @@ class UserDraws:
         self.start: int | None = None
         self._drawn = _tally_of(self.counts)  # how often the sampler has given each sample
         self._elsewhere: np.ndarray | None = None  # what any rank has recorded
-        self._waiting: deque[int] = deque()  # what the latest pass has given, and is not recorded yet
+        self._waiting: deque[list[int]] = deque()  # what the latest pass has given, not recorded yet
         self._recent: dict[bytes, None] = {}  # the latest batches that were new
 
     @property
@@ -71,16 +71,14 @@ class UserDraws:
         Those that come in the order in which the sampler gave them are. Of others a batch that has come
         before is not, and else a sample counts no more often than the sampler has given it.
         """
-        batch, waiting = indices.tolist(), self._waiting
-        if list(islice(waiting, len(batch))) == batch:
-            for _ in batch:
-                waiting.popleft()
+        if self._waiting and self._waiting[0] == indices.tolist():
+            self._waiting.popleft()
             np.add.at(self.counts, indices, 1)
-            self._note_recorded(indices, len(batch))
-            return len(batch)
+            self._note_recorded(indices, len(indices))
+            return len(indices)
         if indices.tobytes() in self._recent:
             return 0
-        waiting.clear()
+        self._waiting.clear()
         samples, times = np.unique(indices, return_counts=True)
         drawn = np.frombuffer(self._drawn, np.int32)[samples]
         new = np.clip(times, 0, np.maximum(drawn - self.counts[samples], 0))
@@ -171,15 +169,16 @@ class UserDraws:
                 break
             if held:
                 self._note_given(held, given)
-                waiting.extend(held[num_before:])
-                num_before = max(0, num_before - len(held))
+                if num_before <= 0:
+                    waiting.append(held)
+                num_before -= len(held)
                 yield held
             held = group
             num_given += len(group)
         self.length = num_given
         if held:
             self._note_given(held, given)
-            waiting.extend(held[num_before:])
+            waiting.append(held)
             yield held
 
     def _note_given(self, group: Sequence[int], given: array[int]) -> None:

@@ -51,7 +51,7 @@ def rank_share(order: Tensor, replicas: Replicas) -> Tensor:
 class ReplicatedEpoch(Epoch):
     """One epoch under way, where every rank knows all of its samples.
 
-    It takes 13 bytes a sample: weights (4), order (at most 8) and recorded (1).
+    It takes 15 bytes a sample: weights (4), order (at most 8), recorded (1) and marks (2).
 
     Args:
         number: Number of the epoch, from 0.
@@ -87,6 +87,7 @@ class ReplicatedEpoch(Epoch):
         self.weights: FloatArray = selection.weights.numpy()
         num_samples = len(self.weights)
         self.recorded = np.zeros(num_samples, bool) if recorded is None else recorded.numpy().copy()
+        self._marks = np.empty(num_samples, np.uint16)
         self._num_recorded = self._count_recorded()
         self.resume_order = self.order
         if self._num_recorded:
@@ -202,7 +203,7 @@ class ReplicatedEpoch(Epoch):
     def _record_new(self, indices: IndexArray) -> int:
         if self._num_seen == 0 and self.user_draws is None and self.replicas.num_replicas > 1:
             self._check_share(indices)
-        num_new = num_distinct(indices[~self.recorded[indices]])
+        num_new = num_distinct(indices[~self.recorded[indices]], self._marks)
         self.recorded[indices] = True
         self._num_recorded += num_new
         return num_new if self.user_draws is None else self.user_draws.record(indices)

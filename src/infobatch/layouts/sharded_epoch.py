@@ -76,8 +76,8 @@ def shard_order(
 class ShardedEpoch(Epoch):
     """One epoch under way, on one of R ranks that each know the samples of their own shards.
 
-    Ranks with less to train than another train repeats until all have equally many draws. It takes 6
-    bytes for each sample of this rank: code (1), recorded (1) and order (at most 4).
+    Ranks with less to train than another train repeats until all have equally many draws. It takes 8
+    bytes for each sample of this rank: code (1), recorded (1), order (at most 4) and marks (2).
 
     Args:
         number: Number of the epoch, from 0.
@@ -111,6 +111,7 @@ class ShardedEpoch(Epoch):
         self.drawn = selection
         self.shards = shards
         self.recorded = np.zeros(shards.num_local, bool) if recorded is None else recorded
+        self._marks = np.empty(shards.num_local, np.uint16)
         self.left = shards.shared(num_trained) if left is None else left
         self._num_recorded = int(np.count_nonzero(self.recorded & (selection.codes > 0)))
         self._num_recorded_by_any = self._num_recorded
@@ -261,7 +262,7 @@ class ShardedEpoch(Epoch):
 
     def _record_new(self, indices: IndexArray) -> int:
         places = self.shards.locate(indices)
-        num_new = num_distinct(places[~self.recorded[places]])
+        num_new = num_distinct(places[~self.recorded[places]], self._marks)
         self.recorded[places] = True
         self._num_recorded += num_new
         return num_new

@@ -121,7 +121,7 @@ class Loaders:
             return Batching(batch_size, drop_last, replicas.num_replicas, length)
 
         own = self._take_user_order(run, sampler, measure)
-        return FilteredSampler(run, own, batch_size if drop_last else 1, resumes)
+        return FilteredSampler(run, own, batch_size, drop_last, resumes)
 
     def filter_batches(
         self,

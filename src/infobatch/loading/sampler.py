@@ -92,18 +92,24 @@ class FilteredSampler(ShareSampler):
     Args:
         run: The pruner whose epochs it gives.
         own: The user's sampler of indices.
-        multiple: It gives whole groups of so many indices: the batch size, if a last short batch is
-            dropped.
+        batch_size: The indices of a batch.
+        drop_last: Whether it leaves out a last batch that is short.
         resumes: See :class:`PrunedSampler`.
     """
 
     def __init__(
-        self, run: Run, own: UserSampler[int], multiple: int = 1, resumes: bool = True
+        self,
+        run: Run,
+        own: UserSampler[int],
+        batch_size: int,
+        drop_last: bool = False,
+        resumes: bool = True,
     ) -> None:
         super().__init__(run)
         self.sampler = own.sampler
         self._own = own
-        self._multiple = multiple
+        self._batch_size = batch_size
+        self._least = batch_size if drop_last else 1
         self._resumes = resumes
 
     def __len__(self) -> int:
@@ -119,12 +125,11 @@ class FilteredSampler(ShareSampler):
         items = self._own.items(epoch.number, draws, num_draws(self.sampler, share))
         wanted = (
             int(index)
-            for index in draws.counted(items, self._multiple)
+            for index in draws.counted(items, self._least)
             if selected[index] and is_unrecorded(index)
         )
-        # In whole batches where the last short one is dropped, so that it is known which is the last.
-        groups = iter(lambda: list(islice(wanted, self._multiple)), [])
-        given = chain.from_iterable(draws.note_end(groups, self._resumes, self._multiple))
+        groups = iter(lambda: list(islice(wanted, self._batch_size)), [])
+        given = chain.from_iterable(draws.note_end(groups, self._resumes, self._least))
         return epoch.passed(given)
 
 

@@ -96,12 +96,13 @@ class ShareCheck:
         starts = (rank + stride * np.arange(len(self._places))) * size
         in_batches = (starts[:, None] + np.arange(size)).ravel()
         if drawn or (self.is_done and np.array_equal(places, in_batches[: len(places)])):
+            what = "samples" if drawn else "batches"
             raise RuntimeError(
-                f"rank {rank} trains one of every {stride} of its {'samples' if drawn else 'batches'}: the "
-                f"loader was shared out among the {stride} ranks a second time, and most samples would "
-                "never be trained. Each rank's loader has its share already. With Lightning Fabric call "
-                "setup_dataloaders(loader, use_distributed_sampler=False); with Accelerate do not pass it "
-                "to prepare(), but use infobatch.integrations.accelerate.pruned_loader"
+                f"rank {rank} trains one of every {stride} of its {what}: the loader was shared out "
+                f"among the {stride} ranks a second time, and the others would never be trained. Each "
+                "rank's loader has its share already. With Lightning Fabric call setup_dataloaders("
+                "loader, use_distributed_sampler=False); with Accelerate do not pass the loader to "
+                "prepare(), but use infobatch.integrations.accelerate.pruned_loader"
             )
 
 

@@ -261,14 +261,13 @@ class Epoch(ABC):
 
     def _check_not_over(self, indices: IndexArray) -> None:
         """Refuse a batch that a finished epoch has had, unless it is the latest, used several times."""
-        assert self._first is not None or self._latest is None
-        if self._latest is None or np.isin(indices, self._latest).all():
+        if self._first is None or self._latest is None or np.isin(indices, self._latest).all():
             return
         self._num_again += len(indices)
         if np.isin(indices, self._first).all() or self._num_again > self.length:
             raise RuntimeError(
-                f"epoch {self.number} is finished: all of its {self.length:,} samples have been recorded, "
-                "and this batch is one of them again, as when batches are kept and given anew "
+                f"epoch {self.number} is finished: all of its {self.length:,} samples have been "
+                "recorded, and this batch is one of them again, as when batches are kept and given anew "
                 "(itertools.cycle, a list of them); from here on nothing would be left out, and no "
                 "progress made. Begin the next epoch and iterate the loader in it: `for epoch in "
                 "pruner.epochs():`"

@@ -65,15 +65,15 @@ class Samples:
         if num_samples < self._length:
             raise ValueError(
                 f"the dataset had {self._length:,} samples and has {num_samples:,}; scores belong to "
-                "indices, and which samples are missing is not known. Leave the dataset as it is, or make "
-                "a new pruner for the new one"
+                "indices, and which samples are missing is not known. Leave the dataset as it is, or "
+                "make a new pruner for the new one"
             )
         now = [_part(values, then.length) for values, then in zip(lists, self._parts, strict=False)]
         if now != self._parts:
             raise ValueError(
                 "the dataset has other samples than before under the same indices (its indices or ids "
-                "have changed), so that scores would be taken for those of others. Add new samples at the "
-                "end, or make a new pruner for a new dataset"
+                "have changed), so that scores would be taken for those of others. Add new samples at "
+                "the end, or make a new pruner for a new dataset"
             )
         if num_samples > self._length:
             self._length, self._parts = num_samples, [_part(values) for values in lists]
@@ -84,8 +84,8 @@ class Samples:
         if self._check and None not in (fingerprint, mine) and fingerprint != mine:
             raise ValueError(
                 f"the checkpoint is of {self._length:,} other samples than the dataset holds (their "
-                f"fingerprint is {fingerprint}, here {mine}), so that scores would be taken for those of "
-                "others. Make the dataset as then: the same split, by the same seed, as in "
+                f"fingerprint is {fingerprint}, here {mine}), so that scores would be taken for those "
+                "of others. Make the dataset as then: the same split, by the same seed, as in "
                 "random_split(..., generator=torch.Generator().manual_seed(0)). If these are the same "
                 "samples in the same order, make the pruner with check_data=False"
             )
@@ -93,7 +93,7 @@ class Samples:
 
 def _part(values: Any, length: int | None = None) -> _Part:
     first = np.asarray(values)[:length]
-    content = repr(first.tolist()).encode() if first.dtype.hasobject else np.ascontiguousarray(first)
+    content = repr(first.tolist()).encode() if first.dtype.hasobject else first.tobytes()
     return _Part(len(first), zlib.crc32(content))
 
 
@@ -124,7 +124,9 @@ def _datasets(dataset: Any) -> Iterator[Any]:
         seen.add(id(each))
         yield each
         for value in getattr(each, "__dict__", {}).values():
-            members = value if isinstance(value, list | tuple) and len(value) <= _MOST_MEMBERS else [value]
+            members = (
+                value if isinstance(value, list | tuple) and len(value) <= _MOST_MEMBERS else [value]
+            )
             waiting += [member for member in members if _is_dataset(member)]
 
 

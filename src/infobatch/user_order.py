@@ -161,7 +161,8 @@ class UserDraws:
         num_given = self.num_recorded if resumes else 0
         # Of this pass alone: a look at the loader gives what another pass gives, too.
         given = _tally_of(self.counts if resumes else np.zeros_like(self.counts))
-        self._waiting = waiting = deque()
+        waiting: deque[list[int]] = deque()
+        self._waiting = waiting
         num_before = 0 if resumes else self.num_recorded  # which the loader skips
         held: list[int] = []
         for group in groups:
@@ -244,7 +245,8 @@ class UserSampler(Generic[T]):
     def begin(self, epoch: int) -> Batching:
         """Tell the sampler which epoch begins; returns how samples become batches in it."""
         # A batch sampler may hand its epoch on to the sampler within, or leave that to us.
-        for each in (self.sampler, getattr(self.sampler, "sampler", None)):
+        samplers: tuple[Any, ...] = (self.sampler, getattr(self.sampler, "sampler", None))
+        for each in samplers:
             if hasattr(each, "set_epoch"):
                 each.set_epoch(epoch)
         return self.measure()

@@ -19,7 +19,8 @@ from ray import train
 from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, prepare_data_loader, prepare_model
 
-from infobatch.integrations.ray import ShareSampler, pruned_loader
+from infobatch.integrations.ray import pruned_loader
+from infobatch.loading import PrunedSampler
 
 pytestmark = [pytest.mark.integrations, pytest.mark.slow]
 
@@ -201,7 +202,7 @@ def test_the_end_is_that_of_one_process(folder, alone):
 def test_ray_replaces_a_plain_sampler_and_not_ours(folder):
     ranks = [torch.load(folder / f"loaders-{rank}.pt", weights_only=False) for rank in range(2)]
     for facts in ranks:
-        assert facts["kept"] is ShareSampler
+        assert facts["kept"] is PrunedSampler
         assert facts["options"] == (True, 3)
         assert facts["replaced"] is DistributedSampler
         selected = facts["selected"]

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from infobatch.epoch import Epoch, check_left_out, unselected_error
-from infobatch.layouts.shards import Shards
 from infobatch.inputs import num_distinct
+from infobatch.layouts.shards import Shards
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.seeding import epoch_generator
 from infobatch.selection import Selection

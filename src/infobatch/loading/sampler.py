@@ -242,9 +242,9 @@ def begin_pass(run: Run, resumes: bool = True) -> Epoch:
     if epoch.given_out and not epoch.finished:
         raise RuntimeError(
             f"epoch {epoch.number} has been given out to its end, but only {epoch.num_done:,} of its "
-            f"{epoch.length:,} samples have been recorded when the loader is iterated again, which would "
-            "train the rest of it as if it were the next. Either something reads ahead into the next "
-            "epoch, which is drawn by what this one records (MultiEpochsDataLoader, for which "
+            f"{epoch.length:,} samples have been recorded when the loader is iterated again, which "
+            "would train the rest of it as if it were the next. Either something reads ahead into the "
+            "next epoch, which is drawn by what this one records (MultiEpochsDataLoader, for which "
             "persistent_workers=True does the same), or batches go without pruner.update(losses, "
             "indices). Begin each epoch with `for epoch in pruner.epochs():`, and iterate once in it"
         )

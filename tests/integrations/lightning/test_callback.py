@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from helpers.language import parameters
 from helpers.points import SIZE, new_layers, points
-from infobatch import DynamicPruner, NoPruning
+from infobatch import DynamicPruner, NoPruning, RandomPruning
 
 pytest.importorskip("lightning")
 
@@ -211,7 +211,8 @@ class Normalized(Module):
 
 def test_averaged_weights_measure_batch_norm_in_a_pass_of_their_own():
     average = StochasticWeightAveraging(swa_lrs=0.05, swa_epoch_start=2)
-    module, callback, trainer = fit(module=Normalized(), callbacks=[average])
+    pruning = {"policy": RandomPruning(0.4), "delta": 1}
+    module, callback, trainer = fit(pruning, Normalized(), callbacks=[average])
     pruner = callback.pruner
     extra = [i for epoch, batch in module.seen if epoch == 4 for i in batch]
     assert trainer.current_epoch == 5

@@ -242,6 +242,9 @@ class UserSampler(Generic[T]):
         self.measure = measure
         self._rest: _Rest | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_rest": None}  # an iterator cannot be copied; it is made anew
+
     def begin(self, epoch: int) -> Batching:
         """Tell the sampler which epoch begins; returns how samples become batches in it."""
         # A batch sampler may hand its epoch on to the sampler within, or leave that to us.

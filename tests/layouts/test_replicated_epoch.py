@@ -124,11 +124,18 @@ def test_a_replaced_sampler_is_refused_at_its_first_batch(epoch):
         assert pruner.current.num_recorded == 0
 
 
-@pytest.mark.parametrize(("every", "warns"), [(2, True), (3, True), (1, False)])
-def test_a_loader_shared_out_twice_is_noticed(every, warns, recwarn):
+OWN = {"sampler": range(0, 64, 2)}
+
+
+@pytest.mark.parametrize(
+    ("every", "own", "warns"),
+    [(2, {}, True), (3, {}, True), (1, {}, False), (2, OWN, True), (4, OWN, False), (1, OWN, False)],
+    ids=str,
+)
+def test_a_loader_shared_out_twice_is_noticed(every, own, warns, recwarn):
     """As accelerator.prepare does; a broken-off epoch skips nothing."""
     pruner = DynamicPruner(Numbers(64), 3, rank=0, num_replicas=2, layout=UNMERGED)
-    for step, (indices, batch) in enumerate(pruner.loader(4)):
+    for step, (indices, batch) in enumerate(pruner.loader(4, **own)):
         if every == 1 and step == 5:
             break
         if step % every == every - 1:

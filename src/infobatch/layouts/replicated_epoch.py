@@ -250,10 +250,11 @@ class ReplicatedEpoch(Epoch):
     def check_recorded(self) -> None:
         super().check_recorded()
         num_skipped = self._num_skipped()
+        num_given = len(self.share) if self.user_draws is None else self.user_draws.length or 0
         # Two ranks that share out a share again skip every other batch; more ranks skip more.
-        if self.replicas.num_replicas > 1 and num_skipped > 0.4 * len(self.share):
+        if self.replicas.num_replicas > 1 and num_skipped > 0.4 * num_given:
             warnings.warn(
-                f"epoch {self.number} skipped {num_skipped:,} of the {len(self.share):,} samples of "
+                f"epoch {self.number} skipped {num_skipped:,} of the {num_given:,} samples of "
                 "this rank and recorded later ones, as if the loader were shared out among the ranks a "
                 "second time. Each has its share already: do not pass the loader to "
                 "accelerator.prepare(), use infobatch.integrations.accelerate.pruned_loader",
@@ -262,8 +263,11 @@ class ReplicatedEpoch(Epoch):
 
     def _num_skipped(self) -> int:
         """Samples of this rank's share that were not recorded, though a later one was."""
-        if self.user_draws is not None:
-            return 0
+        draws, size = self.user_draws, 0 if self._latest is None else len(self._latest)
+        if draws is not None:  # whose order is not known: whether it is a share of the share
+            length, num_replicas = draws.length or 0, self.replicas.num_replicas
+            is_share = abs(draws.num_recorded - length / num_replicas) <= size
+            return length - draws.num_recorded if is_share else 0
         recorded = self.recorded[self.share[self.share >= 0].numpy()]
         length = int(np.max(np.flatnonzero(recorded), initial=-1)) + 1
         return length - int(np.count_nonzero(recorded))

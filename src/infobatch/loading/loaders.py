@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence, Sized
+from functools import partial
 from typing import Any
 
 from torch.utils.data import BatchSampler, default_convert
 
 from infobatch.batching import Batching
+from infobatch.distributed import Replicas
 from infobatch.epoch import Epoch
 from infobatch.loading.dataset import IndexedCollate, IndexedDataset
 from infobatch.loading.sampler import (
@@ -114,12 +116,7 @@ class Loaders:
         _check_fixed_size(
             run, "batch_sampler=pruner.filter_batches(BatchSampler(sampler, batch_size, False))"
         )
-        replicas = run.replicas
-
-        def measure() -> Batching:
-            length = num_draws(sampler, replicas.share_of(len(run.dataset)))
-            return Batching(batch_size, drop_last, replicas.num_replicas, length)
-
+        measure = partial(_batching_of, sampler, run.dataset, run.replicas, batch_size, drop_last)
         own = self._take_user_order(run, sampler, measure)
         return FilteredSampler(run, own, batch_size, drop_last, resumes)
 
@@ -130,13 +127,7 @@ class Loaders:
         bucket: Callable[[int], Hashable] | None,
         resumes: bool,
     ) -> FilteredBatchSampler:
-        replicas = run.replicas
-
-        def measure() -> Batching:
-            length = num_batch_draws(batch_sampler, replicas.share_of(len(run.dataset)))
-            mean_size = length / max(1, len(batch_sampler))
-            return Batching(mean_size, False, replicas.num_replicas, length)
-
+        measure = partial(_batching_of_batches, batch_sampler, run.dataset, run.replicas)
         own = self._take_user_order(run, batch_sampler, measure)
         return FilteredBatchSampler(run, own, bucket, resumes)
 
@@ -186,6 +177,22 @@ class Loaders:
                 "normalizer='weights' divides by the sum of weights on all ranks, and which samples "
                 "the others train is not known with a sampler of your own; use normalizer='batch'"
             )
+
+
+def _batching_of(
+    sampler: Iterable[int], dataset: Sized, replicas: Replicas, batch_size: int, drop_last: bool
+) -> Batching:
+    """How the indices of the user's own sampler become batches, as it is now."""
+    length = num_draws(sampler, replicas.share_of(len(dataset)))
+    return Batching(batch_size, drop_last, replicas.num_replicas, length)
+
+
+def _batching_of_batches(
+    batch_sampler: Collection[Sequence[int]], dataset: Sized, replicas: Replicas
+) -> Batching:
+    """The batches of the user's own sampler of batches, as it is now."""
+    length = num_batch_draws(batch_sampler, replicas.share_of(len(dataset)))
+    return Batching(length / max(1, len(batch_sampler)), False, replicas.num_replicas, length)
 
 
 class UserBatches(BatchSampler):

@@ -50,6 +50,7 @@ class UserDraws:
         self.num_full: int | None = None
         self.start: int | None = None
         self._drawn = _tally_of(self.counts)  # how often the sampler has given each sample
+        self._is_given_freely = False
         self._elsewhere: np.ndarray | None = None  # what any rank has recorded
         self._waiting: deque[list[int]] = deque()  # what the latest pass has given, not recorded yet
         self._recent: dict[bytes, None] = {}  # the latest batches that were new
@@ -71,8 +72,10 @@ class UserDraws:
         Those that come in the order in which the sampler gave them are. Of others a batch that has come
         before is not, and else a sample counts no more often than the sampler has given it.
         """
-        if self._waiting and self._waiting[0] == indices.tolist():
+        in_order = bool(self._waiting) and self._waiting[0] == indices.tolist()
+        if in_order:
             self._waiting.popleft()
+        if in_order or self._is_given_freely:
             np.add.at(self.counts, indices, 1)
             self._note_recorded(indices, len(indices))
             return len(indices)
@@ -102,7 +105,7 @@ class UserDraws:
 
     def give_freely(self) -> None:
         """Take each sample to be given as often as it is recorded, by something else than a sampler."""
-        self._drawn = _tally_of(np.full(len(self.counts), np.iinfo(np.int32).max, np.int32))
+        self._is_given_freely = True
 
     def merge(self, recorded: np.ndarray) -> None:
         """Take over which samples any rank has recorded, bool (N,), for a state."""

@@ -1,8 +1,9 @@
 """What the ranks compare before they train an epoch."""
 
+import numpy as np
 import pytest
 
-from infobatch.distributed import check_agreement
+from infobatch.distributed import Replicas, ShareCheck, check_agreement
 
 
 def test_selections_of_one_size_are_told_apart(monkeypatch):
@@ -25,3 +26,34 @@ def test_selections_of_one_size_are_told_apart(monkeypatch):
 
 def test_without_a_process_group_nothing_is_compared():
     check_agreement({"selection": 1})
+
+
+STRIDED = [[1, 3, 5], [7, 9, 11]]
+IN_BATCHES = [[2, 3], [6, 7], [10, 11]]
+
+
+@pytest.mark.parametrize(
+    ("rank", "places", "raises_at"),
+    [
+        (1, STRIDED, 0),
+        (1, [[1], [3]], 1),
+        (0, [[0, 2], [4, 6]], 0),
+        (1, IN_BATCHES, 1),
+        (0, [[0, 1], [4, 5], [8, 9]], 2),
+        (0, [[0, 1], [4, 5], [6, 7]], None),  # the loop passed over a batch
+        (0, [[0, 1], [2, 3]], None),
+        (1, [[0, 1], [4, 5]], None),
+        (1, [[7, 2], [9, 4]], None),  # a batch sampler of the user's own orders the share
+        (1, [[1, 2, 3], [4, 5, 6]], None),
+    ],
+)
+def test_a_share_that_is_shared_out_again_shows_in_its_first_batches(rank, places, raises_at):
+    share = np.random.default_rng(0).permutation(100)[:20]
+    check = ShareCheck(share, Replicas(rank, 2))
+    for step, batch in enumerate(places):
+        if step == raises_at:
+            with pytest.raises(RuntimeError, match=r"shared out .* use_distributed_sampler=False"):
+                check.see(share[batch])
+            return
+        check.see(share[batch])
+    assert raises_at is None

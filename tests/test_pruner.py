@@ -91,7 +91,6 @@ def test_looking_changes_nothing():
                 pruner.state_dict(), pruner.report()
                 _ = pruner.predict_saving() if pruner.epoch else None
                 pruner.set_epoch(pruner.epoch)
-                pruner.set_epoch(0)
             seen.append([batch.tolist() for batch in train_epoch(pruner, loader, random_losses(60))])
         return seen
 

@@ -1,8 +1,9 @@
 """What was trained, left out, and how noisy its steps were."""
 
 import pytest
+from torch.utils.data import BatchSampler
 
-from helpers import Numbers, random_losses, train_epoch
+from helpers import Numbers, random_losses, train_epoch, without_address
 from infobatch import DynamicPruner, NoiseBudget, NoPruning
 from infobatch.policies import Proportional
 
@@ -32,6 +33,16 @@ def test_the_report_counts_what_was_trained(drop_last):
     assert f"6 epochs: {sum(trained)} of {full} samples trained" in str(report)
 
 
+class Untold:
+    """Gives indices without telling how many."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __iter__(self):
+        return iter(range(self.size))
+
+
 @pytest.mark.parametrize("shrink", ["steps", "batches"])
 @pytest.mark.parametrize(
     ("length", "options", "num_full"),
@@ -40,12 +51,16 @@ def test_the_report_counts_what_was_trained(drop_last):
         ({"num_epochs": 3}, {"drop_last": True}, 288),
         ({"max_steps": 20}, {}, 156),
         ({"num_epochs": 2}, {"sampler": range(40)}, 80),
+        ({"num_epochs": 2.5}, {"sampler": range(48)}, 120),
+        ({"num_epochs": 2}, {"sampler": range(42), "drop_last": True}, 80),
+        ({"max_steps": 8}, {"batch_sampler": BatchSampler(range(30), 8, True)}, 64),
+        ({"num_epochs": 2}, {"sampler": Untold(42)}, 84),
     ],
-    ids=str,
+    ids=without_address,
 )
 def test_nothing_is_left_out_of_what_would_not_be_trained(shrink, length, options, num_full):
     pruner = DynamicPruner(Numbers(100), policy=NoPruning(), shrink=shrink, **length)
-    loader = pruner.loader(8, **options)
+    loader = pruner.loader(**{} if "batch_sampler" in options else {"batch_size": 8}, **options)
     for _ in pruner.epochs():
         train_epoch(pruner, loader, random_losses(100))
     report = pruner.report()

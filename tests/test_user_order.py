@@ -10,6 +10,7 @@ from torch.utils.data import (
     BatchSampler,
     DistributedSampler,
     RandomSampler,
+    Sampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
@@ -287,3 +288,107 @@ def test_a_loader_whose_order_is_not_the_runs_is_refused():
 def test_a_sampler_that_gives_nothing_is_refused(own):
     with pytest.raises(ValueError, match="the sampler gives no samples"):
         make(own)
+
+
+class Endless(Sampler):
+    """Permutations of all samples, one after another without an end."""
+
+    def __init__(self, size, length=None):
+        self.size, self.length = size, length
+
+    def __iter__(self):
+        generator = np.random.default_rng(0)
+        while True:
+            yield from generator.permutation(self.size)
+
+    def __len__(self):
+        if self.length is None:
+            raise TypeError("unknown")
+        return self.length
+
+
+@pytest.mark.parametrize("length", [None, 40])
+def test_an_epoch_of_an_endless_sampler_ends_where_full_data_would(length):
+    def start():
+        options = {"num_epochs": None, "max_steps": 21, "policy": NoPruning()}
+        return make({"sampler": Endless(SIZE, length)}, **options)
+
+    expected = list(itertools.islice(Endless(SIZE), 21 * BATCH))
+    pruner, loader = start()
+    seen, state = [], None
+    for epoch in pruner.epochs():
+        for step, (indices, _) in enumerate(loader):
+            pruner.update(torch.ones(len(indices)), indices)
+            seen += indices.tolist()
+            if (epoch, step) == (1, 2):
+                state, num_before = pruner.state_dict(), len(seen)
+    assert seen == expected[: len(seen)]
+    assert pruner.full_steps == 21
+    assert len(seen) == pruner.report().num_full
+    assert 20 * BATCH <= len(seen) <= 21 * BATCH
+    resumed, loader = start()
+    resumed.load_state_dict(state)
+    rest = [np.concatenate(train_epoch(resumed, loader, random_losses(SIZE))) for _ in resumed.epochs()]
+    assert np.concatenate(rest).tolist() == seen[num_before:]
+
+
+def test_a_length_that_is_told_too_low_cuts_no_epoch():
+    pruner, loader = make({"sampler": Chosen(range(40), 30)}, policy=NoPruning())
+    for _ in pruner.epochs():
+        assert sum(map(len, train_epoch(pruner, loader, random_losses(SIZE)))) == 40
+
+
+class Curriculum(Sampler):
+    """More samples in each epoch."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __len__(self):
+        return 15 * (self.epoch + 1)
+
+    def __iter__(self):
+        return iter(range(len(self)))
+
+
+CURRICULA = {
+    "sampler": lambda: {"sampler": Curriculum()},
+    "batches": lambda: {"batch_sampler": BatchSampler(Curriculum(), BATCH, False)},
+}
+
+
+@pytest.mark.parametrize("kind", CURRICULA)
+def test_a_samplers_length_is_asked_when_an_epoch_begins(kind):
+    pruner, loader = make(CURRICULA[kind](), policy=NoPruning())
+    state = None
+    for epoch in pruner.epochs():
+        for step, (indices, _) in enumerate(loader):
+            pruner.update(torch.ones(len(indices)), indices)
+            done = min(1, (step + 1) * BATCH / (15 * (epoch + 1)))
+            assert pruner.progress == pytest.approx((epoch + done) / EPOCHS)
+            if (epoch, step) == (2, 1):
+                state, progress = pruner.state_dict(), pruner.progress
+    report = pruner.report()
+    assert [counts.num_full for counts in report.epochs] == [15, 30, 45, 60]
+    assert (report.saved, report.num_unreached) == (0, 0)
+    resumed, loader = make(CURRICULA[kind](), policy=NoPruning())
+    resumed.load_state_dict(state)
+    assert resumed.progress == progress
+    assert sum(map(len, train_epoch(resumed, loader, random_losses(SIZE)))) == 45 - 2 * BATCH
+
+
+def test_a_run_in_steps_cannot_follow_a_samplers_length():
+    pruner, loader = make({"sampler": Curriculum()}, num_epochs=None, max_steps=20)
+    train_epoch(pruner, loader, random_losses(SIZE))
+    with pytest.raises(ValueError, match=r"gives 30 samples .* gave 15 before, .* give num_epochs"):
+        pruner.set_epoch(1)
+
+
+def test_a_loader_may_be_made_anew_for_each_epoch():
+    pruner = DynamicPruner(Numbers(SIZE), EPOCHS, policy=NoPruning())
+    for epoch in pruner.epochs():
+        loader = pruner.loader(BATCH, sampler=range(10 * (epoch + 1)))
+        assert sum(map(len, train_epoch(pruner, loader, random_losses(SIZE)))) == 10 * (epoch + 1)
+    assert pruner.report().saved == 0

@@ -65,6 +65,47 @@ def find_replicas(rank: int | None, num_replicas: int | None) -> Replicas:
     return Replicas(assumed=True)
 
 
+class ShareCheck:
+    """Tells by the first batches of an epoch whether its loader was shared out a second time.
+
+    Args:
+        share: What this rank trains, in order, int64 (n,).
+        replicas: The place of this rank.
+    """
+
+    def __init__(self, share: np.ndarray, replicas: Replicas) -> None:
+        self._share = share
+        self._replicas = replicas
+        self._places: list[np.ndarray] = []
+        # Of the first rank, to which a second sharing out gives the first batch, a single batch that
+        # the loop passed over would look the same.
+        self._num_batches = 3 if replicas.rank == 0 else 2
+
+    @property
+    def is_done(self) -> bool:
+        """Whether enough batches were seen to tell."""
+        return len(self._places) >= self._num_batches
+
+    def see(self, indices: np.ndarray) -> None:
+        """See a batch. ``RuntimeError`` if batches so far are every R-th draw, or every R-th batch."""
+        rank, stride = self._replicas.rank, self._replicas.num_replicas
+        self._places.append(np.flatnonzero(np.isin(self._share, indices)))
+        places = np.concatenate(self._places)
+        drawn = len(places) > 1 and np.array_equal(places, rank + stride * np.arange(len(places)))
+        size = len(self._places[0])
+        starts = (rank + stride * np.arange(len(self._places))) * size
+        in_batches = (starts[:, None] + np.arange(size)).ravel()
+        if drawn or (self.is_done and np.array_equal(places, in_batches[: len(places)])):
+            what = "samples" if drawn else "batches"
+            raise RuntimeError(
+                f"rank {rank} trains one of every {stride} of its {what}: the loader was shared out "
+                f"among the {stride} ranks a second time, and the others would never be trained. Each "
+                "rank's loader has its share already. With Lightning Fabric call setup_dataloaders("
+                "loader, use_distributed_sampler=False); with Accelerate do not pass the loader to "
+                "prepare(), but use infobatch.integrations.accelerate.pruned_loader"
+            )
+
+
 def check_alone(replicas: Replicas) -> None:
     """Raise ``RuntimeError`` if this rank was taken to be alone, and is one of several."""
     if replicas.assumed and has_process_group() and dist.get_world_size() > 1:

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from infobatch.batching import ends_left
-from infobatch.distributed import Replicas
+from infobatch.distributed import Replicas, ShareCheck
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.selection import Selection
 from infobatch.user_order import UserDraws
+
+T = TypeVar("T")
 
 
 class Epoch(ABC):
@@ -35,6 +38,7 @@ class Epoch(ABC):
 
     Attributes:
         agreed: Whether the ranks are known to train the same epoch.
+        given_out: Whether a loader came to the end of the epoch while losses were recorded.
     """
 
     def __init__(
@@ -50,7 +54,14 @@ class Epoch(ABC):
         self._batch_ends = batch_ends
         self.agreed = False
         self._num_draws_before = 0 if user_draws is None else user_draws.num_recorded
+        self.given_out = False
+        self._share_check: ShareCheck | None = None
+        self._is_shared_once = user_draws is not None  # or, once looked at, known to be
         self._num_seen = 0  # draws recorded since it began or was resumed, repeats among them
+        self._seen_repeats: set[int] = set()
+        self._first: IndexArray | None = None  # the first batch recorded since then
+        self._latest: IndexArray | None = None  # the latest that was new
+        self._num_again = 0  # recorded again since the epoch was finished, those of that batch apart
 
     # -- What is selected --------------------------------------------------------------------------
 
@@ -137,6 +148,13 @@ class Epoch(ABC):
         return self._num_seen == 0 if draws is None else draws.num_recorded == self._num_draws_before
 
     @property
+    def num_full(self) -> int | None:
+        """Draws on all ranks if nothing were left out, once the user's own sampler has given them."""
+        if self.user_draws is None or self.user_draws.num_full is None:
+            return None
+        return self.user_draws.num_full * self.replicas.num_replicas
+
+    @property
     @abstractmethod
     def resumed_at_end(self) -> bool:
         """Whether a run was resumed when this epoch had been recorded whole."""
@@ -192,14 +210,80 @@ class Epoch(ABC):
                 yield batch.tolist()
             begin = end
 
+    def passed(self, items: Iterator[T]) -> Iterator[T]:
+        """The ``items`` of a loader's pass over the epoch, of whose end it takes note."""
+        return chain(items, self._ends(self._num_seen))
+
+    def _ends(self, num_seen: int) -> Iterator[Any]:
+        """Gives nothing, but notes whether losses were recorded since the pass began."""
+        self.given_out |= self._num_seen > num_seen
+        yield from ()
+
     # -- Recording ---------------------------------------------------------------------------------
 
-    @abstractmethod
     def record(self, indices: IndexArray) -> int:
-        """Note that the losses of a batch have been recorded.
+        """Note that the losses of a batch have been recorded, each sample once in the epoch.
 
         Returns the number of its samples that are not repeats; repeats come last.
+
+        Raises:
+            RuntimeError: If the epoch is finished, and the batch is of its beginning once more.
+            ValueError: If another sampler than the run's gave the batch.
         """
+        num_repeats = 0
+        real = indices
+        if self.replicas.num_replicas > 1:
+            num_repeats = int(np.count_nonzero(indices < 0))
+            real = indices[: len(indices) - num_repeats]
+            if not self._is_shared_once:
+                self._check_shared_once(real)
+        num_new = self._record_new(real)
+        if num_repeats:
+            repeats = indices[len(real) :].tolist()
+            num_new += self._num_new_repeats(repeats)
+        if num_new:
+            self._first = indices if self._first is None else self._first
+            self._latest = indices
+            self._num_seen += num_new
+        elif self.finished:
+            self._check_not_over(real)
+        return len(real)
+
+    @abstractmethod
+    def _record_new(self, indices: IndexArray) -> int:
+        """Note that samples, no repeats, are recorded; returns how many of them were not before."""
+
+    def _check_shared_once(self, indices: IndexArray) -> None:
+        if self._share_check is None:
+            self._share_check = ShareCheck(self.share_of_rank(), self.replicas)
+        self._share_check.see(indices)
+        self._is_shared_once = self._share_check.is_done
+
+    def _num_new_repeats(self, repeats: list[int]) -> int:
+        if not self._repeats_differ:
+            return len(repeats)
+        new = set(repeats) - self._seen_repeats
+        self._seen_repeats |= new
+        return len(new)
+
+    @property
+    def _repeats_differ(self) -> bool:
+        """Whether no two repeats of this rank are of the same sample."""
+        return True
+
+    def _check_not_over(self, indices: IndexArray) -> None:
+        """Refuse a batch that a finished epoch has had, unless it is the latest, used several times."""
+        if self._first is None or self._latest is None or np.isin(indices, self._latest).all():
+            return
+        self._num_again += len(indices)
+        if np.isin(indices, self._first).all() or self._num_again > self.length:
+            raise RuntimeError(
+                f"epoch {self.number} is finished: all of its {self.length:,} samples have been "
+                "recorded, and this batch is one of them again, as when batches are kept and given anew "
+                "(itertools.cycle, a list of them); from here on nothing would be left out, and no "
+                "progress made. Begin the next epoch and iterate the loader in it: `for epoch in "
+                "pruner.epochs():`"
+            )
 
     @property
     @abstractmethod
@@ -218,9 +302,13 @@ class Epoch(ABC):
     def check_recorded(self) -> None:
         """Raise ``RuntimeError`` for an epoch of which nothing was recorded, though it had samples."""
         if self.num_recorded == 0 and not self.finished:
+            counted = (
+                ", and begin epochs by `for epoch in pruner.epochs():`: a loop may count from 1, where "
+                "set_epoch counts from 0, and frameworks count a look at a batch as an epoch"
+            )
             raise RuntimeError(
                 f"epoch {self.number} ends without a single recorded loss, so nothing could ever "
-                "be pruned; call pruner.update(losses, indices) for every batch"
+                f"be pruned; call pruner.update(losses, indices) for every batch{counted}"
             )
 
     def close(self) -> None:

@@ -122,6 +122,20 @@ def all_below(indices: IndexArray, size: int) -> bool:
     return bool(np.maximum.reduce(indices.view(np.uint64), initial=0) < size)
 
 
+def num_distinct(numbers: IndexArray, marks: np.ndarray) -> int:
+    """How many different numbers there are, of a batch's indices or places; quicker than by sorting.
+
+    Args:
+        numbers: Each below N, (B,).
+        marks: Room to write in, uint16 (N,), of any content.
+    """
+    if len(numbers) > np.iinfo(np.uint16).max:
+        return len(np.unique(numbers))
+    turns = np.arange(len(numbers), dtype=np.uint16)
+    marks[numbers] = turns
+    return int(np.count_nonzero(marks[numbers] == turns))
+
+
 def host_indices(indices: Indices) -> IndexArray:
     """Indices of any integer kind as int64 (B,), without waiting for a device."""
     if type(indices) is np.ndarray and indices.dtype == np.int64 and indices.ndim == 1:

@@ -137,8 +137,11 @@ class RunPlan:
         """How many of an epoch's selected samples are trained."""
         num_trained = max(1, round(self.schedule.share(epoch) * num_selected))
         batching = self.batching
-        if batching is None or batching.has_user_order:
+        if batching is None:
             return num_trained
+        if batching.has_user_order:
+            whole = int(batching.global_batch_size) if batching.drop_last else 1
+            return num_trained // whole * whole
         if self.shrink is None or num_selected == self.num_samples:
             return batching.num_trained(num_trained)
         num_batches = self.num_batches(epoch)
@@ -176,6 +179,58 @@ class RunPlan:
                 f"{batching} comes after the run has begun with {self.batching}, and would "
                 "change its lengths; make the loader before training begins"
             )
+        self._check_batching(batching)
+        self.batching = batching
+        self._schedule = self._make_schedule()
+
+    def follows(self, batching: Batching) -> bool:
+        """Whether it differs from the present one in the length of the user's own sampler alone."""
+        now = self.batching
+        if now is None or not (now.has_user_order and batching.has_user_order):
+            return False
+        return (now.drop_last, now.num_replicas) == (batching.drop_last, batching.num_replicas)
+
+    def follow(self, batching: Batching) -> None:
+        """Take in how long the user's own sampler is in the epoch that begins.
+
+        Raises:
+            ValueError: If it gives no samples, or the run was given in steps of another length.
+        """
+        if batching == self.batching:
+            return
+        self._check_batching(batching)
+        assert self.batching is not None
+        if batching.user_length != self.batching.user_length:
+            self._check_length_may_change(
+                f"the sampler gives {batching.user_length:,} samples in the epoch that begins, and gave "
+                f"{self.batching.user_length:,} before"
+            )
+        self.batching = batching
+
+    def grow(self, num_samples: int) -> None:
+        """Take in samples that the dataset has at its end since an epoch began.
+
+        Raises:
+            ValueError: If the policy was given values for each sample, or the run's length in steps.
+        """
+        if self.batching is None or not self.batching.has_user_order:
+            self._check_length_may_change(
+                f"the dataset has {num_samples:,} samples, and had {self.num_samples:,} before"
+            )
+        _check_policy(self.policy, num_samples)
+        self.num_samples = num_samples
+        if self._schedule is not None:
+            self._schedule = self._make_schedule()
+
+    def _check_length_may_change(self, change: str) -> None:
+        max_steps = self._length[1]
+        if max_steps is not None:
+            raise ValueError(
+                f"{change}, so that max_steps={max_steps} is another number of epochs than the run was "
+                "planned for; give num_epochs"
+            )
+
+    def _check_batching(self, batching: Batching) -> None:
         if batching.user_length == 0:
             raise ValueError("the sampler gives no samples: its length is 0; give one that does")
         if batching.batch_size < 1:
@@ -194,8 +249,6 @@ class RunPlan:
                 f"{self.shrink.smallest} samples on a rank, so that nothing could be left out; raise "
                 "batch_size, lower the least, or leave out steps instead: shrink='steps'"
             )
-        self.batching = batching
-        self._schedule = self._make_schedule()
 
     @property
     def _can_prune(self) -> bool:

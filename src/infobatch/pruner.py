@@ -78,6 +78,8 @@ class DynamicPruner(Run):
             score table, a tensor (N,) with NaN where unknown, or the path of a file that :meth:`export`
             wrote; with norms of gradients if it has them, else these follow from the losses. The same on
             all ranks. A loaded state replaces them by its own, which are newer.
+        check_data: Whether a state of other samples than the dataset's is refused, as far as the dataset
+            tells which it holds: by a ``Subset``'s indices, by ids, by Hugging Face's fingerprint.
 
     Raises:
         ValueError: For options out of range, or a target that cannot be met.
@@ -105,6 +107,7 @@ class DynamicPruner(Run):
         num_replicas: int | None = None,
         layout: Layout = Replicated(),
         prior_scores: PriorScores | None = None,
+        check_data: bool = True,
     ) -> None:
         if not isinstance(layout, Layout):
             raise TypeError(f"layout is {layout!r}; give Replicated() or Sharded(), or leave it out")
@@ -124,7 +127,7 @@ class DynamicPruner(Run):
                 norms = norms_of_losses(torch.from_numpy(losses), norms_from).numpy()
             store.take_prior(losses, norms)
             warn_if_prior_scores_unused(policy, warmup_epochs)
-        super().__init__(dataset, store, normalizer, norms_from)
+        super().__init__(dataset, store, normalizer, norms_from, check_data)
         self._loaders = Loaders(takes_user_order=not layout.needs_strata)
 
     # -- Batches -----------------------------------------------------------------------------------
@@ -281,7 +284,8 @@ class DynamicPruner(Run):
         """What was trained and left out so far."""
         alone = self.replicas.num_replicas == 1  # else known once the epoch has ended
         noise = self._noise(self.current) if alone else None
-        counts = [*self.history, self._counts(noise)]
+        is_of_run = self.epoch < self.num_epochs
+        counts = [*self.history, *([self._counts(noise)] if is_of_run else [])]
         batching, shrinks = self.plan.batching, self.plan.shrink is not None
         batch_size = None if batching is None else batching.global_batch_size
         num_nonfinite = self.scores.num_nonfinite
@@ -295,9 +299,12 @@ class DynamicPruner(Run):
 
     # -- Inside ------------------------------------------------------------------------------------
 
+    def _prepare(self, number: int) -> None:
+        self._loaders.begin(self, number)
+
     def _begin(self, epoch: Epoch) -> None:
         super()._begin(epoch)
-        self._loaders.begin(epoch.number)
+        self._loaders.begun(epoch)
 
     def _record(self, batch: IndexArray, *others: Any) -> None:
         if self.current.is_untouched and self._loaders.keeps_order:

@@ -1,9 +1,8 @@
-"""A run's epochs: each is begun once, weighs and records its batches, and leads to the next."""
+"""A run's batches: each is weighed and recorded in the epoch under way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
-from itertools import chain
+from collections.abc import Mapping, Sized
 from typing import Any
 
 import numpy as np
@@ -11,23 +10,17 @@ import torch
 from torch import Tensor
 
 from infobatch.batch_norm import warn_if_unweighted
-from infobatch.batching import Batching
-from infobatch.epoch import Epoch
+from infobatch.course import Course
 from infobatch.inputs import Indices, check_scores, host_indices, read_batch, signals_read
 from infobatch.layouts.base import ScoreStore
-from infobatch.layouts.mean_scaling import MeanScaling
 from infobatch.losses import Normalizer, sent_to_device, weighted_mean
-from infobatch.noise import NormsFrom, noise_of
-from infobatch.policies.base import BiasedPolicy, check_all_observed
-from infobatch.report import EpochCounts
-from infobatch.resumption import check_went_on
+from infobatch.noise import NormsFrom
+from infobatch.policies.base import BiasedPolicy
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
-from infobatch.seeding import Stream, epoch_generator
-from infobatch.selection import Selection
 
 
-class Run:
+class Run(Course):
     """One training run: the part of :class:`DynamicPruner` that trains; it makes no loaders.
 
     Args:
@@ -35,11 +28,7 @@ class Run:
         store: The scores of the run, on this rank.
         normalizer: What a batch's weighted sum is divided by: see :func:`weighted_mean`.
         norms_from: What losses are: see :func:`norms_of_losses`.
-
-    Attributes:
-        plan: The lengths and the policy of the run.
-        history: Counts of the epochs that have ended.
-        worker_generator: What loaders seed their workers from; its state depends on the epoch alone.
+        check_data: See :class:`Course`.
     """
 
     def __init__(
@@ -48,128 +37,12 @@ class Run:
         store: ScoreStore[Any],
         normalizer: Normalizer,
         norms_from: NormsFrom = "cross-entropy",
+        check_data: bool = True,
     ) -> None:
-        self.dataset = dataset
-        self.plan = store.plan
-        self.num_samples = store.plan.num_samples
-        self.policy = store.plan.policy
-        self.seed = store.seed
-        self.replicas = store.replicas
-        self.normalizer = normalizer
-        self.norms_from = norms_from
-        self.history: list[EpochCounts] = []
-        self.worker_generator = self._worker_seeds(0)
-        self._store = store
-        self._epoch: Epoch | None = None
+        super().__init__(dataset, store, normalizer, norms_from, check_data)
         self._looks_for_batch_norm = bool(self.policy.columns)
-        self._mean_scaling: MeanScaling | None = None
         # On several ranks it is the mean scaling that divides by the sum of weights.
         self._mean_over: Normalizer = normalizer if self.replicas.num_replicas == 1 else "batch"
-
-    # -- Its epochs --------------------------------------------------------------------------------
-
-    @property
-    def num_epochs(self) -> int:
-        """Number of epochs in the whole run, the last perhaps cut short."""
-        return self.plan.schedule.num_epochs
-
-    @property
-    def full_steps(self) -> int:
-        """Batches the run would have on full data: the ``total_steps`` of a step-based schedule."""
-        return self.plan.full_steps
-
-    @property
-    def total_steps(self) -> int:
-        """Batches the run has with pruning; ``RuntimeError`` where no target makes that known."""
-        return self.plan.total_steps
-
-    @property
-    def epoch(self) -> int:
-        """Number of the epoch under way."""
-        return self.current.number
-
-    @property
-    def current(self) -> Epoch:
-        """The epoch under way. Epoch 0 begins when it is first asked for."""
-        if self._epoch is None:
-            self._begin(self._store.make_epoch(0))
-        assert self._epoch is not None
-        return self._epoch
-
-    @property
-    def selection(self) -> Selection:
-        """The samples of the epoch under way, and their weights."""
-        return self.current.selection
-
-    @property
-    def mean_weight(self) -> float:
-        """Mean weight of the epoch's samples, at least 1: N over their number, for unbiased policies.
-
-        It is 1 where batches shrink, whose weights are relative ones.
-        """
-        return 1.0 if self.plan.shrink else self.current.mean_weight
-
-    @property
-    def progress(self) -> float:
-        """The fraction of the training done, in [0, 1]: by samples *recorded*, not merely fetched."""
-        epoch, schedule = self._epoch, self.plan.schedule
-        if epoch is None:
-            return 0.0
-        return min(1.0, (epoch.number + epoch.done * schedule.share(epoch.number)) / schedule.run_length)
-
-    def epochs(self) -> Iterator[int]:
-        """Begin each epoch that is still to be trained, and give its number.
-
-        A loaded state goes on within its epoch. Once the run has finished there is none.
-        """
-        epoch = self.epoch + self.current.finished
-        while epoch < self.num_epochs:
-            self.set_epoch(epoch)
-            if self.current.num_trained == 0:
-                return  # a last epoch cut so short that its only batch would be dropped
-            yield epoch
-            epoch = self.epoch + 1
-        check_went_on(self.current)
-        self.current.close()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch: decide, once, what it trains on. It never goes backwards.
-
-        On several ranks this is a collective, which merges their scores.
-
-        Args:
-            epoch: Number of the epoch, from 0. The epoch under way, or an earlier one, changes nothing.
-
-        Raises:
-            ValueError: If the run has no such epoch.
-            RuntimeError: If nothing was recorded of the epoch that ends, or the ranks are not about to
-                train the same.
-        """
-        if not 0 <= epoch < self.num_epochs:
-            raise ValueError(
-                f"epoch {epoch} does not exist: the run has {self.num_epochs}, numbered from 0"
-            )
-        if self._epoch is None:
-            self._begin(self._store.make_epoch(epoch))
-        elif epoch > self._epoch.number:
-            self._close(self._epoch)
-            self._begin(self._store.make_epoch(epoch))
-        self._store.agree(self.current)
-
-    def set_batching(self, batching: Batching) -> None:
-        """Set how samples become batches, as making a loader or a sampler does."""
-        if batching != self.plan.batching:
-            epoch = self._epoch
-            begun = epoch is not None and epoch.number + epoch.num_recorded > 0
-            self.plan.set_batching(batching, begun)
-            self._epoch = None  # looked at, perhaps, but nothing trained: it begins anew
-
-    def seed_workers(self) -> None:
-        """Set :attr:`worker_generator` to the epoch's seed; samplers do so when they are iterated."""
-        self.worker_generator.manual_seed(self._worker_seeds(self.current.number).initial_seed())
-
-    def _worker_seeds(self, epoch: int) -> torch.Generator:
-        return epoch_generator(self.seed, epoch, Stream.LOADER, self.replicas.rank)
 
     # -- The loop's one call, and what it is made of -----------------------------------------------
 
@@ -270,57 +143,7 @@ class Run:
         """The score table, with everything recorded so far on this rank; waits for the device."""
         return self._store.scores
 
-    # -- State -------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that a run needs to go on, tensors and numbers only. Call it on every rank."""
-        self._store.merge(self.current)
-        history = [list(counts) for counts in self.history]
-        return {**self._store.state_dict(self.current), "history": history}
-
-    def load_state_dict(self, state: dict[str, Any] | Iterable[dict[str, Any]]) -> None:
-        """Go on where a state was taken, within its epoch. Load it before iterating.
-
-        Args:
-            state: What :meth:`state_dict` gave. With :class:`Sharded` scores and another number of ranks
-                than saved it, the states of all those ranks.
-
-        Raises:
-            ValueError: If the state is of another run.
-        """
-        states = iter([state] if isinstance(state, dict) else state)
-        checked = map(self._store.check_state, states)
-        first = next(checked)
-        epoch = self._store.load(chain([first], checked))
-        self.history = [EpochCounts(*counts) for counts in first["history"]]
-        self._begin(epoch)
-
     # -- Inside ------------------------------------------------------------------------------------
-
-    def _begin(self, epoch: Epoch) -> None:
-        self._epoch = epoch
-        self._mean_scaling = self._store.mean_scaling(epoch, self.plan.batching, self.normalizer)
-        self.seed_workers()
-
-    def _close(self, epoch: Epoch) -> None:
-        self._store.merge(epoch)
-        epoch.check_recorded()
-        check_went_on(epoch)
-        check_all_observed(self.policy, epoch.number, epoch.num_unobserved)
-        epoch.close()
-        self.history.append(self._counts(self._noise(epoch)))
-
-    def _counts(self, noise: float | None) -> EpochCounts:
-        epoch = self.current
-        share = epoch.num_selected / self.num_samples
-        num_full = self.plan.num_trained(epoch.number, self.plan.full_length)
-        return EpochCounts(epoch.number, epoch.length, epoch.num_done, num_full, noise, share)
-
-    def _noise(self, epoch: Epoch) -> float | None:
-        """The noise of a step of a pruned epoch, of what of it was recorded. A collective."""
-        if isinstance(self.policy, BiasedPolicy) or epoch.num_selected == self.num_samples:
-            return None
-        return noise_of(self._store.noise_sums(epoch, self.norms_from))
 
     def _signals_read(self, given: Mapping[str, Tensor], losses: Tensor) -> list[Tensor]:
         estimated = self.norms_from if self.policy.estimates_norms else None

@@ -99,8 +99,8 @@ class Schedule:
         return max(self._num_pruned or [0])
 
     def prunes(self, epoch: int) -> bool:
-        """Whether samples are left out of an epoch."""
-        if self._num_pruned is not None:
+        """Whether samples are left out of an epoch; of none after the last."""
+        if self._num_pruned is not None and epoch < self.num_epochs:
             return self._num_pruned[epoch] > 0
         return self.first_pruned <= epoch < self.annealing_start
 
@@ -110,7 +110,7 @@ class Schedule:
 
     def share(self, epoch: int) -> float:
         """The part of an epoch that is trained: below 1 for a last epoch that is cut short."""
-        return min(1.0, self.run_length - epoch)
+        return min(1.0, self.run_length - epoch) if epoch < self.num_epochs else 1.0
 
     def _check_counts(self, counts: Sequence[int]) -> list[int]:
         """The numbers to leave out of each epoch, once they are found to be possible."""

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
+from array import array
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Any, TypeVar
+from itertools import chain, islice
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
+from infobatch.batching import Batching
 from infobatch.scores.columns import IndexArray
 
 T = TypeVar("T")
 
+_NUM_RECENT = 64
+"""Batches that are known when their losses are recorded once more, as in turns over several batches."""
+
 
 class UserDraws:
     """The draws of one epoch from the user's own sampler on this rank.
+
+    A draw counts once, however often its losses are recorded.
 
     Args:
         selected: Which samples the epoch trains on, bool (N,).
@@ -25,11 +33,13 @@ class UserDraws:
             epoch.
 
     Attributes:
-        counts: How often each sample has been recorded, int32 (N,).
+        counts: How many draws of each sample have been recorded, int32 (N,).
         num_recorded: Number of draws recorded.
         length: Number of draws that the epoch has, None until the sampler has come to its end.
         first: The draws that a pass gave first, as many as are in a batch or more.
         most_dropped: How many draws a loader may drop or not come to at an epoch's end; None if any.
+        num_full: Number of draws with those of samples left out; None until then.
+        start: Number of the sampler's items that earlier epochs have used, where it is endless.
     """
 
     def __init__(self, selected: np.ndarray, expected: float, part: float = 1.0) -> None:
@@ -41,6 +51,13 @@ class UserDraws:
         self.length: int | None = None
         self.first: list[int] = []
         self.most_dropped: int | None = None
+        self.num_full: int | None = None
+        self.start: int | None = None
+        self._drawn = _tally_of(self.counts)  # how often the sampler has given each sample
+        self._is_given_freely = False
+        self._elsewhere: np.ndarray | None = None  # what any rank has recorded
+        self._waiting: deque[list[int]] = deque()  # what the latest pass has given, not recorded yet
+        self._recent: dict[bytes, None] = {}  # the latest batches that were new
 
     @property
     def finished(self) -> bool:
@@ -53,31 +70,68 @@ class UserDraws:
         # By what was expected until the end: how early the length is known depends on the workers.
         return 1.0 if self.finished else min(1.0, self.num_recorded / max(1.0, self.expected))
 
-    def record(self, indices: IndexArray) -> None:
-        """Note that the losses of ``indices`` have been recorded, each as often as it is there."""
-        np.add.at(self.counts, indices, 1)
-        self.num_recorded += len(indices)
+    def record(self, indices: IndexArray) -> int:
+        """Note that the losses of ``indices`` have been recorded; returns how many draws are new.
+
+        Those that come in the order in which the sampler gave them are. Of others a batch that has come
+        before is not, and else a sample counts no more often than the sampler has given it.
+        """
+        in_order = bool(self._waiting) and self._waiting[0] == indices.tolist()
+        if in_order:
+            self._waiting.popleft()
+        if in_order or self._is_given_freely:
+            np.add.at(self.counts, indices, 1)
+            self._note_recorded(indices, len(indices))
+            return len(indices)
+        if indices.tobytes() in self._recent:
+            return 0
+        self._waiting.clear()
+        samples, times = np.unique(indices, return_counts=True)
+        drawn = np.frombuffer(self._drawn, np.int32)[samples]
+        new = np.clip(times, 0, np.maximum(drawn - self.counts[samples], 0))
+        self.counts[samples] += new.astype(np.int32)
+        num_new = int(new.sum())
+        self._note_recorded(indices, num_new)
+        return num_new
+
+    def _note_recorded(self, indices: IndexArray, num_new: int) -> None:
+        self.num_recorded += num_new
+        if num_new:
+            self._recent[indices.tobytes()] = None
+            if len(self._recent) > _NUM_RECENT:
+                del self._recent[next(iter(self._recent))]
+
+    def take_over(self, samples: IndexArray) -> None:
+        """Take samples, each once, to be drawn and recorded before the sampler orders the epoch."""
+        self.counts[samples] = 1
+        self.num_recorded = len(samples)
+        self._drawn = _tally_of(self.counts)
+
+    def give_freely(self) -> None:
+        """Take each sample to be given as often as it is recorded, by something else than a sampler."""
+        self._is_given_freely = True
 
     def merge(self, recorded: np.ndarray) -> None:
-        """Take over which samples any rank has recorded, bool (N,)."""
-        np.maximum(self.counts, recorded, out=self.counts)
+        """Take over which samples any rank has recorded, bool (N,), for a state."""
+        self._elsewhere = recorded
 
     def close(self) -> None:
         """End the epoch, even if something that the sampler gave was never recorded."""
         self.length = self.num_recorded
 
-    def first_part(self, items: Iterable[T], num_items: int) -> Iterator[T]:
-        """The ``items`` of a whole epoch that come before the run ends."""
-        yield from islice(items, None if self.part == 1 else math.ceil(self.part * num_items - 1e-9))
+    def _counts_of_all(self) -> np.ndarray:
+        """A copy of the counts, in which a sample recorded on another rank has one, int32 (N,)."""
+        counts = self.counts.copy()
+        return counts if self._elsewhere is None else np.maximum(counts, self._elsewhere, out=counts)
 
     def unrecorded(self, resumes: bool = True) -> Callable[[int], bool]:
         """A function that tells, draw after draw, whether a draw has not been recorded before.
 
         Without ``resumes`` none has: a loader that skips by itself is given all of them.
         """
-        if not resumes or self.num_recorded == 0:
+        counts = self._counts_of_all()
+        if not resumes or not counts.any():
             return lambda index: True
-        counts = self.counts.copy()
 
         def is_unrecorded(index: int) -> bool:
             if counts[index] > 0:
@@ -86,6 +140,22 @@ class UserDraws:
             return True
 
         return is_unrecorded
+
+    def counted(self, items: Iterable[int], multiple: int = 1) -> Iterator[int]:
+        """Pass on an epoch's indices, and count them; a multiple where a last batch is dropped."""
+        number = 0
+        for index in items:
+            number += 1
+            yield index
+        self.num_full = number // multiple * multiple
+
+    def counted_batches(self, batches: Iterable[Sequence[int]]) -> Iterator[Sequence[int]]:
+        """Pass on an epoch's batches, and count their indices."""
+        number = 0
+        for batch in batches:
+            number += len(batch)
+            yield batch
+        self.num_full = number
 
     def note_ends(
         self,
@@ -100,6 +170,11 @@ class UserDraws:
         of fewer than ``least`` draws is left out, for the loader would drop it.
         """
         num_given = self.num_recorded if resumes else 0
+        # Of this pass alone: a look at the loader gives what another pass gives, too.
+        given = _tally_of(self.counts if resumes else np.zeros_like(self.counts))
+        waiting: deque[list[int]] = deque()
+        self._waiting = waiting
+        num_before = 0 if resumes else self.num_recorded  # which the loader skips
         held: list[int] = []
         first: list[int] = []
         for group in groups:
@@ -109,27 +184,110 @@ class UserDraws:
                 first += group
                 self.first = first if resumes else []
             if held:
+                self._note_given(held, given)
+                if num_before <= 0:
+                    waiting.append(held)
+                num_before -= len(held)
                 yield held
             held = group
             num_given += len(group)
         self.length = num_given
         if held:
+            self._note_given(held, given)
+            waiting.append(held)
             yield held
+
+    def _note_given(self, group: Sequence[int], given: array[int]) -> None:
+        drawn = self._drawn
+        for index in group:
+            times = given[index] + 1
+            given[index] = times
+            if times > drawn[index]:
+                drawn[index] = times
 
     def state_dict(self) -> dict[str, Any]:
         """What the epoch needs to go on, tensors and numbers only."""
-        counts = torch.from_numpy(self.counts.copy())
-        return {"counts": counts, "num_recorded": self.num_recorded, "length": self.length}
+        return {
+            "counts": torch.from_numpy(self._counts_of_all()),
+            "num_recorded": self.num_recorded,
+            "length": self.length,
+            "num_full": self.num_full,
+            "start": self.start,
+        }
 
     def load_state_dict(self, state: dict[str, Any], scale: float = 1.0) -> None:
         """Go on where ``state`` was taken, on ``scale`` times as many ranks as there are now."""
         self.counts[:] = state["counts"].numpy()
+        self._drawn = _tally_of(self.counts)
+        self.start = state.get("start")
         self.num_recorded = round(scale * state["num_recorded"])
         finished = state["length"] is not None and state["num_recorded"] >= state["length"]
         if scale == 1:
-            self.length = state["length"]
+            self.length, self.num_full = state["length"], state.get("num_full")
         else:  # this rank's share is another than it was
             self.length = self.num_recorded if finished else None
+
+
+def _tally_of(counts: np.ndarray) -> array[int]:
+    """A copy of ``counts``, int32 (N,), whose single numbers are quick to read and write."""
+    return array("i", counts.astype(np.int32).tobytes())
+
+
+class _Rest(NamedTuple):
+    """What an epoch has left of an endless sampler: for which epoch, and after how many items."""
+
+    epoch: int
+    items: Iterator[Any]
+    start: int
+
+
+class UserSampler(Generic[T]):
+    """The user's own sampler, or sampler of batches, which is asked anew when an epoch begins.
+
+    One that gives as much again as its length is taken to be endless: an epoch ends after that length,
+    and the next goes on where it ended.
+
+    Args:
+        sampler: Gives indices, or batches of them.
+        measure: Tells how samples become batches now.
+    """
+
+    def __init__(self, sampler: Iterable[T], measure: Callable[[], Batching]) -> None:
+        self.sampler = sampler
+        self.measure = measure
+        self._rest: _Rest | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_rest": None}  # an iterator cannot be copied; it is made anew
+
+    def begin(self, epoch: int) -> Batching:
+        """Tell the sampler which epoch begins; returns how samples become batches in it."""
+        # A batch sampler may hand its epoch on to the sampler within, or leave that to us.
+        samplers: tuple[Any, ...] = (self.sampler, getattr(self.sampler, "sampler", None))
+        for each in samplers:
+            if hasattr(each, "set_epoch"):
+                each.set_epoch(epoch)
+        return self.measure()
+
+    def start_of(self, epoch: int) -> int:
+        """The number of items that come before those of an epoch that begins."""
+        return self._rest.start if self._rest is not None and self._rest.epoch == epoch else 0
+
+    def items(self, epoch: int, draws: UserDraws, num_items: int) -> Iterator[T]:
+        """What the sampler gives in an epoch, which has ``num_items`` if it is endless."""
+        start, rest = draws.start or 0, self._rest
+        if rest is not None and rest.epoch == epoch:
+            items, self._rest = rest.items, None
+        else:
+            items = islice(iter(self.sampler), start, None)
+        yield from islice(items, math.ceil(draws.part * num_items - 1e-9))
+        if draws.part < 1:
+            return
+        more = list(islice(items, num_items))
+        if len(more) < num_items:  # its length was told too low
+            yield from more
+        else:
+            self._rest = _Rest(epoch + 1, chain(more, items), start + num_items)
 
 
 def num_draws(sampler: object, otherwise: int) -> int:

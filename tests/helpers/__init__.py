@@ -1,5 +1,6 @@
 """What several test files need; more by subject is in the modules of this folder."""
 
+from helpers.ids import without_address
 from helpers.lab import changed, check_goes_on, run, stop_after, without_times
 from helpers.policies import keep_probabilities, made, request, selection_of, table_from, table_of
 from helpers.processes import error_without, launch, made_once, ray_cluster
@@ -45,5 +46,6 @@ __all__ = [
     "table_from",
     "table_of",
     "train_epoch",
+    "without_address",
     "without_times",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DistributedSampler, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from helpers import check_same_history, error_without, made_once, ray_cluster
 from infobatch import DynamicPruner, InfoBatch
@@ -19,7 +19,8 @@ from ray import train
 from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, prepare_data_loader, prepare_model
 
-from infobatch.integrations.ray import ShareSampler, pruned_loader
+from infobatch.integrations.ray import pruned_loader
+from infobatch.loading import IndexedCollate, IndexedDataset, PrunedSampler
 
 pytestmark = [pytest.mark.integrations, pytest.mark.slow]
 
@@ -113,7 +114,8 @@ def loaders_compared(drivers_pruner):
     kept = pruned_loader(pruner, 4, num_workers=1, persistent_workers=True, prefetch_factor=3)
     again = prepare_data_loader(kept)
     facts = {"kept": type(again.sampler), "options": (again.persistent_workers, again.prefetch_factor)}
-    replaced = prepare_data_loader(pruner.loader(4))
+    plain = DataLoader(IndexedDataset(pruner.dataset), 4, collate_fn=IndexedCollate())
+    replaced = prepare_data_loader(plain)
     facts["replaced"], facts["said"] = type(replaced.sampler), []
     (indices, (inputs, _)), *_ = replaced
     for misuse in (
@@ -201,7 +203,7 @@ def test_the_end_is_that_of_one_process(folder, alone):
 def test_ray_replaces_a_plain_sampler_and_not_ours(folder):
     ranks = [torch.load(folder / f"loaders-{rank}.pt", weights_only=False) for rank in range(2)]
     for facts in ranks:
-        assert facts["kept"] is ShareSampler
+        assert facts["kept"] is PrunedSampler
         assert facts["options"] == (True, 3)
         assert facts["replaced"] is DistributedSampler
         selected = facts["selected"]

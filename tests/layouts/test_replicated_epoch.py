@@ -49,9 +49,9 @@ def test_any_number_of_ranks_share_any_number_of_samples(
     for rank in range(num_replicas):
         pruner = DynamicPruner(range(size), 6, rank=rank, num_replicas=num_replicas, layout=UNMERGED)
         sampler = pruner.sampler(batch_size, drop_last=drop_last)
-        if epoch > 0:
-            pruner.record(losses, np.arange(size))
-        pruner.set_epoch(epoch)
+        for number in range(1, epoch + 1):
+            record_epoch(pruner, losses)
+            pruner.set_epoch(number)
         batches = list(BatchSampler(sampler, batch_size, drop_last))
         assert sum(map(len, batches)) == len(sampler)
         shares.append(batches)
@@ -124,11 +124,18 @@ def test_a_replaced_sampler_is_refused_at_its_first_batch(epoch):
         assert pruner.current.num_recorded == 0
 
 
-@pytest.mark.parametrize(("every", "warns"), [(2, True), (3, True), (1, False)])
-def test_a_loader_shared_out_twice_is_noticed(every, warns, recwarn):
+OWN = {"sampler": range(0, 64, 2)}
+
+
+@pytest.mark.parametrize(
+    ("every", "own", "warns"),
+    [(2, {}, True), (3, {}, True), (1, {}, False), (2, OWN, True), (4, OWN, False), (1, OWN, False)],
+    ids=str,
+)
+def test_a_loader_shared_out_twice_is_noticed(every, own, warns, recwarn):
     """As accelerator.prepare does; a broken-off epoch skips nothing."""
     pruner = DynamicPruner(Numbers(64), 3, rank=0, num_replicas=2, layout=UNMERGED)
-    for step, (indices, batch) in enumerate(pruner.loader(4)):
+    for step, (indices, batch) in enumerate(pruner.loader(4, **own)):
         if every == 1 and step == 5:
             break
         if step % every == every - 1:

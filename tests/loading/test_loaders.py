@@ -9,11 +9,11 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from helpers import batched_pruner, new_pruner, random_losses, train_epoch
-from infobatch import DynamicPruner
+from helpers import batched_pruner, new_pruner, random_losses, train_epoch, without_address
+from infobatch import DynamicPruner, NoPruning
 
 
 class Box:
@@ -181,9 +181,93 @@ def test_a_loader_is_not_kept_alive_by_its_pruner():
     pruner.set_epoch(1)
 
 
-def test_a_pruner_with_a_stateful_loader_can_be_copied():
+@pytest.mark.parametrize(
+    "options", [{"loader_class": StatefulDataLoader}, {"sampler": range(40)}], ids=str
+)
+def test_a_pruner_with_a_loader_can_be_copied(options):
     pruner = DynamicPruner(range(40), 3)
-    loader = pruner.loader(4, loader_class=StatefulDataLoader)
+    loader = pruner.loader(4, **options)
     for clone in (copy.deepcopy(pruner), pickle.loads(pickle.dumps(pruner))):
         assert clone.progress == pruner.progress
-        assert len(clone.loader(4)) == len(loader)
+        assert len(list(clone.loader(4, **options))) == len(list(loader)) == 10
+
+
+class Repeated:
+    """A batch sampler that is iterated without an end."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        while True:
+            yield from self.batches
+
+
+class MultiEpochsLoader(DataLoader):
+    """Keeps its workers by never ending, as timm's MultiEpochsDataLoader does."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        object.__setattr__(self, "batch_sampler", Repeated(self.batch_sampler))
+        self.iterator = super().__iter__()
+
+    def __iter__(self):
+        return islice(self.iterator, len(self.batch_sampler.batches))
+
+
+def ahead(loader):
+    """The batches of a loader, one read ahead, and over its end."""
+    batches = (batch for _ in iter(int, 1) for batch in loader)
+    return (first for first, _ in pairwise(batches))
+
+
+@pytest.mark.parametrize(
+    ("options", "reads"),
+    [
+        ({"loader_class": MultiEpochsLoader, "num_workers": 1}, iter),
+        ({}, ahead),
+        ({"sampler": range(60)}, ahead),
+        ({"batch_sampler": [[i, i + 1] for i in range(0, 60, 2)], "batch_size": 1}, ahead),
+    ],
+    ids=without_address,
+)
+def test_a_loader_that_reads_into_the_next_epoch_is_refused(options, reads):
+    pruner = new_pruner()
+    batches = reads(pruner.loader(**{"batch_size": 8, **options}))
+
+    def train():
+        for indices, _ in batches:
+            pruner.update(torch.ones(len(indices)), indices)
+
+    with pytest.raises(RuntimeError, match=r"epoch 0 has been given out to its end, but only \d+ of"):
+        train()
+
+
+def test_looks_at_a_loader_are_no_passes():
+    pruner = new_pruner(policy=NoPruning())
+    loader = pruner.loader(8)
+    seen = []
+    assert len(list(loader)) == 8
+    for indices, _ in islice(loader, 3):
+        pruner.update(torch.ones(8), indices)
+        seen += indices.tolist()
+    assert len(list(loader)) == 5
+    for indices, _ in loader:
+        pruner.update(torch.ones(len(indices)), indices)
+        seen += indices.tolist()
+    assert sorted(seen) == list(range(60))
+
+
+def test_a_frameworks_own_count_of_epochs_is_not_heard_where_the_loop_tells():
+    """Fabric and Accelerate count each iteration of a loader, a look at its first batch, too."""
+    pruner = new_pruner(policy=NoPruning())
+    loader = pruner.loader(8)
+    for counted, epoch in enumerate(pruner.epochs(), 1):
+        loader.sampler.set_epoch(counted)
+        assert pruner.epoch == epoch
+        assert sum(map(len, train_epoch(pruner, loader, random_losses(60)))) == 60
+
+
+def test_frameworks_do_not_share_out_a_share():
+    for loader in (new_pruner().loader(8), new_pruner().loader(8, sampler=range(60))):
+        assert isinstance(loader.sampler, DistributedSampler)

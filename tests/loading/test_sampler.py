@@ -30,7 +30,6 @@ def test_a_loader_of_ones_own():
     losses = random_losses(60)
     for epoch in range(pruner.num_epochs):
         loader.sampler.set_epoch(epoch)
-        loader.sampler.set_epoch(0)
         assert pruner.epoch == epoch
         for indices, batch in loader:
             assert indices.tolist() == batch.tolist()

@@ -118,7 +118,9 @@ class OnPlateaus(Told):
 
 
 @pytest.mark.parametrize(
-    "make", [lr.ReduceLROnPlateau, OnPlateaus, lambda optimizer: lambda step: 0.1], ids=str
+    "make",
+    [lr.ReduceLROnPlateau, OnPlateaus, lambda optimizer: lambda step: 0.1],
+    ids=["plateau", "own", "function"],
 )
 def test_what_counts_no_steps_is_refused(make):
     pruner, _ = batched()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader
 
 from infobatch.integrations.refusals import check_processes
+from infobatch.loading.sampler import ShareSampler
 from infobatch.pruner import DynamicPruner
 
 try:
@@ -64,32 +65,9 @@ def pruned_loader(
     return prepare_data_loader(loader, add_dist_sampler=False)
 
 
-class ShareSampler(DistributedSampler[int]):
-    """A sampler of one worker's share, of the only kind that Ray does not replace.
-
-    Of a loader whose batches shrink it only stands beside the batch sampler, to keep Ray off it.
-    """
-
-    def __init__(self, pruner: DynamicPruner, sampler: Any) -> None:
-        replicas = pruner.replicas
-        super().__init__(pruner.dataset, replicas.num_replicas, replicas.rank)  # type: ignore[arg-type]
-        self.sampler = sampler
-
-    def set_epoch(self, epoch: int) -> None:
-        self.sampler.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.sampler)
-
-
 def _make_loader(pruner: DynamicPruner, *args: Any, **options: Any) -> DataLoader[Any]:
-    if "sampler" in options:
-        options["sampler"] = ShareSampler(pruner, options["sampler"])
     loader: DataLoader[Any] = DataLoader(*args, **options)
     if "batch_sampler" in options:
-        # DataLoader never reads it beside a batch sampler; Ray would replace both for it.
-        object.__setattr__(loader, "sampler", ShareSampler(pruner, options["batch_sampler"]))
+        # DataLoader never reads it beside a batch sampler; Ray would replace both for another kind.
+        object.__setattr__(loader, "sampler", ShareSampler(pruner))
     return loader

@@ -156,6 +156,14 @@ class ScoreStore(ABC, Generic[E]):
         """An epoch that begins; the same on all ranks."""
 
     @abstractmethod
+    def resized(self, epoch: E) -> E:
+        """The epoch under way, of which nothing was recorded, with another sampler of the user's."""
+
+    @abstractmethod
+    def grow(self, num_samples: int) -> None:
+        """Take in samples that the dataset has at its end since an epoch began, without scores."""
+
+    @abstractmethod
     def merge(self, epoch: E) -> None:
         """Take over what the other ranks recorded. A collective."""
 

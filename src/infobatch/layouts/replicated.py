@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from infobatch.batching import Batching
@@ -86,6 +87,14 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
         draws = self._user_draws(number, selection)
         return self._epoch_of(number, selection, draws)
 
+    def resized(self, epoch: ReplicatedEpoch) -> ReplicatedEpoch:
+        draws = self._user_draws(epoch.number, epoch.selection)
+        recorded = torch.from_numpy(epoch.recorded)
+        return self._epoch_of(epoch.number, epoch.selection, draws, recorded)
+
+    def grow(self, num_samples: int) -> None:
+        self.scores.grow(num_samples)
+
     def _note_draw(self, selection: Selection) -> None:
         """Keep what columns follow of the draw of an epoch that begins."""
         if selection.credit is not None:
@@ -156,6 +165,6 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
             draws.load_state_dict(state["draws"], num_ranks_then / self.replicas.num_replicas)
         elif draws is not None:  # until then the order was the library's
             trained = recorded & (selection.weights > 0)
-            draws.record(trained.nonzero().flatten().numpy()[:: self.replicas.num_replicas])
+            draws.take_over(trained.nonzero().flatten().numpy()[:: self.replicas.num_replicas])
             draws.merge(trained.numpy())
         return self._epoch_of(number, selection, draws, recorded)

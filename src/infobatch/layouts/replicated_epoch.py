@@ -14,7 +14,7 @@ from torch import Tensor
 
 from infobatch.distributed import Replicas
 from infobatch.epoch import Epoch, check_left_out, unselected_error
-from infobatch.inputs import all_below
+from infobatch.inputs import all_below, num_distinct
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.seeding import epoch_generator
 from infobatch.selection import Selection
@@ -51,7 +51,7 @@ def rank_share(order: Tensor, replicas: Replicas) -> Tensor:
 class ReplicatedEpoch(Epoch):
     """One epoch under way, where every rank knows all of its samples.
 
-    It takes 13 bytes a sample: weights (4), order (at most 8) and recorded (1).
+    It takes 15 bytes a sample: weights (4), order (at most 8), recorded (1) and marks (2).
 
     Args:
         number: Number of the epoch, from 0.
@@ -87,6 +87,7 @@ class ReplicatedEpoch(Epoch):
         self.weights: FloatArray = selection.weights.numpy()
         num_samples = len(self.weights)
         self.recorded = np.zeros(num_samples, bool) if recorded is None else recorded.numpy().copy()
+        self._marks = np.empty(num_samples, np.uint16)
         self._num_recorded = self._count_recorded()
         self.resume_order = self.order
         if self._num_recorded:
@@ -199,20 +200,13 @@ class ReplicatedEpoch(Epoch):
 
     # -- Recording ---------------------------------------------------------------------------------
 
-    def record(self, indices: IndexArray) -> int:
-        num_repeats = 0
-        if self.replicas.num_replicas > 1:
-            num_repeats = int(np.count_nonzero(indices < 0))
-            indices = indices[: len(indices) - num_repeats]  # repeats come last
-            if self._num_seen == 0 and self.user_draws is None:
-                self._check_share(indices)
-        num_new = len(indices) - int(np.count_nonzero(self.recorded[indices]))
+    def _record_new(self, indices: IndexArray) -> int:
+        if self._num_seen == 0 and self.user_draws is None and self.replicas.num_replicas > 1:
+            self._check_share(indices)
+        num_new = num_distinct(indices[~self.recorded[indices]], self._marks)
         self.recorded[indices] = True
         self._num_recorded += num_new
-        self._num_seen += num_new + num_repeats
-        if self.user_draws is not None:
-            self.user_draws.record(indices)
-        return len(indices)
+        return num_new if self.user_draws is None else self.user_draws.record(indices)
 
     def _check_share(self, indices: IndexArray) -> None:
         """Refuse a batch with other ranks' samples, unless it holds all of this one's too."""
@@ -256,10 +250,11 @@ class ReplicatedEpoch(Epoch):
     def check_recorded(self) -> None:
         super().check_recorded()
         num_skipped = self._num_skipped()
+        num_given = len(self.share) if self.user_draws is None else self.user_draws.length or 0
         # Two ranks that share out a share again skip every other batch; more ranks skip more.
-        if self.replicas.num_replicas > 1 and num_skipped > 0.4 * len(self.share):
+        if self.replicas.num_replicas > 1 and num_skipped > 0.4 * num_given:
             warnings.warn(
-                f"epoch {self.number} skipped {num_skipped:,} of the {len(self.share):,} samples of "
+                f"epoch {self.number} skipped {num_skipped:,} of the {num_given:,} samples of "
                 "this rank and recorded later ones, as if the loader were shared out among the ranks a "
                 "second time. Each has its share already: do not pass the loader to "
                 "accelerator.prepare(), use infobatch.integrations.accelerate.pruned_loader",
@@ -268,8 +263,11 @@ class ReplicatedEpoch(Epoch):
 
     def _num_skipped(self) -> int:
         """Samples of this rank's share that were not recorded, though a later one was."""
-        if self.user_draws is not None:
-            return 0
+        draws, size = self.user_draws, 0 if self._latest is None else len(self._latest)
+        if draws is not None:  # whose order is not known: whether it is a share of the share
+            length, num_replicas = draws.length or 0, self.replicas.num_replicas
+            is_share = abs(draws.num_recorded - length / num_replicas) <= size
+            return length - draws.num_recorded if is_share else 0
         recorded = self.recorded[self.share[self.share >= 0].numpy()]
         length = int(np.max(np.flatnonzero(recorded), initial=-1)) + 1
         return length - int(np.count_nonzero(recorded))

@@ -108,6 +108,16 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         num_trained = plan.num_trained(number, selection.num_selected)
         return self._epoch_of(number, selection, num_trained, fingerprint=fingerprint)
 
+    def resized(self, epoch: ShardedEpoch) -> ShardedEpoch:
+        raise AssertionError("sharded scores refuse a sampler of the user's own")
+
+    def grow(self, num_samples: int) -> None:
+        raise ValueError(
+            f"the dataset has {num_samples:,} samples, and had {self.shards.num_samples:,}: with "
+            "layout=Sharded() they are shared out among the ranks once; use the default layout, or make "
+            "a new pruner"
+        )
+
     def _epoch_of(
         self,
         number: int,

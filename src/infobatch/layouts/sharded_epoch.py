@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from infobatch.epoch import Epoch, check_left_out, unselected_error
+from infobatch.inputs import num_distinct
 from infobatch.layouts.shards import Shards
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.seeding import epoch_generator
@@ -75,8 +76,8 @@ def shard_order(
 class ShardedEpoch(Epoch):
     """One epoch under way, on one of R ranks that each know the samples of their own shards.
 
-    Ranks with less to train than another train repeats until all have equally many draws. It takes 6
-    bytes for each sample of this rank: code (1), recorded (1) and order (at most 4).
+    Ranks with less to train than another train repeats until all have equally many draws. It takes 8
+    bytes for each sample of this rank: code (1), recorded (1), order (at most 4) and marks (2).
 
     Args:
         number: Number of the epoch, from 0.
@@ -110,6 +111,7 @@ class ShardedEpoch(Epoch):
         self.drawn = selection
         self.shards = shards
         self.recorded = np.zeros(shards.num_local, bool) if recorded is None else recorded
+        self._marks = np.empty(shards.num_local, np.uint16)
         self.left = shards.shared(num_trained) if left is None else left
         self._num_recorded = int(np.count_nonzero(self.recorded & (selection.codes > 0)))
         self._num_recorded_by_any = self._num_recorded
@@ -119,12 +121,13 @@ class ShardedEpoch(Epoch):
         self._fingerprint = fingerprint
         self._multiple = multiple
         order = shard_order(shards, selection.codes, seed, number, num_trained)
-        last = self._last_of(order)
+        source = self._source_of(order)
+        self._num_own = len(source)
         if self._num_recorded:
             order = order[~self.recorded[shards.locate(order)]]
         self._lengths = shards.by_rank(self.left)
         assert len(order) == self._lengths[self.replicas.rank]
-        self._order = _filled(order, last, self._whole(int(self._lengths.max())))
+        self._order = _filled(order, source, self._whole(int(self._lengths.max())))
         self._resumed_at_end = self.num_left == 0
 
     def _whole(self, length: int) -> int:
@@ -249,25 +252,25 @@ class ShardedEpoch(Epoch):
 
     def _whole_order(self) -> np.ndarray:
         order = shard_order(self.shards, self.drawn.codes, self._seed, self.number, self._num_trained)
-        return _filled(order, self._last_of(order), self.num_draws(resumes=False))
+        return _filled(order, self._source_of(order), self.num_draws(resumes=False))
 
-    def _last_of(self, order: np.ndarray) -> np.ndarray:
-        """The samples that repeats are made of: the last ones, or any where this rank trains none."""
-        if len(order) == 0:
-            return self.indices[:1].numpy().astype(order.dtype)
-        return order[-self.replicas.num_replicas :].copy()
+    def _source_of(self, order: np.ndarray) -> np.ndarray:
+        """The samples that repeats are made of, from the last: those of the whole epoch, or any one."""
+        return order if len(order) else self.indices[:1].numpy().astype(order.dtype)
 
     # -- Recording ---------------------------------------------------------------------------------
 
-    def record(self, indices: IndexArray) -> int:
-        num_repeats = int(np.count_nonzero(indices < 0))
-        num_real = len(indices) - num_repeats
-        places = self.shards.locate(indices[:num_real])  # repeats come last
-        num_new = len(places) - int(np.count_nonzero(self.recorded[places]))
+    def _record_new(self, indices: IndexArray) -> int:
+        places = self.shards.locate(indices)
+        num_new = num_distinct(places[~self.recorded[places]], self._marks)
         self.recorded[places] = True
         self._num_recorded += num_new
-        self._num_seen += num_new + num_repeats
-        return num_real
+        return num_new
+
+    @property
+    def _repeats_differ(self) -> bool:
+        own = int(self._lengths[self.replicas.rank])
+        return len(self._order) - own <= max(1, self._num_own)
 
     @property
     def left_out(self) -> IndexArray:
@@ -306,9 +309,9 @@ class ShardedEpoch(Epoch):
         }
 
 
-def _filled(order: np.ndarray, last: np.ndarray, length: int) -> np.ndarray:
-    """The order, filled up to a length with repeats (``~index``) of its ``last`` samples."""
+def _filled(order: np.ndarray, source: np.ndarray, length: int) -> np.ndarray:
+    """The order, filled up to a length with repeats (``~index``) of its ``source``'s last samples."""
     missing = length - len(order)
     if missing == 0:
         return order
-    return np.concatenate([order, ~last[::-1][np.arange(missing) % len(last)]])
+    return np.concatenate([order, ~source[::-1][np.arange(missing) % len(source)]])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence, Sized
 from functools import partial
 from typing import Any
 
 from torch.utils.data import BatchSampler, default_convert
 
 from infobatch.batching import Batching
+from infobatch.distributed import Replicas
+from infobatch.epoch import Epoch
 from infobatch.loading.dataset import IndexedCollate, IndexedDataset
 from infobatch.loading.sampler import (
     FilteredBatchSampler,
@@ -18,7 +20,7 @@ from infobatch.loading.sampler import (
     PrunedSampler,
 )
 from infobatch.run import Run
-from infobatch.user_order import num_batch_draws, num_draws
+from infobatch.user_order import UserSampler, num_batch_draws, num_draws
 
 
 class Loaders:
@@ -37,7 +39,7 @@ class Loaders:
     def __init__(self, takes_user_order: bool) -> None:
         self.keeps_order = True
         self._takes_user_order = takes_user_order
-        self._user_samplers: list[Any] = []
+        self._own: UserSampler[Any] | None = None
         self._skipping_loaders = SkippingLoaders()
 
     def loader(
@@ -105,12 +107,12 @@ class Loaders:
                 "a batch sampler gives batches that shrink, and this pruner leaves out steps; make it "
                 "with shrink='batches', or give the DataLoader batch_size and sampler=pruner.sampler()"
             )
-        run.set_batching(Batching(batch_size, drop_last, run.replicas.num_replicas))
+        self._take_own_order(run, batch_size, drop_last)
         return PrunedBatchSampler(run, resumes)
 
     def sampler(self, run: Run, batch_size: int, drop_last: bool, resumes: bool) -> PrunedSampler:
         _check_fixed_size(run, "batch_sampler=pruner.batch_sampler(batch_size)")
-        run.set_batching(Batching(batch_size, drop_last, run.replicas.num_replicas))
+        self._take_own_order(run, batch_size, drop_last)
         return PrunedSampler(run, resumes)
 
     def filter(
@@ -119,9 +121,9 @@ class Loaders:
         _check_fixed_size(
             run, "batch_sampler=pruner.filter_batches(BatchSampler(sampler, batch_size, False))"
         )
-        length = num_draws(sampler, run.replicas.share_of(run.num_samples))
-        self._take_user_order(run, sampler, batch_size, length, drop_last)
-        return FilteredSampler(run, sampler, batch_size if drop_last else 1, resumes)
+        measure = partial(_batching_of, sampler, run.dataset, run.replicas, batch_size, drop_last)
+        own = self._take_user_order(run, sampler, measure)
+        return FilteredSampler(run, own, batch_size, drop_last, resumes)
 
     def filter_batches(
         self,
@@ -130,17 +132,25 @@ class Loaders:
         bucket: Callable[[int], Hashable] | None,
         resumes: bool,
     ) -> FilteredBatchSampler:
-        length = num_batch_draws(batch_sampler, run.replicas.share_of(run.num_samples))
-        self._take_user_order(run, batch_sampler, length / max(1, len(batch_sampler)), length)
-        return FilteredBatchSampler(run, batch_sampler, bucket, resumes)
+        measure = partial(_batching_of_batches, batch_sampler, run.dataset, run.replicas)
+        own = self._take_user_order(run, batch_sampler, measure)
+        return FilteredBatchSampler(run, own, bucket, resumes)
 
     # -- When an epoch begins and ends --------------------------------------------------------------
 
-    def begin(self, epoch: int) -> None:
-        """Tell samplers of the user's own which epoch begins."""
-        for sampler in self._user_samplers:
-            if hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(epoch)
+    def begin(self, run: Run, epoch: int) -> None:
+        """Tell the user's own sampler which epoch begins, and ask it how long that is."""
+        if self._own is not None:
+            run.plan.follow(self._own.begin(epoch))
+
+    def begun(self, epoch: Epoch) -> None:
+        """Tell what stands for the user's own sampler that an epoch has begun."""
+        if self._own is None or epoch.user_draws is None:
+            return
+        if epoch.user_draws.start is None:
+            epoch.user_draws.start = self._own.start_of(epoch.number)
+        if hasattr(self._own.sampler, "epoch_begun"):
+            self._own.sampler.epoch_begun()
 
     def skip(self) -> None:
         """Have loaders that skip by themselves skip the rest of an epoch that was resumed at its end."""
@@ -148,13 +158,18 @@ class Loaders:
 
     # -- Inside ------------------------------------------------------------------------------------
 
+    def _take_own_order(self, run: Run, batch_size: int, drop_last: bool) -> None:
+        run.set_batching(Batching(batch_size, drop_last, run.replicas.num_replicas))
+        self._own = None
+
     def _take_user_order(
-        self, run: Run, sampler: Any, batch_size: float, length: int, drop_last: bool = False
-    ) -> None:
+        self, run: Run, sampler: Any, measure: Callable[[], Batching]
+    ) -> UserSampler[Any]:
         self._check_user_order(run)
-        run.set_batching(Batching(batch_size, drop_last, run.replicas.num_replicas, length))
-        # A batch sampler may hand its epoch on to the sampler within, or leave that to us.
-        self._user_samplers += [sampler, getattr(sampler, "sampler", None)]
+        own = UserSampler(sampler, measure)
+        run.set_batching(measure() if run.begun is None else own.begin(run.begun))
+        self._own = own
+        return own
 
     def _check_user_order(self, run: Run) -> None:
         if not self._takes_user_order:
@@ -167,6 +182,22 @@ class Loaders:
                 "normalizer='weights' divides by the sum of weights on all ranks, and which samples "
                 "the others train is not known with a sampler of your own; use normalizer='batch'"
             )
+
+
+def _batching_of(
+    sampler: Iterable[int], dataset: Sized, replicas: Replicas, batch_size: int, drop_last: bool
+) -> Batching:
+    """How the indices of the user's own sampler become batches, as it is now."""
+    length = num_draws(sampler, replicas.share_of(len(dataset)))
+    return Batching(batch_size, drop_last, replicas.num_replicas, length)
+
+
+def _batching_of_batches(
+    batch_sampler: Collection[Sequence[int]], dataset: Sized, replicas: Replicas
+) -> Batching:
+    """The batches of the user's own sampler of batches, as it is now."""
+    length = num_batch_draws(batch_sampler, replicas.share_of(len(dataset)))
+    return Batching(length / max(1, len(batch_sampler)), False, replicas.num_replicas, length)
 
 
 class UserBatches(BatchSampler):

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import DistributedSampler, Sampler
 
 from infobatch.batching import ShrinkBatches
 from infobatch.epoch import Epoch
 from infobatch.run import Run
-from infobatch.user_order import UserDraws, num_draws
+from infobatch.user_order import UserDraws, UserSampler, num_draws
 
 
-class PrunedSampler(Sampler[int]):
+class ShareSampler(DistributedSampler[int]):
+    """A sampler of this rank's share: of the kind that frameworks do not share out once more."""
+
+    def __init__(self, run: Run) -> None:
+        replicas = run.replicas
+        super().__init__(run.dataset, replicas.num_replicas, replicas.rank)  # type: ignore[arg-type]
+        self._run = run
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch, unless :meth:`DynamicPruner.set_epoch` or ``epochs`` tell of epochs."""
+        self._run.follow(epoch)
+
+
+class PrunedSampler(ShareSampler):
     """The indices of the epoch that are still to be trained on this rank, in order.
 
     Iterating it changes nothing. Its length is the number left when the epoch began or was resumed.
@@ -28,12 +41,8 @@ class PrunedSampler(Sampler[int]):
     """
 
     def __init__(self, run: Run, resumes: bool = True) -> None:
-        self._run = run
+        super().__init__(run)
         self._resumes = resumes
-
-    def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch: see :meth:`DynamicPruner.set_epoch`."""
-        self._run.set_epoch(epoch)
 
     def __len__(self) -> int:
         return self._run.current.num_draws(self._resumes)
@@ -42,7 +51,7 @@ class PrunedSampler(Sampler[int]):
         epoch = begin_pass(self._run, self._resumes)
         if epoch.user_draws is not None:
             raise _other_order("filters a sampler of yours", "has the library's own order")
-        return epoch.draws(self._resumes)
+        return epoch.passed(epoch.draws(self._resumes))
 
 
 class PrunedBatchSampler(Sampler[list[int]]):
@@ -61,8 +70,8 @@ class PrunedBatchSampler(Sampler[list[int]]):
         self._resumes = resumes
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch: see :meth:`DynamicPruner.set_epoch`."""
-        self._run.set_epoch(epoch)
+        """Begin an epoch, unless :meth:`DynamicPruner.set_epoch` or ``epochs`` tell of epochs."""
+        self._run.follow(epoch)
 
     def __len__(self) -> int:
         return len(self._run.current.batch_ends(self._resumes))
@@ -71,10 +80,10 @@ class PrunedBatchSampler(Sampler[list[int]]):
         epoch = begin_pass(self._run, self._resumes)
         if epoch.user_draws is not None:
             raise _other_order("filters a sampler of yours", "has the library's own order")
-        return epoch.batches(self._resumes)
+        return epoch.passed(epoch.batches(self._resumes))
 
 
-class FilteredSampler(Sampler[int]):
+class FilteredSampler(ShareSampler):
     """The user's own sampler, without samples that are left out or were recorded before.
 
     It has no length: how many of its indices are selected is known only by drawing them. Made by
@@ -82,35 +91,48 @@ class FilteredSampler(Sampler[int]):
 
     Args:
         run: The pruner whose epochs it gives.
-        sampler: The user's sampler of indices.
-        multiple: It gives whole groups of so many indices: the batch size, if a last short batch is
-            dropped.
+        own: The user's sampler of indices.
+        batch_size: The indices of a batch.
+        drop_last: Whether it leaves out a last batch that is short.
         resumes: See :class:`PrunedSampler`.
     """
 
     def __init__(
-        self, run: Run, sampler: Iterable[int], multiple: int = 1, resumes: bool = True
+        self,
+        run: Run,
+        own: UserSampler[int],
+        batch_size: int,
+        drop_last: bool = False,
+        resumes: bool = True,
     ) -> None:
-        self._run = run
-        self.sampler = sampler
-        self._multiple = multiple
+        super().__init__(run)
+        self.sampler = own.sampler
+        self._own = own
+        self._batch_size = batch_size
+        self._least = batch_size if drop_last else 1
         self._resumes = resumes
 
-    def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch: see :meth:`DynamicPruner.set_epoch`."""
-        self._run.set_epoch(epoch)
+    def __len__(self) -> int:
+        raise TypeError(
+            f"object of type '{type(self).__name__}' has no len(): how many of the indices are selected "
+            "is known only by drawing them"
+        )
 
     def __iter__(self) -> Iterator[int]:
-        draws = _begin_filtering(self._run, self._resumes)
+        epoch, draws = _begin_filtering(self._run, self._resumes)
         selected, is_unrecorded = draws.selected, draws.unrecorded(self._resumes)
         share = self._run.replicas.share_of(len(selected))
-        part = draws.first_part(self.sampler, num_draws(self.sampler, share))
-        wanted = (int(index) for index in part if selected[index] and is_unrecorded(index))
-        # In whole batches where the last short one is dropped, so that it is known which is the last.
-        groups = iter(lambda: list(islice(wanted, self._multiple)), [])
-        batching = self._run.plan.batching
-        size = 1 if batching is None else batching.batch_size
-        return chain.from_iterable(draws.note_ends(groups, self._resumes, self._multiple, size))
+        items = self._own.items(epoch.number, draws, num_draws(self.sampler, share))
+        wanted = (
+            int(index)
+            for index in draws.counted(items, self._least)
+            if selected[index] and is_unrecorded(index)
+        )
+        groups = iter(lambda: list(islice(wanted, self._batch_size)), [])
+        given = chain.from_iterable(
+            draws.note_ends(groups, self._resumes, self._least, self._batch_size)
+        )
+        return epoch.passed(given)
 
 
 class FilteredBatchSampler(Sampler[list[int]]):
@@ -123,7 +145,7 @@ class FilteredBatchSampler(Sampler[list[int]]):
 
     Args:
         run: The pruner whose epochs it gives.
-        batch_sampler: The user's sampler of batches.
+        own: The user's sampler of batches.
         bucket: Maps an index to what its batch mates must share (a length class, say): each bucket has
             a pool of its own. None for a single pool.
         resumes: See :class:`PrunedSampler`.
@@ -132,29 +154,30 @@ class FilteredBatchSampler(Sampler[list[int]]):
     def __init__(
         self,
         run: Run,
-        batch_sampler: Collection[Sequence[int]],
+        own: UserSampler[Sequence[int]],
         bucket: Callable[[int], Hashable] | None = None,
         resumes: bool = True,
     ) -> None:
         self._run = run
-        self.batch_sampler = batch_sampler
+        self._own = own
         self._bucket = bucket or (lambda index: None)
         self._resumes = resumes
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch: see :meth:`DynamicPruner.set_epoch`."""
-        self._run.set_epoch(epoch)
+        """Begin an epoch, unless :meth:`DynamicPruner.set_epoch` or ``epochs`` tell of epochs."""
+        self._run.follow(epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
-        draws = _begin_filtering(self._run, self._resumes)
+        epoch, draws = _begin_filtering(self._run, self._resumes)
         is_unrecorded = draws.unrecorded(self._resumes)
-        part = draws.first_part(self.batch_sampler, len(self.batch_sampler))
+        num_batches = len(self._own.sampler)  # type: ignore[arg-type]
+        part = draws.counted_batches(self._own.items(epoch.number, draws, num_batches))
         # The batches are those of the whole epoch, so that a run resumed within it has the same ones.
         shrinks = self._run.plan.shrink is not None and not draws.selected.all()
         form = self._shrunk if shrinks else self._pooled
         batches = form(part, draws.selected)
         rest = ([index for index in batch if is_unrecorded(index)] for batch in batches)
-        yield from draws.note_ends((batch for batch in rest if batch), self._resumes)
+        yield from epoch.passed(draws.note_ends((batch for batch in rest if batch), self._resumes))
 
     def _pooled(self, batches: Iterable[Sequence[int]], selected: np.ndarray) -> Iterator[list[int]]:
         """Batches of the selected indices alone, as large as the user's."""
@@ -218,6 +241,15 @@ def begin_pass(run: Run, resumes: bool = True) -> Epoch:
     epoch = run.current
     run.seed_workers()
     may_be_finished = epoch.resumed_at_end and not resumes
+    if epoch.given_out and not epoch.finished:
+        raise RuntimeError(
+            f"epoch {epoch.number} has been given out to its end, but only {epoch.num_done:,} of its "
+            f"{epoch.length:,} samples have been recorded when the loader is iterated again, which "
+            "would train the rest of it as if it were the next. Either something reads ahead into the "
+            "next epoch, which is drawn by what this one records (MultiEpochsDataLoader, for which "
+            "persistent_workers=True does the same), or batches go without pruner.update(losses, "
+            "indices). Begin each epoch with `for epoch in pruner.epochs():`, and iterate once in it"
+        )
     if epoch.finished and epoch.num_trained and not may_be_finished:
         raise RuntimeError(
             f"epoch {epoch.number} is finished: all of its {epoch.length:,} samples have been "
@@ -227,12 +259,12 @@ def begin_pass(run: Run, resumes: bool = True) -> Epoch:
     return epoch
 
 
-def _begin_filtering(run: Run, resumes: bool) -> UserDraws:
-    """The draws of the epoch that a user's own sampler is about to order."""
-    draws = begin_pass(run, resumes).user_draws
-    if draws is None:
+def _begin_filtering(run: Run, resumes: bool) -> tuple[Epoch, UserDraws]:
+    """The epoch that a user's own sampler is about to order, and its draws."""
+    epoch = begin_pass(run, resumes)
+    if epoch.user_draws is None:
         raise _other_order("has the library's own order", "filters a sampler of yours")
-    return draws
+    return epoch, epoch.user_draws
 
 
 def _other_order(last: str, this: str) -> RuntimeError:

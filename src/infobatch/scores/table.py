@@ -72,6 +72,14 @@ class ScoreTable:
         self._take_in(np.arange(len(losses)), batch, columns)
         self.num_nonfinite = 0
 
+    def grow(self, num_samples: int) -> None:
+        """Add samples at the end, up to a number of them, that have no score."""
+        for name, values in self._values.items():
+            longer = COLUMNS[name].make(num_samples)
+            longer[: len(values)] = values
+            self._values[name] = longer
+        self.num_samples = num_samples
+
     def part(self, indices: IndexArray) -> ScoreTable:
         """Copy the rows of some samples into a table of their own.
 

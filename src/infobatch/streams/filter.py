@@ -270,6 +270,7 @@ class StreamFilter:
         wanted = np.zeros(pruner.num_samples, bool)
         wanted[current.order[:num_trained].numpy()] = True
         self._num_before = draws.num_recorded
+        draws.give_freely()
         self._gate.open(epoch, wanted & (draws.counts == 0), size)
         for stream in self._streams:
             stream.set_epoch(epoch)

@@ -20,7 +20,8 @@ class StreamOrder:
     def __len__(self) -> int:
         return self._length
 
-    def set_epoch(self, epoch: int) -> None:
+    def epoch_begun(self) -> None:
+        """Called once an epoch has begun."""
         if self._begin is not None:
             self._begin()
 

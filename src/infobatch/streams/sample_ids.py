@@ -59,6 +59,11 @@ class SampleIds:
     def __len__(self) -> int:
         return len(self._hashes)
 
+    @property
+    def ids(self) -> np.ndarray:
+        """The hashes of the ids, in the order of their numbers, uint64 (N,)."""
+        return self._hashes
+
     def number(self, sample_id: Any) -> int:
         """The number of an id, in 0..N-1. ``ValueError`` for an id that was not counted."""
         hashed = hash_of(sample_id)

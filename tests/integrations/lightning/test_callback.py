@@ -6,10 +6,12 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from helpers.language import parameters
-from helpers.points import new_layers, points
-from infobatch import DynamicPruner, NoPruning
+from helpers.points import SIZE, new_layers, points
+from infobatch import DynamicPruner, NoPruning, RandomPruning
 
 pytest.importorskip("lightning")
+
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 
 from helpers.lightning import (
     BATCH,
@@ -194,3 +196,29 @@ def test_fitting_again_goes_on_or_begins_anew():
     new_trainer(callbacks=[callback]).fit(again, callback.loader(points(), BATCH))
     assert callback.pruner is not first
     assert again.seen == fit()[0].seen
+
+
+class Normalized(Module):
+    """A module with batch norm, whose statistics averaged weights measure anew after the last epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.BatchNorm1d(6), self.layers)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def test_averaged_weights_measure_batch_norm_in_a_pass_of_their_own():
+    average = StochasticWeightAveraging(swa_lrs=0.05, swa_epoch_start=2)
+    pruning = {"policy": RandomPruning(0.4), "delta": 1}
+    module, callback, trainer = fit(pruning, Normalized(), callbacks=[average])
+    pruner = callback.pruner
+    extra = [i for epoch, batch in module.seen if epoch == 4 for i in batch]
+    assert trainer.current_epoch == 5
+    assert sorted(extra) == list(range(SIZE)), "all samples, unpruned"
+    assert int(module.layers[0].num_batches_tracked) == -(-SIZE // BATCH)
+    assert pruner.progress == 1
+    report = pruner.report()
+    assert len(report.epochs) == 4
+    assert report.num_recorded == len([i for epoch, batch in module.seen if epoch < 4 for i in batch])

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from infobatch.batch_norm import batch_weights, is_weighed
-from infobatch.integrations.lightning.installed import Callback
+from infobatch.integrations.lightning.installed import Callback, averages_weights
 from infobatch.integrations.lightning.loader import PrunedLoader
 from infobatch.integrations.lightning.pruner import LightningPruner, make_pruner
 from infobatch.integrations.lightning.refusals import (
@@ -111,8 +111,12 @@ class PruningCallback(Callback):
             trainer.fit_loop.max_batches = batches.current.ready
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        self.pruner.set_epoch(trainer.current_epoch)
-        if self.pruner.current.done == 0:
+        pruner = self.pruner
+        if trainer.current_epoch == pruner.num_epochs and averages_weights(trainer):
+            pruner.add_pass()  # for the batch norm of averaged weights, which is not trained
+        else:
+            pruner.set_epoch(max(trainer.current_epoch, pruner.epoch))  # it may be resumed at its end
+        if pruner.current.done == 0:
             self._set_length(0)  # for progress bars, which look now
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:

@@ -35,6 +35,12 @@ def check_version(version: str) -> None:
         )
 
 
+def averages_weights(trainer: Any) -> bool:
+    """Whether a Trainer averages weights, and then adds an epoch to those it was given."""
+    average = _lightning.callbacks.StochasticWeightAveraging
+    return any(isinstance(callback, average) for callback in trainer.callbacks)
+
+
 _lightning = _import_lightning()
 check_version(_lightning.__version__)
 

@@ -51,8 +51,10 @@ class PrunedLoader:
         epoch = max(self._trainer.current_epoch, self._pruner.epoch + self._pruner.current.finished)
         if epoch < self._pruner.num_epochs:
             self._pruner.set_epoch(epoch)
-            self.begins = True
-            yield from self._batches
+        elif self._pruner.epoch < self._pruner.num_epochs:
+            return
+        self.begins = True
+        yield from self._batches
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing, for the callback has the state. That there is one tells Lightning it can resume."""

@@ -1,0 +1,320 @@
+"""A run's epochs: each is begun once, and leads to the next; and the state that a run goes on from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sized
+from itertools import chain
+from typing import Any
+
+import torch
+
+from infobatch.batching import Batching
+from infobatch.epoch import Epoch
+from infobatch.layouts.base import ScoreStore
+from infobatch.layouts.mean_scaling import MeanScaling
+from infobatch.losses import Normalizer
+from infobatch.noise import NormsFrom, noise_of
+from infobatch.policies.base import BiasedPolicy, check_all_observed
+from infobatch.report import EpochCounts
+from infobatch.resumption import check_went_on
+from infobatch.samples import Samples
+from infobatch.seeding import Stream, epoch_generator
+from infobatch.selection import Selection
+
+
+class Course:
+    """The epochs of a run, one after another.
+
+    Args:
+        dataset: Any map-style dataset, of N samples.
+        store: The scores of the run, on this rank.
+        normalizer: What a batch's weighted sum is divided by: see :func:`weighted_mean`.
+        norms_from: What losses are: see :func:`norms_of_losses`.
+        check_data: Whether a state of other samples than the dataset's is refused.
+
+    Attributes:
+        plan: The lengths and the policy of the run.
+        history: Counts of the epochs that have ended.
+        worker_generator: What loaders seed their workers from; its state depends on the epoch alone.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        store: ScoreStore[Any],
+        normalizer: Normalizer,
+        norms_from: NormsFrom,
+        check_data: bool,
+    ) -> None:
+        self.dataset = dataset
+        self.plan = store.plan
+        self.policy = store.plan.policy
+        self.seed = store.seed
+        self.replicas = store.replicas
+        self.normalizer = normalizer
+        self.norms_from = norms_from
+        self.history: list[EpochCounts] = []
+        self.worker_generator = self._worker_seeds(0)
+        self._store = store
+        self._samples = Samples(dataset, check_data)
+        self._epoch: Epoch | None = None
+        self._is_told = False  # of epochs, by set_epoch: samplers are not heard then
+        self._has_ended = False
+        self._mean_scaling: MeanScaling | None = None
+
+    # -- Its epochs --------------------------------------------------------------------------------
+
+    @property
+    def num_samples(self) -> int:
+        """N, the samples of the dataset when the epoch under way began."""
+        return self.plan.num_samples
+
+    @property
+    def num_epochs(self) -> int:
+        """Number of epochs in the whole run, the last perhaps cut short."""
+        return self.plan.schedule.num_epochs
+
+    @property
+    def full_steps(self) -> int:
+        """Batches the run would have on full data: the ``total_steps`` of a step-based schedule.
+
+        With a sampler whose length changes, as if each epoch were as long as the one under way.
+        """
+        return self.plan.full_steps
+
+    @property
+    def total_steps(self) -> int:
+        """Batches the run has with pruning; ``RuntimeError`` where no target makes that known."""
+        return self.plan.total_steps
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch under way."""
+        return self.current.number
+
+    @property
+    def begun(self) -> int | None:
+        """Number of the epoch under way; None before the first, which is not begun by asking."""
+        return None if self._epoch is None else self._epoch.number
+
+    @property
+    def current(self) -> Epoch:
+        """The epoch under way. Epoch 0 begins when it is first asked for."""
+        if self._epoch is None:
+            self._make(0)
+        assert self._epoch is not None
+        return self._epoch
+
+    @property
+    def selection(self) -> Selection:
+        """The samples of the epoch under way, and their weights."""
+        return self.current.selection
+
+    @property
+    def mean_weight(self) -> float:
+        """Mean weight of the epoch's samples, at least 1: N over their number, for unbiased policies.
+
+        It is 1 where batches shrink, whose weights are relative ones.
+        """
+        return 1.0 if self.plan.shrink else self.current.mean_weight
+
+    @property
+    def progress(self) -> float:
+        """The fraction of the training done, in [0, 1]: by samples *recorded*, not merely fetched.
+
+        A sample counts once in an epoch, however often its losses are recorded; with a sampler of your
+        own once for each time that it was drawn.
+        """
+        epoch, schedule = self._epoch, self.plan.schedule
+        if epoch is None:
+            return 0.0
+        return min(1.0, (epoch.number + epoch.done * schedule.share(epoch.number)) / schedule.run_length)
+
+    def epochs(self) -> Iterator[int]:
+        """Begin each epoch that is still to be trained, and give its number.
+
+        A loaded state goes on within its epoch. Once the run has finished there is none.
+        """
+        if self._has_ended:
+            warnings.warn(
+                f"the run has trained its {self.num_epochs} epochs, so that there are none to train; "
+                "make a new pruner for a new run",
+                stacklevel=2,
+            )
+        epoch = self.epoch + self.current.finished
+        while epoch < self.num_epochs:
+            self.set_epoch(epoch)
+            if self.current.num_trained == 0:
+                return  # a last epoch cut so short that its only batch would be dropped
+            yield epoch
+            epoch = self.epoch + 1
+        check_went_on(self.current)
+        self.current.close()
+        self._has_ended = True
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch: decide, once, what it trains on. Epochs come one after another, from 0.
+
+        What the dataset and your own sampler have changed since the last one is taken in: new samples
+        at the dataset's end enter without a score, and the epoch is as long as the sampler is now. On
+        several ranks it is a collective, which merges their scores. From then on the samplers'
+        ``set_epoch``, which frameworks call by counts of their own, has no effect.
+
+        Args:
+            epoch: Number of the epoch: that of the one under way, which changes nothing, or the next.
+
+        Raises:
+            ValueError: If the run has no such epoch, or it is not the next: the run has not begun, or
+                is loaded from a state, or would go back. If the dataset lost or changed its samples.
+            RuntimeError: If nothing was recorded of the epoch that ends, or the ranks are not about to
+                train the same.
+        """
+        self._is_told = True
+        self._advance(epoch)
+
+    def follow(self, epoch: int) -> None:
+        """Begin an epoch as :meth:`set_epoch` does, unless that one tells the run of its epochs."""
+        if not self._is_told:
+            self._advance(epoch)
+
+    def add_pass(self) -> None:
+        """Begin one pass over all samples after the last epoch, to measure, not to train.
+
+        As for the statistics of batch norm in averaged weights. It is in no report, and changes no
+        progress.
+        """
+        if self.epoch < self.num_epochs:
+            self._close(self.current)
+            self._make(self.num_epochs)
+
+    def set_batching(self, batching: Batching) -> None:
+        """Set how samples become batches, as making a loader or a sampler does."""
+        if batching == self.plan.batching:
+            return
+        epoch = self._epoch
+        if epoch is not None and self.plan.follows(batching) and epoch.num_recorded == 0:
+            self.plan.follow(batching)  # another sampler of the user's, for the epoch that begins
+            self._begin(self._store.resized(epoch))
+            return
+        begun = epoch is not None and epoch.number + epoch.num_recorded > 0
+        self.plan.set_batching(batching, begun)
+        self._epoch = None  # looked at, perhaps, but nothing trained: it begins anew
+
+    def seed_workers(self) -> None:
+        """Set :attr:`worker_generator` to the epoch's seed; samplers do so when they are iterated."""
+        seeds = self._worker_seeds(self.current.number)
+        self.worker_generator.manual_seed(seeds.initial_seed())
+
+    def _worker_seeds(self, epoch: int) -> torch.Generator:
+        return epoch_generator(self.seed, epoch, Stream.LOADER, self.replicas.rank)
+
+    # -- State -------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a run needs to go on, tensors, numbers and names only. Call it on every rank."""
+        self._store.merge(self.current)
+        history = [list(counts) for counts in self.history]
+        samples = self._samples.fingerprint
+        return {**self._store.state_dict(self.current), "history": history, "samples": samples}
+
+    def load_state_dict(self, state: dict[str, Any] | Iterable[dict[str, Any]]) -> None:
+        """Go on where a state was taken, within its epoch. Load it before iterating.
+
+        Args:
+            state: What :meth:`state_dict` gave. With :class:`Sharded` scores and another number of ranks
+                than saved it, the states of all those ranks.
+
+        Raises:
+            ValueError: If the state is of another run, or of other samples.
+        """
+        states = iter([state] if isinstance(state, dict) else state)
+        checked = map(self._checked_state, states)
+        first = next(checked)
+        self._prepare(first["epoch"])
+        epoch = self._store.load(chain([first], checked))
+        self.history = [EpochCounts(*counts) for counts in first["history"]]
+        self._has_ended = False
+        self._begin(epoch)
+
+    def _checked_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        checked = self._store.check_state(state)
+        self._samples.check_saved(state.get("samples"))
+        return checked
+
+    # -- Inside ------------------------------------------------------------------------------------
+
+    def _advance(self, epoch: int) -> None:
+        self._check_next(epoch)
+        if self._epoch is None:
+            self._make(epoch)
+        elif epoch > self._epoch.number:
+            self._samples.check_unchanged()
+            self._close(self._epoch)
+            self._make(epoch)
+        self._store.agree(self.current)
+
+    def _check_next(self, epoch: int) -> None:
+        """Raise ``ValueError`` for an epoch that is neither the one under way nor the next."""
+        if not 0 <= epoch < self.num_epochs:
+            raise ValueError(
+                f"epoch {epoch} does not exist: the run has {self.num_epochs}, numbered from 0"
+            )
+        if self._epoch is None and epoch > 0:
+            raise ValueError(
+                f"epoch {epoch} cannot be the first: epochs are numbered from 0, and the run would end "
+                f"before its epoch {self.num_epochs} of {self.num_epochs}, untrained. In a loop that "
+                "counts from 1 call set_epoch(epoch - 1); to go on with a run, give load_state_dict its "
+                "state"
+            )
+        number = 0 if self._epoch is None else self._epoch.number
+        if epoch < number:
+            raise ValueError(
+                f"epoch {epoch} is over: the run is in epoch {number}, and never goes back, so that "
+                f"what is left of that one would be trained in its place. Go on from pruner.epoch, as "
+                "`for epoch in pruner.epochs():` does, or make a new pruner for a new run"
+            )
+        if epoch > number + 1:
+            raise ValueError(
+                f"epoch {epoch} is not the next: the run is in epoch {number}, and what is between them "
+                f"would count as trained; call set_epoch({number + 1})"
+            )
+
+    def _make(self, number: int) -> None:
+        """Begin an epoch with the samples that there are now."""
+        num_samples = self._samples.num_samples
+        if num_samples > self.num_samples:
+            self.plan.grow(num_samples)
+            self._store.grow(num_samples)
+        self._prepare(number)
+        self._begin(self._store.make_epoch(number))
+
+    def _prepare(self, number: int) -> None:
+        """What comes before an epoch is made: a pruner asks the user's own sampler for its length."""
+
+    def _begin(self, epoch: Epoch) -> None:
+        self._epoch = epoch
+        self._mean_scaling = self._store.mean_scaling(epoch, self.plan.batching, self.normalizer)
+        self.seed_workers()
+
+    def _close(self, epoch: Epoch) -> None:
+        self._store.merge(epoch)
+        epoch.check_recorded()
+        check_went_on(epoch)
+        check_all_observed(self.policy, epoch.number, epoch.num_unobserved)
+        epoch.close()
+        self.history.append(self._counts(self._noise(epoch)))
+
+    def _counts(self, noise: float | None) -> EpochCounts:
+        epoch = self.current
+        share = epoch.num_selected / self.num_samples
+        num_full = epoch.num_full
+        if num_full is None:
+            num_full = self.plan.num_trained(epoch.number, self.plan.full_length)
+        return EpochCounts(epoch.number, epoch.length, epoch.num_done, num_full, noise, share)
+
+    def _noise(self, epoch: Epoch) -> float | None:
+        """The noise of a step of a pruned epoch, of what of it was recorded. A collective."""
+        if isinstance(self.policy, BiasedPolicy) or epoch.num_selected == self.num_samples:
+            return None
+        return noise_of(self._store.noise_sums(epoch, self.norms_from))

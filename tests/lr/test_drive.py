@@ -155,7 +155,8 @@ def test_a_resumed_rate_is_that_of_its_position(make):
         assert resumed.scheduler.get_last_lr() == [group[0] for group in resumed.rates]
         resumed.train(3)
         assert resumed.rates == resumed.expected, name
-        resumed.train()
+        if resumed.pruner.progress < 1:
+            resumed.train()
         assert resumed.pruner.progress == 1
         assert resumed.rates == resumed.expected, name
 

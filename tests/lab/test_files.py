@@ -1,7 +1,6 @@
 """Folders and disks that nothing can be written to, and files that are not what they should be."""
 
 import os
-import resource
 import stat
 import tempfile
 from contextlib import contextmanager
@@ -10,22 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import run, stop_after
+from helpers import full_disk, run, stop_after
 from helpers.digits import QUICK
 from infobatch.lab.files import load_tensors, write_whole
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.pauses import Interrupted
-
-
-@contextmanager
-def full_disk(size=20_000):
-    """No file grows beyond so many bytes; smaller ones are written as ever."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @contextmanager

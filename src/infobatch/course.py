@@ -240,6 +240,8 @@ class Course:
         self._begin(epoch)
 
     def _checked_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(state, dict):  # one that is older than the fingerprints of samples has none
+            state = {"samples": None, **state}
         checked = self._store.check_state(state)
         self._samples.check_saved(state["samples"])
         return checked

@@ -26,7 +26,7 @@ SEED, EPOCHS = 3, 4
 
 OPTIONS = {
     "threshold": {},
-    "target": {"target": 0.2},
+    "target": {"target": 0.15},
     "tiers": {"policy": PercentileTiers()},
     "random, no warm-up": {"policy": RandomPruning(0.4), "warmup_epochs": 0},
     "spaced": {"policy": Spaced(RandomPruning(0.4)), "delta": 1},

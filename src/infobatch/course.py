@@ -230,7 +230,9 @@ class Course:
         """
         states = iter([state] if isinstance(state, dict) else state)
         checked = map(self._checked_state, states)
-        first = next(checked)
+        first = next(checked, None)
+        if first is None:
+            raise ValueError("there is no state to go on from: the list is empty; give what was saved")
         self._prepare(first["epoch"])
         epoch = self._store.load(chain([first], checked))
         self.history = [EpochCounts(*counts) for counts in first["history"]]
@@ -238,8 +240,10 @@ class Course:
         self._begin(epoch)
 
     def _checked_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(state, dict):  # one that is older than the fingerprints of samples has none
+            state = {"samples": None, **state}
         checked = self._store.check_state(state)
-        self._samples.check_saved(state.get("samples"))
+        self._samples.check_saved(state["samples"])
         return checked
 
     # -- Inside ------------------------------------------------------------------------------------

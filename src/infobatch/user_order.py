@@ -14,6 +14,7 @@ import torch
 
 from infobatch.batching import Batching
 from infobatch.scores.columns import IndexArray
+from infobatch.state import Array, Fields
 
 T = TypeVar("T")
 
@@ -215,15 +216,22 @@ class UserDraws:
             "start": self.start,
         }
 
+    @staticmethod
+    def fields(num_samples: int) -> Fields:
+        """What :meth:`state_dict` holds."""
+        counts = Array(torch.int32, (num_samples,))
+        numbers = dict.fromkeys(("length", "num_full", "start"), (int, None))
+        return {"counts": counts, "num_recorded": int, **numbers}
+
     def load_state_dict(self, state: dict[str, Any], scale: float = 1.0) -> None:
         """Go on where ``state`` was taken, on ``scale`` times as many ranks as there are now."""
         self.counts[:] = state["counts"].numpy()
         self._drawn = _tally_of(self.counts)
-        self.start = state.get("start")
+        self.start = state["start"]
         self.num_recorded = round(scale * state["num_recorded"])
         finished = state["length"] is not None and state["num_recorded"] >= state["length"]
         if scale == 1:
-            self.length, self.num_full = state["length"], state.get("num_full")
+            self.length, self.num_full = state["length"], state["num_full"]
         else:  # this rank's share is another than it was
             self.length = self.num_recorded if finished else None
 

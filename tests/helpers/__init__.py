@@ -1,7 +1,7 @@
 """What several test files need; more by subject is in the modules of this folder."""
 
 from helpers.ids import without_address
-from helpers.lab import changed, check_goes_on, run, stop_after, without_times
+from helpers.lab import changed, check_goes_on, full_disk, run, stop_after, without_times
 from helpers.policies import keep_probabilities, made, request, selection_of, table_from, table_of
 from helpers.processes import error_without, launch, made_once, ray_cluster
 from helpers.training import (
@@ -30,6 +30,7 @@ __all__ = [
     "check_goes_on",
     "check_same_history",
     "error_without",
+    "full_disk",
     "in_pruned_epoch",
     "keep_probabilities",
     "launch",

@@ -1,6 +1,8 @@
 """Runs of the lab."""
 
 import json
+import resource
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -57,3 +59,14 @@ def without_times(folder):
 def loss_of(model, scale=1.0):
     generator = torch.Generator().manual_seed(1)
     return scale * model(torch.randn(8, 4, generator=generator)).square().mean()
+
+
+@contextmanager
+def full_disk(size=20_000):
+    """No file grows beyond so many bytes; smaller ones are written as ever."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

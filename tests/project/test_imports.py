@@ -34,7 +34,7 @@ HEAVY = [
 ]
 
 METHOD = [
-    ["seeding"],
+    ["seeding", "state"],
     ["scores"],
     ["batching", "distributed", "inputs", "samples", "user_order", "losses", "noise"],
     ["batch_norm"],

@@ -72,3 +72,14 @@ def test_files_that_are_no_scores(tmp_path):
         read_scores(tmp_path / "other.npz")
     with pytest.raises(FileNotFoundError, match="there is no file"):
         read_scores(tmp_path / "missing.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04cut off", b"\x80\x02cos\nsystem\n."])
+def test_a_damaged_file_is_named(content, tmp_path):
+    path = tmp_path / "scores.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"scores\.npz cannot be read .* export the scores again"):
+        read_scores(path)
+    np.savez(path, last_loss=np.array([{}], dtype=object))  # which only pickle could read
+    with pytest.raises(ValueError, match=r"scores\.npz cannot be read"):
+        read_scores(path)

@@ -10,6 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
+_OF_CONTENT = (ValueError, TypeError, KeyError, AttributeError, EOFError, RuntimeError)
+
+PART = ".part"
+"""How the names of files end that are being written, or that a killed process left half written."""
+
 
 @contextmanager
 def naming_damaged(path: Path, remedy: str) -> Iterator[None]:
@@ -24,7 +31,9 @@ def naming_damaged(path: Path, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except torch.cuda.OutOfMemoryError:  # a RuntimeError, too
+        raise
+    except (*_OF_CONTENT, zipfile.BadZipFile) as error:
         reason = repr(error) if isinstance(error, KeyError) else error
         raise ValueError(f"{path} is damaged ({reason}); {remedy}") from error
 
@@ -45,18 +54,80 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
 
 
+def load_tensors(path: Path, remedy: str) -> dict[str, Any]:
+    """Read what ``torch.save`` wrote, without pickle.
+
+    Args:
+        path: The file.
+        remedy: What to do if it is damaged.
+
+    Returns:
+        The state, on the host.
+
+    Raises:
+        ValueError: If it cannot be read, or is no state.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds, where the file is cut or none of torch's
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}); {remedy}") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} holds a {type(state).__name__}, and no state of a run; {remedy}")
+    return state
+
+
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Replace a file in one go, so that nobody ever reads half of it.
 
     Args:
         path: The file to replace.
         write: Writes the new content to the path it is given, which is another file beside ``path``.
+
+    Raises:
+        OSError: If it cannot be written, as on a full disk; the file is then as it was.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    write(part)
-    with suppress(OSError):  # some file systems have no modes
-        part.chmod(0o666 & ~_umask())  # some writers let nobody else read
-    os.replace(part, path)
+    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+    try:
+        with naming_unwritten(path):
+            write(part)
+            with suppress(OSError):  # some file systems have no modes
+                part.chmod(0o666 & ~_umask())  # some writers let nobody else read
+            os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming_unwritten(path: Path) -> Iterator[None]:
+    """Write a file or a folder within this context, and errors of the disk name it and the remedy.
+
+    Args:
+        path: What is written.
+
+    Raises:
+        OSError: If the operating system refuses it.
+    """
+    try:
+        yield
+    except Exception as error:  # each library that writes files has a type of its own
+        reason = _said_by_system(error)
+        if reason is None:
+            raise
+        raise OSError(
+            f"{path} cannot be written ({reason}), and what was there before is kept; make room, or "
+            "give write access, and go on with --resume"
+        ) from error
+
+
+def _said_by_system(error: Exception) -> str | None:
+    """What the operating system said, if an error comes from there."""
+    cause = error if isinstance(error, OSError) else error.__context__
+    if isinstance(cause, OSError):
+        return cause.strerror
+    words = str(error).splitlines()[0] if str(error) else ""
+    if "inline_container" in words:  # torch's writer, which keeps the cause to itself
+        return "no room left, or no access"
+    return words if "os error" in words else None  # of safetensors
 
 
 def _umask() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -17,12 +17,21 @@ from infobatch.layouts.mean_scaling import MeanScaling
 from infobatch.losses import Normalizer
 from infobatch.noise import NormsFrom, norms_of_losses
 from infobatch.plan import RunPlan
+from infobatch.report import EpochCounts
 from infobatch.scores.buffer import LossBuffer
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
+from infobatch.state import Fields, Rows, check_fields
 
 STATE_VERSION = 2
 """Version of what ``state_dict`` returns. A change that older code cannot read raises it."""
+
+COMMON: Fields = {
+    **{"version": int, "num_samples": int, "seed": int, "num_replicas": int, "layout": str},
+    **{"epoch": int, "scores": dict, "history": Rows(len(EpochCounts._fields))},
+    "samples": (str, None),
+}
+"""What every state holds."""
 
 BUFFER_CAPACITY = 1 << 16
 """Most losses that wait on the device before they are copied to the host."""
@@ -237,17 +246,34 @@ class ScoreStore(ABC, Generic[E]):
         }
 
     @abstractmethod
+    def fields(self, state: dict[str, Any]) -> tuple[Fields, int]:
+        """What a state holds of an epoch beside :data:`COMMON`, and for how many samples it has scores.
+
+        Args:
+            state: The state, whose :data:`COMMON` are those of this run.
+        """
+
+    @abstractmethod
     def load(self, states: Iterable[dict[str, Any]]) -> E:
         """Take over the scores in checked ``states``, of one rank or of several; their epoch."""
 
     def check_state(self, state: dict[str, Any]) -> dict[str, Any]:
         """``state``, if the run can go on from it. ``ValueError`` otherwise."""
-        version = state.get("version")
+        self._check_facts(state)
+        fields, num_held = self.fields(state)
+        check_fields(state, {**COMMON, **fields})
+        ScoreTable.check_state(state["scores"], num_held)
+        return state
+
+    def _check_facts(self, state: dict[str, Any]) -> None:
+        """Raise ``ValueError`` for a state of another run, or of another release."""
+        version = state.get("version", STATE_VERSION) if isinstance(state, Mapping) else STATE_VERSION
         if version != STATE_VERSION:
             raise ValueError(
                 f"the checkpoint has version {version}, this infobatch reads version {STATE_VERSION}; "
                 "load it with the release that wrote it"
             )
+        check_fields(state, COMMON, alone=False)
         if state["layout"] != self.layout:
             raise ValueError(
                 f"the checkpoint holds {state['layout']} scores, this pruner's are {self.layout}; make "
@@ -269,4 +295,3 @@ class ScoreStore(ABC, Generic[E]):
                 f"the checkpoint was taken in epoch {state['epoch']}, but this run has only "
                 f"{self.plan.schedule.num_epochs} epochs; give the num_epochs it was made with, or more"
             )
-        return state

@@ -22,6 +22,7 @@ from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
 from infobatch.seeding import Stream, epoch_generator
 from infobatch.selection import Selection, select
+from infobatch.state import Array, Fields
 from infobatch.user_order import UserDraws
 
 
@@ -153,6 +154,14 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
         return self._merge is merge_scores
 
     # -- State -------------------------------------------------------------------------------------
+
+    def fields(self, state: dict[str, Any]) -> tuple[Fields, int]:
+        num_samples = self.plan.num_samples
+        return {
+            "weights": Array(torch.float32, (num_samples,)),
+            "recorded": Array(torch.bool, (num_samples,)),
+            "draws": (UserDraws.fields(num_samples), None),
+        }, num_samples
 
     def load(self, states: Iterable[dict[str, Any]]) -> ReplicatedEpoch:
         state = next(iter(states))  # each rank's holds all

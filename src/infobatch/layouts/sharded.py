@@ -26,6 +26,7 @@ from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
 from infobatch.seeding import Stream, epoch_generator
 from infobatch.selection import leave_out, stratum_counts
+from infobatch.state import REMEDY, Array, Fields, check_fields
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,49 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         shards = {"num_shards": self.shards.num_shards, "rank": self.replicas.rank, "left": left}
         return {**super().state_dict(epoch), **shards}
 
+    def fields(self, state: dict[str, Any]) -> tuple[Fields, int]:
+        places = {"rank": int, "num_shards": int}
+        check_fields(state, places, alone=False)
+        shards = self._shards_of(state)
+        return {
+            **places,
+            "num_trained": int,
+            "num_selected": int,
+            "codes": Array(torch.uint8, (shards.num_local,)),
+            "weights": Array(torch.float32, (len(shards.ids), None)),
+            "recorded": Array(torch.bool, (shards.num_local,)),
+            "left": Array(torch.int64, (shards.num_shards,)),
+        }, shards.num_local
+
+    def check_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        super().check_state(state)
+        codes, num_codes = state["codes"], state["weights"].shape[1]
+        if int(codes.max()) >= num_codes:
+            raise ValueError(
+                f"'codes' in the checkpoint go to {int(codes.max())}, strata that its weights do not "
+                f"have ({num_codes} codes), so the checkpoint is damaged; {REMEDY}"
+            )
+        shards, trained = self._shards_of(state), (state["recorded"] & (codes > 0)).numpy()
+        counts = np.array([np.count_nonzero(trained[part]) for part in shards.parts()])
+        expected = shards.shared(state["num_trained"])[shards.ids] - counts
+        if not np.array_equal(state["left"].numpy()[shards.ids], expected):
+            raise ValueError(
+                "the checkpoint's shards have another number of samples left to train than it says, so "
+                f"the checkpoint is damaged; {REMEDY}"
+            )
+        return state
+
+    def _shards_of(self, state: dict[str, Any]) -> Shards:
+        """The shards whose scores a state holds."""
+        if state["num_shards"] != self.shards.num_shards:
+            raise ValueError(
+                f"the checkpoint has {state['num_shards']:,} shards, this run has "
+                f"{self.shards.num_shards:,}; make the pruner with "
+                f"layout=Sharded(num_shards={state['num_shards']})"
+            )
+        replicas = Replicas(state["rank"], state["num_replicas"])
+        return Shards(self.shards.num_samples, self.shards.num_shards, replicas)
+
     def load(self, states: Iterable[dict[str, Any]]) -> ShardedEpoch:
         shards, scores = self.shards, self.scores
         # Of the states' shards, those that this rank holds now.
@@ -248,10 +292,9 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         for state in states:
             first = first or state
             self._check_same_checkpoint(state, first)
-            rank, num_replicas = state["rank"], state["num_replicas"]
-            if rank % self.replicas.num_replicas == self.replicas.rank:
+            if state["rank"] % self.replicas.num_replicas == self.replicas.rank:
                 scores.num_nonfinite += state["scores"]["num_nonfinite"]
-            there = Shards(shards.num_samples, shards.num_shards, Replicas(rank, num_replicas))
+            there = self._shards_of(state)
             weights.resize((len(shards.ids), state["weights"].shape[1]), refcheck=False)
             pairs = [(scores[name], state["scores"]["columns"].get(name)) for name in scores.columns]
             pairs += [(torch.from_numpy(codes), state["codes"])]
@@ -284,12 +327,6 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         )
 
     def _check_same_checkpoint(self, state: dict[str, Any], first: dict[str, Any]) -> None:
-        if state["num_shards"] != self.shards.num_shards:
-            raise ValueError(
-                f"the checkpoint has {state['num_shards']:,} shards, this run has "
-                f"{self.shards.num_shards:,}; make the pruner with "
-                f"layout=Sharded(num_shards={state['num_shards']})"
-            )
         if state["epoch"] != first["epoch"] or not torch.equal(state["left"], first["left"]):
             raise ValueError(
                 f"the states of ranks {first['rank']} and {state['rank']} were not taken at the same "

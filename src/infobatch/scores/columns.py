@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+
+from infobatch.state import Array
 
 IndexArray = np.ndarray[Any, np.dtype[np.int64]]
 FloatArray = np.ndarray[Any, np.dtype[np.float32]]
@@ -50,6 +53,11 @@ class Column:
     signal: str = LOSSES
     width: int = 1
     training: bool = False
+
+    def fields(self, num_samples: int) -> Array:
+        """What a checkpoint holds of it."""
+        values = torch.from_numpy(self.make(0))
+        return Array(values.dtype, (num_samples, *values.shape[1:]), signed=True)
 
     def make(self, num_samples: int) -> np.ndarray:
         """The column at the beginning of a run.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,15 +53,21 @@ def read_scores(path: str | Path) -> ScoreTable:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file's name has another ending, or it has no such column.
+        ValueError: If the file's name has another ending, or it is damaged or has no such column.
         ImportError: If pyarrow, which parquet files need, is not installed.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}; give the scores that a run exported")
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        try:
+            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except (ValueError, AttributeError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{path} cannot be read as the arrays of an .npz file ({type(error).__name__}); export "
+                "the scores again"
+            ) from error
     elif path.suffix == ".parquet":
         _, parquet = _import_parquet()
         table = parquet.read_table(path)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from infobatch.scores.columns import COLUMNS, LOSSES, NO_SCORE, NORMS, SIGNALS, FloatArray, IndexArray
+from infobatch.state import check_fields
 
 _HIGHEST = -NO_SCORE
 
@@ -176,6 +177,15 @@ class ScoreTable:
         """A copy of the columns, and the number of losses that were not finite."""
         columns = {name: self[name].clone() for name in self.columns}
         return {"columns": columns, "num_nonfinite": self.num_nonfinite}
+
+    @staticmethod
+    def check_state(state: Any, num_samples: int) -> None:
+        """Raise ``ValueError`` unless it is the state of a table of so many samples, of any columns."""
+        check_fields(state, {"columns": dict, "num_nonfinite": int}, "'scores' in the checkpoint")
+        unsure = {
+            name: COLUMNS[name].fields(num_samples) for name in state["columns"] if name in COLUMNS
+        }
+        check_fields(state["columns"], unsure, "'columns' in the checkpoint")
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take in a state; columns that it does not have keep their values.

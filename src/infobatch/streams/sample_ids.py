@@ -82,7 +82,7 @@ class SampleIds:
     @classmethod
     def load(cls, path: str | Path) -> SampleIds:
         """Read what :meth:`save` wrote."""
-        return cls(np.load(path))
+        return cls(np.load(path, allow_pickle=False))
 
 
 def id_getter(key: Key) -> Callable[[Any], Any]:

@@ -1,6 +1,9 @@
 """The report is one page, with its plots inside."""
 
+from dataclasses import replace
+
 from infobatch.lab.report import read_comparison, to_markdown, write_report
+from infobatch.lab.report.page import write_page
 from infobatch.lab.report.verdict import verdict
 
 
@@ -18,3 +21,19 @@ def test_the_report_is_one_page_with_its_plots_inside(comparison, tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert text.startswith(to_markdown(results).rstrip())
     assert "![curves](curves.png)" in text
+
+
+def test_names_from_elsewhere_are_text_on_the_page_and_stay_in_their_cells(comparison, tmp_path):
+    hostile = """<script>alert("&')</script> | x\ny"""
+    results = read_comparison(comparison.path)
+    arms = [replace(arm, label=hostile) for arm in results.arms]
+    named = replace(results, title=hostile, notes=[hostile], arms=arms, full=arms[0])
+    plot = tmp_path / "<b>.png"
+    plot.write_bytes(b"")
+    html = write_page(named, [plot], tmp_path / "page.html").read_text()
+    assert "<script" not in html
+    assert "<b>" not in html
+    assert html.count("&lt;script&gt;alert(") > 3
+    rows = [line for line in to_markdown(named).splitlines() if line.startswith("| ")]
+    cells = {row.replace("\\|", "").count("|") for row in rows[: len(arms) + 2]}
+    assert len(cells) == 1

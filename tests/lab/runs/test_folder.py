@@ -45,6 +45,31 @@ def test_a_damaged_checkpoint_is_named(data, tmp_path):
     assert run(QUICK, data, tmp_path).result > 60
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("config"), r"KeyError\('config'\)"),
+        (lambda state: state.pop("pruner"), r"KeyError\('pruner'\)"),
+        (lambda state: state["pruner"].pop("weights"), "the checkpoint lacks 'weights'"),
+        (lambda state: state["model"].popitem(), "Missing key"),
+        (lambda state: state["optimization"].update(optimizer=3), "'int' object"),
+        (lambda state: state.update(pruner=[]), "there is no state to go on from: the list is empty"),
+    ],
+    ids=["no config", "no pruner", "no weights", "no layer", "no optimizer", "another pruner"],
+)
+def test_a_checkpoint_that_lacks_something_is_named(data, tmp_path, change, message):
+    with pytest.raises(Interrupted):
+        run(QUICK, data, tmp_path, should_stop=stop_after(13))
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    change(state)
+    torch.save(state, path)
+    with pytest.raises(
+        ValueError, match=rf"(?s)checkpoint\.pt is damaged \(.*({message}).*remove it to train"
+    ):
+        run(QUICK, data, tmp_path)
+
+
 def test_options_edited_under_a_checkpoint_are_refused(data, tmp_path):
     with pytest.raises(Interrupted):
         run(QUICK, data, tmp_path, should_stop=stop_after(13))
@@ -56,6 +81,12 @@ def test_what_a_kill_left_half_written_goes_with_the_end_of_the_run(data, tmp_pa
     RunFolder(tmp_path).create(QUICK)
     (tmp_path / "checkpoint.pt.123.part").write_bytes(b"half")
     run(QUICK, data, tmp_path)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_what_a_kill_left_half_written_goes_when_the_run_is_claimed_again(tmp_path):
+    (tmp_path / "checkpoint.pt.123.part").write_bytes(b"half")
+    assert RunFolder(tmp_path).claim()
     assert not list(tmp_path.glob("*.part"))
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from helpers import stop_after, without_times
+from helpers import full_disk, stop_after, without_times
 from helpers.tuning import MARKS, QUICK, run, task_of
 from infobatch.lab.commands import options
 from infobatch.lab.runs.folder import RunFolder, saved_tensors
@@ -59,6 +59,17 @@ def test_recorded_scores_are_the_answers_mean_losses(config, tmp_path):
     metrics = RunFolder(tmp_path).metrics()[0]
     counts = np.array([example.num_answer for example in task.data.train])
     assert metrics.train_loss == pytest.approx((expected * counts).sum() / counts.sum(), rel=1e-4)
+
+
+def test_a_full_disk_leaves_the_older_checkpoint(config, tmp_path):
+    data = options.load(config)
+    with pytest.raises(Interrupted):
+        run(config, tmp_path, data, should_stop=stop_after(6))
+    with full_disk(5000), pytest.raises(OSError, match=r"checkpoint-8 cannot be written \(.*make room"):
+        run(config, tmp_path, data, should_stop=stop_after(2))
+    with pytest.raises(Interrupted):
+        run(config, tmp_path, data, should_stop=stop_after(1))
+    assert run(config, tmp_path, data).num_steps == 21
 
 
 @pytest.mark.parametrize("stop", [6, 8, 21])

@@ -301,7 +301,14 @@ class PruningMixin(_Base):
                     "Train from the model it holds instead, without resume_from_checkpoint",
                 )
             )
-        self.pruner.load_state_dict(torch.load(path, weights_only=True))
+        try:
+            state = torch.load(path, weights_only=True)
+        except Exception as error:  # of many kinds, where the file is cut or none of torch's
+            raise ValueError(
+                f"{path} cannot be read ({type(error).__name__}), as after a kill while it was written; "
+                "resume from an older checkpoint"
+            ) from error
+        self.pruner.load_state_dict(state)
         epoch = self.pruner.current
         if epoch.finished:
             return epoch.number + 1, 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from infobatch.lab.report.results import Results
@@ -38,5 +39,5 @@ def _table(section: Section, title: str | None = None) -> Table:
     for i, heading in enumerate(section.headings):
         table.add_column(heading, justify="left" if i < section.num_words else "right", no_wrap=True)
     for row in section.rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     return table

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from infobatch.lab.commands.arguments import OptionalPath, Paths, PositionalPath, RecipeName
@@ -91,7 +92,7 @@ def evaluate(run: PositionalPath, data_dir: Path | None = None, device: str = "a
     for place, heading in enumerate(class_headings(metric)):
         table.add_column(heading, justify="right" if place else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row.cells(metric))
+        table.add_row(*map(escape, row.cells(metric)))
     Console(file=console.file, width=max(console.width, 140)).print(table)
 
 

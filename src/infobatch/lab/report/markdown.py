@@ -37,7 +37,12 @@ def to_markdown(results: Results, plots: Sequence[Path] = ()) -> str:
 
 def _table(section: Section) -> str:
     lines = [section.headings, ["---", *["---:"] * (len(section.headings) - 1)], *section.rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """A text, which may be a name from the data, without what would end its cell."""
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _environment(results: Results) -> str:

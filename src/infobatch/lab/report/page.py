@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import Environment, PackageLoader
 
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.tables import sections
@@ -24,9 +24,7 @@ def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
     Returns:
         The path of the page.
     """
-    environment = Environment(
-        loader=PackageLoader("infobatch.lab.report"), autoescape=select_autoescape()
-    )
+    environment = Environment(loader=PackageLoader("infobatch.lab.report"), autoescape=True)
     shown = (results.pruned or results.arms)[0]
     runs = list(shown.runs.values())
     first, *others = sections(results)

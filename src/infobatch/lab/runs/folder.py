@@ -15,9 +15,9 @@ lock               held by the process that trains the run, and released when it
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,21 @@ from filelock import FileLock, Timeout
 
 from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.train import TrainConfig, flag
-from infobatch.lab.files import make_writable, naming_damaged, read_json, unwritable, write_whole
+from infobatch.lab.files import (
+    PART,
+    load_tensors,
+    make_writable,
+    naming_damaged,
+    read_json,
+    unwritable,
+    write_whole,
+)
 from infobatch.lab.runs.records import EpochMetrics, Summary
 
 NEUTRAL_OPTIONS = ("data_dir", "device", "workers", "probe")
 """The options that say where a run is trained, or what is measured of it, and not what is trained."""
+
+FROM_ITS_START = "remove it to train this run from its start"
 
 
 class RunFolder:
@@ -62,6 +72,8 @@ class RunFolder:
             return False
         except OSError as error:
             raise unwritable(self.path, error) from error
+        for part in self.path.glob(f"*{PART}"):  # a killed process left it half written
+            part.unlink(missing_ok=True)
         return True
 
     def release(self) -> None:
@@ -193,8 +205,16 @@ class RunFolder:
 
         Args:
             state: Tensors, numbers and texts.
+
+        Raises:
+            OSError: If it cannot be written; the last one is then kept.
         """
-        write_whole(self.path / "checkpoint.pt", lambda path: torch.save(state, path))
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:  # whose errors, unlike torch's, tell the cause
+                torch.save(state, file)
+
+        write_whole(self._checkpoint_path, write)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """Read the checkpoint.
@@ -205,17 +225,20 @@ class RunFolder:
         Raises:
             ValueError: If it cannot be read.
         """
-        path = self.path / "checkpoint.pt"
-        if not path.exists():
-            return None
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            raise ValueError(
-                f"{path} cannot be read ({type(error).__name__}); remove it to train this run from its "
-                "start"
-            ) from error
-        return state
+        path = self._checkpoint_path
+        return load_tensors(path, FROM_ITS_START) if path.exists() else None
+
+    def restoring(self) -> AbstractContextManager[None]:
+        """Go on from the checkpoint within this context: errors of what it holds name it.
+
+        Raises:
+            ValueError: If it does not hold what the run needs.
+        """
+        return naming_damaged(self._checkpoint_path, FROM_ITS_START)
+
+    @property
+    def _checkpoint_path(self) -> Path:
+        return self.path / "checkpoint.pt"
 
     @property
     def trainer_path(self) -> Path:
@@ -225,7 +248,7 @@ class RunFolder:
     def drop_checkpoint(self) -> None:
         """Remove the checkpoints, and what a killed process left half written."""
         shutil.rmtree(self.trainer_path, ignore_errors=True)
-        for path in (self.path / "checkpoint.pt", *self.path.glob("*.part")):
+        for path in (self._checkpoint_path, *self.path.glob(f"*{PART}")):
             path.unlink(missing_ok=True)
 
     def save_static_scores(self, scores: torch.Tensor, seconds: float) -> None:

@@ -20,6 +20,7 @@ from infobatch.integrations.transformers import PruningTrainer
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.devices import resolve_device, resolve_precision
+from infobatch.lab.files import load_tensors, naming_damaged, naming_unwritten
 from infobatch.lab.processes import agree, replicas
 from infobatch.lab.runs.folder import RunFolder, require_same
 from infobatch.lab.runs.records import Summary
@@ -71,9 +72,13 @@ class TrainerEngine(Engine):
         self._trainer.remove_callback(PrinterCallback)
         self._trainer.lr_scheduler = one_cycle(optimizer, config.lr, self._trainer.full_run)
         if self._checkpoint is not None:
-            state = torch.load(self._checkpoint / ACCOUNT, map_location="cpu", weights_only=True)
-            require_same(config, TrainConfig.from_json(state["config"]), folder.path)
-            self.load_state_dict(state)
+            path, remedy = self._checkpoint / ACCOUNT, f"remove {self._checkpoint}"
+            state = load_tensors(path, remedy)
+            with naming_damaged(path, remedy):
+                there = TrainConfig.from_json(state["config"])
+            require_same(config, there, folder.path)
+            with naming_damaged(path, remedy):
+                self.load_state_dict(state)
 
     @property
     def eval_model(self) -> nn.Module:
@@ -176,11 +181,12 @@ class _Trainer(PruningTrainer):
         engine = self.engine
         engine.stop_clock()
         state = engine.state_dict()  # on every rank
-        if self.args.should_save:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            folder.mkdir(parents=True, exist_ok=True)
-            torch.save(state, folder / ACCOUNT)
-        super()._save_checkpoint(model, trial)
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        with naming_unwritten(folder):
+            if self.args.should_save:
+                folder.mkdir(parents=True, exist_ok=True)
+                torch.save(state, folder / ACCOUNT)
+            super()._save_checkpoint(model, trial)
         engine.pauses.note_checkpoint()
         engine.start_clock()
 

@@ -67,8 +67,11 @@ class Loop(Engine):
         self._num_left = 0  # samples of the epoch under way that are still to be trained, on all ranks
         self._weighs = False  # whether batch norm counts the samples of the epoch with their weights
         if state is not None:
-            require_same(config, TrainConfig.from_json(state["config"]), folder.path)
-            self.load_state_dict(state)
+            with folder.restoring():
+                there = TrainConfig.from_json(state["config"])
+            require_same(config, there, folder.path)
+            with folder.restoring():
+                self.load_state_dict(state)
 
     @property
     def eval_model(self) -> nn.Module:

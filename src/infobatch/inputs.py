@@ -37,7 +37,8 @@ def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> Non
         )
     if len(losses) != num_indices:
         raise ValueError(
-            f"{len(losses)} losses came with {num_indices} indices; pass the indices of this very batch"
+            f"{len(losses)} losses came with {num_indices} indices; pass the indices of this very "
+            "batch. If the collate_fn drops samples, have it return infobatch.loading.Kept(batch, kept)"
         )
     if num_indices == 0:
         raise ValueError(
@@ -45,6 +46,11 @@ def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> Non
         )
     if not losses.is_floating_point():
         raise TypeError(f"losses have dtype {losses.dtype}; they must be floating point")
+    if num_indices > 1 and losses.stride(0) == 0:
+        raise ValueError(
+            f"the {num_indices} losses are one number repeated (expand), and so tell no sample from "
+            "another; compute one for each sample, with reduction='none'"
+        )
     if scored is not None:
         check_scored(scored, losses)
 

@@ -234,6 +234,16 @@ class DynamicPruner(Run):
         steps = self.full_steps if total_steps is None else total_steps
         return ProgressScheduler(scheduler, self, steps, scaling)
 
+    @property
+    def mean_loss(self) -> float:
+        """Mean of the latest losses of all samples that have one, NaN if none has; waits for the device.
+
+        Left-out samples count with the loss they had when they were last trained, whatever the policy.
+        With :class:`Sharded` scores it is the mean over this rank's.
+        """
+        losses = self.scores["last_loss"]
+        return float(losses[~losses.isnan()].double().mean())
+
     def export(self, path: str | Path) -> Path:
         """Write scores, visits and the selection's weights to a ``.parquet`` or ``.npz`` file."""
         return export_table(path, {**self.scores.flat(), "weight": self.selection.weights})

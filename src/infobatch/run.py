@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.batch_norm import warn_if_unweighted
 from infobatch.batching import Batching
 from infobatch.epoch import Epoch
+from infobatch.first_looks import FirstLooks
 from infobatch.inputs import Indices, check_losses, check_scores, host_indices, signals_read
 from infobatch.layouts.base import ScoreStore
 from infobatch.layouts.mean_scaling import MeanScaling
-from infobatch.losses import Normalizer, sent_to_device, weighted_mean
+from infobatch.losses import Normalizer, sent_to_device, shown_as_mean, weighted_mean
 from infobatch.noise import NormsFrom, noise_of
 from infobatch.policies.base import BiasedPolicy, check_all_observed
 from infobatch.report import EpochCounts
@@ -60,7 +60,7 @@ class Run:
         self.worker_generator = self._worker_seeds(0)
         self._store = store
         self._epoch: Epoch | None = None
-        self._looks_for_batch_norm = bool(self.policy.columns)
+        self._looks = FirstLooks(self.policy)
         self._mean_scaling: MeanScaling | None = None
         # On several ranks it is the mean scaling that divides by the sum of weights.
         self._mean_over: Normalizer = normalizer if self.replicas.num_replicas == 1 else "batch"
@@ -194,19 +194,21 @@ class Run:
                 (B,) on the losses' device. A policy that reads none ignores them.
 
         Returns:
-            The weighted mean, a scalar: see :func:`weighted_mean`.
+            A scalar with the gradient of the weighted mean, see :func:`weighted_mean`. Its value
+            estimates the mean loss on all data, without the factor N/|S| of a pruned epoch, for logs.
 
         Raises:
-            ValueError: For losses of another shape, or samples that the epoch does not train.
+            ValueError: For losses of another shape, or samples that the epoch does not train; for a
+                first batch with negative losses, if the policy takes them as sizes.
             TypeError: For losses or indices of another kind.
         """
         weights = self._take_batch(losses, indices, scored, scores, signals)
-        return weighted_mean(losses, weights, self._mean_over)
+        return self.shown(weighted_mean(losses, weights, self._mean_over))
 
     def weigh(self, losses: Tensor, indices: Indices) -> Tensor:
         """The weighted mean alone, for optimizers that evaluate a step's loss several times.
 
-        Arguments as for :meth:`update`.
+        Its value has the factor that its gradient has. Arguments as for :meth:`update`.
         """
         return weighted_mean(losses, self._weigh_batch(losses, indices), self._mean_over)
 
@@ -220,8 +222,13 @@ class Run:
         """
         batch = self._checked(losses, indices, scored)
         weights = self.current.weights_of(batch)  # raises for a sample that the epoch does not train
-        self._look_for_batch_norm(losses, weights)
+        self._looks.at_weights(losses, weights)
         self._record(batch, losses, scored, signals)
+
+    @torch.compiler.disable
+    def shown(self, loss: Tensor) -> Tensor:
+        """A weighted mean with the value it would have on full data, without the factor N/|S|."""
+        return shown_as_mean(loss, self.mean_weight) if self.normalizer == "batch" else loss
 
     def weights(self, indices: Indices) -> Tensor:
         """Weights of samples, float32 (B,) on the host; 0 for a repeat that fills a batch.
@@ -296,6 +303,8 @@ class Run:
 
     def _begin(self, epoch: Epoch) -> None:
         self._epoch = epoch
+        prunes = epoch.num_selected < self.num_samples
+        self._looks.begin(self._store.scores if prunes else None)
         self._mean_scaling = self._store.mean_scaling(epoch, self.plan.batching, self.normalizer)
         self.seed_workers()
 
@@ -337,7 +346,7 @@ class Run:
         batch = self._checked(losses, indices, scored)
         remembered = losses if scores is None else check_scores(scores, losses)
         weights = self.factors(batch)
-        self._look_for_batch_norm(losses, weights)
+        self._looks.at_weights(losses, weights)
         self._record(batch, remembered, scored, signals)
         return sent_to_device(torch.from_numpy(weights), losses.device)
 
@@ -345,15 +354,6 @@ class Run:
     def _weigh_batch(self, losses: Tensor, indices: Indices) -> Tensor:
         weights = self.factors(self._checked(losses, indices))
         return sent_to_device(torch.from_numpy(weights), losses.device)
-
-    def _look_for_batch_norm(self, losses: Tensor, weights: FloatArray) -> None:
-        """Warn once of batch norm that takes its statistics of the samples chosen by score."""
-        if not self._looks_for_batch_norm or self.current.num_selected == self.num_samples:
-            return
-        real = weights[weights > 0]
-        if len(real) and real.min() < real.max():
-            self._looks_for_batch_norm = False
-            warn_if_unweighted(losses, stacklevel=5)
 
     @staticmethod
     def _checked(losses: Tensor, indices: Indices, scored: Tensor | None = None) -> IndexArray:
@@ -393,5 +393,6 @@ class Run:
         signals: Mapping[str, Tensor],
     ) -> None:
         read = self._signals_read(signals, scores)
+        self._looks.at_losses(scores, batch, scored, signals)
         num_real = self.current.record(batch)
         self._store.record(batch, scores.detach(), scored, read, num_real)

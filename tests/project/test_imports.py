@@ -39,7 +39,7 @@ METHOD = [
     ["batching", "distributed", "inputs", "user_order", "losses", "noise"],
     ["batch_norm"],
     ["policies"],
-    ["selection", "schedule", "lr"],
+    ["selection", "schedule", "lr", "first_looks"],
     ["epoch", "report", "prediction", "plan"],
     ["layouts"],
     ["run"],

@@ -112,6 +112,8 @@ class Policy(ABC):
     """Whether the policy needs new losses of all samples, so that those left out must be observed."""
     estimates_norms: bool = False
     """Whether norms of gradients that ``update`` is not given are to be estimated from the losses."""
+    takes_sizes: bool = False
+    """Whether losses are taken as sizes, for which they must be at least 0, and not by their order."""
     max_noise: float | None = None
     """The noise of a step that the policy keeps to: see :class:`NoiseBudget`; None if it does not."""
     shrinks: str = "steps"

@@ -150,11 +150,11 @@ class StreamFilter:
             **signals: What the policy reads beside losses.
 
         Returns:
-            The weighted mean, a scalar.
+            A scalar with the gradient of the weighted mean: see :meth:`DynamicPruner.update`.
         """
         loss = self.weigh(losses, tickets)
         self.record(losses, tickets, scored, **signals)
-        return loss
+        return self._pruner.shown(loss)
 
     def weigh(self, losses: Tensor, tickets: Indices) -> Tensor:
         """The weighted mean alone: see :meth:`DynamicPruner.weigh`."""

@@ -47,7 +47,7 @@ class FirstLooks:
             scored: Which of them have a score, bool (B,); None if all have.
             given: The names of the signals that came with them.
         """
-        if not self._first_losses:
+        if not self._first_losses or not len(indices):
             return
         self._first_losses = False
         if self._policy.estimates_norms and NORMS in given:

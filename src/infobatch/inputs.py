@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.batch_indices import dropped_from
 from infobatch.noise import NormsFrom, norms_of_losses
 from infobatch.scores.columns import NORMS, SIGNALS, IndexArray
 
@@ -22,8 +23,9 @@ def check_choice(option: str, value: str, choices: Iterable[str]) -> None:
         raise ValueError(f"{option} is {value!r}; choose {', '.join(others)} or {last}")
 
 
-def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> None:
-    """Raise an error for anything but one loss for each of ``num_indices`` samples."""
+def check_losses(losses: Tensor, indices: IndexArray, scored: Tensor | None) -> None:
+    """Raise an error for anything but one loss for each of the samples with ``indices`` (B,)."""
+    num_indices = len(indices)
     if not isinstance(losses, Tensor):
         raise TypeError(
             f"losses are a {type(losses).__name__}; give the tensor that the loss function made, shape "
@@ -40,7 +42,7 @@ def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> Non
             f"{len(losses)} losses came with {num_indices} indices; pass the indices of this very "
             "batch. If the collate_fn drops samples, have it return infobatch.loading.Kept(batch, kept)"
         )
-    if num_indices == 0:
+    if num_indices == 0 and not len(dropped_from(indices)):
         raise ValueError(
             "the batch is empty, and a mean over no losses is NaN; pass over batches without samples"
         )
@@ -123,7 +125,7 @@ def all_below(indices: IndexArray, size: int) -> bool:
 
 def host_indices(indices: Indices) -> IndexArray:
     """Indices of any integer kind as int64 (B,), without waiting for a device."""
-    if type(indices) is np.ndarray and indices.dtype == np.int64 and indices.ndim == 1:
+    if isinstance(indices, np.ndarray) and indices.dtype == np.int64 and indices.ndim == 1:
         return indices  # as they come with a batch
     if isinstance(indices, Tensor):
         if indices.device.type != "cpu":

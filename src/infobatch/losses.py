@@ -56,6 +56,11 @@ def weighted_mean(losses: Tensor, weights: Tensor, normalizer: Normalizer = "bat
 
     Source: InfoBatch, ICLR 2024, section 2, for ``"batch"``.
     """
+    if len(losses) == 0:
+        raise ValueError(
+            "the batch is empty, and a mean over no losses is NaN; pass over batches without samples. "
+            "Where the collate_fn dropped all of them, pruner.record(losses, indices) counts them"
+        )
     if normalizer == "weights":
         total = weights.sum()
         return (losses * weights).sum() / torch.where(total > 0, total, torch.ones_like(total))

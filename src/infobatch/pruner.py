@@ -106,7 +106,7 @@ class DynamicPruner(Run):
         length = (num_epochs, max_steps)
         shrinks = shrink_of(getattr(policy, "shrinks", "steps") if shrink is None else shrink)
         delta = getattr(policy, "default_delta", Policy.default_delta) if delta is None else delta
-        plan = RunPlan(len(dataset), policy, *length, delta, warmup_epochs, target, ramp, shrinks)
+        plan = RunPlan(_length_of(dataset), policy, *length, delta, warmup_epochs, target, ramp, shrinks)
         store = layout.make_store(plan, int(seed), find_replicas(rank, num_replicas), normalizer)
         if prior_scores is not None:
             losses, norms = prior_values(prior_scores, len(dataset))
@@ -282,3 +282,14 @@ class DynamicPruner(Run):
         if epoch.resumed_at_end:
             self._loaders.skip()
         super()._close(epoch)
+
+
+def _length_of(dataset: Sized) -> int:
+    try:
+        return len(dataset)
+    except (TypeError, NotImplementedError) as error:
+        raise TypeError(
+            f"a {type(dataset).__name__} does not tell how many samples it has, and pruning keeps a "
+            "score for each; give a dataset with __len__, or for a stream DynamicPruner(SampleIds.of("
+            "stream, key), ...) and a StreamFilter, both of infobatch.streams"
+        ) from error

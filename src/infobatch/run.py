@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.batch_indices import dropped_from
 from infobatch.batching import Batching
 from infobatch.epoch import Epoch
 from infobatch.first_looks import FirstLooks
@@ -358,7 +359,7 @@ class Run:
     @staticmethod
     def _checked(losses: Tensor, indices: Indices, scored: Tensor | None = None) -> IndexArray:
         batch = host_indices(indices)
-        check_losses(losses, len(batch), scored)
+        check_losses(losses, batch, scored)
         return batch
 
     def factors(self, batch: IndexArray) -> FloatArray:
@@ -395,4 +396,6 @@ class Run:
         read = self._signals_read(signals, scores)
         self._looks.at_losses(scores, batch, scored, signals)
         num_real = self.current.record(batch)
+        if len(dropped := dropped_from(batch)):
+            self.current.record(dropped)
         self._store.record(batch, scores.detach(), scored, read, num_real)

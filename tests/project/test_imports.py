@@ -36,7 +36,7 @@ HEAVY = [
 METHOD = [
     ["seeding"],
     ["scores"],
-    ["batching", "distributed", "inputs", "user_order", "losses", "noise"],
+    ["batching", "batch_indices", "distributed", "inputs", "user_order", "losses", "noise"],
     ["batch_norm"],
     ["policies"],
     ["selection", "schedule", "lr", "first_looks"],

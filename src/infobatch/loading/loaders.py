@@ -87,6 +87,7 @@ class Loaders:
             )
         if sampler is None:
             return self.batch_sampler(run, batch_size, drop_last, resumes)
+        _check_gives_indices(sampler)
         share = run.replicas.share_of(run.num_samples)
         batches: Any = UserBatches(sampler, batch_size, drop_last, num_draws(sampler, share))
         return self.filter_batches(run, batches, None, resumes)
@@ -113,6 +114,7 @@ class Loaders:
         _check_fixed_size(
             run, "batch_sampler=pruner.filter_batches(BatchSampler(sampler, batch_size, False))"
         )
+        _check_gives_indices(sampler)
         length = num_draws(sampler, run.replicas.share_of(run.num_samples))
         self._take_user_order(run, sampler, batch_size, length, drop_last)
         return FilteredSampler(run, sampler, batch_size if drop_last else 1, resumes)
@@ -161,6 +163,15 @@ class Loaders:
                 "normalizer='weights' divides by the sum of weights on all ranks, and which samples "
                 "the others train is not known with a sampler of your own; use normalizer='batch'"
             )
+
+
+def _check_gives_indices(sampler: object) -> None:
+    """Refuse a sampler of batches in place of one of indices."""
+    if isinstance(sampler, BatchSampler):
+        raise TypeError(
+            f"sampler is a {type(sampler).__name__}, which gives batches of indices; give it as "
+            "batch_sampler=, or in place of pruner.filter to pruner.filter_batches"
+        )
 
 
 class UserBatches(BatchSampler):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -105,7 +107,8 @@ class FilteredSampler(Sampler[int]):
         selected, is_unrecorded = draws.selected, draws.unrecorded(self._resumes)
         share = self._run.replicas.share_of(len(selected))
         part = draws.first_part(self.sampler, num_draws(self.sampler, share))
-        wanted = (int(index) for index in part if selected[index] and is_unrecorded(index))
+        drawn = indices_of(part, self.sampler)
+        wanted = (index for index in drawn if selected[index] and is_unrecorded(index))
         # In whole batches where the last short one is dropped, so that it is known which is the last.
         groups = iter(lambda: list(islice(wanted, self._multiple)), [])
         return chain.from_iterable(draws.note_end(groups, self._resumes, self._multiple))
@@ -150,7 +153,7 @@ class FilteredBatchSampler(Sampler[list[int]]):
         # The batches are those of the whole epoch, so that a run resumed within it has the same ones.
         shrinks = self._run.plan.shrink is not None and not draws.selected.all()
         form = self._shrunk if shrinks else self._pooled
-        batches = form(part, draws.selected)
+        batches = form(batches_of(part, self.batch_sampler), draws.selected)
         rest = ([index for index in batch if is_unrecorded(index)] for batch in batches)
         yield from draws.note_end((batch for batch in rest if batch), self._resumes)
 
@@ -205,6 +208,33 @@ def _parts(indices: Sequence[int], sizes: Sequence[int], shrink: ShrinkBatches) 
             begin = end
     if begin < len(indices):
         yield list(indices[begin:])
+
+
+def indices_of(items: Iterable[Any], source: object) -> Iterator[int]:
+    """The ``items`` that a sampler of the user's gave, if they are indices. ``TypeError`` otherwise."""
+    for item in items:
+        try:
+            yield operator.index(item)
+        except TypeError:
+            raise TypeError(
+                f"{type(source).__name__} gave {str(item)[:60]}, a {type(item).__name__}, where pruning "
+                "needs the integer index of one sample. A sampler of batches is given as "
+                "batch_sampler=; what else a sample depends on (a size, a view) is for the dataset or "
+                "the collate_fn to know"
+            ) from None
+
+
+def batches_of(items: Iterable[Any], source: object) -> Iterator[list[int]]:
+    """The batches of indices that a batch sampler of the user's gave. ``TypeError`` otherwise."""
+    for item in items:
+        try:
+            batch = iter(item)
+        except TypeError:
+            raise TypeError(
+                f"{type(source).__name__} gave {str(item)[:60]}, a {type(item).__name__}, where a batch "
+                "sampler gives the indices of a batch; a sampler of single indices is given as sampler="
+            ) from None
+        yield list(indices_of(batch, source))
 
 
 def begin_pass(run: Run, resumes: bool = True) -> Epoch:

@@ -129,7 +129,8 @@ def check_rows(labels: Any, indices: IndexArray) -> None:
         raise ValueError(
             f"the batch has {len(labels)} rows of labels for {len(indices)} samples: packing or "
             "padding-free collation joins several in a row, so that none has a loss of its own. Use a "
-            "collator that pads, or pack the dataset beforehand, its rows being the samples"
+            "collator that pads, or pack the dataset beforehand, its rows being the samples. One that "
+            "drops samples returns infobatch.loading.Kept(batch, kept)"
         )
 
 

@@ -11,6 +11,7 @@ import torch
 
 from infobatch.batching import (
     Batching,
+    LastBatch,
     ShrinkBatches,
     even_ends,
     nearest_multiple,
@@ -85,6 +86,12 @@ class RunPlan:
         return 1 if self.least == self.num_samples else self._unit
 
     @property
+    def last(self) -> LastBatch | None:
+        """What the last batch of a pruned epoch may be; None if anything."""
+        shrinks = self.shrink is not None
+        return None if self.batching is None or shrinks else self.batching.last_batch(self.num_samples)
+
+    @property
     def least(self) -> int:
         """The fewest samples that a pruned epoch keeps: enough for the smallest batches."""
         if self.shrink is None or self.batching is None:
@@ -131,11 +138,11 @@ class RunPlan:
         """What an epoch that is pruned asks of the policy."""
         num_pruned = self.schedule.num_pruned(epoch)
         prunable = self.schedule.prunable
-        return Request(num_pruned, generator, epoch, prunable, self.multiple, self.least)
+        return Request(num_pruned, generator, epoch, prunable, self.multiple, self.least, self.last)
 
     def num_trained(self, epoch: int, num_selected: int) -> int:
         """How many of an epoch's selected samples are trained."""
-        num_trained = max(1, round(self.schedule.share(epoch) * num_selected))
+        num_trained = self._part(epoch, num_selected)
         batching = self.batching
         if batching is None or batching.has_user_order:
             return num_trained
@@ -221,6 +228,7 @@ class RunPlan:
                 self.multiple,
                 ramp,
                 self.least,
+                self.last,
             )
             self.policy.check_target(schedule.most_pruned, self.num_samples)
             return schedule
@@ -239,8 +247,14 @@ class RunPlan:
 
     def _num_batches(self, epoch: int, num_kept: int) -> int:
         batching = self._known_batching
-        num_trained = max(1, round(self.schedule.share(epoch) * num_kept))
+        num_trained = self._part(epoch, num_kept)
         return batching.num_steps(batching.num_trained(num_trained))
+
+    def _part(self, epoch: int, num_samples: int) -> int:
+        """How many of ``num_samples`` come before the run ends, where that is within the epoch."""
+        part = max(1, round(self.schedule.share(epoch) * num_samples))
+        last = self.last
+        return part if last is None or part == num_samples else last.nearest(part, num_samples)
 
     @property
     def _known_batching(self) -> Batching:

@@ -204,7 +204,8 @@ class Run:
             TypeError: For losses or indices of another kind.
         """
         weights = self._take_batch(losses, indices, scored, scores, signals)
-        return self.shown(weighted_mean(losses, weights, self._mean_over))
+        loss: Tensor = self.shown(weighted_mean(losses, weights, self._mean_over))
+        return loss
 
     def weigh(self, losses: Tensor, indices: Indices) -> Tensor:
         """The weighted mean alone, for optimizers that evaluate a step's loss several times.

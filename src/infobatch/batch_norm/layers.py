@@ -190,7 +190,8 @@ def unweigh_batch_norm(model: Model) -> Model:
 
 def converted_weights() -> list[Tensor]:
     """The parameters ``weight`` of all layers that :func:`weigh_batch_norm` has converted."""
-    return [layer.weight for layer in _converted if layer.weight is not None]
+    weights = (layer.weight for layer in _converted)
+    return [weight for weight in weights if isinstance(weight, Tensor)]
 
 
 def is_weighed(model: nn.Module) -> bool:

@@ -103,7 +103,7 @@ class IndexedCollate:
         batch = self.collate_fn(samples)
         if isinstance(batch, Kept):
             return _kept(np.atleast_1d(np.asarray(indices, np.int64)), batch.kept), batch.batch
-        return BatchIndices.of(indices), batch
+        return BatchIndices.of(np.asarray(indices)), batch
 
 
 def _kept(indices: IndexArray, kept: Sequence[int]) -> BatchIndices:

@@ -152,9 +152,9 @@ class StreamFilter:
         Returns:
             A scalar with the gradient of the weighted mean: see :meth:`DynamicPruner.update`.
         """
-        loss = self.weigh(losses, tickets)
+        loss: Tensor = self._pruner.shown(self.weigh(losses, tickets))
         self.record(losses, tickets, scored, **signals)
-        return self._pruner.shown(loss)
+        return loss
 
     def weigh(self, losses: Tensor, tickets: Indices) -> Tensor:
         """The weighted mean alone: see :meth:`DynamicPruner.weigh`."""

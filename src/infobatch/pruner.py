@@ -16,6 +16,7 @@ from infobatch.epoch import Epoch
 from infobatch.inputs import check_choice
 from infobatch.layouts import Layout, Replicated
 from infobatch.loading.loaders import Loaders
+from infobatch.loading.refill import Cost, Refill
 from infobatch.loading.sampler import (
     FilteredBatchSampler,
     FilteredSampler,
@@ -126,6 +127,8 @@ class DynamicPruner(Run):
         sampler: Iterable[int] | None = None,
         batch_sampler: Collection[Sequence[int]] | None = None,
         bucket: Callable[[int], Hashable] | None = None,
+        max_cost: float | None = None,
+        cost: Cost | None = None,
         collate_fn: Callable[[Any], Any] | None = None,
         drop_last: bool = False,
         loader_class: Callable[..., Any] = DataLoader,
@@ -137,7 +140,9 @@ class DynamicPruner(Run):
             batch_size: Samples in a batch, on each rank.
             sampler: Your own order of indices, which is then filtered: see :meth:`filter`.
             batch_sampler: Your own batches of indices: see :meth:`filter_batches`.
-            bucket: See :class:`FilteredBatchSampler`.
+            bucket: See :meth:`filter_batches`; so are ``max_cost`` and ``cost``.
+            max_cost: For batches under a budget.
+            cost: What each sample costs.
             collate_fn: Makes your batch of a list of samples; by default PyTorch's.
             drop_last: Whether a last short batch is dropped. Pruned epochs then keep whole batches.
             loader_class: Another class than DataLoader, such as torchdata's StatefulDataLoader, which
@@ -153,7 +158,7 @@ class DynamicPruner(Run):
             batch_size,
             sampler,
             batch_sampler,
-            bucket,
+            Refill(bucket, max_cost, cost),
             collate_fn,
             drop_last,
             loader_class,
@@ -206,13 +211,31 @@ class DynamicPruner(Run):
         batch_sampler: Collection[Sequence[int]],
         bucket: Callable[[int], Hashable] | None = None,
         *,
+        max_cost: float | None = None,
+        cost: Cost | None = None,
         resumes: bool = True,
     ) -> FilteredBatchSampler:
         """Make your own batch sampler leave out what the epoch leaves out.
 
-        What :meth:`filter` says of samplers holds for it. Arguments: :class:`FilteredBatchSampler`.
+        What :meth:`filter` says of samplers holds for it. Batches are filled up again with samples of
+        successive ones, to as many samples as yours; on full data they are yours.
+
+        Args:
+            batch_sampler: Your sampler of batches.
+            bucket: Maps an index to what its batch mates must share (a length class, say), so that
+                batches are filled up from their own bucket.
+            max_cost: The most that the samples of a batch may cost in all, for batches under a budget of
+                tokens or pixels; ``math.inf`` says that there is none.
+            cost: What each sample costs: numbers (N,), or a function of the index. Where batches are
+                padded, the padded length of the sample's bucket.
+            resumes: See :meth:`sampler`.
+
+        Raises:
+            ValueError: If only one of ``max_cost`` and ``cost`` is given; when iterated, for a batch of
+                yours that costs more.
         """
-        return self._loaders.filter_batches(self, batch_sampler, bucket, resumes)
+        refill = Refill(bucket, max_cost, cost)
+        return self._loaders.filter_batches(self, batch_sampler, refill, resumes)
 
     # -- Schedules and reports ---------------------------------------------------------------------
 

@@ -210,7 +210,7 @@ class Run:
     def weigh(self, losses: Tensor, indices: Indices) -> Tensor:
         """The weighted mean alone, for optimizers that evaluate a step's loss several times.
 
-        Its value has the factor that its gradient has. Arguments as for :meth:`update`.
+        Its value is not divided as :meth:`update`'s is. Arguments as for that.
         """
         return weighted_mean(losses, self._weigh_batch(losses, indices), self._mean_over)
 
@@ -305,8 +305,7 @@ class Run:
 
     def _begin(self, epoch: Epoch) -> None:
         self._epoch = epoch
-        prunes = epoch.num_selected < self.num_samples
-        self._looks.begin(self._store.scores if prunes else None)
+        self._looks.begin(self._store.scores if epoch.num_selected < self.num_samples else None)
         self._mean_scaling = self._store.mean_scaling(epoch, self.plan.batching, self.normalizer)
         self.seed_workers()
 

@@ -185,7 +185,7 @@ class Sized(Endless):
 
 
 def test_streams_are_no_datasets():
-    with pytest.raises(TypeError, match=r"Endless does not tell how many samples .* StreamFilter"):
+    with pytest.raises(TypeError, match=r"Endless does not tell how many samples .*StreamFilter"):
         DynamicPruner(Endless(), 4)
-    with pytest.raises(TypeError, match=r"Sized is not a map-style dataset .* StreamFilter"):
+    with pytest.raises(TypeError, match=r"Sized is not a map-style dataset .*StreamFilter"):
         DynamicPruner(Sized(), 4).loader(3)

@@ -193,6 +193,6 @@ def test_batches_in_place_of_indices_and_the_other_way_round_are_refused(shrink)
         pruner.loader(8, sampler=batches)
     with pytest.raises(TypeError, match=r"list gave .*, a list, where .* batch_sampler="):
         next(iter(new_pruner(shrink=shrink).loader(8, sampler=list(batches))))
-    singles = new_pruner(shrink=shrink).loader(batch_sampler=SequentialSampler(pruner.dataset))
+    singles = new_pruner().loader(batch_sampler=SequentialSampler(pruner.dataset))
     with pytest.raises(TypeError, match=r"SequentialSampler gave 0, a int, .* given as sampler="):
         next(iter(singles))

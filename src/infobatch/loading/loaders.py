@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from torch.utils.data import BatchSampler, default_convert
 
 from infobatch.batching import Batching
 from infobatch.loading.dataset import IndexedCollate, IndexedDataset
+from infobatch.loading.refill import Refill
 from infobatch.loading.sampler import (
     FilteredBatchSampler,
     FilteredSampler,
     PrunedBatchSampler,
     PrunedSampler,
+    indices_of,
 )
 from infobatch.run import Run
 from infobatch.user_order import num_batch_draws, num_draws
@@ -41,7 +44,7 @@ class Loaders:
         batch_size: int | None,
         sampler: Iterable[int] | None,
         batch_sampler: Collection[Sequence[int]] | None,
-        bucket: Callable[[int], Hashable] | None,
+        refill: Refill,
         collate_fn: Callable[[Any], Any] | None,
         drop_last: bool,
         loader_class: Callable[..., Any],
@@ -52,20 +55,27 @@ class Loaders:
                 "shuffle=False has no meaning here: the epoch's order is a permutation of its own. "
                 "Give sampler= to have your own order filtered"
             )
+        if batch_sampler is None and not refill.is_plain:
+            raise ValueError(
+                "bucket, max_cost and cost say how the batches of a batch sampler of yours are filled "
+                "up again, and there is none; give batch_sampler=, or leave them out"
+            )
         options.setdefault("generator", run.worker_generator)
         size = 1 if batch_size is None else batch_size
         resumes = not hasattr(loader_class, "load_state_dict")  # or else it skips by itself
         if batch_sampler is not None:
-            options["batch_sampler"] = self.filter_batches(run, batch_sampler, bucket, resumes)
+            options["batch_sampler"] = self.filter_batches(run, batch_sampler, refill, resumes)
         elif run.plan.shrink:
             options["batch_sampler"] = self._shrinking(run, sampler, batch_size, drop_last, resumes)
-        else:
+        elif sampler is None:
             options.update(batch_size=batch_size, drop_last=drop_last)
-            options["sampler"] = (
-                self.sampler(run, size, drop_last, resumes)
-                if sampler is None
-                else self.filter(run, sampler, size, drop_last, resumes)
-            )
+            options["sampler"] = self.sampler(run, size, drop_last, resumes)
+        else:
+            filtered = self.filter(run, sampler, size, drop_last, resumes)
+            if batch_size is None:
+                options.update(batch_size=None, sampler=filtered)
+            else:
+                options["batch_sampler"] = FilteredBatches(run, filtered, batch_size, drop_last)
         loader = _make_loader(loader_class, run.dataset, collate_fn, **options)
         if not resumes:
             self._skipping_loaders.add(loader)
@@ -90,7 +100,7 @@ class Loaders:
         _check_gives_indices(sampler)
         share = run.replicas.share_of(run.num_samples)
         batches: Any = UserBatches(sampler, batch_size, drop_last, num_draws(sampler, share))
-        return self.filter_batches(run, batches, None, resumes)
+        return self.filter_batches(run, batches, Refill(), resumes)
 
     def batch_sampler(
         self, run: Run, batch_size: int, drop_last: bool, resumes: bool
@@ -123,12 +133,12 @@ class Loaders:
         self,
         run: Run,
         batch_sampler: Collection[Sequence[int]],
-        bucket: Callable[[int], Hashable] | None,
+        refill: Refill,
         resumes: bool,
     ) -> FilteredBatchSampler:
         length = num_batch_draws(batch_sampler, run.replicas.share_of(run.num_samples))
         self._take_user_order(run, batch_sampler, length / max(1, len(batch_sampler)), length)
-        return FilteredBatchSampler(run, batch_sampler, bucket, resumes)
+        return FilteredBatchSampler(run, batch_sampler, refill, resumes)
 
     # -- When an epoch begins and ends --------------------------------------------------------------
 
@@ -190,6 +200,43 @@ class UserBatches(BatchSampler):
 
     def __len__(self) -> int:
         return self._num_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        indices = indices_of(self.sampler, self.sampler)
+        while batch := list(islice(indices, self.batch_size)):
+            if len(batch) == self.batch_size or not self.drop_last:
+                yield batch
+
+
+class FilteredBatches(BatchSampler):
+    """Batches of a filtered sampler; where samples are left out, the last is none of a single sample.
+
+    If there is but one sample left for it, the batch before gives it one of its own.
+
+    Args:
+        run: The pruner whose epochs they are.
+        sampler: The filtered sampler.
+        batch_size: Samples in a batch.
+        drop_last: Whether a last batch that is not full is dropped.
+    """
+
+    def __init__(self, run: Run, sampler: FilteredSampler, batch_size: int, drop_last: bool) -> None:
+        super().__init__(sampler, batch_size, drop_last)
+        self._run = run
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self._run.current.num_selected == self._run.num_samples:
+            yield from super().__iter__()
+            return
+        before: list[int] = []
+        for batch in super().__iter__():
+            if len(batch) == 1 and len(before) > 2:
+                batch.insert(0, before.pop())
+            if before:
+                yield before
+            before = batch
+        if before:
+            yield before
 
 
 def _check_fixed_size(run: Run, remedy: str) -> None:

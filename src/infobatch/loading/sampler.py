@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
 
-from infobatch.batching import ShrinkBatches
 from infobatch.epoch import Epoch
+from infobatch.loading.refill import Refill
+from infobatch.policies import NoPruning
 from infobatch.run import Run
 from infobatch.user_order import UserDraws, num_draws
 
@@ -117,16 +117,16 @@ class FilteredSampler(Sampler[int]):
 class FilteredBatchSampler(Sampler[list[int]]):
     """The user's own batch sampler, its batches without the samples left out and filled up again.
 
-    The selected samples of successive batches are pooled until they make a batch as large as the user's
-    was, so that an epoch has fewer steps, not smaller ones. Pools that never fill come last, as short
-    batches. Where batches shrink there are as many as the user's, each smaller by the same part; an
-    epoch's indices are then drawn at once. Made by :meth:`DynamicPruner.filter_batches`.
+    On full data they are the user's own. Otherwise the selected samples of successive batches are pooled
+    until they make a batch as large as the user's was, so that an epoch has fewer steps, not smaller
+    ones. Pools that never fill come last, as short batches. Where batches shrink there are as many as
+    the user's, each smaller by the same part; an epoch's indices are then drawn at once. Made by
+    :meth:`DynamicPruner.filter_batches`.
 
     Args:
         run: The pruner whose epochs it gives.
         batch_sampler: The user's sampler of batches.
-        bucket: Maps an index to what its batch mates must share (a length class, say): each bucket has
-            a pool of its own. None for a single pool.
+        refill: What batches keep of the user's.
         resumes: See :class:`PrunedSampler`.
     """
 
@@ -134,12 +134,12 @@ class FilteredBatchSampler(Sampler[list[int]]):
         self,
         run: Run,
         batch_sampler: Collection[Sequence[int]],
-        bucket: Callable[[int], Hashable] | None = None,
+        refill: Refill,
         resumes: bool = True,
     ) -> None:
         self._run = run
         self.batch_sampler = batch_sampler
-        self._bucket = bucket or (lambda index: None)
+        self._refill = refill
         self._resumes = resumes
 
     def set_epoch(self, epoch: int) -> None:
@@ -151,63 +151,20 @@ class FilteredBatchSampler(Sampler[list[int]]):
         is_unrecorded = draws.unrecorded(self._resumes)
         part = draws.first_part(self.batch_sampler, len(self.batch_sampler))
         # The batches are those of the whole epoch, so that a run resumed within it has the same ones.
-        shrinks = self._run.plan.shrink is not None and not draws.selected.all()
-        form = self._shrunk if shrinks else self._pooled
-        batches = form(batches_of(part, self.batch_sampler), draws.selected)
+        batches = self._formed(batches_of(part, self.batch_sampler), draws.selected)
         rest = ([index for index in batch if is_unrecorded(index)] for batch in batches)
         yield from draws.note_end((batch for batch in rest if batch), self._resumes)
 
-    def _pooled(self, batches: Iterable[Sequence[int]], selected: np.ndarray) -> Iterator[list[int]]:
-        """Batches of the selected indices alone, as large as the user's."""
-        pools: defaultdict[Hashable, list[int]] = defaultdict(list)
-        for batch in batches:
-            for index in batch:
-                if selected[index]:
-                    pool = pools[self._bucket(index)]
-                    pool.append(int(index))
-                    if len(pool) >= len(batch):
-                        yield pool[:]
-                        pool.clear()
-        for pool in pools.values():
-            if pool:
-                yield pool
-
-    def _shrunk(self, batches: Iterable[Sequence[int]], selected: np.ndarray) -> Iterator[list[int]]:
-        """As many batches as the user's, of the selected indices alone, smaller by the same part."""
-        shrink = self._run.plan.shrink
-        assert shrink is not None
-        whole = [[int(index) for index in batch] for batch in batches]
-        pools: defaultdict[Hashable, list[int]] = defaultdict(list)
-        sizes: defaultdict[Hashable, list[int]] = defaultdict(list)  # of the batches of each bucket
-        buckets = [self._bucket(batch[0]) for batch in whole if batch]
-        for bucket, batch in zip(buckets, filter(None, whole), strict=True):
-            sizes[bucket].append(len(batch))
-        for batch in whole:
-            for index in batch:
-                if selected[index]:
-                    pools[self._bucket(index)].append(index)
-        parts = {
-            bucket: iter(_parts(pool, sizes.pop(bucket, [len(pool)]), shrink))
-            for bucket, pool in pools.items()
-        }
-        for bucket in buckets:
-            yield from islice(parts.get(bucket, iter(())), 1)
-        yield from chain.from_iterable(parts.values())  # of indices whose bucket no batch began with
-
-
-def _parts(indices: Sequence[int], sizes: Sequence[int], shrink: ShrinkBatches) -> Iterator[list[int]]:
-    """Batches of ``indices`` in proportion to ``sizes``; fewer than those where they do not suffice."""
-    ends = np.cumsum(sizes)
-    units = -(-ends * len(indices) // (ends[-1] * shrink.multiple))
-    begin = 0
-    for end, size in zip(np.minimum(units * shrink.multiple, len(indices)), sizes, strict=True):
-        rest = len(indices) - end
-        enough = end - begin >= min(shrink.smallest, size)
-        if enough and (rest == 0 or rest >= min(shrink.smallest, sizes[-1])):
-            yield list(indices[begin:end])
-            begin = end
-    if begin < len(indices):
-        yield list(indices[begin:])
+    def _formed(self, batches: Iterable[list[int]], selected: np.ndarray) -> Iterator[list[int]]:
+        """The batches of an epoch: the user's own, or others of the selected indices alone."""
+        policy, shrink = self._run.policy, self._run.plan.shrink
+        if not isinstance(policy, NoPruning):
+            batches = self._refill.watched(batches, self.batch_sampler)
+        if selected.all():
+            return iter(batches)
+        if shrink is None:
+            return self._refill.pooled(batches, selected, policy.kept_together)
+        return self._refill.shrunk(batches, selected, policy.kept_together, shrink)
 
 
 def indices_of(items: Iterable[Any], source: object) -> Iterator[int]:

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -130,8 +130,9 @@ class Refill:
         self._knows_sizes = True  # told once
         warnings.warn(
             f"the batches of {type(source).__name__} vary in size. If they keep to a budget of tokens "
-            "or pixels, batches that are filled up again after pruning may exceed it: give max_cost= and "
-            "cost=, or max_cost=math.inf if there is none; if samples of a kind share a batch, bucket=",
+            "or pixels, batches that are filled up again after pruning may exceed it: give max_cost= "
+            "and cost=, or max_cost=math.inf if there is none; if samples of a kind share a batch, "
+            "give bucket=",
             stacklevel=2,
         )
 
@@ -140,7 +141,7 @@ class Refill:
 
     def _parts(
         self, indices: Sequence[int], batches: Sequence[Item], shrink: ShrinkBatches
-    ) -> Iterator[list[int]]:
+    ) -> list[list[int]]:
         """Batches of ``indices`` in proportion to the cost of the user's.
 
         They are fewer than those where the indices do not suffice, and keep to the budget.
@@ -151,16 +152,23 @@ class Refill:
         numbers = np.searchsorted(prices, wanted) + 1
         numbers = np.minimum(-(-numbers // shrink.multiple) * shrink.multiple, len(indices))
         last, begin = min(shrink.smallest, len(batches[-1])), 0
+        starts = []
         for number, batch in zip(numbers.tolist(), batches, strict=True):
             end = self._fitting(prices, begin, number)
             rest = len(indices) - end
             if end - begin >= min(shrink.smallest, len(batch)) and (rest == 0 or rest >= last):
-                yield list(indices[begin:end])
+                starts.append(begin)
                 begin = end
         while begin < len(indices):
-            end = self._fitting(prices, begin, len(indices))
-            yield list(indices[begin:end])
-            begin = end
+            starts.append(begin)
+            begin = self._fitting(prices, begin, len(indices))
+        missing = last - (len(indices) - starts[-1])
+        if missing > 0 and len(starts) > 1 and starts[-1] - missing - starts[-2] >= last:
+            moved = starts[-1] - missing  # to the last from the one before
+            starts[-1] = (
+                moved if self._fitting(prices, moved, len(indices)) == len(indices) else starts[-1]
+            )
+        return [list(indices[a:b]) for a, b in pairwise([*starts, len(indices)])]
 
     def _fitting(self, prices: np.ndarray, begin: int, end: int) -> int:
         """Where a batch ends at the latest that begins at ``begin`` and keeps to the budget."""
@@ -186,6 +194,7 @@ class _Pool:
         self._most = most
         self._held: list[_Priced] = []
         self._waiting: list[_Priced] = []
+        self._largest = 0  # of the user's batches, in items
         self._empty()
 
     def _empty(self) -> None:
@@ -196,16 +205,15 @@ class _Pool:
     def add(self, item: _Priced, size: int, least: int) -> Iterator[list[int]]:
         """Take in an item; batches that are full, of ``size`` items, come out."""
         indices, cost, label = item
-        if label is not None:
-            if label in self._labels:
-                self._waiting.append(item)
-                return
-            self._labels.add(label)
-        if self._items and self._cost + cost > self._most:
-            if self._count < least:
-                self._waiting.append(item)
-                return
+        self._largest = max(self._largest, size)
+        fits = not self._items or self._cost + cost <= self._most
+        if label in self._labels or (not fits and self._count < least):
+            self._waiting.append(item)
+            return
+        if not fits:
             yield from self._close(size, least)
+        if label is not None:
+            self._labels.add(label)
         self._items.append(item)
         self._cost += cost
         self._count += len(indices)
@@ -215,10 +223,15 @@ class _Pool:
     def rest(self, least: int) -> Iterator[list[int]]:
         """What is left at the end of an epoch."""
         while self._waiting:
-            yield from self._close(len(self._items) + len(self._waiting) + 1, least)
+            yield from self._close(self._largest, least)
         num_held = sum(len(indices) for indices, *_ in self._held)
-        while 0 < self._count < least:
-            indices, cost, _ = self._held[-1] if self._held else ([], 0.0, None)
+        held_cost = sum(cost for _, cost, _ in self._held)
+        is_short = 0 < self._count < least
+        if is_short and num_held + self._count <= self._largest and held_cost + self._cost <= self._most:
+            self._held, self._items = [], self._held + self._items  # one batch holds both
+            self._count += num_held
+        while self._held and 0 < self._count < least:
+            indices, cost, _ = self._held[-1]
             num_held -= len(indices)
             if num_held < least or self._cost + cost > self._most:
                 break

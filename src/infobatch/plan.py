@@ -62,7 +62,10 @@ class RunPlan:
         self.batching: Batching | None = None
         self._length = (num_epochs, max_steps)
         self._options = (delta, warmup_epochs, target, ramp)
-        self._schedule = self._make_schedule() if max_steps is None else None
+        self._schedule: Schedule | None = None
+        if max_steps is None:
+            self._schedule = self._make_schedule()
+            self._warn_if_nothing_is_prunable(self._schedule)
 
     @property
     def length_is_known(self) -> bool:
@@ -202,12 +205,28 @@ class RunPlan:
                 "batch_size, lower the least, or leave out steps instead: shrink='steps'"
             )
         self.batching = batching
-        self._schedule = self._make_schedule()
+        was_known, self._schedule = self.length_is_known, self._make_schedule()
+        if not was_known:
+            self._warn_if_nothing_is_prunable(self._schedule)
 
     @property
     def _can_prune(self) -> bool:
         """Whether an epoch may leave something out."""
         return not isinstance(self.policy, NoPruning)
+
+    def _warn_if_nothing_is_prunable(self, schedule: Schedule) -> None:
+        """Warn of a run too short for any epoch to be pruned, unless that was asked for."""
+        delta, _, target, _ = self._options
+        if schedule.num_prunable or not self._can_prune or delta == 0 or target is not None:
+            return
+        annealing = schedule.num_epochs - schedule.annealing_start
+        warnings.warn(
+            f"nothing can be pruned: of {schedule.run_length:g} epochs warm-up takes "
+            f"{schedule.first_pruned} and annealing, in which all data is used again, {annealing}. "
+            "Train longer, prune to the end (delta=1), or prune the first epoch by scores from before "
+            "the run (warmup_epochs=0, prior_scores=...); NoPruning() says that nothing is to be pruned",
+            stacklevel=4,
+        )
 
     def _make_schedule(self) -> Schedule:
         num_epochs, max_steps = self._length

@@ -127,6 +127,7 @@ class Run:
                 return  # a last epoch cut so short that its only batch would be dropped
             yield epoch
             epoch = self.epoch + 1
+        self.current.check_recorded()
         self.current.close()
 
     def set_epoch(self, epoch: int) -> None:

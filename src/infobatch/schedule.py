@@ -178,7 +178,8 @@ class Schedule:
         for i, number in enumerate(_whole(kept, units)):
             possible = wanted = min(number * self._multiple, self.num_samples)
             if self._last is not None:
-                possible = self._last.nearest(min(wanted + missed, self.num_samples), self.num_samples)
+                wished = min(max(1, wanted + missed), self.num_samples)
+                possible = self._last.nearest(wished, self.num_samples)
             missed += wanted - possible
             counts[self.first_pruned + i] = self.num_samples - possible
         return counts

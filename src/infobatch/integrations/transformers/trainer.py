@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +24,14 @@ from infobatch.integrations.transformers.installed import (
     is_datasets_available,
     seed_worker,
 )
+from infobatch.integrations.transformers.random_state import RandomState
 from infobatch.integrations.transformers.refusals import (
     check_labels,
     check_rows,
     check_same_loss,
     check_trainer,
+    check_weighed,
+    indices_in,
 )
 from infobatch.loading.dataset import IndexedDataset
 from infobatch.losses import NOT_SUPERVISED, classification_losses, sent_to_device, sequence_losses
@@ -72,6 +76,8 @@ class PruningMixin(_Base):
         self._pruner: DynamicPruner | None = None
         self._loss_is_checked = False
         self._has_weighed_batch_norm: bool | None = None
+        self._indices: IndexArray | None = None  # of the batch whose loss is still to be weighted
+        self._after_loss: RandomState | None = None
 
     @property
     def pruner(self) -> DynamicPruner:
@@ -205,10 +211,12 @@ class PruningMixin(_Base):
         """A step in which weighted batch norm, if the model has any, knows the batch's weights."""
         if self._has_weighed_batch_norm is None:
             self._has_weighed_batch_norm = is_weighed(model)
-        if not self._has_weighed_batch_norm:
-            return super().training_step(model, inputs, *args, **kwargs)
-        with batch_weights(model, self.pruner.weights(inputs[INDICES])):
-            return super().training_step(model, inputs, *args, **kwargs)
+        self._indices = indices_in(inputs, self)
+        weighs = self._has_weighed_batch_norm
+        with batch_weights(model, self.pruner.weights(self._indices)) if weighs else nullcontext():
+            loss = super().training_step(model, inputs, *args, **kwargs)
+        check_weighed(self._indices is None, self, PruningMixin)
+        return loss
 
     def compute_loss(
         self,
@@ -217,7 +225,7 @@ class PruningMixin(_Base):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        indices = inputs.pop(INDICES, None)
+        indices = self._indices
         if indices is None:  # evaluation
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         check_rows(inputs.get("labels"), indices)
@@ -226,9 +234,12 @@ class PruningMixin(_Base):
         # Set for this call alone: elsewhere the Trainer would take it for the user's.
         self.compute_loss_func = partial(self._weighted_loss, indices)
         try:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         finally:
             self.compute_loss_func = None
+        if self._after_loss is not None and self.label_smoother is None:
+            self._after_loss.restore()  # TRL's second forward pass, for metrics, drew dropout again
+        return loss
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if not self.args.save_only_model:
@@ -348,11 +359,12 @@ class PruningMixin(_Base):
         """sum_i w_i * (the summed loss of sequence i) / the supervised items of the whole update."""
         losses, counts = self.sample_losses(outputs, labels)
         self.pruner.record(losses, indices, scored=counts > 0)
+        self._indices, self._after_loss = None, RandomState(losses.device)
         weights = sent_to_device(self.pruner.weights(indices), losses.device)
         if num_items_in_batch is None:  # for a model whose loss is the mean of each batch
             num_items_in_batch = (counts * weights).sum() if self.pruner.plan.shrink else counts.sum()
         total = torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)
-        loss = (losses * counts * weights).sum() / total
+        loss: Tensor = self.pruner.shown((losses * counts * weights).sum() / total)
         # Mixtures of experts add their routers' loss themselves only when they are given labels.
         routers = outputs.get("aux_loss") if isinstance(outputs, Mapping) else None
         if routers is not None:

@@ -52,14 +52,16 @@ def test_an_epoch_past_the_last():
         batched_pruner().set_epoch(5)
 
 
+def train_all_but_the_last(pruner, loader):
+    for epoch in pruner.epochs():
+        for indices, _ in loader:
+            if epoch < pruner.num_epochs - 1:
+                pruner.update(torch.rand(5), indices)
+
+
 @pytest.mark.parametrize("num_epochs", [1, 3])
 def test_the_last_epoch_too_must_record_losses(num_epochs):
     pruner = DynamicPruner(Numbers(20), num_epochs, delta=1)
     loader = pruner.loader(5)
-    with pytest.raises(
-        RuntimeError, match=f"epoch {num_epochs - 1} ends without a single recorded loss"
-    ):
-        for epoch in pruner.epochs():
-            for indices, _ in loader:
-                if epoch < num_epochs - 1:
-                    pruner.update(torch.rand(5), indices)
+    with pytest.raises(RuntimeError, match=f"epoch {num_epochs - 1} ends without a single recorded"):
+        train_all_but_the_last(pruner, loader)

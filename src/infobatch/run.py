@@ -200,8 +200,7 @@ class Run:
             estimates the mean loss on all data, without the factor N/|S| of a pruned epoch, for logs.
 
         Raises:
-            ValueError: For losses of another shape, or samples that the epoch does not train; for a
-                first batch with negative losses, if the policy takes them as sizes.
+            ValueError: For losses of another shape or sign, or samples that the epoch does not train.
             TypeError: For losses or indices of another kind.
         """
         weights = self._take_batch(losses, indices, scored, scores, signals)
@@ -209,9 +208,9 @@ class Run:
         return loss
 
     def weigh(self, losses: Tensor, indices: Indices) -> Tensor:
-        """The weighted mean alone, for optimizers that evaluate a step's loss several times.
+        """The weighted mean alone, undivided, for optimizers that evaluate a step several times.
 
-        Its value is not divided as :meth:`update`'s is. Arguments as for that.
+        Arguments as for :meth:`update`.
         """
         return weighted_mean(losses, self._weigh_batch(losses, indices), self._mean_over)
 
@@ -332,8 +331,6 @@ class Run:
     def _signals_read(self, given: Mapping[str, Tensor], losses: Tensor) -> list[Tensor]:
         estimated = self.norms_from if self.policy.estimates_norms else None
         return signals_read(self.signals, given, losses, estimated)
-
-    # All that a step does on the host: check the batch, look up its weights, record it.
 
     @torch.compiler.disable
     def _take_batch(

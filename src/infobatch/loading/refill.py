@@ -13,15 +13,12 @@ import numpy as np
 from torch import Tensor
 
 from infobatch.batching import ShrinkBatches
-from infobatch.scores.columns import IndexArray
 
 LEAST = 2
 """Fewest samples in a batch, where the user's own have as many."""
 
 Cost = Callable[[int], float] | Sequence[float] | np.ndarray | Tensor
 """What each sample costs: numbers (N,), or a function of the index."""
-Item = list[int]
-"""Indices that stay together: one, or what a batch has of a group."""
 
 
 class Refill:
@@ -55,44 +52,31 @@ class Refill:
         self._knows_sizes = max_cost is not None or bucket is not None
         self._costs: Callable[[int], float] = _as_function(cost)
 
-    def pooled(
-        self, batches: Iterable[Item], selected: np.ndarray, groups: IndexArray | None
-    ) -> Iterator[list[int]]:
+    def pooled(self, batches: Iterable[list[int]], selected: np.ndarray) -> Iterator[list[int]]:
         """Batches as large as the user's, of the selected samples of successive ones.
 
         Args:
             batches: The user's batches of an epoch.
             selected: Which samples the epoch trains on, bool (N,).
-            groups: The group of each sample whose members stay together, (N,); None without any.
         """
         pools: defaultdict[Hashable, _Pool] = defaultdict(lambda: _Pool(self._most))
         least = LEAST
         for batch in batches:
-            items = _items(batch, groups)
             least = min(least, len(batch) or least)
-            for item in items:
-                if selected[item[0]]:
-                    pool = pools[self._bucket(item[0])]
-                    label = None if groups is None else int(groups[item[0]])
-                    yield from pool.add((item, self._price(item), label), len(items), least)
+            for index in batch:
+                if selected[index]:
+                    pool = pools[self._bucket(index)]
+                    yield from pool.add(index, self._price([index]), len(batch), least)
         for pool in pools.values():
             yield from pool.rest(least)
 
     def shrunk(
         self,
-        batches: Iterable[Item],
+        batches: Iterable[list[int]],
         selected: np.ndarray,
-        groups: IndexArray | None,
         shrink: ShrinkBatches,
     ) -> Iterator[list[int]]:
-        """As many batches as the user's, of the selected indices alone, smaller by the same part.
-
-        Where groups stay together, a batch has what is left of the user's.
-        """
-        if groups is not None:
-            kept = ([index for index in batch if selected[index]] for batch in batches)
-            yield from filter(None, kept)
-            return
+        """As many batches as the user's, of the selected indices alone, smaller by the same part."""
         whole = [batch for batch in batches if batch]
         pools: defaultdict[Hashable, list[int]] = defaultdict(list)
         sizes: defaultdict[Hashable, list[list[int]]] = defaultdict(list)  # batches of each bucket
@@ -110,7 +94,7 @@ class Refill:
             yield from islice(parts.get(bucket, iter(())), 1)
         yield from chain.from_iterable(parts.values())  # of indices whose bucket no batch began with
 
-    def watched(self, batches: Iterable[Item], source: object) -> Iterator[Item]:
+    def watched(self, batches: Iterable[list[int]], source: object) -> Iterator[list[int]]:
         """Pass on the user's batches; refuse what is above the budget, warn where none is given."""
         sizes: Counter[int] = Counter()
         for batch in batches:
@@ -140,7 +124,7 @@ class Refill:
         return len(indices) if self._most == math.inf else sum(map(self._costs, indices))
 
     def _parts(
-        self, indices: Sequence[int], batches: Sequence[Item], shrink: ShrinkBatches
+        self, indices: Sequence[int], batches: Sequence[list[int]], shrink: ShrinkBatches
     ) -> list[list[int]]:
         """Batches of ``indices`` in proportion to the cost of the user's.
 
@@ -179,10 +163,6 @@ class Refill:
         return max(begin + 1, min(end, fits))
 
 
-_Priced = tuple[Item, float, int | None]
-"""An item, what it costs, and the group that it is of."""
-
-
 class _Pool:
     """Samples on their way to a full batch; the last full one is held, to fill up the rest.
 
@@ -192,76 +172,48 @@ class _Pool:
 
     def __init__(self, most: float) -> None:
         self._most = most
-        self._held: list[_Priced] = []
-        self._waiting: list[_Priced] = []
-        self._largest = 0  # of the user's batches, in items
-        self._empty()
+        self._largest = 0  # of the user's batches
+        self._held: list[int] = []
+        self._batch: list[int] = []
+        self._costs: list[float] = []  # of the samples held, then of those in the batch
+        self._cost = 0.0  # of the batch
+        self._waiting: list[tuple[int, float]] = []  # did not fit into a batch that has too few
 
-    def _empty(self) -> None:
-        self._items: list[_Priced] = []
-        self._cost, self._count = 0.0, 0
-        self._labels: set[int] = set()
-
-    def add(self, item: _Priced, size: int, least: int) -> Iterator[list[int]]:
-        """Take in an item; batches that are full, of ``size`` items, come out."""
-        indices, cost, label = item
+    def add(self, index: int, cost: float, size: int, least: int) -> Iterator[list[int]]:
+        """Take in a sample; batches that are full, of ``size`` samples, come out."""
         self._largest = max(self._largest, size)
-        fits = not self._items or self._cost + cost <= self._most
-        if label in self._labels or (not fits and self._count < least):
-            self._waiting.append(item)
-            return
-        if not fits:
+        if self._batch and self._cost + cost > self._most:
+            if len(self._batch) < least:
+                self._waiting.append((index, cost))
+                return
             yield from self._close(size, least)
-        if label is not None:
-            self._labels.add(label)
-        self._items.append(item)
+        self._batch.append(index)
+        self._costs.append(cost)
         self._cost += cost
-        self._count += len(indices)
-        if len(self._items) >= size:
+        if len(self._batch) >= size:
             yield from self._close(size, least)
 
     def rest(self, least: int) -> Iterator[list[int]]:
         """What is left at the end of an epoch."""
         while self._waiting:
             yield from self._close(self._largest, least)
-        num_held = sum(len(indices) for indices, *_ in self._held)
-        held_cost = sum(cost for _, cost, _ in self._held)
-        is_short = 0 < self._count < least
-        if is_short and num_held + self._count <= self._largest and held_cost + self._cost <= self._most:
-            self._held, self._items = [], self._held + self._items  # one batch holds both
-            self._count += num_held
-        while self._held and 0 < self._count < least:
-            indices, cost, _ = self._held[-1]
-            num_held -= len(indices)
-            if num_held < least or self._cost + cost > self._most:
-                break
-            self._items.insert(0, self._held.pop())
-            self._count += len(indices)
-            self._cost += cost
-        yield from filter(None, (_indices(self._held), _indices(self._items)))
+        num_held, both = len(self._held), self._held + self._batch
+        missing = least - len(self._batch)
+        if self._batch and missing > 0 and self._held:
+            if len(both) <= self._largest and sum(self._costs) <= self._most:
+                num_held = 0  # one batch holds both
+            elif num_held - missing >= least and sum(self._costs[num_held - missing :]) <= self._most:
+                num_held -= missing
+        yield from filter(None, (both[:num_held], both[num_held:]))
 
     def _close(self, size: int, least: int) -> Iterator[list[int]]:
         if self._held:
-            yield _indices(self._held)
-        self._held, waiting = self._items, self._waiting
-        self._waiting = []
-        self._empty()
-        for item in waiting:
-            yield from self.add(item, size, least)
-
-
-def _indices(items: list[_Priced]) -> list[int]:
-    return [index for indices, *_ in items for index in indices]
-
-
-def _items(batch: Item, groups: IndexArray | None) -> list[Item]:
-    """What of a batch stays together."""
-    if groups is None:
-        return [[index] for index in batch]
-    members: defaultdict[int, Item] = defaultdict(list)
-    for index in batch:
-        members[int(groups[index])].append(index)
-    return list(members.values())
+            yield self._held
+        self._costs = self._costs[len(self._held) :]
+        self._held, self._batch, self._cost = self._batch, [], 0.0
+        waiting, self._waiting = self._waiting, []
+        for index, cost in waiting:
+            yield from self.add(index, cost, size, least)
 
 
 def _as_function(cost: Cost | None) -> Callable[[int], Any]:

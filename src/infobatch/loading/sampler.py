@@ -157,14 +157,14 @@ class FilteredBatchSampler(Sampler[list[int]]):
 
     def _formed(self, batches: Iterable[list[int]], selected: np.ndarray) -> Iterator[list[int]]:
         """The batches of an epoch: the user's own, or others of the selected indices alone."""
-        policy, shrink = self._run.policy, self._run.plan.shrink
-        if not isinstance(policy, NoPruning):
+        shrink = self._run.plan.shrink
+        if not isinstance(self._run.policy, NoPruning):
             batches = self._refill.watched(batches, self.batch_sampler)
         if selected.all():
             return iter(batches)
         if shrink is None:
-            return self._refill.pooled(batches, selected, policy.kept_together)
-        return self._refill.shrunk(batches, selected, policy.kept_together, shrink)
+            return self._refill.pooled(batches, selected)
+        return self._refill.shrunk(batches, selected, shrink)
 
 
 def indices_of(items: Iterable[Any], source: object) -> Iterator[int]:

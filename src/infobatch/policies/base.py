@@ -12,7 +12,7 @@ from torch import Tensor
 
 from infobatch.batching import LastBatch, nearest_multiple
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
-from infobatch.scores.columns import COLUMNS, LOSSES, SIGNALS, IndexArray
+from infobatch.scores.columns import COLUMNS, LOSSES, SIGNALS
 from infobatch.scores.table import ScoreTable
 
 
@@ -117,8 +117,6 @@ class Policy(ABC):
     """The column on which :meth:`score_bounds` puts its bounds; one of ``columns``."""
     num_samples: int | None = None
     """The number of samples that the policy was given labels or scores for; None without any."""
-    kept_together: IndexArray | None = None
-    """The group of each sample, int64 (N,), where those of a group are kept or left out together."""
     given: ClassVar[str] = "labels"
     """What the policy was given for each sample, in the words of an error message."""
     refreshes: ClassVar[bool] = False

@@ -135,17 +135,3 @@ def test_adapters_are_trained_on_what_is_selected(tmp_path):
     assert ours.pruner.report().saved > 0.1
     for name, value in ours.model.named_parameters():
         assert torch.equal(before[name], value) != ("lora" in name), name
-
-
-def test_dropout_is_drawn_as_the_stock_trainer_draws_it(tmp_path):
-    ends = []
-    for kind, options in ((StockSFTTrainer, {}), (PruningSFTTrainer, {"pruning": NOTHING})):
-        made = sft_trainer(tmp_path, kind, num_train_epochs=2, **options)
-        for layer in made.model.modules():
-            if isinstance(layer, torch.nn.Dropout):
-                layer.p = 0.2
-            if hasattr(layer, "attention_dropout"):
-                layer.attention_dropout = 0.2
-        made.train()
-        ends.append(parameters(made.model))
-    assert (ends[0] - ends[1]).abs().max() < 1e-6

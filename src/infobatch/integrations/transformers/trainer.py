@@ -24,7 +24,6 @@ from infobatch.integrations.transformers.installed import (
     is_datasets_available,
     seed_worker,
 )
-from infobatch.integrations.transformers.random_state import RandomState
 from infobatch.integrations.transformers.refusals import (
     check_labels,
     check_rows,
@@ -77,7 +76,6 @@ class PruningMixin(_Base):
         self._loss_is_checked = False
         self._has_weighed_batch_norm: bool | None = None
         self._indices: IndexArray | None = None  # of the batch whose loss is still to be weighted
-        self._after_loss: RandomState | None = None
 
     @property
     def pruner(self) -> DynamicPruner:
@@ -234,12 +232,9 @@ class PruningMixin(_Base):
         # Set for this call alone: elsewhere the Trainer would take it for the user's.
         self.compute_loss_func = partial(self._weighted_loss, indices)
         try:
-            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         finally:
             self.compute_loss_func = None
-        if self._after_loss is not None and self.label_smoother is None:
-            self._after_loss.restore()  # TRL's second forward pass, for metrics, drew dropout again
-        return loss
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if not self.args.save_only_model:
@@ -359,7 +354,7 @@ class PruningMixin(_Base):
         """sum_i w_i * (the summed loss of sequence i) / the supervised items of the whole update."""
         losses, counts = self.sample_losses(outputs, labels)
         self.pruner.record(losses, indices, scored=counts > 0)
-        self._indices, self._after_loss = None, RandomState(losses.device)
+        self._indices = None
         weights = sent_to_device(self.pruner.weights(indices), losses.device)
         if num_items_in_batch is None:  # for a model whose loss is the mean of each batch
             num_items_in_batch = (counts * weights).sum() if self.pruner.plan.shrink else counts.sum()

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helpers import Numbers, new_pruner
 from infobatch import DynamicPruner, RandomPruning, ShrinkBatches
@@ -139,3 +141,17 @@ def test_what_shrinks():
 def test_what_does_not_go_together_is_told_of(make, message):
     with pytest.raises((ValueError, RuntimeError), match=message):
         make()
+
+
+@given(st.integers(1, 40), st.integers(1, 4), st.integers(0, 300), st.integers(1, 300))
+def test_no_last_batch_has_a_single_sample_on_a_rank(size, num_replicas, count, num_samples):
+    last = Batching(size, False, num_replicas).last_batch(num_samples)
+    full_rest = num_samples % (size * num_replicas)
+    if last is None:  # full data has one, too
+        assert size == 1 or 0 < full_rest <= num_replicas
+        return
+    nearest = nearest_multiple(min(count, num_samples), 1, num_samples, last=last)
+    rest = nearest % (size * num_replicas)
+    assert 1 <= nearest <= num_samples
+    assert rest == 0 or -(-rest // num_replicas) >= 2
+    assert abs(nearest - max(1, min(count, num_samples))) <= num_replicas

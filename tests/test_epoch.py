@@ -146,3 +146,18 @@ def test_a_finished_run_has_no_epochs_to_train_and_says_so():
         record_epoch(pruner, random_losses(40))
     with pytest.warns(UserWarning, match="has trained its 2 epochs, .* make a new pruner"):
         assert list(pruner.epochs()) == []
+
+
+def train_all_but_the_last(pruner, loader):
+    for epoch in pruner.epochs():
+        for indices, _ in loader:
+            if epoch < pruner.num_epochs - 1:
+                pruner.update(torch.rand(5), indices)
+
+
+@pytest.mark.parametrize("num_epochs", [1, 3])
+def test_the_last_epoch_too_must_record_losses(num_epochs):
+    pruner = DynamicPruner(Numbers(20), num_epochs, delta=1)
+    loader = pruner.loader(5)
+    with pytest.raises(RuntimeError, match=f"epoch {num_epochs - 1} ends without a single recorded"):
+        train_all_but_the_last(pruner, loader)

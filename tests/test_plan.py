@@ -1,6 +1,7 @@
 """How long a run is in steps, known beforehand where it can be."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -138,6 +139,21 @@ def test_lengths_in_steps_need_the_batch_size():
     pruner = DynamicPruner(Numbers(20), max_steps=10)
     with pytest.raises(RuntimeError, match="batch size is not known yet; make the loader first"):
         _ = pruner.num_epochs
+
+
+@pytest.mark.parametrize("length", [{"num_epochs": 2}, {"num_epochs": 1}, {"max_steps": 25}])
+def test_a_run_too_short_to_prune_says_so(length):
+    with pytest.warns(UserWarning, match="nothing can be pruned: of .* epochs warm-up takes .*delta=1"):
+        DynamicPruner(range(100), **length, policy=InfoBatch()).loader(8)
+
+
+@pytest.mark.parametrize(
+    "options", [{"policy": NoPruning()}, {"delta": 0}, {"delta": 1}, {"warmup_epochs": 0}, {"target": 0}]
+)
+def test_a_run_in_which_nothing_is_to_be_pruned_is_not_warned_of(options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        DynamicPruner(range(100), 2, **options)
 
 
 def test_a_run_that_prunes_nothing_knows_its_length():

@@ -10,12 +10,27 @@ from infobatch import DynamicPruner, InfoBatch, segmentation_losses, weighted_me
 from infobatch.policies import Proportional
 
 
-def test_the_value_is_the_weighted_sum_over_the_batch_count():
+def test_the_value_estimates_the_mean_on_all_data():
     pruner, indices = in_pruned_epoch()
     losses = torch.rand(8)
     weights = pruner.weights(indices)
     assert weights.max() > 1
-    assert float(pruner.update(losses, indices)) == pytest.approx(float((weights * losses).sum() / 8))
+    expected = (weights * losses).mean() / pruner.mean_weight
+    assert float(pruner.update(losses, indices)) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("normalizer", ["batch", "mean", "weights"])
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_losses_that_do_not_change_show_as_a_mean_that_does_not_change(normalizer, shrink):
+    pruner = DynamicPruner(Numbers(1000), 4, policy=InfoBatch(), normalizer=normalizer, shrink=shrink)
+    loader, fixed = pruner.loader(100), torch.linspace(0, 2, 1000)
+    shown = [
+        np.mean([pruner.update(fixed[indices], indices).item() for indices, _ in loader])
+        for _ in pruner.epochs()
+    ]
+    assert pruner.report().saved > 0.1
+    assert max(shown) < 1.03 * min(shown)
+    assert pruner.mean_loss == pytest.approx(1)
 
 
 def test_the_value_may_be_over_the_sum_of_weights():
@@ -39,7 +54,7 @@ def test_update_is_weigh_and_record():
     other, _ = in_pruned_epoch()
     losses = torch.rand(8)
     value = one.update(losses, indices)
-    assert torch.equal(value, other.weigh(losses, indices))
+    assert torch.equal(value, other.shown(other.weigh(losses, indices)))
     assert other.progress == 0.1
     other.record(losses, indices)
     assert one.progress == other.progress > 0.1
@@ -97,7 +112,7 @@ def test_the_value_of_half_precision_losses_is_in_single_precision(dtype):
     pruner, indices = in_pruned_epoch()
     losses = torch.rand(8).to(dtype)
     value = pruner.update(losses, indices)
-    expected = (losses.double() * pruner.weights(indices)).mean()
+    expected = (losses.double() * pruner.weights(indices)).mean() / pruner.mean_weight
     assert value.dtype == torch.promote_types(dtype, torch.float32)
     assert float(value) == pytest.approx(float(expected), rel=1e-6)
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infobatch import Schedule
+from infobatch.batching import LastBatch
 
 
 def pruned_epochs(**options):
@@ -115,6 +116,14 @@ def test_a_target_in_whole_batches(multiple):
     assert all(count % multiple == 0 for count in kept)
     left_out = 997 * len(kept) - sum(kept)
     assert abs(left_out - 0.3 * 997 * 10) <= multiple
+
+
+@pytest.mark.parametrize("target", [0.3, [0, 33, 33, 0]])
+def test_a_target_leaves_no_last_batch_of_a_single_sample(target):
+    schedule = Schedule(98, 4, target=target, last=LastBatch(8, 2))
+    kept = [98 - schedule.num_pruned(epoch) for epoch in range(4)]
+    assert all(count % 8 != 1 for count in kept)
+    assert 98 * 4 - sum(kept) == pytest.approx(0.3 * 98 * 4 if target == 0.3 else 66, abs=2)
 
 
 @pytest.mark.parametrize("multiple", [1, 10])

@@ -94,6 +94,18 @@ class Batching:
         """Pruned epochs keep a multiple of this many samples, so that no last batch is dropped."""
         return int(self.global_batch_size) if self.drop_last and not self.has_user_order else 1
 
+    def last_batch(self, num_samples: int) -> LastBatch | None:
+        """What the last batch of a pruned epoch may be, so that none has a single sample on a rank.
+
+        None where a last batch is dropped, where the user's own sampler orders the epoch, and where full
+        data has such batches, too.
+        """
+        size, least = self.global_batch_size, self.num_replicas + 1  # repeats fill the others' up
+        rest = num_samples % size
+        if self.drop_last or self.has_user_order or size < least or 0 < rest < least:
+            return None
+        return LastBatch(int(size), least)
+
     def full_length(self, num_samples: int) -> int:
         """Draws on all ranks in an epoch on full data."""
         return num_samples if self.user_length is None else self.user_length * self.num_replicas
@@ -108,10 +120,37 @@ class Batching:
         return math.floor(steps) if self.drop_last else math.ceil(steps - 1e-9)
 
 
-def nearest_multiple(count: int, multiple: int, num_samples: int, least: int = 1) -> int:
-    """The multiple nearest to ``count`` among those from ``least`` to ``num_samples``."""
+@dataclass(frozen=True)
+class LastBatch:
+    """What the last, short batch of an epoch may be, where full data has none of a single sample.
+
+    Args:
+        batch_size: Samples in the other batches, on all ranks.
+        least: Fewest samples in the last one, on all ranks.
+    """
+
+    batch_size: int
+    least: int
+
+    def nearest(self, count: int, num_samples: int) -> int:
+        """The number nearest to ``count``, up to ``num_samples``, that leaves no smaller last batch."""
+        whole, rest = count // self.batch_size * self.batch_size, count % self.batch_size
+        if rest >= self.least or (whole and not rest):
+            return count
+        filled = whole + self.least
+        return whole if whole and (2 * rest <= self.least or filled > num_samples) else filled
+
+
+def nearest_multiple(
+    count: int, multiple: int, num_samples: int, least: int = 1, last: LastBatch | None = None
+) -> int:
+    """The multiple nearest to ``count`` among those from ``least`` to ``num_samples``.
+
+    It leaves no last batch that is too small.
+    """
     nearest = max((count + multiple // 2) // multiple, -(-least // multiple)) * multiple
-    return min(nearest, num_samples // multiple * multiple)
+    nearest = min(nearest, num_samples // multiple * multiple)
+    return nearest if last is None else last.nearest(nearest, num_samples)
 
 
 def even_ends(num_draws: int, num_batches: int, multiple: int = 1) -> IndexArray:

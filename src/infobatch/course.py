@@ -149,6 +149,7 @@ class Course:
                 return  # a last epoch cut so short that its only batch would be dropped
             yield epoch
             epoch = self.epoch + 1
+        self.current.check_recorded()
         check_went_on(self.current)
         self.current.close()
         self._has_ended = True

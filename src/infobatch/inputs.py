@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.batch_indices import dropped_from
 from infobatch.noise import NormsFrom, norms_of_losses
 from infobatch.scores.columns import NORMS, SIGNALS, IndexArray
 
@@ -25,12 +26,13 @@ def check_choice(option: str, value: str, choices: Iterable[str]) -> None:
 def read_batch(losses: Tensor, indices: Indices, scored: Tensor | None = None) -> IndexArray:
     """The indices of a batch on the host, once there is one loss for each."""
     batch = host_indices(indices)
-    check_losses(losses, len(batch), scored)
+    check_losses(losses, batch, scored)
     return batch
 
 
-def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> None:
-    """Raise an error for anything but one loss for each of ``num_indices`` samples."""
+def check_losses(losses: Tensor, indices: IndexArray, scored: Tensor | None) -> None:
+    """Raise an error for anything but one loss for each of the samples with ``indices`` (B,)."""
+    num_indices = len(indices)
     if not isinstance(losses, Tensor):
         raise TypeError(
             f"losses are a {type(losses).__name__}; give the tensor that the loss function made, shape "
@@ -44,14 +46,20 @@ def check_losses(losses: Tensor, num_indices: int, scored: Tensor | None) -> Non
         )
     if len(losses) != num_indices:
         raise ValueError(
-            f"{len(losses)} losses came with {num_indices} indices; pass the indices of this very batch"
+            f"{len(losses)} losses came with {num_indices} indices; pass the indices of this very "
+            "batch. If the collate_fn drops samples, have it return infobatch.loading.Kept(batch, kept)"
         )
-    if num_indices == 0:
+    if num_indices == 0 and not len(dropped_from(indices)):
         raise ValueError(
             "the batch is empty, and a mean over no losses is NaN; pass over batches without samples"
         )
     if not losses.is_floating_point():
         raise TypeError(f"losses have dtype {losses.dtype}; they must be floating point")
+    if num_indices > 1 and losses.stride(0) == 0:
+        raise ValueError(
+            f"the {num_indices} losses are one number repeated (expand), and so tell no sample from "
+            "another; compute one for each sample, with reduction='none'"
+        )
     if scored is not None:
         check_scored(scored, losses)
 
@@ -138,7 +146,7 @@ def num_distinct(numbers: IndexArray, marks: np.ndarray) -> int:
 
 def host_indices(indices: Indices) -> IndexArray:
     """Indices of any integer kind as int64 (B,), without waiting for a device."""
-    if type(indices) is np.ndarray and indices.dtype == np.int64 and indices.ndim == 1:
+    if isinstance(indices, np.ndarray) and indices.dtype == np.int64 and indices.ndim == 1:
         return indices  # as they come with a batch
     if isinstance(indices, Tensor):
         if indices.device.type != "cpu":

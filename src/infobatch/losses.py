@@ -56,10 +56,30 @@ def weighted_mean(losses: Tensor, weights: Tensor, normalizer: Normalizer = "bat
 
     Source: InfoBatch, ICLR 2024, section 2, for ``"batch"``.
     """
+    if len(losses) == 0:
+        raise ValueError(
+            "the batch is empty, and a mean over no losses is NaN; pass over batches without samples. "
+            "Where the collate_fn dropped all of them, pruner.record(losses, indices) counts them"
+        )
     if normalizer == "weights":
         total = weights.sum()
         return (losses * weights).sum() / torch.where(total > 0, total, torch.ones_like(total))
     return (losses * weights).mean()
+
+
+def shown_as_mean(loss: Tensor, mean_weight: float) -> Tensor:
+    """A weighted mean with its gradient, and its value divided by the mean weight of an epoch.
+
+    Over a pruned epoch sum(w * loss) / B is larger than the mean loss by the mean weight: as a step it
+    should be, as a figure in a log it would mislead.
+
+    Args:
+        loss: The weighted mean, a scalar.
+        mean_weight: Of the samples that the epoch trains.
+    """
+    if mean_weight == 1:
+        return loss
+    return torch.add(loss, loss.detach(), alpha=1 / mean_weight - 1)
 
 
 def sent_to_device(weights: Tensor, device: torch.device) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from infobatch.batching import (
     Batching,
+    LastBatch,
     ShrinkBatches,
     even_ends,
     nearest_multiple,
@@ -61,7 +62,10 @@ class RunPlan:
         self.batching: Batching | None = None
         self._length = (num_epochs, max_steps)
         self._options = (delta, warmup_epochs, target, ramp)
-        self._schedule = self._make_schedule() if max_steps is None else None
+        self._schedule: Schedule | None = None
+        if max_steps is None:
+            self._schedule = self._make_schedule()
+            self._warn_if_nothing_is_prunable(self._schedule)
 
     @property
     def length_is_known(self) -> bool:
@@ -83,6 +87,12 @@ class RunPlan:
         if self.shrink is None:
             return self.batching.multiple
         return 1 if self.least == self.num_samples else self._unit
+
+    @property
+    def last(self) -> LastBatch | None:
+        """What the last batch of a pruned epoch may be; None if anything."""
+        shrinks = self.shrink is not None
+        return None if self.batching is None or shrinks else self.batching.last_batch(self.num_samples)
 
     @property
     def least(self) -> int:
@@ -131,11 +141,11 @@ class RunPlan:
         """What an epoch that is pruned asks of the policy."""
         num_pruned = self.schedule.num_pruned(epoch)
         prunable = self.schedule.prunable
-        return Request(num_pruned, generator, epoch, prunable, self.multiple, self.least)
+        return Request(num_pruned, generator, epoch, prunable, self.multiple, self.least, self.last)
 
     def num_trained(self, epoch: int, num_selected: int) -> int:
         """How many of an epoch's selected samples are trained."""
-        num_trained = max(1, round(self.schedule.share(epoch) * num_selected))
+        num_trained = self._part(epoch, num_selected)
         batching = self.batching
         if batching is None:
             return num_trained
@@ -181,7 +191,9 @@ class RunPlan:
             )
         self._check_batching(batching)
         self.batching = batching
-        self._schedule = self._make_schedule()
+        was_known, self._schedule = self.length_is_known, self._make_schedule()
+        if not was_known:
+            self._warn_if_nothing_is_prunable(self._schedule)
 
     def follows(self, batching: Batching) -> bool:
         """Whether it differs from the present one in the length of the user's own sampler alone."""
@@ -255,6 +267,20 @@ class RunPlan:
         """Whether an epoch may leave something out."""
         return not isinstance(self.policy, NoPruning)
 
+    def _warn_if_nothing_is_prunable(self, schedule: Schedule) -> None:
+        """Warn of a run too short for any epoch to be pruned, unless that was asked for."""
+        delta, _, target, _ = self._options
+        if schedule.num_prunable or not self._can_prune or delta == 0 or target is not None:
+            return
+        annealing = schedule.num_epochs - schedule.annealing_start
+        warnings.warn(
+            f"nothing can be pruned: of {schedule.run_length:g} epochs warm-up takes "
+            f"{schedule.first_pruned} and annealing, in which all data is used again, {annealing}. "
+            "Train longer, prune to the end (delta=1), or prune the first epoch by scores from before "
+            "the run (warmup_epochs=0, prior_scores=...); NoPruning() says that nothing is to be pruned",
+            stacklevel=4,
+        )
+
     def _make_schedule(self) -> Schedule:
         num_epochs, max_steps = self._length
         if max_steps is not None:
@@ -274,6 +300,7 @@ class RunPlan:
                 self.multiple,
                 ramp,
                 self.least,
+                self.last,
             )
             self.policy.check_target(schedule.most_pruned, self.num_samples)
             return schedule
@@ -292,8 +319,14 @@ class RunPlan:
 
     def _num_batches(self, epoch: int, num_kept: int) -> int:
         batching = self._known_batching
-        num_trained = max(1, round(self.schedule.share(epoch) * num_kept))
+        num_trained = self._part(epoch, num_kept)
         return batching.num_steps(batching.num_trained(num_trained))
+
+    def _part(self, epoch: int, num_samples: int) -> int:
+        """How many of ``num_samples`` come before the run ends, where that is within the epoch."""
+        part = max(1, round(self.schedule.share(epoch) * num_samples))
+        last = self.last
+        return part if last is None or part == num_samples else last.nearest(part, num_samples)
 
     @property
     def _known_batching(self) -> Batching:

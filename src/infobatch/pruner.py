@@ -16,6 +16,7 @@ from infobatch.epoch import Epoch
 from infobatch.inputs import check_choice
 from infobatch.layouts import Layout, Replicated
 from infobatch.loading.loaders import Loaders
+from infobatch.loading.refill import Cost, Refill
 from infobatch.loading.sampler import (
     FilteredBatchSampler,
     FilteredSampler,
@@ -119,7 +120,7 @@ class DynamicPruner(Run):
         length = (num_epochs, max_steps)
         shrinks = shrink_of(getattr(policy, "shrinks", "steps") if shrink is None else shrink)
         delta = getattr(policy, "default_delta", Policy.default_delta) if delta is None else delta
-        plan = RunPlan(len(dataset), policy, *length, delta, warmup_epochs, target, ramp, shrinks)
+        plan = RunPlan(_length_of(dataset), policy, *length, delta, warmup_epochs, target, ramp, shrinks)
         store = layout.make_store(plan, int(seed), find_replicas(rank, num_replicas), normalizer)
         if prior_scores is not None:
             losses, norms = prior_values(prior_scores, len(dataset))
@@ -139,6 +140,8 @@ class DynamicPruner(Run):
         sampler: Iterable[int] | None = None,
         batch_sampler: Collection[Sequence[int]] | None = None,
         bucket: Callable[[int], Hashable] | None = None,
+        max_cost: float | None = None,
+        cost: Cost | None = None,
         collate_fn: Callable[[Any], Any] | None = None,
         drop_last: bool = False,
         loader_class: Callable[..., Any] = DataLoader,
@@ -150,7 +153,9 @@ class DynamicPruner(Run):
             batch_size: Samples in a batch, on each rank.
             sampler: Your own order of indices, which is then filtered: see :meth:`filter`.
             batch_sampler: Your own batches of indices: see :meth:`filter_batches`.
-            bucket: See :class:`FilteredBatchSampler`.
+            bucket: See :meth:`filter_batches`; so are ``max_cost`` and ``cost``.
+            max_cost: For batches under a budget.
+            cost: What each sample costs.
             collate_fn: Makes your batch of a list of samples; by default PyTorch's.
             drop_last: Whether a last short batch is dropped. Pruned epochs then keep whole batches.
             loader_class: Another class than DataLoader, such as torchdata's StatefulDataLoader, which
@@ -166,7 +171,7 @@ class DynamicPruner(Run):
             batch_size,
             sampler,
             batch_sampler,
-            bucket,
+            Refill(bucket, max_cost, cost),
             collate_fn,
             drop_last,
             loader_class,
@@ -219,13 +224,31 @@ class DynamicPruner(Run):
         batch_sampler: Collection[Sequence[int]],
         bucket: Callable[[int], Hashable] | None = None,
         *,
+        max_cost: float | None = None,
+        cost: Cost | None = None,
         resumes: bool = True,
     ) -> FilteredBatchSampler:
         """Make your own batch sampler leave out what the epoch leaves out.
 
-        What :meth:`filter` says of samplers holds for it. Arguments: :class:`FilteredBatchSampler`.
+        What :meth:`filter` says of samplers holds for it. Batches are filled up again with samples of
+        successive ones, to as many samples as yours; on full data they are yours.
+
+        Args:
+            batch_sampler: Your sampler of batches.
+            bucket: Maps an index to what its batch mates must share (a length class, say), so that
+                batches are filled up from their own bucket.
+            max_cost: The most that the samples of a batch may cost in all, for batches under a budget of
+                tokens or pixels; ``math.inf`` says that there is none.
+            cost: What each sample costs: numbers (N,), or a function of the index. Where batches are
+                padded, the padded length of the sample's bucket.
+            resumes: See :meth:`sampler`.
+
+        Raises:
+            ValueError: If only one of ``max_cost`` and ``cost`` is given; when iterated, for a batch of
+                yours that costs more.
         """
-        return self._loaders.filter_batches(self, batch_sampler, bucket, resumes)
+        refill = Refill(bucket, max_cost, cost)
+        return self._loaders.filter_batches(self, batch_sampler, refill, resumes)
 
     # -- Schedules and reports ---------------------------------------------------------------------
 
@@ -262,6 +285,16 @@ class DynamicPruner(Run):
     def full_steps_done(self) -> int:
         """Where the run is among :attr:`full_steps`: the step to tell schedules that are told one."""
         return math.floor(self.progress * self.full_steps + 1e-6)
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean of the latest losses of all samples that have one, NaN if none has; waits for the device.
+
+        Left-out samples count with the loss they had when they were last trained, whatever the policy.
+        With :class:`Sharded` scores it is the mean over this rank's.
+        """
+        losses = self.scores["last_loss"]
+        return float(losses[~losses.isnan()].double().mean())
 
     def export(self, path: str | Path) -> Path:
         """Write scores, visits and the selection's weights to a ``.parquet`` or ``.npz`` file."""
@@ -315,3 +348,14 @@ class DynamicPruner(Run):
         if epoch.resumed_at_end:
             self._loaders.skip()
         super()._close(epoch)
+
+
+def _length_of(dataset: Sized) -> int:
+    try:
+        return len(dataset)
+    except (TypeError, NotImplementedError) as error:
+        raise TypeError(
+            f"a {type(dataset).__name__} does not tell how many samples it has, and pruning keeps a "
+            "score for each; give a dataset with __len__, or for a stream DynamicPruner(SampleIds.of("
+            "stream, key), ...) and a StreamFilter, both of infobatch.streams"
+        ) from error

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.batch_norm import warn_if_unweighted
+from infobatch.batch_indices import dropped_from
 from infobatch.course import Course
+from infobatch.epoch import Epoch
+from infobatch.first_looks import FirstLooks
 from infobatch.inputs import Indices, check_scores, host_indices, read_batch, signals_read
 from infobatch.layouts.base import ScoreStore
-from infobatch.losses import Normalizer, sent_to_device, weighted_mean
+from infobatch.losses import Normalizer, sent_to_device, shown_as_mean, weighted_mean
 from infobatch.noise import NormsFrom
 from infobatch.policies.base import BiasedPolicy
 from infobatch.scores.columns import FloatArray, IndexArray
@@ -40,7 +42,7 @@ class Run(Course):
         check_data: bool = True,
     ) -> None:
         super().__init__(dataset, store, normalizer, norms_from, check_data)
-        self._looks_for_batch_norm = bool(self.policy.columns)
+        self._looks = FirstLooks(self.policy)
         # On several ranks it is the mean scaling that divides by the sum of weights.
         self._mean_over: Normalizer = normalizer if self.replicas.num_replicas == 1 else "batch"
 
@@ -70,17 +72,19 @@ class Run(Course):
                 (B,) on the losses' device. A policy that reads none ignores them.
 
         Returns:
-            The weighted mean, a scalar: see :func:`weighted_mean`.
+            A scalar with the gradient of the weighted mean, see :func:`weighted_mean`. Its value
+            estimates the mean loss on all data, without the factor N/|S| of a pruned epoch, for logs.
 
         Raises:
-            ValueError: For losses of another shape, or samples that the epoch does not train.
+            ValueError: For losses of another shape or sign, or samples that the epoch does not train.
             TypeError: For losses or indices of another kind.
         """
         weights = self._take_batch(losses, indices, scored, scores, signals)
-        return weighted_mean(losses, weights, self._mean_over)
+        loss: Tensor = self.shown(weighted_mean(losses, weights, self._mean_over))
+        return loss
 
     def weigh(self, losses: Tensor, indices: Indices) -> Tensor:
-        """The weighted mean alone, for optimizers that evaluate a step's loss several times.
+        """The weighted mean alone, undivided, for optimizers that evaluate a step several times.
 
         Arguments as for :meth:`update`.
         """
@@ -96,8 +100,13 @@ class Run(Course):
         """
         batch = read_batch(losses, indices, scored)
         weights = self.current.weights_of(batch)  # raises for a sample that the epoch does not train
-        self._look_for_batch_norm(losses, weights)
+        self._looks.at_weights(losses, weights)
         self._record(batch, losses, scored, signals)
+
+    @torch.compiler.disable
+    def shown(self, loss: Tensor) -> Tensor:
+        """A weighted mean with the value it would have on full data, without the factor N/|S|."""
+        return shown_as_mean(loss, self.mean_weight) if self.normalizer == "batch" else loss
 
     def weights(self, indices: Indices) -> Tensor:
         """Weights of samples, float32 (B,) on the host; 0 for a repeat that fills a batch.
@@ -145,11 +154,13 @@ class Run(Course):
 
     # -- Inside ------------------------------------------------------------------------------------
 
+    def _begin(self, epoch: Epoch) -> None:
+        self._looks.begin(self._store.scores if epoch.num_selected < self.num_samples else None)
+        super()._begin(epoch)
+
     def _signals_read(self, given: Mapping[str, Tensor], losses: Tensor) -> list[Tensor]:
         estimated = self.norms_from if self.policy.estimates_norms else None
         return signals_read(self.signals, given, losses, estimated)
-
-    # All that a step does on the host: check the batch, look up its weights, record it.
 
     @torch.compiler.disable
     def _take_batch(
@@ -164,7 +175,7 @@ class Run(Course):
         batch = read_batch(losses, indices, scored)
         remembered = losses if scores is None else check_scores(scores, losses)
         weights = self.factors(batch)
-        self._look_for_batch_norm(losses, weights)
+        self._looks.at_weights(losses, weights)
         self._record(batch, remembered, scored, signals)
         return sent_to_device(torch.from_numpy(weights), losses.device)
 
@@ -172,15 +183,6 @@ class Run(Course):
     def _weigh_batch(self, losses: Tensor, indices: Indices) -> Tensor:
         weights = self.factors(read_batch(losses, indices))
         return sent_to_device(torch.from_numpy(weights), losses.device)
-
-    def _look_for_batch_norm(self, losses: Tensor, weights: FloatArray) -> None:
-        """Warn once of batch norm that takes its statistics of the samples chosen by score."""
-        if not self._looks_for_batch_norm or self.current.num_selected == self.num_samples:
-            return
-        real = weights[weights > 0]
-        if len(real) and real.min() < real.max():
-            self._looks_for_batch_norm = False
-            warn_if_unweighted(losses, stacklevel=5)
 
     def factors(self, batch: IndexArray) -> FloatArray:
         """What the losses of a batch are multiplied by, float32 (B,)."""
@@ -214,5 +216,8 @@ class Run(Course):
         signals: Mapping[str, Tensor],
     ) -> None:
         read = self._signals_read(signals, scores)
+        self._looks.at_losses(scores, batch, scored, signals)
         num_real = self.current.record(batch)
+        if len(dropped := dropped_from(batch)):
+            self.current.record(dropped)
         self._store.record(batch, scores.detach(), scored, read, num_real)

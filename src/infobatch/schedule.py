@@ -8,7 +8,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from infobatch.batching import nearest_multiple
+from infobatch.batching import LastBatch, nearest_multiple
 
 __all__ = ["Schedule"]
 
@@ -33,6 +33,7 @@ class Schedule:
         ramp: How a share is spread over the epochs, in [-1, 1]: 0 evenly, 1 from nothing in the first to
             twice the mean in the last, -1 the other way round.
         least: The fewest samples that a pruned epoch keeps.
+        last: What the last batch of a pruned epoch may be; None if anything.
 
     Attributes:
         run_length: C, as a float.
@@ -57,6 +58,7 @@ class Schedule:
         multiple: int = 1,
         ramp: float = 0.0,
         least: int = 1,
+        last: LastBatch | None = None,
     ) -> None:
         check_schedule(delta, warmup_epochs, target, ramp)
         self.num_samples = num_samples
@@ -71,6 +73,7 @@ class Schedule:
             self.annealing_start = min(math.ceil(delta * num_epochs - _ROUNDING), latest)
         self.first_pruned = min(warmup_epochs, self.annealing_start)
         self._multiple = multiple
+        self._last = last
         self._least = max(multiple, -(-least // multiple) * multiple)
         self._num_pruned: list[int] | None = None
         if isinstance(target, Real):
@@ -130,8 +133,10 @@ class Schedule:
                 f"{self._least:,} are needed for batches that do not shrink below the least; leave out "
                 "fewer, or lower the least"
             )
-        kept = [nearest_multiple(self.num_samples - c, self._multiple, self.num_samples) for c in counts]
-        return [self.num_samples - k if c else 0 for c, k in zip(counts, kept, strict=True)]
+        return [self.num_samples - self._nearest(self.num_samples - c) if c else 0 for c in counts]
+
+    def _nearest(self, num_kept: int) -> int:
+        return nearest_multiple(num_kept, self._multiple, self.num_samples, last=self._last)
 
     def _spread(self, target: float, ramp: float) -> list[int]:
         """The numbers to leave out of each epoch, so that a share of the run's samples is left out."""
@@ -169,8 +174,14 @@ class Schedule:
         # In whole units of `multiple` kept samples, so that every length is known beforehand.
         kept = [(self.num_samples - s * total / epochs) / self._multiple for s in steepness]
         units = round((epochs * self.num_samples - total) / self._multiple)
+        missed = 0  # for a last batch that would be too small; the next epoch makes up for it
         for i, number in enumerate(_whole(kept, units)):
-            counts[self.first_pruned + i] = max(0, self.num_samples - number * self._multiple)
+            possible = wanted = min(number * self._multiple, self.num_samples)
+            if self._last is not None:
+                wished = min(max(1, wanted + missed), self.num_samples)
+                possible = self._last.nearest(wished, self.num_samples)
+            missed += wanted - possible
+            counts[self.first_pruned + i] = self.num_samples - possible
         return counts
 
 

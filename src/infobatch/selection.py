@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.batching import nearest_multiple
+from infobatch.batching import LastBatch, nearest_multiple
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.scores.table import ScoreTable
 
@@ -87,11 +87,15 @@ def select(policy: Policy, scores: ScoreTable, request: Request) -> Selection:
         return Selection.of(weights)
     keep = policy.keep_probabilities(scores, request)
     _check_probabilities(keep, policy, len(scores), request)
-    return draw(keep, request.generator, request.multiple, request.least)
+    return draw(keep, request.generator, request.multiple, request.least, request.last)
 
 
 def draw(
-    keep: KeepProbabilities, generator: torch.Generator, multiple: int = 1, least: int = 1
+    keep: KeepProbabilities,
+    generator: torch.Generator,
+    multiple: int = 1,
+    least: int = 1,
+    last: LastBatch | None = None,
 ) -> Selection:
     """Select samples with given probabilities; their number is known before the draw.
 
@@ -106,6 +110,7 @@ def draw(
         multiple: The number selected is the nearest multiple of this that is possible, unless nothing is
             to be left out: the global batch size, where the loader drops the last short batch.
         least: The fewest samples to select.
+        last: What the last batch of the selected samples may be; None if anything.
 
     Returns:
         The selected samples and their weights.
@@ -132,27 +137,31 @@ def draw(
             "probabilities; give one for each stratum, numbered from 0"
         )
     if keep.credit is not None:
-        return _draw_owed(_made_whole(probabilities, multiple, least), keep.credit, generator)
+        return _draw_owed(_made_whole(probabilities, multiple, least, last), keep.credit, generator)
     if keep.strata is None:
-        return _draw_systematic(_made_whole(probabilities, multiple, least), keep.order, generator)
+        whole = _made_whole(probabilities, multiple, least, last)
+        return _draw_systematic(whole, keep.order, generator)
     sizes = torch.bincount(keep.strata, minlength=len(probabilities)).tolist()
-    counts = stratum_counts(sizes, probabilities.tolist(), multiple, least=least)
+    counts = stratum_counts(sizes, probabilities.tolist(), multiple, least=least, last=last)
     return _draw_stratified(sizes, counts, keep.strata, generator)
 
 
-def inclusion_probabilities(keep: KeepProbabilities, multiple: int = 1, least: int = 1) -> Tensor:
+def inclusion_probabilities(
+    keep: KeepProbabilities, multiple: int = 1, least: int = 1, last: LastBatch | None = None
+) -> Tensor:
     """The probability with which :func:`draw` selects each sample, float64 (N,): 1 / its weight.
 
     Args:
         keep: The keep probabilities.
-        multiple: See :func:`draw`; so is ``least``.
+        multiple: See :func:`draw`; so are ``least`` and ``last``.
         least: The fewest samples to select.
+        last: What the last batch may be.
     """
     probabilities = keep.probabilities.to(torch.float64)
     if keep.strata is None:
-        return _made_whole(probabilities, multiple, least)
+        return _made_whole(probabilities, multiple, least, last)
     sizes = torch.bincount(keep.strata, minlength=len(probabilities))
-    counts = stratum_counts(sizes.tolist(), probabilities.tolist(), multiple, least=least)
+    counts = stratum_counts(sizes.tolist(), probabilities.tolist(), multiple, least=least, last=last)
     shares = torch.tensor(counts, dtype=torch.float64) / sizes.clamp(min=1)
     return shares[keep.strata.long()]
 
@@ -182,11 +191,12 @@ def stratum_counts(
     multiple: int = 1,
     total: int | None = None,
     least: int = 1,
+    last: LastBatch | None = None,
 ) -> list[int]:
     """Numbers to draw from each stratum: at least one from any that is not empty.
 
-    They sum to ``total``, by default to the multiple nearest to the sum of the probabilities, and not
-    below ``least``.
+    They sum to ``total``, by default to the multiple nearest to the sum of the probabilities, not below
+    ``least`` and with a ``last`` batch that is not too small.
     """
     counts = [
         min(max(round(n * p), 1), n) if n else 0 for n, p in zip(sizes, probabilities, strict=True)
@@ -195,7 +205,7 @@ def stratum_counts(
         if counts == list(sizes):
             return counts
         least = max(least, sum(size > 0 for size in sizes))
-        total = nearest_multiple(sum(counts), multiple, sum(sizes), least)
+        total = nearest_multiple(sum(counts), multiple, sum(sizes), least, last)
     missing = total - sum(counts)
     # Pruned strata first, large before small; those kept whole only where the others do not suffice.
     # Whatever the count, the weight n / k keeps the draw unbiased.
@@ -274,11 +284,12 @@ def _phases(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     return phases
 
 
-def _made_whole(probabilities: Tensor, multiple: int, least: int) -> Tensor:
+def _made_whole(probabilities: Tensor, multiple: int, least: int, last: LastBatch | None) -> Tensor:
     """The probabilities changed so that they sum to a number of samples that can be drawn."""
     if bool((probabilities == 1).all()):
         return probabilities
-    total = nearest_multiple(round(float(probabilities.sum())), multiple, len(probabilities), least)
+    expected = round(float(probabilities.sum()))
+    total = nearest_multiple(expected, multiple, len(probabilities), least, last)
     return _with_sum(probabilities, total)
 
 

@@ -7,7 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from infobatch.batch_norm import batch_weights, unweighted_batch_norms, weigh_batch_norm
+from infobatch.batch_norm import (
+    batch_weights,
+    unweighted_batch_norms,
+    warn_if_unweighted,
+    weigh_batch_norm,
+)
 
 WEIGHTS = torch.tensor([1.0, 2, 0.5, 1])
 
@@ -72,3 +77,15 @@ def test_nothing_of_the_graph_is_kept():
     del losses, inner
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("convert", "remedy"),
+    [(False, "Convert it once"), (True, "It is converted, but has no weights: run the forward pass in")],
+)
+def test_the_warning_says_what_is_missing(convert, remedy):
+    model, losses = losses_of(nn.BatchNorm2d(4))
+    if convert:
+        weigh_batch_norm(model)
+    with pytest.warns(UserWarning, match=f"model has batch norm, .* and more. {remedy}"):
+        warn_if_unweighted(losses(), stacklevel=2)

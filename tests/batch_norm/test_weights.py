@@ -136,6 +136,12 @@ def test_wrong_weights_are_refused(weights, message):
     assert held(model) == [None, None]
 
 
+def test_weights_that_are_no_tensor_are_refused():
+    model = weigh_batch_norm(network())
+    with pytest.raises(TypeError, match="are a list; give a tensor"), batch_weights(model, [1.0, 2.0]):
+        pass
+
+
 def test_weights_are_sent_once_to_each_device(monkeypatch):
     sent = []
 

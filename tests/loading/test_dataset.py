@@ -6,11 +6,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Subset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Subset
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from helpers import Numbers, new_pruner, random_losses, record_epoch
-from infobatch import DynamicPruner, IndexedCollate, IndexedDataset
+from infobatch import DynamicPruner, IndexedCollate, IndexedDataset, InfoBatch
+from infobatch.loading import Kept
 
 
 def test_whole_batches_asked_of_the_dataset():
@@ -107,3 +108,84 @@ def test_a_pinning_loader():
 def test_a_dataset_without_indices():
     with pytest.raises(TypeError, match="list_iterator is not a map-style dataset"):
         IndexedDataset(iter([1]))
+
+
+class Fetched(Numbers):
+    """Gives a batch at once, as a mapping of tensors."""
+
+    def __getitems__(self, indices):
+        return {"x": torch.tensor(indices)}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_dataset_may_give_a_whole_batch(workers):
+    pruner = DynamicPruner(Fetched(20), 4)
+    loader = pruner.loader(8, collate_fn=lambda batch: batch, num_workers=workers)
+    batches = [(indices.tolist(), batch["x"].tolist()) for indices, batch in loader]
+    assert all(indices == batch for indices, batch in batches)
+    assert sorted(index for indices, _ in batches for index in indices) == list(range(20))
+
+
+def test_a_list_of_another_length_is_refused():
+    class Short(Numbers):
+        def __getitems__(self, indices):
+            return [0]
+
+    with pytest.raises(ValueError, match="__getitems__ of Short gave a list of 1 for 5 indices"):
+        next(iter(DynamicPruner(Short(20), 4).loader(5)))
+
+
+def readable(samples):
+    """Drops every third sample, and says so."""
+    kept = [place for place, sample in enumerate(samples) if sample % 3]
+    return Kept(torch.tensor([samples[place] for place in kept]), kept)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_dropped_in_the_collate_function_count_as_trained(workers):
+    pruner = DynamicPruner(Numbers(60), 4, policy=InfoBatch(), delta=1)
+    loader = pruner.loader(6, collate_fn=readable, num_workers=workers)
+    for _ in pruner.epochs():
+        for indices, batch in loader:
+            assert indices.tolist() == batch.tolist()
+            if len(indices):
+                pruner.update(batch.float(), indices)
+            else:
+                pruner.record(batch.float(), indices)
+        assert pruner.current.finished
+    visits = pruner.scores["visits"]
+    assert not visits[::3].any()
+    assert visits[1::3].all()
+    assert pruner.scores["last_loss"][::3].isnan().all()
+    assert pruner.progress == 1
+    assert pruner.report().num_unreached == 0
+
+
+@pytest.mark.parametrize("kept", [[0, 3], [-1], [[0]]])
+def test_kept_are_positions_in_the_list(kept):
+    with pytest.raises(ValueError, match=r"of 3 samples; give Kept the positions .* from 0 to 2"):
+        IndexedCollate(lambda samples: Kept(samples, kept))([(i, i) for i in range(3)])
+
+
+def test_indices_stay_where_they_are_whoever_sends_them():
+    indices, _ = next(iter(DynamicPruner(Numbers(20), 4).loader(5)))
+    assert indices.to("cuda", non_blocking=True) is indices
+    assert indices.cuda() is indices
+    assert pin_memory(indices) is indices
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        return iter(range(9))
+
+
+class Sized(Endless):
+    def __len__(self):
+        return 9
+
+
+def test_streams_are_no_datasets():
+    with pytest.raises(TypeError, match=r"Endless does not tell how many samples .*StreamFilter"):
+        DynamicPruner(Endless(), 4)
+    with pytest.raises(TypeError, match=r"Sized is not a map-style dataset .*StreamFilter"):
+        DynamicPruner(Sized(), 4).loader(3)

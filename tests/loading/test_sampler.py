@@ -165,3 +165,33 @@ def test_a_batch_sampler_of_ones_own_with_workers():
     mine = BatchSampler(SequentialSampler(range(60)), 8, drop_last=False)
     for indices, batch in pruner.loader(batch_sampler=mine, num_workers=2):
         assert indices.tolist() == batch.tolist()
+
+
+class Sizes(SequentialSampler):
+    """Gives each index with a size, as for training at several resolutions."""
+
+    def __iter__(self):
+        return ((index, 32) for index in range(len(self.data_source)))
+
+
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_what_is_no_index_is_named(shrink):
+    pruner = new_pruner(shrink=shrink)
+    mine = Sizes(pruner.dataset)
+    with pytest.raises(TypeError, match=r"Sizes gave \(0, 32\), a tuple, where .* the integer index"):
+        next(iter(pruner.loader(8, sampler=mine)))
+    with pytest.raises(TypeError, match=r"BatchSampler gave \(0, 32\), a tuple"):
+        next(iter(new_pruner().loader(batch_sampler=BatchSampler(mine, 8, drop_last=False))))
+
+
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_batches_in_place_of_indices_and_the_other_way_round_are_refused(shrink):
+    pruner = new_pruner(shrink=shrink)
+    batches = BatchSampler(SequentialSampler(pruner.dataset), 8, drop_last=False)
+    with pytest.raises(TypeError, match=r"sampler is a BatchSampler, .* give it as batch_sampler="):
+        pruner.loader(8, sampler=batches)
+    with pytest.raises(TypeError, match=r"list gave .*, a list, where .* batch_sampler="):
+        next(iter(new_pruner(shrink=shrink).loader(8, sampler=list(batches))))
+    singles = new_pruner().loader(batch_sampler=SequentialSampler(pruner.dataset))
+    with pytest.raises(TypeError, match=r"SequentialSampler gave 0, a int, .* given as sampler="):
+        next(iter(singles))

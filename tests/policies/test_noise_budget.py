@@ -1,7 +1,5 @@
 """The noise budget: it leaves out as much as it may, and the noise is the one asked for."""
 
-import warnings
-
 import numpy as np
 import pytest
 import torch
@@ -171,19 +169,6 @@ def test_prior_scores_prune_the_first_epoch():
     pruner = DynamicPruner(Numbers(1000), 4, policy=NoiseBudget(), warmup_epochs=0, prior_scores=losses)
     pruner.loader(50)
     assert pruner.selection.num_selected < 700
-
-
-def test_negative_losses_without_norms_are_warned_of():
-    policy = NoiseBudget()
-    losses = np.linspace(-1, 3, 1000, dtype=np.float32)
-    table = ScoreTable(1000, ["last_loss", "visits", *policy.columns])
-    table.record(np.arange(1000), losses, losses.clip(0))
-    with pytest.warns(UserWarning, match="some losses are negative.*give update gradient_norms"):
-        select(policy, table, request())
-    table.record(np.arange(1000), losses, np.abs(losses) + 0.1)  # norms that were given
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        select(policy, table, request())
 
 
 def test_shrinking_batches_is_its_way_unless_told_otherwise():

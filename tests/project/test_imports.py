@@ -36,10 +36,10 @@ HEAVY = [
 METHOD = [
     ["seeding", "state"],
     ["scores"],
-    ["batching", "distributed", "inputs", "samples", "user_order", "losses", "noise"],
+    ["batching", "batch_indices", "distributed", "inputs", "samples", "user_order", "losses", "noise"],
     ["batch_norm"],
     ["policies"],
-    ["selection", "schedule", "lr"],
+    ["selection", "schedule", "lr", "first_looks"],
     ["epoch", "report", "prediction", "plan", "resumption"],
     ["layouts"],
     ["course"],

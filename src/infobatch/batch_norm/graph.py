@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from torch import Tensor
 
+from infobatch.batch_norm.layers import converted_weights
+
 UNWEIGHTED = (
     "the model has batch norm, whose mean and variance are now those of the samples that pruning chose "
-    "and not those of the data, which can cost a point of accuracy and more. Convert it once, "
-    "`model = weigh_batch_norm(model)`, and run the forward pass in "
-    "`with batch_weights(model, pruner.weights(indices)):`"
+    "and not those of the data, which can cost a point of accuracy and more. "
 )
-"""The warning to a run that meets batch norm without weights."""
+"""How the warning to a run begins that meets batch norm without weights; it goes on with the remedy."""
+
+_FORWARD = "`with batch_weights(model, pruner.weights(indices)):`"
+NOT_CONVERTED = (
+    f"Convert it once, `model = weigh_batch_norm(model)`, and run the forward pass in {_FORWARD}"
+)
+NOT_GIVEN = f"It is converted, but has no weights: run the forward pass in {_FORWARD}"
 
 
 def unweighted_batch_norms(losses: Tensor) -> int:
@@ -28,17 +35,33 @@ def unweighted_batch_norms(losses: Tensor) -> int:
     Returns:
         The number of calls of such layers; 0 where no gradient is recorded.
     """
+    return len(_unweighted_nodes(losses))
+
+
+def _unweighted_nodes(losses: Tensor) -> list[Any]:
+    """The nodes of such layers in the graph of ``losses``."""
     if losses.grad_fn is None:
-        return 0
-    found, waiting, seen = 0, [losses.grad_fn], {losses.grad_fn}
+        return []
+    found: list[Any] = []
+    waiting, seen = [losses.grad_fn], {losses.grad_fn}
     while waiting:
         node = waiting.pop()
-        found += _is_unweighted(node)
+        if _is_unweighted(node):
+            found.append(node)
         for before, _ in node.next_functions:
             if before is not None and before not in seen:
                 seen.add(before)
                 waiting.append(before)
     return found
+
+
+def _are_converted(nodes: list[Any]) -> bool:
+    """Whether all of some batch norms are layers that have been converted, as far as can be told."""
+    converted = {id(weight) for weight in converted_weights()}
+    weights = [
+        {id(getattr(before, "variable", None)) for before, _ in node.next_functions} for node in nodes
+    ]
+    return all(own & converted for own in weights)
 
 
 def _is_unweighted(node: object) -> bool:
@@ -59,5 +82,6 @@ def warn_if_unweighted(losses: Tensor, stacklevel: int) -> None:
         losses: (B,), of a batch of unequal weights.
         stacklevel: How many calls lie between the user's and this one's warning.
     """
-    if unweighted_batch_norms(losses):
-        warnings.warn(UNWEIGHTED, stacklevel=stacklevel)
+    if nodes := _unweighted_nodes(losses):
+        remedy = NOT_GIVEN if _are_converted(nodes) else NOT_CONVERTED
+        warnings.warn(UNWEIGHTED + remedy, stacklevel=stacklevel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from typing import TypeVar
+from weakref import WeakSet
 
 import torch
 import torch.distributed as dist
@@ -136,6 +137,8 @@ WEIGHTED: dict[type[nn.Module], type[WeightedBatchNorm]] = {
 }
 PLAIN: dict[type[nn.Module], type[nn.Module]] = {weighted: plain for plain, weighted in WEIGHTED.items()}
 
+_converted: WeakSet[nn.Module] = WeakSet()
+
 
 def weigh_batch_norm(model: Model) -> Model:
     """Convert the batch norm layers of a model, in place, so that they take :func:`batch_weights`.
@@ -155,6 +158,7 @@ def weigh_batch_norm(model: Model) -> Model:
     for name, layer in model.named_modules():
         if type(layer) in WEIGHTED:
             layer.__class__ = WEIGHTED[type(layer)]
+            _converted.add(layer)
         elif isinstance(layer, _BatchNorm) and not isinstance(layer, WeightedBatchNorm):
             kind = type(layer)
             others.setdefault(f"{kind.__module__}.{kind.__qualname__}", name or "the model itself")
@@ -180,7 +184,14 @@ def unweigh_batch_norm(model: Model) -> Model:
     for layer in model.modules():
         if type(layer) in PLAIN:
             layer.__class__ = PLAIN[type(layer)]
+            _converted.discard(layer)
     return model
+
+
+def converted_weights() -> list[Tensor]:
+    """The parameters ``weight`` of all layers that :func:`weigh_batch_norm` has converted."""
+    weights = (layer.weight for layer in _converted)
+    return [weight for weight in weights if isinstance(weight, Tensor)]
 
 
 def is_weighed(model: nn.Module) -> bool:

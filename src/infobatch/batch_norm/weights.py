@@ -32,6 +32,7 @@ def batch_weights(model: nn.Module, weights: Tensor) -> Iterator[None]:
             sample as several rows, one for each row.
 
     Raises:
+        TypeError: For weights that are no tensor.
         ValueError: For weights of another shape, below 0, not finite or not on the host; in the forward
             pass, for a batch of another size.
     """
@@ -57,6 +58,11 @@ def batch_shares(model: nn.Module, packed: Tensor, equal: bool) -> Iterator[None
 
 def packed_shares(weights: Tensor) -> tuple[Tensor, bool]:
     """The shares of a batch, its mass and squares in one tensor (B + 2,), and whether they are equal."""
+    if not isinstance(weights, Tensor):
+        raise TypeError(
+            f"the weights of a batch are a {type(weights).__name__}; give a tensor of one for each "
+            "sample, as pruner.weights(indices) does"
+        )
     if weights.dim() != 1 or not len(weights):
         raise ValueError(
             f"the weights of a batch have shape {tuple(weights.shape)}; give one for each sample, (B,)"

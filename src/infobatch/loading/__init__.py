@@ -1,6 +1,6 @@
 """From an epoch's order to batches: indexed datasets, samplers, and the loaders made of them."""
 
-from infobatch.loading.dataset import IndexedCollate, IndexedDataset
+from infobatch.loading.dataset import IndexedCollate, IndexedDataset, Kept
 from infobatch.loading.sampler import (
     FilteredBatchSampler,
     FilteredSampler,
@@ -13,6 +13,7 @@ __all__ = [
     "FilteredSampler",
     "IndexedCollate",
     "IndexedDataset",
+    "Kept",
     "PrunedBatchSampler",
     "PrunedSampler",
 ]

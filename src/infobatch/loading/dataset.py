@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, IterableDataset, default_collate
 
+from infobatch.batch_indices import BatchIndices
 from infobatch.scores.columns import IndexArray
 
 Index = int | Sequence[int]
@@ -27,7 +29,8 @@ class IndexedDataset(Dataset[tuple[Index, Any]]):
     """
 
     def __init__(self, dataset: Any) -> None:
-        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        is_stream = isinstance(dataset, IterableDataset)  # has __getitem__, and it raises
+        if is_stream or not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
             raise TypeError(
                 f"{type(dataset).__name__} is not a map-style dataset (it needs __len__ and "
                 "__getitem__); pruning has to ask for samples by index. For a stream of samples with "
@@ -44,19 +47,46 @@ class IndexedDataset(Dataset[tuple[Index, Any]]):
             return index, self.dataset[[_without_mark(i) for i in index]]
         return index, self.dataset[_without_mark(index)]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[int, Any]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[int, Any]] | tuple[Sequence[int], Any]:
+        """The samples of a batch, in pairs; or one pair where the dataset gives the batch as a whole."""
         fetch_many = getattr(self.dataset, "__getitems__", None)
         wanted = [_without_mark(i) for i in indices]
         samples = fetch_many(wanted) if fetch_many else [self.dataset[i] for i in wanted]
+        if not isinstance(samples, list):
+            return indices, samples
+        if len(samples) != len(indices):
+            raise ValueError(
+                f"__getitems__ of {type(self.dataset).__name__} gave a list of {len(samples)} for "
+                f"{len(indices)} indices; it must give one sample for each, or the whole batch as "
+                "anything but a list"
+            )
         return list(zip(indices, samples, strict=True))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a collate function returns that drops samples, unreadable ones say: a batch of the others.
+
+    The dropped ones count as trained, without a loss or a visit, and keep their scores. A batch of which
+    all are dropped has no mean to train: ``pruner.record(torch.empty(0), indices)`` passes over it.
+
+    Args:
+        batch: The batch of the samples that are kept.
+        kept: Their positions in the list of samples that the collate function was given, (B,), in the
+            order of the batch.
+    """
+
+    batch: Any
+    kept: Sequence[int]
 
 
 class IndexedCollate:
     """Any collate function, made to take the samples of an :class:`IndexedDataset`.
 
     Batches are ``(indices, batch)``: the indices as an int64 NumPy array of shape (B,), and what the
-    collate function makes of the samples. The indices are NumPy's, because frameworks move tensors to
-    the device.
+    collate function makes of the samples; of a dataset whose ``__getitems__`` gives a whole batch, what
+    it makes of that. The indices are NumPy's, because frameworks move tensors to the device. A collate
+    function that drops samples returns :class:`Kept`.
 
     Args:
         collate_fn: The collate function; None for PyTorch's ``default_collate``.
@@ -66,11 +96,27 @@ class IndexedCollate:
         self.collate_fn = default_collate if collate_fn is None else collate_fn
 
     def __call__(self, pairs: list[tuple[int, Any]] | tuple[Index, Any]) -> tuple[IndexArray, Any]:
-        if isinstance(pairs, tuple):  # batch_size=None: one item, not a list of them
-            index, sample = pairs
-            return np.atleast_1d(np.asarray(index, dtype=np.int64)), self.collate_fn(sample)
-        indices, samples = zip(*pairs, strict=True)
-        return np.array(indices, dtype=np.int64), self.collate_fn(list(samples))
+        if isinstance(pairs, tuple):  # a whole batch, or with batch_size=None one item
+            indices, samples = pairs
+        else:
+            indices, samples = map(list, zip(*pairs, strict=True))
+        batch = self.collate_fn(samples)
+        if isinstance(batch, Kept):
+            return _kept(np.atleast_1d(np.asarray(indices, np.int64)), batch.kept), batch.batch
+        return BatchIndices.of(np.asarray(indices)), batch
+
+
+def _kept(indices: IndexArray, kept: Sequence[int]) -> BatchIndices:
+    """The indices of the samples at the positions ``kept``, and of the others as dropped."""
+    places = np.asarray(kept, dtype=np.int64)
+    is_kept = np.zeros(len(indices), bool)
+    if places.ndim != 1 or (places < 0).any() or (places >= len(indices)).any():
+        raise ValueError(
+            f"the collate_fn kept {kept!r} of {len(indices)} samples; give Kept the positions of those "
+            f"in its batch, from 0 to {len(indices) - 1}"
+        )
+    is_kept[places] = True
+    return BatchIndices.of(indices[places], indices[~is_kept])
 
 
 def _without_mark(index: int) -> int:

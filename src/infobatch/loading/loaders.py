@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from torch.utils.data import BatchSampler, default_convert
@@ -13,11 +14,13 @@ from infobatch.batching import Batching
 from infobatch.distributed import Replicas
 from infobatch.epoch import Epoch
 from infobatch.loading.dataset import IndexedCollate, IndexedDataset
+from infobatch.loading.refill import LEAST, Refill
 from infobatch.loading.sampler import (
     FilteredBatchSampler,
     FilteredSampler,
     PrunedBatchSampler,
     PrunedSampler,
+    indices_of,
 )
 from infobatch.run import Run
 from infobatch.user_order import UserSampler, num_batch_draws, num_draws
@@ -48,7 +51,7 @@ class Loaders:
         batch_size: int | None,
         sampler: Iterable[int] | None,
         batch_sampler: Collection[Sequence[int]] | None,
-        bucket: Callable[[int], Hashable] | None,
+        refill: Refill,
         collate_fn: Callable[[Any], Any] | None,
         drop_last: bool,
         loader_class: Callable[..., Any],
@@ -59,21 +62,28 @@ class Loaders:
                 "shuffle=False has no meaning here: the epoch's order is a permutation of its own. "
                 "Give sampler= to have your own order filtered"
             )
+        if batch_sampler is None and not refill.is_plain:
+            raise ValueError(
+                "bucket, max_cost and cost say how the batches of a batch sampler of yours are filled "
+                "up again, and there is none; give batch_sampler=, or leave them out"
+            )
         options.setdefault("generator", run.worker_generator)
         size = 1 if batch_size is None else batch_size
         self.keeps_order = bool(options.get("in_order", True))
         resumes = not skips_by_itself(loader_class)
         if batch_sampler is not None:
-            options["batch_sampler"] = self.filter_batches(run, batch_sampler, bucket, resumes)
+            options["batch_sampler"] = self.filter_batches(run, batch_sampler, refill, resumes)
         elif run.plan.shrink:
             options["batch_sampler"] = self._shrinking(run, sampler, batch_size, drop_last, resumes)
-        else:
+        elif sampler is None:
             options.update(batch_size=batch_size, drop_last=drop_last)
-            options["sampler"] = (
-                self.sampler(run, size, drop_last, resumes)
-                if sampler is None
-                else self.filter(run, sampler, size, drop_last, resumes)
-            )
+            options["sampler"] = self.sampler(run, size, drop_last, resumes)
+        else:
+            filtered = self.filter(run, sampler, size, drop_last, resumes)
+            if batch_size is None:
+                options.update(batch_size=None, sampler=filtered)
+            else:
+                options["batch_sampler"] = FilteredBatches(filtered, batch_size, drop_last)
         loader = _make_loader(loader_class, run.dataset, collate_fn, **options)
         if not resumes:
             self._skipping_loaders.add(loader)
@@ -95,9 +105,10 @@ class Loaders:
             )
         if sampler is None:
             return self.batch_sampler(run, batch_size, drop_last, resumes)
+        _check_gives_indices(sampler)
         share = run.replicas.share_of(run.num_samples)
         batches: Any = UserBatches(sampler, batch_size, drop_last, num_draws(sampler, share))
-        return self.filter_batches(run, batches, None, resumes)
+        return self.filter_batches(run, batches, Refill(), resumes)
 
     def batch_sampler(
         self, run: Run, batch_size: int, drop_last: bool, resumes: bool
@@ -121,6 +132,7 @@ class Loaders:
         _check_fixed_size(
             run, "batch_sampler=pruner.filter_batches(BatchSampler(sampler, batch_size, False))"
         )
+        _check_gives_indices(sampler)
         measure = partial(_batching_of, sampler, run.dataset, run.replicas, batch_size, drop_last)
         own = self._take_user_order(run, sampler, measure)
         return FilteredSampler(run, own, batch_size, drop_last, resumes)
@@ -129,12 +141,12 @@ class Loaders:
         self,
         run: Run,
         batch_sampler: Collection[Sequence[int]],
-        bucket: Callable[[int], Hashable] | None,
+        refill: Refill,
         resumes: bool,
     ) -> FilteredBatchSampler:
         measure = partial(_batching_of_batches, batch_sampler, run.dataset, run.replicas)
         own = self._take_user_order(run, batch_sampler, measure)
-        return FilteredBatchSampler(run, own, bucket, resumes)
+        return FilteredBatchSampler(run, own, refill, resumes)
 
     # -- When an epoch begins and ends --------------------------------------------------------------
 
@@ -200,6 +212,15 @@ def _batching_of_batches(
     return Batching(length / max(1, len(batch_sampler)), False, replicas.num_replicas, length)
 
 
+def _check_gives_indices(sampler: object) -> None:
+    """Refuse a sampler of batches in place of one of indices."""
+    if isinstance(sampler, BatchSampler):
+        raise TypeError(
+            f"sampler is a {type(sampler).__name__}, which gives batches of indices; give it as "
+            "batch_sampler=, or in place of pruner.filter to pruner.filter_batches"
+        )
+
+
 class UserBatches(BatchSampler):
     """Batches of a sampler that need not tell its length.
 
@@ -216,6 +237,21 @@ class UserBatches(BatchSampler):
 
     def __len__(self) -> int:
         return self._num_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        indices = indices_of(self.sampler, self.sampler)
+        while batch := list(islice(indices, self.batch_size)):
+            if len(batch) == self.batch_size or not self.drop_last:
+                yield batch
+
+
+class FilteredBatches(BatchSampler):
+    """Batches of a filtered sampler; where samples are left out, the last is none of a single sample."""
+
+    sampler: FilteredSampler
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self.sampler.batches(smallest=LEAST)
 
 
 def _check_fixed_size(run: Run, remedy: str) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DistributedSampler, Sampler
 
-from infobatch.batching import ShrinkBatches
 from infobatch.epoch import Epoch
+from infobatch.loading.refill import Refill
+from infobatch.policies import NoPruning
 from infobatch.run import Run
 from infobatch.user_order import UserDraws, UserSampler, num_draws
 
@@ -119,35 +121,38 @@ class FilteredSampler(ShareSampler):
         )
 
     def __iter__(self) -> Iterator[int]:
+        return chain.from_iterable(self.batches())
+
+    def batches(self, smallest: int = 1) -> Iterator[list[int]]:
+        """The indices in batches; of an epoch that leaves some out, the last has ``smallest`` of them.
+
+        If fewer are left for it, the batch before gives it some of its own.
+        """
         epoch, draws = _begin_filtering(self._run, self._resumes)
         selected, is_unrecorded = draws.selected, draws.unrecorded(self._resumes)
         share = self._run.replicas.share_of(len(selected))
         items = self._own.items(epoch.number, draws, num_draws(self.sampler, share))
-        wanted = (
-            int(index)
-            for index in draws.counted(items, self._least)
-            if selected[index] and is_unrecorded(index)
-        )
+        drawn = draws.counted(indices_of(items, self.sampler), self._least)
+        wanted = (index for index in drawn if selected[index] and is_unrecorded(index))
         groups = iter(lambda: list(islice(wanted, self._batch_size)), [])
-        given = chain.from_iterable(
-            draws.note_ends(groups, self._resumes, self._least, self._batch_size)
-        )
-        return epoch.passed(given)
+        if self._least == 1 and not selected.all():
+            groups = filled_up(groups, smallest)
+        return epoch.passed(draws.note_ends(groups, self._resumes, self._least, self._batch_size))
 
 
 class FilteredBatchSampler(Sampler[list[int]]):
     """The user's own batch sampler, its batches without the samples left out and filled up again.
 
-    The selected samples of successive batches are pooled until they make a batch as large as the user's
-    was, so that an epoch has fewer steps, not smaller ones. Pools that never fill come last, as short
-    batches. Where batches shrink there are as many as the user's, each smaller by the same part; an
-    epoch's indices are then drawn at once. Made by :meth:`DynamicPruner.filter_batches`.
+    On full data they are the user's own. Otherwise the selected samples of successive batches are pooled
+    until they make a batch as large as the user's was, so that an epoch has fewer steps, not smaller
+    ones. Pools that never fill come last, as short batches. Where batches shrink there are as many as
+    the user's, each smaller by the same part; an epoch's indices are then drawn at once. Made by
+    :meth:`DynamicPruner.filter_batches`.
 
     Args:
         run: The pruner whose epochs it gives.
         own: The user's sampler of batches.
-        bucket: Maps an index to what its batch mates must share (a length class, say): each bucket has
-            a pool of its own. None for a single pool.
+        refill: What batches keep of the user's.
         resumes: See :class:`PrunedSampler`.
     """
 
@@ -155,12 +160,12 @@ class FilteredBatchSampler(Sampler[list[int]]):
         self,
         run: Run,
         own: UserSampler[Sequence[int]],
-        bucket: Callable[[int], Hashable] | None = None,
+        refill: Refill,
         resumes: bool = True,
     ) -> None:
         self._run = run
         self._own = own
-        self._bucket = bucket or (lambda index: None)
+        self._refill = refill
         self._resumes = resumes
 
     def set_epoch(self, epoch: int) -> None:
@@ -173,63 +178,62 @@ class FilteredBatchSampler(Sampler[list[int]]):
         num_batches = len(self._own.sampler)  # type: ignore[arg-type]
         part = draws.counted_batches(self._own.items(epoch.number, draws, num_batches))
         # The batches are those of the whole epoch, so that a run resumed within it has the same ones.
-        shrinks = self._run.plan.shrink is not None and not draws.selected.all()
-        form = self._shrunk if shrinks else self._pooled
-        batches = form(part, draws.selected)
+        batches = self._formed(batches_of(part, self._own.sampler), draws.selected)
         rest = ([index for index in batch if is_unrecorded(index)] for batch in batches)
         yield from epoch.passed(draws.note_ends((batch for batch in rest if batch), self._resumes))
 
-    def _pooled(self, batches: Iterable[Sequence[int]], selected: np.ndarray) -> Iterator[list[int]]:
-        """Batches of the selected indices alone, as large as the user's."""
-        pools: defaultdict[Hashable, list[int]] = defaultdict(list)
-        for batch in batches:
-            for index in batch:
-                if selected[index]:
-                    pool = pools[self._bucket(index)]
-                    pool.append(int(index))
-                    if len(pool) >= len(batch):
-                        yield pool[:]
-                        pool.clear()
-        for pool in pools.values():
-            if pool:
-                yield pool
-
-    def _shrunk(self, batches: Iterable[Sequence[int]], selected: np.ndarray) -> Iterator[list[int]]:
-        """As many batches as the user's, of the selected indices alone, smaller by the same part."""
+    def _formed(self, batches: Iterable[list[int]], selected: np.ndarray) -> Iterator[list[int]]:
+        """The batches of an epoch: the user's own, or others of the selected indices alone."""
         shrink = self._run.plan.shrink
-        assert shrink is not None
-        whole = [[int(index) for index in batch] for batch in batches]
-        pools: defaultdict[Hashable, list[int]] = defaultdict(list)
-        sizes: defaultdict[Hashable, list[int]] = defaultdict(list)  # of the batches of each bucket
-        buckets = [self._bucket(batch[0]) for batch in whole if batch]
-        for bucket, batch in zip(buckets, filter(None, whole), strict=True):
-            sizes[bucket].append(len(batch))
-        for batch in whole:
-            for index in batch:
-                if selected[index]:
-                    pools[self._bucket(index)].append(index)
-        parts = {
-            bucket: iter(_parts(pool, sizes.pop(bucket, [len(pool)]), shrink))
-            for bucket, pool in pools.items()
-        }
-        for bucket in buckets:
-            yield from islice(parts.get(bucket, iter(())), 1)
-        yield from chain.from_iterable(parts.values())  # of indices whose bucket no batch began with
+        if not isinstance(self._run.policy, NoPruning):
+            batches = self._refill.watched(batches, self._own.sampler)
+        if selected.all():
+            return iter(batches)
+        if shrink is None:
+            return self._refill.pooled(batches, selected)
+        return self._refill.shrunk(batches, selected, shrink)
 
 
-def _parts(indices: Sequence[int], sizes: Sequence[int], shrink: ShrinkBatches) -> Iterator[list[int]]:
-    """Batches of ``indices`` in proportion to ``sizes``; fewer than those where they do not suffice."""
-    ends = np.cumsum(sizes)
-    units = -(-ends * len(indices) // (ends[-1] * shrink.multiple))
-    begin = 0
-    for end, size in zip(np.minimum(units * shrink.multiple, len(indices)), sizes, strict=True):
-        rest = len(indices) - end
-        enough = end - begin >= min(shrink.smallest, size)
-        if enough and (rest == 0 or rest >= min(shrink.smallest, sizes[-1])):
-            yield list(indices[begin:end])
-            begin = end
-    if begin < len(indices):
-        yield list(indices[begin:])
+def filled_up(batches: Iterable[list[int]], smallest: int) -> Iterator[list[int]]:
+    """The ``batches``, the last of at least ``smallest`` indices, which the one before gives it."""
+    before: list[int] = []
+    for batch in batches:
+        missing = smallest - len(batch)
+        if missing > 0 and len(before) >= smallest + missing:
+            batch = before[-missing:] + batch
+            del before[-missing:]
+        if before:
+            yield before
+        before = batch
+    if before:
+        yield before
+
+
+def indices_of(items: Iterable[Any], source: object) -> Iterator[int]:
+    """The ``items`` that a sampler of the user's gave, if they are indices. ``TypeError`` otherwise."""
+    for item in items:
+        try:
+            yield operator.index(item)
+        except TypeError:
+            raise TypeError(
+                f"{type(source).__name__} gave {str(item)[:60]}, a {type(item).__name__}, where pruning "
+                "needs the integer index of one sample. A sampler of batches is given as "
+                "batch_sampler=; what else a sample depends on (a size, a view) is for the dataset or "
+                "the collate_fn to know"
+            ) from None
+
+
+def batches_of(items: Iterable[Any], source: object) -> Iterator[list[int]]:
+    """The batches of indices that a batch sampler of the user's gave. ``TypeError`` otherwise."""
+    for item in items:
+        try:
+            batch = iter(item)
+        except TypeError:
+            raise TypeError(
+                f"{type(source).__name__} gave {str(item)[:60]}, a {type(item).__name__}, where a batch "
+                "sampler gives the indices of a batch; a sampler of single indices is given as sampler="
+            ) from None
+        yield list(indices_of(batch, source))
 
 
 def begin_pass(run: Run, resumes: bool = True) -> Epoch:

@@ -114,12 +114,12 @@ def whole(shares: np.ndarray, total: int, counts: IndexArray) -> IndexArray:
 def root_mean_square(values: FloatArray, strata: np.ndarray, num_strata: int) -> np.ndarray:
     """The root mean square of the ``values`` (N,) in each stratum, float64 (num_strata,).
 
-    NaN is passed over; a stratum without a value has 0.
+    NaN is passed over, and a negative value, which is no size, counts as 0; a stratum without a value
+    has 0.
     """
     known = ~np.isnan(values)
     numbers = np.bincount(strata[known], minlength=num_strata)
-    squares = np.bincount(
-        strata[known], weights=values[known].astype(np.float64) ** 2, minlength=num_strata
-    )
+    sizes = values[known].astype(np.float64).clip(min=0)
+    squares = np.bincount(strata[known], weights=sizes**2, minlength=num_strata)
     means: np.ndarray = np.sqrt(squares / np.maximum(numbers, 1))
     return means

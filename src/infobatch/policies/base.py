@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infobatch.batching import nearest_multiple
+from infobatch.batching import LastBatch, nearest_multiple
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
 from infobatch.scores.columns import COLUMNS, LOSSES, SIGNALS
 from infobatch.scores.table import ScoreTable
@@ -65,6 +65,7 @@ class Request:
         prunable: The epochs in which samples may be left out.
         multiple: The number of selected samples is the nearest possible multiple of this.
         least: The fewest samples that the epoch may select.
+        last: What its last batch may be; None if anything.
     """
 
     num_pruned: int | None
@@ -73,6 +74,17 @@ class Request:
     prunable: range = range(0)
     multiple: int = 1
     least: int = 1
+    last: LastBatch | None = None
+
+    def nearest(self, count: int, num_samples: int, least: int = 1) -> int:
+        """The number of samples nearest to ``count`` that the epoch may select.
+
+        Args:
+            count: At least 0.
+            num_samples: N.
+            least: The fewest samples that the policy can keep.
+        """
+        return nearest_multiple(count, self.multiple, num_samples, max(least, self.least), self.last)
 
     def num_kept(self, num_samples: int, prune_ratio: float) -> int:
         """How many samples a policy keeps that prunes a share of all samples.
@@ -82,13 +94,12 @@ class Request:
             prune_ratio: The share to leave out where the request names no number.
 
         Returns:
-            N - ``num_pruned``, or else (1 - ``prune_ratio``) N, as a multiple of ``multiple`` and at
-            least ``least``.
+            N - ``num_pruned``, or else (1 - ``prune_ratio``) N, as :meth:`nearest` makes it possible.
         """
         num_pruned = self.num_pruned
         if num_pruned is None:
             num_pruned = round(prune_ratio * num_samples)
-        return nearest_multiple(max(1, num_samples - num_pruned), self.multiple, num_samples, self.least)
+        return self.nearest(num_samples - num_pruned, num_samples)
 
 
 class Policy(ABC):
@@ -112,6 +123,8 @@ class Policy(ABC):
     """Whether the policy needs new losses of all samples, so that those left out must be observed."""
     estimates_norms: bool = False
     """Whether norms of gradients that ``update`` is not given are to be estimated from the losses."""
+    takes_sizes: bool = False
+    """Whether losses are taken as sizes, for which they must be at least 0, and not by their order."""
     max_noise: float | None = None
     """The noise of a step that the policy keeps to: see :class:`NoiseBudget`; None if it does not."""
     shrinks: str = "steps"

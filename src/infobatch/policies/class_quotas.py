@@ -7,7 +7,6 @@ from dataclasses import InitVar, dataclass, field, replace
 import numpy as np
 import torch
 
-from infobatch.batching import nearest_multiple
 from infobatch.policies.allocation import SMALLEST, allocate, whole
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request, check_some_are_kept
 from infobatch.policies.options import be_like, check_is_policy, set_fields
@@ -58,16 +57,16 @@ class ClassQuotas(Policy):
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         left_out: list[int | None] = [None] * len(self.members)
         if request.num_pruned is not None:
-            quotas = self._quotas(len(scores) - request.num_pruned, request.multiple)
+            quotas = self._quotas(len(scores) - request.num_pruned, request)
             left_out = [*(self.counts - quotas).tolist()]
-        asked = [replace(request, num_pruned=num, multiple=1, least=1) for num in left_out]
+        asked = [replace(request, num_pruned=num, multiple=1, least=1, last=None) for num in left_out]
         kept = [
             self.policy.keep_probabilities(scores.part(members), each)
             for members, each in zip(self.members, asked, strict=True)
         ]
         shares = [each.per_sample().numpy() for each in kept]
         if request.num_pruned is None:
-            quotas = self._quotas(round(sum(map(np.sum, shares))), request.multiple)
+            quotas = self._quotas(round(sum(map(np.sum, shares))), request)
         probabilities = np.empty(len(scores))
         for members, share, quota in zip(self.members, shares, quotas.tolist(), strict=True):
             probabilities[members] = allocate(share, quota, SMALLEST)
@@ -82,15 +81,16 @@ class ClassQuotas(Policy):
         placed = [members[order.numpy()] for members, order in zip(self.members, orders, strict=True)]
         return torch.from_numpy(np.concatenate(placed))
 
-    def _quotas(self, num_kept: int, multiple: int) -> IndexArray:
+    def _quotas(self, num_kept: int, request: Request) -> IndexArray:
         """How many samples of each class to keep, int64 (C,)."""
-        total = nearest_multiple(num_kept, multiple, self.num_samples, least=len(self.counts))
+        total = request.nearest(num_kept, self.num_samples, least=len(self.counts))
         return whole(self.counts * (total / self.num_samples), total, self.counts)
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         check_some_are_kept(num_pruned, num_samples)
         check_every_class_is_kept(num_pruned, num_samples, len(self.members))
-        left_out = self.counts - self._quotas(num_samples - num_pruned, 1)
+        kept = whole(self.counts * (1 - num_pruned / num_samples), num_samples - num_pruned, self.counts)
+        left_out = self.counts - kept
         for place, (members, num) in enumerate(zip(self.members, left_out.tolist(), strict=True)):
             try:
                 self.policy.check_target(num, len(members))

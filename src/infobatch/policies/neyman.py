@@ -58,7 +58,7 @@ class Neyman(Policy):
         check_floor(self.floor)
         check_num_strata(self.strata)
         use_plain_numbers(self)
-        set_fields(self, columns=("smoothed_loss", self.by))
+        set_fields(self, columns=("smoothed_loss", self.by), takes_sizes=self.by == "last_loss")
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         num_samples = len(scores)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, field
 from numbers import Real
 
@@ -63,6 +62,7 @@ class NoiseBudget(Policy):
     shrinks = "batches"
     default_delta = 1.0
     estimates_norms = True
+    takes_sizes = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.max_noise, Real) or isinstance(self.max_noise, bool):
@@ -82,7 +82,6 @@ class NoiseBudget(Policy):
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         norms: FloatArray = scores["recent_norms"].numpy()
-        _warn_of_negative_losses(scores, norms)
         latest = np.ascontiguousarray(norms[:, 1])
         num_strata = NUM_STRATA
         if request.num_pruned is not None:  # at least one of each stratum is drawn
@@ -151,13 +150,3 @@ class NoiseBudget(Policy):
         sizes = np.sqrt(np.append(moments.means, largest))
         shares = counts * allocate(sizes, num_kept, min(1.0, floor * num_samples / num_kept), counts)
         return np.where(counts > 0, whole(shares, num_kept, counts) / np.maximum(counts, 1), 1.0)
-
-
-def _warn_of_negative_losses(scores: ScoreTable, norms: FloatArray) -> None:
-    losses = scores["last_loss"].numpy()
-    if np.fmin.reduce(losses, initial=0) < 0 and np.any((losses < 0) & (norms[:, 1] == 0)):
-        warnings.warn(
-            "some losses are negative, of which norms of gradients cannot be told, so that samples may "
-            "be left out that matter; give update gradient_norms=..., or a loss that is at least 0",
-            stacklevel=2,
-        )

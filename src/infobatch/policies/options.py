@@ -24,6 +24,7 @@ def be_like(policy: Policy, inner: Policy) -> None:
         shrinks=inner.shrinks,
         default_delta=inner.default_delta,
         estimates_norms=inner.estimates_norms,
+        takes_sizes=inner.takes_sizes,
         max_noise=inner.max_noise,
     )
 

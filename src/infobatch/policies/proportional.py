@@ -18,7 +18,8 @@ from infobatch.policies.options import (
 )
 from infobatch.scores.table import ScoreTable
 
-SIZES = ("last_loss", "smoothed_loss", "gradient_norm", "smoothed_norm")
+LOSSES = ("last_loss", "smoothed_loss")
+SIZES = (*LOSSES, "gradient_norm", "smoothed_norm")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class Proportional(Policy):
                 f"cap is {self.cap}; it is the largest keep probability, above 0 and at most 1"
             )
         use_plain_numbers(self)
-        set_fields(self, columns=(self.by,))
+        set_fields(self, columns=(self.by,), takes_sizes=self.by in LOSSES)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         num_samples = len(scores)

@@ -59,7 +59,7 @@ class Protected(Policy):
         if len(self.others) == 0:
             return KeepProbabilities(probabilities)
         # The draw makes the number of all samples a multiple, and large enough.
-        asked = replace(request, multiple=1, least=1)
+        asked = replace(request, multiple=1, least=1, last=None)
         of_others = self.policy.keep_probabilities(scores.part(self.others), asked)
         if of_others.strata is not None:
             return self._with_stratum(of_others.probabilities, of_others.strata)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.batching import nearest_multiple
 from infobatch.policies.base import BiasedPolicy, Request
 from infobatch.policies.options import check_prune_ratio, use_plain_numbers
 from infobatch.policies.ranking import ones_at
@@ -47,9 +46,7 @@ class RePB(BiasedPolicy):
         if num_pruned is None:
             chances = torch.rand(num_samples, generator=request.generator).numpy()
             num_pruned = int(np.count_nonzero(below & (chances < self.prune_ratio)))
-        num_kept = nearest_multiple(
-            max(1, num_samples - num_pruned), request.multiple, num_samples, request.least
-        )
+        num_kept = request.nearest(num_samples - num_pruned, num_samples)
         others_first = order[np.argsort(below, kind="stable")]
         visits = scores["visits"].to(torch.float32)
         return ones_at(others_first[:num_kept], num_samples) * ((request.epoch + 1) / (visits + 1))

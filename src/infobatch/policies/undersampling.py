@@ -7,7 +7,6 @@ from dataclasses import InitVar, dataclass, field
 import numpy as np
 import torch
 
-from infobatch.batching import nearest_multiple
 from infobatch.policies.allocation import SMALLEST, allocate, whole
 from infobatch.policies.base import KeepProbabilities, Policy, Request, check_some_are_kept
 from infobatch.policies.options import check_prune_ratio, set_fields, use_plain_numbers
@@ -46,13 +45,21 @@ class Undersampling(Policy):
     def __post_init__(self, labels: Numbers | None) -> None:
         check_prune_ratio(self.prune_ratio)
         classes = classes_of(labels, "Undersampling")
-        set_fields(self, num_samples=len(classes), classes=classes, counts=np.bincount(classes))
+        counts = np.bincount(classes)
+        set_fields(self, num_samples=len(classes), classes=classes, counts=counts)
+        num_kept = len(classes) - round(self.prune_ratio * len(classes))
+        if num_kept < len(counts):
+            raise ValueError(
+                f"prune_ratio is {self.prune_ratio:g}, which keeps {num_kept:,} of {len(classes):,} "
+                f"samples, and there are {len(counts):,} classes, of each of which at least one is "
+                "kept; lower it"
+            )
         use_plain_numbers(self)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         num_samples, num_classes = len(self.classes), len(self.counts)
         wanted = request.num_kept(num_samples, self.prune_ratio)
-        num_kept = nearest_multiple(wanted, request.multiple, num_samples, least=num_classes)
+        num_kept = request.nearest(wanted, num_samples, least=num_classes)
         shares = self.counts * allocate(1 / self.counts, num_kept, SMALLEST, self.counts)
         probabilities = whole(shares, num_kept, self.counts) / self.counts
         order = torch.randperm(num_samples, generator=request.generator).numpy()

@@ -158,6 +158,12 @@ class ScoreTable:
             batch = {name: values[finite] for name, values in batch.items()}
         if len(indices) == 0:
             return
+        if NORMS in batch and batch[NORMS].min() < 0:
+            at = int(batch[NORMS].argmin())
+            raise ValueError(
+                f"{NORMS} of sample {indices[at]} is {batch[NORMS][at]:.4g}; a norm is at least 0: give "
+                "each sample's own, not its logarithm or a component"
+            )
         for name in columns:
             values, column = self._values[name], COLUMNS[name]
             if column.signal in batch:

@@ -150,9 +150,9 @@ class StreamFilter:
             **signals: What the policy reads beside losses.
 
         Returns:
-            The weighted mean, a scalar.
+            A scalar with the gradient of the weighted mean: see :meth:`DynamicPruner.update`.
         """
-        loss = self.weigh(losses, tickets)
+        loss: Tensor = self._pruner.shown(self.weigh(losses, tickets))
         self.record(losses, tickets, scored, **signals)
         return loss
 
@@ -161,7 +161,7 @@ class StreamFilter:
         epochs, indices = self._read(tickets)
         if epochs is None:
             return self._pruner.weigh(losses, indices)
-        check_losses(losses, len(indices), None)
+        check_losses(losses, indices, None)
         weights = sent_to_device(self.weights(tickets), losses.device)
         return weighted_mean(losses, weights, self._pruner.normalizer)
 
@@ -176,7 +176,7 @@ class StreamFilter:
         """
         epochs, indices = self._read(tickets)
         if epochs is not None:
-            check_losses(losses, len(indices), scored)
+            check_losses(losses, indices, scored)
             current = epochs == self._pruner.epoch
             chosen = sent_to_device(torch.from_numpy(np.flatnonzero(current)), losses.device)
             losses, indices = losses.detach()[chosen], indices[current]

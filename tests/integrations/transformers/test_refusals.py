@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from transformers import Trainer, TrainingArguments
 
 from helpers.trainer import trainer
-from infobatch.integrations.transformers import PruningTrainer
+from infobatch.integrations.transformers import PruningMixin, PruningTrainer
 
 pytestmark = pytest.mark.integrations
 
@@ -133,3 +133,34 @@ def test_streams_are_refused(tmp_path):
 
     with pytest.raises(TypeError, match="not a map-style dataset"):
         trainer(tmp_path, data=Stream(), max_steps=5).train()
+
+
+class OwnLoss(PruningTrainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+
+class LossWithin(Trainer):
+    compute_loss = OwnLoss.compute_loss
+
+
+class Mixed(PruningMixin, LossWithin):
+    pass
+
+
+class OwnLoader(PruningTrainer):
+    get_train_dataloader = Trainer.get_train_dataloader
+
+
+@pytest.mark.parametrize(("kind", "owner"), [(OwnLoss, "OwnLoss"), (Mixed, "LossWithin")])
+def test_a_loss_that_is_not_weighted_is_refused_at_the_first_step(kind, owner, tmp_path):
+    made = trainer(tmp_path, kind, pruning={})
+    with pytest.raises(RuntimeError, match=f"compute_loss of {owner} .* sample_losses"):
+        made.train()
+    assert made.state.global_step == 0
+
+
+def test_a_loader_of_ones_own_is_refused_at_the_first_step(tmp_path):
+    with pytest.raises(RuntimeError, match="get_train_dataloader of OwnLoader makes a loader"):
+        trainer(tmp_path, OwnLoader, pruning={}).train()

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from infobatch.integrations.refusals import Refusal, check_run_options, check_settings, other_than
+from infobatch.integrations.transformers.batches import INDICES
 from infobatch.policies import Policy
 from infobatch.scores.columns import COLUMNS, SIGNALS, IndexArray
 
@@ -118,6 +119,38 @@ _REFUSED = {
 }
 
 
+def indices_in(inputs: Any, trainer: object) -> IndexArray:
+    """Take the indices out of a batch that is trained; refuses batches of another loader."""
+    if INDICES not in inputs:
+        owner = _owner(trainer, "get_train_dataloader")
+        raise RuntimeError(
+            f"the batch has no {INDICES!r}: get_train_dataloader of {owner} makes a loader of its own, "
+            "whose samples are not the selected ones; leave it out"
+        )
+    indices: IndexArray = inputs.pop(INDICES)
+    return indices
+
+
+def check_weighed(weighed: bool, trainer: object, mixin: type) -> None:
+    """Refuse a step whose loss was not made of the weighted losses of its samples."""
+    if weighed:
+        return
+    owner = _owner(trainer, "compute_loss")
+    if owner == mixin.__name__:
+        after = type(trainer).__mro__[type(trainer).__mro__.index(mixin) + 1 :]
+        owner = next(kind.__name__ for kind in after if "compute_loss" in vars(kind))
+    raise RuntimeError(
+        f"compute_loss of {owner} made a loss of its own, so that no sample's was recorded or weighted "
+        "and nothing could ever be pruned; override sample_losses(outputs, labels) in its place, or "
+        "have it return super().compute_loss(...)"
+    )
+
+
+def _owner(trainer: object, method: str) -> str:
+    """The class that a trainer has a method of."""
+    return next(kind.__name__ for kind in type(trainer).__mro__ if method in vars(kind))
+
+
 def check_rows(labels: Any, indices: IndexArray) -> None:
     """Refuse batches whose rows are not their samples."""
     if labels is None:
@@ -129,7 +162,8 @@ def check_rows(labels: Any, indices: IndexArray) -> None:
         raise ValueError(
             f"the batch has {len(labels)} rows of labels for {len(indices)} samples: packing or "
             "padding-free collation joins several in a row, so that none has a loss of its own. Use a "
-            "collator that pads, or pack the dataset beforehand, its rows being the samples"
+            "collator that pads, or pack the dataset beforehand, its rows being the samples. One that "
+            "drops samples returns infobatch.loading.Kept(batch, kept)"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ from infobatch.integrations.transformers.refusals import (
     check_rows,
     check_same_loss,
     check_trainer,
+    check_weighed,
+    indices_in,
 )
 from infobatch.loading.dataset import IndexedDataset
 from infobatch.losses import NOT_SUPERVISED, classification_losses, sent_to_device, sequence_losses
@@ -72,6 +75,7 @@ class PruningMixin(_Base):
         self._pruner: DynamicPruner | None = None
         self._loss_is_checked = False
         self._has_weighed_batch_norm: bool | None = None
+        self._indices: IndexArray | None = None  # of the batch whose loss is still to be weighted
 
     @property
     def pruner(self) -> DynamicPruner:
@@ -205,10 +209,12 @@ class PruningMixin(_Base):
         """A step in which weighted batch norm, if the model has any, knows the batch's weights."""
         if self._has_weighed_batch_norm is None:
             self._has_weighed_batch_norm = is_weighed(model)
-        if not self._has_weighed_batch_norm:
-            return super().training_step(model, inputs, *args, **kwargs)
-        with batch_weights(model, self.pruner.weights(inputs[INDICES])):
-            return super().training_step(model, inputs, *args, **kwargs)
+        self._indices = indices_in(inputs, self)
+        weighs = self._has_weighed_batch_norm
+        with batch_weights(model, self.pruner.weights(self._indices)) if weighs else nullcontext():
+            loss = super().training_step(model, inputs, *args, **kwargs)
+        check_weighed(self._indices is None, self, PruningMixin)
+        return loss
 
     def compute_loss(
         self,
@@ -217,7 +223,7 @@ class PruningMixin(_Base):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        indices = inputs.pop(INDICES, None)
+        indices = self._indices
         if indices is None:  # evaluation
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         check_rows(inputs.get("labels"), indices)
@@ -355,11 +361,12 @@ class PruningMixin(_Base):
         """sum_i w_i * (the summed loss of sequence i) / the supervised items of the whole update."""
         losses, counts = self.sample_losses(outputs, labels)
         self.pruner.record(losses, indices, scored=counts > 0)
+        self._indices = None
         weights = sent_to_device(self.pruner.weights(indices), losses.device)
         if num_items_in_batch is None:  # for a model whose loss is the mean of each batch
             num_items_in_batch = (counts * weights).sum() if self.pruner.plan.shrink else counts.sum()
         total = torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)
-        loss = (losses * counts * weights).sum() / total
+        loss: Tensor = self.pruner.shown((losses * counts * weights).sum() / total)
         # Mixtures of experts add their routers' loss themselves only when they are given labels.
         routers = outputs.get("aux_loss") if isinstance(outputs, Mapping) else None
         if routers is not None:

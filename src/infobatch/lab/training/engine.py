@@ -184,7 +184,7 @@ class Engine(ABC):
             return self.pruner.current.mean_weight
         if self.config.normalizer == "mean" or self.pruner.plan.shrink:
             return self.pruner.weight_divisor
-        return 1.0
+        return self.pruner.mean_weight
 
     def _measure_noise(self, epoch: int) -> Noise:
         """The noise of a coming epoch; none if it is not asked for or nothing is pruned.

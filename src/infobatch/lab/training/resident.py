@@ -105,4 +105,4 @@ class ResidentLoop(Loop):
         self.pruner.record(outputs.losses, indices, **outputs.signals)
         self.lr = self.optimization.lr
         self.optimization.advance()
-        self._count(outputs.mean, len(indices))
+        self._count(self.pruner.shown(outputs.mean), len(indices))

@@ -1,0 +1,100 @@
+"""What a run looks at once, for to look waits for the device, or follows a whole graph."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+
+import numpy as np
+from torch import Tensor
+
+from infobatch.batch_norm import warn_if_unweighted
+from infobatch.policies import Policy
+from infobatch.scores.columns import NORMS, FloatArray, IndexArray
+from infobatch.scores.table import ScoreTable
+
+ROUNDING = 0.01
+"""A loss may lie below 0 by this part of the largest, as rounding makes it."""
+
+
+class FirstLooks:
+    """Looks at the first batch and at the first scores that tell; each fault is told once.
+
+    Args:
+        policy: What the run leaves out, by which it is decided what there is to look for.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._first_losses = self._scores = policy.takes_sizes
+        self._batch_norm = bool(policy.columns)
+        self._prunes = False
+
+    def begin(self, scores: ScoreTable | None) -> None:
+        """Look at the scores by which an epoch that begins is pruned; None if it is not."""
+        self._prunes = scores is not None
+        if scores is not None and self._scores:
+            self._look_at_scores(scores)
+
+    def at_losses(
+        self, losses: Tensor, indices: IndexArray, scored: Tensor | None, given: Collection[str]
+    ) -> None:
+        """Refuse negative losses in the first batch, if the policy takes losses as sizes.
+
+        Args:
+            losses: What is remembered of the samples, (B,).
+            indices: (B,).
+            scored: Which of them have a score, bool (B,); None if all have.
+            given: The names of the signals that came with them.
+        """
+        if not self._first_losses or not len(indices):
+            return
+        self._first_losses = False
+        if self._policy.estimates_norms and NORMS in given:
+            self._scores = False
+            return
+        known = losses.detach() if scored is None else losses.detach().masked_fill(~scored, 0)
+        values = known.float().cpu().numpy()
+        if _are_negative(values):
+            at = int(np.nanargmin(values))
+            raise ValueError(
+                f"the loss of sample {indices[at]} is {values[at]:.4g}, and {self._policy!r} takes "
+                f"losses as sizes, for which they must be at least 0; {self._remedy}"
+            )
+
+    def _look_at_scores(self, scores: ScoreTable) -> None:
+        """Warn of losses that have become negative."""
+        losses = scores["last_loss"].numpy()
+        if self._policy.estimates_norms and "recent_norms" in scores.columns:
+            losses = losses[scores["recent_norms"].numpy()[:, -1] == 0]  # that were told from losses
+        if len(losses) and _are_negative(losses):
+            self._scores = False
+            warnings.warn(
+                f"losses have become negative, down to {np.nanmin(losses):.4g}, and {self._policy!r} "
+                "takes them as sizes, of which a negative one counts as 0, so that samples may be left "
+                f"out that matter; {self._remedy}",
+                stacklevel=2,
+            )
+
+    def at_weights(self, losses: Tensor, weights: FloatArray) -> None:
+        """Warn of batch norm that takes its statistics of the samples chosen by score."""
+        if not (self._batch_norm and self._prunes):
+            return
+        real = weights[weights > 0]
+        if len(real) and real.min() < real.max():
+            self._batch_norm = False
+            warn_if_unweighted(losses, stacklevel=5)
+
+    @property
+    def _remedy(self) -> str:
+        norms = "gradient_norms=... or " if self._policy.estimates_norms else ""
+        return (
+            f"give update {norms}scores=... that are at least 0, or take a policy that goes by the "
+            "order of losses alone, such as InfoBatch()"
+        )
+
+
+def _are_negative(losses: np.ndarray) -> bool:
+    """Whether some losses lie below 0, by more than rounding; NaN is passed over."""
+    lowest = np.fmin.reduce(losses, initial=0)
+    return bool(lowest < -ROUNDING * np.fmax.reduce(np.abs(losses), initial=0))

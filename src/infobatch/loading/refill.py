@@ -1,0 +1,224 @@
+"""The user's batches without what is left out: filled up again, or smaller by the same part."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from itertools import chain, islice, pairwise
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from infobatch.batching import ShrinkBatches
+
+LEAST = 2
+"""Fewest samples in a batch, where the user's own have as many."""
+
+Cost = Callable[[int], float] | Sequence[float] | np.ndarray | Tensor
+"""What each sample costs: numbers (N,), or a function of the index."""
+
+
+class Refill:
+    """What batches keep of the user's when they are made anew without what is left out.
+
+    Args:
+        bucket: Maps an index to what its batch mates must share; None for anything.
+        max_cost: The most that the samples of a batch may cost; None if their number alone counts.
+        cost: What each costs.
+
+    Raises:
+        ValueError: If only one of ``max_cost`` and ``cost`` is given, or the former is not above 0.
+    """
+
+    def __init__(
+        self,
+        bucket: Callable[[int], Hashable] | None = None,
+        max_cost: float | None = None,
+        cost: Cost | None = None,
+    ) -> None:
+        if (max_cost is None or max_cost == math.inf) != (cost is None):
+            raise ValueError(
+                f"max_cost is {max_cost} and cost is {'missing' if cost is None else 'given'}; give "
+                "both, the most that a batch may cost and what each sample costs (its tokens, say)"
+            )
+        if max_cost is not None and not max_cost > 0:  # NaN too
+            raise ValueError(f"max_cost is {max_cost}; it must be above 0")
+        self.is_plain = bucket is None and max_cost is None
+        self._bucket = bucket or (lambda index: None)
+        self._most = math.inf if max_cost is None else max_cost
+        self._knows_sizes = max_cost is not None or bucket is not None
+        self._costs: Callable[[int], float] = _as_function(cost)
+
+    def pooled(self, batches: Iterable[list[int]], selected: np.ndarray) -> Iterator[list[int]]:
+        """Batches as large as the user's, of the selected samples of successive ones.
+
+        Args:
+            batches: The user's batches of an epoch.
+            selected: Which samples the epoch trains on, bool (N,).
+        """
+        pools: defaultdict[Hashable, _Pool] = defaultdict(lambda: _Pool(self._most))
+        least = LEAST
+        for batch in batches:
+            least = min(least, len(batch) or least)
+            for index in batch:
+                if selected[index]:
+                    pool = pools[self._bucket(index)]
+                    yield from pool.add(index, self._price([index]), len(batch), least)
+        for pool in pools.values():
+            yield from pool.rest(least)
+
+    def shrunk(
+        self,
+        batches: Iterable[list[int]],
+        selected: np.ndarray,
+        shrink: ShrinkBatches,
+    ) -> Iterator[list[int]]:
+        """As many batches as the user's, of the selected indices alone, smaller by the same part."""
+        whole = [batch for batch in batches if batch]
+        pools: defaultdict[Hashable, list[int]] = defaultdict(list)
+        sizes: defaultdict[Hashable, list[list[int]]] = defaultdict(list)  # batches of each bucket
+        buckets = [self._bucket(batch[0]) for batch in whole]
+        for bucket, batch in zip(buckets, whole, strict=True):
+            sizes[bucket].append(batch)
+            for index in batch:
+                if selected[index]:
+                    pools[self._bucket(index)].append(index)
+        parts = {
+            bucket: iter(self._parts(pool, sizes.pop(bucket, [pool]), shrink))
+            for bucket, pool in pools.items()
+        }
+        for bucket in buckets:
+            yield from islice(parts.get(bucket, iter(())), 1)
+        yield from chain.from_iterable(parts.values())  # of indices whose bucket no batch began with
+
+    def watched(self, batches: Iterable[list[int]], source: object) -> Iterator[list[int]]:
+        """Pass on the user's batches; refuse what is above the budget, warn where none is given."""
+        sizes: Counter[int] = Counter()
+        for batch in batches:
+            if len(batch) > 1 and self._price(batch) > self._most:
+                raise ValueError(
+                    f"a batch of {len(batch)} samples of {type(source).__name__} costs "
+                    f"{self._price(batch):g}, and max_cost is {self._most:g}; give the budget that it "
+                    "keeps to, with cost= in the same unit (where batches are padded, a padded length)"
+                )
+            if not self._knows_sizes:
+                sizes[len(batch)] += 1
+                if sizes.total() - sizes[max(sizes)] > 1:  # one may be the last, a short one
+                    self._warn_of_sizes(source)
+            yield batch
+
+    def _warn_of_sizes(self, source: object) -> None:
+        self._knows_sizes = True  # told once
+        warnings.warn(
+            f"the batches of {type(source).__name__} vary in size. If they keep to a budget of tokens "
+            "or pixels, batches that are filled up again after pruning may exceed it: give max_cost= "
+            "and cost=, or max_cost=math.inf if there is none; if samples of a kind share a batch, "
+            "give bucket=",
+            stacklevel=2,
+        )
+
+    def _price(self, indices: Sequence[int]) -> float:
+        return len(indices) if self._most == math.inf else sum(map(self._costs, indices))
+
+    def _parts(
+        self, indices: Sequence[int], batches: Sequence[list[int]], shrink: ShrinkBatches
+    ) -> list[list[int]]:
+        """Batches of ``indices`` in proportion to the cost of the user's.
+
+        They are fewer than those where the indices do not suffice, and keep to the budget.
+        """
+        ends = np.cumsum([sum(map(self._costs, batch)) for batch in batches])
+        prices = np.cumsum([self._costs(index) for index in indices])
+        wanted = -(-ends * prices[-1] // ends[-1])  # the cost up to the end of each
+        numbers = np.searchsorted(prices, wanted) + 1
+        numbers = np.minimum(-(-numbers // shrink.multiple) * shrink.multiple, len(indices))
+        last, begin = min(shrink.smallest, len(batches[-1])), 0
+        starts = []
+        for number, batch in zip(numbers.tolist(), batches, strict=True):
+            end = self._fitting(prices, begin, number)
+            rest = len(indices) - end
+            if end - begin >= min(shrink.smallest, len(batch)) and (rest == 0 or rest >= last):
+                starts.append(begin)
+                begin = end
+        while begin < len(indices):
+            starts.append(begin)
+            begin = self._fitting(prices, begin, len(indices))
+        missing = last - (len(indices) - starts[-1])
+        if missing > 0 and len(starts) > 1 and starts[-1] - missing - starts[-2] >= last:
+            moved = starts[-1] - missing  # to the last from the one before
+            starts[-1] = (
+                moved if self._fitting(prices, moved, len(indices)) == len(indices) else starts[-1]
+            )
+        return [list(indices[a:b]) for a, b in pairwise([*starts, len(indices)])]
+
+    def _fitting(self, prices: np.ndarray, begin: int, end: int) -> int:
+        """Where a batch ends at the latest that begins at ``begin`` and keeps to the budget."""
+        if self._most == math.inf or begin >= end:
+            return end
+        spent = prices[begin - 1] if begin else 0
+        fits = int(np.searchsorted(prices, spent + self._most, side="right"))
+        return max(begin + 1, min(end, fits))
+
+
+class _Pool:
+    """Samples on their way to a full batch; the last full one is held, to fill up the rest.
+
+    Args:
+        most: The most that a batch may cost.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self._largest = 0  # of the user's batches
+        self._held: list[int] = []
+        self._batch: list[int] = []
+        self._costs: list[float] = []  # of the samples held, then of those in the batch
+        self._cost = 0.0  # of the batch
+        self._waiting: list[tuple[int, float]] = []  # did not fit into a batch that has too few
+
+    def add(self, index: int, cost: float, size: int, least: int) -> Iterator[list[int]]:
+        """Take in a sample; batches that are full, of ``size`` samples, come out."""
+        self._largest = max(self._largest, size)
+        if self._batch and self._cost + cost > self._most:
+            if len(self._batch) < least:
+                self._waiting.append((index, cost))
+                return
+            yield from self._close(size, least)
+        self._batch.append(index)
+        self._costs.append(cost)
+        self._cost += cost
+        if len(self._batch) >= size:
+            yield from self._close(size, least)
+
+    def rest(self, least: int) -> Iterator[list[int]]:
+        """What is left at the end of an epoch."""
+        while self._waiting:
+            yield from self._close(self._largest, least)
+        num_held, both = len(self._held), self._held + self._batch
+        missing = least - len(self._batch)
+        if self._batch and missing > 0 and self._held:
+            if len(both) <= self._largest and sum(self._costs) <= self._most:
+                num_held = 0  # one batch holds both
+            elif num_held - missing >= least and sum(self._costs[num_held - missing :]) <= self._most:
+                num_held -= missing
+        yield from filter(None, (both[:num_held], both[num_held:]))
+
+    def _close(self, size: int, least: int) -> Iterator[list[int]]:
+        if self._held:
+            yield self._held
+        self._costs = self._costs[len(self._held) :]
+        self._held, self._batch, self._cost = self._batch, [], 0.0
+        waiting, self._waiting = self._waiting, []
+        for index, cost in waiting:
+            yield from self.add(index, cost, size, least)
+
+
+def _as_function(cost: Cost | None) -> Callable[[int], Any]:
+    if cost is None:
+        return lambda index: 1
+    if callable(cost):
+        return cost
+    return np.asarray(cost).__getitem__

@@ -1,0 +1,86 @@
+"""The user's batches made anew keep to their budget, and none is left with a single sample."""
+
+import math
+
+import numpy as np
+import pytest
+from torch.utils.data import BatchSampler, RandomSampler
+
+from helpers import Numbers, new_pruner, random_losses, train_epoch
+from infobatch import DynamicPruner, RandomPruning
+
+LENGTHS = np.random.default_rng(3).integers(1, 17, 200)
+BUDGET = 64
+
+
+def under_budget():
+    """Batches of samples in the order of their lengths, each as large as the budget lets it be."""
+    batches = [[]]
+    for index in np.argsort(LENGTHS).tolist():
+        if LENGTHS[[*batches[-1], index]].sum() > BUDGET:
+            batches.append([])
+        batches[-1].append(index)
+    return np.random.default_rng(1).permutation(np.array(batches, object)).tolist()
+
+
+@pytest.mark.parametrize("cost", [LENGTHS, LENGTHS.tolist(), lambda index: LENGTHS[index]])
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_batches_keep_to_their_budget(shrink, cost):
+    pruner = new_pruner(200, shrink=shrink)
+    loader = pruner.loader(batch_sampler=under_budget(), max_cost=BUDGET, cost=cost)
+    for epoch in pruner.epochs():
+        seen = train_epoch(pruner, loader, random_losses(200, seed=epoch))
+        assert max(LENGTHS[batch].sum() for batch in seen) <= BUDGET
+        assert min(map(len, seen)) >= min(2, *map(len, under_budget()))
+        assert sorted(np.concatenate(seen)) == pruner.selection.indices.tolist()
+    assert pruner.report().saved > 0.05
+
+
+def test_batches_of_varying_size_without_a_budget_are_told_of_once():
+    pruner = new_pruner(200)
+    loader = pruner.loader(batch_sampler=under_budget())
+    with pytest.warns(UserWarning, match="batches of list vary in size.*give max_cost= and"):
+        train_epoch(pruner, loader, random_losses(200))
+    pruner.set_epoch(1)
+    train_epoch(pruner, loader, random_losses(200))
+    silent = new_pruner(200)
+    next(iter(silent.loader(batch_sampler=under_budget(), max_cost=math.inf)))
+
+
+def test_a_budget_that_the_users_batches_exceed_is_refused():
+    loader = new_pruner(200).loader(batch_sampler=under_budget(), max_cost=20, cost=LENGTHS)
+    with pytest.raises(ValueError, match=r"batch of \d+ samples of list costs \d+, and max_cost is 20"):
+        list(loader)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_sampler": [[1]], "max_cost": 9}, "max_cost is 9 and cost is missing; give both"),
+        ({"batch_sampler": [[1]], "cost": LENGTHS}, "max_cost is None and cost is given"),
+        ({"batch_sampler": [[1]], "max_cost": 0, "cost": LENGTHS}, "max_cost is 0; it must be above 0"),
+        ({"bucket": lambda index: 0}, r"there is none; give batch_sampler="),
+    ],
+)
+def test_options_that_say_nothing_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        new_pruner(200).loader(8, **options)
+
+
+@pytest.mark.parametrize("size", [3, 8])
+@pytest.mark.parametrize("in_batches", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_no_batch_of_a_single_sample_where_full_data_has_none(size, in_batches, seed):
+    pruner = DynamicPruner(
+        Numbers(96 + seed - seed % size), 4, policy=RandomPruning(0.3), delta=1, seed=seed
+    )
+    mine = RandomSampler(pruner.dataset)
+    batches = BatchSampler(mine, size, drop_last=False)
+    options = {"batch_sampler": batches} if in_batches else {"sampler": mine, "batch_size": size}
+    if pruner.num_samples % size == 1:
+        return
+    loader = pruner.loader(**options)
+    for _ in pruner.epochs():
+        seen = train_epoch(pruner, loader, random_losses(pruner.num_samples))
+        assert 2 <= min(map(len, seen)) <= max(map(len, seen)) <= size
+        assert sorted(np.concatenate(seen)) == pruner.selection.indices.tolist()

@@ -1,0 +1,71 @@
+"""Negative losses are met at the first batch, or told of once, by policies that take losses as sizes."""
+
+import pytest
+import torch
+
+from helpers import Numbers
+from infobatch import DynamicPruner, InfoBatch, Neyman, NoiseBudget, Spaced
+from infobatch.policies import Proportional
+
+SIZED = [Neyman(), Spaced(Neyman()), Proportional(by="smoothed_loss"), NoiseBudget()]
+NEGATIVE = torch.linspace(-1, 3, 20)
+
+
+def trained(policy, losses_of, num_epochs=5, **options):
+    pruner = DynamicPruner(Numbers(20), num_epochs, policy=policy, delta=1, shrink="steps", **options)
+    loader = pruner.loader(5)
+    for epoch in pruner.epochs():
+        for indices, _ in loader:
+            pruner.update(losses_of(epoch)[indices], indices)
+    return pruner
+
+
+@pytest.mark.parametrize("policy", SIZED, ids=repr)
+def test_negative_losses_are_refused_at_the_first_batch(policy):
+    pruner = DynamicPruner(Numbers(20), 5, policy=policy)
+    pruner.loader(5)
+    with pytest.raises(ValueError, match=r"sample 3 is -0\.25, and .*losses as sizes.*give update"):
+        pruner.update(torch.tensor([0.5, -0.25]), [2, 3])
+
+
+def test_a_target_alone_takes_losses_as_sizes():
+    pruner = DynamicPruner(Numbers(20), 5, target=0.2)
+    with pytest.raises(ValueError, match=r"sample 1 is -1, and Spaced\(.*InfoBatch\(\)"):
+        pruner.update(torch.tensor([0.5, -1]), [0, 1])
+
+
+@pytest.mark.parametrize("policy", [InfoBatch(), InfoBatch(by="smoothed_loss")], ids=repr)
+def test_policies_that_go_by_order_take_any_losses(policy):
+    assert trained(policy, lambda epoch: NEGATIVE).report().saved > 0
+
+
+@pytest.mark.parametrize("policy", SIZED, ids=repr)
+def test_losses_that_become_negative_are_told_of_once(policy):
+    with pytest.warns(UserWarning, match="become negative, down to -[01].*, and .* counts as 0") as told:
+        trained(policy, lambda epoch: NEGATIVE + 1 - min(epoch, 1))
+    assert len(told) == 1
+
+
+def test_rounding_below_zero_is_none():
+    almost = NEGATIVE.clamp(min=-1e-3)
+    assert trained(Neyman(), lambda epoch: almost).report().saved > 0
+
+
+def test_norms_that_are_given_take_the_place_of_losses():
+    pruner = DynamicPruner(Numbers(20), 3, policy=NoiseBudget(), delta=1)
+    loader = pruner.loader(5)
+    for _ in pruner.epochs():
+        for indices, _ in loader:
+            norms = NEGATIVE.abs()[indices] + 0.1
+            pruner.update(NEGATIVE[indices], indices, gradient_norms=norms)
+
+
+def test_a_sample_without_a_score_has_no_loss_to_look_at():
+    pruner = DynamicPruner(Numbers(20), 5, policy=Neyman())
+    pruner.update(torch.tensor([0.5, -1]), [0, 1], scored=torch.tensor([True, False]))
+
+
+def test_negative_norms_are_refused():
+    pruner = DynamicPruner(Numbers(20), 5, policy=NoiseBudget())
+    with pytest.raises(ValueError, match=r"gradient_norms of sample 1 is -0\.5; a norm is at least 0"):
+        pruner.update(torch.rand(2), [0, 1], gradient_norms=torch.tensor([1, -0.5]))

@@ -3,7 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
-DEMO := --data mnist5k --epochs 10 --seeds 5
+DEMO := --seeds 4
 NEED_FRAMEWORKS := tests/integrations tests/project/test_docs.py tests/lab/models tests/lab/recipes \
 	tests/lab/tasks tests/lab/training/test_hf_trainer.py
 KIT_PACKAGES := tyro docstring-parser typeguard
@@ -11,8 +11,10 @@ PYTEST := -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test integrations check format bench gpu-kit clean
 
-demo: $(VENV)/lab  ## Train on 5,000 real digits and compare pruning with its alternatives.
-	$(BIN)/infobatch compare $(DEMO) --out runs/demo-$(STAMP)
+demo: $(VENV)/lab  ## Train on 269,421 flights and on digits, and compare pruning with its alternatives.
+	$(BIN)/infobatch contest flights-mlp --policies noise-budget --noise 1.1 $(DEMO) --jobs 2 --out runs/demo-$(STAMP)
+	@echo; echo "The counter-example: digits, of which no majority is easy."
+	$(BIN)/infobatch compare --data digits --noise 1.1 --epochs 20 $(DEMO) --out runs/demo-digits-$(STAMP)
 
 test: $(VENV)/dev  ## Run the tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST)

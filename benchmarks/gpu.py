@@ -41,7 +41,7 @@ REPORT = ("report.md", "report.html", "costs.png", "curves.png")
 LONGEST_OUTPUT = 100_000
 
 
-class Session:
+class Runner:
     """Runs commands of the project until the time is over, and keeps what they print.
 
     Args:
@@ -130,18 +130,18 @@ def main() -> None:
     options.out = options.out.resolve()
     (options.out / "log.txt").unlink(missing_ok=True)
     options.kit = options.kit.resolve() if options.kit else None
-    session = Session(options)
+    runner = Runner(options)
     where = options.data_dir or options.kit
     data = ["--data-dir", str(where.resolve())] if where else []
     small = SMALL if options.small else []
 
     tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/promises/test_cuda.py"]
-    session.run("tests", tests, TESTS_SECONDS)
+    runner.run("tests", tests, TESTS_SECONDS)
 
     work = options.out.parent / f"{options.out.name}-work"
     shutil.rmtree(work, ignore_errors=True)
     trial = ["train", RECIPE, *data, *small, "--policy", "none", "--epochs", "1"]
-    recorded = session.run("trial", lab(*trial, "--out", str(work / "trial")), TRIAL_SECONDS)
+    recorded = runner.run("trial", lab(*trial, "--out", str(work / "trial")), TRIAL_SECONDS)
     slow = [] if recorded else ["--no-resident"]
 
     contest = work / "contest"
@@ -150,13 +150,13 @@ def main() -> None:
     typed += ["--policies", names, "--save", options.save]
     typed += ["--noise", options.noise] if options.noise else []
     later = CLOSING_SECONDS + (0 if options.small else SPEEDS * SPEED_SECONDS)
-    minutes = (session.seconds_left - later) / 60
+    minutes = (runner.seconds_left - later) / 60
     typed += ["--seeds", "100", "--seed", str(options.seed), "--minutes", f"{minutes:.2f}"]
     done = threading.Event()
     watcher = threading.Thread(target=gather_until, args=(done, contest, options.out))
     contest.mkdir(parents=True)
     watcher.start()
-    session.run("contest", lab(*typed, "--out", str(contest)), 60 * minutes + CLOSING_SECONDS)
+    runner.run("contest", lab(*typed, "--out", str(contest)), 60 * minutes + CLOSING_SECONDS)
     done.set()
     watcher.join()
     gather(contest, options.out)
@@ -169,7 +169,7 @@ def main() -> None:
         ):
             speed = ["benchmarks/data_path.py", "--recipe", recipe, "--batch-size", size, *data]
             speed += ["--repeats", "3", "--peak", options.peak]
-            session.run(f"speed-{recipe}-{size}", speed, SPEED_SECONDS)
+            runner.run(f"speed-{recipe}-{size}", speed, SPEED_SECONDS)
     shutil.rmtree(work, ignore_errors=True)
 
 

@@ -58,6 +58,7 @@ def test_loader_processes_outlive_what_all_processes_are_sent(number):
 
 
 def test_signals_may_come_again_but_a_second_ctrl_c_ends_at_once():
+    before = signal.getsignal(signal.SIGTERM)
     with stop_on_signals() as stopped_by:
         assert stopped_by() == 0
         for _ in range(3):
@@ -65,4 +66,4 @@ def test_signals_may_come_again_but_a_second_ctrl_c_ends_at_once():
             assert stopped_by() == signal.SIGTERM
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from infobatch.lab.models import MODELS, check_model, make_model
+from infobatch.lab.models.speed_cnn import SMALLEST_IMAGE, SPEED_CNNS
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -13,12 +14,15 @@ from infobatch.lab.models import MODELS, check_model, make_model
 def test_every_model_takes_every_image_size_and_learns(name, channels, size):
     if name in ("resnet18", "resnet50") and size != 32:
         pytest.skip("made for 32x32")
+    if name in SPEED_CNNS and size < SMALLEST_IMAGE:
+        pytest.skip("refused")
     torch.manual_seed(0)
     model = make_model(name, channels, 7)
     logits = model(torch.randn(2, channels, size, size))
     assert logits.shape == (2, 7)
     logits.sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
 
 
 def test_unknown_model_names_near_matches():

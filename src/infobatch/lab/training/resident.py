@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -10,14 +11,9 @@ from torch import Tensor
 
 from infobatch import DynamicPruner
 from infobatch.batch_norm.weights import packed_shares
-from infobatch.lab.config.train import TrainConfig
-from infobatch.lab.data import Data
-from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.device_steps import DeviceBatch, DeviceSteps
 from infobatch.lab.training.epoch_loop import make_loader
 from infobatch.lab.training.loop import Loop
-from infobatch.lab.training.pauses import Pauses
-from infobatch.lab.training.static_scores import StaticScores
 from infobatch.losses import sent_to_device
 from infobatch.scores.columns import IndexArray
 
@@ -75,23 +71,13 @@ def _split(values: Tensor, sizes: list[int]) -> Sequence[Tensor]:
 
 
 class ResidentLoop(Loop):
-    """The loop of a run whose data lies on the device: its numbers, with less on the way to it.
+    """The loop of a run whose data lies on the device: its numbers, with less on the way to it."""
 
-    Args:
-        config: The run's options.
-        data: What it trains and is tested on.
-        folder: Where it leaves its files.
-        scores: The scores of a static policy, made before the run.
-        pauses: Decides between steps whether to write a checkpoint, and whether to stop.
-    """
-
-    def __init__(
-        self, config: TrainConfig, data: Data, folder: RunFolder, scores: StaticScores, pauses: Pauses
-    ) -> None:
-        super().__init__(config, data, folder, scores, pauses)
+    @cached_property
+    def _steps(self) -> DeviceSteps:
         torch.backends.cudnn.benchmark = True  # batches have few sizes
         signals = self.pruner.signals
-        self._steps = DeviceSteps(self.task, self.optimization, config.normalizer, signals)
+        return DeviceSteps(self.task, self.optimization, self.config.normalizer, signals)
 
     def make_loader(self) -> DeviceEpochs:
         batches = make_loader(self.config, self.task, self.pruner).batch_sampler

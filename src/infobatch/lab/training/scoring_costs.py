@@ -7,6 +7,7 @@ the networks are trained for a small share of the run, and the run gives up what
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,6 +16,7 @@ from infobatch.lab.config import policy_spec
 from infobatch.lab.config.policy_spec import make_policy
 from infobatch.lab.config.train import PASS, TrainConfig
 from infobatch.lab.models import make_model
+from infobatch.lab.models.norms import Norm
 from infobatch.lab.runs.records import FORWARD_COST
 from infobatch.policies.base import reads_losses
 
@@ -109,15 +111,16 @@ def choosing_cost(config: TrainConfig, chooses: bool = True) -> float:
     if not config.proxy:
         return FORWARD_COST if chooses else 0.0
     trained = 1 / PROXY_PERIOD
-    relative = _operations(config.proxy, config) / _operations(config.model, config)
+    ours = _operations(config.model, config.stem_stride, config.norm)
+    relative = _operations(config.proxy, 1, config.norm) / ours
     return relative * (trained + chooses * (1 - trained) * FORWARD_COST)
 
 
-def _operations(model: str, config: TrainConfig) -> float:
+@cache
+def _operations(model: str, stem_stride: int, norm: Norm) -> float:
     """The floating-point operations of a forward pass over an image."""
-    stride = config.stem_stride if model == config.model else 1
     with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
-        make_model(model, 3, 10, stride, config.norm).eval()(torch.zeros(1, 3, 32, 32))
+        make_model(model, 3, 10, stem_stride, norm).eval()(torch.zeros(1, 3, 32, 32))
     return float(counter.get_total_flops())
 
 

@@ -320,6 +320,8 @@ class Course:
 
     def _noise(self, epoch: Epoch) -> float | None:
         """The noise of a step of a pruned epoch, of what of it was recorded. A collective."""
-        if isinstance(self.policy, BiasedPolicy) or epoch.num_selected == self.num_samples:
+        if isinstance(self.policy, BiasedPolicy) or self.policy.group_of is not None:
+            return None  # nor is the noise of groups told by the norms of their samples
+        if epoch.num_selected == self.num_samples:
             return None
         return noise_of(self._store.noise_sums(epoch, self.norms_from))

@@ -55,6 +55,11 @@ class RunPlan:
     ) -> None:
         _check_length(num_samples, num_epochs, max_steps)
         _check_policy(policy, num_samples)
+        if shrink and policy.group_of is not None:
+            raise ValueError(
+                f"shrink='batches' takes samples out of each batch, and {policy!r} keeps groups whole; "
+                "leave out steps: shrink='steps'"
+            )
         check_schedule(delta, warmup_epochs, target, ramp)
         self.num_samples = num_samples
         self.policy = policy

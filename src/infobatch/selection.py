@@ -8,7 +8,7 @@ whole dataset (Horvitz & Thompson, 1952; InfoBatch, ICLR 2024, eq. 7), whatever 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -102,7 +102,8 @@ def draw(
     With strata, k = clamp(round(n * probability), 1, n) of each stratum's n samples are drawn without
     replacement, with weight n / k. Without, a systematic draw from a random start gives exactly the
     inclusion probabilities, once their sum has been made whole, with weight 1 / p; it goes over a random
-    order, or over the one that is given. With credit, the samples that are owed most are selected.
+    order, or over the one that is given. With credit, the samples that are owed most are selected. With
+    groups it is they that are drawn, and how many samples they have is left to them.
 
     Args:
         keep: The keep probabilities.
@@ -121,6 +122,9 @@ def draw(
 
     Source: systematic sampling by Madow, 1949.
     """
+    if keep.groups is not None:
+        of_groups = draw(replace(keep, groups=None), generator)
+        return Selection.of(of_groups.weights[keep.groups])
     probabilities = keep.probabilities.to(torch.float64)
     num_samples = len(probabilities if keep.strata is None else keep.strata)
     if num_samples < multiple:
@@ -157,6 +161,8 @@ def inclusion_probabilities(
         least: The fewest samples to select.
         last: What the last batch may be.
     """
+    if keep.groups is not None:
+        return inclusion_probabilities(replace(keep, groups=None))[keep.groups]
     probabilities = keep.probabilities.to(torch.float64)
     if keep.strata is None:
         return _made_whole(probabilities, multiple, least, last)
@@ -331,6 +337,8 @@ def _check_probabilities(
             "KeepProbabilities(probabilities), of shape (N,)"
         )
     of_each = keep.probabilities if keep.strata is None else keep.strata
+    if keep.groups is not None:
+        return  # the number of samples is left to the groups that are drawn
     if of_each.shape != (num_samples,):
         what = "keep probabilities" if keep.strata is None else "strata"
         raise ValueError(

@@ -8,7 +8,7 @@ import torch
 
 from infobatch import InfoBatch
 from infobatch.policies import POLICIES as NAMED
-from infobatch.policies import WRAPPERS, BiasedPolicy, Protected, Request
+from infobatch.policies import WRAPPERS, BiasedPolicy, Protected, Request, WholeGroups
 from infobatch.scores import ScoreTable
 from infobatch.selection import select
 
@@ -23,6 +23,8 @@ def made(kind, num_samples):
     known = {"labels": indices % 3, "scores": np.sin(indices)}
     if kind is Protected:
         known |= {"policy": InfoBatch(0.8), "kept": indices % 5 == 0}
+    if kind is WholeGroups:
+        known |= {"labels": indices}  # groups of one, so that what holds of samples holds of them
     asked = signature(kind).parameters
     return kind(**{name: values for name, values in known.items() if name in asked})
 

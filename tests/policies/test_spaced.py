@@ -118,8 +118,8 @@ def test_what_leaves_out_nothing_spaces_nothing():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Spaced(POLICIES["rs2"]()), "has no keep probabilities to space visits by"),
-        (lambda: Spaced(Spaced()), "has no keep probabilities to space visits by"),
+        (lambda: Spaced(POLICIES["rs2"]()), "has no keep probabilities of single samples"),
+        (lambda: Spaced(Spaced()), "has no keep probabilities of single samples"),
         (lambda: Spaced(0.5), "policy is 0.5; give an object such as"),
         (lambda: Spaced(InfoBatch), "give an object such as .*, not its class"),
         (lambda: ClassQuotas([0, 1], Spaced()), "cannot be asked for each class alone"),

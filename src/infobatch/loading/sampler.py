@@ -189,6 +189,9 @@ class FilteredBatchSampler(Sampler[list[int]]):
             batches = self._refill.watched(batches, self._own.sampler)
         if selected.all():
             return iter(batches)
+        groups = self._run.policy.group_of
+        if groups is not None:  # side by side, so that a batch that is filled up ends with a whole one
+            batches = (sorted(batch, key=groups.__getitem__) for batch in batches)
         if shrink is None:
             return self._refill.pooled(batches, selected)
         return self._refill.shrunk(batches, selected, shrink)

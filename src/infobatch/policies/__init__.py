@@ -27,6 +27,7 @@ from infobatch.policies.seta import SeTa
 from infobatch.policies.spaced import Spaced
 from infobatch.policies.static import Static
 from infobatch.policies.undersampling import Undersampling
+from infobatch.policies.whole_groups import WholeGroups
 
 POLICIES: dict[str, type[Policy]] = {
     "infobatch": InfoBatch,
@@ -56,8 +57,9 @@ POLICIES: dict[str, type[Policy]] = {
 """Every policy by its name on the command line, where ``labels`` are those of the dataset. Static
 pruning has a name for each kind of ``scores`` that it can be given."""
 
-WRAPPERS: dict[str, type[Policy]] = {"protected": Protected}
-"""Policies around another one that need more than a name and options: a mask of samples."""
+WRAPPERS: dict[str, type[Policy]] = {"protected": Protected, "whole-groups": WholeGroups}
+"""Policies around another one that need more than a name and options: a mask of samples, or their
+groups."""
 
 RECOMMENDED = "spaced"
 """The policy for a run with a target; docs/choosing-a-policy.md gives the reasons."""
@@ -121,6 +123,7 @@ __all__ = [
     "Spaced",
     "Static",
     "Undersampling",
+    "WholeGroups",
     "default_policy",
     "has_prune_ratio",
     "takes",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from infobatch.batching import LastBatch, nearest_multiple
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
-from infobatch.scores.columns import COLUMNS, LOSSES, SIGNALS
+from infobatch.scores.columns import COLUMNS, LOSSES, SIGNALS, IndexArray
 from infobatch.scores.table import ScoreTable
 
 
@@ -30,12 +30,15 @@ class KeepProbabilities:
             or take one. By default the order is random.
         credit: How many visits each sample is owed from earlier epochs, (N,); NaN before the first draw.
             The draw then keeps the samples that are owed most, as :class:`Spaced` asks for.
+        groups: The group of each sample, int64 (N,), numbered 0..G-1, where the samples of a group are
+            kept or left out together. All that is said above of samples is then said of groups.
     """
 
     probabilities: Tensor
     strata: Tensor | None = None
     order: Tensor | None = None
     credit: Tensor | None = None
+    groups: Tensor | None = None
 
     @classmethod
     def equal(cls, probability: float, num_samples: int) -> KeepProbabilities:
@@ -51,7 +54,9 @@ class KeepProbabilities:
     def per_sample(self) -> Tensor:
         """The keep probability of each sample, float64 (N,)."""
         probabilities = self.probabilities.to(torch.float64)
-        return probabilities if self.strata is None else probabilities[self.strata.long()]
+        if self.strata is not None:
+            probabilities = probabilities[self.strata.long()]
+        return probabilities if self.groups is None else probabilities[self.groups]
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,8 @@ class Policy(ABC):
     """The noise of a step that the policy keeps to: see :class:`NoiseBudget`; None if it does not."""
     shrinks: str = "steps"
     """What the policy is made to shrink: ``"steps"`` or ``"batches"``; a run may say otherwise."""
+    group_of: IndexArray | None = None
+    """The group of each sample, (N,), whose samples are kept or left out together; None without any."""
     default_delta: float = 0.875
     """The share of a run after which all data is used again, in [0, 1]; a run may say otherwise."""
 

@@ -39,10 +39,10 @@ class Spaced(Policy):
         check_prune_ratio(prune_ratio)
         policy = Neyman(prune_ratio) if self.policy is None else self.policy
         check_is_policy(policy, "Neyman()")
-        if isinstance(policy, (BiasedPolicy, Spaced)):
+        if isinstance(policy, (BiasedPolicy, Spaced)) or policy.group_of is not None:
             raise ValueError(
-                f"policy is {policy!r}, which has no keep probabilities to space visits by; give an "
-                "unbiased one, such as Neyman()"
+                f"policy is {policy!r}, which has no keep probabilities of single samples to space "
+                "visits by; give an unbiased one that has, such as Neyman()"
             )
         set_fields(self, policy=policy, num_samples=policy.num_samples)
         set_fields(self, columns=(*policy.columns, "credit"))

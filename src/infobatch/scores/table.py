@@ -91,6 +91,24 @@ class ScoreTable:
         table._values = {name: values[indices] for name, values in self._values.items()}
         return table
 
+    def means_of(self, groups: IndexArray, num_groups: int) -> ScoreTable:
+        """The table of groups of samples, in which a group has the means of its samples.
+
+        Args:
+            groups: The group of each sample, (N,), numbered 0..G-1.
+            num_groups: G. A group of which no sample has a value keeps the initial one.
+        """
+        table = ScoreTable(num_groups, self.columns)
+        for name, values in self._values.items():
+            known = ~np.isnan(values)
+            rows = (groups, *np.indices(values.shape, sparse=True)[1:])
+            sums, counts = np.zeros((2, *table._values[name].shape))
+            np.add.at(sums, rows, np.where(known, values, 0))
+            np.add.at(counts, rows, known)
+            has_value = counts > 0
+            table._values[name][has_value] = sums[has_value] / counts[has_value]
+        return table
+
     def __len__(self) -> int:
         return self.num_samples
 

@@ -1,0 +1,74 @@
+"""Groups of samples are kept or left out whole, whatever a policy decides about their means."""
+
+from __future__ import annotations
+
+from dataclasses import InitVar, dataclass, field, replace
+
+import torch
+
+from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request, check_some_are_kept
+from infobatch.policies.infobatch import InfoBatch
+from infobatch.policies.options import be_like, check_is_policy, set_fields
+from infobatch.policies.per_sample import Numbers, classes_of
+from infobatch.policies.spaced import Spaced
+from infobatch.scores.columns import IndexArray
+from infobatch.scores.table import ScoreTable
+
+
+@dataclass(frozen=True, eq=False)
+class WholeGroups(Policy):
+    """Asks a policy about groups, each with the mean scores of its samples, and keeps a group or not.
+
+    For batches that are made of groups, such as those of P identities with K images each: of an identity
+    that is trained no image is missing. All samples of a group have one weight. A target is met as
+    closely as whole groups allow.
+
+    Args:
+        labels: The group of each sample, integers (N,).
+        policy: An unbiased policy that needs no labels; :class:`InfoBatch` by default.
+    """
+
+    labels: InitVar[Numbers | None] = None
+    policy: Policy = None  # type: ignore[assignment]  # by default made in __post_init__
+    columns: tuple[str, ...] = field(init=False, repr=False)
+    num_samples: int = field(init=False, repr=False)
+    group_of: IndexArray = field(init=False, repr=False)
+    num_groups: int = field(init=False)
+
+    def __post_init__(self, labels: Numbers | None) -> None:
+        policy = InfoBatch() if self.policy is None else self.policy
+        check_is_policy(policy, "InfoBatch()")
+        if isinstance(policy, (BiasedPolicy, Spaced)) or policy.num_samples is not None:
+            raise ValueError(
+                f"policy is {policy!r}, which cannot be asked about groups; give an unbiased one that "
+                "needs no labels, such as InfoBatch()"
+            )
+        if policy.estimates_norms or policy.max_noise is not None:
+            raise ValueError(
+                f"policy is {policy!r}, which needs the norm of a whole group's gradient, and only "
+                "those of single samples are known; give a policy that goes by losses, such as "
+                "InfoBatch()"
+            )
+        groups = classes_of(labels, "WholeGroups")
+        set_fields(self, policy=policy, columns=policy.columns, num_samples=len(groups))
+        set_fields(self, group_of=groups, num_groups=int(groups.max(initial=-1)) + 1)
+        be_like(self, policy)
+        set_fields(self, shrinks="steps")
+
+    def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
+        asked = replace(request, num_pruned=None, multiple=1, least=1, last=None)
+        if request.num_pruned is not None:
+            asked = replace(asked, num_pruned=self._groups_pruned(request.num_pruned))
+        kept = self.policy.keep_probabilities(scores.means_of(self.group_of, self.num_groups), asked)
+        return replace(kept, groups=torch.from_numpy(self.group_of))
+
+    def _groups_pruned(self, num_pruned: int) -> int:
+        """How many groups make up so many samples; at least one is kept."""
+        return min(round(num_pruned * self.num_groups / self.num_samples), self.num_groups - 1)
+
+    def check_target(self, num_pruned: int, num_samples: int) -> None:
+        check_some_are_kept(num_pruned, num_samples)
+        try:
+            self.policy.check_target(self._groups_pruned(num_pruned), self.num_groups)
+        except ValueError as error:
+            raise ValueError(f"of the groups, {error}") from error

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from infobatch.batching import Batching
+from infobatch.distributed import has_process_group
 from infobatch.epoch import Epoch
 from infobatch.layouts.base import ScoreStore
 from infobatch.layouts.mean_scaling import MeanScaling
@@ -149,7 +150,8 @@ class Course:
                 return  # a last epoch cut so short that its only batch would be dropped
             yield epoch
             epoch = self.epoch + 1
-        self.current.check_recorded()
+        if not has_process_group():  # else another process may know the losses, unmerged
+            self.current.check_recorded()
         check_went_on(self.current)
         self.current.close()
         self._has_ended = True

@@ -150,7 +150,7 @@ class UserDraws:
             yield index
         self.num_full = number // multiple * multiple
 
-    def counted_batches(self, batches: Iterable[Sequence[int]]) -> Iterator[Sequence[int]]:
+    def counted_batches(self, batches: Iterable[list[int]]) -> Iterator[list[int]]:
         """Pass on an epoch's batches, and count their indices."""
         number = 0
         for batch in batches:

@@ -14,11 +14,6 @@ from infobatch.policies import Undersampling
 from infobatch.selection import draw
 
 
-def test_fewer_samples_than_classes_are_refused():
-    with pytest.raises(ValueError, match=r"keeps 2 of 20 samples, and there are 5 classes"):
-        Undersampling(np.arange(20) % 5, prune_ratio=0.9)
-
-
 def kept_of(labels, num_pruned=None, seed=0, multiple=1, prune_ratio=0.5):
     """What a draw keeps of each class, and the weights of the samples."""
     policy = Undersampling(labels, prune_ratio)

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from torch.utils.data import BatchSampler, default_convert
+from torch.utils.data import BatchSampler, DataLoader, default_convert
 
 from infobatch.batching import Batching
 from infobatch.distributed import Replicas
@@ -85,6 +85,10 @@ class Loaders:
             else:
                 options["batch_sampler"] = FilteredBatches(filtered, batch_size, drop_last)
         loader = _make_loader(loader_class, run.dataset, collate_fn, **options)
+        batches = options.get("batch_sampler")
+        if isinstance(batches, FilteredBatches) and isinstance(loader, DataLoader):
+            # It is not read beside batches, but frameworks look at it, and leave alone what is a share.
+            object.__setattr__(loader, "sampler", batches.sampler)
         if not resumes:
             self._skipping_loaders.add(loader)
         return loader
@@ -251,7 +255,7 @@ class FilteredBatches(BatchSampler):
     sampler: FilteredSampler
 
     def __iter__(self) -> Iterator[list[int]]:
-        return self.sampler.batches(smallest=LEAST)
+        yield from self.sampler.batches(smallest=LEAST)
 
 
 def _check_fixed_size(run: Run, remedy: str) -> None:

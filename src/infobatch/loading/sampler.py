@@ -176,9 +176,9 @@ class FilteredBatchSampler(Sampler[list[int]]):
         epoch, draws = _begin_filtering(self._run, self._resumes)
         is_unrecorded = draws.unrecorded(self._resumes)
         num_batches = len(self._own.sampler)  # type: ignore[arg-type]
-        part = draws.counted_batches(self._own.items(epoch.number, draws, num_batches))
+        items = batches_of(self._own.items(epoch.number, draws, num_batches), self._own.sampler)
         # The batches are those of the whole epoch, so that a run resumed within it has the same ones.
-        batches = self._formed(batches_of(part, self._own.sampler), draws.selected)
+        batches = self._formed(draws.counted_batches(items), draws.selected)
         rest = ([index for index in batch if is_unrecorded(index)] for batch in batches)
         yield from epoch.passed(draws.note_ends((batch for batch in rest if batch), self._resumes))
 

@@ -45,15 +45,7 @@ class Undersampling(Policy):
     def __post_init__(self, labels: Numbers | None) -> None:
         check_prune_ratio(self.prune_ratio)
         classes = classes_of(labels, "Undersampling")
-        counts = np.bincount(classes)
-        set_fields(self, num_samples=len(classes), classes=classes, counts=counts)
-        num_kept = len(classes) - round(self.prune_ratio * len(classes))
-        if num_kept < len(counts):
-            raise ValueError(
-                f"prune_ratio is {self.prune_ratio:g}, which keeps {num_kept:,} of {len(classes):,} "
-                f"samples, and there are {len(counts):,} classes, of each of which at least one is "
-                "kept; lower it"
-            )
+        set_fields(self, num_samples=len(classes), classes=classes, counts=np.bincount(classes))
         use_plain_numbers(self)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:

@@ -219,6 +219,11 @@ class AnySequence(RuleBasedStateMachine):
     def break_the_epoch_off(self):
         if not self.trained or self.pruner.epoch + 1 == self.pruner.num_epochs:
             return
+        epoch = self.pruner.current
+        if epoch.is_resumed and epoch.is_untouched and not epoch.finished:
+            with pytest.raises(RuntimeError, match="ends without any of the rest"):
+                self.run.advance()
+            return
         self.do("advance")
         self.trained = []
         self.after_draw()
@@ -254,7 +259,8 @@ class AnySequence(RuleBasedStateMachine):
     def change_batch_size(self, batch_size):
         """Go on with batches of another size, which the epoch's rest is cut into."""
         size, num_replicas, _, drop_last, options = self.arguments
-        if drop_last or options.get("shrink") or batch_size * num_replicas > size:
+        is_cut = options.get("num_epochs", 1) % 1 != 0  # where, its last batch has a say in
+        if drop_last or is_cut or options.get("shrink") or batch_size * num_replicas > size:
             return
         self.events.append(("resumed", (batch_size,)))
         self.run = self.run.resumed(batch_size)
@@ -274,8 +280,8 @@ class AnySequence(RuleBasedStateMachine):
             generator = epoch_generator(SEED, epoch.number, Stream.DRAW)
             request = plan.request(epoch.number, generator)
             keep = plan.policy.keep_probabilities(scores, request)
-            chances = inclusion_probabilities(keep, request.multiple, request.least).numpy()
-            np.testing.assert_allclose((weights * chances)[weights > 0], 1, rtol=1e-5)
+            chances = inclusion_probabilities(keep, request.multiple, request.least, request.last)
+            np.testing.assert_allclose((weights * chances.numpy())[weights > 0], 1, rtol=1e-5)
             is_stratified = keep.strata is not None and keep.credit is None
         if is_stratified:
             assert weights.sum() == pytest.approx(plan.num_samples, rel=1e-5)

@@ -49,6 +49,25 @@ def test_compare_ends_with_table_verdict_and_report(call, tmp_path):
     assert "already holds a comparison" in error
 
 
+def test_seeds_are_added_to_a_comparison(call, tmp_path):
+    out = ["--out", tmp_path / "c"]
+    code, _, error = call("compare", *TYPED, "--seeds", 1, *out)
+    assert code == 0, error
+    more = (["--add-seeds", 1], 2), (["--resume", "--seeds", 3], 3), (["--resume"], 3)
+    for options, num_seeds in more:
+        code, output, error = call("compare", *options, *out)
+        assert code == 0, error
+        assert f"it covers the {num_seeds} seeds" in " ".join(output.split())
+    for options, message in (
+        (["--resume", "--seeds", 2], "--seeds is 2, and the comparison has 3 seeds, which are kept"),
+        (["--add-seeds", 1, "--seeds", 4], "both say how many seeds there are to be"),
+        (["--add-seeds", -1], "--add-seeds is -1; it must be at least 1"),
+    ):
+        code, _, error = call("compare", *options, *out)
+        assert code == 2
+        assert message in " ".join(error.split())
+
+
 def test_a_sweep_stops_after_the_minutes_given(call, tmp_path):
     options = ["--data", "digits", "--epochs", 500, "--seeds", 1, "--minutes", 0.02, "--out", tmp_path]
     code, output, _ = call("sweep", NAME, *options)

@@ -1,15 +1,17 @@
 """Differences over paired seeds: intervals, p values and Holm's correction."""
 
 import math
+import statistics
 from types import SimpleNamespace
 
 import pytest
+from scipy import stats
 
 from helpers.comparisons import CONTEST
 from helpers.results import LOSS
 from infobatch.lab.comparison.variants import Arm
 from infobatch.lab.report.arms import ArmRuns, Run
-from infobatch.lab.report.paired import Difference, holm, judge, p_text, p_value
+from infobatch.lab.report.paired import Difference, holm, judge, p_text, p_value, seeds_needed
 from infobatch.lab.tasks.metrics import ACCURACY
 
 NAN = float("nan")
@@ -28,6 +30,20 @@ NAN = float("nan")
 def test_the_verdict_follows_the_whole_interval(interval, words):
     pairs = 1 if math.isinf(interval[0]) else 5
     assert judge(Difference(-0.3, *interval, pairs), margin=0.5) == words
+
+
+def test_as_many_seeds_as_are_advised_would_decide():
+    differences = [-0.9, 0.1, -0.2, -0.6]
+    ours = {seed: FixedRun(each) for seed, each in enumerate(differences)}
+    theirs = {seed: FixedRun(0.0) for seed in range(4)}
+    difference = Difference.of(ours, theirs)
+    assert judge(difference, 0.5) == "too few seeds to say"
+    number = seeds_needed(difference, 0.5)
+    spread = statistics.stdev(differences)
+    for num_pairs, decides in ((number - 1, False), (number, True)):
+        half = stats.t.ppf(0.975, num_pairs - 1) * spread / math.sqrt(num_pairs)
+        assert (difference.mean - half > -0.5) == decides
+    assert seeds_needed(difference, -difference.mean) is None, "at the margin no number would do"
 
 
 class FixedRun:

@@ -34,6 +34,13 @@ def test_a_control_that_cost_more_or_less_says_so(costs, words):
     assert words.replace(", ", ": ") in control_lines(results)[1]
 
 
+def test_a_run_that_diverged_is_named():
+    results = compared([400, 400])
+    results.pruned[0].runs[1].summary.result = float("nan")
+    said = verdict(results)
+    assert said.startswith("No verdict: ours, seed 1: the result is not a finite number")
+
+
 def test_costs_are_compared_over_the_seeds_that_both_have():
     results = compared([400])
     ours = results.pruned[0]

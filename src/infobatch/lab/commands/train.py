@@ -47,6 +47,7 @@ from infobatch.lab.training.pruner_options import protected_samples
 from infobatch.lab.training.train import train as train_run
 from infobatch.lab.training.validate import check_run
 
+DEFAULT_SEEDS = 5
 DEFAULT_SAVING = "30"
 """The percentage that is saved in a contest of which nothing else is said."""
 
@@ -107,12 +108,13 @@ def compare(
     recipe: RecipeName = "",
     save: float | None = None,
     noise: float | None = None,
-    seeds: int = 5,
+    seeds: int | None = None,
     margin: float | None = None,
     same_steps: Switch = False,
     undersampling: Switch = False,
     out: OptionalPath = None,
     resume: Switch = False,
+    add_seeds: int = 0,
 ) -> None:
     """Compare pruning with full data, and with fewer epochs and random pruning at the same cost.
 
@@ -123,20 +125,24 @@ def compare(
         save: Percentage of the samples to leave out; without --policy, the recommended policy is used.
         noise: Budget of gradient noise, above 1, such as 1.1; what it allows to leave out is left out,
             by the policy noise-budget.
-        seeds: Number of runs of each arm, with seeds from --seed on.
+        seeds: Number of runs of each arm, with seeds from --seed on (default: 5).
         margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
         same_steps: Also train fewer epochs with smaller batches, in as many steps as full data; where
             batches shrink that is done in any case.
         undersampling: Also leave out as many samples by their class alone, of the larger classes, as is
             often done by hand where some are rare.
         out: Folder of the comparison; by default a new one under runs/.
-        resume: Continue the unfinished comparison in --out, with the options that it was started with.
+        resume: Continue the comparison in --out, with the options that it was started with; --seeds may
+            be more than it had.
+        add_seeds: Continue the comparison in --out with so many seeds more.
     """
+    resume = resume or add_seeds != 0
     also = _asked_for(same_steps, undersampling)
     if resume:
         path = _resumed_path(out)
         comparison = agree(lambda: Comparison.load(path))
         resumed(options, recipe, save, comparison.config, noise)
+        comparison = _with_more_seeds(comparison, seeds, add_seeds)
         for kind in also:
             if kind not in {arm.kind for arm in comparison.arms}:
                 raise ValueError(
@@ -147,13 +153,13 @@ def compare(
         config = started(options, recipe, save, noise)
         path = out or _new_path(config)
         variant = Variant(config.policy, config.prune_ratio)
-        comparison = Comparison(config, (variant,), seeds, margin, path, also=also)
+        number = DEFAULT_SEEDS if seeds is None else seeds
+        comparison = Comparison(config, (variant,), number, margin, path, also=also)
     comparison.check()
     check_options(comparison.config)
     data = load(comparison.config)
     comparison.check_data(data)
-    if not resume:
-        agree(comparison.create)
+    agree(comparison.save if resume else comparison.create)
     with live("compare", path) as (progress, should_stop):
         run_comparison(comparison, data, ComparisonWatch(comparison, progress), should_stop)
     agree(lambda: write_and_print([path]))
@@ -286,6 +292,25 @@ def _asked_for(same_steps: bool, undersampling: bool, controls: bool = True) -> 
             "out"
         )
     return kinds
+
+
+def _with_more_seeds(comparison: Comparison, seeds: int | None, more: int) -> Comparison:
+    """The comparison that is gone on with, with the seeds that are asked for."""
+    before = comparison.num_seeds
+    if seeds is not None and more:
+        raise ValueError(
+            f"--seeds {seeds} and --add-seeds {more} both say how many seeds there are to be; leave one "
+            "of them out"
+        )
+    if more < 0:
+        raise ValueError(f"--add-seeds is {more}; it must be at least 1")
+    wanted = before + more if seeds is None else seeds
+    if wanted < before:
+        raise ValueError(
+            f"--seeds is {wanted}, and the comparison has {before} seeds, which are kept; give as many "
+            "or more, or leave it out"
+        )
+    return replace(comparison, num_seeds=wanted)
 
 
 def _run(

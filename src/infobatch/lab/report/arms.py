@@ -44,7 +44,14 @@ def half_interval(values: Sequence[float]) -> float:
     from scipy import stats
 
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-    return float(quantile) * statistics.stdev(values) / math.sqrt(len(values))
+    return float(quantile) * deviation_of(values) / math.sqrt(len(values))
+
+
+def deviation_of(values: Sequence[float]) -> float:
+    """The standard deviation of values over seeds; NaN for fewer than two, or if one is not finite."""
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return math.nan
+    return statistics.stdev(values)
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ class ArmRuns:
     @property
     def deviation(self) -> float:
         """The standard deviation of the results over seeds; NaN for a single one."""
-        return statistics.stdev(self.results) if len(self.runs) > 1 else math.nan
+        return deviation_of(self.results)
 
     @property
     def half_interval(self) -> float:

@@ -7,11 +7,16 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infobatch.lab.report.arms import ArmRuns, Run, half_interval
+from infobatch.lab.report.arms import CONFIDENCE, ArmRuns, Run, half_interval
 from infobatch.lab.tasks.metrics import ACCURACY, Metric
 
 ROUNDING = 1e-6
 """Differences between results that are closer than this are equal, except for rounding."""
+
+
+MOST_SEEDS = 100
+"""More seeds than this are not advised: the difference is then too near the margin to be told."""
+TOO_FEW = "too few seeds to say"
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,34 @@ def judge(difference: Difference, margin: float) -> str:
         it lies below, else ``"too few seeds to say"``.
     """
     if difference.num_pairs < 2:
-        return "too few seeds to say"
+        return TOO_FEW
     if difference.least_gain > -margin:
         return "lossless"
-    return "not lossless" if difference.most_gain < -margin else "too few seeds to say"
+    return "not lossless" if difference.most_gain < -margin else TOO_FEW
+
+
+def seeds_needed(difference: Difference, margin: float) -> int | None:
+    """How many seeds would decide whether pruning is lossless, if mean and spread stayed as they are.
+
+    Args:
+        difference: Pruning minus full data, of at least two seeds.
+        margin: What may be lost, in the metric's unit.
+
+    Returns:
+        More than there were; None if it is more than :data:`MOST_SEEDS`.
+    """
+    from scipy import stats
+
+    def quantile(num_pairs: int) -> float:
+        return float(stats.t.ppf((1 + CONFIDENCE) / 2, num_pairs - 1))
+
+    half = (difference.high - difference.low) / 2
+    deviation = half * math.sqrt(difference.num_pairs) / quantile(difference.num_pairs)
+    distance = abs(difference.metric.gain(difference.mean) + margin)
+    for num_pairs in range(difference.num_pairs + 1, MOST_SEEDS + 1):
+        if quantile(num_pairs) * deviation / math.sqrt(num_pairs) < distance:
+            return num_pairs
+    return None
 
 
 def p_value(ours: ArmRuns, rival: ArmRuns) -> float:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from infobatch.lab.report.arms import deviation_of
 from infobatch.lab.report.equal_cost import EQUAL_COST_NOTE, equal_cost_table
 from infobatch.lab.report.noise import NOISE_NOTE, noise_rows, noise_table
 from infobatch.lab.report.results import PublishedRow, Results, Row
@@ -146,5 +147,5 @@ def details_table(results: Results) -> tuple[list[str], list[list[str]]] | None:
 
 def _mean_and_deviation_of(name: str, values: Sequence[float]) -> str:
     digits = digits_of(name, values[0])
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    spread = f" ± {deviation_of(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.{digits}f}{spread}"

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from infobatch.lab.report.arms import ArmRuns
-from infobatch.lab.report.paired import Difference, holm, judge, p_text, p_value
+from infobatch.lab.report.paired import (
+    MOST_SEEDS,
+    TOO_FEW,
+    Difference,
+    holm,
+    judge,
+    p_text,
+    p_value,
+    seeds_needed,
+)
 from infobatch.lab.report.results import Results
 
 EQUAL_COST = 0.005
@@ -58,12 +68,36 @@ def _verdict_on(ours: ArmRuns, full: ArmRuns, results: Results) -> str:
     difference = Difference.of(ours.runs, full.runs)
     if difference is None:
         return "No seed was trained both on full data and pruned: nothing to compare."
+    if not math.isfinite(difference.mean):
+        return f"No verdict: {_diverged([ours, full])}."
     if ours.mean("num_trained") == ours.mean("num_full"):
         return "Nothing was pruned: the first epoch is warm-up, and no other could be."
     saved = f"{results.saved(ours):.1%} of the samples saved"
     against = f"{results.metric.name} against full data {difference}{_points(results)}"
     judged = judge(difference, results.margin)
-    return " ".join([f"{judged}: {saved}, {against}.", *_against_controls(ours, results)])
+    sentences = [f"{judged}: {saved}, {against}."]
+    if judged == TOO_FEW and difference.num_pairs > 1:
+        sentences.append(_advice(difference, results.margin))
+    return " ".join([*sentences, *_against_controls(ours, results)])
+
+
+def _advice(difference: Difference, margin: float) -> str:
+    """How many seeds would do."""
+    number = seeds_needed(difference, margin)
+    if number is None:
+        return f"At this spread not even {MOST_SEEDS} seeds would tell, so near the margin it lies."
+    return f"At this spread about {number} seeds would tell."
+
+
+def _diverged(arms: Sequence[ArmRuns]) -> str:
+    """Which runs have no finite result."""
+    named = [
+        f"{arm.label}, seed {seed}"
+        for arm in arms
+        for seed, run in arm.runs.items()
+        if not math.isfinite(run.summary.result)
+    ]
+    return f"{'; '.join(named)}: the result is not a finite number, so training diverged"
 
 
 def _scope(results: Results) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from infobatch.batch_indices import dropped_from
+from infobatch.compiling import outside_graphs
 from infobatch.course import Course
 from infobatch.epoch import Epoch
 from infobatch.first_looks import FirstLooks
@@ -90,7 +91,7 @@ class Run(Course):
         """
         return weighted_mean(losses, self._weigh_batch(losses, indices), self._mean_over)
 
-    @torch.compiler.disable
+    @outside_graphs
     def record(
         self, losses: Tensor, indices: Indices, scored: Tensor | None = None, **signals: Tensor
     ) -> None:
@@ -103,7 +104,7 @@ class Run(Course):
         self._looks.at_weights(losses, weights)
         self._record(batch, losses, scored, signals)
 
-    @torch.compiler.disable
+    @outside_graphs
     def shown(self, loss: Tensor) -> Tensor:
         """A weighted mean with the value it would have on full data, without the factor N/|S|."""
         return shown_as_mean(loss, self.mean_weight) if self.normalizer == "batch" else loss
@@ -116,7 +117,7 @@ class Run(Course):
         weights = self.current.weights_of(host_indices(indices))
         return torch.from_numpy(self.relative(weights) if self.plan.shrink else weights)
 
-    @torch.compiler.disable
+    @outside_graphs
     def observe(
         self, losses: Tensor, indices: Indices, scored: Tensor | None = None, **signals: Tensor
     ) -> None:
@@ -162,7 +163,7 @@ class Run(Course):
         estimated = self.norms_from if self.policy.estimates_norms else None
         return signals_read(self.signals, given, losses, estimated)
 
-    @torch.compiler.disable
+    @outside_graphs
     def _take_batch(
         self,
         losses: Tensor,
@@ -179,7 +180,7 @@ class Run(Course):
         self._record(batch, remembered, scored, signals)
         return sent_to_device(torch.from_numpy(weights), losses.device)
 
-    @torch.compiler.disable
+    @outside_graphs
     def _weigh_batch(self, losses: Tensor, indices: Indices) -> Tensor:
         weights = self.factors(read_batch(losses, indices))
         return sent_to_device(torch.from_numpy(weights), losses.device)

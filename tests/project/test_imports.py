@@ -12,6 +12,7 @@ import infobatch
 
 ROOT = Path(infobatch.__file__).parent
 HEAVY = [
+    "torch._dynamo",
     "pyarrow",
     "matplotlib",
     "rich",
@@ -34,7 +35,7 @@ HEAVY = [
 ]
 
 METHOD = [
-    ["seeding", "state"],
+    ["seeding", "state", "compiling"],
     ["scores"],
     ["batching", "batch_indices", "distributed", "inputs", "samples", "user_order", "losses", "noise"],
     ["batch_norm"],

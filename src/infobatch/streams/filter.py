@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from infobatch.compiling import outside_graphs
 from infobatch.distributed import collective_device, has_process_group
 from infobatch.epoch import unselected_error
 from infobatch.inputs import Indices, all_below, check_losses, host_indices
@@ -165,7 +166,7 @@ class StreamFilter:
         weights = sent_to_device(self.weights(tickets), losses.device)
         return weighted_mean(losses, weights, self._pruner.normalizer)
 
-    @torch.compiler.disable
+    @outside_graphs
     def record(
         self, losses: Tensor, tickets: Indices, scored: Tensor | None = None, **signals: Tensor
     ) -> None:
@@ -190,7 +191,7 @@ class StreamFilter:
             self._note_length()
             self._check_length(len(indices))
 
-    @torch.compiler.disable
+    @outside_graphs
     def weights(self, tickets: Indices) -> Tensor:
         """The weights of tickets, float32 (B,) on the host."""
         epochs, indices = self._read(tickets)
@@ -212,7 +213,7 @@ class StreamFilter:
 
     # -- Inside ------------------------------------------------------------------------------------
 
-    @torch.compiler.disable
+    @outside_graphs
     def _read(self, tickets: Indices) -> tuple[IndexArray | None, IndexArray]:
         """The epoch that each ticket is of, None if all are of the one under way; and the indices."""
         numbers, num_samples = host_indices(tickets), self._pruner.num_samples

@@ -19,7 +19,6 @@ from infobatch.lab.data import DOWNLOADS
 from infobatch.lab.data.images import write_picture
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.report import read_comparison, read_runs, write_report
-from infobatch.lab.report.budgets import draw_budgets
 from infobatch.lab.report.classes import class_headings, class_rows
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.metrics import digits_of
@@ -146,6 +145,8 @@ def predict(
     console.print("\nWhat a budget of noise would save, in batches and not in steps:", highlight=False)
     console.print(str(predict_budgets(table, schedule, norms_from)), highlight=False)
     if plot:
+        from infobatch.lab.report.budgets import draw_budgets  # matplotlib takes its time
+
         draw_budgets(table, schedule, norms_from).savefig(plot, dpi=110)
         console.print(f"The plot is {plot}", highlight=False, soft_wrap=True)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from infobatch.lab.report.data import to_json
 from infobatch.lab.report.markdown import to_markdown
 from infobatch.lab.report.page import write_page
-from infobatch.lab.report.plots import draw_plots
 from infobatch.lab.report.reading import read_comparison, read_runs
 from infobatch.lab.report.results import Results
 
@@ -28,6 +27,8 @@ def write_report(results: Results, folder: Path) -> Path:
     Returns:
         The path of the HTML page.
     """
+    from infobatch.lab.report.plots import draw_plots  # matplotlib takes its time
+
     folder.mkdir(parents=True, exist_ok=True)
     plots = draw_plots(results, folder)
     (folder / "report.md").write_text(to_markdown(results, plots))

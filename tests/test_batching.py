@@ -145,13 +145,16 @@ def test_what_does_not_go_together_is_told_of(make, message):
 
 @given(st.integers(1, 40), st.integers(1, 4), st.integers(0, 300), st.integers(1, 300))
 def test_no_last_batch_has_a_single_sample_on_a_rank(size, num_replicas, count, num_samples):
-    last = Batching(size, False, num_replicas).last_batch(num_samples)
-    full_rest = num_samples % (size * num_replicas)
-    if last is None:  # full data has one, too
-        assert size == 1 or 0 < full_rest <= num_replicas
-        return
+    batching = Batching(size, False, num_replicas)
+    last = batching.last_batch(num_samples)
     nearest = nearest_multiple(min(count, num_samples), 1, num_samples, last=last)
-    rest = nearest % (size * num_replicas)
-    assert 1 <= nearest <= num_samples
-    assert rest == 0 or -(-rest // num_replicas) >= 2
-    assert abs(nearest - max(1, min(count, num_samples))) <= num_replicas
+    if last is None:  # full data has one, too
+        assert size * num_replicas == 1 or num_samples % (size * num_replicas) == 1
+    else:
+        assert 1 <= nearest <= num_samples
+        assert nearest % (size * num_replicas) != 1
+        assert abs(nearest - max(1, min(count, num_samples))) <= 1
+    rounds, full_rounds = batching.num_rounds(nearest, num_samples), -(-num_samples // num_replicas)
+    assert 0 <= rounds * num_replicas - nearest < 2 * num_replicas
+    if size > 1 and full_rounds % size != 1 and last is not None:
+        assert rounds % size != 1

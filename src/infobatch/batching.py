@@ -62,6 +62,10 @@ def shrink_of(shrink: object) -> ShrinkBatches | None:
     return shrink
 
 
+SMALLEST_LAST = 2
+"""Fewest samples in the last batch of a pruned epoch, where full data has as many."""
+
+
 @dataclass(frozen=True)
 class Batching:
     """The shape of an epoch's batches.
@@ -95,16 +99,27 @@ class Batching:
         return int(self.global_batch_size) if self.drop_last and not self.has_user_order else 1
 
     def last_batch(self, num_samples: int) -> LastBatch | None:
-        """What the last batch of a pruned epoch may be, so that none has a single sample on a rank.
+        """What the last batch of a pruned epoch may be, so that none has a single sample.
 
         None where a last batch is dropped, where the user's own sampler orders the epoch, and where full
-        data has such batches, too.
+        data has such batches, too. The number of ranks has no say in it.
         """
-        size, least = self.global_batch_size, self.num_replicas + 1  # repeats fill the others' up
-        rest = num_samples % size
-        if self.drop_last or self.has_user_order or size < least or 0 < rest < least:
+        size = self.global_batch_size
+        if self.drop_last or self.has_user_order or size < SMALLEST_LAST or num_samples % size == 1:
             return None
-        return LastBatch(int(size), least)
+        return LastBatch(int(size), SMALLEST_LAST)
+
+    def num_rounds(self, num_samples: int, full_length: int) -> int:
+        """How many draws each rank has of ``num_samples`` that the ranks share.
+
+        They are one more, of repeats, where the last batch of each rank would be a single sample, and is
+        not on full data.
+        """
+        rounds, full_rounds = (-(-number // self.num_replicas) for number in (num_samples, full_length))
+        if self.num_replicas == 1 or self.drop_last or self.has_user_order:
+            return rounds
+        ends_in_one = self.batch_size > 1 and rounds % self.batch_size == 1
+        return rounds + (ends_in_one and full_rounds % self.batch_size != 1)
 
     def full_length(self, num_samples: int) -> int:
         """Draws on all ranks in an epoch on full data."""
@@ -133,12 +148,12 @@ class LastBatch:
     least: int
 
     def nearest(self, count: int, num_samples: int) -> int:
-        """The number nearest to ``count``, up to ``num_samples``, that leaves no smaller last batch."""
+        """The number from ``count`` to ``num_samples`` that leaves no smaller last batch; else below."""
         whole, rest = count // self.batch_size * self.batch_size, count % self.batch_size
         if rest >= self.least or (whole and not rest):
             return count
-        filled = whole + self.least
-        return whole if whole and (2 * rest <= self.least or filled > num_samples) else filled
+        filled = whole + self.least  # not less, for a policy may keep some samples for sure
+        return whole if whole and filled > num_samples else filled
 
 
 def nearest_multiple(

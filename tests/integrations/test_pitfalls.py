@@ -134,7 +134,7 @@ def shares(make_loader, **options):
     return [[np.asarray(batch).tolist() for batch in of_rank] for of_rank in batches]
 
 
-def pruned(rank, size=57):
+def pruned(rank, size=59):
     """A pruner in its second epoch, which trains ``size`` of 100 samples, of one of two ranks."""
     options = {"rank": rank, "num_replicas": 2, "layout": UNMERGED}
     policy = InfoBatch(0.9)
@@ -159,7 +159,7 @@ def test_no_sample_counts_twice_where_the_selection_does_not_divide():
     seen = np.concatenate([indices for of_rank in batches for indices in of_rank])
     real = seen[seen >= 0]
     assert sorted(real) == ours[0][0].selection.indices.tolist()
-    assert len(real) == len(set(real)) == 57
+    assert len(real) == len(set(real)) == 59
     for (pruner, _), of_rank in zip(ours, batches, strict=True):
         indices = np.concatenate(of_rank)
         assert not pruner.weights(indices)[torch.from_numpy(indices < 0)].any()
@@ -182,7 +182,7 @@ def test_a_fresh_loader_does_not_put_the_epoch_back():
     loader = prepare_data_loader(loader, num_processes=1, process_index=0, put_on_device=False)
     indices = [i for indices, _ in loader for i in indices]
     assert pruner.epoch == 1
-    assert len(indices) == 29
+    assert len(indices) == 30
 
 
 PROGRAM = """

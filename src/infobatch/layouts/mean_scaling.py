@@ -99,7 +99,7 @@ def _scales_by_weights(epoch: ReplicatedEpoch, batch_starts: IndexArray) -> Floa
     if len(order):
         starts = batch_starts * num_replicas
         sizes = np.diff(starts, append=len(order))
-        slots = -(-sizes // num_replicas) * num_replicas
+        slots = np.diff(batch_starts, append=len(epoch.share)) * num_replicas
         sums = np.add.reduceat(epoch.weights[order].astype(np.float64), starts)
         scales[order] = np.repeat(slots / sums, sizes)
     return scales

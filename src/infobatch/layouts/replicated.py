@@ -112,8 +112,23 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
         num_draws = self.replicas.share_of(num_trained)
         ends = self.plan.batch_ends(number, selection.num_selected, num_draws)
         return ReplicatedEpoch(
-            number, selection, self.seed, num_trained, self.replicas, recorded, draws, ends
+            number,
+            selection,
+            self.seed,
+            num_trained,
+            self.replicas,
+            recorded,
+            draws,
+            ends,
+            self._num_rounds,
         )
+
+    def _num_rounds(self, num_samples: int) -> int:
+        """How many draws each rank has of ``num_samples``."""
+        batching = self.plan.batching
+        if batching is None or self.plan.shrink is not None:
+            return self.replicas.share_of(num_samples)
+        return batching.num_rounds(num_samples, self.plan.num_samples)
 
     def _select(self, epoch: int) -> Selection:
         """What an epoch trains on: all samples, or what the policy makes of the scores."""

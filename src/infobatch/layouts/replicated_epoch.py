@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -34,14 +34,14 @@ def epoch_order(seed: int, epoch: int, selection: Selection) -> Tensor:
     return permutation[(selection.weights > 0)[permutation]]
 
 
-def rank_share(order: Tensor, replicas: Replicas) -> Tensor:
-    """Every ``num_replicas``-th sample of ``order``, equally many on each rank.
+def rank_share(order: Tensor, replicas: Replicas, num_rounds: int) -> Tensor:
+    """Every ``num_replicas``-th sample of ``order``, as many on each rank as there are rounds.
 
-    Where the ranks cannot share the order equally, the last ones train repeats.
+    Where the order does not fill the rounds, the last ones are repeats.
     """
     if replicas.num_replicas == 1:
         return order
-    missing = -len(order) % replicas.num_replicas
+    missing = num_rounds * replicas.num_replicas - len(order)
     if missing and len(order):
         # From the end, so that a run resumed within the epoch has the same ones.
         order = torch.cat([order, ~order.flip(0)[torch.arange(missing) % len(order)]])
@@ -63,6 +63,8 @@ class ReplicatedEpoch(Epoch):
         recorded: Samples whose losses came in before, bool (N,): trained, or left out and observed.
         user_draws: The draws of the user's own sampler, where that orders the epoch; order and share
             then only say what is selected.
+        batch_ends: Where the batches end in the draws of each rank, where they shrink.
+        num_rounds: How many draws each rank has of a number of samples; by default as few as it can.
 
     Attributes:
         order: All samples that the ranks train, in order.
@@ -80,6 +82,7 @@ class ReplicatedEpoch(Epoch):
         recorded: Tensor | None = None,
         user_draws: UserDraws | None = None,
         batch_ends: IndexArray | None = None,
+        num_rounds: Callable[[int], int] | None = None,
     ) -> None:
         super().__init__(number, replicas or Replicas(), user_draws, batch_ends)
         self._selection = selection
@@ -92,7 +95,8 @@ class ReplicatedEpoch(Epoch):
         self.resume_order = self.order
         if self._num_recorded:
             self.resume_order = self.order[~torch.from_numpy(self.recorded)[self.order]]
-        self.share = rank_share(self.resume_order, self.replicas)
+        self._num_rounds = num_rounds or self.replicas.share_of
+        self.share = self._share_of(self.resume_order)
         self._num_resumed = self._num_recorded
         self._resumed_at_end = user_draws.finished if user_draws else len(self.resume_order) == 0
 
@@ -190,8 +194,11 @@ class ReplicatedEpoch(Epoch):
         return self.share[torch.from_numpy(~self.is_recorded(self.share.numpy()))]
 
     def share_of_rank(self, resumes: bool = True) -> np.ndarray:
-        share: np.ndarray = (self.share if resumes else rank_share(self.order, self.replicas)).numpy()
+        share: np.ndarray = (self.share if resumes else self._share_of(self.order)).numpy()
         return share
+
+    def _share_of(self, order: Tensor) -> Tensor:
+        return rank_share(order, self.replicas, self._num_rounds(len(order)))
 
     def is_recorded(self, samples: np.ndarray) -> np.ndarray:
         real = samples >= 0

@@ -10,7 +10,6 @@ from helpers.points import points
 from helpers.trainer import SMALLER, trainer
 from infobatch import NoiseBudget, unweigh_batch_norm, weigh_batch_norm
 from infobatch.batch_norm.layers import WeightedBatchNorm
-from infobatch.integrations.transformers import INDICES
 
 pytestmark = pytest.mark.integrations
 
@@ -56,7 +55,7 @@ def test_layers_know_the_weights_of_the_batch_that_is_in_them(tmp_path):
     step = ours.compute_loss
 
     def noting(model, inputs, *args, **kwargs):
-        weights.append(ours.pruner.weights(inputs[INDICES]))
+        weights.append(ours.pruner.weights(ours._indices))
         return step(model, inputs, *args, **kwargs)
 
     ours.compute_loss = noting

@@ -1,7 +1,7 @@
 """Hugging Face's Trainer with pruning: sequence classification, causal and masked language models.
 
-A batch carries its samples' indices to ``compute_loss``, which records one loss a sequence and weighs
-them; an epoch has the steps its selection needs, and progress drives the learning rate. What the
+A batch carries its samples' indices to the training step, in which one loss a sequence is recorded and
+weighed; an epoch has the steps its selection needs, and progress drives the learning rate. What the
 Trainer does otherwise (accumulation, normalizing by the tokens of all devices, evaluation) stays.
 """
 

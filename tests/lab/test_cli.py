@@ -110,3 +110,26 @@ def test_what_trains_needs_no_command_line(tmp_path):
         torch.save("imported", f"{sys.argv[3]}/0.pt")
     """
     assert launch(program, 1, tmp_path) == ["imported"]
+
+
+@pytest.mark.parametrize("package", ["jinja2", "filelock", "PIL", "matplotlib"])
+def test_a_package_that_is_missing_is_named(package, tmp_path):
+    program = f"""
+        import contextlib
+        import io
+        import sys
+
+        import torch
+
+        sys.modules |= {{"{package}": None}}  # as if it were not installed
+        said = io.StringIO()
+        try:
+            from infobatch.lab.cli import main
+
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+                main("compare --data digits --epochs 2 --seeds 2 --out {tmp_path}/run".split())
+        except SystemExit as stop:
+            torch.save(f"{{said.getvalue()}}{{stop}}", f"{{sys.argv[3]}}/0.pt")
+    """
+    (said,) = launch(program, 1, tmp_path)
+    assert f"needs {package}: pip install 'infobatch[lab]'" in said

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
+from infobatch import __version__
+
 try:
-    import rich as rich
-    import tyro as tyro
-except ImportError as error:
+    from infobatch.lab.commands.arguments import Command, parse
+    from infobatch.lab.commands.console import console
+    from infobatch.lab.commands.show import evaluate, predict, recipes, report
+    from infobatch.lab.commands.train import compare, contest, sweep, train
+    from infobatch.lab.processes import joined
+    from infobatch.lab.training.train import OutOfMemory
+except ModuleNotFoundError as error:
     raise SystemExit(
         f"infobatch: the command line needs {error.name}: pip install 'infobatch[lab]'"
     ) from error
-
-from infobatch import __version__
-from infobatch.lab.commands.arguments import Command, parse
-from infobatch.lab.commands.console import console
-from infobatch.lab.commands.show import evaluate, predict, recipes, report
-from infobatch.lab.commands.train import compare, contest, sweep, train
-from infobatch.lab.processes import joined
-from infobatch.lab.training.train import OutOfMemory
 
 COMMANDS: dict[str, Command] = {
     "compare": compare,
@@ -32,6 +31,9 @@ COMMANDS: dict[str, Command] = {
     "report": report,
     "predict": predict,
 }
+
+IMPORTED_LATE = ("matplotlib", "PIL", "safetensors", "scipy", "sklearn")
+"""Packages of the laboratory that are imported when they are used, for they take their time."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments == ["--version"]:
         print(f"infobatch {__version__}")
         return
+    warnings.formatwarning = _as_line
     try:
         with joined() as replicas:
             console.quiet = console.quiet or replicas.rank > 0
@@ -58,8 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("infobatch: stopped", file=sys.stderr)
         raise SystemExit(130) from None
     except (ValueError, OSError, ImportError, OutOfMemory) as error:
-        print(f"infobatch: {error}", file=sys.stderr)
+        missing = str(getattr(error, "name", None)).split(".")[0]
+        needs = f"this needs {missing}: pip install 'infobatch[lab]'"
+        print(f"infobatch: {needs if missing in IMPORTED_LATE else error}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def _as_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as one line; of Python's own kinds with their name."""
+    kind = "warning" if category is UserWarning else category.__name__
+    return f"infobatch: {kind}: {message}\n"
 
 
 if __name__ == "__main__":

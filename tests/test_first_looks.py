@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from helpers import Numbers
+from helpers import Numbers, new_pruner, random_losses, record_epoch
 from infobatch import DynamicPruner, InfoBatch, Neyman, NoiseBudget, Spaced
 from infobatch.policies import Proportional
 
@@ -69,3 +69,15 @@ def test_negative_norms_are_refused():
     pruner = DynamicPruner(Numbers(20), 5, policy=NoiseBudget())
     with pytest.raises(ValueError, match=r"gradient_norms of sample 1 is -0\.5; a norm is at least 0"):
         pruner.update(torch.rand(2), [0, 1], gradient_norms=torch.tensor([1, -0.5]))
+
+
+def test_an_epoch_without_a_finite_loss_is_warned_of():
+    pruner = new_pruner()
+    losses = random_losses(60)
+    record_epoch(pruner, losses)
+    pruner.set_epoch(1)
+    record_epoch(pruner, torch.full((60,), float("nan")))
+    with pytest.warns(UserWarning, match="all losses of epoch 1 were NaN or infinite: training has"):
+        pruner.set_epoch(2)
+    record_epoch(pruner, losses)
+    pruner.set_epoch(3)

@@ -29,6 +29,7 @@ class FirstLooks:
         self._first_losses = self._scores = policy.takes_sizes
         self._batch_norm = bool(policy.columns)
         self._prunes = False
+        self._num_nonfinite = 0
 
     def begin(self, scores: ScoreTable | None) -> None:
         """Look at the scores by which an epoch that begins is pruned; None if it is not."""
@@ -62,6 +63,22 @@ class FirstLooks:
                 f"losses as sizes, for which they must be at least 0; {self._remedy}"
             )
 
+    def end(self, epoch: int, num_recorded: int, num_nonfinite: int) -> None:
+        """Warn of an epoch that recorded nothing but losses that are not finite.
+
+        Args:
+            epoch: The number of the epoch that ends.
+            num_recorded: The samples that it recorded.
+            num_nonfinite: The losses and signals of the run, so far, that were NaN or infinite.
+        """
+        if 0 < num_recorded <= num_nonfinite - self._num_nonfinite:
+            warnings.warn(
+                f"all losses of epoch {epoch} were NaN or infinite: training has diverged, and what is "
+                "left out is still decided by the losses from before",
+                stacklevel=2,
+            )
+        self._num_nonfinite = num_nonfinite
+
     def _look_at_scores(self, scores: ScoreTable) -> None:
         """Warn of losses that have become negative."""
         losses = scores["last_loss"].numpy()
@@ -83,7 +100,7 @@ class FirstLooks:
         real = weights[weights > 0]
         if len(real) and real.min() < real.max():
             self._batch_norm = False
-            warn_if_unweighted(losses, stacklevel=5)
+            warn_if_unweighted(losses, stacklevel=6)
 
     @property
     def _remedy(self) -> str:

@@ -351,11 +351,19 @@ class DynamicPruner(Run):
 
 
 def _length_of(dataset: Sized) -> int:
+    kind = type(dataset).__name__
+    if isinstance(dataset, DataLoader):
+        raise TypeError(
+            f"dataset is a {kind}; give the dataset alone, and make the loader by "
+            "pruner.loader(batch_size, ...), which takes the options of DataLoader"
+        )
+    if isinstance(dataset, (str, bytes, Path)):
+        raise TypeError(f"dataset is the {kind} {str(dataset)[:40]!r}; give the dataset, not its name")
     try:
         return len(dataset)
     except (TypeError, NotImplementedError) as error:
         raise TypeError(
-            f"a {type(dataset).__name__} does not tell how many samples it has, and pruning keeps a "
+            f"dataset is a {kind}, which does not tell how many samples it has, and pruning keeps a "
             "score for each; give a dataset with __len__, or for a stream DynamicPruner(SampleIds.of("
             "stream, key), ...) and a StreamFilter, both of infobatch.streams"
         ) from error

@@ -159,6 +159,10 @@ class Run(Course):
         self._looks.begin(self._store.scores if epoch.num_selected < self.num_samples else None)
         super()._begin(epoch)
 
+    def _close(self, epoch: Epoch) -> None:
+        super()._close(epoch)
+        self._looks.end(epoch.number, epoch.num_recorded, self._store.scores.num_nonfinite)
+
     def _signals_read(self, given: Mapping[str, Tensor], losses: Tensor) -> list[Tensor]:
         estimated = self.norms_from if self.policy.estimates_norms else None
         return signals_read(self.signals, given, losses, estimated)

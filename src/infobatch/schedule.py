@@ -148,7 +148,6 @@ class Schedule:
         if total == 0:
             return counts
         if total > epochs * (self.num_samples - self._least):
-            most = epochs * (1 - self._least / self.num_samples) / (self.run_length * inflated)
             annealing = self.num_epochs - self.annealing_start
             remedies = ["lower target"]
             remedies += ["raise delta"] if annealing > 1 else []
@@ -160,8 +159,7 @@ class Schedule:
             raise ValueError(
                 f"target {target:g} cannot be met by any policy: only {epochs} of {self.run_length:g} "
                 f"epochs are prunable (warm-up takes {self.first_pruned}, annealing {annealing}), and "
-                f"{needed} must be kept in each, so it must be at most "
-                f"{math.floor(most * 1000) / 1000:g}; {' or '.join(remedies)}"
+                f"{needed} must be kept in each; {' or '.join(remedies)}"
             )
         steepness = [1 + ramp * ((2 * i + 1) / epochs - 1) for i in range(epochs)]
         largest = max(steepness) * total / epochs

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,8 +185,22 @@ class Sized(Endless):
         return 9
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (DataLoader(range(9)), r"a DataLoader; give the dataset alone, .* pruner.loader\(batch_size"),
+        ("cifar10", "the str 'cifar10'; give the dataset, not its name"),
+        (Path("data"), "the PosixPath 'data'; give the dataset, not its name"),
+    ],
+    ids=["loader", "name", "path"],
+)
+def test_what_holds_or_names_a_dataset_is_none(given, message):
+    with pytest.raises(TypeError, match=message):
+        DynamicPruner(given, 4)
+
+
 def test_streams_are_no_datasets():
-    with pytest.raises(TypeError, match=r"Endless does not tell how many samples .*StreamFilter"):
+    with pytest.raises(TypeError, match=r"a Endless, which does not tell how many .*StreamFilter"):
         DynamicPruner(Endless(), 4)
     with pytest.raises(TypeError, match=r"Sized is not a map-style dataset .*StreamFilter"):
         DynamicPruner(Sized(), 4).loader(3)

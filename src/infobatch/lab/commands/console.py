@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,7 +26,13 @@ from infobatch.lab.tasks.registry import metric_of
 from infobatch.lab.training.engine import Progress as RunProgress
 from infobatch.lab.training.pauses import Interrupted
 
-console = Console(quiet=HELPER in os.environ)
+
+def plain_console(**options: Any) -> Console:
+    """A console that shows words as they are: names of folders and classes may look like markup."""
+    return Console(markup=False, highlight=False, emoji=False, **options)
+
+
+console = plain_console(quiet=HELPER in os.environ)
 
 
 @contextmanager
@@ -56,7 +63,7 @@ def live(
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:3.0f} %"),
         TimeRemainingColumn(compact=True),
-        TextColumn("left, {task.description}"),
+        TextColumn("left, {task.description}", markup=False),
     )
     try:
         with (
@@ -109,7 +116,7 @@ class ComparisonWatch:
         self._progress.update(self._task, completed=self._num_done)
         metric = metric_of(self._comparison.config)
         line = f"{self._title}seed {seed}  {arm.name:30}  {one_line(summary, metric)}"
-        self._progress.console.print(line, highlight=False, soft_wrap=True)
+        self._progress.console.print(line, soft_wrap=True)
 
 
 def describe(done: RunProgress) -> str:
@@ -132,15 +139,15 @@ def one_line(summary: Summary, metric: Metric) -> str:
 
 def print_recipe(recipe: Recipe) -> None:
     """Print a recipe's notes, the command with all of its options, and what others report."""
-    console.print(f"{recipe.summary} {recipe.notes}\n", highlight=False)
+    console.print(f"{recipe.summary} {recipe.notes}\n")
     options = recipe.config().to_arguments()
-    console.print(shlex.join(["infobatch", "train", *options]), highlight=False, soft_wrap=True)
+    console.print(shlex.join(["infobatch", "train", *options]), soft_wrap=True)
     if recipe.published:
         console.print("\nReported by others:")
     for published in recipe.published:
         saved = "" if published.saved is None else f", {published.saved:g} % saved"
         line = f"  {published.source}, {published.label}: {published.accuracy:.2f} %{saved}"
-        console.print(line, highlight=False)
+        console.print(line)
 
 
 def print_summary(summary: Summary, metric: Metric, budget: float | None = None) -> None:
@@ -158,4 +165,4 @@ def print_summary(summary: Summary, metric: Metric, budget: float | None = None)
         )
     if summary.num_nonfinite:
         text += f"  {summary.num_nonfinite:,} losses or signals were NaN or infinite"
-    console.print(text, highlight=False)
+    console.print(text)

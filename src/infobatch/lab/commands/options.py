@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +175,6 @@ def check_options(config: TrainConfig) -> None:
         console.print(
             f"--precision is bf16, which {device} only emulates: on a CPU a step was 11 times slower "
             "than in fp32. Give --precision auto, which is fp32 here.",
-            highlight=False,
         )
     if config.recipe and find_recipe(config.recipe).needs_gpu and on_cpu and config.device == "auto":
         raise ValueError(
@@ -200,10 +198,10 @@ def load(config: TrainConfig) -> Data:
     """
     if config.data in DOWNLOADS and local_folder(config.data_dir) is None:
         size = DOWNLOADS[config.data]
-        console.print(f"{config.data} is downloaded ({size}), unless it was before", highlight=False)
+        console.print(f"{config.data} is downloaded ({size}), unless it was before")
     own: dict[str, Any] = {}
     if config.task == "segmentation":
-        own = {"skip_bad": config.segmentation.skip_bad, "say": partial(console.print, highlight=False)}
+        own = {"skip_bad": config.segmentation.skip_bad, "say": console.print}
     if config.task == "tabular":
         own = {"target": config.tabular.target, "leave_out": config.tabular.leave_out}
     data = load_data(config.data, config.data_dir, **own)
@@ -215,7 +213,7 @@ def load(config: TrainConfig) -> Data:
         data = data.long_tailed(config.imbalance)
     data = TASKS[config.task].prepare(config, data)
     for note in data.notes:
-        console.print(note, highlight=False)
+        console.print(note)
     return data
 
 

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from infobatch.lab.commands.arguments import OptionalPath, Paths, PositionalPath, RecipeName
-from infobatch.lab.commands.console import console, print_recipe
+from infobatch.lab.commands.console import console, plain_console, print_recipe
 from infobatch.lab.commands.options import load
 from infobatch.lab.commands.results import print_results
 from infobatch.lab.data import DOWNLOADS
@@ -47,11 +45,10 @@ def recipes(recipe: RecipeName = "") -> None:
         needs = ["a GPU"] if each.needs_gpu else []
         needs += [f"{data} ({DOWNLOADS[data]})"] if data in DOWNLOADS else []
         table.add_row(each.name, each.summary, ", ".join(needs))
-    console.print(table, highlight=False)
+    console.print(table)
     console.print(
         "\n`infobatch recipes RECIPE` shows its options and what others report. Run it with `infobatch "
         "train RECIPE`, `compare RECIPE` or `sweep RECIPE…`; options given after it replace its own.",
-        highlight=False,
     )
 
 
@@ -78,12 +75,12 @@ def evaluate(run: PositionalPath, data_dir: Path | None = None, device: str = "a
         figures.append(f"loss {result.loss:.4f}")
     for name, value in result.details.items():
         figures.append(f"{name} {value:.{digits_of(name, value)}f}")
-    console.print(", ".join([*figures, f"{len(data.test):,} test samples"]), highlight=False)
+    console.print(", ".join([*figures, f"{len(data.test):,} test samples"]))
     picture = task.picture()
     if picture is not None:
         path = run / "samples.png"
         write_picture(picture, path)
-        console.print(f"What the model makes is in {path}", highlight=False, soft_wrap=True)
+        console.print(f"What the model makes is in {path}", soft_wrap=True)
     rows = class_rows(data, folder.scores(), result, summary.num_full)
     if not rows:
         return
@@ -91,8 +88,8 @@ def evaluate(run: PositionalPath, data_dir: Path | None = None, device: str = "a
     for place, heading in enumerate(class_headings(metric)):
         table.add_column(heading, justify="right" if place else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*map(escape, row.cells(metric)))
-    Console(file=console.file, width=max(console.width, 140)).print(table)
+        table.add_row(*row.cells(metric))
+    plain_console(file=console.file, width=max(console.width, 140)).print(table)
 
 
 def report(runs: Paths, out: OptionalPath = None) -> None:
@@ -140,15 +137,15 @@ def predict(
         )
 
     saving = predict_saving(table, InfoBatch(prune_ratio), schedule_of(InfoBatch))
-    console.print(f"InfoBatch, prune ratio {prune_ratio:g}: {saving}", highlight=False)
+    console.print(f"InfoBatch, prune ratio {prune_ratio:g}: {saving}")
     schedule = schedule_of(NoiseBudget)
-    console.print("\nWhat a budget of noise would save, in batches and not in steps:", highlight=False)
-    console.print(str(predict_budgets(table, schedule, norms_from)), highlight=False)
+    console.print("\nWhat a budget of noise would save, in batches and not in steps:")
+    console.print(str(predict_budgets(table, schedule, norms_from)))
     if plot:
         from infobatch.lab.report.budgets import draw_budgets  # matplotlib takes its time
 
         draw_budgets(table, schedule, norms_from).savefig(plot, dpi=110)
-        console.print(f"The plot is {plot}", highlight=False, soft_wrap=True)
+        console.print(f"The plot is {plot}", soft_wrap=True)
 
 
 def write_and_print(paths: Sequence[Path], out: Path | None = None) -> None:
@@ -172,4 +169,4 @@ def write_and_print(paths: Sequence[Path], out: Path | None = None) -> None:
         raise FileNotFoundError("none of these runs is finished; there is nothing to report")
     page = write_report(results, out or default)
     print_results(results, console)
-    console.print(f"\nThe report is {page}", highlight=False, soft_wrap=True)
+    console.print(f"\nThe report is {page}", soft_wrap=True)

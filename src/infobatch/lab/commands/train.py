@@ -94,13 +94,13 @@ def train(
         def watch(done: Progress) -> None:
             progress.update(task, completed=done.fraction, description=describe(done))
             if not console.is_terminal:
-                console.print(describe(done), highlight=False)
+                console.print(describe(done))
 
         summary = train_run(config, data, folder, watch, should_stop)
     print_summary(summary, metric_of(config), budget_of(config))
     if summary.saved == 0 and config.policy != "none":
         console.print("No epoch was prunable: the first is warm-up, and the last anneals.")
-    console.print(f"The run is in {folder.path}", highlight=False, soft_wrap=True)
+    console.print(f"The run is in {folder.path}", soft_wrap=True)
 
 
 def compare(
@@ -275,11 +275,11 @@ def contest(
     known = (len(data.train), data.train_labels, protected_samples(base, data))
     variants, reasons = contestants(base, names, targets, *known, noises)
     for reason in reasons:
-        console.print(reason, highlight=False)
+        console.print(reason)
     made = Sweep.of([base], variants, seeds, margin, controls, out, also)
     _run(made, {base.recipe: data}, jobs, minutes, options.arguments)
     for reason in reasons:  # once more, below the table
-        console.print(reason, highlight=False)
+        console.print(reason)
 
 
 def _asked_for(same_steps: bool, undersampling: bool, controls: bool = True) -> tuple[str, ...]:
@@ -332,7 +332,7 @@ def _run(
     for comparison in made.comparisons:
         done = sum(comparison.folder(arm, seed).finished for arm, seed in comparison.runs)
         count = f"{len(comparison.runs)} runs, {done} of them finished"
-        console.print(f"{comparison.config.recipe}: {count}", highlight=False)
+        console.print(f"{comparison.config.recipe}: {count}")
     clock = SeedClock() if minutes is None else SeedClock(time.monotonic() + 60 * minutes)
     try:
         with (

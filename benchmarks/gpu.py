@@ -37,7 +37,7 @@ TESTS_SECONDS, TRIAL_SECONDS, SPEED_SECONDS = 75, 60, 55
 SPEEDS = 3
 CLOSING_SECONDS = 20
 """For the last step of a run that is stopped, and the report."""
-REPORT = ("report.md", "report.html", "costs.png", "curves.png")
+REPORT = ("report.md", "report.html", "costs.png", "differences.png")
 LONGEST_OUTPUT = 100_000
 
 

@@ -11,16 +11,17 @@ def test_the_report_is_one_page_with_its_plots_inside(comparison, tmp_path):
     results = read_comparison(comparison.path)
     page = write_report(results, tmp_path)
     html = page.read_text()
-    assert html.count("data:image/png;base64,") == 4
+    assert html.count("data:image/png;base64,") == 7
     assert "http://" not in html
     assert "https://" not in html
     assert "infobatch compare --data digits" in html
     assert verdict(results)[:20] in html
-    for name in ("overlay.png", "curves.png", "kept.png", "scores.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    courses = ("results", "results-by-epoch", "train-losses", "test-losses")
+    for name in ("differences", *courses, "kept", "scores"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "report.md").read_text()
     assert text.startswith(to_markdown(results).rstrip())
-    assert "![curves](curves.png)" in text
+    assert "![differences](differences.png)" in text
 
 
 def test_names_from_elsewhere_are_text_on_the_page_and_stay_in_their_cells(comparison, tmp_path):

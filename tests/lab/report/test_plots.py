@@ -1,9 +1,10 @@
 """The plots of a report."""
 
+import math
 from types import SimpleNamespace
 
 from helpers.results import compared
-from infobatch.lab.report.plots import draw_curves, draw_overlay
+from infobatch.lab.report.plots import draw_courses, draw_differences, draw_kept
 
 
 def test_runs_that_are_evaluated_once_are_drawn_as_dots():
@@ -13,9 +14,51 @@ def test_runs_that_are_evaluated_once_are_drawn_as_dots():
         )
 
     results = compared([400, 400], [metrics(None), metrics(0.12)])
-    axis = draw_overlay(results).axes[1]
-    assert [len(line.get_xdata()) for line in axis.lines] == [2, 2]
-    assert {line.get_marker() for line in axis.lines} == {"o"}
-    axes = draw_curves(results).axes
-    assert len(axes) == 4, "the test loss is the result: no panel of its own"
-    assert all(line.get_marker() == "o" for axis in axes[:2] for line in axis.lines)
+    figures = draw_courses(results)
+    assert list(figures) == ["results", "results-by-epoch", "train-losses"], (
+        "the result is the test loss"
+    )
+    for name in ("results", "results-by-epoch"):
+        lines = figures[name].axes[0].lines
+        assert [len(line.get_xdata()) for line in lines] == [2, 2, 2]
+        assert {line.get_marker() for line in lines} == {"o"}
+
+
+def test_what_was_not_measured_is_not_drawn():
+    def metrics(epoch):
+        return SimpleNamespace(
+            epoch=epoch, result=0.2, test_loss=0.2, train_loss=math.nan, samples_so_far=600 * epoch
+        )
+
+    assert "train-losses" not in draw_courses(compared([400], [metrics(1), metrics(2)]))
+
+
+def test_the_differences_stand_beside_the_margin():
+    axis = draw_differences(compared([400, 400])).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["ours", "fewer epochs"]
+    upright = {line.get_xdata()[0] for line in axis.lines if len(set(line.get_xdata())) == 1}
+    assert {0, 0.001} <= upright, "less of a loss is better: the margin lies above 0"
+    assert "better to the left" in axis.get_xlabel()
+
+
+def test_an_arm_has_one_color_in_all_plots():
+    metrics = [
+        SimpleNamespace(
+            epoch=epoch,
+            result=0.3 - epoch / 9,
+            test_loss=0.2,
+            train_loss=0.2,
+            samples_so_far=600 * epoch,
+            num_kept=9,
+            num_samples=9,
+        )
+        for epoch in range(3)
+    ]
+    results = compared([400, 400], metrics)
+    differences = draw_differences(results).axes[0]
+    course = draw_courses(results)["results"].axes[0]
+    kept = draw_kept(results).axes[0]
+    by_label = {line.get_label(): line.get_color() for line in course.lines}
+    assert by_label == {line.get_label(): line.get_color() for line in kept.lines}
+    points = [line.get_color() for line in differences.lines if line.get_marker() == "o"]
+    assert points == [by_label["ours"], by_label["fewer epochs"]]

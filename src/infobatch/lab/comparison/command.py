@@ -21,9 +21,9 @@ def command_of(comparison: Comparison) -> str:
         comparison: The comparison.
 
     Returns:
-        One line for a shell, without the data's folder and the device.
+        One line for a shell, without the device.
     """
-    variants, config = comparison.variants, replace(comparison.config, data_dir=None, device="auto")
+    variants, config = comparison.variants, replace(comparison.config, device="auto")
     options = ["--seeds", str(comparison.num_seeds)]
     if comparison.margin is not None:
         options += ["--margin", f"{comparison.margin:g}"]

@@ -5,9 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
+from infobatch.lab.config.train import TrainConfig, defaults_of, flag
+from infobatch.lab.recipes import RECIPES
+from infobatch.lab.report.headline import headlines
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.tables import sections
 from infobatch.lab.report.verdict import control_lines, verdict
@@ -30,6 +34,7 @@ def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
     first, *others = sections(results)
     html = environment.get_template("page.html.jinja").render(
         title=results.title,
+        headlines=headlines(results),
         first=first,
         others=others,
         verdict=verdict(results).splitlines(),
@@ -37,8 +42,17 @@ def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
         notes=results.notes,
         plots=[(plot.stem, base64.b64encode(plot.read_bytes()).decode()) for plot in plots],
         commands=results.commands,
-        options={"options of": shown.label, **runs[0].config.to_json()},
+        label=shown.label,
+        changed=_changed(runs[0].config),
+        options=runs[0].config.to_json(),
         environment=runs[0].summary.environment,
     )
     path.write_text(html)
     return path
+
+
+def _changed(config: TrainConfig) -> dict[str, Any]:
+    """The options in which a run differs from its recipe, or from the defaults of its task."""
+    recipe = RECIPES.get(config.recipe)
+    base = recipe.config() if recipe else defaults_of(config.task)
+    return {flag(name): value for name, (value, _) in config.differences(base).items()}

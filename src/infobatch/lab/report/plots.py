@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from infobatch.lab.report.noise import by_epoch, measured
 from infobatch.lab.report.results import Results
 from infobatch.lab.runs.records import SCORE_QUANTILES, EpochMetrics
 
+Course = Callable[[Run], list[float]]
+"""The place of each epoch of a run along an axis."""
 Quantity = Callable[[EpochMetrics], float | None]
 """What is plotted of an epoch; None where it was not measured, as not every epoch is evaluated."""
 
@@ -37,6 +40,9 @@ SHIFT = 0.3
 """The distance between policies of one cost that are drawn side by side, in % of full data's cost."""
 MOST_NOISE = 4.0
 """Where the plot of noise is cut off, relative to full data's noise."""
+
+SIZE = (6.4, 4.0)
+"""Of a plot of which two lie side by side on a wide page, in inches."""
 
 # Okabe & Ito: told apart by readers with any color vision.
 COLORS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
@@ -59,12 +65,9 @@ def draw_plots(results: Results, folder: Path) -> list[Path]:
     if results.is_contest:  # of dozens of arms, whose courses could not be told apart
         figures = {"costs.png": draw_costs(results)}
     else:
-        figures = {
-            "overlay.png": draw_overlay(results),
-            "curves.png": draw_curves(results),
-            "kept.png": draw_kept(results),
-            "scores.png": draw_scores(results),
-        }
+        figures = {"differences.png": draw_differences(results)} if results.full else {}
+        figures |= {f"{name}.png": figure for name, figure in draw_courses(results).items()}
+        figures |= {"kept.png": draw_kept(results), "scores.png": draw_scores(results)}
         if len(results.pruned) >= FEWEST_COSTS:
             figures["costs.png"] = draw_costs(results)
     if any(measured(arm, lambda m: m.noise_ratio) for arm in results.pruned):
@@ -140,6 +143,7 @@ def draw_noise(results: Results) -> Figure:
                     name = arm.label if cost is None else arm.policy
                     style = ("-", "--", ":")[place // len(COLORS) % 3]
                     color = COLORS[place % len(COLORS)]
+                    color = color if results.is_contest else _color(results, arm)
                     epochs = [epoch + 1 for epoch in means]
                     axis.plot(epochs, list(means.values()), style, color=color, label=name, lw=1.3)
             _count_epochs(axis)
@@ -154,60 +158,77 @@ def draw_noise(results: Results) -> Figure:
     return figure
 
 
-def draw_overlay(results: Results) -> Figure:
-    """Loss and result over the epochs, with full data and the pruned arms in one plot."""
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    axes = figure.subplots(1, 2, sharex=True)
-    panels: list[tuple[str, Quantity]] = [
-        ("train loss (weighted)", lambda m: m.train_loss),
-        (_on_test(results), lambda m: m.result),
-    ]
-    shown = _without_controls(results)
-    for axis, (label, quantity) in zip(axes, panels, strict=True):
-        for arm, color in zip(shown, _colors(shown), strict=True):
-            _band(axis, arm, _epochs, quantity, color)
-        axis.set(xlabel="epochs", ylabel=label)
-        _count_epochs(axis)
-    if axes[0].get_legend_handles_labels()[0]:
-        axes[0].legend(fontsize=8)
-    figure.suptitle(results.title)
+def draw_differences(results: Results) -> Figure:
+    """Each arm's difference to full data, with its 95 % interval; the margin as a line."""
+    rows = [(arm, results.difference_to_full(arm)) for arm in results.arms]
+    drawn = [(arm, each) for arm, each in rows if each is not None]
+    figure = Figure(figsize=(7.5, 1.4 + 0.38 * len(drawn)), layout="constrained")
+    axis = figure.subplots()
+    axis.margins(y=0.12)
+    for place, (arm, each) in enumerate(drawn):
+        half = each.high - each.mean if each.num_pairs > 1 else 0
+        axis.errorbar(each.mean, place, xerr=half, fmt="o", color=_color(results, arm), capsize=3, lw=2)
+    metric = results.metric
+    margin = -metric.gain(results.margin)
+    axis.axvline(0, color="black", lw=1)
+    axis.axvline(margin, color="#D55E00", ls="--", lw=1)
+    axis.annotate("margin", (margin, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=8)
+    axis.set_yticks(range(len(drawn)), [arm.label for arm, _ in drawn])
+    axis.invert_yaxis()
+    side = "right" if metric.higher_is_better else "left"
+    unit = "points of " * (metric.unit == "%")
+    axis.set_xlabel(f"difference to full data, {unit}test {metric.name} (better to the {side})")
+    axis.grid(alpha=0.3, axis="x")
     return figure
 
 
-def draw_curves(results: Results) -> Figure:
-    """Results and losses against epochs and against samples processed."""
-    shown = _few_arms(results)
-    quantities: list[tuple[str, Quantity]] = [
-        (_on_test(results), lambda m: m.result),
-        ("train loss (weighted)", lambda m: m.train_loss),
-    ]
+def draw_courses(results: Results) -> dict[str, Figure]:
+    """Results and losses over the run, a plot for each that was measured, by their names."""
+    on_test = _on_test(results)
+    courses: dict[str, tuple[Course, str, Quantity]] = {
+        "results": (_samples, on_test, lambda m: m.result),
+        "results-by-epoch": (_epochs, on_test, lambda m: m.result),
+        "train-losses": (_epochs, "train loss (weighted)", lambda m: m.train_loss),
+    }
     if results.metric.higher_is_better:  # else the result is that loss
-        quantities.insert(1, ("test loss", lambda m: m.test_loss))
-    figure = Figure(figsize=(10, 10 / 3 * len(quantities)), layout="constrained")
-    axes = figure.subplots(len(quantities), 2, sharex="col", sharey="row")
-    for row, (label, quantity) in zip(axes, quantities, strict=True):
-        for arm, color in zip(shown, _colors(shown), strict=True):
-            _band(row[0], arm, _epochs, quantity, color)
-            _band(row[1], arm, _samples, quantity, color)
-        row[0].set_ylabel(label)
-        for axis in row:
-            axis.grid(alpha=0.3)
-    axes[-1][0].set_xlabel("epochs")
-    axes[-1][1].set_xlabel("samples processed")
-    axes[-1][0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[-1][1].xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes[0][0].legend(fontsize=8)
-    figure.suptitle(results.title)
+        courses["test-losses"] = (_epochs, "test loss", lambda m: m.test_loss)
+    drawn = {name: _draw_course(results, *course) for name, course in courses.items()}
+    return {name: figure for name, figure in drawn.items() if figure.axes[0].lines}
+
+
+def _draw_course(results: Results, x: Course, label: str, quantity: Quantity) -> Figure:
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axis = figure.subplots()
+    shown = _few_arms(results)
+    for arm in shown:
+        _band(axis, arm, x, quantity, _color(results, arm))
+    axis.set(xlabel="epochs" if x is _epochs else "samples processed", ylabel=label)
+    if x is _epochs:
+        _count_epochs(axis)
+    else:
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axis.grid(alpha=0.3)
+    late = [value for arm in shown for run in arm.runs.values() for value in _late(run, quantity)]
+    if late and min(late) < max(late):
+        pad = 0.08 * (max(late) - min(late))
+        axis.set_ylim(min(late) - pad, max(late) + pad)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=8)
     return figure
+
+
+def _late(run: Run, quantity: Quantity) -> list[float]:
+    """What a run measured after its first quarter, by which an axis is cut: differences are small."""
+    values = [quantity(m) for m in run.metrics[len(run.metrics) // 4 :]]
+    return [value for value in values if value is not None and math.isfinite(value)]
 
 
 def draw_kept(results: Results) -> Figure:
     """The share of samples kept in each epoch."""
-    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     axis = figure.subplots()
-    shown = _few_arms(results)
-    for arm, color in zip(shown, _colors(shown), strict=True):
-        _band(axis, arm, _epochs, lambda m: 100 * m.num_kept / m.num_samples, color)
+    for arm in _few_arms(results):
+        _band(axis, arm, _epochs, lambda m: 100 * m.num_kept / m.num_samples, _color(results, arm))
     axis.set(xlabel="epoch", ylabel="samples trained, %", ylim=(0, 105))
     _count_epochs(axis)
     axis.legend(fontsize=8)
@@ -254,14 +275,15 @@ def _count_epochs(axis: Axes) -> None:
     axis.grid(alpha=0.3)
 
 
-def _colors(arms: Sequence[ArmRuns]) -> Sequence[str]:
-    return [COLORS[i % len(COLORS)] for i in range(len(arms))]
+def _color(results: Results, arm: ArmRuns) -> str:
+    """An arm's color, the same in all plots."""
+    return COLORS[list(results.arms).index(arm) % len(COLORS)]
 
 
 def _band(
     axis: Axes,
     arm: ArmRuns,
-    x: Callable[[Run], list[float]],
+    x: Course,
     y: Quantity,
     color: str,
 ) -> None:

@@ -106,6 +106,11 @@ class Results:
 
     # -- What they cost and reached ----------------------------------------------------------------
 
+    def difference_to_full(self, arm: ArmRuns) -> Difference | None:
+        """The paired difference of an arm from full data; None for full data itself, or without it."""
+        full = self.full
+        return None if full is None or full is arm else Difference.of(arm.runs, full.runs)
+
     def cost(self, arm: ArmRuns) -> float:
         """What an arm computed, as a share of full data's cost."""
         reference = self.full.mean("cost") if self.full else arm.mean("num_full")
@@ -137,7 +142,7 @@ class Results:
             label=f"– {arm.label}" if belongs_to_one else arm.label,
             result=arm.result,
             deviation=arm.deviation,
-            to_full=Difference.of(arm.runs, self.full.runs) if self.full not in (None, arm) else None,
+            to_full=self.difference_to_full(arm),
             num_trained=arm.mean("num_trained"),
             num_steps=arm.mean("num_steps"),
             seconds=arm.mean("seconds"),

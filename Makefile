@@ -9,7 +9,7 @@ NEED_FRAMEWORKS := tests/integrations tests/project/test_docs.py tests/lab/model
 KIT_PACKAGES := tyro docstring-parser typeguard
 PYTEST := -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test integrations check format bench gpu-kit clean
+.PHONY: demo test integrations check format bench gpu-kit package clean
 
 demo: $(VENV)/lab  ## Train on 269,421 flights and on digits, and compare pruning with its alternatives.
 	$(BIN)/infobatch contest flights-mlp --policies noise-budget --noise 1.1 $(DEMO) --jobs 2 --out runs/demo-$(STAMP)
@@ -49,5 +49,15 @@ EXTRAS_lab := lab
 EXTRAS_dev := lab,dev
 EXTRAS_integrations := lab,dev,transformers,lightning,ray,integrations
 
+package: $(VENV)/dev  ## Build the wheel and the sdist, and use the wheel outside of this folder.
+	rm -rf dist && $(BIN)/python -m build --outdir dist . > /dev/null
+	$(BIN)/python -m venv dist/venv
+	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
+	cd dist && PYTHONPATH=$$(../$(BIN)/python -c "import torch; print(*torch.__path__)")/.. && export PYTHONPATH && \
+	venv/bin/python -c "import infobatch; assert '/dist/venv/' in infobatch.__file__, infobatch.__file__" && \
+	venv/bin/infobatch --version && \
+	venv/bin/infobatch compare --data digits --epochs 4 --seeds 2 --out compared > /dev/null && \
+	ls compared/report/report.html
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,5 +1,6 @@
 """Results are read from the folders of runs."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -19,6 +20,32 @@ def test_runs_are_grouped_by_all_but_their_seed(comparison):
     assert results.full is results.arms[0]
     with pytest.raises(ValueError, match="hold the same run"):
         read_runs([*paths, paths[0]])
+
+
+def test_runs_of_other_models_or_folders_are_told_apart(comparison, tmp_path):
+    paths = []
+    for place, options in enumerate(({}, {"model": "resnet8"})):
+        source = comparison.folder(PRUNED, comparison.config.seed).path
+        paths.append(tmp_path / str(place))
+        shutil.copytree(source, paths[-1])
+        file = paths[-1] / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **options}))
+    labels = [arm.label for arm in read_runs(paths).arms]
+    assert [label.split(", ")[-1] for label in labels] == ["--model small-cnn", "--model resnet8"]
+
+
+def test_a_folder_of_ones_own_says_what_the_data_are(comparison, tmp_path):
+    paths = []
+    for data, folder in (("images", "a"), ("images", "b"), ("cifar10", "a"), ("cifar10", "b")):
+        paths.append(tmp_path / f"{data}-{folder}")
+        shutil.copytree(comparison.folder(PRUNED, comparison.config.seed).path, paths[-1])
+        file = paths[-1] / "config.json"
+        options = {"data": data, "data_dir": f"/data/{folder}"}
+        file.write_text(json.dumps({**json.loads(file.read_text()), **options}))
+    labels = [arm.label for arm in read_runs(paths[:2]).arms]
+    assert [label.split(", ")[-1] for label in labels] == ["--data-dir /data/a", "--data-dir /data/b"]
+    with pytest.raises(ValueError, match="hold the same run"):
+        read_runs(paths[2:])
 
 
 def test_unfinished_runs_are_named(tmp_path):

@@ -226,6 +226,10 @@ class TrainConfig(CommonConfig):
                 arguments += [flag(name), *texts]
         return arguments
 
+    def options(self) -> dict[str, Any]:
+        """All options by their names; an option of a task's group is named ``group.option``."""
+        return _flat(self)
+
     def differences(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
         """The options in which two configurations differ.
 

@@ -50,6 +50,13 @@ NOISE_NOTE = (
     "as many steps, by the norms of gradients when samples were trained; in parentheses the budget. "
     "Random pruning that keeps half has 2."
 )
+OWN_DATA = ("images", "table", "instructions")
+"""What is trained on is not told by these names, but by the folder."""
+IN_LABELS = (
+    *("seed", "device", "recipe", "policy", "prune_ratio", "target", "shrink", "delta"),
+    *("epochs", "lr", "workers", "probe"),
+)
+"""Options that a label of a run tells, or that do not matter for its result."""
 LABELS = {
     FULL: "full data",
     FEWER: "fewer epochs",
@@ -181,7 +188,9 @@ def read_runs(paths: Sequence[Path]) -> Results:
     for path in paths:
         run = read_run(RunFolder(path))
         same = replace(run.config, delta=delta_of(run.config))
-        options = {**same.to_json(), "seed": None, "data_dir": None}
+        options = {**same.to_json(), "seed": None}
+        if run.config.data not in OWN_DATA:
+            options["data_dir"] = None  # the same data, wherever they lie
         key = json.dumps(options, sort_keys=True)
         target = run.config.target
         target = target if isinstance(target, float) else None
@@ -200,6 +209,10 @@ def read_runs(paths: Sequence[Path]) -> Results:
         arm.runs[run.config.seed] = run
     arms = list(groups.values())
     configs = [next(iter(arm.runs.values())).config for arm in arms]
+    arms = [
+        replace(arm, label=arm.label + told)
+        for arm, told in zip(arms, _told_apart(configs), strict=True)
+    ]
     judged = {(config.task, config.data, metric_of(config).name) for config in configs}
     if len(judged) > 1:
         names = ", ".join(f"{task} on {data} by {metric}" for task, data, metric in sorted(judged))
@@ -281,6 +294,17 @@ def _policy_label(config: TrainConfig) -> str:
     if shrinks_batches(config) != shrinks_batches(auto):
         label += ", smaller batches" if shrinks_batches(config) else ", fewer steps"
     return label + " (biased)" * issubclass(POLICIES[name], BiasedPolicy)
+
+
+def _told_apart(configs: Sequence[TrainConfig]) -> list[str]:
+    """Of each arm, the options that differ among arms and are not in their labels."""
+    values = [config.options() for config in configs]
+    others = [
+        name
+        for name, value in values[0].items()
+        if name not in IN_LABELS and any(each[name] != value for each in values)
+    ]
+    return ["".join(f", {flag(name)} {each[name]}" for name in others) for each in values]
 
 
 def _describe(config: TrainConfig) -> str:

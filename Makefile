@@ -9,7 +9,7 @@ NEED_FRAMEWORKS := tests/integrations tests/project/test_docs.py tests/lab/model
 KIT_PACKAGES := tyro docstring-parser typeguard
 PYTEST := -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test integrations check format bench gpu-kit clean
+.PHONY: demo test integrations check docs format bench gpu-kit clean
 
 demo: $(VENV)/lab  ## Train on 269,421 flights and on digits, and compare pruning with its alternatives.
 	$(BIN)/infobatch contest flights-mlp --policies noise-budget --noise 1.1 $(DEMO) --jobs 2 --out runs/demo-$(STAMP)
@@ -26,6 +26,10 @@ check: $(VENV)/dev  ## Lint, format and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/docs  ## Build the pages of docs/ into site/, with the reference, and run the notebook.
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html: python -m http.server --directory site shows it with its search"
 
 format: $(VENV)/dev  ## Put the code into shape.
 	$(BIN)/ruff check --fix .
@@ -47,7 +51,8 @@ $(VENV)/%: pyproject.toml constraints.txt
 
 EXTRAS_lab := lab
 EXTRAS_dev := lab,dev
+EXTRAS_docs := lab,docs
 EXTRAS_integrations := lab,dev,transformers,lightning,ray,integrations
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 DEMO := --seeds 4
-NEED_FRAMEWORKS := tests/integrations tests/project/test_docs.py tests/lab/models tests/lab/recipes \
-	tests/lab/tasks tests/lab/training/test_hf_trainer.py
+NEED_FRAMEWORKS := tests/integrations tests/project/test_docs.py tests/project/test_site.py \
+	tests/lab/models tests/lab/recipes tests/lab/tasks tests/lab/training/test_hf_trainer.py
 KIT_PACKAGES := tyro docstring-parser typeguard
 PYTEST := -n auto --maxprocesses 8 --dist worksteal
 
@@ -52,7 +52,7 @@ $(VENV)/%: pyproject.toml constraints.txt
 EXTRAS_lab := lab
 EXTRAS_dev := lab,dev
 EXTRAS_docs := lab,docs
-EXTRAS_integrations := lab,dev,transformers,lightning,ray,integrations
+EXTRAS_integrations := lab,dev,docs,transformers,lightning,ray,integrations
 
 clean:
 	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache .hypothesis

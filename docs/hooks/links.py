@@ -19,8 +19,10 @@ _LINK = re.compile(r"\]\((?!\w+:|#)([^()\s#]+)")
 
 
 def site_path(path: str) -> str:
-    """Where a file of the repository lies in the site."""
-    return "index.md" if path == "README.md" else path.removeprefix("docs/")
+    """Where a file of the repository lies in the site, where notebooks are pages."""
+    if path == "README.md":
+        return "index.md"
+    return path.removeprefix("docs/").replace(".ipynb", ".md")
 
 
 def repository_path(path: str) -> str:

@@ -23,6 +23,7 @@ def hook(name, *packages):
         ("index.md", "docs/faq.md#x", "faq.md#x"),
         ("faq.md", "../README.md", "index.md"),
         ("methods/bls.md", "../faq.md", "../faq.md"),
+        ("faq.md", "notebooks/first-steps.ipynb", "notebooks/first-steps.md"),
         ("faq.md", "../benchmarks/LOG.md", "benchmarks/LOG.md"),
         ("benchmarks/README.md", "../docs/faq.md", "../faq.md"),
         ("faq.md", "https://example.org/docs/faq.md", "https://example.org/docs/faq.md"),

@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 DEMO := --seeds 4
-NEED_FRAMEWORKS := tests/integrations tests/project/test_docs.py tests/lab/models tests/lab/recipes \
-	tests/lab/tasks tests/lab/training/test_hf_trainer.py
+NEED_FRAMEWORKS := tests/integrations tests/project/test_docs.py tests/project/test_site.py \
+	tests/lab/models tests/lab/recipes tests/lab/tasks tests/lab/training/test_hf_trainer.py
 KIT_PACKAGES := tyro docstring-parser typeguard
 PYTEST := -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test integrations check format bench gpu-kit package clean
+.PHONY: demo test integrations check docs format bench gpu-kit package clean
 
 demo: $(VENV)/lab  ## Train on 269,421 flights and on digits, and compare pruning with its alternatives.
 	$(BIN)/infobatch contest flights-mlp --policies noise-budget --noise 1.1 $(DEMO) --jobs 2 --out runs/demo-$(STAMP)
@@ -26,6 +26,10 @@ check: $(VENV)/dev  ## Lint, format and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/docs  ## Build the pages of docs/ into site/, with the reference, and run the notebook.
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html: python -m http.server --directory site shows it with its search"
 
 format: $(VENV)/dev  ## Put the code into shape.
 	$(BIN)/ruff check --fix .
@@ -47,7 +51,8 @@ $(VENV)/%: pyproject.toml constraints.txt
 
 EXTRAS_lab := lab
 EXTRAS_dev := lab,dev
-EXTRAS_integrations := lab,dev,transformers,lightning,ray,integrations
+EXTRAS_docs := lab,docs
+EXTRAS_integrations := lab,dev,docs,transformers,lightning,ray,integrations
 
 package: $(VENV)/dev  ## Build the wheel and the sdist, and use the wheel outside of this folder.
 	rm -rf dist && $(BIN)/python -m build --outdir dist . > /dev/null
@@ -60,4 +65,4 @@ package: $(VENV)/dev  ## Build the wheel and the sdist, and use the wheel outsid
 	ls compared/report/report.html
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -58,7 +58,8 @@ def check_losses(losses: Tensor, indices: IndexArray, scored: Tensor | None) -> 
     if num_indices > 1 and losses.stride(0) == 0:
         raise ValueError(
             f"the {num_indices} losses are one number repeated (expand), and so tell no sample from "
-            "another; compute one for each sample, with reduction='none'"
+            "another; compute one for each sample, with reduction='none'. Where there is a loss of the "
+            "whole batch only, make the pruner with policy=BLS() and give loss.repeat(len(indices))"
         )
     if scored is not None:
         check_scored(scored, losses)

@@ -1,8 +1,12 @@
-"""Every Python block of the README and the docs runs; every command names options that exist."""
+"""Every Python block and the notebook of the docs run; every command names options that exist."""
 
+import ast
+import importlib
+import json
 import re
 import shlex
 import signal
+import textwrap
 import warnings
 from contextlib import nullcontext
 from functools import partial
@@ -57,6 +61,11 @@ def masked_names():
     return {}
 
 
+def recipe_names():
+    pytest.importorskip("lightning")
+    return {}
+
+
 def diffusion_names():
     pytest.importorskip("diffusers")
     from infobatch.lab.models.unets import make_unet
@@ -83,6 +92,7 @@ PAGE_NAMES = {
     "diffusion": diffusion_names,
     "mae": masked_names,
     "integrations": language_names,
+    "recipes": recipe_names,
     "streams": stream_names,
     "tuning": language_names,
     "your-training": training_names,
@@ -112,6 +122,32 @@ def test_python_blocks_run_in_their_order(page, tmp_path, monkeypatch, request):
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec")
         for block in blocks(page, "python"):
             exec(compile(block, str(page), "exec"), names)
+
+
+def test_the_notebook_runs(monkeypatch):
+    pytest.importorskip("matplotlib").use("agg")
+    notebook = json.loads((ROOT / "docs" / "notebooks" / "first-steps.ipynb").read_text())
+    names = {}
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs"), "its outputs are made when the pages are built"
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    assert names["pruned"].report().saved > 0.1
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "diff")], ids=lambda page: page.stem
+)
+def test_diffs_end_in_python_that_imports_what_exists(page):
+    for block in blocks(page, "diff"):
+        after = textwrap.dedent("\n".join(line[1:] for line in block.splitlines() if line[:1] != "-"))
+        for node in ast.walk(ast.parse(after)):
+            if not isinstance(node, ast.ImportFrom) or not node.module.startswith("infobatch"):
+                continue
+            if node.module.startswith("infobatch.integrations."):
+                pytest.importorskip(node.module.split(".")[2])
+            for name in node.names:
+                assert hasattr(importlib.import_module(node.module), name.name)
 
 
 @pytest.mark.parametrize("command", commands())

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +94,24 @@ def test_every_argument_of_what_is_public_is_explained(value):
         inherited = inspect.getdoc(getattr(value, name))
         assert inherited, name
         check(inherited, parameters_of(method))
+
+
+def in_reference():
+    """What the reference shows, by the names that its pages have for it."""
+    pages = (Path(__file__).parents[2] / "docs" / "reference").glob("*.md")
+    return {name for page in pages for name in re.findall(r"^::: (\S+)", page.read_text(), re.MULTILINE)}
+
+
+def test_the_reference_shows_all_that_is_public():
+    shown = in_reference()
+    assert {f"{name}.{each}" for name, (_, wanted) in FRAMEWORKS.items() for each in wanted} <= shown
+    rooms = [
+        name.rpartition(".")[::2]
+        for name in shown
+        if ".integrations." not in name and ".lab." not in name
+    ]
+    found = [getattr(importlib.import_module(room), name) for room, name in rooms]
+    assert {parameter.id for parameter in public() if parameter.values[0] not in found} == set()
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)

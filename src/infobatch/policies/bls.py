@@ -17,7 +17,7 @@ class BLS(Policy):
     """As :class:`InfoBatch`, by the smoothed mean loss of the batches that a sample was in.
 
     It serves losses that exist for a whole batch only. Give that loss to every sample of the batch:
-    ``pruner.update(loss.expand(len(indices)), indices)``. Here each sample's loss has the sample's own
+    ``pruner.update(loss.repeat(len(indices)), indices)``. Here each sample's loss has the sample's own
     weight; the authors multiply a batch's loss by the batch's mean weight, which is the same only if all
     losses of the batch are equal.
 

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from infobatch.batching import LastBatch, nearest_multiple
+from infobatch.chunks import chunks
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.scores.table import ScoreTable
+from infobatch.seeding import permutation
 
 __all__ = ["Selection", "draw", "inclusion_probabilities", "select"]
 
@@ -141,7 +143,8 @@ def draw(
             "probabilities; give one for each stratum, numbered from 0"
         )
     if keep.credit is not None:
-        return _draw_owed(_made_whole(probabilities, multiple, least, last), keep.credit, generator)
+        whole = _made_whole(keep.per_sample(), multiple, least, last)
+        return _draw_owed(whole, keep.credit, generator)
     if keep.strata is None:
         whole = _made_whole(probabilities, multiple, least, last)
         return _draw_systematic(whole, keep.order, generator)
@@ -164,8 +167,8 @@ def inclusion_probabilities(
     if keep.groups is not None:
         return inclusion_probabilities(replace(keep, groups=None))[keep.groups]
     probabilities = keep.probabilities.to(torch.float64)
-    if keep.strata is None:
-        return _made_whole(probabilities, multiple, least, last)
+    if keep.strata is None or keep.credit is not None:
+        return _made_whole(keep.per_sample(), multiple, least, last)
     sizes = torch.bincount(keep.strata, minlength=len(probabilities))
     counts = stratum_counts(sizes.tolist(), probabilities.tolist(), multiple, least=least, last=last)
     shares = torch.tensor(counts, dtype=torch.float64) / sizes.clamp(min=1)
@@ -185,7 +188,7 @@ def _draw_stratified(
         if count < size:
             of_stratum = drawn[end - size : end]
             of_stratum[:] = size / count
-            of_stratum[torch.randperm(size, generator=generator, dtype=torch.int32)[count:].numpy()] = 0
+            of_stratum[permutation(size, generator)[count:].numpy()] = 0
     weights = np.empty_like(drawn)
     weights[members] = drawn
     return Selection(torch.from_numpy(weights), sum(counts))
@@ -255,38 +258,48 @@ def _draw_owed(probabilities: Tensor, credit: Tensor, generator: torch.Generator
     """
     if bool((probabilities == 1).all()):
         return Selection(torch.ones(len(probabilities)), len(probabilities), credit)
-    owed = credit.to(torch.float64, copy=True)
-    unknown = owed.isnan()
-    if bool(unknown.any()):
-        owed = torch.where(unknown, _phases(probabilities, generator), owed)
-    owed += probabilities
+    known = ~credit.isnan().numpy()
+    owed = np.empty(len(known)) if known.all() else _phases(probabilities, generator).numpy()
+    np.copyto(owed, credit.numpy(), where=known)
+    chances = probabilities.numpy()
+    owed += chances
     num_selected = round(float(probabilities.sum()))
-    certain = torch.where(probabilities < 1, owed, torch.inf)  # these are owed a visit in each epoch
-    chosen = _highest(certain.numpy(), num_selected, generator)
-    weights = torch.zeros(len(probabilities), dtype=torch.float64)
-    weights[chosen] = 1 / probabilities[chosen]
-    owed[chosen] -= 1
-    return Selection(weights.float(), num_selected, owed.float())
+    chosen = _highest(owed, chances >= 1, num_selected, generator)
+    owed -= chosen
+    weights = np.zeros(len(chances), np.float32)
+    np.divide(1, chances, out=weights, where=chosen)
+    return Selection(torch.from_numpy(weights), num_selected, torch.from_numpy(owed.astype(np.float32)))
 
 
-def _highest(values: np.ndarray, num: int, generator: torch.Generator) -> Tensor:
-    """The places of the ``num`` highest ``values`` (N,), int64; of equal ones a random part.
+def _highest(owed: np.ndarray, certain: np.ndarray, num: int, generator: torch.Generator) -> np.ndarray:
+    """Which ``num`` samples are ``owed`` (N,) most, bool (N,); of equal ones a random part.
 
-    They are the same on every processor, whichever way it partitions.
+    Those that are ``certain`` (N,) are owed a visit in each epoch, and come first. They are the same on
+    every processor, whichever way it partitions.
     """
-    bound = np.partition(values, -num)[-num]
-    above, equal = np.flatnonzero(values > bound), np.flatnonzero(values == bound)
-    order = torch.randperm(len(equal), generator=generator).numpy()
-    return torch.from_numpy(np.concatenate([above, equal[order[: num - len(above)]]]))
+    values = np.where(certain, np.inf, owed)
+    values.partition(-num)
+    bound = values[-num]
+    np.copyto(values, owed, where=~certain)
+    values[certain] = np.inf
+    chosen: np.ndarray = values > bound
+    equal = np.flatnonzero(values == bound)
+    order = permutation(len(equal), generator).numpy()
+    chosen[equal[order[: num - np.count_nonzero(chosen)]]] = True
+    return chosen
 
 
 def _phases(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     """Distance of each sample from the next point of a systematic draw, uniform in (0, 1]."""
-    order = torch.randperm(len(probabilities), generator=generator)
-    begins = probabilities[order].cumsum(0) - probabilities[order]
+    order = permutation(len(probabilities), generator)
     start = torch.rand(1, generator=generator, dtype=torch.float64)
-    phases = torch.empty_like(probabilities)
-    phases[order] = 1 - (start - begins) % 1
+    phases, begin = torch.empty_like(probabilities), torch.zeros_like(start)
+    for part in chunks(len(order)):
+        samples = order[part].long()
+        lengths = probabilities[samples]
+        ends = torch.cat([begin, lengths]).cumsum(0)[1:]
+        phases[samples] = 1 - (start - (ends - lengths)) % 1
+        begin = ends[-1:]
     return phases
 
 
@@ -301,18 +314,21 @@ def _made_whole(probabilities: Tensor, multiple: int, least: int, last: LastBatc
 
 def _with_sum(probabilities: Tensor, total: int) -> Tensor:
     """The probabilities scaled by a common factor to sum to ``total``; those that reach 1 stay there."""
-    scaled = probabilities
     certain = probabilities >= 1
-    for _ in range(len(probabilities)):
+    while True:
         rest = total - int(certain.sum())
         if rest <= 0:  # the certain ones alone are too many: all share the cut
             return probabilities * (total / float(probabilities.sum()))
-        scaled = torch.where(certain, 1.0, probabilities * (rest / probabilities[~certain].sum()))
-        reached = scaled >= 1
+        factor = rest / _part(probabilities, ~certain).sum()
+        reached = certain | (probabilities * factor >= 1)
         if torch.equal(reached, certain) or bool(reached.all()):
-            break
+            return (probabilities * factor).masked_fill_(certain, 1).clamp_(max=1)
         certain = reached
-    return scaled.clamp(max=1)
+
+
+def _part(values: Tensor, mask: Tensor) -> Tensor:
+    """``values[mask]``, without the places of those, which take 8 bytes each."""
+    return torch.from_numpy(values.numpy()[mask.numpy()])
 
 
 def leave_out(codes: np.ndarray, kept: Sequence[int], generator: torch.Generator) -> None:

@@ -34,7 +34,7 @@ HEAVY = [
 ]
 
 METHOD = [
-    ["seeding", "state"],
+    ["seeding", "state", "chunks"],
     ["scores"],
     ["batching", "batch_indices", "distributed", "inputs", "samples", "user_order", "losses", "noise"],
     ["batch_norm"],

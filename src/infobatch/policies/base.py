@@ -55,7 +55,7 @@ class KeepProbabilities:
         """The keep probability of each sample, float64 (N,)."""
         probabilities = self.probabilities.to(torch.float64)
         if self.strata is not None:
-            probabilities = probabilities[self.strata.long()]
+            probabilities = probabilities.index_select(0, self.strata.int())
         return probabilities if self.groups is None else probabilities[self.groups]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from infobatch.batching import LastBatch, nearest_multiple
 from infobatch.chunks import chunks
+from infobatch.made_whole import made_whole
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.scores.table import ScoreTable
 from infobatch.seeding import permutation
@@ -143,11 +144,10 @@ def draw(
             "probabilities; give one for each stratum, numbered from 0"
         )
     if keep.credit is not None:
-        whole = _made_whole(keep.per_sample(), multiple, least, last)
-        return _draw_owed(whole, keep.credit, generator)
+        return _draw_owed(made_whole(keep, multiple, least, last), keep.credit, generator)
     if keep.strata is None:
-        whole = _made_whole(probabilities, multiple, least, last)
-        return _draw_systematic(whole, keep.order, generator)
+        whole = made_whole(keep, multiple, least, last)
+        return _draw_systematic(whole.per_sample(), keep.order, generator)
     sizes = torch.bincount(keep.strata, minlength=len(probabilities)).tolist()
     counts = stratum_counts(sizes, probabilities.tolist(), multiple, least=least, last=last)
     return _draw_stratified(sizes, counts, keep.strata, generator)
@@ -168,7 +168,7 @@ def inclusion_probabilities(
         return inclusion_probabilities(replace(keep, groups=None))[keep.groups]
     probabilities = keep.probabilities.to(torch.float64)
     if keep.strata is None or keep.credit is not None:
-        return _made_whole(keep.per_sample(), multiple, least, last)
+        return made_whole(keep, multiple, least, last).per_sample()
     sizes = torch.bincount(keep.strata, minlength=len(probabilities))
     counts = stratum_counts(sizes.tolist(), probabilities.tolist(), multiple, least=least, last=last)
     shares = torch.tensor(counts, dtype=torch.float64) / sizes.clamp(min=1)
@@ -249,26 +249,40 @@ def _draw_systematic(
     return Selection.of(weights.to(torch.float32))
 
 
-def _draw_owed(probabilities: Tensor, credit: Tensor, generator: torch.Generator) -> Selection:
+def _draw_owed(keep: KeepProbabilities, credit: Tensor, generator: torch.Generator) -> Selection:
     """Select the samples that are owed most: each epoch adds a keep probability, a visit takes off 1.
 
     The first draw is a systematic one over a random order. A sample's phase in it becomes its credit, so
     that exactly the samples owed 1 or more are selected. Later draws do the same, as far as their number
     is the one asked for: the next epochs make up for the error of one (error diffusion).
     """
+    probabilities = keep.per_sample()
     if bool((probabilities == 1).all()):
-        return Selection(torch.ones(len(probabilities)), len(probabilities), credit)
-    known = ~credit.isnan().numpy()
-    owed = np.empty(len(known)) if known.all() else _phases(probabilities, generator).numpy()
-    np.copyto(owed, credit.numpy(), where=known)
-    chances = probabilities.numpy()
-    owed += chances
+        return Selection(torch.ones(len(credit)), len(credit), credit)
     num_selected = round(float(probabilities.sum()))
-    chosen = _highest(owed, chances >= 1, num_selected, generator)
+    del probabilities  # 8 bytes a sample
+    owed = _owed_before(keep, credit, generator)
+    weights = np.zeros(len(credit), np.float32)
+    certain = np.empty(len(credit), bool)
+    for part in chunks(len(credit)):
+        chances = keep.each(keep.probabilities, part).numpy()
+        owed[part] += chances
+        certain[part] = chances >= 1
+    chosen = _highest(owed, certain, num_selected, generator)
     owed -= chosen
-    weights = np.zeros(len(chances), np.float32)
-    np.divide(1, chances, out=weights, where=chosen)
-    return Selection(torch.from_numpy(weights), num_selected, torch.from_numpy(owed.astype(np.float32)))
+    for part in chunks(len(credit)):
+        chances = keep.each(keep.probabilities, part).numpy()
+        np.divide(1, chances, out=weights[part], where=chosen[part])
+    credit = torch.from_numpy(owed.astype(np.float32))
+    return Selection(torch.from_numpy(weights), num_selected, credit)
+
+
+def _owed_before(keep: KeepProbabilities, credit: Tensor, generator: torch.Generator) -> np.ndarray:
+    """What samples are owed before the epoch, float64 (N,): their phase if they have no credit."""
+    known = ~credit.isnan().numpy()
+    owed = np.empty(len(credit)) if known.all() else _phases(keep, len(credit), generator)
+    np.copyto(owed, credit.numpy(), where=known)
+    return owed
 
 
 def _highest(owed: np.ndarray, certain: np.ndarray, num: int, generator: torch.Generator) -> np.ndarray:
@@ -289,46 +303,17 @@ def _highest(owed: np.ndarray, certain: np.ndarray, num: int, generator: torch.G
     return chosen
 
 
-def _phases(probabilities: Tensor, generator: torch.Generator) -> Tensor:
-    """Distance of each sample from the next point of a systematic draw, uniform in (0, 1]."""
-    order = permutation(len(probabilities), generator)
+def _phases(keep: KeepProbabilities, num_samples: int, generator: torch.Generator) -> np.ndarray:
+    """Distance of each sample from the next point of a systematic draw, uniform in (0, 1], (N,)."""
+    order = permutation(num_samples, generator)
     start = torch.rand(1, generator=generator, dtype=torch.float64)
-    phases, begin = torch.empty_like(probabilities), torch.zeros_like(start)
-    for part in chunks(len(order)):
-        samples = order[part].long()
-        lengths = probabilities[samples]
+    phases, begin = torch.empty(num_samples, dtype=torch.float64), torch.zeros_like(start)
+    for part in chunks(num_samples):
+        lengths = keep.each(keep.probabilities, order[part])
         ends = torch.cat([begin, lengths]).cumsum(0)[1:]
-        phases[samples] = 1 - (start - (ends - lengths)) % 1
+        phases[order[part].long()] = 1 - (start - (ends - lengths)) % 1
         begin = ends[-1:]
-    return phases
-
-
-def _made_whole(probabilities: Tensor, multiple: int, least: int, last: LastBatch | None) -> Tensor:
-    """The probabilities changed so that they sum to a number of samples that can be drawn."""
-    if bool((probabilities == 1).all()):
-        return probabilities
-    expected = round(float(probabilities.sum()))
-    total = nearest_multiple(expected, multiple, len(probabilities), least, last)
-    return _with_sum(probabilities, total)
-
-
-def _with_sum(probabilities: Tensor, total: int) -> Tensor:
-    """The probabilities scaled by a common factor to sum to ``total``; those that reach 1 stay there."""
-    certain = probabilities >= 1
-    while True:
-        rest = total - int(certain.sum())
-        if rest <= 0:  # the certain ones alone are too many: all share the cut
-            return probabilities * (total / float(probabilities.sum()))
-        factor = rest / _part(probabilities, ~certain).sum()
-        reached = certain | (probabilities * factor >= 1)
-        if torch.equal(reached, certain) or bool(reached.all()):
-            return (probabilities * factor).masked_fill_(certain, 1).clamp_(max=1)
-        certain = reached
-
-
-def _part(values: Tensor, mask: Tensor) -> Tensor:
-    """``values[mask]``, without the places of those, which take 8 bytes each."""
-    return torch.from_numpy(values.numpy()[mask.numpy()])
+    return phases.numpy()
 
 
 def leave_out(codes: np.ndarray, kept: Sequence[int], generator: torch.Generator) -> None:

@@ -53,10 +53,21 @@ class KeepProbabilities:
 
     def per_sample(self) -> Tensor:
         """The keep probability of each sample, float64 (N,)."""
-        probabilities = self.probabilities.to(torch.float64)
-        if self.strata is not None:
-            probabilities = probabilities.index_select(0, self.strata.int())
+        probabilities = self.each(self.probabilities.to(torch.float64))
         return probabilities if self.groups is None else probabilities[self.groups]
+
+    def each(self, values: Tensor, samples: Tensor | slice = slice(None)) -> Tensor:
+        """What samples, or groups where there are some, have of ``values`` that strata may share.
+
+        Args:
+            values: (S,) with ``strata``, else (N,).
+            samples: Which samples: a slice, indices (n,), or bool (N,). By default all.
+        """
+        # In numpy, which finds what a mask keeps without a list of places of 8 bytes a sample.
+        index = samples.numpy() if isinstance(samples, Tensor) else samples
+        if self.strata is None:
+            return torch.from_numpy(values.numpy()[index])
+        return values.index_select(0, torch.from_numpy(self.strata.numpy()[index]).int())
 
 
 @dataclass(frozen=True)

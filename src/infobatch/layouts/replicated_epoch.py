@@ -100,6 +100,7 @@ class ReplicatedEpoch(Epoch):
         if self._num_recorded:
             self.resume_order = self.order[~_at(torch.from_numpy(self.recorded), self.order)]
         self.share = rank_share(self.resume_order, self.replicas)
+        self._num_trained, self._num_left = len(self.order), len(self.resume_order)
         self._num_resumed = self._num_recorded
         self._resumed_at_end = user_draws.finished if user_draws else len(self.resume_order) == 0
 
@@ -146,17 +147,17 @@ class ReplicatedEpoch(Epoch):
 
     @property
     def num_trained(self) -> int:
-        return len(self.order)
+        return self._num_trained
 
     @property
     def num_left(self) -> int:
-        return len(self.resume_order)
+        return self._num_left
 
     @property
     def length(self) -> int:
         draws = self.user_draws
         if draws is None:
-            return len(self.order)
+            return self._num_trained
         length = round(draws.expected) if draws.length is None else draws.length
         return length * self.replicas.num_replicas
 
@@ -165,7 +166,7 @@ class ReplicatedEpoch(Epoch):
         if self.user_draws is not None:
             return self.user_draws.done
         seen = self._num_resumed + self._num_seen * self.replicas.num_replicas
-        return min(1.0, seen / len(self.order)) if len(self.order) else 1.0
+        return min(1.0, seen / self._num_trained) if self._num_trained else 1.0
 
     @property
     def finished(self) -> bool:
@@ -281,6 +282,10 @@ class ReplicatedEpoch(Epoch):
         recorded = self.recorded[self.share[self.share >= 0].numpy()]
         length = int(np.max(np.flatnonzero(recorded), initial=-1)) + 1
         return length - int(np.count_nonzero(recorded))
+
+    def release(self) -> None:
+        self.order = self.resume_order = self.share = self.order[:0].clone()
+        self._marks = np.empty(0, np.uint16)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -296,6 +296,9 @@ class ShardedEpoch(Epoch):
         if self._num_recorded_by_any == 0:  # or some ranks would wait for others
             super().check_recorded()
 
+    def release(self) -> None:
+        self._marks = np.empty(0, np.uint16)
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "epoch": self.number,

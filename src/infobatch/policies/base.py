@@ -29,7 +29,8 @@ class KeepProbabilities:
             any stretch of that order the draw keeps as many samples as their probabilities sum to, give
             or take one. By default the order is random.
         credit: How many visits each sample is owed from earlier epochs, (N,); NaN before the first draw.
-            The draw then keeps the samples that are owed most, as :class:`Spaced` asks for.
+            The draw then keeps the samples that are owed most, of whatever stratum, as :class:`Spaced`
+            asks for.
         groups: The group of each sample, int64 (N,), numbered 0..G-1, where the samples of a group are
             kept or left out together. All that is said above of samples is then said of groups.
     """

@@ -124,10 +124,9 @@ def calibrated_moments(
     for part in chunks(len(before)):
         bins, squares = bins_of(before[part]).astype(np.int64), np.square(fresh[part])
         weighted = weights[part] * squares
-        for sums, values in zip(
-            of_bins, (weights[part], weighted, (weighted + squares) * weighted), strict=True
-        ):
-            np.add.at(sums, bins, values.astype(np.float64))
+        variance = (weighted + squares) * weighted
+        for total, values in zip(of_bins, (weights[part], weighted, variance), strict=True):
+            np.add.at(total, bins, values.astype(np.float64))
     strata = strata_of_bins(of_bins[0], num_strata)
     sizes, sums, variances = (np.bincount(strata, values, num_strata) for values in of_bins)
     # As if each stratum had one sample more, of the mean size, so that none is empty.

@@ -115,17 +115,17 @@ class NoiseBudget(Policy):
         num_strata: int,
     ) -> tuple[Moments, float]:
         """The strata's moments, and the least probability that a single surprise can be borne at."""
-        trained = ~np.isnan(norms[:, 1])
-        trained &= weights > 0
-        if trained.any():
-            before, fresh, weights = norms[:, 0][trained], norms[:, 1][trained], weights[trained]
-        else:  # all norms are prior ones
-            fresh = norms[:, 1][~np.isnan(norms[:, 1])]
-            before, weights = np.full_like(fresh, np.nan), np.ones_like(fresh)
+        before, fresh = norms.T
+        known = ~np.isnan(fresh)
+        trained = known & (weights > 0)
+        is_prior = not trained.any()
+        fresh = fresh[known if is_prior else trained]
+        weights = np.ones_like(fresh) if is_prior else weights[trained]
         fresh /= fresh.max(initial=0) or 1  # in no unit, so that no power overflows
         least = 1 / (1 + math.sqrt(SURPRISE * (self.max_noise - 1) * _num_carrying(fresh, weights)))
+        before = before[trained]
         pairs = ~np.isnan(before)
-        if weights[pairs].sum(dtype=np.float64) < weights.sum(dtype=np.float64) / 2:
+        if is_prior or weights[pairs].sum(dtype=np.float64) < weights.sum(dtype=np.float64) / 2:
             return guessed_moments(in_bins, stratum_of, num_strata, REGRESS), least
         if not pairs.all():
             before, fresh, weights = before[pairs], fresh[pairs], weights[pairs]

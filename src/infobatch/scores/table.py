@@ -223,5 +223,5 @@ class ScoreTable:
         """
         for name in self.columns:
             if name in state["columns"]:
-                self[name].copy_(state["columns"][name])
+                self.adopt(name, torch.empty_like(self[name]).copy_(state["columns"][name]))
         self.num_nonfinite = state["num_nonfinite"]

@@ -281,8 +281,8 @@ def lasting_memory(repeats: int) -> list[Result]:
     """Bytes a sample that last through a pruned epoch: all tensors and arrays a pruner reaches.
 
     N = 1,281,167; each storage counts once, whole. Limit 24. The baseline is the int64 permutation,
-    which a plain RandomSampler drops once it has made a list of it. That list is not counted: both
-    have it (40 bytes a sample in CPython). One value, no spread.
+    which a plain RandomSampler drops once it has made a list of it. That list is not counted (40 bytes a
+    sample in CPython; the pruner's sampler makes none). One value, no spread.
     """
     del repeats
     results = []
@@ -331,7 +331,7 @@ def reachable_storages(root: object) -> dict[int, int]:
 def peak_memory(repeats: int) -> list[Result]:
     """How far an epoch change raises the process above where it stood, in bytes a sample.
 
-    In a fresh process each: ``set_epoch`` and the list of indices, against ``randperm(N).tolist()``.
+    In a fresh process each: ``set_epoch`` and an iterator of indices, against ``randperm(N).tolist()``.
     By the kernel's high-water mark (Linux only); stated, without a limit. N = 1,281,167.
     """
     del repeats

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from helpers import made, random_losses, table_of
 from helpers.policies import POLICIES, UNBIASED, check_strata, generator, stratum_counts
 from infobatch import DynamicPruner
+from infobatch.chunks import CHUNK
 from infobatch.policies import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.selection import Selection, draw, inclusion_probabilities
 
@@ -202,6 +203,22 @@ def test_a_first_draw_takes_just_those_owed_a_visit():
         owed = selection.credit + (selection.weights > 0)
         assert ((selection.weights > 0) == (owed >= 1 - 1e-6)).all()
         assert selection.num_selected == 3
+
+
+def test_strata_give_what_their_probabilities_give_sample_by_sample():
+    """Over several pieces of the set, in the first draw and in the next, some samples certain."""
+    size = 5 * CHUNK // 2
+    strata = torch.randint(3, (size,), generator=generator(0), dtype=torch.uint8)
+    shared = torch.tensor([0.2, 0.6, 1.0], dtype=torch.float64)
+    credit = torch.full((size,), torch.nan)
+    for seed in range(2):
+        one = draw(KeepProbabilities(shared, strata, credit=credit), generator(seed))
+        other = draw(KeepProbabilities(shared[strata.long()], credit=credit), generator(seed))
+        assert torch.equal(one.weights, other.weights)
+        assert torch.equal(one.credit, other.credit)
+        assert one.num_selected == int(one.weights.count_nonzero()) < size
+        assert bool((one.weights[strata == 2] == 1).all())
+        credit = one.credit
 
 
 class Answers(Policy):

@@ -311,6 +311,7 @@ class Course:
         check_all_observed(self.policy, epoch.number, epoch.num_unobserved)
         epoch.close()
         self.history.append(self._counts(self._noise(epoch)))
+        epoch.release()
 
     def _counts(self, noise: float | None) -> EpochCounts:
         epoch = self.current

@@ -152,8 +152,10 @@ def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
     nothing = -torch.inf
     scored = torch.from_numpy(recorded) & ~scores["last_loss"].isnan()
     rows = [row for name in scores.columns for row in scores[name].view(len(scores), -1).T]
-    parts = [torch.where(scored & ~row.isnan(), row.float(), nothing) for row in rows]
-    packed = torch.stack([*parts, torch.from_numpy(recorded).float()])
+    packed = torch.empty(len(rows) + 1, len(scores))
+    for values, row in zip(packed[:-1], rows, strict=True):
+        values.copy_(row).masked_fill_(~scored | row.isnan(), nothing)
+    packed[-1] = torch.from_numpy(recorded)
     packed = packed.to(collective_device())
     dist.all_reduce(packed, dist.ReduceOp.MAX)
     *merged, union = packed.cpu()

@@ -317,6 +317,10 @@ class Epoch(ABC):
             self.user_draws.close()
 
     @abstractmethod
+    def release(self) -> None:
+        """Give up memory for the next epoch's; what a checkpoint holds of this one stays."""
+
+    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of it, tensors and numbers only."""
 

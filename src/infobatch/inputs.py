@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from infobatch.batch_indices import dropped_from
+from infobatch.chunks import chunks
 from infobatch.noise import NormsFrom, norms_of_losses
 from infobatch.scores.columns import NORMS, SIGNALS, IndexArray
 
@@ -131,18 +132,25 @@ def all_below(indices: IndexArray, size: int) -> bool:
     return bool(np.maximum.reduce(indices.view(np.uint64), initial=0) < size)
 
 
-def num_distinct(numbers: IndexArray, marks: np.ndarray) -> int:
-    """How many different numbers there are, of a batch's indices or places; quicker than by sorting.
+def check_off(recorded: np.ndarray, places: IndexArray, marks: np.ndarray) -> int:
+    """Note that some places are recorded, and count those that were not; quicker than by sorting.
 
     Args:
-        numbers: Each below N, (B,).
+        recorded: Whether each place is, bool (N,); it is changed.
+        places: Those of a batch, each below N, (B,), of which some may be equal.
         marks: Room to write in, uint16 (N,), of any content.
+
+    Returns:
+        The number of different places that were not recorded before.
     """
-    if len(numbers) > np.iinfo(np.uint16).max:
-        return len(np.unique(numbers))
-    turns = np.arange(len(numbers), dtype=np.uint16)
-    marks[numbers] = turns
-    return int(np.count_nonzero(marks[numbers] == turns))
+    num_new = 0
+    for part in chunks(len(places)):
+        new = places[part][~recorded[places[part]]]
+        turns = np.arange(len(new), dtype=np.uint16)
+        marks[new] = turns
+        num_new += int(np.count_nonzero(marks[new] == turns))
+        recorded[new] = True
+    return num_new
 
 
 def host_indices(indices: Indices) -> IndexArray:

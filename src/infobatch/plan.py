@@ -260,6 +260,7 @@ class RunPlan:
                 f"the {full_length} samples are fewer than one batch of {batching.batch_size:g}"
                 f"{ranks}; lower batch_size"
             )
+        self.policy.check_multiple(batching.multiple)
         if self.shrink and batching.batch_size <= self.shrink.smallest and self._can_prune:
             raise ValueError(
                 f"batch_size is {batching.batch_size:g}, and batches are to shrink to no fewer than "

@@ -43,6 +43,12 @@ def epoch_generator(seed: int, epoch: int, stream: int = Stream.ORDER, rank: int
     return torch.Generator().manual_seed(int(state))
 
 
+def permutation(length: int, generator: torch.Generator) -> torch.Tensor:
+    """The random order of 0..length-1 that ``torch.randperm`` gives, int32, or int64 if it must be."""
+    dtype = torch.int32 if length < 2**31 else torch.int64
+    return torch.randperm(length, generator=generator, dtype=dtype)
+
+
 def check_seed(seed: int) -> None:
     """Raise ``ValueError`` or ``TypeError`` for a seed that no generator takes."""
     if not isinstance(seed, Integral):

@@ -7,6 +7,7 @@ whole dataset (Horvitz & Thompson, 1952; InfoBatch, ICLR 2024, eq. 7), whatever 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,8 +16,11 @@ import torch
 from torch import Tensor
 
 from infobatch.batching import LastBatch, nearest_multiple
+from infobatch.chunks import chunks
+from infobatch.made_whole import made_whole
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.scores.table import ScoreTable
+from infobatch.seeding import permutation
 
 __all__ = ["Selection", "draw", "inclusion_probabilities", "select"]
 
@@ -123,7 +127,7 @@ def draw(
     Source: systematic sampling by Madow, 1949.
     """
     if keep.groups is not None:
-        of_groups = draw(replace(keep, groups=None), generator)
+        of_groups = draw(replace(keep, groups=None), generator, *_in_groups(keep, multiple, least, last))
         return Selection.of(of_groups.weights[keep.groups])
     probabilities = keep.probabilities.to(torch.float64)
     num_samples = len(probabilities if keep.strata is None else keep.strata)
@@ -141,10 +145,10 @@ def draw(
             "probabilities; give one for each stratum, numbered from 0"
         )
     if keep.credit is not None:
-        return _draw_owed(_made_whole(probabilities, multiple, least, last), keep.credit, generator)
+        return _draw_owed(made_whole(keep, multiple, least, last), keep.credit, generator)
     if keep.strata is None:
-        whole = _made_whole(probabilities, multiple, least, last)
-        return _draw_systematic(whole, keep.order, generator)
+        whole = made_whole(keep, multiple, least, last)
+        return _draw_systematic(whole.per_sample(), keep.order, generator)
     sizes = torch.bincount(keep.strata, minlength=len(probabilities)).tolist()
     counts = stratum_counts(sizes, probabilities.tolist(), multiple, least=least, last=last)
     return _draw_stratified(sizes, counts, keep.strata, generator)
@@ -162,14 +166,24 @@ def inclusion_probabilities(
         last: What the last batch may be.
     """
     if keep.groups is not None:
-        return inclusion_probabilities(replace(keep, groups=None))[keep.groups]
+        asked = _in_groups(keep, multiple, least, last)
+        return inclusion_probabilities(replace(keep, groups=None), *asked)[keep.groups]
     probabilities = keep.probabilities.to(torch.float64)
-    if keep.strata is None:
-        return _made_whole(probabilities, multiple, least, last)
+    if keep.strata is None or keep.credit is not None:
+        return made_whole(keep, multiple, least, last).per_sample()
     sizes = torch.bincount(keep.strata, minlength=len(probabilities))
     counts = stratum_counts(sizes.tolist(), probabilities.tolist(), multiple, least=least, last=last)
     shares = torch.tensor(counts, dtype=torch.float64) / sizes.clamp(min=1)
     return shares[keep.strata.long()]
+
+
+def _in_groups(
+    keep: KeepProbabilities, multiple: int, least: int, last: LastBatch | None
+) -> tuple[int, int, LastBatch | None]:
+    """What is asked of the number of samples, asked of the number of groups that make them up."""
+    assert keep.groups is not None
+    size = int(torch.bincount(keep.groups).max())  # of all, where it matters
+    return multiple // math.gcd(multiple, size), -(-least // size), last if size == 1 else None
 
 
 def _draw_stratified(
@@ -185,7 +199,7 @@ def _draw_stratified(
         if count < size:
             of_stratum = drawn[end - size : end]
             of_stratum[:] = size / count
-            of_stratum[torch.randperm(size, generator=generator, dtype=torch.int32)[count:].numpy()] = 0
+            of_stratum[permutation(size, generator)[count:].numpy()] = 0
     weights = np.empty_like(drawn)
     weights[members] = drawn
     return Selection(torch.from_numpy(weights), sum(counts))
@@ -246,73 +260,71 @@ def _draw_systematic(
     return Selection.of(weights.to(torch.float32))
 
 
-def _draw_owed(probabilities: Tensor, credit: Tensor, generator: torch.Generator) -> Selection:
+def _draw_owed(keep: KeepProbabilities, credit: Tensor, generator: torch.Generator) -> Selection:
     """Select the samples that are owed most: each epoch adds a keep probability, a visit takes off 1.
 
     The first draw is a systematic one over a random order. A sample's phase in it becomes its credit, so
     that exactly the samples owed 1 or more are selected. Later draws do the same, as far as their number
     is the one asked for: the next epochs make up for the error of one (error diffusion).
     """
+    probabilities = keep.per_sample()
     if bool((probabilities == 1).all()):
-        return Selection(torch.ones(len(probabilities)), len(probabilities), credit)
-    owed = credit.to(torch.float64, copy=True)
-    unknown = owed.isnan()
-    if bool(unknown.any()):
-        owed = torch.where(unknown, _phases(probabilities, generator), owed)
-    owed += probabilities
+        return Selection(torch.ones(len(credit)), len(credit), credit)
     num_selected = round(float(probabilities.sum()))
-    certain = torch.where(probabilities < 1, owed, torch.inf)  # these are owed a visit in each epoch
-    chosen = _highest(certain.numpy(), num_selected, generator)
-    weights = torch.zeros(len(probabilities), dtype=torch.float64)
-    weights[chosen] = 1 / probabilities[chosen]
-    owed[chosen] -= 1
-    return Selection(weights.float(), num_selected, owed.float())
+    del probabilities  # 8 bytes a sample
+    owed = _owed_before(keep, credit, generator)
+    weights = np.zeros(len(credit), np.float32)
+    certain = np.empty(len(credit), bool)
+    for part in chunks(len(credit)):
+        chances = keep.each(keep.probabilities, part).numpy()
+        owed[part] += chances
+        certain[part] = chances >= 1
+    chosen = _highest(owed, certain, num_selected, generator)
+    owed -= chosen
+    for part in chunks(len(credit)):
+        chances = keep.each(keep.probabilities, part).numpy()
+        np.divide(1, chances, out=weights[part], where=chosen[part])
+    credit = torch.from_numpy(owed.astype(np.float32))
+    return Selection(torch.from_numpy(weights), num_selected, credit)
 
 
-def _highest(values: np.ndarray, num: int, generator: torch.Generator) -> Tensor:
-    """The places of the ``num`` highest ``values`` (N,), int64; of equal ones a random part.
+def _owed_before(keep: KeepProbabilities, credit: Tensor, generator: torch.Generator) -> np.ndarray:
+    """What samples are owed before the epoch, float64 (N,): their phase if they have no credit."""
+    known = ~credit.isnan().numpy()
+    owed = np.empty(len(credit)) if known.all() else _phases(keep, len(credit), generator)
+    np.copyto(owed, credit.numpy(), where=known)
+    return owed
 
-    They are the same on every processor, whichever way it partitions.
+
+def _highest(owed: np.ndarray, certain: np.ndarray, num: int, generator: torch.Generator) -> np.ndarray:
+    """Which ``num`` samples are ``owed`` (N,) most, bool (N,); of equal ones a random part.
+
+    Those that are ``certain`` (N,) are owed a visit in each epoch, and come first. They are the same on
+    every processor, whichever way it partitions.
     """
-    bound = np.partition(values, -num)[-num]
-    above, equal = np.flatnonzero(values > bound), np.flatnonzero(values == bound)
-    order = torch.randperm(len(equal), generator=generator).numpy()
-    return torch.from_numpy(np.concatenate([above, equal[order[: num - len(above)]]]))
+    values = np.where(certain, np.inf, owed)
+    values.partition(-num)
+    bound = values[-num]
+    np.copyto(values, owed, where=~certain)
+    values[certain] = np.inf
+    chosen: np.ndarray = values > bound
+    equal = np.flatnonzero(values == bound)
+    order = permutation(len(equal), generator).numpy()
+    chosen[equal[order[: num - np.count_nonzero(chosen)]]] = True
+    return chosen
 
 
-def _phases(probabilities: Tensor, generator: torch.Generator) -> Tensor:
-    """Distance of each sample from the next point of a systematic draw, uniform in (0, 1]."""
-    order = torch.randperm(len(probabilities), generator=generator)
-    begins = probabilities[order].cumsum(0) - probabilities[order]
+def _phases(keep: KeepProbabilities, num_samples: int, generator: torch.Generator) -> np.ndarray:
+    """Distance of each sample from the next point of a systematic draw, uniform in (0, 1], (N,)."""
+    order = permutation(num_samples, generator)
     start = torch.rand(1, generator=generator, dtype=torch.float64)
-    phases = torch.empty_like(probabilities)
-    phases[order] = 1 - (start - begins) % 1
-    return phases
-
-
-def _made_whole(probabilities: Tensor, multiple: int, least: int, last: LastBatch | None) -> Tensor:
-    """The probabilities changed so that they sum to a number of samples that can be drawn."""
-    if bool((probabilities == 1).all()):
-        return probabilities
-    expected = round(float(probabilities.sum()))
-    total = nearest_multiple(expected, multiple, len(probabilities), least, last)
-    return _with_sum(probabilities, total)
-
-
-def _with_sum(probabilities: Tensor, total: int) -> Tensor:
-    """The probabilities scaled by a common factor to sum to ``total``; those that reach 1 stay there."""
-    scaled = probabilities
-    certain = probabilities >= 1
-    for _ in range(len(probabilities)):
-        rest = total - int(certain.sum())
-        if rest <= 0:  # the certain ones alone are too many: all share the cut
-            return probabilities * (total / float(probabilities.sum()))
-        scaled = torch.where(certain, 1.0, probabilities * (rest / probabilities[~certain].sum()))
-        reached = scaled >= 1
-        if torch.equal(reached, certain) or bool(reached.all()):
-            break
-        certain = reached
-    return scaled.clamp(max=1)
+    phases, begin = torch.empty(num_samples, dtype=torch.float64), torch.zeros_like(start)
+    for part in chunks(num_samples):
+        lengths = keep.each(keep.probabilities, order[part])
+        ends = torch.cat([begin, lengths]).cumsum(0)[1:]
+        phases[order[part].long()] = 1 - (start - (ends - lengths)) % 1
+        begin = ends[-1:]
+    return phases.numpy()
 
 
 def leave_out(codes: np.ndarray, kept: Sequence[int], generator: torch.Generator) -> None:

@@ -11,6 +11,7 @@ from torch.utils.data import BatchSampler, DistributedSampler
 from helpers import UNMERGED, Numbers, new_pruner, random_losses, record_epoch
 from helpers.replicated import LAYOUTS, ranks
 from infobatch import DynamicPruner, InfoBatch
+from infobatch.chunks import CHUNK
 from infobatch.seeding import epoch_generator
 
 
@@ -157,3 +158,22 @@ def test_the_order_is_a_part_of_the_full_one():
     permutation = torch.randperm(60, generator=epoch_generator(4, 1)).tolist()
     assert 30 < len(kept) < 60
     assert pruner.current.order.tolist() == [i for i in permutation if i in kept]
+
+
+def test_an_epoch_that_is_over_leaves_its_order_to_the_next():
+    pruner = new_pruner(num_epochs=4)
+    pruner.sampler(8)
+    record_epoch(pruner, random_losses(60))
+    over = pruner.current
+    pruner.set_epoch(1)
+    assert len(over.order) == len(over.share) == 0
+    assert over.num_trained == over.num_left == over.length == over.num_recorded
+    assert over.done == 1
+    assert over.finished
+
+
+def test_a_long_order_is_given_piece_by_piece():
+    pruner = DynamicPruner(range(CHUNK + 5), 2)
+    pruner.sampler(8)
+    expected = torch.randperm(CHUNK + 5, generator=epoch_generator(0, 0))
+    assert list(pruner.current.draws()) == expected.tolist()

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infobatch.policies.allocation import whole
+from infobatch.chunks import CHUNK
+from infobatch.policies.allocation import root_mean_square, whole
 
 
 @settings(deadline=None)
@@ -19,3 +20,15 @@ def test_shares_are_made_whole(shares, total, data):
     numbers = whole(np.array(shares), total, counts)
     assert numbers.sum() == total
     assert ((numbers >= 1) & (numbers <= counts)).all()
+
+
+def test_root_mean_squares_over_several_pieces_are_those_of_all():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=2 * CHUNK + 9).astype(np.float32)
+    values[::7] = np.nan
+    strata = rng.integers(0, 4, len(values)).astype(np.uint8)
+    known = ~np.isnan(values)
+    squares = np.square(values[known].astype(np.float64).clip(min=0))
+    sums = np.bincount(strata[known], squares, 5)
+    expected = np.sqrt(sums / np.maximum(np.bincount(strata[known], minlength=5), 1))
+    assert np.array_equal(root_mean_square(values, strata, 5), expected)

@@ -51,6 +51,18 @@ def test_a_target_of_equal_groups_is_met():
     assert select(policy, table, request(41)).num_selected == 80
 
 
+def test_whole_groups_fill_whole_batches_where_the_last_is_dropped():
+    pruner = DynamicPruner(torch.zeros(120), 3, policy=WholeGroups(GROUPS), delta=1)
+    loader = pruner.loader(8, drop_last=True)
+    record_epoch(pruner, random_losses(120))
+    pruner.set_epoch(1)
+    assert pruner.selection.num_selected % 8 == 0
+    assert sum(len(indices) for indices, _ in loader) == pruner.selection.num_selected < 120
+    uneven = DynamicPruner(torch.zeros(210), 3, policy=WholeGroups(UNEQUAL), delta=1)
+    with pytest.raises(ValueError, match=r"groups have 1 to 20 samples, .* leave out drop_last"):
+        uneven.loader(8, drop_last=True)
+
+
 def test_a_group_has_the_mean_of_its_known_scores():
     policy = WholeGroups([5, 5, 9, 9, 2], InfoBatch(0.5))
     losses = torch.tensor([1.0, 3.0, float("nan"), 8.0, float("nan")])

@@ -35,12 +35,12 @@ HEAVY = [
 ]
 
 METHOD = [
-    ["seeding", "state", "compiling"],
+    ["seeding", "state", "compiling", "chunks"],
     ["scores"],
     ["batching", "batch_indices", "distributed", "inputs", "samples", "user_order", "losses", "noise"],
     ["batch_norm"],
     ["policies"],
-    ["selection", "schedule", "lr", "first_looks"],
+    ["selection", "made_whole", "schedule", "lr", "first_looks"],
     ["epoch", "report", "prediction", "plan", "resumption"],
     ["layouts"],
     ["course"],

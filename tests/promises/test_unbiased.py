@@ -32,9 +32,9 @@ seeds = st.integers(0, 2**31)
 
 def check_weights(keep, selection):
     """Where the probabilities sum to a whole number, the weight is one by the probability."""
-    assert selection.num_selected == pytest.approx(float(keep.probabilities.sum()), rel=1e-6)
+    assert selection.num_selected == pytest.approx(float(keep.per_sample().sum()), rel=1e-6)
     kept = selection.weights > 0
-    assert selection.weights[kept].numpy() == pytest.approx(1 / keep.probabilities[kept], rel=1e-5)
+    assert selection.weights[kept].numpy() == pytest.approx(1 / keep.per_sample()[kept], rel=1e-5)
 
 
 def check_policy(policy, losses, seed):
@@ -42,7 +42,7 @@ def check_policy(policy, losses, seed):
     keep = policy.keep_probabilities(table, Request(None, generator(seed)))
     selection = draw(keep, generator(seed))
     assert selection.num_selected == int(selection.weights.count_nonzero()) >= 1
-    if keep.strata is None:
+    if keep.strata is None or keep.credit is not None:
         check_weights(keep, selection)
     else:
         check_strata(keep, selection)

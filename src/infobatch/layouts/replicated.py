@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from infobatch.batching import Batching
+from infobatch.chunks import chunks
 from infobatch.distributed import Merge, Replicas, merge_scores
 from infobatch.layouts.base import Layout, ScoreStore
 from infobatch.layouts.mean_scaling import MeanScaling, scaling_of_replicated
@@ -99,9 +100,9 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
     def _note_draw(self, selection: Selection) -> None:
         """Keep what columns follow of the draw of an epoch that begins."""
         if selection.credit is not None:
-            self.scores["credit"].copy_(selection.credit)
+            self.scores.adopt("credit", selection.credit)
         if "weight" in self.scores.columns:
-            self.scores["weight"].copy_(selection.weights)
+            self.scores.adopt("weight", selection.weights)
 
     def _epoch_of(
         self, number: int, selection: Selection, draws: UserDraws | None, recorded: Tensor | None = None
@@ -150,8 +151,11 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
         return UserDraws((selection.weights > 0).numpy(), expected, part)
 
     def noise_sums(self, epoch: ReplicatedEpoch, norms_from: NormsFrom) -> np.ndarray:
-        trained = np.flatnonzero(epoch.recorded & (epoch.weights > 0))
-        return noise_sums(self._norms(trained, norms_from), epoch.weights[trained])
+        sums = np.zeros(2)
+        for part in chunks(self.plan.num_samples):
+            trained = np.flatnonzero(epoch.recorded[part] & (epoch.weights[part] > 0)) + part.start
+            sums += noise_sums(self._norms(trained, norms_from), epoch.weights[trained])
+        return sums
 
     def merge(self, epoch: ReplicatedEpoch) -> None:
         scores = self.scores

@@ -6,32 +6,39 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.chunks import chunks
 from infobatch.distributed import Replicas
 from infobatch.epoch import Epoch, check_left_out, unselected_error
-from infobatch.inputs import all_below, num_distinct
+from infobatch.inputs import all_below, check_off
 from infobatch.scores.columns import FloatArray, IndexArray
-from infobatch.seeding import epoch_generator
+from infobatch.seeding import epoch_generator, permutation
 from infobatch.selection import Selection
 from infobatch.user_order import UserDraws
 
 
 def epoch_order(seed: int, epoch: int, selection: Selection) -> Tensor:
-    """The selected samples in the order they are trained, int64 (num_selected,).
+    """The selected samples in the order they are trained, int32 (num_selected,), or int64 if N needs it.
 
     One permutation of all N samples, filtered: with nothing left out it is the order of
     ``RandomSampler(dataset, generator=epoch_generator(seed, epoch))``.
     """
-    generator = epoch_generator(seed, epoch)
-    permutation = torch.randperm(len(selection.weights), generator=generator)
-    if selection.num_selected == len(permutation):
-        return permutation
-    return permutation[(selection.weights > 0)[permutation]]
+    order = permutation(len(selection.weights), epoch_generator(seed, epoch))
+    if selection.num_selected == len(order):
+        return order
+    selected = _at(selection.weights > 0, order)
+    return torch.from_numpy(order.numpy()[selected.numpy()])
+
+
+def _at(values: Tensor, order: Tensor) -> Tensor:
+    """``values[order]``, without a copy of the order as int64."""
+    return values.index_select(0, order)
 
 
 def rank_share(order: Tensor, replicas: Replicas, num_rounds: int) -> Tensor:
@@ -51,7 +58,7 @@ def rank_share(order: Tensor, replicas: Replicas, num_rounds: int) -> Tensor:
 class ReplicatedEpoch(Epoch):
     """One epoch under way, where every rank knows all of its samples.
 
-    It takes 15 bytes a sample: weights (4), order (at most 8), recorded (1) and marks (2).
+    It takes 11 bytes a sample: weights (4), order (at most 4), recorded (1) and marks (2).
 
     Args:
         number: Number of the epoch, from 0.
@@ -94,9 +101,10 @@ class ReplicatedEpoch(Epoch):
         self._num_recorded = self._count_recorded()
         self.resume_order = self.order
         if self._num_recorded:
-            self.resume_order = self.order[~torch.from_numpy(self.recorded)[self.order]]
+            self.resume_order = self.order[~_at(torch.from_numpy(self.recorded), self.order)]
         self._num_rounds = num_rounds or self.replicas.share_of
         self.share = self._share_of(self.resume_order)
+        self._num_trained, self._num_left = len(self.order), len(self.resume_order)
         self._num_resumed = self._num_recorded
         self._resumed_at_end = user_draws.finished if user_draws else len(self.resume_order) == 0
 
@@ -143,17 +151,17 @@ class ReplicatedEpoch(Epoch):
 
     @property
     def num_trained(self) -> int:
-        return len(self.order)
+        return self._num_trained
 
     @property
     def num_left(self) -> int:
-        return len(self.resume_order)
+        return self._num_left
 
     @property
     def length(self) -> int:
         draws = self.user_draws
         if draws is None:
-            return len(self.order)
+            return self._num_trained
         length = round(draws.expected) if draws.length is None else draws.length
         return length * self.replicas.num_replicas
 
@@ -162,7 +170,7 @@ class ReplicatedEpoch(Epoch):
         if self.user_draws is not None:
             return self.user_draws.done
         seen = self._num_resumed + self._num_seen * self.replicas.num_replicas
-        return min(1.0, seen / len(self.order)) if len(self.order) else 1.0
+        return min(1.0, seen / self._num_trained) if self._num_trained else 1.0
 
     @property
     def finished(self) -> bool:
@@ -184,7 +192,9 @@ class ReplicatedEpoch(Epoch):
         return len(self.share_of_rank(resumes))
 
     def draws(self, resumes: bool = True) -> Iterator[int]:
-        return iter((self._remaining.numpy() if resumes else self.share_of_rank(False)).tolist())
+        order = self._remaining.numpy() if resumes else self.share_of_rank(False)
+        # A list of them all would be ten times as large.
+        return chain.from_iterable(order[part].tolist() for part in chunks(len(order)))
 
     @property
     def _remaining(self) -> Tensor:
@@ -210,8 +220,7 @@ class ReplicatedEpoch(Epoch):
     def _record_new(self, indices: IndexArray) -> int:
         if self._num_seen == 0 and self.user_draws is None and self.replicas.num_replicas > 1:
             self._check_share(indices)
-        num_new = num_distinct(indices[~self.recorded[indices]], self._marks)
-        self.recorded[indices] = True
+        num_new = check_off(self.recorded, indices, self._marks)
         self._num_recorded += num_new
         return num_new if self.user_draws is None else self.user_draws.record(indices)
 
@@ -256,10 +265,12 @@ class ReplicatedEpoch(Epoch):
 
     def check_recorded(self) -> None:
         super().check_recorded()
+        if self.replicas.num_replicas == 1:
+            return
         num_skipped = self._num_skipped()
         num_given = len(self.share) if self.user_draws is None else self.user_draws.length or 0
         # Two ranks that share out a share again skip every other batch; more ranks skip more.
-        if self.replicas.num_replicas > 1 and num_skipped > 0.4 * num_given:
+        if num_skipped > 0.4 * num_given:
             warnings.warn(
                 f"epoch {self.number} skipped {num_skipped:,} of the {num_given:,} samples of "
                 "this rank and recorded later ones, as if the loader were shared out among the ranks a "
@@ -278,6 +289,10 @@ class ReplicatedEpoch(Epoch):
         recorded = self.recorded[self.share[self.share >= 0].numpy()]
         length = int(np.max(np.flatnonzero(recorded), initial=-1)) + 1
         return length - int(np.count_nonzero(recorded))
+
+    def release(self) -> None:
+        self.order = self.resume_order = self.share = self.order[:0].clone()
+        self._marks = np.empty(0, np.uint16)
 
     def state_dict(self) -> dict[str, Any]:
         return {

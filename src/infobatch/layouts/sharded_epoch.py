@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from infobatch.chunks import chunks
 from infobatch.epoch import Epoch, check_left_out, unselected_error
-from infobatch.inputs import num_distinct
+from infobatch.inputs import check_off
 from infobatch.layouts.shards import Shards
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.seeding import epoch_generator
 from infobatch.selection import Selection
-
-_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -236,8 +235,8 @@ class ShardedEpoch(Epoch):
 
     def draws(self, resumes: bool = True) -> Iterator[int]:
         order = self.share_of_rank(resumes)
-        for start in range(0, len(order), _CHUNK):  # a list of them all would be ten times as large
-            samples = order[start : start + _CHUNK]
+        for part in chunks(len(order)):  # a list of them all would be ten times as large
+            samples = order[part]
             if resumes and self._num_seen:
                 samples = samples[~self.is_recorded(samples)]
             yield from samples.tolist()
@@ -262,8 +261,7 @@ class ShardedEpoch(Epoch):
 
     def _record_new(self, indices: IndexArray) -> int:
         places = self.shards.locate(indices)
-        num_new = num_distinct(places[~self.recorded[places]], self._marks)
-        self.recorded[places] = True
+        num_new = check_off(self.recorded, places, self._marks)
         self._num_recorded += num_new
         return num_new
 
@@ -297,6 +295,9 @@ class ShardedEpoch(Epoch):
     def check_recorded(self) -> None:
         if self._num_recorded_by_any == 0:  # or some ranks would wait for others
             super().check_recorded()
+
+    def release(self) -> None:
+        self._marks = np.empty(0, np.uint16)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from infobatch.chunks import chunks
 from infobatch.policies.calibration import Moments
 from infobatch.scores.columns import FloatArray, IndexArray
 
@@ -117,9 +118,12 @@ def root_mean_square(values: FloatArray, strata: np.ndarray, num_strata: int) ->
     NaN is passed over, and a negative value, which is no size, counts as 0; a stratum without a value
     has 0.
     """
-    known = ~np.isnan(values)
-    numbers = np.bincount(strata[known], minlength=num_strata)
-    sizes = values[known].astype(np.float64).clip(min=0)
-    squares = np.bincount(strata[known], weights=sizes**2, minlength=num_strata)
+    numbers, squares = np.zeros((2, num_strata))
+    for part in chunks(len(values)):
+        known = ~np.isnan(values[part])
+        places = strata[part][known].astype(np.int64)
+        sizes = values[part][known].astype(np.float64).clip(min=0)
+        numbers += np.bincount(places, minlength=num_strata)
+        np.add.at(squares, places, sizes**2)
     means: np.ndarray = np.sqrt(squares / np.maximum(numbers, 1))
     return means

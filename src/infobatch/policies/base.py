@@ -29,7 +29,8 @@ class KeepProbabilities:
             any stretch of that order the draw keeps as many samples as their probabilities sum to, give
             or take one. By default the order is random.
         credit: How many visits each sample is owed from earlier epochs, (N,); NaN before the first draw.
-            The draw then keeps the samples that are owed most, as :class:`Spaced` asks for.
+            The draw then keeps the samples that are owed most, of whatever stratum, as :class:`Spaced`
+            asks for.
         groups: The group of each sample, int64 (N,), numbered 0..G-1, where the samples of a group are
             kept or left out together. All that is said above of samples is then said of groups.
     """
@@ -53,10 +54,21 @@ class KeepProbabilities:
 
     def per_sample(self) -> Tensor:
         """The keep probability of each sample, float64 (N,)."""
-        probabilities = self.probabilities.to(torch.float64)
-        if self.strata is not None:
-            probabilities = probabilities[self.strata.long()]
+        probabilities = self.each(self.probabilities.to(torch.float64))
         return probabilities if self.groups is None else probabilities[self.groups]
+
+    def each(self, values: Tensor, samples: Tensor | slice = slice(None)) -> Tensor:
+        """What samples, or groups where there are some, have of ``values`` that strata may share.
+
+        Args:
+            values: (S,) with ``strata``, else (N,).
+            samples: Which samples: a slice, indices (n,), or bool (N,). By default all.
+        """
+        # In numpy, which finds what a mask keeps without a list of places of 8 bytes a sample.
+        index = samples.numpy() if isinstance(samples, Tensor) else samples
+        if self.strata is None:
+            return torch.from_numpy(values.numpy()[index])
+        return values.index_select(0, torch.from_numpy(self.strata.numpy()[index]).int())
 
 
 @dataclass(frozen=True)
@@ -170,6 +182,16 @@ class Policy(ABC):
             f"rank. Drop layout=, or give {type(self).__name__} a method score_bounds that names its "
             "strata by bounds on the score"
         )
+
+    def check_multiple(self, multiple: int) -> None:  # noqa: B027
+        """Check that the policy can keep multiples of a number of samples; any can, by default.
+
+        Args:
+            multiple: The samples of a step, where the loader drops a last short batch; else 1.
+
+        Raises:
+            ValueError: If it cannot; the message names the remedy.
+        """
 
     @abstractmethod
     def check_target(self, num_pruned: int, num_samples: int) -> None:

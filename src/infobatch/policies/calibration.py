@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from infobatch.chunks import chunks
 from infobatch.scores.columns import FloatArray
 
 _BINS = 1 << 13
@@ -72,6 +73,23 @@ def bins_of(norms: FloatArray) -> np.ndarray:
     return halves[_UPPER_HALF::2] >> 2
 
 
+def count_in_bins(norms: FloatArray) -> np.ndarray:
+    """How many of the ``norms`` (n,) each bin has, int64 (bins,); NaN is passed over."""
+    counts = np.zeros(_BINS, np.int64)
+    for part in chunks(len(norms)):
+        known = norms[part][~np.isnan(norms[part])]
+        counts += np.bincount(bins_of(known), minlength=_BINS)
+    return counts
+
+
+def strata_of(norms: FloatArray, of_bins: np.ndarray, unknown: int) -> np.ndarray:
+    """The stratum of each of the ``norms`` (n,), uint8 (n,), by that of its bin; ``unknown`` for NaN."""
+    strata = np.empty(len(norms), np.uint8)
+    for part in chunks(len(norms)):
+        strata[part] = np.where(np.isnan(norms[part]), unknown, of_bins[bins_of(norms[part])])
+    return strata
+
+
 def guessed_moments(counts: np.ndarray, strata: np.ndarray, num_strata: int, regress: float) -> Moments:
     """Moments for the first pruned epoch, by stale norms alone.
 
@@ -102,12 +120,13 @@ def calibrated_moments(
         weights: One over the probabilities with which they were selected, (n,).
         num_strata: S.
     """
-    bins, squares = bins_of(before), np.square(fresh)
-    weighted = weights * squares
-    of_bins = [
-        np.bincount(bins, values, _BINS)
-        for values in (weights, weighted, (weighted + squares) * weighted)
-    ]
+    of_bins = np.zeros((3, _BINS))
+    for part in chunks(len(before)):
+        bins, squares = bins_of(before[part]).astype(np.int64), np.square(fresh[part])
+        weighted = weights[part] * squares
+        variance = (weighted + squares) * weighted
+        for total, values in zip(of_bins, (weights[part], weighted, variance), strict=True):
+            np.add.at(total, bins, values.astype(np.float64))
     strata = strata_of_bins(of_bins[0], num_strata)
     sizes, sums, variances = (np.bincount(strata, values, num_strata) for values in of_bins)
     # As if each stratum had one sample more, of the mean size, so that none is empty.

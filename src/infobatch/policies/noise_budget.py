@@ -12,11 +12,11 @@ import torch
 from infobatch.policies.allocation import allocate, whole, within_budget
 from infobatch.policies.base import KeepProbabilities, Policy, Request, check_some_are_kept
 from infobatch.policies.calibration import (
-    MIDDLES,
     Moments,
-    bins_of,
     calibrated_moments,
+    count_in_bins,
     guessed_moments,
+    strata_of,
     strata_of_bins,
 )
 from infobatch.policies.options import set_fields, use_plain_numbers
@@ -82,29 +82,25 @@ class NoiseBudget(Policy):
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         norms: FloatArray = scores["recent_norms"].numpy()
-        latest = np.ascontiguousarray(norms[:, 1])
-        num_strata = NUM_STRATA
+        num_samples, num_strata = len(norms), NUM_STRATA
         if request.num_pruned is not None:  # at least one of each stratum is drawn
-            num_kept = request.num_kept(len(latest), 0)
+            num_kept = request.num_kept(num_samples, 0)
             if num_kept == 1:
-                return KeepProbabilities.equal(1 / len(latest), len(latest))
+                return KeepProbabilities.equal(1 / num_samples, num_samples)
             num_strata = min(num_strata, num_kept - 1)
-        known = ~np.isnan(latest)
-        num_known = int(np.count_nonzero(known))
-        strata = np.full(len(latest), num_strata, np.uint8)  # the last stratum has no norms
-        counts = np.zeros(num_strata + 1, np.int64)
-        counts[-1] = len(latest) - num_known
+        in_bins = count_in_bins(norms[:, 1])
+        counts = np.zeros(num_strata + 1, np.int64)  # the last stratum has no norms
+        counts[-1] = num_samples - in_bins.sum()
+        stratum_of = np.zeros(len(in_bins), np.uint8)
         moments, floor = Moments.exact(np.ones(num_strata)), self.floor
-        if num_known:
-            bins = bins_of(latest if num_known == len(latest) else latest[known])
-            in_bins = np.bincount(bins, minlength=len(MIDDLES))
+        if in_bins.any():
             stratum_of = strata_of_bins(in_bins, num_strata)
-            strata[known] = stratum_of[bins]
             counts[:-1] = np.bincount(stratum_of, in_bins, num_strata)
             weights = scores["weight"].numpy()
             moments, least = self._moments(norms, weights, in_bins, stratum_of, num_strata)
             floor = max(floor, least)
-        probabilities = self._probabilities(moments, counts, floor, request, len(latest))
+        probabilities = self._probabilities(moments, counts, floor, request, num_samples)
+        strata = strata_of(norms[:, 1], stratum_of, num_strata)
         return KeepProbabilities(torch.from_numpy(probabilities), torch.from_numpy(strata))
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
@@ -119,21 +115,17 @@ class NoiseBudget(Policy):
         num_strata: int,
     ) -> tuple[Moments, float]:
         """The strata's moments, and the least probability that a single surprise can be borne at."""
-        trained = np.flatnonzero((weights > 0) & ~np.isnan(norms[:, 1]))
-        if len(trained):
-            before, fresh, weights = norms[trained, 0], norms[trained, 1], weights[trained]
-        else:  # all norms are prior ones
-            fresh = norms[~np.isnan(norms[:, 1]), 1]
-            before, weights = np.full_like(fresh, np.nan), np.ones_like(fresh)
-        fresh = fresh / (fresh.max(initial=0) or 1)  # in no unit, so that no power overflows
-        squares = np.square(fresh)
-        moments = weights * squares
-        total, fourth = moments.sum(dtype=np.float64), float(moments @ squares)
-        # So many samples carry the gradient: one more, met at weight w, adds a part w / that of it.
-        num_carrying = total**2 / fourth if fourth > 0 else math.inf
-        least = 1 / (1 + math.sqrt(SURPRISE * (self.max_noise - 1) * num_carrying))
+        before, fresh = norms.T
+        known = ~np.isnan(fresh)
+        trained = known & (weights > 0)
+        is_prior = not trained.any()
+        fresh = fresh[known if is_prior else trained]
+        weights = np.ones_like(fresh) if is_prior else weights[trained]
+        fresh /= fresh.max(initial=0) or 1  # in no unit, so that no power overflows
+        least = 1 / (1 + math.sqrt(SURPRISE * (self.max_noise - 1) * _num_carrying(fresh, weights)))
+        before = before[trained]
         pairs = ~np.isnan(before)
-        if weights[pairs].sum(dtype=np.float64) < weights.sum(dtype=np.float64) / 2:
+        if is_prior or weights[pairs].sum(dtype=np.float64) < weights.sum(dtype=np.float64) / 2:
             return guessed_moments(in_bins, stratum_of, num_strata, REGRESS), least
         if not pairs.all():
             before, fresh, weights = before[pairs], fresh[pairs], weights[pairs]
@@ -150,3 +142,16 @@ class NoiseBudget(Policy):
         sizes = np.sqrt(np.append(moments.means, largest))
         shares = counts * allocate(sizes, num_kept, min(1.0, floor * num_samples / num_kept), counts)
         return np.where(counts > 0, whole(shares, num_kept, counts) / np.maximum(counts, 1), 1.0)
+
+
+def _num_carrying(norms: FloatArray, weights: FloatArray) -> float:
+    """How many samples carry the gradient: one more, met at weight w, adds a part w / that of it.
+
+    Args:
+        norms: The norms of samples' gradients, at most 1, (n,).
+        weights: One over the probabilities with which they were selected, (n,).
+    """
+    squares = np.square(norms)
+    moments = weights * squares
+    total, fourth = moments.sum(dtype=np.float64), float(moments @ squares)
+    return float(total**2 / fourth) if fourth > 0 else math.inf

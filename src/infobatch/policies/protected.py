@@ -61,9 +61,9 @@ class Protected(Policy):
         # The draw makes the number of all samples a multiple, and large enough.
         asked = replace(request, multiple=1, least=1, last=None)
         of_others = self.policy.keep_probabilities(scores.part(self.others), asked)
-        if of_others.strata is not None:
+        if of_others.strata is not None and of_others.credit is None:
             return self._with_stratum(of_others.probabilities, of_others.strata)
-        probabilities[self.others] = of_others.probabilities.to(torch.float64)
+        probabilities[self.others] = of_others.per_sample()
         order = None
         if of_others.order is not None:
             placed = np.concatenate([self.others[of_others.order.numpy()], np.flatnonzero(self.kept)])

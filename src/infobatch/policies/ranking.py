@@ -14,6 +14,7 @@ from torch import Tensor
 from infobatch.policies.base import KeepProbabilities, Policy, Request
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
 from infobatch.scores.columns import IndexArray
+from infobatch.seeding import permutation
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,11 @@ def strata_by_rank(losses: Tensor, sizes: Sequence[int], generator: torch.Genera
         strata += values > bound
     for bound in np.unique(bounds):
         tied = np.flatnonzero(values == bound)  # with several bounds: in one order for all of them
-        order = torch.randperm(len(tied), generator=generator).numpy()
         num_below = np.count_nonzero(values < bound)
+        places = np.zeros(len(tied), np.uint8)
         for end in ends[bounds == bound]:
-            strata[tied[order[: num_below + len(tied) - end]]] += 1
+            places[: num_below + len(tied) - end] += 1
+        strata[tied[permutation(len(tied), generator).numpy()]] += places
     return torch.from_numpy(strata)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass, field
-
-import torch
+from dataclasses import InitVar, dataclass, field, replace
 
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.policies.neyman import Neyman
@@ -49,9 +47,7 @@ class Spaced(Policy):
         be_like(self, policy)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
-        kept = self.policy.keep_probabilities(scores, request)
-        probabilities = kept.per_sample()
-        return KeepProbabilities(probabilities, credit=scores["credit"].to(torch.float64))
+        return replace(self.policy.keep_probabilities(scores, request), credit=scores["credit"])
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         self.policy.check_target(num_pruned, num_samples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, field, replace
 
+import numpy as np
 import torch
 
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request, check_some_are_kept
@@ -65,6 +66,14 @@ class WholeGroups(Policy):
     def _groups_pruned(self, num_pruned: int) -> int:
         """How many groups make up so many samples; at least one is kept."""
         return min(round(num_pruned * self.num_groups / self.num_samples), self.num_groups - 1)
+
+    def check_multiple(self, multiple: int) -> None:
+        sizes = np.bincount(self.group_of)
+        if multiple > 1 and (sizes != sizes[0]).any():
+            raise ValueError(
+                f"groups have {sizes.min()} to {sizes.max()} samples, so that those kept do not fill "
+                f"batches of {multiple}, and the loader drops a last short one; leave out drop_last"
+            )
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         check_some_are_kept(num_pruned, num_samples)

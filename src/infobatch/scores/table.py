@@ -81,6 +81,10 @@ class ScoreTable:
             self._values[name] = longer
         self.num_samples = num_samples
 
+    def adopt(self, column: str, values: Tensor) -> None:
+        """Take over a column, (N,), that from then on nobody may write to: it is not copied."""
+        self._values[column] = values.numpy()
+
     def part(self, indices: IndexArray) -> ScoreTable:
         """Copy the rows of some samples into a table of their own.
 
@@ -219,5 +223,5 @@ class ScoreTable:
         """
         for name in self.columns:
             if name in state["columns"]:
-                self[name].copy_(state["columns"][name])
+                self.adopt(name, torch.empty_like(self[name]).copy_(state["columns"][name]))
         self.num_nonfinite = state["num_nonfinite"]

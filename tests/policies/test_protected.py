@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import Numbers, random_losses, request, table_of, train_epoch
-from infobatch import DynamicPruner, InfoBatch, Neyman, NoPruning, RandomPruning
+from infobatch import DynamicPruner, InfoBatch, Neyman, NoPruning, RandomPruning, Spaced
 from infobatch.policies import ClassQuotas, Kakurenbo, PercentileTiers, Proportional, Protected
 from infobatch.selection import draw
 
@@ -130,6 +130,7 @@ def test_a_target_that_the_others_cannot_meet_is_refused(num_pruned, message):
             ValueError,
             "give an unbiased one",
         ),
+        (lambda: Protected(Spaced(), np.ones(2, bool)), ValueError, "space those of the whole"),
         (lambda: Protected(ClassQuotas([0, 1]), np.ones(2, bool)), ValueError, "that needs no labels"),
         (
             lambda: ClassQuotas([0, 1], Protected(InfoBatch(), np.ones(2, bool))),

@@ -11,6 +11,7 @@ from torch import Tensor
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.policies.options import be_like, check_is_policy, set_fields
 from infobatch.policies.per_sample import mask_of
+from infobatch.policies.spaced import Spaced
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.table import ScoreTable
 
@@ -46,6 +47,11 @@ class Protected(Policy):
             raise ValueError(
                 f"policy is {policy!r}, which cannot be asked for some of the samples alone; give an "
                 "unbiased one that needs no labels, such as InfoBatch()"
+            )
+        if isinstance(policy, Spaced):
+            raise ValueError(
+                f"policy is {policy!r}, whose visits would not be counted; space those of the whole "
+                "policy: Spaced(Protected(Neyman(), kept))"
             )
         kept = mask_of(self.kept)
         others = np.flatnonzero(~kept)

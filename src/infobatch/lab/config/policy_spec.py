@@ -12,7 +12,7 @@ from torch import Tensor
 
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.names import choose
-from infobatch.policies import BELOW_MEAN, POLICIES, Policy, Protected, takes
+from infobatch.policies import BELOW_MEAN, POLICIES, Policy, Protected, Spaced, takes
 
 FROM_THE_DATA = ("labels", "scores")
 """Options of policies that the data set gives, and a spec cannot."""
@@ -139,7 +139,11 @@ def make_policy(
     if name in BELOW_MEAN or config.target is None:  # else the target says how many
         known["prune_ratio"] = config.prune_ratio
     made = parse_policy(config.policy, **{key: known[key] for key in known if takes(name, key)})
-    return made if protected is None or name == "none" else Protected(made, protected)
+    if protected is None or name == "none":
+        return made
+    if isinstance(made, Spaced):
+        return Spaced(Protected(made.policy, protected))
+    return Protected(made, protected)
 
 
 def _class_of(spec: str) -> type[Policy]:

@@ -18,15 +18,14 @@ def fixed_seeds():
 @pytest.fixture
 def call(monkeypatch, capsys):
     """The command line in this process: (exit code, standard output, standard error)."""
-    from rich.console import Console
-
     from infobatch.lab import cli
     from infobatch.lab.commands import console, options
+    from infobatch.lab.commands.console import make_console
 
     def main(*arguments):
         monkeypatch.setattr(sys, "argv", ["infobatch", *map(str, arguments)])
         for module in (cli, console, options):
-            monkeypatch.setattr(module, "console", Console(width=100))
+            monkeypatch.setattr(module, "console", make_console(width=100))
         code = 0
         try:
             cli.main()

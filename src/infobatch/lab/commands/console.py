@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,7 +26,13 @@ from infobatch.lab.tasks.registry import metric_of
 from infobatch.lab.training.engine import Progress as RunProgress
 from infobatch.lab.training.pauses import Interrupted
 
-console = Console(quiet=HELPER in os.environ)
+
+def make_console(**options: Any) -> Console:
+    """Make a console that prints what it is given: names and paths may have brackets, as markup has."""
+    return Console(markup=False, **options)
+
+
+console = make_console(quiet=HELPER in os.environ)
 
 
 @contextmanager
@@ -56,7 +63,7 @@ def live(
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:3.0f} %"),
         TimeRemainingColumn(compact=True),
-        TextColumn("left, {task.description}"),
+        TextColumn("left, {task.description}", markup=False),
     )
     try:
         with (

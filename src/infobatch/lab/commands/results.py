@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.tables import Section, sections
@@ -20,7 +20,7 @@ def print_results(results: Results, console: Console) -> None:
         console: Where to print it; tables are at least 140 columns wide.
     """
     # At its natural width even where the terminal is narrower: a number cut short would mislead.
-    wide = Console(file=console.file, width=max(console.width, 140))
+    wide = Console(file=console.file, width=max(console.width, 140), markup=False)
     first, *others = sections(results)
     wide.print(_table(first, results.title))
     for line in (*control_lines(results), *results.notes):
@@ -30,7 +30,7 @@ def print_results(results: Results, console: Console) -> None:
         if section.note:
             console.print(section.note, highlight=False)
     if words := verdict(results):
-        console.print(f"\n[bold]Verdict[/bold]  {words}", highlight=False)
+        console.print(Text.assemble("\n", ("Verdict", "bold"), f"  {words}"))
 
 
 def _table(section: Section, title: str | None = None) -> Table:
@@ -39,5 +39,5 @@ def _table(section: Section, title: str | None = None) -> Table:
     for i, heading in enumerate(section.headings):
         table.add_column(heading, justify="left" if i < section.num_words else "right", no_wrap=True)
     for row in section.rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     return table

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from infobatch.lab.commands.arguments import OptionalPath, Paths, PositionalPath, RecipeName
-from infobatch.lab.commands.console import console, print_recipe
+from infobatch.lab.commands.console import console, make_console, print_recipe
 from infobatch.lab.commands.options import load
 from infobatch.lab.commands.results import print_results
 from infobatch.lab.data import DOWNLOADS
@@ -22,6 +20,7 @@ from infobatch.lab.report import read_comparison, read_runs, write_report
 from infobatch.lab.report.budgets import draw_budgets
 from infobatch.lab.report.classes import class_headings, class_rows
 from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.runs.sources import check_sources
 from infobatch.lab.tasks.metrics import digits_of
 from infobatch.lab.tasks.registry import TASKS, metric_of
 from infobatch.noise import NormsFrom
@@ -66,6 +65,7 @@ def evaluate(run: PositionalPath, data_dir: Path | None = None, device: str = "a
     """
     folder = RunFolder(run)
     config = replace(folder.config(), device=device, compile=False)
+    check_sources(config)
     if data_dir:
         config = replace(config, data_dir=data_dir)
     summary = folder.summary()
@@ -92,8 +92,8 @@ def evaluate(run: PositionalPath, data_dir: Path | None = None, device: str = "a
     for place, heading in enumerate(class_headings(metric)):
         table.add_column(heading, justify="right" if place else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*map(escape, row.cells(metric)))
-    Console(file=console.file, width=max(console.width, 140)).print(table)
+        table.add_row(*row.cells(metric))
+    make_console(file=console.file, width=max(console.width, 140)).print(table)
 
 
 def report(runs: Paths, out: OptionalPath = None) -> None:

@@ -19,6 +19,7 @@ from infobatch.lab.commands.arguments import Command, parse
 from infobatch.lab.commands.console import console
 from infobatch.lab.commands.show import evaluate, predict, recipes, report
 from infobatch.lab.commands.train import compare, contest, sweep, train
+from infobatch.lab.interrupts import let_go, words_of
 from infobatch.lab.processes import joined
 from infobatch.lab.training.train import OutOfMemory
 
@@ -57,8 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:  # before training, or pressed twice: see infobatch.lab.interrupts
         print("infobatch: stopped", file=sys.stderr)
         raise SystemExit(130) from None
+    except SystemExit as stopped:
+        let_go(stopped)
+        raise
     except (ValueError, OSError, ImportError, OutOfMemory) as error:
-        print(f"infobatch: {error}", file=sys.stderr)
+        print(f"infobatch: {words_of(error)}", file=sys.stderr)
+        let_go(error)
         raise SystemExit(2) from error
 
 

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import sysconfig
 import traceback
@@ -133,6 +134,8 @@ def _import(place: str) -> ModuleType:
     """Import a file or a module; ``ValueError`` says why that cannot be done."""
     if place.endswith(".py"):
         _check_file(Path(place))
+    elif os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # which an installed command does not look in
     try:
         return _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ModuleNotFoundError as error:

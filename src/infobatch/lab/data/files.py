@@ -110,10 +110,10 @@ class FileSet:
             )
         there = [name for name in ([test] if test else TEST_NAMES) if _shards(root, name)]
         if not there:
-            wanted = test or f"any of {', '.join(TEST_NAMES)}"
+            wanted = test or " or ".join(TEST_NAMES)
             raise FileNotFoundError(
                 f"{root} holds train*.parquet, and no parquet files to evaluate on, whose names begin "
-                f"with {wanted}; it holds {found_in(root)}. Give --test what their names begin with"
+                f"with {wanted}; it holds {found_in(root)}: give --test what their names begin with"
             )
         return there[0]
 

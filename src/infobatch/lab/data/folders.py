@@ -30,10 +30,10 @@ def choose_test(root: Path, name: str) -> str:
     """
     there = [each for each in ([name] if name else TEST_NAMES) if (root / each).is_dir()]
     if not there:
-        wanted = name or f"any of {', '.join(TEST_NAMES)}"
+        wanted = name or f"such as {' or '.join(TEST_NAMES)}"
         raise FileNotFoundError(
-            f"{root} holds no folder {wanted} with images to evaluate on; it holds {found_in(root)}. "
-            "Give --test the name of that folder"
+            f"{root} holds no folder {wanted}, with images to evaluate on; it holds {found_in(root)}: "
+            "give --test the name of that folder"
         )
     return there[0]
 

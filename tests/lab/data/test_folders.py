@@ -36,9 +36,7 @@ def test_the_first_of_the_usual_folders_is_taken_unless_one_is_named(root):
         shutil.copytree(root / "val", root / name)
     assert load_data("images", root).tested_on == "val"
     assert load_data("images", root, test="held out").tested_on == "held out"
-    with pytest.raises(
-        FileNotFoundError, match=r"no folder dev, .* 4 folders \(held out, test, train, val"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"no folder dev, .* \(held out, test, train, val"):
         load_data("images", root, test="dev")
 
 
@@ -103,7 +101,5 @@ def test_what_would_train_on_other_images_than_meant_is_an_error(root, spoil, me
 
 
 def test_a_folder_above_is_told_where_the_images_are(folders):
-    with pytest.raises(
-        FileNotFoundError, match=r"holds 1 folder \(imagenet\): give --data-dir .*imagenet"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"folder \(imagenet\): give --data-dir .*imagenet"):
         load_data("images", folders)

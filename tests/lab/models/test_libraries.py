@@ -14,7 +14,6 @@ IMAGE = (3, 32, 32)
 class Timm:
     """What is called of the package."""
 
-    made: list = []
     known = ("resnet26", "resnet50", "vit_base_patch16_224")
 
     @classmethod
@@ -38,7 +37,7 @@ class Timm:
 @pytest.fixture
 def timm(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", Timm)
-    monkeypatch.setattr(Timm, "made", [])
+    monkeypatch.setattr(Timm, "made", [], raising=False)
     return Timm
 
 
@@ -69,9 +68,7 @@ def test_weights_that_cannot_be_had_are_told(timm, monkeypatch):
         raise OSError("no route to host\nand more")
 
     monkeypatch.setattr(timm, "create_model", refuse)
-    with pytest.raises(
-        ValueError, match=r"a trained model of that name .*no route to host.*; check the"
-    ):
+    with pytest.raises(ValueError, match=r"a trained model of that name .*no route to host"):
         make_model("timm/resnet50", IMAGE, 10, pretrained=True)
 
 

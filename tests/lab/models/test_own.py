@@ -90,7 +90,7 @@ def broken(num_classes):
         (nn.Flatten, "has no parameters to train"),
         (
             lambda width: linear(width, 5),
-            "needs the argument width, and is called with num_classes, num_",
+            "needs the argument width, and is called with num_classes, ",
         ),
         (broken, r"fails: RuntimeError: no weights there \(line \d+ of test_own.py\)"),
     ],

@@ -14,6 +14,7 @@ try:
     from infobatch.lab.commands.console import console
     from infobatch.lab.commands.show import evaluate, predict, recipes, report
     from infobatch.lab.commands.train import compare, contest, sweep, train
+    from infobatch.lab.interrupts import let_go, words_of
     from infobatch.lab.processes import joined
     from infobatch.lab.training.train import OutOfMemory
 except ModuleNotFoundError as error:
@@ -60,10 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:  # before training, or pressed twice: see infobatch.lab.interrupts
         print("infobatch: stopped", file=sys.stderr)
         raise SystemExit(130) from None
+    except SystemExit as stopped:
+        let_go(stopped)
+        raise
     except (ValueError, OSError, ImportError, OutOfMemory) as error:
         missing = str(getattr(error, "name", None)).split(".")[0]
         needs = f"this needs {missing}: pip install 'infobatch[lab]'"
-        print(f"infobatch: {needs if missing in IMPORTED_LATE else error}", file=sys.stderr)
+        print(f"infobatch: {needs if missing in IMPORTED_LATE else words_of(error)}", file=sys.stderr)
+        let_go(error)
         raise SystemExit(2) from error
 
 

@@ -1,18 +1,27 @@
-"""Training functions of the user's, by name."""
+"""Functions of the user's, by name: training functions, models and transforms."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import inspect
+import os
 import sys
-from collections.abc import Callable
+import sysconfig
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-Function = Callable[[Any], float]
+Function = Callable[..., Any]
 
 GIVEN: dict[str, Function] = {}
 """Functions that were given as such, by the name that a run's options have for them."""
+
+_FILES: dict[Path, ModuleType] = {}
+"""The files that were imported: each is once, so that all runs of a process have the same functions."""
 
 
 def is_function(text: str) -> bool:
@@ -31,17 +40,14 @@ def load_function(text: str) -> Function:
         The function.
 
     Raises:
-        ValueError: If there is no such file, module or function.
+        ValueError: If there is no such file, module or function, or importing it fails.
     """
     if text in GIVEN:
         return GIVEN[text]
     place, _, name = text.rpartition(":")
     if not is_function(text):
         raise ValueError(f"{text!r} names no function; give FILE.py:NAME or MODULE:NAME")
-    try:
-        module = _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except (FileNotFoundError, ModuleNotFoundError) as error:
-        raise ValueError(f"{place} cannot be imported ({error}); check the name") from error
+    module = _import(place)
     function = getattr(module, name, None)
     if not callable(function):
         known = ", ".join(n for n, value in vars(module).items() if _is_own(value, module.__name__))
@@ -49,18 +55,125 @@ def load_function(text: str) -> Function:
     return function  # type: ignore[no-any-return]
 
 
-def _import_file(path: Path) -> Any:
-    """Import a file, which finds the modules beside it as if it were run."""
+def call_with(function: Function, name: str, offered: Mapping[str, Any], always: str = "") -> Any:
+    """Call a function with those arguments, of the ones that are offered, that it names.
+
+    Args:
+        function: The function.
+        name: Its name, for the errors.
+        offered: Arguments by their names.
+        always: One of them that is also given to a function with ``**options``; by default none is.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        ValueError: If it needs an argument that is not offered, or raises an error.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # of a callable that is not written in Python
+        parameters = []
+    named = [
+        each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+    ]
+    required = [each.name for each in parameters if each.name in named and each.default is each.empty]
+    if missing := [each for each in required if each not in offered]:
+        raise ValueError(
+            f"{name} needs the argument {missing[0]}, and is called with {', '.join(offered)}, as far "
+            f"as it names them; give {missing[0]} a default"
+        )
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        named.append(always)
+    try:
+        return function(**{each: value for each, value in offered.items() if each in named})
+    except Exception as error:
+        raise ValueError(f"{name} fails: {reason_of(error)}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """What an error of a user's code says, and where in it, in a line.
+
+    Args:
+        error: The error, as it was caught.
+    """
+    said = str(error).strip().splitlines() or ["no reason given"]
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if _is_users(each.filename)]
+    place = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
+    return f"{type(error).__name__}: {said[0]}{place}"
+
+
+def _is_users(file: str) -> bool:
+    """Whether a file is neither of this package nor of an installed or built-in one."""
+    installed = (
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("purelib"),
+        str(Path(__file__).parents[1]),
+    )
+    return not file.startswith(("<", *installed))
+
+
+def source_of(text: str) -> str:
+    """A mark of the source of the function that a text names.
+
+    Args:
+        text: See :func:`load_function`.
+
+    Returns:
+        The first 12 hexadecimal digits of the SHA-256 of the file that it is imported from, which is
+        another where the file is; empty where there is none.
+
+    Raises:
+        ValueError: If there is no such file or module.
+    """
+    file = getattr(_import(text.rpartition(":")[0]), "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
+
+
+def _import(place: str) -> ModuleType:
+    """Import a file or a module; ``ValueError`` says why that cannot be done."""
+    if place.endswith(".py"):
+        _check_file(Path(place))
+    elif os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # which an installed command does not look in
+    try:
+        return _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{place} cannot be imported ({error}); check the name") from error
+    except Exception as error:
+        raise ValueError(f"{place} cannot be imported ({reason_of(error)}); correct it") from error
+
+
+def _check_file(path: Path) -> None:
+    """Raise ``ValueError`` for a file that is not there, or would hide another module."""
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    name = path.stem
-    spec = importlib.util.spec_from_file_location(name, path)
+        raise ValueError(f"{path} cannot be imported (there is no file {path}); check the name")
+    there = sys.modules.get(path.stem)
+    same = there in _FILES.values() or getattr(there, "__file__", None) == str(path.resolve())
+    if there is not None and not same:
+        raise ValueError(
+            f"{path} would hide the module {path.stem}, which is imported already; give the file "
+            "another name"
+        )
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a file, which finds the modules beside it as if it were run."""
+    place = path.resolve()
+    if place in _FILES:
+        return _FILES[place]
+    spec = importlib.util.spec_from_file_location(path.stem, place)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))
-    sys.modules[name] = module  # so that loader processes find what is defined in it
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(place.parent))
+    sys.modules[path.stem] = module  # so that loader processes find what is defined in it
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+    _FILES[place] = module
     return module
 
 

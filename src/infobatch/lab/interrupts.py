@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,6 +52,30 @@ def outlive_signals(worker: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_later)
+
+
+def let_go(error: BaseException | None) -> None:
+    """Let go of what raised an error, so that its loader processes end now and not after their grace.
+
+    Args:
+        error: The error, of which nothing is used afterwards but its words; those it came from let go.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()
+
+
+def words_of(error: BaseException) -> str:
+    """What an error says; of one that a loader process hands on, without its traceback.
+
+    Args:
+        error: The error.
+    """
+    words = str(error)
+    if "in DataLoader worker process" not in words:
+        return words
+    return words.strip().splitlines()[-1].partition(": ")[2]
 
 
 def _end_later(number: int, frame: Any) -> None:

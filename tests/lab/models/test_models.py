@@ -1,11 +1,9 @@
 """Networks by name, of the lab and of timm."""
 
-import sys
-
 import pytest
 import torch
 
-from infobatch.lab.models import MODELS, check_model, make_model
+from infobatch.lab.models import MODELS, make_model
 from infobatch.lab.models.speed_cnn import SMALLEST_IMAGE, SPEED_CNNS
 
 
@@ -17,7 +15,7 @@ def test_every_model_takes_every_image_size_and_learns(name, channels, size):
     if name in SPEED_CNNS and size < SMALLEST_IMAGE:
         pytest.skip("refused")
     torch.manual_seed(0)
-    model = make_model(name, channels, 7)
+    model = make_model(name, (channels, size, size), 7)
     logits = model(torch.randn(2, channels, size, size))
     assert logits.shape == (2, 7)
     logits.sum().backward()
@@ -27,27 +25,4 @@ def test_every_model_takes_every_image_size_and_learns(name, channels, size):
 
 def test_unknown_model_names_near_matches():
     with pytest.raises(ValueError, match="no model 'resnet19'; did you mean resnet"):
-        make_model("resnet19", 3, 10)
-
-
-def test_models_of_timm_are_made_where_it_is_installed(monkeypatch):
-    made = []
-
-    class Timm:
-        @staticmethod
-        def create_model(name, **options):
-            made.append((name, options))
-            return torch.nn.Identity()
-
-    monkeypatch.setitem(sys.modules, "timm", Timm)
-    check_model("timm/resnet26", 1, "batch")
-    make_model("timm/resnet26", 3, 10)
-    assert made == [("resnet26", {"in_chans": 3, "num_classes": 10})]
-    with pytest.raises(ValueError, match="--norm is group, but timm/resnet26 comes with its own"):
-        check_model("timm/resnet26", 1, "group")
-
-
-def test_timm_that_cannot_be_imported_is_said(monkeypatch):
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ImportError, match=r"models named timm/NAME need timm.*pip install timm"):
-        check_model("timm/resnet26", 1, "batch")
+        make_model("resnet19", (3, 32, 32), 10)

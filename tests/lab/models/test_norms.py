@@ -12,6 +12,6 @@ def test_with_group_norm_a_sample_does_not_see_its_batch_mates(name):
     images = torch.randn(6, 3, 16, 16)
     alone = {}
     for norm in ("group", "batch"):
-        model = make_model(name, 3, 5, norm=norm)
+        model = make_model(name, (3, 32, 32), 5, norm=norm)
         alone[norm] = torch.allclose(model(images)[:2], model(images[:2]), atol=1e-5)
     assert alone == {"group": True, "batch": False}

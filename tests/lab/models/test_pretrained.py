@@ -26,7 +26,7 @@ def data():
 
 
 def test_the_encoders_weights_arrive_in_the_classifier(masked_run, data):
-    model = make_model(str(masked_run), 1, 10)
+    model = make_model(str(masked_run), (1, 8, 8), 10)
     saved = load_file(masked_run / "model.safetensors")
     ours = model.encoder.state_dict()
     assert {f"vit.{name}" for name in ours} == {name for name in saved if name.startswith("vit.")}

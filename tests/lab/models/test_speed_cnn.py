@@ -12,7 +12,7 @@ def test_the_first_layer_whitens_the_images_it_was_made_by():
     generator = torch.Generator().manual_seed(0)
     smooth = F.interpolate(torch.randn(64, 3, 8, 8, generator=generator), scale_factor=4.0)
     images = smooth + 0.5 * torch.randn(64, 3, 32, 32, generator=generator)
-    model = make_model("speed-cnn-narrow", 3, 10)
+    model = make_model("speed-cnn-narrow", (3, 32, 32), 10)
     model.whiten(images)
     with torch.no_grad():
         outputs = model.stem(images).transpose(0, 1).flatten(1)
@@ -23,13 +23,13 @@ def test_the_first_layer_whitens_the_images_it_was_made_by():
 
 
 def test_neither_the_first_layer_nor_scales_are_trained():
-    model = make_model("speed-cnn-narrow", 3, 10)
+    model = make_model("speed-cnn-narrow", (3, 32, 32), 10)
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {"stem.weight", *(f"groups.{g}.norms.{n}.weight" for g in range(3) for n in (0, 1))}
 
 
 def test_convolutions_begin_as_identities():
-    model = make_model("speed-cnn-narrow", 3, 10)
+    model = make_model("speed-cnn-narrow", (3, 32, 32), 10)
     conv = model.groups[1].convs[0]
     images = torch.randn(2, conv.in_channels, 8, 8)
     torch.testing.assert_close(conv(images)[:, : conv.in_channels], images)
@@ -38,7 +38,7 @@ def test_convolutions_begin_as_identities():
 @pytest.mark.parametrize("size", [16, 28, 32, 64])
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_it_takes_images_of_16_pixels_and_more(size, norm):
-    model = make_model("speed-cnn-narrow", 1, 7, norm=norm)
+    model = make_model("speed-cnn-narrow", (1, 32, 32), 7, norm=norm)
     assert model(torch.randn(3, 1, size, size)).shape == (3, 7)
 
 

@@ -10,15 +10,16 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from infobatch.lab.config.train import CommonConfig, TrainConfig
+from infobatch.lab.config.train import UNTYPED, CommonConfig, TrainConfig
 
 Command = Callable[..., None]
 
 MARKERS: dict[str, Any] = {
-    "recipe": tyro.conf.Suppress,  # commands have an argument for it
+    **dict.fromkeys(UNTYPED, tyro.conf.Suppress),
     "data_dir": tyro.conf.arg(metavar="PATH"),
     "subset": tyro.conf.arg(metavar="FILE"),
     "target": tyro.conf.arg(metavar="SHARE"),
+    "workers": tyro.conf.arg(metavar="NUMBER"),
 }
 """How some options of the configuration are shown, by their names."""
 

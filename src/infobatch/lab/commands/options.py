@@ -19,10 +19,12 @@ from infobatch.lab.config.policy_spec import name_of
 from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.train import TrainConfig, defaults_of, flag, of_function
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
+from infobatch.lab.data.files import FILE_SETS
 from infobatch.lab.devices import computes_in_bf16, resolve_device, resolve_precision
 from infobatch.lab.functions import is_function
 from infobatch.lab.names import choose
 from infobatch.lab.recipes import find_recipe
+from infobatch.lab.runs.sources import check_sources, sources_of
 from infobatch.lab.tasks.registry import TASKS
 from infobatch.lab.training.scoring_costs import pruned_throughout
 from infobatch.lab.training.validate import check_config
@@ -119,7 +121,7 @@ def resumed(
         ``saved``.
 
     Raises:
-        ValueError: If anything was typed that differs from it.
+        ValueError: If anything was typed that differs from it, or the user's code has changed.
     """
     typed: dict[str, tuple[Any, Any]] = {}
     if recipe:
@@ -139,6 +141,7 @@ def resumed(
                 f"{what} is {value}, but the run was started {before}; leave it out to go on, or start "
                 "another run"
             )
+    check_sources(saved)
     return saved
 
 
@@ -148,13 +151,19 @@ def _saving(config: TrainConfig, save: float | None) -> TrainConfig:
 
 
 def on_this_machine(config: TrainConfig) -> TrainConfig:
-    """The configuration with the precision that ``auto`` stands for here, so that it is recorded.
+    """The configuration with what is recorded of this machine.
 
     Args:
         config: The run's options.
+
+    Returns:
+        The options with the precision that ``auto`` stands for here, and marks of the user's code.
+
+    Raises:
+        ValueError: If that code is not there.
     """
     precision = resolve_precision(config.precision, resolve_device(config.device))
-    return replace(config, precision=precision)  # type: ignore[arg-type]
+    return replace(config, precision=precision, source=sources_of(config))  # type: ignore[arg-type]
 
 
 def check_options(config: TrainConfig) -> None:
@@ -202,6 +211,8 @@ def load(config: TrainConfig) -> Data:
     own: dict[str, Any] = {}
     if config.task == "segmentation":
         own = {"skip_bad": config.segmentation.skip_bad, "say": console.print}
+    if config.data in FILE_SETS:
+        own = {"test": config.test}
     if config.task == "tabular":
         own = {"target": config.tabular.target, "leave_out": config.tabular.leave_out}
     data = load_data(config.data, config.data_dir, **own)

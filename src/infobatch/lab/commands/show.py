@@ -19,6 +19,7 @@ from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.report import read_comparison, read_runs, write_report
 from infobatch.lab.report.classes import class_headings, class_rows
 from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.runs.sources import check_sources
 from infobatch.lab.tasks.metrics import digits_of
 from infobatch.lab.tasks.registry import TASKS, metric_of
 from infobatch.noise import NormsFrom
@@ -62,6 +63,7 @@ def evaluate(run: PositionalPath, data_dir: Path | None = None, device: str = "a
     """
     folder = RunFolder(run)
     config = replace(folder.config(), device=device, compile=False)
+    check_sources(config)
     if data_dir:
         config = replace(config, data_dir=data_dir)
     summary = folder.summary()

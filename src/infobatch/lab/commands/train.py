@@ -365,4 +365,5 @@ def _resumed_path(out: Path | None) -> Path:
 def _new_path(config: TrainConfig) -> Path:
     """A folder under runs/ that is named after what is trained and the time."""
     stamp = agree(lambda: time.strftime("%Y%m%d-%H%M%S"))
-    return Path("runs") / f"{config.recipe or f'{config.data}-{Path(config.model).name}'}-{stamp}"
+    model = Path(config.model).name.replace(":", "-")
+    return Path("runs") / f"{config.recipe or f'{config.data}-{model}'}-{stamp}"

@@ -28,6 +28,8 @@ PASS = "pass"
 """The value of --prior-scores that asks for the losses at the initial weights."""
 PATHS = ("data_dir", "subset")
 """Options that are paths."""
+UNTYPED = ("recipe", "source")
+"""Options that follow from others, and are not typed."""
 ALWAYS_THERE = ("data", "model", "epochs", "batch_size", "lr", "policy", "seed")
 """Options without which a file is not that of a run."""
 
@@ -49,8 +51,17 @@ class CommonConfig:
     alpaca-cleaned, or the local sets bbh and instructions. For tabular: breast-cancer and flights, which
     are built in, the local set shuttle, or a table of your own, in --data-dir."""
     data_dir: Path | None = None
-    """Folder with parquet files in the layout of the hub, or with ImageNet's folders of images; the
-    variable INFOBATCH_DATA_DIR gives its default."""
+    """Folder with parquet files in the layout of the hub, or with folders of images; the variable
+    INFOBATCH_DATA_DIR gives its default."""
+    test: str = ""
+    """For images and imagenet: evaluate on the images in this folder beside train/, or in the parquet
+    files of this name; by default the first that is there of val, valid, validation and test."""
+    image_size: int = 0
+    """For images and imagenet: side of the square that the network sees, in pixels; 0 takes 224."""
+    transform: str = ""
+    """For images and imagenet: a function of yours, as FILE.py:NAME or MODULE:NAME, that returns what is
+    done with each image, in place of random resized crops and flips. It is given train (whether for
+    training) and image_size, if it names them."""
     subset: Path | None = None
     """Train only on these samples: a file with a JSON list of their indices."""
     held_out: float = 0.0
@@ -62,12 +73,17 @@ class CommonConfig:
     """Make the training set long-tailed: of the first class all samples are kept, of each following one
     a smaller share, down to 1 in this many of the last. 1 leaves it as it is."""
     model: str = "small-cnn"
-    """Network: small-cnn, speed-cnn, speed-cnn-narrow, resnet8, resnet20, resnet18, resnet50, timm/NAME
-    if timm is installed, or the folder of a run of --task mae, to fine-tune its encoder. For
+    """Network: small-cnn, speed-cnn, speed-cnn-narrow, resnet8, resnet20, resnet18, resnet50; timm/NAME
+    or transformers/NAME if these are installed; a function of yours that returns one, as FILE.py:NAME
+    or MODULE:NAME, which is given num_classes, num_channels and image_size, if it names them; or the
+    folder of a run of --task mae, to fine-tune its encoder. For
     segmentation: segformer-tiny, segformer-b0, upernet-tiny, upernet-resnet50 and others. For mae: mae-
     tiny, mae-small, mae-base. For diffusion: unet-tiny, unet-small, ddpm-cifar10. For tuning: llama-
     tiny, llama-small, gpt2-tiny. These tasks also take a folder that holds such a model, for tuning with
     its tokenizer. For tabular: mlp."""
+    pretrained: bool = False
+    """Start from the trained weights that timm or transformers has for the network, in place of new
+    ones; they are downloaded, unless they were before."""
     stem_stride: Literal[1, 2, 4] = 1
     """Factor by which the first layer of a ResNet shrinks the image: 1 for 32 pixels, 4 for the 224 of
     ImageNet."""
@@ -154,9 +170,11 @@ class CommonConfig:
     resident: bool = False
     """Send an epoch's order and weights to the device at once, where the data are held there. On CUDA
     a step is then recorded once for each size of batch, as a graph, and played back."""
-    workers: int = 0
-    """Loader processes, for data that is decoded as it is read (ImageNet, segmentation); other sets are
-    held in memory."""
+    workers: int | None = None
+    """Loader processes, for data that is decoded as it is read (images, imagenet, segmentation); by
+    default as many as there are cores. Other sets are held in memory, and need none."""
+    source: str = ""
+    """Marks of the files that the functions of --model and --transform come from."""
     segmentation: SegmentationOptions = field(default_factory=SegmentationOptions)
     mae: MaskedOptions = field(default_factory=MaskedOptions)
     tuning: TuningOptions = field(default_factory=TuningOptions)
@@ -221,7 +239,7 @@ class TrainConfig(CommonConfig):
             values = value if isinstance(value, tuple) else (value,)
             if isinstance(value, bool):
                 arguments.append(flag(name) if value else flag(_negated(name)))
-            elif name != "recipe":
+            elif name not in UNTYPED:
                 texts = (f"{v:g}" if isinstance(v, float) else str(v) for v in values)
                 arguments += [flag(name), *texts]
         return arguments

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from infobatch.distributed import Replicas
 from infobatch.lab.data.augment import Augmented
-from infobatch.lab.data.feed import Batch, ImageFeed, loader_options, pair_on
+from infobatch.lab.data.feed import Batch, ImageFeed, loader_options, pair_on, workers_of
 from infobatch.lab.data.images import Normalize
 from infobatch.lab.data.segmentation import IGNORED, Annotated, SegmentationData
 from infobatch.lab.data.streamed import MEAN, STD
@@ -114,7 +114,7 @@ class CropFeed(ImageFeed):
         cropping: How training images are cropped.
         device: Where the batches go.
         seed: The run's seed.
-        num_workers: Loader processes.
+        workers: Loader processes; None for as many as there are cores.
     """
 
     TEST_BATCH = 8
@@ -125,14 +125,14 @@ class CropFeed(ImageFeed):
         cropping: Cropping,
         device: torch.device,
         seed: int,
-        num_workers: int,
+        workers: int | None,
     ) -> None:
         self.dataset = TrainCrops(data.train, data.short_side, cropping, seed)
         self.collate = default_collate
         self.normalize = Normalize(MEAN, STD).to(device)
         self._data = data
         self._device = device
-        self._num_workers = num_workers
+        self.num_workers = workers_of(workers)
 
     def begin(self, epoch: int) -> None:
         self.dataset.begin(epoch)
@@ -155,7 +155,7 @@ class CropFeed(ImageFeed):
         loader = DataLoader(
             WholeImages(images, self._data.short_side),
             batch_sampler=indices,
-            **loader_options(self._num_workers, self._device),
+            **loader_options(self.num_workers, self._device),
         )
         yield from zip(map(torch.tensor, indices), map(self, loader), strict=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,11 +15,24 @@ from infobatch.distributed import Replicas
 from infobatch.lab.data.augment import Augment
 from infobatch.lab.data.base import Data
 from infobatch.lab.data.images import ImageData, Normalize
-from infobatch.lab.data.streamed import MEAN, SMALLEST_CROP, STD, StreamedData, TestImages, TrainImages
+from infobatch.lab.data.streamed import SMALLEST_CROP, PlainImages, StreamedData, TrainImages
 from infobatch.lab.interrupts import outlive_signals
 
 Batch = tuple[Tensor, Tensor]
 """``pixels`` uint8 (B, C, H, W) and ``labels`` int64 (B,), on the device."""
+
+
+def workers_of(typed: int | None) -> int:
+    """Count the loader processes for data that is decoded as it is read.
+
+    Args:
+        typed: What ``--workers`` says; None for as many as there are cores, which the ranks on this
+            machine share.
+    """
+    if typed is not None:
+        return typed
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def loader_options(num_workers: int, device: torch.device) -> dict[str, Any]:
@@ -46,6 +60,8 @@ class Feed(ABC):
 
     dataset: Any
     collate: Callable[[list[Any]], Any]
+    num_workers = 0
+    """The loader processes that read it, where it is decoded as it is read."""
     holds_all = False
     """Whether the data is held on the device, and a batch is the indices of its samples, int64 (B,)."""
 
@@ -179,7 +195,7 @@ class StreamFeed(ImageFeed):
         data: Images that are decoded as they are read.
         device: Where the batches go.
         seed: The run's seed.
-        num_workers: Loader processes.
+        workers: Loader processes; None for as many as there are cores.
         smallest_crop: The least share of its image that a training crop takes.
     """
 
@@ -190,15 +206,15 @@ class StreamFeed(ImageFeed):
         data: StreamedData,
         device: torch.device,
         seed: int,
-        num_workers: int,
+        workers: int | None,
         smallest_crop: float,
     ) -> None:
-        self.dataset = TrainImages(data.train, seed, smallest_crop)
+        self.dataset = TrainImages(data, seed, smallest_crop)
         self.collate = default_collate
-        self.normalize = Normalize(MEAN, STD).to(device)
-        self._test, self._train = TestImages(data.test), TestImages(data.train)
+        self.normalize = data.normalize.to(device)
+        self.num_workers = workers_of(workers)
+        self._test, self._train = PlainImages(data.test, data), PlainImages(data.train, data)
         self._device = device
-        self._num_workers = num_workers
 
     def begin(self, epoch: int) -> None:
         self.dataset.begin(epoch)
@@ -216,7 +232,7 @@ class StreamFeed(ImageFeed):
         yield from zip(share, batches, strict=True)
 
     def _batches(self, images: Subset[tuple[Tensor, int]], size: int) -> Iterator[Batch]:
-        loader = DataLoader(images, size, **loader_options(self._num_workers, self._device))
+        loader = DataLoader(images, size, **loader_options(self.num_workers, self._device))
         yield from map(self, loader)
 
 
@@ -241,7 +257,7 @@ def make_feed(
     data: Data,
     device: torch.device,
     seed: int,
-    num_workers: int,
+    workers: int | None,
     smallest_crop: float = SMALLEST_CROP,
     cutout: int = 0,
 ) -> ImageFeed:
@@ -251,7 +267,8 @@ def make_feed(
         data: Images in memory, or images that are decoded as they are read.
         device: Where the batches go.
         seed: The run's seed.
-        num_workers: Loader processes; images in memory need none.
+        workers: Loader processes, of which images in memory need none; None for as many as there are
+            cores.
         smallest_crop: The least share of its image that a training crop takes, where images are decoded
             as they are read; by default that of ImageNet's usual training.
         cutout: The side of the square that is blanked in each training image held in memory, in pixels;
@@ -261,6 +278,6 @@ def make_feed(
         The feed.
     """
     if isinstance(data, StreamedData):
-        return StreamFeed(data, device, seed, num_workers, smallest_crop)
+        return StreamFeed(data, device, seed, workers, smallest_crop)
     assert isinstance(data, ImageData)
     return MemoryFeed(data, device, seed, cutout)

@@ -13,6 +13,14 @@ import torch
 from torch import Tensor
 
 from infobatch.lab.data.base import by_name
+from infobatch.lab.data.folders import (
+    TEST_NAMES,
+    choose_test,
+    class_folders,
+    entries,
+    found_in,
+    read_folder,
+)
 from infobatch.lab.data.images import check_labels
 from infobatch.lab.data.locations import download_error
 from infobatch.lab.data.streamed import EncodedImages, StreamedData
@@ -20,7 +28,7 @@ from infobatch.lab.data.streamed import EncodedImages, StreamedData
 
 @dataclass(frozen=True)
 class FileSet:
-    """A set in folders ``train`` and ``val``, or in ``train*.parquet`` and ``validation*.parquet``.
+    """A set in folders ``train`` and, say, ``val``, or in parquet files whose names begin so.
 
     The folders hold one folder for each class. Files of a user's own may have no labels: then the images
     lie in ``train`` and ``val`` themselves, or the parquet files have no column ``label``.
@@ -37,26 +45,36 @@ class FileSet:
     num_classes: int | None = None
     download: str = ""
 
-    def __call__(self, data_dir: Path | None) -> StreamedData:
+    def __call__(self, data_dir: Path | None, test: str = "") -> StreamedData:
+        """Read the set; see :class:`infobatch.lab.data.base.DataSource`.
+
+        Args:
+            data_dir: The folder that holds it, or that holds a folder of its name.
+            test: The name of the split to evaluate on; by default the first of ``TEST_NAMES``.
+        """
         if data_dir is None and self.repository is None:
             raise FileNotFoundError(
                 f"--data {self.name} is for files of your own; give --data-dir, a folder with train/ "
                 "and val/, or with train*.parquet and validation*.parquet"
             )
-        root = data_dir / self.name if data_dir and (data_dir / self.name).is_dir() else data_dir
+        root = data_dir
+        if data_dir and (data_dir / self.name).is_dir() and not (data_dir / "train").is_dir():
+            root = data_dir / self.name
         if root and (root / "train").is_dir():
-            return self._read_folders(root)
-        return self._read_parquet(root)
+            return self._read_folders(root, test)
+        return self._read_parquet(root, test)
 
-    def _read_folders(self, root: Path) -> StreamedData:
-        class_names = tuple(sorted(path.name for path in (root / "train").iterdir() if path.is_dir()))
+    def _read_folders(self, root: Path, test: str) -> StreamedData:
+        class_names = class_folders(root / "train")
         if not class_names and self.repository is not None:
             raise FileNotFoundError(f"{root / 'train'} holds no folders; it must hold one a class")
-        train, test = (_read_folder(root / split, class_names) for split in ("train", "val"))
-        return StreamedData(self.name, train, test, class_names)
+        test = choose_test(root, test)
+        train, tested = (read_folder(root / split, class_names) for split in ("train", test))
+        return StreamedData(self.name, train, tested, class_names, test)
 
-    def _read_parquet(self, root: Path | None) -> StreamedData:
-        splits = {split: self._rows(root, split) for split in ("train", "validation")}
+    def _read_parquet(self, root: Path | None, test: str) -> StreamedData:
+        test = self._find_test(root, test) if root else test or "validation"
+        splits = {split: self._rows(root, split) for split in ("train", test)}
         rows, _ = splits["train"]
         labelled = "label" in rows.column_names
         if not labelled and self.repository is not None:
@@ -72,7 +90,32 @@ class FileSet:
                 labels = _labels(rows)
                 check_labels(labels, len(class_names), "the training images have", source.name)
             parts[split] = EncodedImages(source, labels)
-        return StreamedData(self.name, parts["train"], parts["validation"], class_names)
+        return StreamedData(self.name, parts["train"], parts[test], class_names, test)
+
+    @staticmethod
+    def _find_test(root: Path, test: str) -> str:
+        """The name that the files to evaluate on begin with."""
+        if not _shards(root, "train"):
+            deeper = (
+                [path.name for path in entries(root) if (path / "train").is_dir()]
+                if root.is_dir()
+                else []
+            )
+            remedy = (
+                f"give --data-dir {root / deeper[0]}" if deeper else "give --data-dir a folder with them"
+            )
+            raise FileNotFoundError(
+                f"{root} holds neither train/ with a folder a class nor train*.parquet; it holds "
+                f"{found_in(root)}: {remedy}"
+            )
+        there = [name for name in ([test] if test else TEST_NAMES) if _shards(root, name)]
+        if not there:
+            wanted = test or " or ".join(TEST_NAMES)
+            raise FileNotFoundError(
+                f"{root} holds train*.parquet, and no parquet files to evaluate on, whose names begin "
+                f"with {wanted}; it holds {found_in(root)}: give --test what their names begin with"
+            )
+        return there[0]
 
     def _class_names(self, rows: Any) -> tuple[str, ...]:
         num_classes = self.num_classes
@@ -100,17 +143,21 @@ class FileSet:
                 remedy = "accept its terms there and run `hf auth login`"
                 raise download_error(self.name, self.repository, error, remedy) from error
         else:
-            paths = sorted(root.glob(f"{split}*.parquet")) or sorted(root.glob(f"data/{split}*.parquet"))
-            if not paths:
-                raise FileNotFoundError(
-                    f"{root} holds neither train/ and val/ with a folder a class nor {split}*.parquet; "
-                    "give --data-dir a folder with one of them"
-                )
+            paths = _shards(root, split)
             shards = [(path.name, _num_rows(path)) for path in paths]
             rows = datasets.Dataset.from_parquet([str(path) for path in paths])
         if "image" not in rows.column_names:
             raise ValueError(_no_column(self.name, split, rows, "image"))
         return rows, shards
+
+
+def _shards(root: Path, split: str) -> list[Path]:
+    """The parquet files of a split: ``val-0.parquet`` is one of ``val``, and ``valid.parquet`` not."""
+    for folder in (root, root / "data"):
+        paths = [path for path in sorted(folder.glob("*.parquet")) if path.name.startswith(split)]
+        if found := [path for path in paths if not path.name[len(split)].isalpha()]:
+            return found
+    return []
 
 
 def _no_column(name: str, split: str, rows: Any, column: str) -> str:
@@ -138,50 +185,6 @@ def _encoded(rows: Any) -> Any:
     if isinstance(rows.features["image"], datasets.Image):
         return rows.cast_column("image", datasets.Image(decode=False))
     return rows
-
-
-def _read_folder(folder: Path, class_names: Sequence[str]) -> EncodedImages:
-    """The images in a folder for each class; without class names, those in the folder itself."""
-    paths: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(class_names) if class_names else [(-1, "")]:
-        if not (folder / name).is_dir():
-            raise FileNotFoundError(
-                f"{folder} has no folder {name}, a class of the training images; it must hold a folder "
-                "for each class (sort the validation images into them)"
-                if name
-                else f"there is no folder {folder}, with images to validate on"
-            )
-        found = sorted(str(path) for path in (folder / name).iterdir() if path.is_file())
-        paths += found
-        labels += [label] * len(found)
-    if not paths:
-        raise FileNotFoundError(f"{folder} holds no images; it must hold them, or one folder a class")
-    _check_suffixes(paths)
-    # One string, not a list of a million objects that every loader process would copy by touching.
-    return EncodedImages(_Paths(np.array(paths, dtype=np.bytes_)), torch.tensor(labels))
-
-
-def _check_suffixes(paths: Sequence[str]) -> None:
-    """Raise ``ValueError`` for a file that is no image by its name."""
-    from PIL import Image
-
-    known = tuple(Image.registered_extensions())
-    for path in paths:
-        if not path.lower().endswith(known):
-            raise ValueError(f"{path} is no image by its name; remove it, or name it by its format")
-
-
-class _Paths:
-    """Images by the paths of their files, as bytes."""
-
-    def __init__(self, paths: np.ndarray) -> None:
-        self._paths = paths
-
-    def read(self, index: int) -> str:
-        return str(self._paths[index].decode())
-
-    name = read
 
 
 class _Rows:

@@ -85,10 +85,6 @@ class ImageData(Data):
         return channels, height, width
 
     @property
-    def num_channels(self) -> int:
-        return self.shape[0]
-
-    @property
     def train_labels(self) -> Tensor:
         return self.train.labels
 

@@ -33,6 +33,7 @@ from infobatch.lab.config.policy_spec import (
 )
 from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.train import TrainConfig, flag
+from infobatch.lab.models import is_own
 from infobatch.lab.recipes import RECIPES, Published
 from infobatch.lab.report.arms import ArmRuns, Run
 from infobatch.lab.report.results import Results
@@ -251,7 +252,8 @@ def _title(config: TrainConfig, arms: Sequence[ArmRuns]) -> str:
         data += f", long-tailed by {config.imbalance:g}"
     if config.held_out:
         data += f", evaluated on {100 * config.held_out:g} % held out of it"
-    return f"{config.model} on {data}, {config.epochs:g} epochs, batch {config.batch_size}"
+    model = Path(config.model).name if is_own(config.model) else config.model
+    return f"{model} on {data}, {config.epochs:g} epochs, batch {config.batch_size}"
 
 
 def _arm_label(arm: Arm, config: TrainConfig, names_cost: bool) -> str:

@@ -368,6 +368,12 @@ def require_same(wanted: TrainConfig, there: TrainConfig, path: Path) -> None:
     """
     wanted, there = (replace(each, delta=delta_of(each)) for each in (wanted, there))
     for name, (now, then) in wanted.differences(there).items():
+        if name == "source":
+            raise ValueError(
+                f"{path} was trained by other code: a file of --model or --transform has changed since "
+                f"({then}; now {now}), and mixing them would spoil the result; choose another --out, or "
+                "put the file back"
+            )
         if name not in NEUTRAL_OPTIONS:
             raise ValueError(
                 f"{path} was trained with {flag(name)} {then}, but {flag(name)} {now} is wanted, and "

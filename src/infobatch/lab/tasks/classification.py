@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from infobatch.distributed import Replicas
 from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.data import Data, ImageData, ImageFeed, Mixing, make_feed
+from infobatch.lab.devices import resolve_device
 from infobatch.lab.models import SpeedCNN, check_model_fits, make_model
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs, indices_on
@@ -34,7 +35,13 @@ class Classification(Classifier):
     def check(cls, config: TrainConfig, data: Data) -> None:
         if data.num_classes == 0:
             raise ValueError(f"--task classification needs labels, and {data.name} has none")
-        check_model_fits(config.model, data.shape)
+        if data.num_classes == 1:
+            raise ValueError(
+                f"{data.name} has the class {data.class_names[0]} alone, and there is nothing to tell "
+                "apart; give data of several classes"
+            )
+        device = resolve_device(config.device)
+        check_model_fits(config.model, data.shape, data.num_classes, device, config.pretrained)
         for option in ("cutout", "resident"):
             if getattr(config, option) and not isinstance(data, ImageData):
                 raise ValueError(
@@ -54,7 +61,12 @@ class Classification(Classifier):
     def make_model(self) -> nn.Module:
         config, data = self.config, self.data
         model = make_model(
-            config.model, data.num_channels, data.num_classes, config.stem_stride, config.norm
+            config.model,
+            data.shape,
+            data.num_classes,
+            config.stem_stride,
+            config.norm,
+            config.pretrained,
         )
         if isinstance(model, SpeedCNN):
             _, (pixels, _) = next(self.feed.plain_batches(WHITENED, Replicas()))

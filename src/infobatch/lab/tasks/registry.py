@@ -23,6 +23,7 @@ from infobatch.lab.models.tables import check_table_model
 from infobatch.lab.models.unets import is_folder, unet_config
 from infobatch.lab.names import choose
 from infobatch.lab.tasks.base import Task
+from infobatch.lab.tasks.images import VIEW_OPTIONS, as_seen, check_view
 from infobatch.lab.tasks.metrics import (
     ACCURACY,
     DENOISING,
@@ -96,7 +97,13 @@ def _tokenized(config: TrainConfig, data: Data) -> Data:
 
 
 def _check_classifier(config: TrainConfig) -> None:
-    check_model(config.model, config.stem_stride, config.norm)
+    check_view(config)
+    check_model(config.model, config.stem_stride, config.norm, config.pretrained)
+
+
+def _check_autoencoder(config: TrainConfig) -> None:
+    check_view(config)
+    check_masked(config.model)
 
 
 def _check_tuning(config: TrainConfig) -> None:
@@ -218,6 +225,8 @@ TASKS = {
         metric=ACCURACY,
         data_sets=IMAGE_SETS,
         options=(
+            *VIEW_OPTIONS,
+            "pretrained",
             "stem_stride",
             "norm",
             "batch_norm",
@@ -231,14 +240,16 @@ TASKS = {
         ),
         check_model=_check_classifier,
         load=_load_classification,
+        prepare=as_seen,
         signals=("gradient_norms", "confidences"),
     ),
     "mae": TaskSpec(
         metric=lambda config: MAE_METRICS[config.mae.evaluate],
         data_sets=IMAGE_SETS,
-        options=("mae", "backward_share"),
-        check_model=lambda config: check_masked(config.model),
+        options=(*VIEW_OPTIONS, "mae", "backward_share"),
+        check_model=_check_autoencoder,
         load=_load_mae,
+        prepare=as_seen,
         norms_from="squared-error",
     ),
     "tuning": TaskSpec(

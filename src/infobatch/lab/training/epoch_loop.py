@@ -72,7 +72,7 @@ def make_loader(config: TrainConfig, task: Task, pruner: DynamicPruner) -> DataL
         config.batch_size // pruner.replicas.num_replicas,
         drop_last=config.drop_last,
         collate_fn=task.feed.collate,
-        persistent_workers=config.workers > 0,
-        **loader_options(config.workers, task.device),
+        persistent_workers=task.feed.num_workers > 0,
+        **loader_options(task.feed.num_workers, task.device),
     )
     return loader

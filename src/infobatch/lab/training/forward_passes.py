@@ -33,7 +33,7 @@ def forward_passes(
         task.config.batch_size // replicas().num_replicas,
         collate_fn=IndexedCollate(task.feed.collate),
         generator=torch.Generator(),  # else the global one would be drawn from
-        **loader_options(task.config.workers, task.device),
+        **loader_options(task.feed.num_workers, task.device),
     )
     for part, batch in loader:
         yield part, task.eval_outputs(task.inputs(batch, part), signals)

@@ -120,7 +120,7 @@ def choosing_cost(config: TrainConfig, chooses: bool = True) -> float:
 def _operations(model: str, stem_stride: int, norm: Norm) -> float:
     """The floating-point operations of a forward pass over an image."""
     with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
-        make_model(model, 3, 10, stem_stride, norm).eval()(torch.zeros(1, 3, 32, 32))
+        make_model(model, (3, 32, 32), 10, stem_stride, norm).eval()(torch.zeros(1, 3, 32, 32))
     return float(counter.get_total_flops())
 
 

@@ -159,7 +159,8 @@ def _rules(config: TrainConfig) -> Rules:
         "cutmix": (config.cutmix >= 0, "at least 0"),
         "cutout": (config.cutout >= 0, "at least 0"),
         "seed": (config.seed >= 0, "at least 0"),
-        "workers": (config.workers >= 0, "at least 0"),
+        "workers": (config.workers is None or config.workers >= 0, "at least 0"),
+        "image_size": (config.image_size == 0 or config.image_size >= 8, "at least 8, or 0 for 224"),
         "least_batch": (config.least_batch >= 1, "at least 1"),
         "batch_multiple": (config.batch_multiple >= 1, "at least 1"),
     }

@@ -1,0 +1,47 @@
+"""Which code of the user's a run is trained by, so that runs of other code are not taken for it."""
+
+from __future__ import annotations
+
+from infobatch.lab.config.train import TrainConfig, flag
+from infobatch.lab.functions import source_of
+from infobatch.lab.models import is_own
+
+
+def sources_of(config: TrainConfig) -> str:
+    """Marks of the files that a run's functions come from.
+
+    Args:
+        config: The run's options.
+
+    Returns:
+        Each option that names a function and the mark of its file; empty where there is none. What such
+        a file imports has no mark.
+
+    Raises:
+        ValueError: If there is no such file or module.
+    """
+    named = {"transform": config.transform} if config.transform else {}
+    if config.task == "classification":
+        models = {"model": config.model, "proxy": config.proxy}
+        named |= {option: name for option, name in models.items() if is_own(name)}
+    return ", ".join(f"{flag(option)} {source_of(name)}" for option, name in named.items())
+
+
+def check_sources(config: TrainConfig) -> None:
+    """Refuse to go on with a run, or to evaluate it, by other code than it was started with.
+
+    Args:
+        config: The options that the run was started with.
+
+    Raises:
+        ValueError: If a file has changed since.
+    """
+    now = sources_of(config)
+    if now != config.source:
+        before = config.source.split(", ")
+        option = next((each for each in now.split(", ") if each not in before), now).split(" ")[0]
+        name = getattr(config, option.removeprefix("--"))
+        raise ValueError(
+            f"the file of {option} {name} has changed since the run was started; put it back, or start "
+            "another run"
+        )

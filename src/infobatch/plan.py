@@ -18,7 +18,7 @@ from infobatch.batching import (
     regular_ends,
 )
 from infobatch.policies import NoPruning, Policy, Request
-from infobatch.schedule import Schedule, check_schedule
+from infobatch.schedule import OutOfReach, Schedule, check_schedule
 from infobatch.scores.columns import IndexArray
 
 
@@ -317,7 +317,10 @@ class RunPlan:
             highest = _highest(with_target, float(target)) if isinstance(target, Real) else 0
             if not highest:
                 raise
-            raise ValueError(f"{error}. The highest target that can be reached is {highest:g}") from None
+            reason = error.reason if isinstance(error, OutOfReach) else error
+            raise ValueError(
+                f"{reason}. The highest target that can be reached is {highest:g}"
+            ) from None
 
     def _num_steps(self, num_kept: Sequence[int]) -> int:
         """Batches of epochs that keep these numbers of samples, in batches as large as on full data."""

@@ -16,6 +16,22 @@ __all__ = ["Schedule"]
 _ROUNDING = 1e-9
 
 
+class OutOfReach(ValueError):
+    """A target that no policy meets.
+
+    Args:
+        reason: Why, and what to do.
+        most: The highest target that a policy may meet.
+
+    Attributes:
+        reason: The message without that number, for whoever knows which the policy at hand meets.
+    """
+
+    def __init__(self, reason: str, most: float) -> None:
+        super().__init__(f"{reason}. A policy may meet {most:g} at most")
+        self.reason = reason
+
+
 class Schedule:
     """Which epochs are pruned, and where a target is set, by how much.
 
@@ -156,10 +172,12 @@ class Schedule:
             if self._least > self._multiple:
                 needed = f"{self._least:,} samples, for batches not to shrink below the least,"
                 remedies += ["lower the least"]
-            raise ValueError(
+            most = epochs * (1 - self._least / self.num_samples) / (self.run_length * inflated)
+            raise OutOfReach(
                 f"target {target:g} cannot be met by any policy: only {epochs} of {self.run_length:g} "
                 f"epochs are prunable (warm-up takes {self.first_pruned}, annealing {annealing}), and "
-                f"{needed} must be kept in each; {' or '.join(remedies)}"
+                f"{needed} must be kept in each; {' or '.join(remedies)}",
+                math.floor(most * 1000) / 1000,
             )
         steepness = [1 + ramp * ((2 * i + 1) / epochs - 1) for i in range(epochs)]
         largest = max(steepness) * total / epochs

@@ -82,7 +82,12 @@ class ScoreTable:
         self.num_samples = num_samples
 
     def adopt(self, column: str, values: Tensor) -> None:
-        """Take over a column, (N,), that from then on nobody may write to: it is not copied."""
+        """Take over a column without copying it.
+
+        Args:
+            column: Its name.
+            values: (N,), which nobody may write to from then on.
+        """
         self._values[column] = values.numpy()
 
     def part(self, indices: IndexArray) -> ScoreTable:

@@ -101,6 +101,10 @@ def test_an_image_that_a_loader_process_cannot_read_is_told_in_a_line_at_once(ty
         ),
         (["--data", "images", "--transform", "views"], "'views' names no function; give FILE.py:NAME"),
         (["--data", "digits", "--test", "val"], "--test is val, and is for images that are decoded"),
+        (
+            ["--data", "images", "--test", "train"],
+            "judged by what they were trained on",
+        ),
         (["--data", "digits", "--pretrained"], "--pretrained is for models of timm and transformers"),
     ],
 )

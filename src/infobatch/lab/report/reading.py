@@ -182,7 +182,7 @@ def read_runs(paths: Sequence[Path]) -> Results:
     for path in paths:
         run = read_run(RunFolder(path))
         same = replace(run.config, delta=delta_of(run.config))
-        options = {**same.to_json(), "seed": None, "data_dir": None}
+        options = {**same.to_json(), **dict.fromkeys(("seed", *NEUTRAL_OPTIONS))}
         key = json.dumps(options, sort_keys=True)
         target = run.config.target
         target = target if isinstance(target, float) else None

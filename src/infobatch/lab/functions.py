@@ -124,8 +124,9 @@ def source_of(text: str) -> str:
         another where the file is; empty where there is none.
 
     Raises:
-        ValueError: If there is no such file or module.
+        ValueError: See :func:`load_function`.
     """
+    load_function(text)
     file = getattr(_import(text.rpartition(":")[0]), "__file__", None)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
 

@@ -40,6 +40,14 @@ def test_the_first_of_the_usual_folders_is_taken_unless_one_is_named(root):
         load_data("images", root, test="dev")
 
 
+def test_where_there_are_none_a_part_of_the_training_images_is_held_out(root):
+    shutil.rmtree(root / "val")
+    with pytest.raises(FileNotFoundError, match=r"such as val or .*: --test train --held-out 0.1"):
+        load_data("images", root)
+    data = load_data("images", root, test="train").split(0.25, 0)
+    assert (len(data.train), len(data.test), data.tested_on) == (18, 6, "train")
+
+
 def test_names_have_any_characters(root):
     moved = root.parent / "my [/x] images é"
     moved.parent.mkdir()

@@ -1,10 +1,12 @@
 """Transforms of the user's: what they give, and where what they draw comes from."""
 
+import pickle
 import random
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from infobatch.distributed import Replicas
@@ -68,6 +70,12 @@ def test_what_is_drawn_depends_on_seed_epoch_and_index_alone(data, named):
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()
     assert random.getstate() == before[2]
+
+
+def test_it_reaches_loader_processes_that_are_started_anew(data, named):
+    transforms = data.seen(16, named(noisy)).transforms
+    image = Image.new("RGB", (20, 10), "white")
+    assert torch.equal(pickle.loads(pickle.dumps(transforms.test))(image), torch.ones(3, 16, 16))
 
 
 def test_images_have_the_size_asked_for(data):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from infobatch.lab.data.base import by_name
 from infobatch.lab.data.folders import (
+    HELD_OUT,
     TEST_NAMES,
     choose_test,
     class_folders,
@@ -113,7 +114,8 @@ class FileSet:
             wanted = test or " or ".join(TEST_NAMES)
             raise FileNotFoundError(
                 f"{root} holds train*.parquet, and no parquet files to evaluate on, whose names begin "
-                f"with {wanted}; it holds {found_in(root)}: give --test what their names begin with"
+                f"with {wanted}; it holds {found_in(root)}: give --test what their names begin "
+                f"with{HELD_OUT}"
             )
         return there[0]
 

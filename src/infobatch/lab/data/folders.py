@@ -15,6 +15,8 @@ TEST_NAMES = ("val", "valid", "validation", "test")
 """What the images to evaluate on are called, the first that is there before the others."""
 PASSED_OVER = ("thumbs.db", "desktop.ini", "__macosx")
 """Files and folders that systems leave beside one's own; hidden ones are passed over, too."""
+HELD_OUT = ", or hold out a part of the training images: --test train --held-out 0.1"
+"""What to do where there are no images to evaluate on."""
 MOST_NAMED = 5
 
 
@@ -33,7 +35,7 @@ def choose_test(root: Path, name: str) -> str:
         wanted = name or f"such as {' or '.join(TEST_NAMES)}"
         raise FileNotFoundError(
             f"{root} holds no folder {wanted}, with images to evaluate on; it holds {found_in(root)}: "
-            "give --test the name of that folder"
+            f"give --test the name of that folder{HELD_OUT}"
         )
     return there[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from infobatch.lab.data.augment import Augmented
 from infobatch.lab.data.base import Data
 from infobatch.lab.data.images import Normalize, unreadable
-from infobatch.lab.data.transforms import Transforms, drawing_from, load_transforms
+from infobatch.lab.data.transforms import Transform, Transforms, drawing_from, load_transforms
 from infobatch.lab.functions import reason_of
 
 SIZE = 224
@@ -230,7 +230,7 @@ def _pixels(image: Any, size: int, box: Sequence[float], flip: bool = False) -> 
 
 
 def _transformed(
-    images: EncodedImages, index: int, transform: Callable[[Any], Any], rng: np.random.Generator
+    images: EncodedImages, index: int, transform: Transform, rng: np.random.Generator
 ) -> Tensor:
     """What a user's transform makes of an image, by random numbers of that generator."""
     image = _open(images, index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +15,40 @@ from torch import Tensor
 from infobatch.lab.functions import call_with, load_function, reason_of
 
 
+class Transform:
+    """A function of an image, as Pillow has it in RGB, that gives what the network takes.
+
+    It reaches loader processes by the name of what makes it, for few such functions can be pickled.
+
+    Args:
+        name: The function that makes it, as ``FILE.py:NAME`` or ``MODULE:NAME``.
+        train: Whether it is for images to train on.
+        image_size: The side of the square that the network is meant to see, in pixels.
+
+    Raises:
+        ValueError: If there is no such function, or it makes none.
+    """
+
+    def __init__(self, name: str, train: bool, image_size: int) -> None:
+        self._made_by = (name, train, image_size)
+        offered = {"train": train, "image_size": image_size}
+        self._function = call_with(load_function(name), name, offered)
+        if not callable(self._function):
+            raise ValueError(
+                f"--transform is {name}, which returns a value of type {type(self._function).__name__}; "
+                "return a function of an image"
+            )
+
+    def __call__(self, image: Any) -> Any:
+        return self._function(image)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Transform, self._made_by
+
+
 @dataclass(frozen=True)
 class Transforms:
-    """Two functions of an image, as Pillow has it in RGB, that give what the network takes.
+    """What is done with images.
 
     Args:
         train: What is done with an image to train on.
@@ -25,8 +56,8 @@ class Transforms:
         shape: Channels, height and width of what they give, which is float32.
     """
 
-    train: Callable[[Any], Any]
-    test: Callable[[Any], Any]
+    train: Transform
+    test: Transform
     shape: tuple[int, int, int]
 
 
@@ -34,27 +65,19 @@ def load_transforms(name: str, image_size: int, images: tuple[Any, Any]) -> Tran
     """Make a user's transforms, and try each on an image.
 
     Args:
-        name: The function that makes them, as ``FILE.py:NAME`` or ``MODULE:NAME``. It is given
-            ``train``, whether the transform is for training, and ``image_size``, if it names them.
-        image_size: The side of the square that the network is meant to see, in pixels.
+        name: See :class:`Transform`. It is given ``train`` and ``image_size``, if it names them.
+        image_size: See :class:`Transform`.
         images: An image to train on and one to evaluate on, as Pillow has them.
 
     Raises:
         ValueError: If there is no such function, or what it returns fails, gives no float tensor
             (C, H, W), or gives two that differ in their shape.
     """
-    factory = load_function(name)
-    made, shapes = [], []
-    for train, image in zip((True, False), images, strict=True):
-        transform = call_with(factory, name, {"train": train, "image_size": image_size})
-        if not callable(transform):
-            raise ValueError(
-                f"--transform is {name}, which returns a value of type {type(transform).__name__}; "
-                "return a function of an image"
-            )
+    made = [Transform(name, train, image_size) for train in (True, False)]
+    shapes = []
+    for transform, image in zip(made, images, strict=True):
         for draw in range(2):  # whose random crops may differ in size
             shapes.append(_shape(name, transform, image, draw))
-        made.append(transform)
     if len(set(shapes)) > 1:
         different = " and ".join(map(str, dict.fromkeys(shapes)))
         raise ValueError(
@@ -64,7 +87,7 @@ def load_transforms(name: str, image_size: int, images: tuple[Any, Any]) -> Tran
     return Transforms(made[0], made[1], shapes[0])
 
 
-def _shape(name: str, transform: Callable[[Any], Any], image: Any, draw: int) -> tuple[int, int, int]:
+def _shape(name: str, transform: Transform, image: Any, draw: int) -> tuple[int, int, int]:
     """The shape of what a transform gives for an image, if that is a float tensor (C, H, W)."""
     try:
         with drawing_from(np.random.default_rng(draw)):

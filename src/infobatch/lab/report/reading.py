@@ -189,9 +189,9 @@ def read_runs(paths: Sequence[Path]) -> Results:
     for path in paths:
         run = read_run(RunFolder(path))
         same = replace(run.config, delta=delta_of(run.config))
-        options = {**same.to_json(), "seed": None}
-        if run.config.data not in OWN_DATA:
-            options["data_dir"] = None  # the same data, wherever they lie
+        options = {**same.to_json(), **dict.fromkeys(("seed", *NEUTRAL_OPTIONS))}
+        if run.config.data in OWN_DATA:  # which are not told by their name
+            options["data_dir"] = str(run.config.data_dir)
         key = json.dumps(options, sort_keys=True)
         target = run.config.target
         target = target if isinstance(target, float) else None

@@ -27,6 +27,11 @@ def check_view(config: TrainConfig) -> None:
                 f"--data {' or '.join(FILE_SETS)}; those of {config.data} are held in memory as they "
                 "are: leave it out"
             )
+    if config.test == "train" and not config.held_out:
+        raise ValueError(
+            "--test is train, by which runs would be judged by what they were trained on; give "
+            "--held-out, such as 0.1, or leave it out"
+        )
     if config.transform:
         load_function(config.transform)
 

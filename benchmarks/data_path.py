@@ -57,8 +57,8 @@ class Bench:
             config.batch_size,
             drop_last=True,
             collate_fn=self.task.feed.collate,
-            num_workers=config.workers,
-            persistent_workers=config.workers > 0,
+            num_workers=self.task.feed.num_workers,
+            persistent_workers=self.task.feed.num_workers > 0,
             pin_memory=self.task.device.type == "cuda",
         )
         self.optimization = Optimization(config, self.task.model, self.pruner)

@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
 from helpers.commands import start
-from infobatch.lab.interrupts import outlive_signals, stop_on_signals
+from infobatch.lab.interrupts import let_go, outlive_signals, stop_on_signals, words_of
 
 
 def wait_for(path: Path) -> None:
@@ -67,3 +68,31 @@ def test_signals_may_come_again_but_a_second_ctrl_c_ends_at_once():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+class Unreadable(torch.utils.data.Dataset):
+    """Its second sample cannot be read."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        if index == 1:
+            raise ValueError("b.png is not a readable image; remove it")
+        return index
+
+
+def test_the_error_of_a_loader_process_is_a_line_and_lets_it_end():
+    def fail():
+        loader = DataLoader(
+            Unreadable(), num_workers=1, persistent_workers=True, worker_init_fn=outlive_signals
+        )
+        return list(loader)
+
+    with pytest.raises(ValueError, match="Original Traceback") as raised:
+        fail()
+    assert words_of(raised.value) == "b.png is not a readable image; remove it"
+    assert words_of(ValueError("as\nit is")) == "as\nit is"
+    assert multiprocessing.active_children()
+    let_go(raised.value)
+    assert not multiprocessing.active_children()

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,19 @@ def test_other_code_is_not_taken_for_the_same_run(call, typed, tmp_path):
         code, _, error = call(*command)
         assert code == 2
         assert "py:views has changed since the run was started; put it back" in error
+    other = replace(RunFolder(run).config(), source="--model 0, --transform 0")
+    with pytest.raises(ValueError, match="was trained by other code: a file of --model or --transform"):
+        RunFolder(run).require(other)
+
+
+def test_runs_of_other_models_are_not_reported_together(call, typed, tmp_path):
+    for name, options in (("own", []), ("small", ["--model", "small-cnn"])):
+        code, _, error = call("train", *typed, *options, "--workers", 0, "--out", tmp_path / name)
+        assert code == 0, error
+    code, _, error = call("report", tmp_path / "own", tmp_path / "small")
+    assert code == 2
+    assert "these runs differ in --model (" in error
+    assert "py:make and small-cnn), and a report is of one network" in error
 
 
 def test_results_do_not_depend_on_the_number_of_workers(call, typed, tmp_path):

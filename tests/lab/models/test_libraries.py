@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from infobatch.lab.models import check_model, check_model_fits, make_model
+from infobatch.lab.models import check_model, make_model, try_model
 
 CPU = torch.device("cpu")
 IMAGE = (3, 32, 32)
@@ -96,7 +96,7 @@ def test_models_of_transformers_have_new_or_trained_weights_and_a_new_last_layer
     place, weights = saved
     name = f"transformers/{place}"
     check_model(name, 1, "batch", pretrained)
-    check_model_fits(name, IMAGE, 5, CPU, pretrained)
+    try_model(name, IMAGE, 5, CPU, pretrained)
     model = make_model(name, IMAGE, 5, pretrained=pretrained)
     assert model(torch.zeros(2, *IMAGE)).shape == (2, 5)
     key = "vit.embeddings.patch_embeddings.projection.weight"
@@ -105,12 +105,12 @@ def test_models_of_transformers_have_new_or_trained_weights_and_a_new_last_layer
 
 def test_a_trained_model_for_other_images_is_refused_and_a_new_one_fits_them(saved):
     name = f"transformers/{saved[0]}"
-    check_model_fits(name, (1, 16, 16), 5, CPU)
+    try_model(name, (1, 16, 16), 5, CPU)
     with pytest.raises(ValueError, match=r"fails on a batch of images of \(3, 3, 16, 16\)"):
-        check_model_fits(name, (3, 16, 16), 5, CPU, pretrained=True)
+        try_model(name, (3, 16, 16), 5, CPU, pretrained=True)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
     pytest.importorskip("transformers")
     with pytest.raises(ValueError, match="a new model of that name cannot be made"):
-        check_model_fits(f"transformers/{tmp_path}", IMAGE, 5, CPU)
+        try_model(f"transformers/{tmp_path}", IMAGE, 5, CPU)

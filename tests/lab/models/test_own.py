@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from infobatch.lab.functions import GIVEN
-from infobatch.lab.models import check_model, check_model_fits, make_model
+from infobatch.lab.models import check_model, make_model, try_model
 
 CPU = torch.device("cpu")
 IMAGE = (3, 16, 16)
@@ -35,7 +35,7 @@ def test_a_function_is_given_what_it_names(named):
 
     name = named(make)
     check_model(name, 1, "batch")
-    check_model_fits(name, IMAGE, 5, CPU)
+    try_model(name, IMAGE, 5, CPU)
     make_model(name, (3, 16, 8), 5)
     assert given == [(3, 16, 5, 0.0), (3, (16, 8), 5, 0.0)]
 
@@ -51,7 +51,7 @@ def test_one_that_takes_any_is_given_the_number_of_classes(named):
 
 def test_the_check_draws_from_no_global_generator(named):
     before = torch.get_rng_state()
-    check_model_fits(named(lambda num_classes: linear(768, num_classes)), IMAGE, 5, CPU)
+    try_model(named(lambda num_classes: linear(768, num_classes)), IMAGE, 5, CPU)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -60,7 +60,7 @@ def test_a_model_of_transformers_gives_its_logits(named):
     config = transformers.ResNetConfig(
         embedding_size=8, hidden_sizes=[8], depths=[1], num_labels=5, layer_type="basic"
     )
-    check_model_fits(named(lambda: transformers.ResNetForImageClassification(config)), IMAGE, 5, CPU)
+    try_model(named(lambda: transformers.ResNetForImageClassification(config)), IMAGE, 5, CPU)
 
 
 class InTraining(nn.Module):
@@ -97,7 +97,7 @@ def broken(num_classes):
 )
 def test_what_could_not_be_trained_is_told_before(named, function, message):
     with pytest.raises(ValueError, match=message):
-        check_model_fits(named(function), IMAGE, 5, CPU)
+        try_model(named(function), IMAGE, 5, CPU)
 
 
 def test_the_labs_own_options_are_not_for_it(named):

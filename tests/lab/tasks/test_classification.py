@@ -46,3 +46,9 @@ def test_gradients_are_those_of_each_sample_alone(data, options):
         alone = torch.autograd.grad(loss, list(task.model.parameters()))
         for ours, theirs in zip(chunk, alone, strict=True):
             assert ours[i].numpy() == pytest.approx(theirs.numpy(), abs=1e-5, rel=1e-3)
+
+
+def test_a_single_class_is_nothing_to_learn(data):
+    alone = replace(data, class_names=("only",))
+    with pytest.raises(ValueError, match="has the class only alone, and there is nothing to tell apart"):
+        Classification.check(QUICK, alone)

@@ -76,11 +76,11 @@ class CommonConfig:
     """Network: small-cnn, speed-cnn, speed-cnn-narrow, resnet8, resnet20, resnet18, resnet50; timm/NAME
     or transformers/NAME if these are installed; a function of yours that returns one, as FILE.py:NAME
     or MODULE:NAME, which is given num_classes, num_channels and image_size, if it names them; or the
-    folder of a run of --task mae, to fine-tune its encoder. For
-    segmentation: segformer-tiny, segformer-b0, upernet-tiny, upernet-resnet50 and others. For mae: mae-
-    tiny, mae-small, mae-base. For diffusion: unet-tiny, unet-small, ddpm-cifar10. For tuning: llama-
-    tiny, llama-small, gpt2-tiny. These tasks also take a folder that holds such a model, for tuning with
-    its tokenizer. For tabular: mlp."""
+    folder of a run of --task mae, to fine-tune its encoder. For segmentation: segformer-tiny,
+    segformer-b0, upernet-tiny, upernet-resnet50 and others. For mae: mae-tiny, mae-small, mae-base. For
+    diffusion: unet-tiny, unet-small, ddpm-cifar10. For tuning: llama-tiny, llama-small, gpt2-tiny.
+    These tasks also take a folder that holds such a model, for tuning with its tokenizer. For tabular:
+    mlp."""
     pretrained: bool = False
     """Start from the trained weights that timm or transformers has for the network, in place of new
     ones; they are downloaded, unless they were before."""

@@ -111,10 +111,29 @@ def is_run(name: str) -> bool:
     return "/" in name or (Path(name) / "config.json").is_file()
 
 
-def check_model_fits(
+def check_model_fits(name: str, shape: Shape) -> None:
+    """Refuse a model that is made for images of another shape.
+
+    Args:
+        name: See :func:`make_model`.
+        shape: Channels, height and width of the data's images.
+
+    Raises:
+        ValueError: If the model takes images of one shape, and that is another, or larger ones.
+    """
+    if name in SPEED_CNNS and min(shape[1:]) < SMALLEST_IMAGE:
+        raise ValueError(
+            f"--model {name} takes images of at least {SMALLEST_IMAGE} pixels a side, and these have "
+            f"{shape[1]} x {shape[2]}; take another model, such as small-cnn"
+        )
+    if is_run(name):
+        check_pretrained_fits(name, shape)
+
+
+def try_model(
     name: str, shape: Shape, num_classes: int, device: torch.device, pretrained: bool = False
 ) -> None:
-    """Refuse a model that is made for other images; one that is not of the lab is tried on a batch.
+    """Try a model that is not the lab's on a batch.
 
     Args:
         name: See :func:`make_model`.
@@ -124,20 +143,20 @@ def check_model_fits(
         pretrained: See :func:`make_model`.
 
     Raises:
-        ValueError: If the model takes images of one shape, and that is another, or larger ones, or gives
-            no logits of the classes.
+        ValueError: If it cannot be made, fails, or gives no logits of the classes.
     """
-    if name in SPEED_CNNS and min(shape[1:]) < SMALLEST_IMAGE:
-        raise ValueError(
-            f"--model {name} takes images of at least {SMALLEST_IMAGE} pixels a side, and these have "
-            f"{shape[1]} x {shape[2]}; take another model, such as small-cnn"
-        )
-    if is_run(name):
-        check_pretrained_fits(name, shape)
     if is_own(name) or is_of_a_library(name):
         with torch.random.fork_rng():
             model = make_model(name, shape, num_classes, pretrained=pretrained)
             check_gives_logits(model, name, shape, num_classes, device)
 
 
-__all__ = ["MODELS", "SpeedCNN", "check_model", "check_model_fits", "is_own", "make_model"]
+__all__ = [
+    "MODELS",
+    "SpeedCNN",
+    "check_model",
+    "check_model_fits",
+    "is_own",
+    "make_model",
+    "try_model",
+]

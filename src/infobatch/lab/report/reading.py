@@ -67,6 +67,8 @@ LABELS = {
     RANDOM_SAME_STEPS: "random pruning, same steps",
     UNDERSAMPLED: "undersampling",
 }
+SAME_OPTIONS = ("model", "pretrained", "transform", "image_size", "test", "source")
+"""The options that the runs of a report have in common, beside their task and data set."""
 NAMES = {
     "infobatch": "InfoBatch",
     "neyman": "Neyman",
@@ -183,7 +185,8 @@ def read_runs(paths: Sequence[Path]) -> Results:
         What a report shows of them.
 
     Raises:
-        ValueError: If a run is given twice, or the runs differ in their task, data set or metric.
+        ValueError: If a run is given twice, or the runs differ in their task, data set, metric
+            or network.
     """
     groups: dict[str, ArmRuns] = {}
     for path in paths:
@@ -220,6 +223,12 @@ def read_runs(paths: Sequence[Path]) -> Results:
         raise ValueError(
             f"these runs are of different tasks, data sets or metrics ({names}); report each apart"
         )
+    for option in SAME_OPTIONS:
+        if len(values := {getattr(config, option): None for config in configs}) > 1:
+            raise ValueError(
+                f"these runs differ in {flag(option)} ({' and '.join(map(str, values))}), and a report "
+                "is of one network that sees one set of images; report each apart"
+            )
     longest = max((arm for arm in arms if arm.kind == FULL), key=_length, default=None)
     commands = [
         shlex.join(["infobatch", "train", *run.config.to_arguments()])

@@ -13,7 +13,7 @@ from infobatch.distributed import Replicas
 from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.data import Data, ImageData, ImageFeed, Mixing, make_feed
 from infobatch.lab.devices import resolve_device
-from infobatch.lab.models import SpeedCNN, check_model_fits, make_model
+from infobatch.lab.models import SpeedCNN, check_model_fits, make_model, try_model
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs, indices_on
 from infobatch.lab.tasks.classifier import Classifier
@@ -40,8 +40,9 @@ class Classification(Classifier):
                 f"{data.name} has the class {data.class_names[0]} alone, and there is nothing to tell "
                 "apart; give data of several classes"
             )
+        check_model_fits(config.model, data.shape)
         device = resolve_device(config.device)
-        check_model_fits(config.model, data.shape, data.num_classes, device, config.pretrained)
+        try_model(config.model, data.shape, data.num_classes, device, config.pretrained)
         for option in ("cutout", "resident"):
             if getattr(config, option) and not isinstance(data, ImageData):
                 raise ValueError(

@@ -22,16 +22,16 @@ def test_runs_are_grouped_by_all_but_their_seed(comparison):
         read_runs([*paths, paths[0]])
 
 
-def test_runs_of_other_models_or_folders_are_told_apart(comparison, tmp_path):
+def test_runs_that_differ_in_an_option_are_told_apart(comparison, tmp_path):
     paths = []
-    for place, options in enumerate(({}, {"model": "resnet8"})):
+    for place, options in enumerate(({}, {"weight_decay": 0.25})):
         source = comparison.folder(PRUNED, comparison.config.seed).path
         paths.append(tmp_path / str(place))
         shutil.copytree(source, paths[-1])
         file = paths[-1] / "config.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), **options}))
     labels = [arm.label for arm in read_runs(paths).arms]
-    assert [label.split(", ")[-1] for label in labels] == ["--model small-cnn", "--model resnet8"]
+    assert [label.split(", ")[-1] for label in labels] == ["--weight-decay 0.0005", "--weight-decay 0.25"]
 
 
 def test_a_folder_of_ones_own_says_what_the_data_are(comparison, tmp_path):

@@ -1,5 +1,6 @@
 """Samplers of the user's own that visit a part of the data, or a sample twice."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -392,3 +393,30 @@ def test_a_loader_may_be_made_anew_for_each_epoch():
         loader = pruner.loader(BATCH, sampler=range(10 * (epoch + 1)))
         assert sum(map(len, train_epoch(pruner, loader, random_losses(SIZE)))) == 10 * (epoch + 1)
     assert pruner.report().saved == 0
+
+
+@pytest.mark.parametrize("ended", [1, 2])
+def test_an_endless_sampler_goes_on_after_a_state_taken_at_an_epochs_end(ended):
+    class Endless:
+        def __len__(self):
+            return 8
+
+        def __iter__(self):
+            return (i % 24 for i in itertools.count())
+
+    def run(state=None):
+        pruner = DynamicPruner(Numbers(24), 3, policy=NoPruning())
+        loader = pruner.loader(4, sampler=Endless())
+        if state is not None:
+            pruner.load_state_dict(state)
+        seen, states = [], []
+        for _ in pruner.epochs():
+            for indices, _ in loader:
+                pruner.record(torch.ones(4), indices)
+                seen += indices.tolist()
+            states.append(copy.deepcopy(pruner.state_dict()))
+        return seen, states
+
+    whole, states = run()
+    assert whole == list(range(24))
+    assert run(states[ended - 1])[0] == whole[8 * ended :]

@@ -294,7 +294,10 @@ class Course:
             self.plan.grow(num_samples)
             self._store.grow(num_samples)
         self._prepare(number)
-        self._begin(self._store.make_epoch(number))
+        epoch, before = self._store.make_epoch(number), self._epoch
+        if before is not None and before.user_draws is not None and epoch.user_draws is not None:
+            epoch.user_draws.start = before.user_draws.following
+        self._begin(epoch)
 
     def _prepare(self, number: int) -> None:
         """What comes before an epoch is made: a pruner asks the user's own sampler for its length."""

@@ -224,23 +224,22 @@ class Epoch(ABC):
     def record(self, indices: IndexArray) -> int:
         """Note that the losses of a batch have been recorded, each sample once in the epoch.
 
-        Returns the number of its samples that are not repeats; repeats come last.
+        Returns the number of its samples that are not repeats.
 
         Raises:
             RuntimeError: If the epoch is finished, and the batch is of its beginning once more.
             ValueError: If another sampler than the run's gave the batch.
         """
-        num_repeats = 0
-        real = indices
+        real, repeats = indices, indices[:0]
         if self.replicas.num_replicas > 1:
-            num_repeats = int(np.count_nonzero(indices < 0))
-            real = indices[: len(indices) - num_repeats]
+            are_repeats = indices < 0
+            if are_repeats.any():
+                real, repeats = indices[~are_repeats], indices[are_repeats]
             if not self._is_shared_once:
                 self._check_shared_once(real)
         num_new = self._record_new(real)
-        if num_repeats:
-            repeats = indices[len(real) :].tolist()
-            num_new += self._num_new_repeats(repeats)
+        if len(repeats):
+            num_new += self._num_new_repeats(repeats.tolist())
         if num_new:
             self._first = indices if self._first is None else self._first
             self._latest = indices

@@ -100,7 +100,7 @@ class FirstLooks:
         real = weights[weights > 0]
         if len(real) and real.min() < real.max():
             self._batch_norm = False
-            warn_if_unweighted(losses, stacklevel=6)
+            warn_if_unweighted(losses, stacklevel=7)
 
     @property
     def _remedy(self) -> str:

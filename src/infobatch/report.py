@@ -99,7 +99,7 @@ class Report:
         noise, of_a_step = self.noise, self.noise_of_a_step
         assert noise is not None
         assert of_a_step is not None
-        asked = "" if self.max_noise is None else f", where at most {self.max_noise:g} was asked for"
+        asked = "" if self.max_noise is None else f", where a mean of {self.max_noise:g} was asked for"
         line = f"noise {noise:.2f} in pruned epochs, at most {max(self.noises):.2f}{asked}"
         if self.batch_size is not None:
             size, like = self.batch_size, round(self.batch_size / of_a_step)

@@ -225,4 +225,9 @@ class Run(Course):
         num_real = self.current.record(batch)
         if len(dropped := dropped_from(batch)):
             self.current.record(dropped)
+        if (batch[:num_real] < 0).any():  # whoever put the batch in another order moved repeats
+            places = torch.from_numpy(np.argsort(batch < 0, kind="stable"))
+            batch, there = batch[places.numpy()], sent_to_device(places, scores.device)
+            scores, read = scores[there], [signal[there] for signal in read]
+            scored = None if scored is None else scored[there]
         self._store.record(batch, scores.detach(), scored, read, num_real)

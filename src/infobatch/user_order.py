@@ -41,6 +41,7 @@ class UserDraws:
         most_dropped: How many draws a loader may drop or not come to at an epoch's end; None if any.
         num_full: Number of draws with those of samples left out; None until then.
         start: Number of the sampler's items that earlier epochs have used, where it is endless.
+        following: What the next epoch's start is; None until the sampler has shown to be endless.
     """
 
     def __init__(self, selected: np.ndarray, expected: float, part: float = 1.0) -> None:
@@ -54,6 +55,7 @@ class UserDraws:
         self.most_dropped: int | None = None
         self.num_full: int | None = None
         self.start: int | None = None
+        self.following: int | None = None
         self._drawn = _tally_of(self.counts)  # how often the sampler has given each sample
         self._is_given_freely = False
         self._elsewhere: np.ndarray | None = None  # what any rank has recorded
@@ -214,20 +216,21 @@ class UserDraws:
             "length": self.length,
             "num_full": self.num_full,
             "start": self.start,
+            "following": self.following,
         }
 
     @staticmethod
     def fields(num_samples: int) -> Fields:
         """What :meth:`state_dict` holds."""
         counts = Array(torch.int32, (num_samples,))
-        numbers = dict.fromkeys(("length", "num_full", "start"), (int, None))
+        numbers = dict.fromkeys(("length", "num_full", "start", "following"), (int, None))
         return {"counts": counts, "num_recorded": int, **numbers}
 
     def load_state_dict(self, state: dict[str, Any], scale: float = 1.0) -> None:
         """Go on where ``state`` was taken, on ``scale`` times as many ranks as there are now."""
         self.counts[:] = state["counts"].numpy()
         self._drawn = _tally_of(self.counts)
-        self.start = state["start"]
+        self.start, self.following = state["start"], state["following"]
         self.num_recorded = round(scale * state["num_recorded"])
         finished = state["length"] is not None and state["num_recorded"] >= state["length"]
         if scale == 1:
@@ -295,7 +298,8 @@ class UserSampler(Generic[T]):
         if len(more) < num_items:  # its length was told too low
             yield from more
         else:
-            self._rest = _Rest(epoch + 1, chain(more, items), start + num_items)
+            draws.following = start + num_items
+            self._rest = _Rest(epoch + 1, chain(more, items), draws.following)
 
 
 def num_draws(sampler: object, otherwise: int) -> int:

@@ -177,3 +177,17 @@ def test_a_long_order_is_given_piece_by_piece():
     pruner.sampler(8)
     expected = torch.randperm(CHUNK + 5, generator=epoch_generator(0, 0))
     assert list(pruner.current.draws()) == expected.tolist()
+
+
+@pytest.mark.parametrize("order", [np.s_[::-1], np.s_[:]], ids=["reversed", "as it was"])
+def test_a_batch_may_be_put_in_another_order(order):
+    options = {"rank": 1, "num_replicas": 2, "layout": UNMERGED}
+    pruner, losses = DynamicPruner(Numbers(11), 3, **options), random_losses(11)
+    for indices, batch in pruner.loader(4):
+        mixed = np.arange(len(indices))[order]
+        pruner.update(losses[batch.long()][mixed.copy()], indices[mixed])
+    trained = pruner.current.share_of_rank()
+    trained = trained[trained >= 0]
+    assert pruner.current.finished
+    assert torch.equal(pruner.scores["last_loss"][trained], losses[trained])
+    assert pruner.scores["visits"].sum() == len(trained)

@@ -8,6 +8,7 @@ from torch.utils.data import BatchSampler, RandomSampler
 
 from helpers import Numbers, new_pruner, random_losses, train_epoch
 from infobatch import DynamicPruner, RandomPruning
+from infobatch.loading.refill import Refill
 
 LENGTHS = np.random.default_rng(3).integers(1, 17, 200)
 BUDGET = 64
@@ -84,3 +85,11 @@ def test_no_batch_of_a_single_sample_where_full_data_has_none(size, in_batches, 
         seen = train_epoch(pruner, loader, random_losses(pruner.num_samples))
         assert 2 <= min(map(len, seen)) <= max(map(len, seen)) <= size
         assert sorted(np.concatenate(seen)) == pruner.selection.indices.tolist()
+
+
+def test_a_sample_that_waited_does_not_bring_a_batch_over_the_budget():
+    costs = [3, 8, 3, 5, 1, 1, 1]
+    batches = Refill(None, 10, costs).pooled(
+        [[0, 4, 5], [1, 6], [2, 3, 4]], np.array([1, 1, 1, 1, 0, 0, 0], bool)
+    )
+    assert all(sum(costs[index] for index in batch) <= 10 for batch in list(batches))

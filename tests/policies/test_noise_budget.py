@@ -207,5 +207,5 @@ def test_the_report_tells_the_noise_asked_for_and_the_noise_that_was():
     assert 1 < report.noise < 1.6  # what was observed says nothing of these losses
     assert len(report.noises) == 5
     text = str(report)
-    assert "where at most 1.1 was asked for" in text
+    assert "where a mean of 1.1 was asked for" in text
     assert f"a step as noisy as one of batch {round(100 / report.noise)} of 100" in text

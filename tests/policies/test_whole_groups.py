@@ -58,6 +58,9 @@ def test_whole_groups_fill_whole_batches_where_the_last_is_dropped():
     pruner.set_epoch(1)
     assert pruner.selection.num_selected % 8 == 0
     assert sum(len(indices) for indices, _ in loader) == pruner.selection.num_selected < 120
+    few = DynamicPruner(torch.zeros(48), 3, policy=WholeGroups(np.arange(48) // 3), delta=1)
+    with pytest.raises(ValueError, match="fill whole batches of 25 only by 75 samples"):
+        few.loader(25, drop_last=True)
     uneven = DynamicPruner(torch.zeros(210), 3, policy=WholeGroups(UNEQUAL), delta=1)
     with pytest.raises(ValueError, match=r"groups have 1 to 20 samples, .* leave out drop_last"):
         uneven.loader(8, drop_last=True)

@@ -69,6 +69,7 @@ class Kept:
 
     The dropped ones count as trained, without a loss or a visit, and keep their scores. A batch of which
     all are dropped has no mean to train: ``pruner.record(torch.empty(0), indices)`` passes over it.
+    Where ranks drop different numbers, their means do not average to that over all samples.
 
     Args:
         batch: The batch of the samples that are kept.

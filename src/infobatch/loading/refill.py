@@ -182,7 +182,7 @@ class _Pool:
     def add(self, index: int, cost: float, size: int, least: int) -> Iterator[list[int]]:
         """Take in a sample; batches that are full, of ``size`` samples, come out."""
         self._largest = max(self._largest, size)
-        if self._batch and self._cost + cost > self._most:
+        while self._batch and self._cost + cost > self._most:  # again, with those that waited
             if len(self._batch) < least:
                 self._waiting.append((index, cost))
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import InitVar, dataclass, field, replace
 
 import numpy as np
@@ -73,6 +74,12 @@ class WholeGroups(Policy):
             raise ValueError(
                 f"groups have {sizes.min()} to {sizes.max()} samples, so that those kept do not fill "
                 f"batches of {multiple}, and the loader drops a last short one; leave out drop_last"
+            )
+        fewest = math.lcm(multiple, int(sizes[0]))
+        if multiple > 1 and fewest > self.num_samples:
+            raise ValueError(
+                f"groups of {sizes[0]} fill whole batches of {multiple} only by {fewest:,} samples, and "
+                f"there are {self.num_samples:,}; leave out drop_last, or take another batch size"
             )
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:

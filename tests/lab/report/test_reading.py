@@ -31,7 +31,10 @@ def test_runs_that_differ_in_an_option_are_told_apart(comparison, tmp_path):
         file = paths[-1] / "config.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), **options}))
     labels = [arm.label for arm in read_runs(paths).arms]
-    assert [label.split(", ")[-1] for label in labels] == ["--weight-decay 0.0005", "--weight-decay 0.25"]
+    assert [label.split(", ")[-1] for label in labels] == [
+        "--weight-decay 0.0005",
+        "--weight-decay 0.25",
+    ]
 
 
 def test_a_folder_of_ones_own_says_what_the_data_are(comparison, tmp_path):

@@ -125,7 +125,7 @@ def resumed(
     """
     typed: dict[str, tuple[Any, Any]] = {}
     if recipe:
-        typed["the recipe"] = (recipe, saved.recipe)
+        typed["the recipe"] = (recipe, saved.own.train if saved.task == "own" else saved.recipe)
     if save is not None:
         is_share = isinstance(saved.target, float)
         typed["--save"] = (f"{save:g}", f"{100 * saved.target:g}" if is_share else None)  # type: ignore[operator]

@@ -63,6 +63,11 @@ def evaluate(run: PositionalPath, data_dir: Path | None = None, device: str = "a
     """
     folder = RunFolder(run)
     config = replace(folder.config(), device=device, compile=False)
+    if config.task == "own":
+        raise ValueError(
+            f"{run} was trained by a function of yours, {config.own.train}, which evaluates its model "
+            "itself; what it gave is in summary.json there"
+        )
     check_sources(config)
     if data_dir:
         config = replace(config, data_dir=data_dir)

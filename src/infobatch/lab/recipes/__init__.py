@@ -30,6 +30,8 @@ def find_recipe(name: str) -> Recipe:
     Raises:
         ValueError: If there is no such recipe; it lists near names.
     """
+    if name.endswith(".py"):
+        raise ValueError(f"{name} is a file; name the training function in it, too, as {name}:train")
     return choose("recipe", name, RECIPES)
 
 

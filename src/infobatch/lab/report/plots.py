@@ -67,7 +67,9 @@ def draw_plots(results: Results, folder: Path) -> list[Path]:
     else:
         figures = {"differences.png": draw_differences(results)} if results.full else {}
         figures |= {f"{name}.png": figure for name, figure in draw_courses(results).items()}
-        figures |= {"kept.png": draw_kept(results), "scores.png": draw_scores(results)}
+        figures["kept.png"] = draw_kept(results)
+        if any(map(_has_scores_over_time, _without_controls(results)[:2])):
+            figures["scores.png"] = draw_scores(results)
         if len(results.pruned) >= FEWEST_COSTS:
             figures["costs.png"] = draw_costs(results)
     if any(measured(arm, lambda m: m.noise_ratio) for arm in results.pruned):
@@ -233,6 +235,12 @@ def draw_kept(results: Results) -> Figure:
     _count_epochs(axis)
     axis.legend(fontsize=8)
     return figure
+
+
+def _has_scores_over_time(arm: ArmRuns) -> bool:
+    """Whether scores are known of several epochs; a function of the user's has them at its end."""
+    metrics = next(iter(arm.runs.values())).metrics
+    return sum(None not in m.score_quantiles for m in metrics) > 1
 
 
 def draw_scores(results: Results) -> Figure:

@@ -120,7 +120,9 @@ def _against_controls(ours: ArmRuns, results: Results) -> list[str]:
     phrases = []
     for control in results.controls_of(ours):
         difference = Difference.of(ours.runs, control.runs)
-        if difference is not None:
+        if difference is not None and math.isnan(difference.mean):
+            phrases.append(f"without a finite result to compare with of {control.label}")
+        elif difference is not None:
             if difference.least_gain > 0:
                 place = "ahead of"
             elif difference.most_gain < 0:

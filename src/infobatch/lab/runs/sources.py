@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infobatch.lab.config.train import TrainConfig, flag
-from infobatch.lab.functions import source_of
+from infobatch.lab.functions import GIVEN, source_of
 from infobatch.lab.models import is_own
 
 
@@ -20,11 +20,18 @@ def sources_of(config: TrainConfig) -> str:
     Raises:
         ValueError: If there is no such file or module.
     """
+    return ", ".join(f"{flag(option)} {source_of(name)}" for option, name in _named(config).items())
+
+
+def _named(config: TrainConfig) -> dict[str, str]:
+    """The functions in files or modules that a run is trained by, by the options that name them."""
     named = {"transform": config.transform} if config.transform else {}
     if config.task == "classification":
         models = {"model": config.model, "proxy": config.proxy}
         named |= {option: name for option, name in models.items() if is_own(name)}
-    return ", ".join(f"{flag(option)} {source_of(name)}" for option, name in named.items())
+    if config.task == "own" and config.own.train not in GIVEN:
+        named["own.train"] = config.own.train
+    return named
 
 
 def check_sources(config: TrainConfig) -> None:
@@ -39,8 +46,9 @@ def check_sources(config: TrainConfig) -> None:
     now = sources_of(config)
     if now != config.source:
         before = config.source.split(", ")
-        option = next((each for each in now.split(", ") if each not in before), now).split(" ")[0]
-        name = getattr(config, option.removeprefix("--"))
+        changed = next((each for each in now.split(", ") if each not in before), now).split(" ")[0]
+        option, name = next(pair for pair in _named(config).items() if flag(pair[0]) == changed)
+        option = "the training function" if option == "own.train" else flag(option)
         raise ValueError(
             f"the file of {option} {name} has changed since the run was started; put it back, or start "
             "another run"

@@ -139,7 +139,7 @@ def _check_own(config: TrainConfig) -> None:
 
 
 OF_THE_FUNCTION = (
-    *("own", "epochs", "batch_size", "lr", "seed", "device"),
+    *("own", "source", "epochs", "batch_size", "lr", "seed", "device"),
     *("policy", "prune_ratio", "target", "ramp", "delta", "warmup_epochs"),
     *("normalizer", "shrink", "least_batch", "batch_multiple"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
@@ -196,6 +197,12 @@ class OwnTraining:
         seconds = time.perf_counter() - began
         pruner = self._trained(run, function.__name__)
         value = _number(result, function.__name__)
+        if self.config.own.metric.endswith("%") and 0 < abs(value) <= 1:
+            warnings.warn(
+                f"{function.__name__} gave {value:g}, and the metric is {self.config.own.metric!r}: if "
+                "that is a share and no percentage, give it times 100, for the margin is in points",
+                stacklevel=2,
+            )
         metrics = pruner.metrics(value)
         noises = [m.noise for m in metrics if m.noise is not None]
         report = pruner.report()

@@ -44,4 +44,4 @@ def test_it_takes_images_of_16_pixels_and_more(size, norm):
 
 def test_smaller_images_are_refused():
     with pytest.raises(ValueError, match="at least 16 pixels a side, and these have 8 x 8"):
-        check_model_fits("speed-cnn", (1, 8, 8), 10, torch.device("cpu"))
+        check_model_fits("speed-cnn", (1, 8, 8))

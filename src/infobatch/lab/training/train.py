@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 
 import torch
 
@@ -50,6 +51,7 @@ def train(
     finished = agree(lambda: folder.summary() if folder.finished else None)
     if finished is not None:
         return finished
+    import_module("torch._dynamo")  # or the first step would, on the clock of a comparison's first run
     pauses = Pauses(folder.path, should_stop)
     try:
         scores = static_scores(config, data, folder, pauses)

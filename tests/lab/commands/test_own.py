@@ -22,6 +22,8 @@ def test_the_command_line_compares_a_function_of_a_file(call, tmp_path):
         assert re.search(rf"{arm} +\d+\.\d\d ± ", output)
     assert "Verdict" in output
     report = (tmp_path / "c" / "report" / "report.md").read_text()
+    assert "![train-losses](train-losses.png)" in report
+    assert "![scores]" not in report, "they are known at the end alone"
     command = next(line for line in report.splitlines() if line.startswith("infobatch compare"))
     assert "own_script.py:train" in command
     assert "--epochs 4 --batch-size 32" in command

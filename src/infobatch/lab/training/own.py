@@ -117,6 +117,7 @@ class WatchedPruner(DynamicPruner):
         self._metric, self._lr = metric_of(config), config.lr
         self._watch = watch
         self.seconds: list[float] = []
+        self._losses: list[float] = []  # at the end of each epoch
         self._began = time.perf_counter()
 
     def update(self, losses: Tensor, indices: Any, *args: Any, **signals: Any) -> Tensor:
@@ -126,6 +127,7 @@ class WatchedPruner(DynamicPruner):
         if self.current.finished:
             now = time.perf_counter()
             self.seconds.append(now - self._began)
+            self._losses.append(self.mean_loss)
             self._began = now
             self._watch(Progress(self.progress, self.metrics()[-1], self._metric))
         self._pauses.pause()
@@ -146,7 +148,7 @@ class WatchedPruner(DynamicPruner):
                     epoch=counts.epoch,
                     num_kept=counts.num_recorded,
                     num_samples=self.num_samples,
-                    train_loss=math.nan,
+                    train_loss=self._losses[len(made)] if len(made) < len(self._losses) else math.nan,
                     test_loss=None,
                     result=result if is_last else None,
                     seconds=self.seconds[len(made)] if len(made) < len(self.seconds) else 0.0,

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from infobatch.policies.allocation import SMALLEST, allocate, whole
-from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request, check_some_are_kept
-from infobatch.policies.options import be_like, check_is_policy, set_fields
+from infobatch.policies.base import KeepProbabilities, Policy, Request, check_some_are_kept
+from infobatch.policies.options import be_like, check_divides, set_fields
 from infobatch.policies.per_sample import Numbers, check_every_class_is_kept, classes_of, members_of
 from infobatch.policies.proportional import Proportional
-from infobatch.policies.spaced import Spaced
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.table import ScoreTable
 
@@ -41,12 +40,7 @@ class ClassQuotas(Policy):
 
     def __post_init__(self, labels: Numbers | None) -> None:
         policy = Proportional() if self.policy is None else self.policy
-        check_is_policy(policy, "Proportional()")
-        if isinstance(policy, (BiasedPolicy, Spaced)) or policy.num_samples is not None:
-            raise ValueError(
-                f"policy is {policy!r}, which cannot be asked for each class alone; give an unbiased "
-                "one that needs no labels, such as Proportional()"
-            )
+        check_divides(policy, "for each class alone", "Proportional()")
         members = members_of(classes_of(labels, "ClassQuotas"))
         counts = np.array([len(indices) for indices in members])
         num_samples = int(counts.sum())

@@ -6,7 +6,7 @@ from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any
 
-from infobatch.policies.base import Policy
+from infobatch.policies.base import BiasedPolicy, Policy
 
 _NUMBERS = {"float": float, "int": int, "bool": bool}
 
@@ -66,6 +66,24 @@ def check_num_strata(strata: object) -> None:
     """Refuse a number of strata that is not whole, or does not lie from 2 to 200."""
     if not isinstance(strata, Integral) or not 2 <= int(strata) <= 200:
         raise ValueError(f"strata is {strata!r}; it must be a whole number from 2 to 200")
+
+
+def check_divides(policy: object, asked: str, example: str) -> None:
+    """Refuse to wrap what is no policy, or one that can only be asked about all samples at once.
+
+    Args:
+        policy: What was given.
+        asked: What it would be asked, for the error.
+        example: A policy that would do.
+    """
+    check_is_policy(policy, example)
+    assert isinstance(policy, Policy)
+    spaces_visits = "credit" in policy.columns
+    if isinstance(policy, BiasedPolicy) or spaces_visits or policy.num_samples is not None:
+        raise ValueError(
+            f"policy is {policy!r}, which cannot be asked {asked}; give an unbiased one that needs no "
+            f"labels, such as {example}"
+        )
 
 
 def check_is_policy(policy: object, example: str) -> None:

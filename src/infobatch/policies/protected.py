@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
-from infobatch.policies.options import be_like, check_is_policy, set_fields
+from infobatch.policies.base import KeepProbabilities, Policy, Request
+from infobatch.policies.options import be_like, check_divides, set_fields
 from infobatch.policies.per_sample import mask_of
 from infobatch.policies.spaced import Spaced
 from infobatch.scores.columns import IndexArray
@@ -42,17 +42,12 @@ class Protected(Policy):
 
     def __post_init__(self) -> None:
         policy = self.policy
-        check_is_policy(policy, "InfoBatch()")
-        if isinstance(policy, BiasedPolicy) or policy.num_samples is not None:
-            raise ValueError(
-                f"policy is {policy!r}, which cannot be asked for some of the samples alone; give an "
-                "unbiased one that needs no labels, such as InfoBatch()"
-            )
         if isinstance(policy, Spaced):
             raise ValueError(
                 f"policy is {policy!r}, whose visits would not be counted; space those of the whole "
                 "policy: Spaced(Protected(Neyman(), kept))"
             )
+        check_divides(policy, "for some of the samples alone", "InfoBatch()")
         kept = mask_of(self.kept)
         others = np.flatnonzero(~kept)
         num_samples = len(kept)

@@ -8,11 +8,10 @@ from dataclasses import InitVar, dataclass, field, replace
 import numpy as np
 import torch
 
-from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request, check_some_are_kept
+from infobatch.policies.base import KeepProbabilities, Policy, Request, check_some_are_kept
 from infobatch.policies.infobatch import InfoBatch
-from infobatch.policies.options import be_like, check_is_policy, set_fields
+from infobatch.policies.options import be_like, check_divides, set_fields
 from infobatch.policies.per_sample import Numbers, classes_of
-from infobatch.policies.spaced import Spaced
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.table import ScoreTable
 
@@ -39,12 +38,7 @@ class WholeGroups(Policy):
 
     def __post_init__(self, labels: Numbers | None) -> None:
         policy = InfoBatch() if self.policy is None else self.policy
-        check_is_policy(policy, "InfoBatch()")
-        if isinstance(policy, (BiasedPolicy, Spaced)) or policy.num_samples is not None:
-            raise ValueError(
-                f"policy is {policy!r}, which cannot be asked about groups; give an unbiased one that "
-                "needs no labels, such as InfoBatch()"
-            )
+        check_divides(policy, "about groups", "InfoBatch()")
         if policy.estimates_norms or policy.max_noise is not None:
             raise ValueError(
                 f"policy is {policy!r}, which needs the norm of a whole group's gradient, and only "

@@ -225,7 +225,8 @@ class Run(Course):
         num_real = self.current.record(batch)
         if len(dropped := dropped_from(batch)):
             self.current.record(dropped)
-        if (batch[:num_real] < 0).any():  # whoever put the batch in another order moved repeats
+        has_repeats = num_real < len(batch)
+        if has_repeats and (batch[:num_real] < 0).any():  # whoever put it in another order moved them
             places = torch.from_numpy(np.argsort(batch < 0, kind="stable"))
             batch, there = batch[places.numpy()], sent_to_device(places, scores.device)
             scores, read = scores[there], [signal[there] for signal in read]

@@ -10,11 +10,11 @@ from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader, default_convert
 
-from infobatch.batching import Batching
+from infobatch.batching import SMALLEST_LAST, Batching
 from infobatch.distributed import Replicas
 from infobatch.epoch import Epoch
 from infobatch.loading.dataset import IndexedCollate, IndexedDataset
-from infobatch.loading.refill import LEAST, Refill
+from infobatch.loading.refill import Refill
 from infobatch.loading.sampler import (
     FilteredBatchSampler,
     FilteredSampler,
@@ -255,7 +255,7 @@ class FilteredBatches(BatchSampler):
     sampler: FilteredSampler
 
     def __iter__(self) -> Iterator[list[int]]:
-        yield from self.sampler.batches(smallest=LEAST)
+        yield from self.sampler.batches(smallest=SMALLEST_LAST)
 
 
 def _check_fixed_size(run: Run, remedy: str) -> None:

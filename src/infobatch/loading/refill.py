@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from infobatch.batching import ShrinkBatches
-
-LEAST = 2
-"""Fewest samples in a batch, where the user's own have as many."""
+from infobatch.batching import SMALLEST_LAST, ShrinkBatches
 
 Cost = Callable[[int], float] | Sequence[float] | np.ndarray | Tensor
 """What each sample costs: numbers (N,), or a function of the index."""
@@ -60,7 +57,7 @@ class Refill:
             selected: Which samples the epoch trains on, bool (N,).
         """
         pools: defaultdict[Hashable, _Pool] = defaultdict(lambda: _Pool(self._most))
-        least = LEAST
+        least = SMALLEST_LAST
         for batch in batches:
             least = min(least, len(batch) or least)
             for index in batch:

@@ -113,5 +113,5 @@ class FirstLooks:
 
 def _are_negative(losses: np.ndarray) -> bool:
     """Whether some losses lie below 0, by more than rounding; NaN is passed over."""
-    lowest = np.fmin.reduce(losses, initial=0)
-    return bool(lowest < -ROUNDING * np.fmax.reduce(np.abs(losses), initial=0))
+    lowest, highest = np.fmin.reduce(losses, initial=0), np.fmax.reduce(losses, initial=0)
+    return bool(lowest < -ROUNDING * max(-lowest, highest))

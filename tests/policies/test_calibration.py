@@ -48,7 +48,7 @@ def test_calibrated_moments_are_those_of_the_fresh_norms():
     fresh = (before * 0.5 + 0.2).astype(np.float32)
     kept = np.clip(before, 0.2, 1)
     chosen = generator.random(len(before)) < kept
-    moments = calibrated_moments(before[chosen], fresh[chosen], (1 / kept[chosen]).astype("f4"), 16)
+    moments = calibrated_moments([(before[chosen], fresh[chosen], (1 / kept[chosen]).astype("f4"))], 16)
     counts = np.bincount(bins_of(before), minlength=len(MIDDLES))
     strata = strata_of_bins(counts, 16)[bins_of(before)]
     exact = np.bincount(strata, fresh.astype(float) ** 2, 16) / np.bincount(strata, minlength=16)
@@ -59,7 +59,7 @@ def test_calibrated_moments_are_those_of_the_fresh_norms():
 def test_calibrated_moments_rise_and_pool_what_does_not():
     before = np.repeat(np.array([0.1, 0.2, 0.3, 0.4], np.float32), 100)
     fresh = np.repeat(np.array([0.1, 0.5, 0.3, 0.9], np.float32), 100)
-    moments = calibrated_moments(before, fresh, np.ones(400, np.float32), 8)
+    moments = calibrated_moments([(before, fresh, np.ones(400, np.float32))], 8)
     assert (np.diff(moments.means) >= 0).all()
     assert len(set(moments.blocks.tolist())) < 8
     assert (np.diff(moments.blocks) >= 0).all()
@@ -68,10 +68,10 @@ def test_calibrated_moments_rise_and_pool_what_does_not():
 def test_a_stratum_of_few_samples_has_a_large_error():
     before = np.array([0.01] * 5 + [1.0] * 5000, np.float32)
     fresh = np.array([0.01] * 4 + [1.0] + [1.0] * 5000, np.float32)
-    moments = calibrated_moments(before, fresh, np.full(5005, 20, np.float32), 4)
+    moments = calibrated_moments([(before, fresh, np.full(5005, 20, np.float32))], 4)
     assert moments.errors[0] > 3 * moments.errors[-1]
 
 
 def test_where_no_gradient_is_left_all_moments_are_zero():
-    moments = calibrated_moments(np.zeros(9, "f4"), np.zeros(9, "f4"), np.ones(9, "f4"), 4)
+    moments = calibrated_moments([(np.zeros(9, "f4"), np.zeros(9, "f4"), np.ones(9, "f4"))], 4)
     assert moments.means.tolist() == [0.0] * 4

@@ -40,7 +40,7 @@ METHOD = [
     ["batching", "batch_indices", "distributed", "inputs", "samples", "user_order", "losses", "noise"],
     ["batch_norm"],
     ["policies"],
-    ["selection", "made_whole", "schedule", "lr", "first_looks"],
+    ["selection", "schedule", "lr", "first_looks"],
     ["epoch", "report", "prediction", "plan", "resumption"],
     ["layouts"],
     ["course"],

@@ -29,11 +29,15 @@ def epoch_order(seed: int, epoch: int, selection: Selection) -> Tensor:
     One permutation of all N samples, filtered: with nothing left out it is the order of
     ``RandomSampler(dataset, generator=epoch_generator(seed, epoch))``.
     """
-    order = permutation(len(selection.weights), epoch_generator(seed, epoch))
+    order = permutation(len(selection.weights), epoch_generator(seed, epoch)).numpy()
     if selection.num_selected == len(order):
-        return order
-    selected = _at(selection.weights > 0, order)
-    return torch.from_numpy(order.numpy()[selected.numpy()])
+        return torch.from_numpy(order)
+    weights, length = selection.weights.numpy(), 0
+    for part in chunks(len(order)):
+        selected = order[part][weights[order[part]] > 0]
+        order[length : length + len(selected)] = selected  # in place: a second order is 4 bytes a sample
+        length += len(selected)
+    return torch.from_numpy(order[:length])
 
 
 def _at(values: Tensor, order: Tensor) -> Tensor:

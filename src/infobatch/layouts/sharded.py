@@ -25,7 +25,7 @@ from infobatch.policies.bounds import pooled
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
 from infobatch.seeding import Stream, epoch_generator
-from infobatch.selection import leave_out, stratum_counts
+from infobatch.selection.strata import leave_out, stratum_counts
 from infobatch.state import REMEDY, Array, Fields, check_fields
 
 

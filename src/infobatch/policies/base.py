@@ -57,6 +57,12 @@ class KeepProbabilities:
         probabilities = self.each(self.probabilities.to(torch.float64))
         return probabilities if self.groups is None else probabilities[self.groups]
 
+    def total(self, values: Tensor) -> float:
+        """The sum of ``values``, as :meth:`each` takes them, over all samples, or groups."""
+        if self.strata is None:
+            return float(values.sum())
+        return float((values * torch.bincount(self.strata, minlength=len(values))).sum())
+
     def each(self, values: Tensor, samples: Tensor | slice = slice(None)) -> Tensor:
         """What samples, or groups where there are some, have of ``values`` that strata may share.
 

@@ -7,6 +7,7 @@ the samples that were just trained, of which both the norm before and the fresh 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,8 +106,43 @@ def guessed_moments(counts: np.ndarray, strata: np.ndarray, num_strata: int, reg
     return Moments.exact(means)
 
 
+class Trained:
+    """The samples that were just trained, piece by piece: norms before, fresh norms, and weights.
+
+    Copies of all of them would take 12 bytes a sample.
+
+    Args:
+        norms: The last two norms of each sample, the latest last, (N, 2); NaN where unknown.
+        weights: One over the probability with which each was selected, 0 for one that was not, (N,).
+            With None all count, with weight 1.
+
+    Attributes:
+        unit: What the fresh norms are divided by, above 0.
+    """
+
+    def __init__(self, norms: FloatArray, weights: FloatArray | None) -> None:
+        self._norms, self._weights = norms, weights
+        self.unit: float = 1
+
+    def __iter__(self) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
+        for part in chunks(len(self._norms)):
+            before, fresh = self._norms[part].T
+            weights = np.ones_like(fresh) if self._weights is None else self._weights[part]
+            trained = ~np.isnan(fresh) & (weights > 0)
+            yield before[trained], fresh[trained] / np.float32(self.unit), weights[trained]
+
+    @property
+    def share_with_both(self) -> float:
+        """The share that samples with a norm before have in the sum of weights, in [0, 1]."""
+        with_both, of_all = 0.0, 0.0
+        for before, _, weights in self:
+            with_both += float(weights[~np.isnan(before)].sum(dtype=np.float64))
+            of_all += float(weights.sum(dtype=np.float64))
+        return with_both / of_all
+
+
 def calibrated_moments(
-    before: FloatArray, fresh: FloatArray, weights: FloatArray, num_strata: int
+    trained: Iterable[tuple[FloatArray, FloatArray, FloatArray]], num_strata: int
 ) -> Moments:
     """Moments by what became of the samples that were just trained.
 
@@ -115,17 +151,18 @@ def calibrated_moments(
     rise from stratum to stratum, by pooling where they do not.
 
     Args:
-        before: The norms that the samples were selected by, (n,).
-        fresh: Their norms when they were trained, (n,).
-        weights: One over the probabilities with which they were selected, (n,).
+        trained: Pieces of the samples: the norms that they were selected by, (n,), NaN for one that had
+            none, their norms when they were trained, (n,), and one over the probabilities with which
+            they were selected, (n,).
         num_strata: S.
     """
     of_bins = np.zeros((3, _BINS))
-    for part in chunks(len(before)):
-        bins, squares = bins_of(before[part]).astype(np.int64), np.square(fresh[part])
-        weighted = weights[part] * squares
+    for piece in trained:
+        before, fresh, weights = (values[~np.isnan(piece[0])] for values in piece)
+        bins, squares = bins_of(before).astype(np.int64), np.square(fresh)
+        weighted = weights * squares
         variance = (weighted + squares) * weighted
-        for total, values in zip(of_bins, (weights[part], weighted, variance), strict=True):
+        for total, values in zip(of_bins, (weights, weighted, variance), strict=True):
             np.add.at(total, bins, values.astype(np.float64))
     strata = strata_of_bins(of_bins[0], num_strata)
     sizes, sums, variances = (np.bincount(strata, values, num_strata) for values in of_bins)

@@ -13,6 +13,7 @@ from infobatch.policies.allocation import allocate, whole, within_budget
 from infobatch.policies.base import KeepProbabilities, Policy, Request, check_some_are_kept
 from infobatch.policies.calibration import (
     Moments,
+    Trained,
     calibrated_moments,
     count_in_bins,
     guessed_moments,
@@ -115,21 +116,16 @@ class NoiseBudget(Policy):
         num_strata: int,
     ) -> tuple[Moments, float]:
         """The strata's moments, and the least probability that a single surprise can be borne at."""
-        before, fresh = norms.T
-        known = ~np.isnan(fresh)
-        trained = known & (weights > 0)
-        is_prior = not trained.any()
-        fresh = fresh[known if is_prior else trained]
-        weights = np.ones_like(fresh) if is_prior else weights[trained]
-        fresh /= fresh.max(initial=0) or 1  # in no unit, so that no power overflows
-        least = 1 / (1 + math.sqrt(SURPRISE * (self.max_noise - 1) * _num_carrying(fresh, weights)))
-        before = before[trained]
-        pairs = ~np.isnan(before)
-        if is_prior or weights[pairs].sum(dtype=np.float64) < weights.sum(dtype=np.float64) / 2:
+        trained = Trained(norms, weights)
+        is_prior = not any(len(fresh) for _, fresh, _ in trained)
+        if is_prior:
+            trained = Trained(norms, None)
+        # In no unit, so that no power overflows.
+        trained.unit = max((fresh.max(initial=0) for _, fresh, _ in trained), default=0) or 1
+        least = 1 / (1 + math.sqrt(SURPRISE * (self.max_noise - 1) * _num_carrying(trained)))
+        if is_prior or trained.share_with_both < 0.5:
             return guessed_moments(in_bins, stratum_of, num_strata, REGRESS), least
-        if not pairs.all():
-            before, fresh, weights = before[pairs], fresh[pairs], weights[pairs]
-        return calibrated_moments(before, fresh, weights, num_strata), least
+        return calibrated_moments(trained, num_strata), least
 
     def _probabilities(
         self, moments: Moments, counts: np.ndarray, floor: float, request: Request, num_samples: int
@@ -144,14 +140,12 @@ class NoiseBudget(Policy):
         return np.where(counts > 0, whole(shares, num_kept, counts) / np.maximum(counts, 1), 1.0)
 
 
-def _num_carrying(norms: FloatArray, weights: FloatArray) -> float:
-    """How many samples carry the gradient: one more, met at weight w, adds a part w / that of it.
-
-    Args:
-        norms: The norms of samples' gradients, at most 1, (n,).
-        weights: One over the probabilities with which they were selected, (n,).
-    """
-    squares = np.square(norms)
-    moments = weights * squares
-    total, fourth = moments.sum(dtype=np.float64), float(moments @ squares)
-    return float(total**2 / fourth) if fourth > 0 else math.inf
+def _num_carrying(trained: Trained) -> float:
+    """How many samples carry the gradient: one more, met at weight w, adds a part w / that of it."""
+    total, fourth = 0.0, 0.0
+    for _, fresh, weights in trained:
+        squares = np.square(fresh, dtype=np.float64)
+        moments = weights * squares
+        total += float(moments.sum())
+        fourth += float(moments @ squares)
+    return total**2 / fourth if fourth > 0 else math.inf

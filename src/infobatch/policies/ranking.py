@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.chunks import chunks
 from infobatch.policies.base import KeepProbabilities, Policy, Request
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
 from infobatch.scores.columns import IndexArray
@@ -72,8 +73,7 @@ def strata_by_rank(losses: Tensor, sizes: Sequence[int], generator: torch.Genera
     values = torch.nan_to_num(losses, nan=torch.inf).numpy()
     ends = np.cumsum(sizes, dtype=np.int64)
     last = np.maximum(ends - 1, 0)  # the rank of each stratum's highest score
-    # With many bounds a sort, which processors do in wide registers, is faster.
-    bounds = np.sort(values)[last] if len(last) > 2 else np.partition(values, last)[last]
+    bounds = np.partition(values, last)[last]
     strata = np.zeros(len(values), dtype=np.uint8)
     for bound in bounds:
         strata += values > bound
@@ -83,7 +83,9 @@ def strata_by_rank(losses: Tensor, sizes: Sequence[int], generator: torch.Genera
         places = np.zeros(len(tied), np.uint8)
         for end in ends[bounds == bound]:
             places[: num_below + len(tied) - end] += 1
-        strata[tied[permutation(len(tied), generator).numpy()]] += places
+        order = permutation(len(tied), generator).numpy()
+        for part in chunks(len(order)):
+            strata[tied[order[part]]] += places[part]
     return torch.from_numpy(strata)
 
 

@@ -22,27 +22,26 @@ def made_whole(
         least: The fewest samples to select.
         last: What the last batch may be.
     """
-    probabilities = keep.per_sample()
-    if bool((probabilities == 1).all()):
-        return keep
-    expected = round(float(probabilities.sum()))
-    total = nearest_multiple(expected, multiple, len(probabilities), least, last)
-    del probabilities  # 8 bytes a sample
-    return replace(keep, probabilities=_with_sum(keep, total))
-
-
-def _with_sum(keep: KeepProbabilities, total: int) -> Tensor:
-    """The probabilities scaled by a common factor to sum to ``total``; those that reach 1 stay there."""
     probabilities = keep.probabilities.to(torch.float64)
+    if keep.total(probabilities != 1) == 0:
+        return keep
+    num_samples = round(keep.total(torch.ones_like(probabilities)))
+    expected = round(keep.total(probabilities))
+    total = nearest_multiple(expected, multiple, num_samples, least, last)
+    return replace(keep, probabilities=_with_sum(keep, probabilities, total, num_samples))
+
+
+def _with_sum(keep: KeepProbabilities, probabilities: Tensor, total: int, num_samples: int) -> Tensor:
+    """The probabilities scaled by a common factor to sum to ``total``; those that reach 1 stay there."""
     certain = probabilities >= 1
+    num_certain = keep.total(certain)
     while True:
-        are_certain = keep.each(certain)
-        rest = total - int(are_certain.sum())
+        rest = total - num_certain
         if rest <= 0:  # the certain ones alone are too many: all share the cut
-            return probabilities * (total / float(keep.each(probabilities).sum()))
-        factor = rest / keep.each(probabilities, ~are_certain).sum()
+            return probabilities * (total / keep.total(probabilities))
+        factor = rest / keep.total(probabilities.masked_fill(certain, 0))
         reached = certain | (probabilities * factor >= 1)
-        are_reached = keep.each(reached)
-        if torch.equal(are_reached, are_certain) or bool(are_reached.all()):
+        num_reached = keep.total(reached)
+        if num_reached in (num_certain, num_samples):
             return (probabilities * factor).masked_fill_(certain, 1).clamp_(max=1)
-        certain = reached
+        certain, num_certain = reached, num_reached

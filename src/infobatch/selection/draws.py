@@ -1,0 +1,131 @@
+"""The draw: keep probabilities to a selection, by the kind of draw that they ask for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from infobatch.batching import LastBatch
+from infobatch.policies.base import KeepProbabilities
+from infobatch.selection.made_whole import made_whole
+from infobatch.selection.owed import draw_owed
+from infobatch.selection.selection import Selection
+from infobatch.selection.strata import draw_stratified, stratum_counts
+
+
+def draw(
+    keep: KeepProbabilities,
+    generator: torch.Generator,
+    multiple: int = 1,
+    least: int = 1,
+    last: LastBatch | None = None,
+) -> Selection:
+    """Select samples with given probabilities; their number is known before the draw.
+
+    With strata, k = clamp(round(n * probability), 1, n) of each stratum's n samples are drawn without
+    replacement, with weight n / k. Without, a systematic draw from a random start gives exactly the
+    inclusion probabilities, once their sum has been made whole, with weight 1 / p; it goes over a random
+    order, or over the one that is given. With credit, the samples that are owed most are selected. With
+    groups it is they that are drawn, and how many samples they have is left to them.
+
+    Args:
+        keep: The keep probabilities.
+        generator: Source of all randomness.
+        multiple: The number selected is the nearest multiple of this that is possible, unless nothing is
+            to be left out: the global batch size, where the loader drops the last short batch.
+        least: The fewest samples to select.
+        last: What the last batch of the selected samples may be; None if anything.
+
+    Returns:
+        The selected samples and their weights.
+
+    Raises:
+        ValueError: For probabilities outside (0, 1], strata without one, or fewer samples than
+            ``multiple``.
+
+    Source: systematic sampling by Madow, 1949.
+    """
+    if keep.groups is not None:
+        of_groups = draw(replace(keep, groups=None), generator, *_in_groups(keep, multiple, least, last))
+        return Selection.of(of_groups.weights[keep.groups])
+    probabilities = keep.probabilities.to(torch.float64)
+    num_samples = len(probabilities if keep.strata is None else keep.strata)
+    if num_samples < multiple:
+        raise ValueError(f"{num_samples} samples do not fill one batch of {multiple}")
+    fits = (probabilities > 0) & (probabilities <= 1)  # false for NaN
+    if not bool(fits.all()):
+        raise ValueError(
+            f"a keep probability is {float(probabilities[~fits][0])}; keep probabilities must lie in "
+            "(0, 1]: a sample never kept is lost"
+        )
+    if keep.strata is not None and int(keep.strata.max()) >= len(probabilities):
+        raise ValueError(
+            f"there is a stratum {int(keep.strata.max())}, but only {len(probabilities)} keep "
+            "probabilities; give one for each stratum, numbered from 0"
+        )
+    if keep.credit is not None:
+        return draw_owed(made_whole(keep, multiple, least, last), keep.credit, generator)
+    if keep.strata is None:
+        whole = made_whole(keep, multiple, least, last)
+        return _draw_systematic(whole.per_sample(), keep.order, generator)
+    sizes = torch.bincount(keep.strata, minlength=len(probabilities)).tolist()
+    counts = stratum_counts(sizes, probabilities.tolist(), multiple, least=least, last=last)
+    return draw_stratified(sizes, counts, keep.strata, generator)
+
+
+def inclusion_probabilities(
+    keep: KeepProbabilities, multiple: int = 1, least: int = 1, last: LastBatch | None = None
+) -> Tensor:
+    """The probability with which :func:`draw` selects each sample, float64 (N,): 1 / its weight.
+
+    Args:
+        keep: The keep probabilities.
+        multiple: See :func:`draw`; so are ``least`` and ``last``.
+        least: The fewest samples to select.
+        last: What the last batch may be.
+    """
+    if keep.groups is not None:
+        asked = _in_groups(keep, multiple, least, last)
+        return inclusion_probabilities(replace(keep, groups=None), *asked)[keep.groups]
+    probabilities = keep.probabilities.to(torch.float64)
+    if keep.strata is None or keep.credit is not None:
+        return made_whole(keep, multiple, least, last).per_sample()
+    sizes = torch.bincount(keep.strata, minlength=len(probabilities))
+    counts = stratum_counts(sizes.tolist(), probabilities.tolist(), multiple, least=least, last=last)
+    shares = torch.tensor(counts, dtype=torch.float64) / sizes.clamp(min=1)
+    return shares[keep.strata.long()]
+
+
+def _in_groups(
+    keep: KeepProbabilities, multiple: int, least: int, last: LastBatch | None
+) -> tuple[int, int, LastBatch | None]:
+    """What is asked of the number of samples, asked of the number of groups that make them up."""
+    assert keep.groups is not None
+    size = int(torch.bincount(keep.groups).max())  # of all, where it matters
+    return multiple // math.gcd(multiple, size), -(-least // size), last if size == 1 else None
+
+
+def _draw_systematic(
+    probabilities: Tensor, order: Tensor | None, generator: torch.Generator
+) -> Selection:
+    if bool((probabilities == 1).all()):
+        return Selection.full(len(probabilities))
+    certain = probabilities >= 1
+    weights = certain.to(torch.float64)
+    num_uncertain = round(float(probabilities[~certain].sum()))
+    if num_uncertain > 0:
+        if order is None:
+            uncertain = (~certain).nonzero().flatten()
+            order = uncertain[torch.randperm(len(uncertain), generator=generator)]
+        else:
+            order = order[~certain[order]]
+        ends = probabilities[order].cumsum(0)
+        ends *= num_uncertain / ends[-1]  # whole up to rounding; now exactly
+        start = torch.rand(1, generator=generator, dtype=torch.float64)
+        points = start + torch.arange(num_uncertain)
+        chosen = order[torch.searchsorted(ends, points, right=True).clamp_(max=len(order) - 1)]
+        weights[chosen] = 1 / probabilities[chosen]
+    return Selection.of(weights.to(torch.float32))

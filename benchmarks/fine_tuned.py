@@ -1,8 +1,8 @@
 """A network that was trained on Fashion-MNIST, to be fine-tuned on handwritten digits.
 
     infobatch train --data fashion-mnist --data-dir DIR --epochs 5 --out PRETRAINED
-    INFOBATCH_PRETRAINED=PRETRAINED infobatch compare --data mnist5k --model benchmarks/fine_tuned.py:make \
-        --noise 1.1 --epochs 5 --lr 0.02 --seeds 8 --out FOLDER
+    INFOBATCH_PRETRAINED=PRETRAINED infobatch compare --data mnist5k \
+        --model benchmarks/fine_tuned.py:make --noise 1.1 --epochs 10 --seeds 8 --out FOLDER
 
 The environment variable names the folder of the finished run. Its classifier is replaced by a new one.
 """

@@ -5,8 +5,10 @@ import os
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from pyarrow import csv
 
 from helpers.tables import columns, flights, write
 from infobatch.lab.data import load_data
@@ -28,6 +30,38 @@ def test_columns_are_numbers_or_categories_by_their_types(tmp_path):
         *first["cancelled"].to_pylist(),
         *second["cancelled"].to_pylist(),
     ]
+
+
+def test_values_with_commas_between_them_are_a_table_like_any_other(tmp_path):
+    expected = load_data("flights", flights(tmp_path / "parquet"))
+    for path in sorted((tmp_path / "parquet/flights").iterdir()):
+        target = tmp_path / "csv/flights" / f"{path.stem}.csv"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        csv.write_csv(pq.read_table(path), target)
+    data = load_data("flights", tmp_path / "csv")
+    assert (data.schema, data.num_codes) == (expected.schema, expected.num_codes)
+    for split in ("train", "test"):
+        rows, others = getattr(data, split), getattr(expected, split)
+        assert torch.equal(rows.codes, others.codes)
+        assert torch.equal(rows.labels, others.labels)
+        torch.testing.assert_close(rows.numbers, others.numbers, equal_nan=True)
+
+
+def test_a_table_in_two_kinds_of_files_would_count_twice(tmp_path):
+    made = columns(8, 0)
+    csv.write_csv(pa.table(made), write(tmp_path, "flights", "train", made).with_suffix(".csv"))
+    write(tmp_path, "flights", "test", made)
+    with pytest.raises(ValueError, match=r"has train\.parquet and train\.csv: the same rows twice"):
+        load_data("flights", tmp_path)
+
+
+def test_a_csv_file_that_is_cut_off_is_named(tmp_path):
+    for split, text in (("train", "v,cancelled\n1,0\n2\n"), ("test", "v,cancelled\n1,0\n")):
+        path = tmp_path / "flights" / f"{split}.csv"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    with pytest.raises(ValueError, match=r"train\.csv is not a readable csv file \(.*; get it again"):
+        load_data("flights", tmp_path)
 
 
 def test_what_only_flown_flights_have_is_not_learned_from(tmp_path):

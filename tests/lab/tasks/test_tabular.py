@@ -10,8 +10,9 @@ from sklearn import metrics
 from torch.nn.functional import cross_entropy
 
 from helpers import changed, check_goes_on, run
-from helpers.tables import QUICK, TYPED, flights
+from helpers.tables import QUICK, TYPED, flights, write
 from infobatch.lab.comparison.contest import CONTESTANTS, contestants
+from infobatch.lab.config.task_options import TabularOptions
 from infobatch.lab.config.train import TrainConfig, defaults_of
 from infobatch.lab.data import load_data
 from infobatch.lab.runs.folder import RunFolder
@@ -51,6 +52,42 @@ def test_the_figures_are_scikit_learns(data):
     assert evaluation.counts == np.bincount(truth).tolist()
     losses = cross_entropy(logits, labels, reduction="none")
     assert evaluation.per_class == pytest.approx([float(losses[labels == c].mean()) for c in (0, 1)])
+
+
+@pytest.mark.parametrize(
+    ("metric", "figure", "of_class"),
+    [
+        ("auc", "AUC", "log loss"),
+        ("average-precision", "average precision", "log loss"),
+        ("calibration-error", "calibration error %", "log loss"),
+        ("balanced-accuracy", "balanced accuracy %", "accuracy"),
+    ],
+)
+def test_runs_are_judged_by_the_metric_that_is_asked_for(data, metric, figure, of_class):
+    plain = Tabular(QUICK, data).evaluate()
+    judged = Tabular(replace(QUICK, tabular=TabularOptions(metric=metric)), data).evaluate()
+    assert judged.result == plain.details[figure]
+    assert judged.details["log loss"] == plain.result
+    assert figure not in judged.details
+    assert judged.class_metric.name == of_class
+
+
+def test_accuracy_is_what_the_error_leaves_and_the_classes_have_theirs(data):
+    judged = Tabular(replace(QUICK, tabular=TabularOptions(metric="accuracy")), data).evaluate()
+    assert judged.result == pytest.approx(100 - judged.details["error %"])
+    counts = np.array(judged.counts)
+    assert np.dot(judged.per_class, counts) / counts.sum() == pytest.approx(judged.result)
+
+
+def test_a_metric_of_two_classes_needs_two(tmp_path, call):
+    for split in ("train", "test"):
+        write(tmp_path, "mine", split, {"v": [1.0, 2.0, 3.0], "kind": ["a", "b", "c"]})
+    own = ["--data", "table", "--data-dir", str(tmp_path / "mine"), "--tabular.target", "kind"]
+    wanted, out = ["--tabular.metric", "auc"], tmp_path / "out"
+    code, _, error = call("compare", *TYPED, *own, *wanted, "--out", str(out))
+    assert code == 2
+    assert "metric is auc, which is for two classes, and --data table has 3; take log-loss" in error
+    assert not out.exists()
 
 
 def test_more_classes_have_no_curve_and_a_class_without_rows_does_not_count():

@@ -88,7 +88,10 @@ def evaluate(run: PositionalPath, data_dir: Path | None = None, device: str = "a
         path = run / "samples.png"
         write_picture(picture, path)
         console.print(f"What the model makes is in {path}", soft_wrap=True)
-    rows = class_rows(data, folder.scores(), result, summary.num_full)
+    rows, metric = (
+        class_rows(data, folder.scores(), result, summary.num_full),
+        result.class_metric or metric,
+    )
     if not rows:
         return
     table = Table(box=None, padding=(0, 2, 0, 0))

@@ -102,12 +102,20 @@ class OwnOptions:
     """Whether less of it is better."""
 
 
+TableMetric = Literal[
+    "log-loss", "accuracy", "balanced-accuracy", "auc", "average-precision", "calibration-error"
+]
+
+
 @dataclass(frozen=True)
 class TabularOptions:
     """Options of --task tabular."""
 
     target: str = ""
     """Column of classes, for --data table."""
+    metric: TableMetric = "log-loss"
+    """What runs are judged by. auc and average-precision are for two classes, of which the second one is
+    what is looked for."""
     leave_out: tuple[str, ...] = ()
     """Columns of --data table that are not learned from, such as what is known only once the class
     is."""

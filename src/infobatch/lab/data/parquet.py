@@ -1,4 +1,4 @@
-"""Parquet files of the Hugging Face hub's layout: found in a folder or downloaded, and read."""
+"""Parquet files of the Hugging Face hub's layout, and tables of one's own: found or downloaded, read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from infobatch.lab.data.locations import download, hub_remedy, places
 
 
 def find_splits(
-    name: str, repository: str, folder: str, splits: Sequence[str], data_dir: Path | None
+    name: str,
+    repository: str,
+    folder: str,
+    splits: Sequence[str],
+    data_dir: Path | None,
+    endings: Sequence[str] = (".parquet",),
 ) -> dict[str, list[Path]]:
     """The files of each split: in ``data_dir``, or downloaded where none is given.
 
-    ``repository`` is empty for a set that is not on the hub, and ``folder`` holds the files there.
+    ``repository`` is empty for a set that is not on the hub, and ``folder`` holds the files there. The
+    files of a split have one of the ``endings``.
     """
-    wanted = " and ".join(f"{split}*.parquet" for split in splits)
+    wanted = " and ".join(" or ".join(f"{split}*{each}" for each in endings) for split in splits)
     if data_dir is not None:
         inside = data_dir / name
         folders = [inside, inside / folder, data_dir / folder, data_dir]
@@ -29,23 +35,32 @@ def find_splits(
             f"{name} is not downloaded; give --data-dir a folder that has {name}/ with {wanted}"
         )
     for each in folders:
-        found = {split: sorted(each.glob(f"{split}*.parquet")) for split in splits}
+        found = {split: _of_one_kind(each, split, endings) for split in splits}
         if all(found.values()):
             return found
     raise FileNotFoundError(f"no {wanted} of {name} in {places(folders)}; {remedy}")
 
 
+def _of_one_kind(folder: Path, split: str, endings: Sequence[str]) -> list[Path]:
+    """The files of a split in a folder; ``ValueError`` if they have several endings."""
+    found = [path for ending in endings for path in sorted(folder.glob(f"{split}*{ending}"))]
+    if len({path.suffix for path in found}) > 1:
+        raise ValueError(
+            f"{folder} has {' and '.join(path.name for path in found)}: the same rows twice, perhaps; "
+            "keep files of one kind"
+        )
+    return found
+
+
 def read(name: str, path: Path, columns: Sequence[str]) -> Any:
     """A file's table, which has these columns and at least one row."""
     import pyarrow
-    import pyarrow.parquet as parquet
 
+    kind = path.suffix.removeprefix(".")
     try:
-        table = parquet.read_table(path)
+        table = _READERS[path.suffix](path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(
-            f"{path} is not a readable parquet file ({error}); download it again"
-        ) from error
+        raise ValueError(f"{path} is not a readable {kind} file ({error}); get it again") from error
     for column in columns:
         if column not in table.column_names:
             raise ValueError(
@@ -53,5 +68,21 @@ def read(name: str, path: Path, columns: Sequence[str]) -> Any:
                 f"{name} needs {' and '.join(map(repr, columns))}"
             )
     if table.num_rows == 0:
-        raise ValueError(f"{path} holds no rows; download it again")
+        raise ValueError(f"{path} holds no rows; get it again")
     return table
+
+
+def _read_parquet(path: Path) -> Any:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(path)
+
+
+def _read_csv(path: Path) -> Any:
+    """A file of values with commas between them; what is empty or NA is missing."""
+    from pyarrow import csv
+
+    return csv.read_csv(path, convert_options=csv.ConvertOptions(strings_can_be_null=True))
+
+
+_READERS = {".parquet": _read_parquet, ".csv": _read_csv}

@@ -1,4 +1,4 @@
-"""Tables: rows of numbers and categories, and the class of each; from parquet files, or built in."""
+"""Tables: rows of numbers and categories, and the class of each; from files, or built in."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from infobatch.lab.names import choose
 
 OWN_TABLE = "table"
 """The name of a table of the user's own."""
+ENDINGS = (".parquet", ".csv")
+"""The kinds of files that hold tables."""
 PANDAS_INDEX = "__index_level_"
 """What the name of a column begins with that pandas keeps its rows' names in."""
 UNKNOWN = 0
@@ -128,7 +130,7 @@ class TableData(Data):
 
 @dataclass(frozen=True)
 class TableSet:
-    """A table in ``train*.parquet`` and ``test*.parquet``, in a local folder.
+    """A table in ``train*.parquet`` and ``test*.parquet``, or in ``.csv`` files, in a local folder.
 
     Args:
         name: The name that the set is loaded by, and that of its folder.
@@ -146,7 +148,7 @@ class TableSet:
     def __call__(
         self, data_dir: Path | None, *, target: str = "", leave_out: tuple[str, ...] = ()
     ) -> TableData:
-        paths = parquet.find_splits(self.name, "", "", ("train", "test"), data_dir)
+        paths = parquet.find_splits(self.name, "", "", ("train", "test"), data_dir, ENDINGS)
         target = self.target or target
         schema = self._schema(paths["train"][0], target, leave_out)
         train, test = (_Columns(self.name, paths[split], schema) for split in ("train", "test"))

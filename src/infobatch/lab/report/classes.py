@@ -17,7 +17,7 @@ def class_headings(metric: Metric) -> tuple[str, ...]:
     """Headings of the cells of :class:`ClassRow`.
 
     Args:
-        metric: What the run is judged by.
+        metric: What its classes are judged by.
 
     Returns:
         One heading for each column.

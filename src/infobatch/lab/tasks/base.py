@@ -19,6 +19,7 @@ from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Feed
 from infobatch.lab.devices import resolve_device, resolve_precision
 from infobatch.lab.processes import replicas
+from infobatch.lab.tasks.metrics import Metric
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -58,6 +59,7 @@ class Evaluation:
         details: Further figures by name.
         per_class: The metric, or its like, for each class; empty without classes.
         counts: The test samples of each class; empty without classes.
+        class_metric: What ``per_class`` holds; None if it is the task's metric.
     """
 
     result: float
@@ -65,6 +67,7 @@ class Evaluation:
     details: Mapping[str, float] = field(default_factory=dict)
     per_class: Sequence[float] = ()
     counts: Sequence[int] = ()
+    class_metric: Metric | None = None
 
 
 class Task(ABC):

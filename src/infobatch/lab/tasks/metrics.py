@@ -97,6 +97,17 @@ MIOU = Metric("mIoU")
 DENOISING = Metric("denoising loss", "", higher_is_better=False, digits=4, margin=0.0005)
 LOG_LOSS = Metric("log loss", "", higher_is_better=False, digits=4, margin=0.001)
 """The mean negative logarithm of the probability that a row's class was given, in nats."""
+TABLE_METRICS = {
+    "log-loss": LOG_LOSS,
+    "accuracy": ACCURACY,
+    "balanced-accuracy": Metric("balanced accuracy"),
+    "auc": Metric("AUC", "", digits=4, margin=0.002),
+    "average-precision": Metric("average precision", "", digits=4, margin=0.005),
+    "calibration-error": Metric("calibration error", higher_is_better=False, margin=0.2),
+}
+"""What runs on tables can be judged by, by the name that an option gives."""
+OF_TWO_CLASSES = ("auc", "average-precision")
+"""Those of them that only two classes have."""
 KNN = Metric("k-NN accuracy")
 LINEAR_PROBE = Metric("linear-probe accuracy")
 RECONSTRUCTION = Metric("reconstruction loss", "", higher_is_better=False, digits=4, margin=0.002)

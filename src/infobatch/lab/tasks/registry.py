@@ -29,9 +29,10 @@ from infobatch.lab.tasks.metrics import (
     DENOISING,
     KNN,
     LINEAR_PROBE,
-    LOG_LOSS,
     MIOU,
+    OF_TWO_CLASSES,
     RECONSTRUCTION,
+    TABLE_METRICS,
     TOKEN_LOSS,
     Metric,
 )
@@ -84,6 +85,17 @@ def _load_own() -> type[Task]:
 
 
 def _as_it_is(config: TrainConfig, data: Data) -> Data:
+    return data
+
+
+def _with_its_metric(config: TrainConfig, data: Data) -> Data:
+    """The data as it is, if it has what the metric needs."""
+    metric = config.tabular.metric
+    if metric in OF_TWO_CLASSES and data.num_classes != 2:
+        raise ValueError(
+            f"--tabular.metric is {metric}, which is for two classes, and --data {config.data} has "
+            f"{data.num_classes}; take log-loss, accuracy or balanced-accuracy"
+        )
     return data
 
 
@@ -280,11 +292,12 @@ TASKS = {
         norms_from="squared-error",
     ),
     "tabular": TaskSpec(
-        metric=LOG_LOSS,
+        metric=lambda config: TABLE_METRICS[config.tabular.metric],
         data_sets=tuple(TABLE_SETS),
         options=("tabular", "batch_norm", "resident", "probe", "backward_share"),
         check_model=_check_table,
         load=_load_tabular,
+        prepare=_with_its_metric,
         signals=("gradient_norms", "confidences"),
     ),
     "own": TaskSpec(

@@ -1,4 +1,4 @@
-"""Classes of the rows of tables: cross-entropy per row; log loss."""
+"""Classes of the rows of tables: cross-entropy per row; log loss, or what else they are judged by."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from infobatch.lab.models.tables import TABLE_MODELS
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs
 from infobatch.lab.tasks.classifier import Classifier
+from infobatch.lab.tasks.metrics import ACCURACY, LOG_LOSS, TABLE_METRICS
 from infobatch.lab.tasks.probabilities import area_under_curve, average_precision, calibration_error
 
 
@@ -44,7 +45,7 @@ class Tabular(Classifier):
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module | None = None) -> Evaluation:
-        """Evaluate a model by its log loss, over all ranks together.
+        """Evaluate a model by its log loss or another metric, over all ranks together.
 
         Args:
             model: An average of the model's weights; by default the model itself.
@@ -63,13 +64,23 @@ class Tabular(Classifier):
         losses = -logarithms.gather(1, labels[:, None])[:, 0]
         loss = float(losses.mean())
         counts = labels.bincount(minlength=self.data.num_classes)
-        sums = torch.zeros_like(logits[0]).index_add_(0, labels, losses)
+        details = figures_of(logarithms.exp(), labels)
+        metric = TABLE_METRICS[self.config.tabular.metric]
+        figures = {"log loss": loss, **details, "accuracy %": 100 - details["error %"]}
+        name = f"{metric.name} {metric.unit}".strip()
+        if metric != LOG_LOSS:
+            details["log loss"] = loss
+        of_class, values = LOG_LOSS, losses
+        if metric.name in (ACCURACY.name, "balanced accuracy"):
+            of_class, values = ACCURACY, 100 * (logits.argmax(1) == labels).double()
+        sums = torch.zeros_like(logits[0]).index_add_(0, labels, values)
         return Evaluation(
-            result=loss,
+            result=figures[name],
             loss=loss,
-            details=figures_of(logarithms.exp(), labels),
+            details={each: value for each, value in details.items() if each != name},
             per_class=(sums / counts).tolist(),
             counts=counts.tolist(),
+            class_metric=of_class,
         )
 
 

@@ -26,6 +26,6 @@ def test_options_of_segmentation_are_of_no_other_task():
 @pytest.mark.parametrize("task", TASKS)
 def test_norms_of_gradients_follow_from_losses_where_a_task_gives_none(task):
     spec = TASKS[task]
-    squared = task in ("mae", "diffusion")
+    squared = task in ("mae", "diffusion", "regression")
     assert spec.norms_from == ("squared-error" if squared else "cross-entropy")
     check_policy(TrainConfig(task=task, policy="noise-budget"), NoiseBudget())

@@ -213,8 +213,9 @@ def load(config: TrainConfig) -> Data:
         own = {"skip_bad": config.segmentation.skip_bad, "say": console.print}
     if config.data in FILE_SETS:
         own = {"test": config.test}
-    if config.task == "tabular":
+    if config.task in ("tabular", "regression"):
         own = {"target": config.tabular.target, "leave_out": config.tabular.leave_out}
+        own["of_numbers"] = config.task == "regression"
     data = load_data(config.data, config.data_dir, **own)
     if config.subset is not None:
         data = data.subset(read_subset(config.subset, len(data.train)))

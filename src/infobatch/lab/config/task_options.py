@@ -109,13 +109,13 @@ TableMetric = Literal[
 
 @dataclass(frozen=True)
 class TabularOptions:
-    """Options of --task tabular."""
+    """Options of --task tabular and --task regression."""
 
     target: str = ""
-    """Column of classes, for --data table."""
+    """Column of classes, or of numbers, for --data table."""
     metric: TableMetric = "log-loss"
-    """What runs are judged by. auc and average-precision are for two classes, of which the second one is
-    what is looked for."""
+    """What runs of --task tabular are judged by. auc and average-precision are for two classes, of which
+    the second one is what is looked for."""
     leave_out: tuple[str, ...] = ()
     """Columns of --data table that are not learned from, such as what is known only once the class
     is."""

@@ -42,14 +42,16 @@ class CommonConfig:
     """Name of the recipe that the options come from, if any."""
     task: str = "classification"
     """What is learned: classification, segmentation, mae (a masked autoencoder that reconstructs
-    images), diffusion, tuning (of a language model on instructions), tabular (the class of each row
-    of a table; it has defaults of its own), or own (a training function of yours)."""
+    images), diffusion, tuning (of a language model on instructions), tabular and regression (the class
+    of each row of a table, or a number; they have defaults of their own), or own (a training function
+    of yours)."""
     data: str = "mnist5k"
     """Data set. mnist5k and digits are built in. cifar10, cifar100, fashion-mnist, tiny-imagenet,
     tiny-imagenet-40 and imagenet are downloaded, or read from --data-dir; images are your own, in
     --data-dir. For segmentation: ade20k, or camvid (in --data-dir only). For tuning: alpaca,
     alpaca-cleaned, or the local sets bbh and instructions. For tabular: breast-cancer and flights, which
-    are built in, the local set shuttle, or a table of your own, in --data-dir."""
+    are built in, the local set shuttle, or a table of your own, in --data-dir. For regression: diabetes,
+    which is built in, or a table of your own."""
     data_dir: Path | None = None
     """Folder with parquet files in the layout of the hub, or with folders of images; the variable
     INFOBATCH_DATA_DIR gives its default."""
@@ -265,15 +267,16 @@ class TrainConfig(CommonConfig):
         }
 
 
+OF_TABLES = {
+    "model": "mlp",
+    "optimizer": "adamw",
+    "lr": 3e-3,
+    "weight_decay": 0.01,
+    "label_smoothing": 0.0,
+}
 TASK_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "tabular": {
-        "data": "breast-cancer",
-        "model": "mlp",
-        "optimizer": "adamw",
-        "lr": 3e-3,
-        "weight_decay": 0.01,
-        "label_smoothing": 0.0,
-    }
+    "tabular": {"data": "breast-cancer", **OF_TABLES},
+    "regression": {"data": "diabetes", **OF_TABLES},
 }
 """Defaults of a task that differ from those of the others."""
 

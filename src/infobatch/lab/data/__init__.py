@@ -29,7 +29,7 @@ from infobatch.lab.data.instructions import INSTRUCTION_SETS
 from infobatch.lab.data.own import OwnSource
 from infobatch.lab.data.segmentation import SEGMENTATION_SETS, SegmentationData
 from infobatch.lab.data.streamed import StreamedData
-from infobatch.lab.data.table_sets import TABLE_SETS
+from infobatch.lab.data.table_sets import REGRESSION_SETS, TABLE_SETS
 from infobatch.lab.data.tables import TableData
 from infobatch.lab.names import choose
 
@@ -40,6 +40,7 @@ DATA_SETS: dict[str, DataSource] = {
     **INSTRUCTION_SETS,
     **SEGMENTATION_SETS,
     **TABLE_SETS,
+    **REGRESSION_SETS,
     OwnSource.name: OwnSource(),
 }
 

@@ -12,7 +12,7 @@ from infobatch.lab.data.feed import Feed
 from infobatch.lab.data.tables import UNKNOWN, Table, TableData
 
 Rows = tuple[Tensor, Tensor, Tensor]
-"""Numbers float32 (B, F), codes int64 (B, K) and labels int64 (B,)."""
+"""Numbers float32 (B, F), codes int64 (B, K) and labels: int64 (B,), or float32 if they are numbers."""
 
 
 class Encoder:
@@ -20,7 +20,7 @@ class Encoder:
 
     Numbers get mean 0 and deviation 1. A missing one becomes 0, and each column that lacks some gets a
     second one, which is 1 where the number is missing and 0 elsewhere. A category that no such row has
-    becomes ``UNKNOWN``.
+    becomes ``UNKNOWN``. Targets that are numbers get mean 0 and deviation 1, too.
 
     Args:
         table: The rows that are trained on.
@@ -33,6 +33,10 @@ class Encoder:
         std = (numbers - self._mean).square().nanmean(0).nan_to_num().sqrt()
         self._std = std.where(std > 1e-9 * self._mean.abs(), 1.0)  # a constant becomes 0
         self._incomplete = numbers.isnan().any(0)
+        self.target_mean, self.target_std = 0.0, 1.0
+        if table.labels.is_floating_point():
+            self.target_mean = float(table.labels.mean())
+            self.target_std = float(table.labels.std(correction=0)) or 1.0
         self._codes = []
         for column, num in zip(table.codes.T, num_codes, strict=True):
             present = torch.bincount(column, minlength=num) > 0
@@ -61,10 +65,13 @@ class Encoder:
         missing = table.numbers.isnan()[:, self._incomplete]
         standard = ((table.numbers - self._mean) / self._std).nan_to_num(0.0)
         codes = [known[column] for known, column in zip(self._codes, table.codes.T, strict=True)]
+        labels = table.labels
+        if labels.is_floating_point():
+            labels = ((labels - self.target_mean) / self.target_std).float()
         return (
             torch.cat([standard, missing], dim=1).float(),
             torch.stack(codes, dim=1) if codes else table.codes,
-            table.labels,
+            labels,
         )
 
 

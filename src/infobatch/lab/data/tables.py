@@ -1,4 +1,4 @@
-"""Tables: rows of numbers and categories, and the class of each; from files, or built in."""
+"""Tables: rows of numbers and categories, and what is predicted of each; from files, or built in."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Schema:
     Args:
         numbers: The columns of numbers; truth values are numbers, too.
         categories: The columns of text.
-        target: The column of classes.
+        target: The column of classes, or of numbers.
     """
 
     numbers: tuple[str, ...]
@@ -40,14 +40,17 @@ class Schema:
     target: str
 
     @classmethod
-    def of(cls, table: Any, target: str, left_out: Sequence[str], place: str) -> Schema:
+    def of(
+        cls, table: Any, target: str, left_out: Sequence[str], place: str, of_numbers: bool = False
+    ) -> Schema:
         """Sort a table's columns by their types.
 
         Args:
             table: A table of pyarrow.
-            target: The column of classes.
+            target: The column to predict.
             left_out: Columns that are not learned from.
             place: The table's name, for errors.
+            of_numbers: Whether the target is a number, not a class.
 
         Returns:
             The schema, columns in the table's order.
@@ -61,10 +64,16 @@ class Schema:
         for column in table.schema:
             kind = column.type.value_type if types.is_dictionary(column.type) else column.type
             if column.name == target:
-                if not (_is_text(kind) or types.is_integer(kind) or types.is_boolean(kind)):
+                is_class = _is_text(kind) or types.is_integer(kind) or types.is_boolean(kind)
+                if of_numbers and not (types.is_integer(kind) or types.is_floating(kind)):
+                    raise ValueError(
+                        f"the target {target!r} in {place} has type {kind}, which is no number; classes "
+                        "are predicted by --task tabular"
+                    )
+                if not of_numbers and not is_class:
                     raise ValueError(
                         f"the target {target!r} in {place} has type {kind}; classes must be text, whole "
-                        "numbers or truth values"
+                        "numbers or truth values (numbers are predicted by --task regression)"
                     )
             elif column.name in left_out or column.name.startswith(PANDAS_INDEX):
                 continue
@@ -93,7 +102,7 @@ class Table:
     Args:
         numbers: float64 (N, F), NaN where a number is missing.
         codes: Codes of the categories, int64 (N, K), ``UNKNOWN`` where there is none.
-        labels: The class of each row, int64 (N,).
+        labels: The class of each row, int64 (N,); float64 where numbers are predicted.
     """
 
     numbers: Tensor
@@ -124,8 +133,8 @@ class TableData(Data):
     num_codes: tuple[int, ...]
 
     @property
-    def train_labels(self) -> Tensor:
-        return self.train.labels
+    def train_labels(self) -> Tensor | None:
+        return self.train.labels if self.class_names else None
 
 
 @dataclass(frozen=True)
@@ -146,15 +155,20 @@ class TableSet:
     download: str = ""
 
     def __call__(
-        self, data_dir: Path | None, *, target: str = "", leave_out: tuple[str, ...] = ()
+        self,
+        data_dir: Path | None,
+        *,
+        target: str = "",
+        leave_out: tuple[str, ...] = (),
+        of_numbers: bool = False,
     ) -> TableData:
         paths = parquet.find_splits(self.name, "", "", ("train", "test"), data_dir, ENDINGS)
         target = self.target or target
-        schema = self._schema(paths["train"][0], target, leave_out)
+        schema = self._schema(paths["train"][0], target, leave_out, of_numbers)
         train, test = (_Columns(self.name, paths[split], schema) for split in ("train", "test"))
         vocabularies = {name: train.values(name) for name in schema.categories}
-        classes = train.values(target)
-        if len(classes) < 2:
+        classes = None if of_numbers else train.values(target)
+        if classes is not None and len(classes) < 2:
             raise ValueError(
                 f"{target!r} is {classes[0].as_py() if len(classes) else 'missing'} in all rows of "
                 f"{paths['train'][0]}; there must be two classes or more"
@@ -163,17 +177,17 @@ class TableSet:
             name=self.name,
             train=train.encoded(vocabularies, classes),
             test=test.encoded(vocabularies, classes),
-            class_names=self.class_names or tuple(str(value.as_py()) for value in classes),
+            class_names=self.class_names or tuple(str(value.as_py()) for value in classes or ()),
             schema=schema,
             num_codes=tuple(len(values) + 1 for values in vocabularies.values()),
         )
 
-    def _schema(self, path: Path, target: str, leave_out: Sequence[str]) -> Schema:
+    def _schema(self, path: Path, target: str, leave_out: Sequence[str], of_numbers: bool) -> Schema:
         """The columns of the training files, of which ``path`` is the first."""
         table = parquet.read(self.name, path, (target,))
         for name in leave_out:
             choose(f"column of {path}", name, dict.fromkeys(table.column_names))
-        return Schema.of(table, target, (*self.left_out, *leave_out), str(path))
+        return Schema.of(table, target, (*self.left_out, *leave_out), str(path), of_numbers)
 
 
 class _Columns:
@@ -198,9 +212,32 @@ class _Columns:
         return found.take(compute.sort_indices(found))
 
     def encoded(self, vocabularies: dict[str, Any], classes: Any) -> Table:
-        """The rows: the codes of categories are their places in the vocabularies, counted from 1."""
+        """The rows: the codes of categories are their places in the vocabularies, counted from 1.
+
+        The targets are places in ``classes``; without classes they are numbers.
+        """
         numbers = [self._numbers(name) for name in self.schema.numbers]
         codes = [1 + self._places(name, values) for name, values in vocabularies.items()]
+        labels = self._targets() if classes is None else self._classes(classes)
+        return Table(
+            torch.from_numpy(_stacked(numbers, len(labels), np.float64)),
+            torch.from_numpy(_stacked(codes, len(labels), np.int64)),
+            torch.from_numpy(labels),
+        )
+
+    def _targets(self) -> np.ndarray:
+        """The numbers to predict, float64 (N,)."""
+        targets = self._numbers(self.schema.target)
+        if np.isnan(targets).any():
+            row = int(np.flatnonzero(np.isnan(targets))[0])
+            raise ValueError(
+                f"{self._place(row)} has no {self.schema.target}, which is to be predicted; leave such "
+                "rows out of the file"
+            )
+        return targets.copy()
+
+    def _classes(self, classes: Any) -> np.ndarray:
+        """The place of each row's class among the ``classes``, int64 (N,)."""
         labels = self._places(self.schema.target, classes)
         if (labels < 0).any():
             row = int(np.flatnonzero(labels < 0)[0])
@@ -210,11 +247,7 @@ class _Columns:
                 f"{self._place(row)} has the {self.schema.target} {value!r}; it must be one of the "
                 f"training rows', which are {known}{' and others' if len(classes) > 10 else ''}"
             )
-        return Table(
-            torch.from_numpy(_stacked(numbers, len(labels), np.float64)),
-            torch.from_numpy(_stacked(codes, len(labels), np.int64)),
-            torch.from_numpy(labels),
-        )
+        return labels
 
     def _column(self, name: str) -> Any:
         """A column of all files; one that is stored by a dictionary comes as what that holds."""
@@ -279,31 +312,3 @@ def _is_text(kind: Any) -> bool:
 def _stacked(columns: Sequence[np.ndarray], num_rows: int, dtype: Any) -> np.ndarray:
     """Columns (N,) side by side, (N, number of columns), though there be none."""
     return np.stack(columns, axis=1).astype(dtype) if columns else np.empty((num_rows, 0), dtype)
-
-
-@dataclass(frozen=True)
-class BreastCancer:
-    """569 tumors of 30 measurements, 212 of them malignant, that scikit-learn ships."""
-
-    name: str = "breast-cancer"
-    download: str = ""
-    num_test: int = 169
-
-    def __call__(self, data_dir: Path | None, **options: Any) -> TableData:
-        from sklearn.datasets import load_breast_cancer
-
-        bunch = load_breast_cancer()
-        order = torch.from_numpy(np.random.RandomState(0).permutation(len(bunch.target)))  # for ever
-        rows = Table(
-            numbers=torch.from_numpy(bunch.data),
-            codes=torch.zeros(len(bunch.target), 0, dtype=torch.int64),
-            labels=torch.from_numpy(1 - bunch.target.astype(np.int64)),  # there 0 is malignant
-        )
-        return TableData(
-            name=self.name,
-            train=rows.subset(order[self.num_test :]),
-            test=rows.subset(order[: self.num_test]),
-            class_names=("benign", "malignant"),
-            schema=Schema(tuple(map(str, bunch.feature_names)), (), "diagnosis"),
-            num_codes=(),
-        )

@@ -108,6 +108,8 @@ TABLE_METRICS = {
 """What runs on tables can be judged by, by the name that an option gives."""
 OF_TWO_CLASSES = ("auc", "average-precision")
 """Those of them that only two classes have."""
+RELATIVE_RMSE = Metric("relative RMSE", higher_is_better=False)
+"""The root mean squared error, in percent of the standard deviation of the numbers trained on."""
 KNN = Metric("k-NN accuracy")
 LINEAR_PROBE = Metric("linear-probe accuracy")
 RECONSTRUCTION = Metric("reconstruction loss", "", higher_is_better=False, digits=4, margin=0.002)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 
 from infobatch.lab.config.train import TrainConfig, flag, of_function
 from infobatch.lab.data import Data
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
-from infobatch.lab.data.table_sets import TABLE_SETS
+from infobatch.lab.data.table_sets import REGRESSION_SETS, TABLE_SETS
 from infobatch.lab.data.tables import OWN_TABLE
 from infobatch.lab.devices import resolve_device
 from infobatch.lab.functions import load_function
@@ -32,6 +33,7 @@ from infobatch.lab.tasks.metrics import (
     MIOU,
     OF_TWO_CLASSES,
     RECONSTRUCTION,
+    RELATIVE_RMSE,
     TABLE_METRICS,
     TOKEN_LOSS,
     Metric,
@@ -41,47 +43,7 @@ from infobatch.policies import Policy, Static
 from infobatch.policies.base import refuse_refreshing
 from infobatch.scores.columns import COLUMNS, NORMS, SIGNALS
 
-# -- What is imported when it is needed --------------------------------------------------------------
-
-
-def _load_classification() -> type[Task]:
-    from infobatch.lab.tasks.classification import Classification
-
-    return Classification
-
-
-def _load_mae() -> type[Task]:
-    from infobatch.lab.tasks.mae import MaskedAutoencoding
-
-    return MaskedAutoencoding
-
-
-def _load_tuning() -> type[Task]:
-    from infobatch.lab.tasks.tuning import Tuning
-
-    return Tuning
-
-
-def _load_segmentation() -> type[Task]:
-    from infobatch.lab.tasks.segmentation import Segmentation
-
-    return Segmentation
-
-
-def _load_diffusion() -> type[Task]:
-    from infobatch.lab.tasks.diffusion import Diffusion
-
-    return Diffusion
-
-
-def _load_tabular() -> type[Task]:
-    from infobatch.lab.tasks.tabular import Tabular
-
-    return Tabular
-
-
-def _load_own() -> type[Task]:
-    raise AssertionError("a function of the user's is no task of the lab's loops")
+# -- What a task makes of its data ---------------------------------------------------------------------
 
 
 def _as_it_is(config: TrainConfig, data: Data) -> Data:
@@ -182,13 +144,23 @@ def _check_table(config: TrainConfig) -> None:
     target, leave_out = config.tabular.target, config.tabular.leave_out
     if config.data == OWN_TABLE and not target:
         raise ValueError(
-            f"--data {OWN_TABLE} is for files of your own; give --tabular.target, the column of classes"
+            f"--data {OWN_TABLE} is for files of your own; give --tabular.target, the column to predict"
         )
     if config.data != OWN_TABLE and (target or leave_out):
         option, value = ("target", target) if target else ("leave-out", " ".join(leave_out))
         raise ValueError(
             f"--tabular.{option} is {value}, and --data {config.data} has its own; leave it out, or "
             f"give --data {OWN_TABLE} and its folder as --data-dir"
+        )
+
+
+def _check_numbers(config: TrainConfig) -> None:
+    """Check what a table of classes has, too, and that no metric of classes is asked for."""
+    _check_table(config)
+    if config.tabular.metric != "log-loss":
+        raise ValueError(
+            f"--tabular.metric is {config.tabular.metric}, which is for classes, and --task regression "
+            "predicts numbers; leave it out"
         )
 
 
@@ -204,7 +176,7 @@ class TaskSpec:
         data_sets: The data sets that have what it trains on.
         options: The options, or groups of them, that only some tasks have, this one among them.
         check_model: Raises an error for a model that cannot be made.
-        load: Imports the task's class.
+        task_class: The module within this room, and the class in it, as ``module:Class``.
         signals: What it can compute of a batch beside its losses, for policies that read it.
         norms_from: What its losses are, where norms of gradients have to follow from them.
         observes_left_out: Whether its engine runs the model on what an epoch left out, for policies that
@@ -217,12 +189,18 @@ class TaskSpec:
     data_sets: tuple[str, ...]
     options: tuple[str, ...]
     check_model: Callable[[TrainConfig], None]
-    load: Callable[[], type[Task]]
+    task_class: str
     signals: tuple[str, ...] = ()
     norms_from: NormsFrom = "cross-entropy"
     observes_left_out: bool = True
     knows_its_data: bool = True
     prepare: Callable[[TrainConfig, Data], Data] = _as_it_is
+
+    def load(self) -> type[Task]:
+        """Import the task's class, and what it needs."""
+        module, _, name = self.task_class.partition(":")
+        found: type[Task] = getattr(import_module(f"infobatch.lab.tasks.{module}"), name)
+        return found
 
 
 MAE_METRICS = {"knn": KNN, "linear": LINEAR_PROBE, "none": RECONSTRUCTION}
@@ -251,7 +229,7 @@ TASKS = {
             "proxy",
         ),
         check_model=_check_classifier,
-        load=_load_classification,
+        task_class="classification:Classification",
         prepare=as_seen,
         signals=("gradient_norms", "confidences"),
     ),
@@ -260,7 +238,7 @@ TASKS = {
         data_sets=IMAGE_SETS,
         options=(*VIEW_OPTIONS, "mae", "backward_share"),
         check_model=_check_autoencoder,
-        load=_load_mae,
+        task_class="mae:MaskedAutoencoding",
         prepare=as_seen,
         norms_from="squared-error",
     ),
@@ -269,7 +247,7 @@ TASKS = {
         data_sets=tuple(INSTRUCTION_SETS),
         options=("tuning",),
         check_model=_check_tuning,
-        load=_load_tuning,
+        task_class="tuning:Tuning",
         observes_left_out=False,
         prepare=_tokenized,
     ),
@@ -278,7 +256,7 @@ TASKS = {
         data_sets=("camvid", "ade20k"),
         options=("segmentation", "batch_norm"),
         check_model=lambda config: check_segmenter(config.model),
-        load=_load_segmentation,
+        task_class="segmentation:Segmentation",
     ),
     "diffusion": TaskSpec(
         metric=DENOISING,
@@ -288,7 +266,7 @@ TASKS = {
         ),
         options=("diffusion",),
         check_model=_check_unet,
-        load=_load_diffusion,
+        task_class="diffusion:Diffusion",
         norms_from="squared-error",
     ),
     "tabular": TaskSpec(
@@ -296,16 +274,24 @@ TASKS = {
         data_sets=tuple(TABLE_SETS),
         options=("tabular", "batch_norm", "resident", "probe", "backward_share"),
         check_model=_check_table,
-        load=_load_tabular,
+        task_class="tabular:Tabular",
         prepare=_with_its_metric,
         signals=("gradient_norms", "confidences"),
+    ),
+    "regression": TaskSpec(
+        metric=RELATIVE_RMSE,
+        data_sets=tuple(REGRESSION_SETS),
+        options=("tabular", "batch_norm", "resident"),
+        check_model=_check_numbers,
+        task_class="regression:Regression",
+        norms_from="squared-error",
     ),
     "own": TaskSpec(
         metric=own_metric,
         data_sets=("own",),
         options=("own",),
         check_model=_check_own,
-        load=_load_own,
+        task_class="",  # it is no task of the lab's loops
         signals=("gradient_norms", "confidences"),
         observes_left_out=False,
         knows_its_data=False,

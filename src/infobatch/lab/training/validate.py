@@ -95,7 +95,9 @@ def _check_shrinking(config: TrainConfig) -> None:
             f"with --policy {config.policy} batches shrink, so that it has them all; leave it out, or "
             "give --shrink steps"
         )
-    has_none = config.norm == "group" or (config.task == "tabular" and not config.tabular.batch_norm)
+    has_none = config.norm == "group" or (
+        config.task in ("tabular", "regression") and not config.tabular.batch_norm
+    )
     if config.batch_norm == "weighted" and has_none:
         wish = "--norm batch" if config.norm == "group" else "--tabular.batch-norm"
         raise ValueError(

@@ -146,7 +146,7 @@ def read_epoch(epoch: int, paths: Mapping[int | None, Path], index: int | None =
 
 
 def import_parquet() -> tuple[Any, Any]:
-    """Import pyarrow and its module for Parquet; ``ImportError`` with the remedy if it is not installed."""
+    """Import pyarrow and its module for Parquet; ``ImportError`` names the remedy."""
     try:
         import pyarrow
         import pyarrow.parquet

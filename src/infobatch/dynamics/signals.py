@@ -111,7 +111,7 @@ def signals_of(epochs: Iterable[EpochRecord], num_samples: int) -> dict[str, np.
             turns = turns or _Turns(num_samples)
             margins.add(index, record.margin)
             turns.add(record.epoch, index, record.margin)
-    table = {
+    table: dict[str, np.ndarray] = {
         "index": np.arange(num_samples),
         "times_trained": times_trained,
         "times_left_out": times_left_out,

@@ -23,6 +23,7 @@ HEAVY = [
     "mlxtend",
     "pandas",
     "PIL",
+    "bokeh",
     "safetensors",
     "huggingface_hub",
     "transformers",
@@ -57,7 +58,7 @@ LAB = [
     ["tasks", "runs"],
     ["training"],
     ["comparison"],
-    ["report"],
+    ["report", "explorer"],
     ["commands"],
     ["cli"],
 ]

@@ -113,13 +113,18 @@ class TableData(Data):
         train: The rows to train on.
         test: The rows to test on.
         schema: What the columns are.
-        num_codes: How many codes each column of categories has, ``UNKNOWN`` among them.
+        categories: What the codes from 1 on stand for in each column of categories.
     """
 
     train: Table
     test: Table
     schema: Schema
-    num_codes: tuple[int, ...]
+    categories: tuple[tuple[str, ...], ...]
+
+    @property
+    def num_codes(self) -> tuple[int, ...]:
+        """How many codes each column of categories has, ``UNKNOWN`` among them."""
+        return tuple(len(names) + 1 for names in self.categories)
 
     @property
     def train_labels(self) -> Tensor:
@@ -163,7 +168,7 @@ class TableSet:
             test=test.encoded(vocabularies, classes),
             class_names=self.class_names or tuple(str(value.as_py()) for value in classes),
             schema=schema,
-            num_codes=tuple(len(values) + 1 for values in vocabularies.values()),
+            categories=tuple(tuple(values.to_pylist()) for values in vocabularies.values()),
         )
 
     def _schema(self, path: Path, target: str, leave_out: Sequence[str]) -> Schema:
@@ -303,5 +308,5 @@ class BreastCancer:
             test=rows.subset(order[: self.num_test]),
             class_names=("benign", "malignant"),
             schema=Schema(tuple(map(str, bunch.feature_names)), (), "diagnosis"),
-            num_codes=(),
+            categories=(),
         )

@@ -1,0 +1,23 @@
+// Puts the page together; marks in the browser's timeline say how long that took.
+
+import { makeDetail } from "explorer/detail";
+import { makeExport } from "explorer/export";
+import { makeFilters } from "explorer/filters";
+import { makeGrid } from "explorer/grid";
+import { listenToKeys } from "explorer/keys";
+import { makePlot } from "explorer/plot";
+import { clear } from "explorer/state";
+
+performance.mark("explorer:begun");
+makeFilters();
+makeGrid();
+makeDetail();
+makeExport();
+listenToKeys();
+clear();
+performance.mark("explorer:samples");
+await makePlot();
+requestAnimationFrame(() => {
+  performance.mark("explorer:open");
+  document.documentElement.dataset.ready = "yes";
+});

@@ -176,7 +176,8 @@ def _read_file(path: Path, epoch: int, index: int | None) -> tuple[EpochRecord, 
             f"{path} is {what}; this infobatch reads files of version {VERSION} that it wrote itself by "
             "record_to= or --record"
         )
-    columns = {name: table[name].to_numpy() for name in table.column_names if name != "epoch"}
+    names = [name for name in table.column_names if name != "epoch"]
+    columns = {name: np.array(table[name].to_numpy()) for name in names}  # which may be written to
     num_samples, seed, num_files = (int(facts[_KEY + n]) for n in ("num_samples", "seed", "num_files"))
     return EpochRecord(epoch, num_samples, seed, **columns), num_files
 

@@ -41,6 +41,10 @@ class Recording:
         return epoch % self.every == 0 or epoch == num_epochs - 1
 
 
-def recording_of(record_to: str | PathLike[str] | Recording) -> Recording:
+RecordTo = str | PathLike[str] | Recording
+"""A folder, or a recording with options."""
+
+
+def recording_of(record_to: RecordTo) -> Recording:
     """The recording that a path stands for; one that is given is left as it is."""
     return record_to if isinstance(record_to, Recording) else Recording(record_to)

@@ -18,6 +18,7 @@ from infobatch.lab.explorer.lists import SampleList, make_lists
 from infobatch.lab.explorer.page import write_explorer
 from infobatch.lab.explorer.scatter import import_bokeh
 from infobatch.lab.explorer.thumbnails import LARGEST, Thumbnails, make_thumbnails
+from infobatch.lab.files import make_writable
 
 MOST = 50_000
 """How many samples a page shows where nothing else is said."""
@@ -92,6 +93,11 @@ def write_page(
         raise ValueError(f"most is {most}; a page shows at least 1 sample")
     if not 8 <= thumbnail <= 256:
         raise ValueError(f"thumbnail is {thumbnail}; it must be between 8 and 256 pixels")
+    folder = dynamics.folder.resolve().parent
+    page = Path(out) if out is not None else folder / "explore.html"
+    if page.is_dir():
+        raise ValueError(f"{page} is a folder; give the name of a file, such as {page / 'explore.html'}")
+    make_writable(page.parent)
     contents.check(dynamics.num_samples, str(dynamics.folder))
     signals = dynamics.signals()
     lists = make_lists(signals)
@@ -110,16 +116,11 @@ def write_page(
         thumbnails = make_thumbnails(contents.images, shown, thumbnail)
         told.add_thumbnails(thumbnails)
     told.add_histories(read_histories(dynamics, shown))
-    folder = dynamics.folder.resolve().parent
     head = {
         "title": title or folder.name,
         "figures": _figures(dynamics, signals, lists, contents),
         "notes": _notes(shown, signals, thumbnails),
     }
-    page = Path(out) if out is not None else folder / "explore.html"
-    if page.is_dir():
-        raise ValueError(f"{page} is a folder; give the name of a file, such as {page / 'explore.html'}")
-    page.parent.mkdir(parents=True, exist_ok=True)
     sheets = thumbnails.sheets if thumbnails else ()
     return write_explorer(page, head, told.facts, told.arrays, sheets)
 

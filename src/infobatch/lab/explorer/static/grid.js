@@ -45,8 +45,10 @@ function lay() {
   grid.style.height = `${Math.ceil(found.chosen.length / columns) * (shape.height + GAP)}px`;
   const count = found.chosen.length;
   document.getElementById("count").textContent = `${count.toLocaleString("en")} ${count === 1 ? "sample" : "samples"}`;
+  const hadFocus = grid.contains(document.activeElement);
   for (const place of [...cards.keys()]) release(place);
   render();
+  if (hadFocus) focusCurrent();
 }
 
 function release(place) {

@@ -46,8 +46,9 @@ export async function makePlot() {
   addOptions(color, signalNames, signalNames.includes("correctness") ? "correctness" : labels ? "" : "mean_loss");
   const item = JSON.parse(document.getElementById("map-item").textContent);
   await Bokeh.embed.embed_item(item, "map");
-  const document_ = Bokeh.documents.at(-1);
-  for (const name of ["plot", "points", "current", "colors"]) model[name] = document_.get_model_by_name(name);
+  const drawing = Bokeh.documents.at(-1);
+  for (const name of ["plot", "points", "current", "colors"]) model[name] = drawing.get_model_by_name(name);
+  keepDragsInside(document.getElementById("map"));
   model.points.selected.change.connect(() => marking || takeMarked());
   model.plot.on_event("tap", (event) => {
     const sample = sampleAt(event);
@@ -63,6 +64,20 @@ export async function makePlot() {
   frame();
   drawColors();
   drawPoints();
+}
+
+// Bokeh 3.9 fails on a lasso or a box that begins on an axis, so that it does not hear of one.
+function keepDragsInside(element) {
+  const { frame } = Bokeh.index.find_one(model.plot);
+  const listen = (event) => {
+    const box = element.getBoundingClientRect();
+    const { left, right, top, bottom } = frame.bbox;
+    const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    const isInside = x >= left && x <= right && y >= top && y <= bottom;
+    const isTool = event.composedPath().some((each) => each.classList?.contains("bk-Toolbar"));
+    if (!isInside && !isTool) event.stopPropagation();
+  };
+  element.addEventListener("pointerdown", listen, { capture: true });
 }
 
 // Axes that have all samples on them, so that filters move no point.

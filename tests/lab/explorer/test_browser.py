@@ -38,18 +38,26 @@ def cards(page):
     return [int(title.split()[1].rstrip(",")) for _, title in sorted(found)]
 
 
+FRAME = """() => {
+  const plot = Bokeh.documents[0].get_model_by_name("plot");
+  const { left, top, width, height } = Bokeh.index.find_one(plot).frame.bbox;
+  const box = document.getElementById("map").getBoundingClientRect();
+  return [box.x + left, box.y + top, width, height];
+}"""
+
+
+def on_map(page, across, down):
+    """The place on the screen at these shares of the map's frame."""
+    left, top, width, height = page.evaluate(FRAME)
+    return left + across * width, top + down * height
+
+
 def drag(page, *points):
     """Press at the first point, move to the others and let go; shares of the map's frame."""
-    box = page.locator("#map").bounding_box()
-
-    def at(share):
-        x = box["x"] + 60 + share[0] * (box["width"] - 70)
-        return x, box["y"] + 35 + share[1] * (box["height"] - 90)
-
-    page.mouse.move(*at(points[0]))
+    page.mouse.move(*on_map(page, *points[0]))
     page.mouse.down()
     for point in points[1:]:
-        page.mouse.move(*at(point), steps=4)
+        page.mouse.move(*on_map(page, *point), steps=4)
     page.mouse.up()
 
 
@@ -66,7 +74,7 @@ def test_a_lasso_and_a_box_choose_what_is_saved(open_page, images, tmp_path):
     for axis, signal in (("#axis-x", "mean_loss"), ("#axis-y", "aum")):
         page.select_option(axis, signal)
     drag(page, (-0.05, 0.5), (0.5, 0.5))  # from the axis, where nothing begins
-    drag(page, (0.02, 0.02), (0.5, 0.02), (0.5, 0.5), (0.02, 0.5), (0.02, 0.02))
+    drag(page, (0.01, 0.01), (0.5, 0.01), (0.5, 0.5), (0.01, 0.5), (0.01, 0.01))
     page.wait_for_function("document.getElementById('count').textContent !== '60 samples'")
     chosen = json.loads(saved(page, "#save-json", tmp_path / "indices.json"))
     assert chosen == list(range(len(chosen))), "those of the lowest loss and highest margin"
@@ -76,8 +84,8 @@ def test_a_lasso_and_a_box_choose_what_is_saved(open_page, images, tmp_path):
     assert sorted(chosen + others) == list(range(NUM_SAMPLES))
     page.keyboard.press("Escape")
     assert count(page) == "60 samples"
-    page.get_by_title("Box Select").first.click()
-    drag(page, (0.4, 0.3), (0.99, 1))
+    page.get_by_role("button", name="box").click()
+    drag(page, (0.4, 0.3), (0.99, 0.99))
     page.wait_for_function("document.getElementById('count').textContent !== '60 samples'")
     page.select_option("#which", "chosen")
     chosen = json.loads(saved(page, "#save-json", tmp_path / "box.json"))
@@ -171,21 +179,9 @@ def test_a_click_on_the_map_opens_the_sample_there(open_page, images):
     page = open_page(images)
     page.select_option("#axis-x", "mean_loss")
     page.select_option("#axis-y", "mean_loss")
-    box = page.locator("#map").bounding_box()
-    page.mouse.move(box["x"] + 200, box["y"] + 200)
-    page.locator("#color").select_option("class")
-    place = page.evaluate(
-        """() => {
-          const plot = Bokeh.documents[0].get_model_by_name('plot');
-          const frame = Bokeh.index.find_one(plot).frame.bbox;
-          const box = document.getElementById('map').getBoundingClientRect();
-          const x = plot.x_range, points = Bokeh.documents[0].get_model_by_name('points').data;
-          const at = (v, r) => (v - r.start) / (r.end - r.start);
-          return [box.x + frame.left + frame.width * at(points.x[40], x),
-                  box.y + frame.bottom - frame.height * at(points.y[40], plot.y_range)];
-        }"""
-    )
-    page.mouse.click(*place)
+    place = (40 / 60 + 0.125) / (59 / 60 + 0.125)  # mean losses begin with 0, of sample 0
+    place = (place + 0.04) / 1.08  # for the margins of the map
+    page.mouse.click(*on_map(page, place, 1 - place))
     assert page.locator("#detail h2").inner_text() == "Sample 40"
 
 

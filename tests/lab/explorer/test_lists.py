@@ -12,7 +12,7 @@ SIGNALS = {
     "variability": np.array([0.0, 0.4, 0.3, 0.1, np.nan]),
 }
 MARGINS = {
-    "learned_epoch": np.array([0, 2, -1, 0, -1]),
+    "correctness": np.array([1.0, 0.5, 0.0, 1.0, np.nan]),
     "aum": np.array([3.0, -0.5, -2.0, 1.0, np.nan]),
 }
 

@@ -182,7 +182,7 @@ def _figures(
     ]
     sizes = {each.name: len(each.indices) for each in lists}
     if "aum" in signals:
-        figures.append((f"{sizes.get('suspects', 0):,}", "suspects: probably mislabelled"))
+        figures.append((f"{sizes.get('suspects', 0):,}", "suspects, the likeliest to be mislabelled"))
     return figures
 
 

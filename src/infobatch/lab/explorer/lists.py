@@ -43,22 +43,22 @@ def make_lists(signals: Mapping[str, np.ndarray]) -> list[SampleList]:
     """
     trained = signals["times_trained"] > 0
     made = [_suspects(signals, trained), _hard(signals, trained)]
-    if "learned_epoch" in signals:
-        learned = signals["learned_epoch"]
+    if "correctness" in signals:
+        correctness = signals["correctness"]
         made += [
             SampleList(
                 "never-learned",
                 "Never learned",
-                "Not classified rightly when they were last trained, the highest mean loss first.",
+                "Never classified right, the highest mean loss first.",
                 "mean_loss",
-                _ranked(-signals["mean_loss"], trained & (learned < 0)),
+                _ranked(-signals["mean_loss"], correctness == 0),
             ),
             SampleList(
                 "learned-at-once",
                 "Learned at once",
-                "Classified rightly from the first epoch to the last, the lowest mean loss first.",
+                "Classified right each time from the first, the lowest mean loss first.",
                 "mean_loss",
-                _ranked(signals["mean_loss"], trained & (learned == 0)),
+                _ranked(signals["mean_loss"], correctness == 1),
             ),
         ]
     left_out = signals["times_left_out"]

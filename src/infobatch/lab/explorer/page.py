@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from infobatch.lab.explorer.scatter import empty_map, plot_library
+from infobatch.lab.explorer.scatter import TOOLS, empty_map, plot_library
 from infobatch.lab.files import write_whole
 
 ROOM = "infobatch.lab.explorer"
@@ -58,10 +58,11 @@ def write_explorer(
         style=Markup(_static("page.css")),
         library=Markup(_script(plot_library())),
         modules=_json({"imports": {f"explorer/{name}": _module(name) for name in SCRIPTS}}),
-        plot=_json(empty_map()),
+        plot=_json(empty_map(facts["numShown"])),
         facts=_json(facts),
         arrays={name: _base64(values) for name, values in arrays.items()},
         sheets=sheets,
+        tools=TOOLS,
     )
     write_whole(path, lambda part: part.write_text(html, encoding="utf-8"))
     return path

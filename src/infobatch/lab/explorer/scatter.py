@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 PLOT, POINTS, CURRENT, COLORS = "plot", "points", "current", "colors"
-"""The names by which the page's scripts find the parts of the plot."""
+TOOLS = {"lasso": "lasso_select", "box": "box_select", "zoom": "box_zoom", "move": "pan"}
+"""The names by which the page's scripts find the parts of the plot, and Bokeh's of its tools."""
+SIZES = {3_000: 5.0, 20_000: 4.0}
+"""The diameter of a point on a page of fewer samples, in pixels."""
+SMALLEST = 3.0
 
 
 def import_bokeh() -> None:
@@ -29,8 +33,8 @@ def plot_library() -> str:
     return "\n".join(Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw)
 
 
-def empty_map() -> dict[str, Any]:
-    """The plot as BokehJS takes it."""
+def empty_map(num_points: int) -> dict[str, Any]:
+    """The plot as BokehJS takes it, for about as many points."""
     from bokeh.embed import json_item
     from bokeh.models import ColumnDataSource, HoverTool, LinearColorMapper
     from bokeh.plotting import figure
@@ -39,20 +43,19 @@ def empty_map() -> dict[str, Any]:
         name=PLOT,
         sizing_mode="stretch_both",
         min_height=320,
-        tools="pan,box_zoom,wheel_zoom,box_select,lasso_select,reset",
+        tools=",".join(TOOLS.values()),
         active_drag="lasso_select",
-        active_scroll=None,
-        toolbar_location="above",
+        toolbar_location=None,
         x_range=(0, 1),
         y_range=(0, 1),
         output_backend="canvas",
         outline_line_color="#d5d9de",
     )
-    for tool in plot.tools:
-        if type(tool).__name__ in ("LassoSelectTool", "BoxSelectTool"):
-            tool.update(continuous=False)
+    for name, tool in zip(TOOLS, plot.tools, strict=True):
+        tool.name = name
+        if name in ("lasso", "box"):
+            tool.continuous = False
             tool.overlay.fill_alpha = 0.1
-    plot.toolbar.logo = None
     plot.grid.grid_line_color = "#eceef1"
     plot.axis.axis_line_color = plot.axis.major_tick_line_color = "#d5d9de"
     plot.axis.minor_tick_line_color = None
@@ -63,7 +66,7 @@ def empty_map() -> dict[str, Any]:
         "x",
         "y",
         source=points,
-        size=4,
+        size=next((size for number, size in SIZES.items() if num_points < number), SMALLEST),
         line_color=None,
         fill_color={"field": "value", "transform": colors},
         fill_alpha=0.7,

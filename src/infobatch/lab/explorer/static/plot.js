@@ -49,6 +49,7 @@ export async function makePlot() {
   const drawing = Bokeh.documents.at(-1);
   for (const name of ["plot", "points", "current", "colors"]) model[name] = drawing.get_model_by_name(name);
   keepDragsInside(document.getElementById("map"));
+  makeTools(drawing);
   model.points.selected.change.connect(() => marking || takeMarked());
   model.plot.on_event("tap", (event) => {
     const sample = sampleAt(event);
@@ -66,6 +67,17 @@ export async function makePlot() {
   drawPoints();
 }
 
+function makeTools(drawing) {
+  const buttons = [...document.querySelectorAll("[data-tool]")];
+  const take = (name) => {
+    drawing.get_model_by_name(name).active = true;
+    for (const button of buttons) button.setAttribute("aria-pressed", button.dataset.tool === name);
+  };
+  for (const button of buttons) button.addEventListener("click", () => take(button.dataset.tool));
+  document.getElementById("whole").addEventListener("click", frame);
+  take("lasso");
+}
+
 // Bokeh 3.9 fails on a lasso or a box that begins on an axis, so that it does not hear of one.
 function keepDragsInside(element) {
   const { frame } = Bokeh.index.find_one(model.plot);
@@ -73,9 +85,7 @@ function keepDragsInside(element) {
     const box = element.getBoundingClientRect();
     const { left, right, top, bottom } = frame.bbox;
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-    const isInside = x >= left && x <= right && y >= top && y <= bottom;
-    const isTool = event.composedPath().some((each) => each.classList?.contains("bk-Toolbar"));
-    if (!isInside && !isTool) event.stopPropagation();
+    if (x < left || x > right || y < top || y > bottom) event.stopPropagation();
   };
   element.addEventListener("pointerdown", listen, { capture: true });
 }
@@ -86,8 +96,7 @@ function frame() {
   for (const [select, range, axis] of sides) {
     const [least, most] = extent(signal(select.value));
     const margin = 0.04 * (most - least) || 0.5;
-    const ends = { start: least - margin, end: most + margin };
-    range.setv({ ...ends, reset_start: ends.start, reset_end: ends.end });
+    range.setv({ start: least - margin, end: most + margin });
     axis.axis_label = titled(select.value);
   }
 }

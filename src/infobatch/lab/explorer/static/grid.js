@@ -9,7 +9,7 @@ const grid = document.getElementById("grid");
 const order = document.getElementById("order");
 const direction = document.getElementById("direction");
 const hasWords = Boolean(facts.texts || facts.table);
-const CARD = hasWords ? { width: 230, height: hasPictures ? 270 : 140 } : { width: 92, height: hasPictures ? 0 : 44 };
+const CARD = hasWords ? { width: 230, height: hasPictures ? 370 : 144 } : { width: 92, height: hasPictures ? 0 : 44 };
 
 const cards = new Map(); // by the place of their sample among the chosen
 const free = [];
@@ -111,7 +111,8 @@ function fill(card, sample) {
 
 function words(sample) {
   if (facts.texts) return facts.texts[sample];
-  return row(sample).map(([name, value]) => `${name}: ${value}`).join("\n");
+  const known = row(sample).filter(([, value]) => value !== "");
+  return known.map(([name, value]) => `${name} ${value}`).join(" · ");
 }
 
 // -- Moving among the samples ----------------------------------------------------------------------

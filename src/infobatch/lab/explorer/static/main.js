@@ -17,7 +17,8 @@ listenToKeys();
 clear();
 performance.mark("explorer:samples");
 await makePlot();
-requestAnimationFrame(() => {
-  performance.mark("explorer:open");
-  document.documentElement.dataset.ready = "yes";
-});
+const nextFrame = () => new Promise(requestAnimationFrame);
+await nextFrame(); // in which the map is painted
+await nextFrame();
+performance.mark("explorer:open");
+document.documentElement.dataset.ready = "yes";

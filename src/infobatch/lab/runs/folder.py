@@ -7,6 +7,7 @@ static-scores.npz  the scores that a static policy goes by
 checkpoint.pt      the state to resume from, loaded with weights_only=True; gone once finished
 trainer/           the same for tasks that the Hugging Face Trainer trains
 model.safetensors  the trained model
+explore.html       the page of its data, written by `infobatch explore`
 samples.png        images that a model makes, written by `infobatch eval`
 summary.json       the result; there once the run has finished
 lock               held by the process that trains the run, and released when it ends, however it ends

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from infobatch.dynamics.files import EpochRecord, write_epoch
 from infobatch.lab.data import load_data
@@ -108,15 +109,17 @@ def lasso_seconds(page: Path) -> tuple[float, float]:
 
 def picture(page: Path, path: Path) -> None:
     """Write what a reader sees of a page who has opened its first suspect."""
-    with browser(1500, 1180) as window:
+    with browser(1500, 1240) as window:
         window.goto(page.resolve().as_uri())
         window.wait_for_function(OPEN)
         window.get_by_role("button", name="Suspects").click()
         window.locator(".card").first.click()
         window.get_by_role("button", name="All", exact=False).first.click()
+        window.select_option("#order", "aum")
         window.evaluate("() => scrollTo(0, 0)")
         window.wait_for_timeout(1000)
         window.screenshot(path=path)
+    Image.open(path).quantize(256).save(path, optimize=True)  # a third of the size
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from helpers.explorer import HOSTILE, NUM_EPOCHS, NUM_SAMPLES, pictures, record
 pytest.importorskip("bokeh")
 
 from infobatch.lab import explore
+from infobatch.lab.commands.subsets import read_subset
 
 CLASSES = ("shirt", "coat", HOSTILE)
 LABELS = np.arange(NUM_SAMPLES) % 3
@@ -77,6 +78,7 @@ def test_a_lasso_and_a_box_choose_what_is_saved(open_page, images, tmp_path):
     drag(page, (0.01, 0.01), (0.5, 0.01), (0.5, 0.5), (0.01, 0.5), (0.01, 0.01))
     page.wait_for_function("document.getElementById('count').textContent !== '60 samples'")
     chosen = json.loads(saved(page, "#save-json", tmp_path / "indices.json"))
+    assert read_subset(tmp_path / "indices.json", NUM_SAMPLES).tolist() == chosen
     assert chosen == list(range(len(chosen))), "those of the lowest loss and highest margin"
     assert 20 < len(chosen) < 40
     page.select_option("#which", "others")
@@ -103,6 +105,7 @@ def test_filters_narrow_what_is_saved_with_labels_and_signals(open_page, images,
     page.wait_for_function("document.getElementById('count').textContent === '4 samples'")
     rows = list(csv.DictReader(saved(page, "#save-csv", tmp_path / "i.csv").splitlines()))
     assert [int(row["index"]) for row in rows] == [49, 52, 55, 58]
+    assert read_subset(tmp_path / "i.csv", NUM_SAMPLES).tolist() == [49, 52, 55, 58]
     assert {(row["label"], row["class"]) for row in rows} == {("1", "coat")}
     assert float(rows[0]["aum"]) == pytest.approx(0.5 - 49 / 60, abs=1e-3)
     page.click("#clear")
@@ -192,6 +195,11 @@ def test_hostile_names_and_texts_are_shown_as_they_are(open_page, tmp_path):
     page = open_page(explore(tmp_path, labels=LABELS, classes=CLASSES, texts=texts, table=table))
     page.select_option("#color", "class")
     page.get_by_role("button", name=HOSTILE).click()
+    for axis in ("#axis-x", "#axis-y"):
+        page.select_option(axis, "times_trained")
+    page.mouse.move(*on_map(page, 0.5, 0.5))
+    page.mouse.move(*on_map(page, 1.04 / 1.08, 0.04 / 1.08), steps=5)  # the most, in the corner
+    page.locator(".bk-Tooltip").get_by_text(HOSTILE).first.wait_for()
     page.fill("#query", "onerror")
     page.wait_for_timeout(200)
     assert count(page) == "20 samples"

@@ -20,7 +20,7 @@ from infobatch.lab.explorer.scatter import import_bokeh
 from infobatch.lab.explorer.thumbnails import LARGEST, Thumbnails, make_thumbnails
 from infobatch.lab.files import make_writable
 
-MOST = 50_000
+MOST = 60_000
 """How many samples a page shows where nothing else is said."""
 
 
@@ -175,9 +175,10 @@ def _figures(
     """Values and what they are, for the head of the page."""
     trained, left_out = (int(signals[f"times_{what}"].sum()) for what in ("trained", "left_out"))
     names = len(contents.class_names)
+    classes = f" of {names:,} classes" if names > 1 else ""
     figures = [
-        (f"{dynamics.num_samples:,}", "samples" + (f" of {names:,} classes" if names else "")),
-        (f"{dynamics.num_epochs:,}", "recorded epochs"),
+        (f"{dynamics.num_samples:,}", f"samples{classes}"),
+        (f"{dynamics.num_epochs:,}", "recorded epochs" if dynamics.num_epochs > 1 else "recorded epoch"),
         (f"{left_out / max(1, trained + left_out):.1%}", "left out of an epoch, on average"),
     ]
     sizes = {each.name: len(each.indices) for each in lists}

@@ -50,6 +50,15 @@ export function row(sample) {
   });
 }
 
+// A test whether a sample's row has these words in one of its columns of words.
+export function rowTest(words) {
+  const matching = (facts.table ?? []).flatMap(({ words: known }, place) => {
+    const codes = new Set(known?.flatMap((word, code) => (word.toLowerCase().includes(words) ? code : [])));
+    return codes.size ? [[array(`column-${place}`, "float64"), codes]] : [];
+  });
+  return (sample) => matching.some(([values, codes]) => codes.has(values[sample]));
+}
+
 // A sample's losses by epoch, NaN where an epoch left it out.
 export function history(sample) {
   const width = facts.epochs.length;

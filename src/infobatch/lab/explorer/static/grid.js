@@ -44,7 +44,8 @@ function lay() {
   shape = { width: across, height: CARD.height || across + 42 };
   grid.style.height = `${Math.ceil(found.chosen.length / columns) * (shape.height + GAP)}px`;
   const count = found.chosen.length;
-  document.getElementById("count").textContent = `${count.toLocaleString("en")} ${count === 1 ? "sample" : "samples"}`;
+  const what = `${count === 1 ? "sample" : "samples"}${state.marked ? " marked on the map" : ""}`;
+  document.getElementById("count").textContent = `${count.toLocaleString("en")} ${what}`;
   const hadFocus = grid.contains(document.activeElement);
   for (const place of [...cards.keys()]) release(place);
   render();

@@ -1,6 +1,6 @@
 // What is chosen: filters, the part of the map, the order, and the sample that is looked at.
 
-import { className, facts, indices, labels, list, row, signal, size } from "explorer/data";
+import { className, facts, indices, labels, list, rowTest, signal, size } from "explorer/data";
 
 export const state = {
   list: "",
@@ -58,17 +58,18 @@ function filtered() {
   return passed;
 }
 
-// A number is a sample's; other words are looked for in classes, texts and rows.
+// A number is a sample's; words are looked for in classes, texts and rows.
 function queryTest(query) {
   if (!query) return null;
   const words = query.toLowerCase();
-  const isNumber = /^\d+$/.test(query);
+  const number = /^\d+$/.test(query) ? Number(query) : null;
+  const inRow = rowTest(words);
   const inClass = facts.classes.map((name) => name.toLowerCase().includes(words));
   return (sample) =>
-    (isNumber && indices[sample] === Number(query)) ||
+    indices[sample] === number ||
     (labels && inClass[labels[sample]]) ||
     Boolean(facts.texts?.[sample].toLowerCase().includes(words)) ||
-    row(sample).some(([, value]) => (isNumber ? value === query : value.toLowerCase().includes(words)));
+    inRow(sample);
 }
 
 function ordered(samples) {

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 DEMO := --seeds 4
 NEED_FRAMEWORKS := tests/integrations tests/project/test_docs.py tests/project/test_site.py \
-	tests/lab/models tests/lab/recipes tests/lab/tasks tests/lab/training/test_hf_trainer.py
+	tests/lab/explorer tests/lab/models tests/lab/recipes tests/lab/tasks tests/lab/training/test_hf_trainer.py
 KIT_PACKAGES := tyro docstring-parser typeguard
 PYTEST := -n auto --maxprocesses 8 --dist worksteal
 
@@ -62,7 +62,7 @@ package: $(VENV)/dev  ## Build the wheel and the sdist, and use the wheel outsid
 	venv/bin/python -c "import infobatch; assert '/dist/venv/' in infobatch.__file__, infobatch.__file__" && \
 	venv/bin/infobatch --version && \
 	venv/bin/infobatch compare --data digits --epochs 4 --seeds 2 --out compared > /dev/null && \
-	ls compared/report/report.html
+	ls compared/report/report.html venv/lib/python*/site-packages/infobatch/lab/explorer/static/main.js
 
 clean:
 	rm -rf $(VENV) dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

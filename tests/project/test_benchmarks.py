@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -266,3 +267,25 @@ def test_independent_draws_stay_unbiased_while_losses_move_and_spaced_ones_lean(
     assert 1 < spaced["ratio"] < spaced_growing["ratio"] < 1.1
     assert spaced["just_trained"] < 0.9 < 1.2 < spaced["others"]
     assert "sum ÷ true sum" in capsys.readouterr().out
+
+
+def test_the_explorers_page_is_opened_and_pictured(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("bokeh")
+    pytest.importorskip("playwright")
+    if not shutil.which("chromium"):
+        pytest.skip("no browser")
+    results, picture = tmp_path / "e.json", tmp_path / "e.png"
+    options = ["--data", "digits", "--samples", "200", "--epochs", "3", "--repeats", "1"]
+    monkeypatch.setattr(sys, "argv", ["explorer.py", *options, "--json", str(results)])
+    explorer = benchmark("explorer")
+    explorer.main()
+    found = json.loads(results.read_text())
+    assert 0 < found["opening"][0] < 30
+    assert found["longest frame"] > 0 < found["choice"]
+    assert "limit 3" in capsys.readouterr().out
+    explorer.record(tmp_path / "dynamics", 200, 3)
+    contents = explorer.contents_of(explorer.load_data("digits").split(0, 200))
+    page = explorer.write_page(explorer.open_run(tmp_path), contents)
+    monkeypatch.setattr(sys, "argv", ["explorer.py", "--page", str(page), "--picture", str(picture)])
+    explorer.main()
+    assert picture.read_bytes().startswith(b"\x89PNG")

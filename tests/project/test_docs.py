@@ -73,6 +73,11 @@ def diffusion_names():
     return {"unet": make_unet("unet-tiny", 1, 8)}
 
 
+def explorer_names():
+    pytest.importorskip("bokeh")
+    return {}
+
+
 def training_names():
     def accuracy_in_percent(model):
         return 100 * (model(torch.zeros(8, 1, 8, 8)).argmax(1) == 0).float().mean()
@@ -90,6 +95,7 @@ def training_names():
 
 PAGE_NAMES = {
     "diffusion": diffusion_names,
+    "explorer": explorer_names,
     "mae": masked_names,
     "integrations": language_names,
     "recipes": recipe_names,

@@ -33,6 +33,7 @@ class HubSet:
         download: The size of its download, in words.
         in_part: Whether only the first ``num_classes`` of the files' classes are used.
         gray: Whether images have one channel, and not three.
+        class_names: What the classes are called where the files do not say; empty for their numbers.
     """
 
     name: str
@@ -46,6 +47,7 @@ class HubSet:
     download: str
     in_part: bool = False
     gray: bool = False
+    class_names: tuple[str, ...] = ()
 
     def __call__(self, data_dir: Path | None) -> ImageData:
         names = ("train", self.test_split)
@@ -61,13 +63,13 @@ class HubSet:
         )
 
     def _class_names(self, path: Path) -> tuple[str, ...]:
-        """The names that the file gives the classes, or their numbers where it gives none."""
+        """The names that the file gives the classes, else those that are known, else their numbers."""
         from pyarrow.parquet import read_schema
 
         described = (read_schema(path).metadata or {}).get(b"huggingface", b"{}")
         features = json.loads(described).get("info", {}).get("features", {})
-        names = features.get(self.label_column, {}).get("names") or map(str, range(self.num_classes))
-        return tuple(names)[: self.num_classes]
+        names = features.get(self.label_column, {}).get("names") or self.class_names
+        return tuple(names or map(str, range(self.num_classes)))[: self.num_classes]
 
     def _read(self, paths: list[Path]) -> Images:
         pixels, labels = [], []
@@ -119,6 +121,15 @@ def _decode(images: list[dict[str, Any]], path: Path, size: int, gray: bool) -> 
     return pixels
 
 
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+FASHION_CLASSES = (
+    *("T-shirt", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+
 CIFAR: dict[str, Any] = {"image_column": "img", "test_split": "test", "size": 32}
 TINY_IMAGENET: dict[str, Any] = {
     **{"repository": "zh-plus/tiny-imagenet", "folder": "data", "test_split": "valid", "size": 64},
@@ -133,6 +144,7 @@ HUB_SETS = by_name(
         label_column="label",
         num_classes=10,
         download="144 MB",
+        class_names=CIFAR10_CLASSES,
         **CIFAR,
     ),
     HubSet(
@@ -155,6 +167,7 @@ HUB_SETS = by_name(
         size=28,
         download="31 MB",
         gray=True,
+        class_names=FASHION_CLASSES,
     ),
     HubSet(name="tiny-imagenet", num_classes=200, **TINY_IMAGENET),
     HubSet(name="tiny-imagenet-40", num_classes=40, in_part=True, **TINY_IMAGENET),

@@ -67,7 +67,7 @@ def _split_for_ever(
         test=rows.subset(order[:num_test]),
         class_names=class_names,
         schema=schema,
-        num_codes=(),
+        categories=(),
     )
 
 

@@ -124,13 +124,18 @@ class TableData(Data):
         train: The rows to train on.
         test: The rows to test on.
         schema: What the columns are.
-        num_codes: How many codes each column of categories has, ``UNKNOWN`` among them.
+        categories: What the codes from 1 on stand for in each column of categories.
     """
 
     train: Table
     test: Table
     schema: Schema
-    num_codes: tuple[int, ...]
+    categories: tuple[tuple[str, ...], ...]
+
+    @property
+    def num_codes(self) -> tuple[int, ...]:
+        """How many codes each column of categories has, ``UNKNOWN`` among them."""
+        return tuple(len(names) + 1 for names in self.categories)
 
     @property
     def train_labels(self) -> Tensor | None:
@@ -179,7 +184,7 @@ class TableSet:
             test=test.encoded(vocabularies, classes),
             class_names=self.class_names or tuple(str(value.as_py()) for value in classes or ()),
             schema=schema,
-            num_codes=tuple(len(values) + 1 for values in vocabularies.values()),
+            categories=tuple(tuple(values.to_pylist()) for values in vocabularies.values()),
         )
 
     def _schema(self, path: Path, target: str, leave_out: Sequence[str], of_numbers: bool) -> Schema:

@@ -231,7 +231,7 @@ TASKS = {
         check_model=_check_classifier,
         task_class="classification:Classification",
         prepare=as_seen,
-        signals=("gradient_norms", "confidences"),
+        signals=("gradient_norms", "confidences", "margins"),
     ),
     "mae": TaskSpec(
         metric=lambda config: MAE_METRICS[config.mae.evaluate],
@@ -276,7 +276,7 @@ TASKS = {
         check_model=_check_table,
         task_class="tabular:Tabular",
         prepare=_with_its_metric,
-        signals=("gradient_norms", "confidences"),
+        signals=("gradient_norms", "confidences", "margins"),
     ),
     "regression": TaskSpec(
         metric=RELATIVE_RMSE,
@@ -292,7 +292,7 @@ TASKS = {
         options=("own",),
         check_model=_check_own,
         task_class="",  # it is no task of the lab's loops
-        signals=("gradient_norms", "confidences"),
+        signals=("gradient_norms", "confidences", "margins"),
         observes_left_out=False,
         knows_its_data=False,
     ),

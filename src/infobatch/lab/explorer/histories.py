@@ -1,0 +1,46 @@
+"""The losses of each sample, epoch by epoch, as a page holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from infobatch.dynamics import Dynamics
+
+MOST_LOSSES = 8_000_000
+"""How many losses a page holds, of two bytes each; of a longer run it has only every k-th epoch."""
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Losses of some samples.
+
+    Args:
+        epochs: The epochs that are shown, E of them.
+        losses: Float16 (n, E), as exact as they were recorded; NaN where an epoch left a sample out.
+    """
+
+    epochs: list[int]
+    losses: np.ndarray
+
+
+def read_histories(dynamics: Dynamics, indices: np.ndarray) -> Histories:
+    """Read the losses of some samples.
+
+    Args:
+        dynamics: The recorded epochs.
+        indices: The samples, int64 (n,), in rising order.
+
+    Returns:
+        Their losses in all recorded epochs or, of a long run, in every k-th.
+    """
+    every = -(-len(indices) * dynamics.num_epochs // MOST_LOSSES)
+    epochs = dynamics.epochs[:: max(1, every)]
+    losses = np.full((len(indices), len(epochs)), np.nan, np.float16)
+    largest = np.finfo(np.float16).max
+    for column, epoch in enumerate(epochs):
+        record = dynamics[epoch]
+        _, places, rows = np.intersect1d(indices, record.index, assume_unique=True, return_indices=True)
+        losses[places, column] = np.clip(record.loss[rows], -largest, largest)
+    return Histories(epochs, losses)

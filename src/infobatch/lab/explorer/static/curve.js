@@ -1,0 +1,61 @@
+// A sample's losses by epoch as a small curve, with the epochs that left it out marked.
+
+import { facts } from "explorer/data";
+
+const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [340, 130, 34, 22, 8];
+
+function add(parent, name, attributes, text) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  parent.append(element);
+  return element;
+}
+
+export function curveOf(losses) {
+  const { epochs } = facts;
+  const trained = losses.map((loss, k) => [k, loss]).filter(([, loss]) => !Number.isNaN(loss));
+  const most = Math.max(1e-6, ...trained.map(([, loss]) => loss));
+  const least = Math.min(0, ...trained.map(([, loss]) => loss));
+  const x = (k) => LEFT + (WIDTH - LEFT - 8) * (epochs.length > 1 ? k / (epochs.length - 1) : 0.5);
+  const y = (loss) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - (loss - least) / (most - least));
+
+  const figure = document.createElement("figure");
+  const svg = add(figure, "svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
+  svg.setAttribute("aria-label", told(trained, losses.length));
+  add(svg, "line", { class: "frame", x1: LEFT, x2: WIDTH - 8, y1: y(least), y2: y(least) });
+  add(svg, "text", { x: LEFT - 4, y: y(most) + 4, "text-anchor": "end" }, String(+most.toPrecision(2)));
+  add(svg, "text", { x: LEFT - 4, y: y(least) + 3, "text-anchor": "end" }, String(+least.toPrecision(2)));
+  add(svg, "text", { x: x(0), y: HEIGHT - 6, "text-anchor": epochs.length > 1 ? "start" : "middle" }, `epoch ${epochs[0]}`);
+  if (epochs.length > 1) add(svg, "text", { x: WIDTH - 8, y: HEIGHT - 6, "text-anchor": "end" }, String(epochs.at(-1)));
+  trained.slice(1).forEach(([k, loss], before) => {
+    const [j, last] = trained[before];
+    add(svg, "line", { class: k === j + 1 ? "line" : "gap", x1: x(j), y1: y(last), x2: x(k), y2: y(loss) });
+  });
+  for (const [k, loss] of trained) {
+    const dot = add(svg, "circle", { class: "dot", cx: x(k), cy: y(loss), r: epochs.length > 60 ? 1.2 : 2.4 });
+    add(dot, "title", {}, `epoch ${epochs[k]}: loss ${+loss.toPrecision(4)}`);
+  }
+  const half = Math.min(6, (x(1) - x(0)) / 2.6 || 6);
+  losses.forEach((loss, k) => {
+    if (!Number.isNaN(loss)) return;
+    const mark = { class: "left-out", x1: x(k) - half, x2: x(k) + half, y1: y(least) + 3, y2: y(least) + 3 };
+    add(add(svg, "line", mark), "title", {}, `left out of epoch ${epochs[k]}`);
+  });
+  const caption = document.createElement("figcaption");
+  const missing = losses.length - trained.length;
+  caption.append("loss by epoch");
+  if (missing) {
+    const key = document.createElement("span");
+    key.className = "key";
+    caption.append("; ", key, ` left out of ${missing} of ${losses.length}`);
+  }
+  figure.append(caption);
+  return figure;
+}
+
+function told(trained, number) {
+  if (!trained.length) return "Loss by epoch: it was never trained.";
+  const [first, last] = [trained[0][1], trained.at(-1)[1]].map((loss) => +loss.toPrecision(3));
+  return `Loss by epoch: ${first} at first, ${last} at last; left out of ${number - trained.length} of ${number} epochs.`;
+}

@@ -1,0 +1,77 @@
+"""`infobatch explore` finds the data of a run of the lab, and says what is wrong in one line."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from helpers.explorer import record
+from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.runs.folder import RunFolder
+
+pytest.importorskip("bokeh")
+
+NUM_DIGITS = 1400
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of the lab on 1,400 digits, with recorded epochs."""
+    folder = RunFolder(tmp_path / "run")
+    folder.create(TrainConfig(data="digits"))
+    record(folder.path, NUM_DIGITS)
+    return folder.path
+
+
+def test_the_pictures_and_classes_are_those_of_the_runs_data(call, run):
+    code, out, error = call("explore", run)
+    assert code == 0, error
+    assert out.startswith(f"The page is {run / 'explore.html'} (")
+    html = (run / "explore.html").read_text()
+    assert "digits: what training tells of the data" in html
+    assert "samples of 10 classes" in html
+    assert 'class="sheet"' in html
+
+
+def test_the_recorded_folder_itself_will_do_and_the_page_may_lie_elsewhere(call, run, tmp_path):
+    page = tmp_path / "pages" / "mine.html"
+    assert call("explore", run / "dynamics", "--out", page, "--most", 100)[0] == 0
+    html = page.read_text()
+    assert "the page shows 100" in html
+    assert 'class="sheet"' in html
+
+
+def test_near_duplicates_come_of_a_file(call, run, tmp_path):
+    vectors = tmp_path / "vectors.npy"
+    np.save(vectors, np.random.default_rng(0).random((NUM_DIGITS, 2)))
+    assert call("explore", run, "--embeddings", vectors)[0] == 0
+    assert "Near-duplicates" in (run / "explore.html").read_text()
+    vectors.write_text("no array")
+    code, _, error = call("explore", run, "--embeddings", vectors)
+    assert code == 2
+    assert "vectors.npy cannot be read" in error
+    assert "give a file that numpy.save wrote" in error
+
+
+def test_other_data_than_the_runs_is_refused(call, run):
+    shutil.rmtree(run / "dynamics")
+    record(run, 60)
+    code, _, error = call("explore", run)
+    assert code == 2
+    assert "entries, but" in error
+    assert "was recorded of 60 samples; give those of the data that it was trained on" in error
+
+
+def test_a_run_that_was_not_recorded_is_told_the_remedy(call, run):
+    shutil.rmtree(run / "dynamics")
+    code, _, error = call("explore", run)
+    assert code == 2
+    assert "has no recorded epochs" in error
+    assert "--record" in error
+
+
+def test_data_of_a_folder_that_is_no_run_is_refused(call, tmp_path):
+    record(tmp_path)
+    code, _, error = call("explore", tmp_path / "dynamics", "--data-dir", tmp_path)
+    assert code == 2
+    assert "give the data in Python, by infobatch.lab.explore" in error

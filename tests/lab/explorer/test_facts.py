@@ -1,0 +1,68 @@
+"""A page shows the samples that it should, and tells their places, values and losses."""
+
+import numpy as np
+import pytest
+
+from helpers.explorer import NUM_EPOCHS, record
+from infobatch.dynamics import read_dynamics
+from infobatch.lab.explorer import histories
+from infobatch.lab.explorer.contents import Contents
+from infobatch.lab.explorer.facts import LONGEST_TEXT, Facts, choose_shown
+from infobatch.lab.explorer.lists import SampleList
+
+
+def a_list(*indices):
+    return SampleList("few", "Few", "Some.", "aum", np.array(indices))
+
+
+def test_of_a_large_set_the_first_of_each_list_are_shown():
+    lists = [a_list(99, 5, 7, 8), a_list(50, 5)]
+    shown = choose_shown(100, 8, lists)
+    assert len(shown) == 8
+    assert {99, 5, 50} <= set(shown.tolist())
+    assert shown.tolist() == sorted(set(shown.tolist()))
+    assert choose_shown(100, 8, lists).tolist() == shown.tolist()
+    assert choose_shown(3, 8, lists).tolist() == [0, 1, 2]
+
+
+def test_a_list_names_places_on_the_page_in_its_own_order():
+    told = Facts(np.array([2, 5, 7]), 10)
+    told.add_list(a_list(7, 9, 2))
+    assert told.arrays["list-few"].tolist() == [2, 0]
+    told.add_pairs(np.array([[2, 9], [2, 5]]), np.array([0.99, 0.96]))
+    assert told.arrays["pairs"].tolist() == [0, 1]
+    assert told.arrays["similarities"] == pytest.approx([0.96])
+
+
+def test_columns_of_a_table_are_numbers_or_words():
+    table = {"size": np.array([1, 2, 3]), "kind": ["b", "a", "b"], "big": np.array([True, False, True])}
+    told = Facts(np.array([1, 2]), 3)
+    told.add_contents(Contents(table=table))
+    assert told.facts["table"] == [
+        {"name": "size"},
+        {"name": "kind", "words": ["a", "b"]},
+        {"name": "big"},
+    ]
+    assert [told.arrays[f"column-{k}"].tolist() for k in range(3)] == [[2, 3], [0, 1], [0, 1]]
+
+
+def test_long_texts_are_cut():
+    told = Facts(np.arange(2), 2)
+    told.add_contents(Contents(texts=["a" * 5000, "short"]))
+    assert told.facts["texts"] == ["a" * LONGEST_TEXT + "…", "short"]
+
+
+def test_losses_are_there_epoch_by_epoch_and_gaps_are_none(tmp_path):
+    dynamics = read_dynamics(record(tmp_path))
+    found = histories.read_histories(dynamics, np.array([3, 30]))
+    assert found.epochs == list(range(NUM_EPOCHS))
+    assert np.isnan(found.losses[0]).tolist() == [False] * 4 + [True] * 2
+    assert found.losses[1].tolist() == [0.5, 0.75] * 3
+
+
+def test_of_a_long_run_every_kth_epoch_is_shown(tmp_path, monkeypatch):
+    dynamics = read_dynamics(record(tmp_path))
+    monkeypatch.setattr(histories, "MOST_LOSSES", 7)
+    found = histories.read_histories(dynamics, np.array([29, 30]))
+    assert found.epochs == [0, 2, 4]
+    assert found.losses[1].tolist() == [0.5] * 3

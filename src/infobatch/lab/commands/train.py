@@ -34,7 +34,7 @@ from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.contest import CONTESTANTS, contestants
 from infobatch.lab.comparison.run import SeedClock, run_comparison
 from infobatch.lab.comparison.sweep import Sweep, helpers
-from infobatch.lab.comparison.variants import ON_REQUEST, SAME_STEPS, UNDERSAMPLED, Variant
+from infobatch.lab.comparison.variants import ON_REQUEST, SAME_STEPS, SHRUNK, UNDERSAMPLED, Variant
 from infobatch.lab.config.noise_budget import budget_of, has_budget
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
@@ -144,7 +144,7 @@ def compare(
         resumed(options, recipe, save, comparison.config, noise)
         comparison = _with_more_seeds(comparison, seeds, add_seeds)
         for kind in also:
-            if kind not in {arm.kind for arm in comparison.arms}:
+            if not {kind, SHRUNK.get(kind, kind)} & {arm.kind for arm in comparison.arms}:
                 raise ValueError(
                     f"{ON_REQUEST[kind]} asks for a control, and the comparison was started without it; "
                     "leave it out to go on, or start another comparison"
@@ -264,6 +264,11 @@ def contest(
         refuse_both(noise, f"--save {save}")
     if noises and base.target is not None:
         refuse_both(noise, f"--target {base.target}")
+    if base.target is not None:
+        raise ValueError(
+            f"--target is {base.target}, and in a contest --save says how much is left out, in percent; "
+            "give --save 30,50 or the like"
+        )
     if base.drop_last:
         raise ValueError(
             "--drop-last leaves out what does not fill a batch, by which the costs would differ; leave "
@@ -328,6 +333,7 @@ def _run(
     made.check()
     for comparison in made.comparisons:
         comparison.check_data(data[comparison.config.recipe])
+    agree(lambda: made.check_runs({name: len(each.train) for name, each in data.items()}))
     agree(made.save)
     for comparison in made.comparisons:
         done = sum(comparison.folder(arm, seed).finished for arm, seed in comparison.runs)

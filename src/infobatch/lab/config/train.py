@@ -43,7 +43,8 @@ class CommonConfig:
     task: str = "classification"
     """What is learned: classification, segmentation, mae (a masked autoencoder that reconstructs
     images), diffusion, tuning (of a language model on instructions), tabular (the class of each row
-    of a table; it has defaults of its own), or own (a training function of yours)."""
+    of a table), or own (a training function of yours). Diffusion and tabular have defaults of their
+    own."""
     data: str = "mnist5k"
     """Data set. mnist5k and digits are built in. cifar10, cifar100, fashion-mnist, tiny-imagenet,
     tiny-imagenet-40 and imagenet are downloaded, or read from --data-dir; images are your own, in
@@ -273,7 +274,15 @@ TASK_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "lr": 3e-3,
         "weight_decay": 0.01,
         "label_smoothing": 0.0,
-    }
+    },
+    "diffusion": {
+        "model": "unet-tiny",
+        "optimizer": "adamw",
+        "lr": 1e-3,
+        "weight_decay": 0.0,
+        "clip_norm": 1.0,
+        "normalizer": "mean",
+    },
 }
 """Defaults of a task that differ from those of the others."""
 

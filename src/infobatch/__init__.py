@@ -4,6 +4,7 @@ What a training script types stands here; the rest is in submodules:
 
 - ``infobatch.policies``: all policies, those of the literature too, and the contract for one's own.
 - ``infobatch.scores``: the score table, scores in files, and scores freed of a drawn timestep.
+- ``infobatch.dynamics``: each sample's losses of every epoch, in files, and signals of the data.
 - ``infobatch.layouts``: who holds the scores, where several ranks train one model.
 - ``infobatch.loading``: samplers and indexed datasets, for loaders of one's own.
 - ``infobatch.streams``: iterable datasets.
@@ -16,12 +17,14 @@ What a training script types stands here; the rest is in submodules:
 
 from infobatch.batch_norm import batch_weights, unweigh_batch_norm, weigh_batch_norm
 from infobatch.batching import ShrinkBatches
+from infobatch.dynamics import read_dynamics
 from infobatch.layouts import Replicated, Sharded
 from infobatch.loading import IndexedCollate, IndexedDataset
 from infobatch.losses import (
     classification_confidences,
     classification_gradient_norms,
     classification_losses,
+    classification_margins,
     segmentation_losses,
     sequence_losses,
     weighted_mean,
@@ -52,8 +55,10 @@ __all__ = [
     "classification_confidences",
     "classification_gradient_norms",
     "classification_losses",
+    "classification_margins",
     "predict_budgets",
     "predict_saving",
+    "read_dynamics",
     "read_scores",
     "segmentation_losses",
     "sequence_losses",

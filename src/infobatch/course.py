@@ -11,6 +11,7 @@ import torch
 
 from infobatch.batching import Batching
 from infobatch.distributed import has_process_group
+from infobatch.dynamics.recorder import Recorder
 from infobatch.epoch import Epoch
 from infobatch.layouts.base import ScoreStore
 from infobatch.layouts.mean_scaling import MeanScaling
@@ -33,6 +34,7 @@ class Course:
         normalizer: What a batch's weighted sum is divided by: see :func:`weighted_mean`.
         norms_from: What losses are: see :func:`norms_of_losses`.
         check_data: Whether a state of other samples than the dataset's is refused.
+        recorder: Records its epochs; None if nothing does.
 
     Attributes:
         plan: The lengths and the policy of the run.
@@ -47,6 +49,7 @@ class Course:
         normalizer: Normalizer,
         norms_from: NormsFrom,
         check_data: bool,
+        recorder: Recorder | None = None,
     ) -> None:
         self.dataset = dataset
         self.plan = store.plan
@@ -58,6 +61,7 @@ class Course:
         self.history: list[EpochCounts] = []
         self.worker_generator = self._worker_seeds(0)
         self._store = store
+        self._recorder = recorder or Recorder()
         self._samples = Samples(dataset, check_data)
         self._epoch: Epoch | None = None
         self._is_told = False  # of epochs, by set_epoch: samplers are not heard then
@@ -154,7 +158,19 @@ class Course:
             self.current.check_recorded()
         check_went_on(self.current)
         self.current.close()
+        self.finish()
         self._has_ended = True
+
+    def finish(self) -> None:
+        """Write what a run that is recorded (``record_to``) has of the epoch under way.
+
+        :meth:`epochs` does it when the last epoch has ended, and so do the frameworks' plug-ins; call it
+        after a loop that calls :meth:`set_epoch` itself, or that stops early. On several ranks it is a
+        collective. A run that is not recorded is left as it is.
+        """
+        if self._epoch is not None and self._recorder.is_on:
+            self._merge(self._epoch)
+            self._recorder.write(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch: decide, once, what it trains on. Epochs come one after another, from 0.
@@ -216,7 +232,7 @@ class Course:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on, tensors, numbers and names only. Call it on every rank."""
-        self._store.merge(self.current)
+        self._merge(self.current)
         history = [list(counts) for counts in self.history]
         samples = self._samples.fingerprint
         return {**self._store.state_dict(self.current), "history": history, "samples": samples}
@@ -237,6 +253,7 @@ class Course:
         if first is None:
             raise ValueError("there is no state to go on from: the list is empty; give what was saved")
         self._prepare(first["epoch"])
+        self._recorder.resume(first)
         epoch = self._store.load(chain([first], checked))
         self.history = [EpochCounts(*counts) for counts in first["history"]]
         self._has_ended = False
@@ -294,6 +311,7 @@ class Course:
             self.plan.grow(num_samples)
             self._store.grow(num_samples)
         self._prepare(number)
+        self._recorder.begin()
         epoch, before = self._store.make_epoch(number), self._epoch
         if before is not None and before.user_draws is not None and epoch.user_draws is not None:
             epoch.user_draws.start = before.user_draws.following
@@ -307,12 +325,17 @@ class Course:
         self._mean_scaling = self._store.mean_scaling(epoch, self.plan.batching, self.normalizer)
         self.seed_workers()
 
-    def _close(self, epoch: Epoch) -> None:
+    def _merge(self, epoch: Epoch) -> None:
+        epoch.agreed &= not self._recorder.is_on  # on the columns, which the first batch adds to
         self._store.merge(epoch)
+
+    def _close(self, epoch: Epoch) -> None:
+        self._merge(epoch)
         epoch.check_recorded()
         check_went_on(epoch)
         check_all_observed(self.policy, epoch.number, epoch.num_unobserved)
         epoch.close()
+        self._recorder.write(epoch)
         self.history.append(self._counts(self._noise(epoch)))
         epoch.release()
 

@@ -19,6 +19,7 @@ __all__ = [
     "classification_confidences",
     "classification_gradient_norms",
     "classification_losses",
+    "classification_margins",
     "segmentation_losses",
     "sequence_losses",
     "weighted_mean",
@@ -153,6 +154,29 @@ def classification_confidences(logits: Tensor, targets: Tensor) -> Tensor:
         float32 (B,), in [0, 1], without a gradient.
     """
     return (logits.float().softmax(1) * _as_shares(logits, targets, 0.0)).sum(1)
+
+
+@torch.no_grad()
+def classification_margins(logits: Tensor, targets: Tensor) -> Tensor:
+    """The margin of each sample: the logit of its own class less the largest of the others.
+
+    Above 0 the sample is classified right.
+
+    Args:
+        logits: (B, C) for C classes, at least 2.
+        targets: As :func:`classification_losses` takes them. Of a mixture of classes the one with the
+            largest share counts as the sample's own.
+
+    Returns:
+        float32 (B,), without a gradient.
+
+    Source: Pleiss et al., NeurIPS 2020, section 3.
+    """
+    own = targets.argmax(1) if targets.is_floating_point() else targets
+    own = own[:, None]
+    others = logits.float().scatter(1, own, -torch.inf)
+    margins: Tensor = logits.float().gather(1, own)[:, 0] - others.amax(1)
+    return margins
 
 
 def _as_shares(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:

@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader
 
 from infobatch.batching import Shrink, shrink_of
 from infobatch.distributed import find_replicas
+from infobatch.dynamics.recorder import EpochRecorder
+from infobatch.dynamics.recording import RecordTo, recording_of
 from infobatch.epoch import Epoch
 from infobatch.inputs import check_choice
 from infobatch.layouts import Layout, Replicated
@@ -81,6 +83,9 @@ class DynamicPruner(Run):
             all ranks. A loaded state replaces them by its own, which are newer.
         check_data: Whether a state of other samples than the dataset's is refused, as far as the dataset
             tells which it holds: by a ``Subset``'s indices, by ids, by Hugging Face's fingerprint.
+        record_to: A folder where each epoch's losses are written when it ends, and what batches bring
+            beside them (``margins=``, ``confidences=``), for :func:`infobatch.read_dynamics` and readers
+            of Parquet; :class:`infobatch.dynamics.Recording` has options.
 
     Raises:
         ValueError: For options out of range, or a target that cannot be met.
@@ -109,6 +114,7 @@ class DynamicPruner(Run):
         layout: Layout = Replicated(),
         prior_scores: PriorScores | None = None,
         check_data: bool = True,
+        record_to: RecordTo | None = None,
     ) -> None:
         if not isinstance(layout, Layout):
             raise TypeError(f"layout is {layout!r}; give Replicated() or Sharded(), or leave it out")
@@ -128,7 +134,8 @@ class DynamicPruner(Run):
                 norms = norms_of_losses(torch.from_numpy(losses), norms_from).numpy()
             store.take_prior(losses, norms)
             warn_if_prior_scores_unused(policy, warmup_epochs)
-        super().__init__(dataset, store, normalizer, norms_from, check_data)
+        recorder = None if record_to is None else EpochRecorder(recording_of(record_to), store)
+        super().__init__(dataset, store, normalizer, norms_from, check_data, recorder)
         self._loaders = Loaders(takes_user_order=not layout.needs_strata)
 
     # -- Batches -----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from infobatch.batch_indices import dropped_from
 from infobatch.compiling import outside_graphs
 from infobatch.course import Course
+from infobatch.dynamics.recorder import Recorder
 from infobatch.epoch import Epoch
 from infobatch.first_looks import FirstLooks
 from infobatch.inputs import Indices, check_scores, host_indices, read_batch, signals_read
@@ -32,6 +33,7 @@ class Run(Course):
         normalizer: What a batch's weighted sum is divided by: see :func:`weighted_mean`.
         norms_from: What losses are: see :func:`norms_of_losses`.
         check_data: See :class:`Course`.
+        recorder: See :class:`Course`.
     """
 
     def __init__(
@@ -41,8 +43,9 @@ class Run(Course):
         normalizer: Normalizer,
         norms_from: NormsFrom = "cross-entropy",
         check_data: bool = True,
+        recorder: Recorder | None = None,
     ) -> None:
-        super().__init__(dataset, store, normalizer, norms_from, check_data)
+        super().__init__(dataset, store, normalizer, norms_from, check_data, recorder)
         self._looks = FirstLooks(self.policy)
         # On several ranks it is the mean scaling that divides by the sum of weights.
         self._mean_over: Normalizer = normalizer if self.replicas.num_replicas == 1 else "batch"
@@ -69,8 +72,9 @@ class Run(Course):
                 valid pixel or no supervised token. By default all have.
             scores: What to remember of the samples in place of their losses, shape (B,), on the losses'
                 device; such as losses freed of a drawn timestep.
-            **signals: What the policy reads beside losses, ``gradient_norms`` or ``confidences``, each
-                (B,) on the losses' device. A policy that reads none ignores them.
+            **signals: What the policy reads beside losses, ``gradient_norms`` or ``confidences``, and
+                what is recorded with them, ``margins`` or ``confidences``, each (B,) on the losses'
+                device. A policy that reads none ignores them.
 
         Returns:
             A scalar with the gradient of the weighted mean, see :func:`weighted_mean`. Its value
@@ -128,7 +132,7 @@ class Run(Course):
         :meth:`update`.
         """
         batch = read_batch(losses, indices, scored)
-        read = self._signals_read(signals, losses)
+        read = self._signals_read(self._store.observed_signals, signals, losses)
         self.current.observe(batch)
         self._store.observe(batch, losses.detach(), scored, read)
 
@@ -145,7 +149,9 @@ class Run(Course):
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """What the policy reads of a batch beside its losses: names of :meth:`update`'s signals."""
+        """What is read of a batch beside its losses, by the policy and, from the first batch on, to be
+        recorded: names of :meth:`update`'s signals.
+        """
         return self._store.signals
 
     @property
@@ -163,9 +169,11 @@ class Run(Course):
         super()._close(epoch)
         self._looks.end(epoch.number, epoch.num_recorded, self._store.scores.num_nonfinite)
 
-    def _signals_read(self, given: Mapping[str, Tensor], losses: Tensor) -> list[Tensor]:
+    def _signals_read(
+        self, names: Sequence[str], given: Mapping[str, Tensor], losses: Tensor
+    ) -> list[Tensor]:
         estimated = self.norms_from if self.policy.estimates_norms else None
-        return signals_read(self.signals, given, losses, estimated)
+        return signals_read(names, given, losses, estimated)
 
     @outside_graphs
     def _take_batch(
@@ -220,7 +228,8 @@ class Run(Course):
         scored: Tensor | None,
         signals: Mapping[str, Tensor],
     ) -> None:
-        read = self._signals_read(signals, scores)
+        self._recorder.take(self.current, signals)
+        read = self._signals_read(self._store.signals, signals, scores)
         self._looks.at_losses(scores, batch, scored, signals)
         num_real = self.current.record(batch)
         if len(dropped := dropped_from(batch)):

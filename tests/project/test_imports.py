@@ -43,6 +43,7 @@ METHOD = [
     ["selection", "made_whole", "schedule", "lr", "first_looks"],
     ["epoch", "report", "prediction", "plan", "resumption"],
     ["layouts"],
+    ["dynamics"],
     ["course"],
     ["run"],
     ["loading"],

@@ -82,6 +82,7 @@ class ScoreStore(ABC, Generic[E]):
 
     Attributes:
         signals: Names of what its columns are made of beside losses.
+        observed_signals: Those of columns that observing changes.
     """
 
     layout: ClassVar[str]
@@ -93,10 +94,13 @@ class ScoreStore(ABC, Generic[E]):
         self.replicas = replicas
         columns = dict.fromkeys(["last_loss", "visits", *plan.policy.columns])
         self._scores = ScoreTable(num_held, list(columns))
-        self.signals = self._scores.signals
-        capacity = min(num_held, BUFFER_CAPACITY)
-        self._trained = LossBuffer(self._scores.record, capacity, len(self.signals))
-        self._observed = LossBuffer(self._scores.observe, capacity, len(self.signals))
+        self._make_buffers()
+
+    def _make_buffers(self) -> None:
+        scores, capacity = self._scores, min(len(self._scores), BUFFER_CAPACITY)
+        self.signals, self.observed_signals = scores.signals, scores.observed_signals
+        self._trained = LossBuffer(scores.record, capacity, len(self.signals))
+        self._observed = LossBuffer(scores.observe, capacity, len(self.observed_signals))
 
     # -- Scores ------------------------------------------------------------------------------------
 
@@ -106,6 +110,16 @@ class ScoreStore(ABC, Generic[E]):
         self._trained.drain()
         self._observed.drain()
         return self._scores
+
+    def keep(self, columns: Sequence[str]) -> None:
+        """Have the score table keep further columns from now on; waits for the device."""
+        self.scores.add(columns)
+        self._make_buffers()
+
+    @property
+    @abstractmethod
+    def num_parts(self) -> int:
+        """How many ranks hold a part of the scores each; 1 where every rank holds all of them."""
 
     @property
     @abstractmethod
@@ -183,6 +197,17 @@ class ScoreStore(ABC, Generic[E]):
         """How this rank's means are scaled in an epoch; None where nothing needs it."""
 
     @abstractmethod
+    def trained_in(self, epoch: E) -> tuple[IndexArray, IndexArray]:
+        """The samples that an epoch trained and recorded, as far as this rank has their scores.
+
+        Args:
+            epoch: The epoch, merged.
+
+        Returns:
+            Their indices, in rising order, and their rows in the score table, int64 (n,).
+        """
+
+    @abstractmethod
     def noise_sums(self, epoch: E, norms_from: NormsFrom) -> np.ndarray:
         """The sums of :func:`noise_sums` over what all ranks recorded of an epoch. A collective.
 
@@ -227,6 +252,9 @@ class ScoreStore(ABC, Generic[E]):
             "num_replicas": self.replicas.num_replicas,
             "batch_size": 0 if batching is None or is_user_order else int(batching.batch_size),
             "the epoch": epoch.number,
+            "the number of score columns (by what batches bring beside losses)": len(
+                self._scores.columns
+            ),
             "the number of samples left to train in the epoch": epoch.num_left,
             "selection": epoch.fingerprint,
         }

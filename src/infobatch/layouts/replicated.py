@@ -67,6 +67,10 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
         self._merge = merge
 
     @property
+    def num_parts(self) -> int:
+        return 1
+
+    @property
     def whole_scores(self) -> ScoreTable:
         return self.scores
 
@@ -149,6 +153,10 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
         if batching.drop_last and self.plan.shrink is None:
             expected = expected // batching.batch_size * batching.batch_size
         return UserDraws((selection.weights > 0).numpy(), expected, part)
+
+    def trained_in(self, epoch: ReplicatedEpoch) -> tuple[IndexArray, IndexArray]:
+        indices = np.flatnonzero(epoch.recorded & (epoch.weights > 0))
+        return indices, indices
 
     def noise_sums(self, epoch: ReplicatedEpoch, norms_from: NormsFrom) -> np.ndarray:
         sums = np.zeros(2)

@@ -93,6 +93,10 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         return self.shards.locate(indices)
 
     @property
+    def num_parts(self) -> int:
+        return self.replicas.num_replicas
+
+    @property
     def whole_scores(self) -> ScoreTable:
         raise RuntimeError(
             "with layout=Sharded() no rank has all scores, from which a saving is predicted; "
@@ -197,6 +201,12 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         num_recorded, num_unobserved = self._reduce(mine).tolist()
         epoch.merge(num_recorded, num_unobserved)
         self._begun = self._begun or num_recorded > 0
+
+    def trained_in(self, epoch: ShardedEpoch) -> tuple[IndexArray, IndexArray]:
+        rows = np.flatnonzero(epoch.recorded & (epoch.drawn.codes > 0))
+        indices = self.shards.held[rows]
+        order = np.argsort(indices)
+        return indices[order], rows[order]
 
     def noise_sums(self, epoch: ShardedEpoch, norms_from: NormsFrom) -> np.ndarray:
         trained = np.flatnonzero(epoch.recorded & (epoch.drawn.codes > 0))

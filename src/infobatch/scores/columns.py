@@ -25,6 +25,7 @@ NORMS = "gradient_norms"
 SIGNALS = {
     NORMS: "classification_gradient_norms(logits, targets)",
     "confidences": "classification_confidences(logits, targets)",
+    "margins": "classification_margins(logits, targets)",
 }
 """The other signals that a batch can bring, by the keyword that ``update`` takes them by. The values are
 for error messages: the calls that compute the signals for classification."""
@@ -45,6 +46,8 @@ class Column:
         width: The numbers kept for each sample; the column has shape (N,) if it is 1, the default, or
             else (N, width).
         training: Whether only training on a sample changes its value, and observing its loss does not.
+        of_epoch: Whether it is of the epoch under way alone, and begins anew with each. No policy goes
+            by it, so that its signal may be anything.
     """
 
     dtype: type[np.generic]
@@ -53,6 +56,7 @@ class Column:
     signal: str = LOSSES
     width: int = 1
     training: bool = False
+    of_epoch: bool = False
 
     def fields(self, num_samples: int) -> Array:
         """What a checkpoint holds of it."""
@@ -147,6 +151,12 @@ COLUMNS = {
     "credit": Column(np.float32, NAN, unchanged, signal=DRAW),
     # The weight that the last epoch gave the sample, 0 if it left the sample out.
     "weight": Column(np.float32, 0, unchanged, signal=DRAW),
+    # What a run that is recorded writes at an epoch's end, NaN for a sample that it did not train.
+    "epoch_loss": Column(np.float32, NAN, latest, training=True, of_epoch=True),
+    "epoch_margin": Column(np.float32, NAN, latest, signal="margins", training=True, of_epoch=True),
+    "epoch_confidence": Column(
+        np.float32, NAN, latest, signal="confidences", training=True, of_epoch=True
+    ),
 }
 """All columns that a score table can keep, by name. Every run keeps last_loss and visits, and the
 columns that its policy reads."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,17 @@ class ScoreTable:
         self.num_samples = num_samples
         self.num_nonfinite = 0  # losses or signals that were NaN or infinite
         self._values = {name: COLUMNS[name].make(num_samples) for name in columns}
+
+    def add(self, columns: Sequence[str]) -> None:
+        """Keep further columns, of which nothing is known yet."""
+        for name in columns:
+            self._values.setdefault(name, COLUMNS[name].make(self.num_samples))
+
+    def begin_epoch(self) -> None:
+        """Forget what columns hold of the epoch that ended."""
+        for name, values in self._values.items():
+            if COLUMNS[name].of_epoch:
+                values.fill(COLUMNS[name].initial)
 
     @classmethod
     def from_losses(
@@ -138,8 +149,12 @@ class ScoreTable:
     @property
     def signals(self) -> tuple[str, ...]:
         """The signals that the columns follow beside losses, in the order that :meth:`record` takes."""
-        read = {COLUMNS[name].signal for name in self._values}
-        return tuple(name for name in SIGNALS if name in read)
+        return _signals_of(self._values)
+
+    @property
+    def observed_signals(self) -> tuple[str, ...]:
+        """Those of columns that observing changes, in the order that :meth:`observe` takes."""
+        return _signals_of(name for name in self._values if not COLUMNS[name].training)
 
     def record(self, indices: IndexArray, losses: FloatArray, *signals: FloatArray) -> None:
         """Take in the losses of samples that were trained on.
@@ -152,7 +167,7 @@ class ScoreTable:
             losses: (B,), in which :data:`NO_SCORE` marks a sample that has none.
             *signals: What the columns follow beside losses, each (B,), in the order of :attr:`signals`.
         """
-        self._take_in(indices, self._named(losses, *signals), self.columns)
+        self._take_in(indices, _named(self.signals, losses, *signals), self.columns)
 
     def observe(self, indices: IndexArray, losses: FloatArray, *signals: FloatArray) -> None:
         """Take in the losses of samples that were observed, and not trained on.
@@ -162,14 +177,10 @@ class ScoreTable:
         Args:
             indices: The batch's samples, (B,).
             losses: (B,), as :meth:`record` takes them.
-            *signals: As :meth:`record` takes them.
+            *signals: Each (B,), in the order of :attr:`observed_signals`.
         """
         columns = [name for name in self.columns if not COLUMNS[name].training]
-        self._take_in(indices, self._named(losses, *signals), columns)
-
-    def _named(self, *rows: FloatArray) -> dict[str, FloatArray]:
-        """A batch's losses and signals by the name that columns know them by."""
-        return dict(zip((LOSSES, *self.signals), rows, strict=True))
+        self._take_in(indices, _named(self.observed_signals, losses, *signals), columns)
 
     def _take_in(
         self, indices: IndexArray, batch: dict[str, FloatArray], columns: Sequence[str]
@@ -177,8 +188,9 @@ class ScoreTable:
         """Change ``columns`` by a batch (B,) that has losses and perhaps signals."""
         losses = batch[LOSSES]
         finite = np.abs(losses) < _HIGHEST
-        for values in batch.values():
-            finite &= np.isfinite(values)
+        for signal in {COLUMNS[name].signal for name in columns if not COLUMNS[name].of_epoch}:
+            if signal in batch:
+                finite &= np.isfinite(batch[signal])
         if np.count_nonzero(finite) < len(finite):
             self.num_nonfinite += int(np.count_nonzero(~finite & (losses != NO_SCORE)))
             indices = indices[finite]
@@ -230,3 +242,13 @@ class ScoreTable:
             if name in state["columns"]:
                 self.adopt(name, torch.empty_like(self[name]).copy_(state["columns"][name]))
         self.num_nonfinite = state["num_nonfinite"]
+
+
+def _signals_of(columns: Iterable[str]) -> tuple[str, ...]:
+    read = {COLUMNS[name].signal for name in columns}
+    return tuple(name for name in SIGNALS if name in read)
+
+
+def _named(signals: Sequence[str], *rows: FloatArray) -> dict[str, FloatArray]:
+    """A batch's losses and signals by the name that columns know them by."""
+    return dict(zip((LOSSES, *signals), rows, strict=True))

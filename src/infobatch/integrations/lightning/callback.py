@@ -145,6 +145,9 @@ class PruningCallback(Callback):
         if self.pruner.epoch == trainer.current_epoch:  # not if it was over when resumed
             check_recorded(self.pruner)
 
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self.pruner.finish()
+
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if stage == "fit" and self._loader is not None:
             self._loader.detach()

@@ -248,6 +248,7 @@ class PruningMixin(_Base):
 
     def _finalize_training(self, trial: Any, num_train_samples: float, start_time: float) -> Any:
         """Report the throughput of the samples that were trained, not of full data."""
+        self.pruner.finish()
         return super()._finalize_training(trial, self.pruner.report().num_recorded, start_time)
 
     # -- Inside ------------------------------------------------------------------------------------

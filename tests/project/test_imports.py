@@ -41,7 +41,7 @@ METHOD = [
     ["batch_norm"],
     ["policies"],
     ["selection", "made_whole", "schedule", "lr", "first_looks"],
-    ["epoch", "report", "prediction", "plan", "resumption"],
+    ["epoch", "report", "journal", "prediction", "plan", "resumption"],
     ["layouts"],
     ["dynamics"],
     ["course"],

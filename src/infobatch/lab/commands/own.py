@@ -92,8 +92,8 @@ def compare(
     else:
         agree(comparison.create)
     with live("compare", path) as (progress, should_stop):
-        watch = ComparisonWatch(comparison, progress)
-        run_comparison(comparison, load(config), watch, should_stop)
+        watch = ComparisonWatch([comparison], progress)
+        run_comparison(comparison, load(config), watch.of(comparison), should_stop)
     agree(lambda: write_and_print([path]))
     return read_comparison(path)
 

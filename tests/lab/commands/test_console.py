@@ -43,13 +43,11 @@ def test_a_terminal_is_shown_one_live_line_with_the_time_left(monkeypatch, tmp_p
         monkeypatch.setattr(module, "console", terminal)
     arguments = ["--data", "digits", "--epochs", "4", "--device", "cpu", "--out", str(tmp_path / "r")]
     cli.main([command, *arguments, *options])
-    shown = terminal.file.getvalue()
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.file.getvalue())  # without colors
     assert "time left not known yet, " in shown
     assert re.search(r"\d:\d\d left, ", shown)
     if command == "compare":
-        assert re.search(
-            r"\d % at most \d:\d\d left, \d of 5 runs, seed 0, infobatch-0.5/pruned: e", shown
-        )
+        assert re.search(r"at most \d:\d\d left, \d of 5 runs, seed 0, infobatch", shown), shown
         assert " 5 of 5 runs, " in shown
 
 

@@ -6,9 +6,10 @@ for each epoch. It has a row for each sample that the epoch trained; one that wa
 :meth:`Dynamics.signals` tells hard, forgotten and probably mislabelled samples.
 """
 
+from infobatch.dynamics.coreset import coreset
 from infobatch.dynamics.files import EpochRecord
 from infobatch.dynamics.reading import Dynamics, read_dynamics
 from infobatch.dynamics.recording import Recording
 from infobatch.dynamics.signals import SIGNALS
 
-__all__ = ["SIGNALS", "Dynamics", "EpochRecord", "Recording", "read_dynamics"]
+__all__ = ["SIGNALS", "Dynamics", "EpochRecord", "Recording", "coreset", "read_dynamics"]

@@ -30,6 +30,9 @@ SIGNALS = {
 """What :meth:`Dynamics.signals` tells of a sample, by the name of its column. Those from ``correctness``
 on need margins."""
 
+EASY_IF_HIGH = ("times_left_out", "confidence", "correctness", "aum")
+"""The signals that are high for an easy sample; the others are for a hard one."""
+
 
 class _Moments:
     """Mean and standard deviation of each sample's numbers, by Welford's sums; NaN is passed over."""

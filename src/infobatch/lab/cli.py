@@ -14,6 +14,7 @@ try:
     from infobatch.lab.commands.arguments import Command, parse
     from infobatch.lab.commands.console import console
     from infobatch.lab.commands.show import evaluate, predict, recipes, report
+    from infobatch.lab.commands.subsets import coreset
     from infobatch.lab.commands.train import compare, contest, sweep, train
     from infobatch.lab.interrupts import let_go, words_of
     from infobatch.lab.processes import joined
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Command] = {
     "eval": evaluate,
     "report": report,
     "predict": predict,
+    "coreset": coreset,
 }
 
 IMPORTED_LATE = ("matplotlib", "PIL", "safetensors", "scipy", "sklearn")

@@ -1,11 +1,13 @@
 """Runs that a function of the user's trains: what it is given, and what it must do."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.utils.data import TensorDataset
 
+from infobatch.dynamics import read_dynamics
 from infobatch.lab.config.train import of_function
 from infobatch.lab.data.own import OwnData
 from infobatch.lab.functions import GIVEN, load_function
@@ -146,3 +148,18 @@ def test_a_result_that_is_not_finite_is_a_run_that_diverged(tmp_path):
     summary, folder = train_with(diverged, tmp_path)
     assert math.isnan(summary.result)
     assert folder.finished
+
+
+def test_a_run_of_a_function_is_recorded(tmp_path):
+    left = tmp_path / "dynamics"
+    left.mkdir()
+    (left / "epoch-00000.parquet").write_text("of a run that was killed")
+    (tmp_path / "run").mkdir()
+    name = f"tests:{loop.__name__}"
+    GIVEN[name] = loop
+    config = replace(of_function(name), epochs=4, batch_size=8, record=True)
+    run = RunFolder(tmp_path / "run")
+    run.create(config)
+    left.rename(tmp_path / "run/dynamics")
+    train_run(config, OwnData(), run)
+    assert read_dynamics(tmp_path / "run").num_epochs == 4

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from infobatch.lab.commands.arguments import Typed
 from infobatch.lab.commands.console import console
+from infobatch.lab.commands.subsets import read_subset
 from infobatch.lab.comparison.variants import Variant
 from infobatch.lab.config.noise_budget import BUDGETED, budget_of, with_budget, with_budgets
 from infobatch.lab.config.policy_spec import name_of
@@ -228,40 +224,6 @@ def load(config: TrainConfig) -> Data:
     for note in data.notes:
         console.print(note)
     return data
-
-
-def read_subset(path: Path, num_samples: int) -> Tensor:
-    """Read the indices of a subset from a file.
-
-    Args:
-        path: A file that holds a JSON list of indices, each once.
-        num_samples: N, the number of samples from which they are chosen.
-
-    Returns:
-        The indices in [0, N), int64, in increasing order.
-
-    Raises:
-        ValueError: If the file cannot be read, or holds anything else.
-    """
-    try:
-        indices = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"--subset {path} cannot be read as JSON ({error}); give a list") from error
-    if not isinstance(indices, list) or not indices or not all(type(i) is int for i in indices):
-        raise ValueError(f"--subset {path} holds no list of indices; give one such as [0, 3, 4]")
-    chosen = torch.tensor(sorted(set(indices)))
-    outside = [index for index in indices if not 0 <= index < num_samples]
-    if outside:
-        raise ValueError(
-            f"--subset {path} has the index {outside[0]}, but the training set has {num_samples:,} "
-            f"samples; give indices in 0..{num_samples - 1}"
-        )
-    if len(chosen) < len(indices):
-        raise ValueError(
-            f"--subset {path} has {len(indices):,} indices, of which {len(chosen):,} are different; "
-            "give each once"
-        )
-    return chosen
 
 
 def variants_of(policies: str, prune_ratio: str, noise: str = "") -> list[Variant]:

@@ -64,7 +64,8 @@ class CommonConfig:
     done with each image, in place of random resized crops and flips. It is given train (whether for
     training) and image_size, if it names them."""
     subset: Path | None = None
-    """Train only on these samples: a file with a JSON list of their indices."""
+    """Train only on these samples: a JSON file with a list of their indices, or a CSV file with a column
+    `index`."""
     held_out: float = 0.0
     """Hold out this share of the training set, and evaluate on it instead of the test set, for example
     to tune options."""
@@ -154,6 +155,9 @@ class CommonConfig:
     none."""
     eval_every: int = 1
     """Number of epochs between two evaluations; the last epoch is always evaluated."""
+    record: bool = False
+    """Record each sample's losses of every epoch in dynamics/ in the run's folder, and its margins where
+    it has one class: to see which samples are hard, forgotten or mislabelled."""
     probe: int = 0
     """Measure the noise of the gradient on this many training samples at each evaluation; 0 for none."""
     drop_last: bool = False

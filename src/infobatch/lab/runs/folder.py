@@ -39,7 +39,7 @@ from infobatch.lab.files import (
 )
 from infobatch.lab.runs.records import EpochMetrics, Summary
 
-NEUTRAL_OPTIONS = ("data_dir", "device", "workers", "probe")
+NEUTRAL_OPTIONS = ("data_dir", "device", "workers", "probe", "record")
 """The options that say where a run is trained, or what is measured of it, and not what is trained."""
 
 FROM_ITS_START = "remove it to train this run from its start"
@@ -327,6 +327,11 @@ class RunFolder:
     def scores_path(self) -> Path:
         """The file with the scores."""
         return self.path / "scores.npz"
+
+    @property
+    def dynamics_path(self) -> Path:
+        """The folder of the recorded epochs."""
+        return self.path / "dynamics"
 
     def _write(self, name: str, text: str) -> None:
         write_whole(self.path / name, lambda path: path.write_text(text))

@@ -13,6 +13,7 @@ from infobatch.losses import (
     classification_confidences,
     classification_gradient_norms,
     classification_losses,
+    classification_margins,
 )
 
 CHUNK_NUMBERS, CHUNK_SAMPLES = 1 << 26, 32
@@ -23,8 +24,8 @@ class Classifier(Task):
     """A network that gives each sample a class: cross-entropy, signals and gradients of single samples.
 
     Inputs are what the network takes and, last, labels (B,) or each class's share (B, num_classes).
-    Signals are ``gradient_norms``, ``confidences`` and, with labels, ``correct``: whether the predicted
-    class is the label.
+    Signals are ``gradient_norms``, ``confidences``, ``margins`` and, with labels, ``correct``: whether
+    the predicted class is the label.
     """
 
     def sample_outputs(self, outputs: Tensor, inputs: Inputs, signals: Sequence[str]) -> SampleOutputs:
@@ -36,6 +37,8 @@ class Classifier(Task):
             )
         if "confidences" in signals:
             read["confidences"] = classification_confidences(outputs, targets)
+        if "margins" in signals:
+            read["margins"] = classification_margins(outputs, targets)
         if "correct" in signals:
             read["correct"] = outputs.detach().argmax(1) == targets
         losses = classification_losses(outputs, targets, label_smoothing=smoothing)

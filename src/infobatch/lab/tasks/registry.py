@@ -241,7 +241,7 @@ TASKS = {
         check_model=_check_classifier,
         load=_load_classification,
         prepare=as_seen,
-        signals=("gradient_norms", "confidences"),
+        signals=("gradient_norms", "confidences", "margins"),
     ),
     "mae": TaskSpec(
         metric=lambda config: MAE_METRICS[config.mae.evaluate],
@@ -285,7 +285,7 @@ TASKS = {
         options=("tabular", "batch_norm", "resident", "probe", "backward_share"),
         check_model=_check_table,
         load=_load_tabular,
-        signals=("gradient_norms", "confidences"),
+        signals=("gradient_norms", "confidences", "margins"),
     ),
     "own": TaskSpec(
         metric=own_metric,
@@ -293,7 +293,7 @@ TASKS = {
         options=("own",),
         check_model=_check_own,
         load=_load_own,
-        signals=("gradient_norms", "confidences"),
+        signals=("gradient_norms", "confidences", "margins"),
         observes_left_out=False,
         knows_its_data=False,
     ),

@@ -28,6 +28,7 @@ from infobatch.lab.tasks.registry import TASKS, metric_of
 from infobatch.lab.training.forward_passes import losses_of_all
 from infobatch.lab.training.gradient_noise import Noise, measure_noise
 from infobatch.lab.training.pauses import Pauses
+from infobatch.lab.training.recording import record_to
 from infobatch.lab.training.scoring_costs import scoring_epochs
 from infobatch.lab.training.static_scores import StaticScores
 from infobatch.scores.prior import PriorScores
@@ -113,6 +114,10 @@ class Engine(ABC):
             return Path(self.config.prior_scores)
         with self._training_clock(wait=True):
             return losses_of_all(self.task, self.pauses.pause)
+
+    def record_to(self, resumed: bool) -> Path | None:
+        """Where epochs are recorded, if they are; a run that begins anew removes what is there."""
+        return record_to(self.config, self.folder, resumed)
 
     # -- The end of an epoch -------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ class TrainerEngine(Engine):
         self._checkpoint = agree(lambda: _last_checkpoint(folder.trainer_path))
         prior = self.prior_scores(resumed=self._checkpoint is not None)
         options = pruner_options(config, data, scores.values, prior)
+        options["record_to"] = self.record_to(resumed=self._checkpoint is not None)
         optimizer = make_optimizer(config.optimizer, self.task.model, config.lr, config.weight_decay)
         self._trainer = _Trainer(
             model=self.task.model,

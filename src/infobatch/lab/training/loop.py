@@ -28,6 +28,7 @@ from infobatch.lab.training.optimization import Optimization
 from infobatch.lab.training.pauses import Pauses
 from infobatch.lab.training.proxy import Proxy
 from infobatch.lab.training.pruner_options import pruner_options
+from infobatch.lab.training.recording import signals_asked
 from infobatch.lab.training.scoring_costs import choosing_cost
 from infobatch.lab.training.selective_backprop import SelectiveBackprop
 from infobatch.lab.training.static_scores import StaticScores
@@ -55,6 +56,7 @@ class Loop(Engine):
         state = agree(folder.load_checkpoint)
         prior = self.prior_scores(resumed=state is not None)
         options = pruner_options(config, data, scores.values, prior)
+        options["record_to"] = self.record_to(resumed=state is not None)
         self.pruner = DynamicPruner(self.task.feed.dataset, config.epochs, **options)
         self.loader = self.make_loader()
         self.optimization = Optimization(config, self.task.model, self.pruner)
@@ -72,6 +74,11 @@ class Loop(Engine):
             require_same(config, there, folder.path)
             with folder.restoring():
                 self.load_state_dict(state)
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """What the task is asked for beside losses."""
+        return signals_asked(self.config, self.pruner.signals)
 
     @property
     def eval_model(self) -> nn.Module:
@@ -120,7 +127,7 @@ class Loop(Engine):
             if self.proxy is not None and not self._is_over(self.pruner.epoch):
                 self.proxy.learn(inputs)
             with self._batch_weights(indices):
-                outputs = self.task.train_outputs(inputs, self.pruner.signals)
+                outputs = self.task.train_outputs(inputs, self.signals)
             mean = loss = self.pruner.update(
                 outputs.losses, indices, outputs.scored, scores=outputs.scores, **outputs.signals
             )

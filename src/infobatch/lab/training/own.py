@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -26,6 +27,7 @@ from infobatch.lab.tasks.registry import metric_of
 from infobatch.lab.training.engine import Progress, Watch
 from infobatch.lab.training.pauses import Pauses
 from infobatch.lab.training.pruner_options import pruner_options
+from infobatch.lab.training.recording import record_to
 from infobatch.lab.training.static_scores import StaticScores
 
 
@@ -39,10 +41,14 @@ class OwnRun:
         config: The run's options.
         pauses: Decides between steps whether to stop.
         watch: Called after each epoch.
+        record_to: Where the run's epochs are recorded; None where they are not.
     """
 
-    def __init__(self, config: TrainConfig, pauses: Pauses, watch: Watch) -> None:
+    def __init__(
+        self, config: TrainConfig, pauses: Pauses, watch: Watch, record_to: Path | None = None
+    ) -> None:
         self._config = config
+        self._record_to = record_to
         self._pauses = pauses
         self._watch = watch
         self.made: WatchedPruner | None = None
@@ -94,6 +100,8 @@ class OwnRun:
         if self.made is not None:
             raise ValueError("a run has one pruner, and this is the second; make it once a call")
         decided = pruner_options(self._config, OwnData.of(dataset, labels), None, None)
+        if self._record_to is not None:
+            decided["record_to"] = self._record_to
         if taken := [name for name in options if name in decided and name != "norms_from"]:
             raise ValueError(f"{taken[0]} is what the comparison decides on; leave it out of run.pruner")
         made = WatchedPruner(dataset, self._config.epochs, **{**decided, **options})
@@ -193,7 +201,8 @@ class OwnTraining:
             ValueError: If the function gives no number, or did not train to the end by the run's pruner.
         """
         function = load_function(self.config.own.train)
-        run = OwnRun(self.config, self.pauses, watch)
+        folder = record_to(self.config, self.folder, resumed=False)
+        run = OwnRun(self.config, self.pauses, watch, folder)
         began = time.perf_counter()
         result = function(run)
         seconds = time.perf_counter() - began
@@ -205,6 +214,7 @@ class OwnTraining:
                 "that is a share and no percentage, give it times 100, for the margin is in points",
                 stacklevel=2,
             )
+        pruner.finish()
         metrics = pruner.metrics(value)
         noises = [m.noise for m in metrics if m.noise is not None]
         report = pruner.report()

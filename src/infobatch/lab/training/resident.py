@@ -76,8 +76,8 @@ class ResidentLoop(Loop):
     @cached_property
     def _steps(self) -> DeviceSteps:
         torch.backends.cudnn.benchmark = True  # batches have few sizes
-        signals = self.pruner.signals
-        return DeviceSteps(self.task, self.optimization, self.config.normalizer, signals)
+        normalizer, signals = self.config.normalizer, self.signals
+        return DeviceSteps(self.task, self.optimization, normalizer, signals)
 
     def make_loader(self) -> DeviceEpochs:
         batches = make_loader(self.config, self.task, self.pruner).batch_sampler

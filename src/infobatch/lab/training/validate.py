@@ -73,6 +73,12 @@ def check_config(config: TrainConfig) -> None:
                 f"--proxy is {config.proxy}, which chooses what is trained of each batch, and "
                 "--backward-share is 1, all of it; lower it, such as to 0.5, or leave --proxy out"
             )
+    if config.record and config.backward_share < 1:
+        raise ValueError(
+            f"--backward-share is {config.backward_share:g}, by which only some of the samples whose "
+            "losses are known are trained, and --record tells what each epoch trained; leave one of "
+            "them out"
+        )
     _check_shrinking(config)
     if config.resident:
         _check_resident(config)

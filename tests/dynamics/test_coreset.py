@@ -1,0 +1,44 @@
+"""A static part of a training set, chosen by a signal."""
+
+import numpy as np
+import pytest
+
+from infobatch.dynamics import SIGNALS, coreset
+from infobatch.dynamics.signals import EASY_IF_HIGH
+
+SAMPLES = {"aum": np.array([3.0, -1, 2, np.nan, 0]), "learned_epoch": np.array([0, -1, 4, 1, 2])}
+
+
+@pytest.mark.parametrize(
+    ("by", "prefer", "kept"),
+    [
+        ("aum", "hard", [1, 4]),
+        ("aum", "easy", [0, 2]),
+        ("learned_epoch", "hard", [1, 2]),
+        ("learned_epoch", "easy", [0, 3]),
+    ],
+)
+def test_the_hard_or_the_easy_are_kept(by, prefer, kept):
+    assert coreset(SAMPLES, 0.4, by, prefer).tolist() == kept
+
+
+def test_samples_that_were_never_trained_come_last():
+    for prefer in ("hard", "easy"):
+        assert 3 not in coreset(SAMPLES, 0.8, "aum", prefer)
+
+
+def test_of_equal_samples_some_are_drawn():
+    signals = {"forgetting": np.array([0, 5] + [1] * 998)}
+    kept = coreset(signals, 0.5, "forgetting")
+    assert len(kept) == 500
+    assert {1} < set(kept.tolist())
+    assert 200 < np.count_nonzero(kept < 500) < 300
+
+
+def test_a_signal_that_tells_nothing_is_refused():
+    with pytest.raises(ValueError, match="all samples have the same forgetting, which tells none"):
+        coreset({"forgetting": np.zeros(4)}, 0.5, "forgetting")
+
+
+def test_the_directions_are_of_signals():
+    assert set(EASY_IF_HIGH) < set(SIGNALS)

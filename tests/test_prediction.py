@@ -124,3 +124,14 @@ def test_without_scores_budgets_are_not_predicted():
         predict_budgets(scores, Schedule(10, 5))
     with pytest.raises(ValueError, match="max_noise is 1"):
         predict_budgets(ScoreTable.from_losses(np.ones(10, np.float32)), Schedule(10, 5), budgets=[1])
+
+
+def test_a_target_that_the_policy_cannot_meet_is_not_promised():
+    scores = ScoreTable.from_losses(easy_losses(0.5))
+    assert predict_saving(scores, InfoBatch(0.9), Schedule(5000, 20, target=0.3)).run == pytest.approx(
+        0.3
+    )
+    with pytest.raises(ValueError, match="the target leaves out"):
+        predict_saving(scores, InfoBatch(0.5), Schedule(5000, 20, target=0.8))
+    with pytest.raises(ValueError, match="each says how much is left out"):
+        predict_saving(scores, NoiseBudget(), Schedule(5000, 20, target=0.3))

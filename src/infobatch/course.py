@@ -13,12 +13,13 @@ from infobatch.batching import Batching
 from infobatch.distributed import has_process_group
 from infobatch.dynamics.recorder import Recorder
 from infobatch.epoch import Epoch
+from infobatch.journal import Journal
 from infobatch.layouts.base import ScoreStore
 from infobatch.layouts.mean_scaling import MeanScaling
 from infobatch.losses import Normalizer
 from infobatch.noise import NormsFrom, noise_of
 from infobatch.policies.base import BiasedPolicy, check_all_observed
-from infobatch.report import EpochCounts
+from infobatch.report import EpochCounts, Report
 from infobatch.resumption import check_went_on
 from infobatch.samples import Samples
 from infobatch.seeding import Stream, epoch_generator
@@ -62,6 +63,7 @@ class Course:
         self.worker_generator = self._worker_seeds(0)
         self._store = store
         self._recorder = recorder or Recorder()
+        self._journal = Journal()
         self._samples = Samples(dataset, check_data)
         self._epoch: Epoch | None = None
         self._is_told = False  # of epochs, by set_epoch: samplers are not heard then
@@ -162,15 +164,18 @@ class Course:
         self._has_ended = True
 
     def finish(self) -> None:
-        """Write what a run that is recorded (``record_to``) has of the epoch under way.
+        """Write and log what a run has of the epoch under way, where it is recorded or logged.
 
         :meth:`epochs` does it when the last epoch has ended, and so do the frameworks' plug-ins; call it
         after a loop that calls :meth:`set_epoch` itself, or that stops early. On several ranks it is a
-        collective. A run that is not recorded is left as it is.
+        collective. A run without ``record_to`` and ``log_to`` is left as it is.
         """
-        if self._epoch is not None and self._recorder.is_on:
-            self._merge(self._epoch)
-            self._recorder.write(self._epoch)
+        epoch = self._epoch
+        if epoch is not None and (self._recorder.is_on or self._journal.loggers):
+            self._merge(epoch)
+            self._recorder.write(epoch)
+            if epoch.number < self.num_epochs and epoch.done > 0:
+                self._log(epoch, self._counts(self._noise(epoch)))
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch: decide, once, what it trains on. Epochs come one after another, from 0.
@@ -254,6 +259,7 @@ class Course:
             raise ValueError("there is no state to go on from: the list is empty; give what was saved")
         self._prepare(first["epoch"])
         self._recorder.resume(first)
+        self._journal.resume()
         epoch = self._store.load(chain([first], checked))
         self.history = [EpochCounts(*counts) for counts in first["history"]]
         self._has_ended = False
@@ -336,8 +342,22 @@ class Course:
         check_all_observed(self.policy, epoch.number, epoch.num_unobserved)
         epoch.close()
         self._recorder.write(epoch)
-        self.history.append(self._counts(self._noise(epoch)))
+        counts = self._counts(self._noise(epoch))
+        self._log(epoch, counts)
+        self.history.append(counts)
         epoch.release()
+
+    def _log(self, epoch: Epoch, counts: EpochCounts) -> None:
+        """Tell the first rank's loggers of an epoch, which is merged."""
+        if not self._journal.loggers or self.replicas.rank > 0 or epoch.number >= self.num_epochs:
+            return
+        report, share = Report([*self.history, counts], 0), None
+        if self._store.layout == "sharded":  # no rank has all scores
+            self._journal.tell(report, None, None, None)
+            return
+        if epoch.num_selected < self.num_samples:
+            share = epoch.selection.effective_share
+        self._journal.tell(report, self._store.scores, self._store.trained_in(epoch)[0], share)
 
     def _counts(self, noise: float | None) -> EpochCounts:
         epoch = self.current

@@ -18,6 +18,7 @@ from infobatch.batching import (
     regular_ends,
 )
 from infobatch.policies import NoPruning, Policy, Request
+from infobatch.policies.base import check_one_says_how_much
 from infobatch.schedule import OutOfReach, Schedule, check_schedule
 from infobatch.scores.columns import IndexArray
 
@@ -61,6 +62,7 @@ class RunPlan:
                 "leave out steps: shrink='steps'"
             )
         check_schedule(delta, warmup_epochs, target, ramp)
+        check_one_says_how_much(policy, target is not None)
         self.num_samples = num_samples
         self.policy = policy
         self.shrink = shrink

@@ -10,6 +10,7 @@ import torch
 
 from infobatch.noise import NormsFrom, norms_of_losses
 from infobatch.policies import NoiseBudget, Policy, Request
+from infobatch.policies.base import check_one_says_how_much
 from infobatch.schedule import Schedule
 from infobatch.scores.prior import norms_in
 from infobatch.scores.table import ScoreTable
@@ -67,10 +68,13 @@ def predict_saving(
         The predicted saving.
 
     Raises:
-        ValueError: If no sample has a score, and the policy goes by scores.
+        ValueError: If no sample has a score, and the policy goes by scores; or if the policy cannot
+            leave out as many samples as the schedule's target asks for.
     """
+    check_one_says_how_much(policy, schedule.has_target)
     if not schedule.has_target:
         return _predicted(scores, policy, schedule, norms_from)
+    policy.check_target(schedule.most_pruned, scores.num_samples)
     epochs = [epoch for epoch in range(schedule.num_epochs) if schedule.prunes(epoch)]
     num_pruned = sum(schedule.share(e) * (schedule.num_pruned(e) or 0) for e in epochs)
     left_out = num_pruned / scores.num_samples

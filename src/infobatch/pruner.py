@@ -329,8 +329,7 @@ class DynamicPruner(Run):
         batching, shrinks = self.plan.batching, self.plan.shrink is not None
         batch_size = None if batching is None else batching.global_batch_size
         num_nonfinite = self.scores.num_nonfinite
-        max_noise = None if self.plan.schedule.has_target else self.policy.max_noise
-        return Report(counts, num_nonfinite, max_noise, batch_size, shrinks)
+        return Report(counts, num_nonfinite, self.policy.max_noise, batch_size, shrinks)
 
     def load_state_dict(self, state: dict[str, Any] | Iterable[dict[str, Any]]) -> None:
         """Go on where a state was taken: see :meth:`Run.load_state_dict`. Schedules follow."""

@@ -16,10 +16,12 @@ from infobatch.dynamics.recorder import Recorder
 from infobatch.epoch import Epoch
 from infobatch.first_looks import FirstLooks
 from infobatch.inputs import Indices, check_scores, host_indices, read_batch, signals_read
+from infobatch.journal import Logger
 from infobatch.layouts.base import ScoreStore
 from infobatch.losses import Normalizer, sent_to_device, shown_as_mean, weighted_mean
 from infobatch.noise import NormsFrom
 from infobatch.policies.base import BiasedPolicy
+from infobatch.policies.per_sample import Numbers
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
 
@@ -158,6 +160,29 @@ class Run(Course):
     def scores(self) -> ScoreTable:
         """The score table, with everything recorded so far on this rank; waits for the device."""
         return self._store.scores
+
+    def log_to(
+        self, *loggers: Logger, labels: Numbers | None = None, num_suspects: int | None = None
+    ) -> None:
+        """Have loggers told of each epoch when it has ended; a step costs nothing more.
+
+        Call it before training, on several ranks on each: the first one's loggers are called. The last
+        epoch is told of when :meth:`epochs` ends, or by :meth:`finish`.
+
+        Args:
+            *loggers: Each is called with an :class:`infobatch.journal.EpochLog`: those of
+                ``infobatch.integrations.loggers``, ``print``, or a function of your own. None to give
+                the others options.
+            labels: The class of each sample, (N,), for the keep rate of each class. They hold for all
+                loggers, and so does the next option.
+            num_suspects: How many samples of the highest losses are told of, at least 0; at first 20.
+
+        Raises:
+            TypeError: For a logger that cannot be called.
+            ValueError: For labels of another number of samples than the dataset has.
+        """
+        self._journal.add(loggers, labels, num_suspects, self.num_samples)
+        self._store.num_loggers = len(self._journal.loggers)
 
     # -- Inside ------------------------------------------------------------------------------------
 

@@ -112,6 +112,25 @@ def test_what_trains_needs_no_command_line(tmp_path):
     assert launch(program, 1, tmp_path) == ["imported"]
 
 
+def test_a_warning_is_told_once_of_all_runs(tmp_path):
+    program = f"""
+        import contextlib
+        import io
+        import sys
+
+        import torch
+        from infobatch.lab.cli import main
+
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            main("compare --data digits --epochs 2 --seeds 2 --out {tmp_path}/run".split())
+        torch.save(said.getvalue(), f"{{sys.argv[3]}}/0.pt")
+    """
+    (said,) = launch(program, 1, tmp_path)
+    assert said.startswith("infobatch: warning: nothing can be pruned")
+    assert said.count("nothing can be pruned") == said.count("\n") == 1
+
+
 @pytest.mark.parametrize("package", ["jinja2", "filelock", "PIL", "matplotlib"])
 def test_a_package_that_is_missing_is_named(package, tmp_path):
     program = f"""

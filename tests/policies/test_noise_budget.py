@@ -132,7 +132,7 @@ def test_a_loss_of_minus_zero_is_no_loss():
 )
 @pytest.mark.parametrize("target", [None, 0.3])
 def test_policies_around_it_are_taken_as_it_is(wrap, target):
-    policy = wrap(NoiseBudget(1.3))
+    policy = wrap(NoiseBudget(None if target else 1.3))
     pruner = DynamicPruner(Numbers(400), 5, policy=policy, target=target)
     loader = pruner.loader(20)
     losses = torch.from_numpy(np.random.default_rng(0).exponential(size=400) ** 3).float()
@@ -209,3 +209,13 @@ def test_the_report_tells_the_noise_asked_for_and_the_noise_that_was():
     text = str(report)
     assert "where a mean of 1.1 was asked for" in text
     assert f"a step as noisy as one of batch {round(100 / report.noise)} of 100" in text
+
+
+@pytest.mark.parametrize("wrap", [lambda policy: policy, Spaced])
+def test_a_budget_and_a_target_are_not_both_taken(wrap):
+    with pytest.raises(
+        ValueError, match=r"max_noise=1.3.*each says how much is left out; .*max_noise=None"
+    ):
+        DynamicPruner(Numbers(400), 5, policy=wrap(NoiseBudget(1.3)), target=0.3)
+    with pytest.raises(ValueError, match=r"neither a budget nor a target.*give max_noise, such as 1.1"):
+        DynamicPruner(Numbers(400), 5, policy=wrap(NoiseBudget(None)))

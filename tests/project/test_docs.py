@@ -45,6 +45,11 @@ def language_names():
     }
 
 
+def logging_names():
+    pytest.importorskip("tensorboard")
+    return {"labels": torch.arange(300) % 10}
+
+
 def stream_names():
     def decode(sample):
         return {**sample, "image": torch.frombuffer(sample["jpg"], dtype=torch.uint8) / 255}
@@ -96,6 +101,7 @@ def training_names():
 PAGE_NAMES = {
     "diffusion": diffusion_names,
     "explorer": explorer_names,
+    "logging": logging_names,
     "mae": masked_names,
     "integrations": language_names,
     "recipes": recipe_names,

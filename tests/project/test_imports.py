@@ -42,7 +42,7 @@ METHOD = [
     ["batch_norm"],
     ["policies"],
     ["selection", "schedule", "lr", "first_looks"],
-    ["epoch", "report", "prediction", "plan", "resumption"],
+    ["epoch", "report", "journal", "prediction", "plan", "resumption"],
     ["layouts"],
     ["dynamics"],
     ["course"],

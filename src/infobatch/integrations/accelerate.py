@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from infobatch.integrations.refusals import check_processes
+from infobatch.journal import EpochLog
 from infobatch.pruner import DynamicPruner
 
 try:
@@ -15,6 +17,10 @@ except ImportError as error:
     raise ImportError(
         "infobatch.integrations.accelerate needs accelerate: pip install 'infobatch[accelerate]'"
     ) from error
+
+
+ONE_CLOCK = ("wandb", "trackio", "comet_ml", "swanlab")
+"""Trackers whose steps must not go back, whatever is logged: ours have no step of their own there."""
 
 
 def pruned_loader(
@@ -29,7 +35,8 @@ def pruned_loader(
     """A loader of ``(indices, batch)`` for ``accelerator``, whose checkpoints then hold the pruner.
 
     Each process has its share of the selection, so that ``accelerator.prepare`` must not share it out
-    again; it leaves this loader as it is. Iterate it once in each epoch of ``pruner.epochs()``.
+    again; it leaves this loader as it is. Iterate it once in each epoch of ``pruner.epochs()``. Its
+    trackers, if it has any, are told of each epoch: see :meth:`DynamicPruner.log_to`.
 
     Args:
         accelerator: Made before the pruner, so that the pruner knows the processes.
@@ -64,7 +71,15 @@ def pruned_loader(
     loader._is_accelerate_prepared = True
     if not any(known is pruner for known in accelerator._custom_objects):
         accelerator.register_for_checkpointing(pruner)
+        pruner.log_to(partial(_log, accelerator))
     return loader
+
+
+def _log(accelerator: Accelerator, log: EpochLog) -> None:
+    """Log an epoch to the accelerator's trackers."""
+    for tracker in accelerator.trackers:
+        step = None if tracker.name in ONE_CLOCK else log.epoch
+        tracker.log(dict(log.values), step=step)
 
 
 class PrunedShard(DataLoaderShard):

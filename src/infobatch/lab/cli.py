@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
 
 from infobatch import __version__
 
@@ -23,6 +24,9 @@ except ModuleNotFoundError as error:
     raise SystemExit(
         f"infobatch: the command line needs {error.name}: pip install 'infobatch[lab]'"
     ) from error
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 COMMANDS: dict[str, Command] = {
     "compare": compare,
@@ -54,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments == ["--version"]:
         print(f"infobatch {__version__}")
         return
-    warnings.formatwarning = _as_line
+    warnings.showwarning = Told(console)
     try:
         with joined() as replicas:
             console.quiet = console.quiet or replicas.rank > 0
@@ -76,12 +80,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from error
 
 
-def _as_line(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
-    """A warning as one line; of Python's own kinds with their name."""
-    kind = "warning" if category is UserWarning else category.__name__
-    return f"infobatch: {kind}: {message}\n"
+class Told:
+    """Shows each warning once, as one line, from whichever check or run of a command it comes.
+
+    Args:
+        console: The command's; where it is quiet, another process tells.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lines: set[str] = set()
+
+    def __call__(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        kind = "warning" if category is UserWarning else category.__name__
+        told = f"infobatch: {kind}: {message}"
+        if told not in self._lines and not self._console.quiet:
+            print(told, file=file or sys.stderr)
+        self._lines.add(told)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ class ScoreStore(ABC, Generic[E]):
     Attributes:
         signals: Names of what its columns are made of beside losses.
         observed_signals: Those of columns that observing changes.
+        num_loggers: How many loggers are told of the run's epochs.
     """
 
     layout: ClassVar[str]
@@ -90,6 +91,7 @@ class ScoreStore(ABC, Generic[E]):
 
     def __init__(self, plan: RunPlan, seed: int, replicas: Replicas, num_held: int) -> None:
         self.plan = plan
+        self.num_loggers = 0
         self.seed = seed
         self.replicas = replicas
         columns = dict.fromkeys(["last_loss", "visits", *plan.policy.columns])
@@ -255,6 +257,7 @@ class ScoreStore(ABC, Generic[E]):
             "the number of score columns (by what batches bring beside losses)": len(
                 self._scores.columns
             ),
+            "the number of loggers (of log_to, which is called on every rank)": self.num_loggers,
             "the number of samples left to train in the epoch": epoch.num_left,
             "selection": epoch.fingerprint,
         }

@@ -150,6 +150,8 @@ class Policy(ABC):
     """Whether losses are taken as sizes, for which they must be at least 0, and not by their order."""
     max_noise: float | None = None
     """The noise of a step that the policy keeps to: see :class:`NoiseBudget`; None if it does not."""
+    needs_target: bool = False
+    """Whether the policy leaves it to a target how much is left out."""
     shrinks: str = "steps"
     """What the policy is made to shrink: ``"steps"`` or ``"batches"``; a run may say otherwise."""
     group_of: IndexArray | None = None
@@ -239,6 +241,21 @@ class BiasedPolicy(Policy):
             float32 (N,), 0 for samples that are left out. If ``request.num_pruned`` is given, exactly
             that many are 0, but for rounding to ``request.multiple``.
         """
+
+
+def check_one_says_how_much(policy: Policy, has_target: bool) -> None:
+    """Refuse a budget of noise beside a target, which both say how much is left out, or neither."""
+    if has_target and policy.max_noise is not None:
+        raise ValueError(
+            f"policy is {policy!r} and there is a target, and each says how much is left out; leave out "
+            "the target to keep to the budget, or give NoiseBudget(max_noise=None) to meet the target "
+            "in the same proportions"
+        )
+    if policy.needs_target and not has_target:
+        raise ValueError(
+            f"policy is {policy!r}, and neither a budget nor a target says how much is left out; give "
+            "max_noise, such as 1.1, or a target"
+        )
 
 
 def check_some_are_kept(num_pruned: int, num_samples: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from numbers import Real
 
 import numpy as np
 import torch
@@ -27,6 +26,8 @@ from infobatch.scores.table import ScoreTable
 NUM_STRATA = 32
 REGRESS = 0.1
 """Part of the mean moment that is mixed into each stratum's before there is anything to calibrate by."""
+USUAL = 1.1
+"""The budget of those who name none, by which surprises are borne where a target takes its place."""
 SURPRISE = 0.5
 """The share of the budget that a single sample with a surprisingly large gradient may use up."""
 
@@ -43,12 +44,12 @@ class NoiseBudget(Policy):
     noise. Samples without a norm are kept.
 
     Norms are the signal ``gradient_norms`` of :meth:`DynamicPruner.update`; where that is not given they
-    follow from the losses, as ``norms_from`` says. With a target the probabilities have the same
-    proportions, and the target says how many samples are left out.
+    follow from the losses, as ``norms_from`` says.
 
     Args:
         max_noise: The budget, above 1: 1.1, the default, makes a step as noisy as one on full data with
-            batches smaller by 1.1. 2 would be that of half the batch.
+            batches smaller by 1.1. 2 would be that of half the batch. None leaves it to a target how
+            many samples are left out; the probabilities have the same proportions.
         floor: The least keep probability, in (0, 1]. Weights reach 1 / floor, and less where few samples
             carry most of the gradient.
 
@@ -56,7 +57,7 @@ class NoiseBudget(Policy):
     section 5.5. The calibration is this library's own.
     """
 
-    max_noise: float = 1.1
+    max_noise: float | None = USUAL
     floor: float = 0.01
     columns: tuple[str, ...] = field(init=False, repr=False)
 
@@ -66,20 +67,15 @@ class NoiseBudget(Policy):
     takes_sizes = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.max_noise, Real) or isinstance(self.max_noise, bool):
-            raise TypeError(f"max_noise is {self.max_noise!r}; it must be a number, such as 1.1")
-        if not 1 < self.max_noise < math.inf:
-            raise ValueError(
-                f"max_noise is {self.max_noise}; it is the noise of a step relative to one on full "
-                "data, above 1 (at 1 nothing could be left out), such as 1.1"
-            )
+        if self.max_noise is not None:
+            set_fields(self, max_noise=_checked_budget(self.max_noise))
         if not 0 < self.floor <= 1:
             raise ValueError(
                 f"floor is {self.floor}; it is the least keep probability, above 0 (or samples would "
                 "never be seen again) and at most 1"
             )
         use_plain_numbers(self)
-        set_fields(self, columns=("recent_norms", "weight"))
+        set_fields(self, columns=("recent_norms", "weight"), needs_target=self.max_noise is None)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         norms: FloatArray = scores["recent_norms"].numpy()
@@ -122,7 +118,8 @@ class NoiseBudget(Policy):
             trained = Trained(norms, None)
         # In no unit, so that no power overflows.
         trained.unit = max((fresh.max(initial=0) for _, fresh, _ in trained), default=0) or 1
-        least = 1 / (1 + math.sqrt(SURPRISE * (self.max_noise - 1) * _num_carrying(trained)))
+        spare = (self.max_noise or USUAL) - 1
+        least = 1 / (1 + math.sqrt(SURPRISE * spare * _num_carrying(trained)))
         if is_prior or trained.share_with_both < 0.5:
             return guessed_moments(in_bins, stratum_of, num_strata, REGRESS), least
         return calibrated_moments(trained, num_strata), least
@@ -132,12 +129,24 @@ class NoiseBudget(Policy):
     ) -> np.ndarray:
         """The keep probability of each stratum, the one without norms last."""
         if request.num_pruned is None:
+            assert self.max_noise is not None
             return np.append(within_budget(moments, counts[:-1], self.max_noise, floor), 1.0)
         num_kept = request.num_kept(num_samples, 0)
         largest = moments.means[counts[:-1] > 0].max(initial=0) or 1.0
         sizes = np.sqrt(np.append(moments.means, largest))
         shares = counts * allocate(sizes, num_kept, min(1.0, floor * num_samples / num_kept), counts)
         return np.where(counts > 0, whole(shares, num_kept, counts) / np.maximum(counts, 1), 1.0)
+
+
+def _checked_budget(max_noise: object) -> float:
+    if not isinstance(max_noise, (int, float, np.number)) or isinstance(max_noise, bool):
+        raise TypeError(f"max_noise is {max_noise!r}; it must be a number, such as 1.1")
+    if not 1 < max_noise < math.inf:
+        raise ValueError(
+            f"max_noise is {max_noise}; it is the noise of a step relative to one on full data, above 1 "
+            "(at 1 nothing could be left out), such as 1.1"
+        )
+    return float(max_noise)
 
 
 def _num_carrying(trained: Trained) -> float:

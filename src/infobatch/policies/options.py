@@ -26,6 +26,7 @@ def be_like(policy: Policy, inner: Policy) -> None:
         estimates_norms=inner.estimates_norms,
         takes_sizes=inner.takes_sizes,
         max_noise=inner.max_noise,
+        needs_target=inner.needs_target,
     )
 
 

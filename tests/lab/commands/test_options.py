@@ -67,6 +67,8 @@ def test_a_budget_alone_is_kept_by_the_policy_that_has_one(call, tmp_path):
         (["--noise", 1.1, "--policy", "infobatch"], "the policy infobatch has no budget of noise"),
         (["--noise", 1.1, "--save", 30], "--noise is 1.1 and --save 30, and each says how much"),
         (["--noise", 1.1, "--target", 0.3], "--noise is 1.1 and --target 0.3, and each says how much"),
+        (["--save", 30, "--target", 0.5], "--save is 30 and --target 0.5, and each says how much"),
+        (["--save", 30, "--policy", "noise-budget:max_noise=1.2"], "each says how much is left out"),
         (["--noise", 1], "--noise is 1; it is the noise of a step relative to one on full data"),
         (["--least-batch", 8], "--least-batch is 8, but with --policy infobatch pruned epochs have"),
         (

@@ -18,7 +18,12 @@ def test_the_command_line_compares_a_function_of_a_file(call, tmp_path):
     code, output, error = call("compare", *options)
     assert code == 0, error
     assert "own_script.py:train, 4 epochs, batch 32" in output
-    for arm in ("full data", "noise budget 1.2", "fewer epochs, same steps", "undersampling"):
+    for arm in (
+        "full data",
+        "noise budget 1.2",
+        "fewer epochs, same steps",
+        "undersampling, same steps",
+    ):
         assert re.search(rf"{arm} +\d+\.\d\d ± ", output)
     assert "Verdict" in output
     report = (tmp_path / "c" / "report" / "report.md").read_text()

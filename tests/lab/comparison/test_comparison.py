@@ -11,7 +11,13 @@ from helpers.comparisons import COMPARED, CONTEST, FEWER, FEWER_SCALED, FULL, HA
 from helpers.digits import LOOKING, SCORED
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.run import run_comparison
-from infobatch.lab.comparison.variants import SAME_STEPS, UNDERSAMPLED, Arm, Variant
+from infobatch.lab.comparison.variants import (
+    SAME_STEPS,
+    UNDERSAMPLED,
+    UNDERSAMPLED_SAME_STEPS,
+    Arm,
+    Variant,
+)
 from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.runs.records import EpochMetrics, Summary
 
@@ -206,7 +212,7 @@ def test_undersampling_leaves_out_as_many_in_each_epoch(tmp_path, data):
     made = Comparison(COMPARED, (BUDGET,), 1, 0.5, tmp_path / "c", also=(UNDERSAMPLED,))
     made.create()
     run_comparison(made, data, lambda arm, seed, progress: None, lambda: False)
-    ours = Arm(UNDERSAMPLED, BUDGET)
+    ours = Arm(UNDERSAMPLED_SAME_STEPS, BUDGET)
     assert kept(made, ours, 3) == kept(made, Arm("pruned", BUDGET), 3)
     steps = [made.folder(arm, 3).summary().num_steps for arm in (ours, FULL)]
     assert steps[0] == steps[1]
@@ -219,12 +225,17 @@ def test_undersampling_is_not_trained_twice(tmp_path):
     assert UNDERSAMPLED not in kinds(made, cost)
     assert UNDERSAMPLED in kinds(replace(made, variants=made.variants[1:]), cost)
     shrunk = replace(made, variants=(*variants, Variant("noise-budget", 0.5, 0.3)))
-    assert UNDERSAMPLED in kinds(shrunk, cost), "with smaller batches it is another one"
-    for comparison, shrink in (
-        (replace(made, variants=made.variants[1:]), "steps"),
-        (shrunk, "batches"),
-    ):
-        assert comparison.run_config(Arm(UNDERSAMPLED, cost), 3).shrink == shrink
+    assert UNDERSAMPLED_SAME_STEPS in kinds(shrunk, cost), "with smaller batches it is another one"
+
+
+def test_policies_that_shrink_something_else_leave_folders_as_they_are(tmp_path):
+    cost = Variant("", target=0.3)
+    made = Comparison(COMPARED, (Variant("rs2", 0.5, 0.3),), 1, 0.5, tmp_path, also=(UNDERSAMPLED,))
+    both = replace(made, variants=(*made.variants, Variant("noise-budget", 0.5, 0.3)))
+    same, shrunk = Arm(UNDERSAMPLED, cost), Arm(UNDERSAMPLED_SAME_STEPS, cost)
+    assert both.run_config(same, 3) == made.run_config(same, 3)
+    assert (made.run_config(same, 3).shrink, both.run_config(shrunk, 3).shrink) == ("steps", "batches")
+    assert {same, shrunk} <= set(both.arms)
 
 
 @pytest.mark.parametrize("epochs", [4.4, 3.5])

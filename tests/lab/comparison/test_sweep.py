@@ -103,6 +103,7 @@ def test_a_foreign_run_in_the_folder_is_refused(call, tmp_path):
     code, _, error = call(*BASE, *ONE, "--out", tmp_path)
     assert code == 2
     assert "seed-0 was trained with" in error
+    assert not (tmp_path / NAME / "compare.json").exists(), "refused before anything is written"
 
 
 def test_a_killed_sweep_goes_on_with_the_same_command(call, tmp_path):

@@ -1,7 +1,11 @@
 """What a reader sees first."""
 
+from dataclasses import replace
+
 from helpers.results import compared
 from infobatch.lab.report.headline import headlines
+from infobatch.lab.report.verdict import verdict
+from infobatch.lab.tasks.metrics import ACCURACY
 
 
 def test_a_pruned_arm_has_a_word_and_three_figures():
@@ -11,6 +15,19 @@ def test_a_pruned_arm_has_a_word_and_three_figures():
     assert (
         "denoising loss against full data (-0.0485 to +0.0785, 95 % interval)" in made.figures[1].meaning
     )
+
+
+def test_a_metric_that_every_run_is_at_the_end_of_is_no_success():
+    results = replace(compared([400, 400]), metric=ACCURACY)
+    for arm in results.arms:
+        for run in arm.runs.values():
+            run.summary.result = 100.0
+            run.metric = ACCURACY
+    (made,) = headlines(results)
+    assert made.kind == "saturated"
+    assert verdict(results).startswith("No verdict: every run reached accuracy 100.00 %, the best there")
+    results.pruned[0].runs[0].summary.result = 99.9
+    assert headlines(results)[0].kind != "saturated"
 
 
 def test_one_seed_has_no_interval():

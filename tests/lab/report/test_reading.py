@@ -37,6 +37,19 @@ def test_runs_that_differ_in_an_option_are_told_apart(comparison, tmp_path):
     ]
 
 
+def test_a_title_says_of_all_runs_what_is_true_of_all(comparison, tmp_path):
+    paths = []
+    for imbalance in (10.0, 1.0):
+        paths.append(tmp_path / f"{imbalance:g}")
+        shutil.copytree(comparison.folder(PRUNED, comparison.config.seed).path, paths[-1])
+        file = paths[-1] / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "imbalance": imbalance}))
+    results = read_runs(paths)
+    assert "long-tailed" not in results.title
+    assert [arm.label.split(", ")[-1] for arm in results.arms] == ["--imbalance 10.0", "--imbalance 1.0"]
+    assert "long-tailed by 10" in read_runs(paths[:1]).title
+
+
 def test_a_folder_of_ones_own_says_what_the_data_are(comparison, tmp_path):
     paths = []
     for data, folder in (("images", "a"), ("images", "b"), ("cifar10", "a"), ("cifar10", "b")):

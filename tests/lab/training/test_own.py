@@ -84,7 +84,6 @@ def test_the_comparison_decides_what_is_left_out(tmp_path):
         (lambda run: 1.0, "made no pruner; write `pruner = run.pruner"),
         (lambda run: run.pruner(range(8)) and 1.0, "trained 0% of its run; go through"),
         (lambda run: loop(run) and None, "gave None; give the metric after the last epoch"),
-        (lambda run: loop(run) * math.nan, "gave nan; give the metric"),
         (lambda run: [run.pruner(range(8)), run.pruner(range(8))], "this is the second"),
         (lambda run: run.pruner(range(8), target=0.3), "target is what the comparison decides on"),
     ],
@@ -140,6 +139,15 @@ def test_the_metric_has_the_name_that_it_is_given():
     object.__setattr__(config.own, "lower_is_better", True)
     assert metric_of(config).heading == "RMSE (lower is better)"
     assert metric_of(config).margin == 0
+
+
+def test_a_result_that_is_not_finite_is_a_run_that_diverged(tmp_path):
+    def diverged(run):
+        return loop(run) * math.nan
+
+    summary, folder = train_with(diverged, tmp_path)
+    assert math.isnan(summary.result)
+    assert folder.finished
 
 
 def test_a_run_of_a_function_is_recorded(tmp_path):

@@ -20,11 +20,13 @@ from infobatch.integrations.lightning.refusals import (
     check_schedules,
     check_trainer,
 )
+from infobatch.integrations.logging import TakesLoggers
+from infobatch.journal import EpochLog
 from infobatch.loading.dataset import IndexedDataset
 from infobatch.pruner import DynamicPruner
 
 
-class PruningCallback(Callback):
+class PruningCallback(TakesLoggers, Callback):
     """Prunes what a Trainer trains: give it as a callback, and fit on its :meth:`loader`.
 
     While fitting and after it the module has the pruner as ``self.pruner``, in ``configure_optimizers``
@@ -97,6 +99,7 @@ class PruningCallback(Callback):
             pruner.load_state_dict(self._pruner.state_dict())
         self._pruner = pl_module.pruner = pruner
         self._trainer = trainer
+        self._attach_loggers(pruner, self._log)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         if pl_module.automatic_optimization:
@@ -166,6 +169,11 @@ class PruningCallback(Callback):
             self.pruner.load_state_dict(state_dict)
 
     # -- Inside ------------------------------------------------------------------------------------
+
+    def _log(self, log: EpochLog) -> None:
+        """Give the Trainer's loggers an epoch."""
+        for logger in self._trainer.loggers:
+            logger.log_metrics({**log.values, "epoch": log.epoch}, step=self._trainer.global_step)
 
     def _set_length(self, num_done: int) -> None:
         """Tell Lightning and its progress bar how many batches the epoch has, if that is known."""

@@ -31,7 +31,7 @@ def make_pruner(trainer: Any, loader: PrunedLoader, options: Mapping[str, Any]) 
     replicas = _replicas(trainer)
     options = {**options, **replicas, **_run_length(trainer, loader, replicas)}
     if trainer.fast_dev_run:
-        options["target"] = None  # it is the whole run's
+        options["target"] = None if options.get("target") is None else 0.0  # it is the whole run's
     return LightningPruner(loader.dataset, **options)
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from infobatch.batch_norm import batch_weights, is_weighed
 from infobatch.batching import Batching
+from infobatch.integrations.logging import TakesLoggers
 from infobatch.integrations.refusals import no_pruner_in
 from infobatch.integrations.transformers.batches import INDICES, CollateWithIndices, logits_of
 from infobatch.integrations.transformers.installed import (
@@ -48,7 +49,7 @@ else:
     _Base = object
 
 
-class PruningMixin(_Base):
+class PruningMixin(TakesLoggers, _Base):
     """Gives any Trainer pruning: ``class Mine(PruningMixin, MyTrainer)``.
 
     Args:
@@ -280,7 +281,9 @@ class PruningMixin(_Base):
         update_size = self._batching.global_batch_size * self.args.gradient_accumulation_steps
         num_epochs = whole + rest * update_size / num_samples
         options = {"seed": self.args.seed, **self.pruning}
-        return DynamicPruner(self.train_dataset, num_epochs, **options)
+        pruner = DynamicPruner(self.train_dataset, num_epochs, **options)
+        self._attach_loggers(pruner, lambda log: self.log(dict(log.values)))
+        return pruner
 
     def _updates_in(self, epoch: int) -> int:
         """An epoch's optimizer steps; an upper bound where it has not begun and has no target."""

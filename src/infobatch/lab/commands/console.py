@@ -7,16 +7,21 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.run import Watch
 from infobatch.lab.comparison.sweep import HELPER
+from infobatch.lab.comparison.time_left import Pace, Workload
 from infobatch.lab.comparison.variants import Arm
 from infobatch.lab.interrupts import stop_on_signals
 from infobatch.lab.recipes import Recipe
@@ -60,14 +65,14 @@ def live(
         return time.monotonic() > end or (HELPER in os.environ and os.getppid() != parent)
 
     columns = (
-        BarColumn(bar_width=30),
+        BarColumn(bar_width=16),
         TextColumn("{task.percentage:3.0f} %"),
-        TimeRemainingColumn(compact=True),
-        TextColumn("left, {task.description}", markup=False),
+        TimeLeftColumn(end, table_column=Column(no_wrap=True)),
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
     )
     try:
         with (
-            Progress(*columns, console=console, transient=True) as progress,
+            Progress(*columns, console=console, transient=True, expand=True) as progress,
             stop_on_signals() as stopped_by,
         ):
             yield progress, lambda: bool(stopped_by()) or over()
@@ -79,44 +84,112 @@ def live(
         raise SystemExit(128 + (stopped_by() or signal.SIGINT)) from stopped
 
 
-class ComparisonWatch:
-    """Shows how far a comparison is, and prints a line for each finished run."""
+class TimeLeftColumn(ProgressColumn):
+    """The time left of a task, by its fields ``left``, in seconds, and ``is_at_most``.
 
-    def __init__(self, comparison: Comparison, progress: Progress, title: str = "") -> None:
-        """Begin with no run finished.
+    It counts down between two looks.
 
-        Args:
-            comparison: The comparison.
-            progress: Where it is shown.
-            title: What each line begins with; empty for nothing.
-        """
-        self._comparison = comparison
+    Args:
+        end: When the command stops in any case, by ``time.monotonic``.
+        table_column: How it takes its place in the line.
+    """
+
+    def __init__(self, end: float = math.inf, table_column: Column | None = None) -> None:
+        super().__init__(table_column)
+        self._end = end
+        self._told: tuple[float | None, float] = (None, 0.0)  # what was told last, and when it ends
+
+    def render(self, task: Task) -> Text:
+        """What is shown of a task now."""
+        left, now = task.fields.get("left"), time.monotonic()
+        if left is None:
+            return Text("time left not known yet,")
+        if left != self._told[0]:
+            self._told = (left, min(now + left, self._end))
+        at_most = "at most " if task.fields.get("is_at_most") else ""
+        return Text(f"{at_most}{duration(self._told[1] - now)} left,")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as minutes or hours: 3:05, or 2:03:05."""
+    minutes, seconds = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class RunWatch:
+    """Shows how far one run is, in the live line of a terminal or else in a line for each epoch.
+
+    Args:
+        progress: Where it is shown.
+        before: The fraction of the run that was trained before, in [0, 1].
+    """
+
+    def __init__(self, progress: Progress, before: float = 0.0) -> None:
         self._progress = progress
-        self._title = f"{title}: " if title else ""
-        self._num_done = 0
-        self._task = progress.add_task(f"{self._title}training", total=len(comparison.runs))
+        self._pace = Pace()
+        self._pace.start(before)
+        self._task = progress.add_task("training", total=1)
 
-    def __call__(self, arm: Arm, seed: int, done: RunProgress | None) -> None:
-        """Show one run's progress, or print its result.
+    def __call__(self, done: RunProgress) -> None:
+        """Show the run's progress after an epoch."""
+        text, left = describe(done), self._pace.left(done.fraction, 1.0)
+        self._progress.update(self._task, completed=done.fraction, description=text, left=left)
+        if not console.is_terminal:
+            console.print(text)
 
-        Args:
-            arm: The run's arm.
-            seed: The run's seed.
-            done: How far the run is; None if it is finished.
-        """
+
+class ComparisonWatch:
+    """Shows in one live line how far comparisons are, and prints a line for each finished run.
+
+    Args:
+        comparisons: The comparisons, whose folders exist.
+        progress: Where it is shown.
+        names_them: Whether a line begins with the name of its comparison's folder.
+    """
+
+    def __init__(
+        self, comparisons: Sequence[Comparison], progress: Progress, names_them: bool = False
+    ) -> None:
+        self._progress = progress
+        self._names_them = names_them
+        self._workload = None if console.quiet else Workload(comparisons)
+        self._task = progress.add_task("training", total=1)
+        self._show("training")
+
+    def of(self, comparison: Comparison) -> Watch:
+        """What is called with the progress of a comparison's runs."""
+        return partial(self._see, comparison)
+
+    def _see(self, comparison: Comparison, arm: Arm, seed: int, done: RunProgress | None) -> None:
+        """Show one run's progress, or print its result."""
+        if self._workload is None:  # another process tells, and this one may not see its files
+            return
+        folder = comparison.folder(arm, seed)
+        title = f"{comparison.path.name}: " if self._names_them else ""
         if done is not None:
-            text = f"{self._title}seed {seed}, {arm.name}: {describe(done)}"
-            now = self._num_done + done.fraction
-            self._progress.update(self._task, completed=now, description=text)
+            metrics = done.metrics
+            self._workload.see(folder.path, metrics.samples_so_far / metrics.num_samples)
+            self._show(f"seed {seed}, {arm.name}: {describe(done)}")
             return
-        if console.quiet:  # another process tells, and this one may not see its files
-            return
-        summary = self._comparison.folder(arm, seed).summary()
-        self._num_done += 1
-        self._progress.update(self._task, completed=self._num_done)
-        metric = metric_of(self._comparison.config)
-        line = f"{self._title}seed {seed}  {arm.name:30}  {one_line(summary, metric)}"
+        metric = metric_of(comparison.config)
+        line = f"{title}seed {seed}  {arm.name:30}  {one_line(folder.summary(), metric)}"
         self._progress.console.print(line, soft_wrap=True)
+        self._workload.look()
+        self._show(f"seed {seed}, {arm.name}: finished")
+
+    def _show(self, text: str) -> None:
+        work = self._workload
+        if work is None:
+            return
+        text = f"{work.num_finished} of {work.num_runs} runs, {text}"
+        self._progress.update(
+            self._task,
+            completed=work.share,
+            description=text,
+            left=work.left,
+            is_at_most=work.is_at_most,
+        )
 
 
 def describe(done: RunProgress) -> str:

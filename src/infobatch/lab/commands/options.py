@@ -49,6 +49,8 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
         base = replace(base, policy=RECOMMENDED)
     if noise is not None:
         base = replace(base, policy=BUDGETED)
+    if save is not None:
+        refuse_target(options.over(replace(base, target=None)), f"{save:g}")
     config = _saving(options.over(base), save)
     if noise is not None:
         spec = with_budget(config.policy, noise)
@@ -256,6 +258,15 @@ def refuse_both(noise: str, other: str) -> None:
     raise ValueError(
         f"--noise is {noise} and {other}, and each says how much is left out; give one of them"
     )
+
+
+def refuse_target(typed: TrainConfig, save: str) -> None:
+    """Raise ``ValueError`` where ``--target`` was typed beside ``--save``, of which it is a form."""
+    if typed.target is not None:
+        raise ValueError(
+            f"--save is {save} and --target {typed.target}, and each says how much is left out; give "
+            "one of them"
+        )
 
 
 def budgets(noise: str) -> list[float]:

@@ -50,7 +50,8 @@ def compare(
 
     Args:
         train: Takes a run, whose ``seed``, ``epochs``, ``batch_size``, ``lr`` and ``pruner(train_set)``
-            it uses, and returns the metric after the last epoch, a finite number.
+            it uses, and returns the metric after the last epoch; a number that is not finite counts as a
+            run that diverged.
         epochs: The length of a run on full data.
         batch_size: Samples in a batch on full data.
         lr: The learning rate on full data, or the highest of a schedule.
@@ -91,8 +92,8 @@ def compare(
     else:
         agree(comparison.create)
     with live("compare", path) as (progress, should_stop):
-        watch = ComparisonWatch(comparison, progress)
-        run_comparison(comparison, load(config), watch, should_stop)
+        watch = ComparisonWatch([comparison], progress)
+        run_comparison(comparison, load(config), watch.of(comparison), should_stop)
     agree(lambda: write_and_print([path]))
     return read_comparison(path)
 

@@ -16,7 +16,7 @@ from infobatch.lab.commands.arguments import (
     RecipeNames,
     Switch,
 )
-from infobatch.lab.commands.console import ComparisonWatch, console, describe, live, print_summary
+from infobatch.lab.commands.console import ComparisonWatch, RunWatch, console, live, print_summary
 from infobatch.lab.commands.options import (
     budgets,
     check_options,
@@ -34,7 +34,7 @@ from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.contest import CONTESTANTS, contestants
 from infobatch.lab.comparison.run import SeedClock, run_comparison
 from infobatch.lab.comparison.sweep import Sweep, helpers
-from infobatch.lab.comparison.variants import ON_REQUEST, SAME_STEPS, UNDERSAMPLED, Variant
+from infobatch.lab.comparison.variants import ON_REQUEST, SAME_STEPS, SHRUNK, UNDERSAMPLED, Variant
 from infobatch.lab.config.noise_budget import budget_of, has_budget
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
@@ -42,7 +42,6 @@ from infobatch.lab.processes import agree
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.registry import metric_of
-from infobatch.lab.training.engine import Progress
 from infobatch.lab.training.pruner_options import protected_samples
 from infobatch.lab.training.train import train as train_run
 from infobatch.lab.training.validate import check_run
@@ -89,14 +88,8 @@ def train(
     elif agree(lambda: folder.finished):
         console.print("This run was finished before; nothing is trained.")
     with live("train", folder.path) as (progress, should_stop):
-        task = progress.add_task("training", total=1)
-
-        def watch(done: Progress) -> None:
-            progress.update(task, completed=done.fraction, description=describe(done))
-            if not console.is_terminal:
-                console.print(describe(done))
-
-        summary = train_run(config, data, folder, watch, should_stop)
+        before = agree(lambda: len(folder.metrics()) / config.epochs)
+        summary = train_run(config, data, folder, RunWatch(progress, before), should_stop)
     print_summary(summary, metric_of(config), budget_of(config))
     if summary.saved == 0 and config.policy != "none":
         console.print("No epoch was prunable: the first is warm-up, and the last anneals.")
@@ -144,7 +137,7 @@ def compare(
         resumed(options, recipe, save, comparison.config, noise)
         comparison = _with_more_seeds(comparison, seeds, add_seeds)
         for kind in also:
-            if kind not in {arm.kind for arm in comparison.arms}:
+            if not {kind, SHRUNK.get(kind, kind)} & {arm.kind for arm in comparison.arms}:
                 raise ValueError(
                     f"{ON_REQUEST[kind]} asks for a control, and the comparison was started without it; "
                     "leave it out to go on, or start another comparison"
@@ -161,7 +154,8 @@ def compare(
     comparison.check_data(data)
     agree(comparison.save if resume else comparison.create)
     with live("compare", path) as (progress, should_stop):
-        run_comparison(comparison, data, ComparisonWatch(comparison, progress), should_stop)
+        watch = ComparisonWatch([comparison], progress)
+        run_comparison(comparison, data, watch.of(comparison), should_stop)
     agree(lambda: write_and_print([path]))
 
 
@@ -264,6 +258,11 @@ def contest(
         refuse_both(noise, f"--save {save}")
     if noises and base.target is not None:
         refuse_both(noise, f"--target {base.target}")
+    if base.target is not None:
+        raise ValueError(
+            f"--target is {base.target}, and in a contest --save says how much is left out, in percent; "
+            "give --save 30,50 or the like"
+        )
     if base.drop_last:
         raise ValueError(
             "--drop-last leaves out what does not fill a batch, by which the costs would differ; leave "
@@ -328,6 +327,7 @@ def _run(
     made.check()
     for comparison in made.comparisons:
         comparison.check_data(data[comparison.config.recipe])
+    agree(lambda: made.check_runs({name: len(each.train) for name, each in data.items()}))
     agree(made.save)
     for comparison in made.comparisons:
         done = sum(comparison.folder(arm, seed).finished for arm, seed in comparison.runs)
@@ -339,9 +339,9 @@ def _run(
             live("sweep", made.comparisons[0].path.parent, minutes) as (progress, should_stop),
             helpers(jobs - 1, arguments),
         ):
-            for comparison in made.comparisons:
-                watch = ComparisonWatch(comparison, progress, comparison.config.recipe)
-                run_comparison(comparison, data[comparison.config.recipe], watch, should_stop, clock)
+            watch = ComparisonWatch(made.comparisons, progress, names_them=True)
+            for each in made.comparisons:
+                run_comparison(each, data[each.config.recipe], watch.of(each), should_stop, clock)
     except SystemExit:  # stopped
         _report(made)
         raise

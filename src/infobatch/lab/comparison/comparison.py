@@ -24,9 +24,10 @@ from infobatch.lab.comparison.variants import (
     PRUNED,
     RANDOM,
     RANDOM_KINDS,
-    RANDOM_SAME_STEPS,
     SAME_STEPS,
+    SHRUNK,
     UNDERSAMPLED,
+    UNDERSAMPLED_KINDS,
     Arm,
     Variant,
     kept_at_cost,
@@ -93,12 +94,9 @@ class Comparison:
         if variant != alike[0]:
             return []
         kinds = self._kinds_at_cost(variant)
-        shrinks = RANDOM_SAME_STEPS in kinds
         for other in alike:  # a policy may be one of the controls
-            if other.policy == "random":
-                kinds -= {kind for kind in self._kinds_beside(other) if kind in RANDOM_KINDS}
-            if other.policy == "undersampling" and self._shrinks(other) == shrinks:
-                kinds -= {UNDERSAMPLED}
+            same = {"random": RANDOM_KINDS, "undersampling": UNDERSAMPLED_KINDS}.get(other.policy, ())
+            kinds -= self._kinds_beside(other).intersection(same)
         budget = Variant("", target=variant.target)
         return [Arm(kind, budget) for kind in CONTROLS if kind in kinds]
 
@@ -112,8 +110,9 @@ class Comparison:
 
     def _kinds_beside(self, variant: Variant) -> set[str]:
         """The kinds of controls that a variant is compared with."""
-        shrinks = self._shrinks(variant)
-        return {*(BESIDE_SMALLER_BATCHES if shrinks else BESIDE_FEWER_STEPS), *self.also}
+        if self._shrinks(variant):
+            return {*BESIDE_SMALLER_BATCHES, *(SHRUNK.get(kind, kind) for kind in self.also)}
+        return {*BESIDE_FEWER_STEPS, *self.also}
 
     def _shrinks(self, variant: Variant) -> bool:
         """Whether a variant's batches shrink, and not its steps."""
@@ -201,9 +200,8 @@ class Comparison:
         if arm.kind in RANDOM_KINDS:
             shrink = "steps" if arm.kind == RANDOM else "batches"
             return replace(config, policy="random", target=left_out, shrink=shrink)
-        if arm.kind == UNDERSAMPLED:
-            shrinks = RANDOM_SAME_STEPS in self._kinds_at_cost(arm.variant)
-            shrink = "batches" if shrinks else "steps"
+        if arm.kind in UNDERSAMPLED_KINDS:
+            shrink = "steps" if arm.kind == UNDERSAMPLED else "batches"
             return replace(config, policy="undersampling", target=left_out, shrink=shrink)
         if arm.kind == SAME_STEPS:
             num_replicas = replicas().num_replicas

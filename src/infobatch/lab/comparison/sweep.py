@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,6 +84,22 @@ class Sweep:
             if (comparison.path / "compare.json").exists():
                 there = Comparison.load(comparison.path).config
                 require_same(replace(comparison.config, seed=there.seed), there, comparison.path)
+
+    def check_runs(self, num_samples: Mapping[str, int]) -> None:
+        """Refuse a folder that holds a run of other options, before anything is written.
+
+        Args:
+            num_samples: N, the number of training samples, of each recipe.
+
+        Raises:
+            ValueError: If it does.
+        """
+        for comparison in self.comparisons:
+            for arm, seed in comparison.runs:
+                folder = comparison.folder(arm, seed)
+                if folder.exists and comparison.is_ready(arm, seed):
+                    number = num_samples[comparison.config.recipe]
+                    folder.require(comparison.run_config(arm, seed, number))
 
     def save(self) -> None:
         """Write each ``compare.json``; variants and seeds that earlier sweeps wrote there stay."""

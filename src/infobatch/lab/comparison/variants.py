@@ -27,15 +27,19 @@ SAME_STEPS = "same-steps"
 RANDOM = "random"
 RANDOM_SAME_STEPS = "random-same-steps"
 UNDERSAMPLED = "undersampled"
-CONTROLS = (FEWER, FEWER_SCALED, SAME_STEPS, RANDOM, RANDOM_SAME_STEPS, UNDERSAMPLED)
+UNDERSAMPLED_SAME_STEPS = "undersampled-same-steps"
+RANDOM_KINDS = (RANDOM, RANDOM_SAME_STEPS)
+UNDERSAMPLED_KINDS = (UNDERSAMPLED, UNDERSAMPLED_SAME_STEPS)
+CONTROLS = (FEWER, FEWER_SCALED, SAME_STEPS, *RANDOM_KINDS, *UNDERSAMPLED_KINDS)
 """The kinds of arms that cost as much as a pruned run: what a user would do instead of pruning. Those of
 the same steps have as many as full data, with smaller batches."""
-RANDOM_KINDS = (RANDOM, RANDOM_SAME_STEPS)
 BESIDE_FEWER_STEPS = (FEWER, FEWER_SCALED, RANDOM)
 BESIDE_SMALLER_BATCHES = (FEWER, FEWER_SCALED, SAME_STEPS, RANDOM_SAME_STEPS)
 """The controls of variants that shrink steps, and of those that shrink batches."""
 ON_REQUEST = {SAME_STEPS: "--same-steps", UNDERSAMPLED: "--undersampling"}
 """Controls that can be asked for beside any variant, and what is typed for them."""
+SHRUNK = {UNDERSAMPLED: UNDERSAMPLED_SAME_STEPS}
+"""What is trained in place of a control that was asked for, beside variants that shrink batches."""
 
 
 @dataclass(frozen=True)

@@ -66,11 +66,13 @@ def folder_name(spec: str) -> str:
     return re.sub("[:=]", "-", spec)
 
 
-def parse_policy(spec: str, **options: Any) -> Policy:
+def parse_policy(spec: str, meets_target: bool = False, **options: Any) -> Policy:
     """Make the policy of a spec.
 
     Args:
         spec: The policy's name and options, such as ``proportional:floor=0.1:by=gradient_norm``.
+        meets_target: Whether a target says how much is left out, in place of a budget that the spec does
+            not name.
         options: Further options by keyword, which the spec does not name.
 
     Returns:
@@ -83,6 +85,8 @@ def parse_policy(spec: str, **options: Any) -> Policy:
     policy_class: Callable[..., Policy] = _class_of(spec)
     asked = signature(policy_class).parameters
     own = {key: None for key in asked if key not in ("prune_ratio", *FROM_THE_DATA)}
+    if meets_target and "max_noise" in asked:
+        options["max_noise"] = None
     for option in texts:
         key, equals, text = option.partition("=")
         if not equals:
@@ -99,7 +103,9 @@ def parse_policy(spec: str, **options: Any) -> Policy:
         choose(f"option of {name}", key, own)
         if isinstance(asked[key].default, (int, float)) and isinstance(_value(text), str):
             raise ValueError(f"the policy is {spec!r}, but its {key} is {text!r}; give a number")
-        options[key] = parse_policy(text, **_ratio(text, options)) if key == "policy" else _value(text)
+        inner = key == "policy"
+        made = parse_policy(text, meets_target, **_ratio(text, options)) if inner else _value(text)
+        options[key] = made
     try:
         return policy_class(**options)
     except TypeError as error:
@@ -138,7 +144,8 @@ def make_policy(
     known: dict[str, Any] = {"labels": labels, "scores": scores}
     if name in BELOW_MEAN or config.target is None:  # else the target says how many
         known["prune_ratio"] = config.prune_ratio
-    made = parse_policy(config.policy, **{key: known[key] for key in known if takes(name, key)})
+    options = {key: known[key] for key in known if takes(name, key)}
+    made = parse_policy(config.policy, config.target is not None, **options)
     if protected is None or name == "none":
         return made
     if isinstance(made, Spaced):

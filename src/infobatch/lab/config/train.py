@@ -43,8 +43,8 @@ class CommonConfig:
     task: str = "classification"
     """What is learned: classification, segmentation, mae (a masked autoencoder that reconstructs
     images), diffusion, tuning (of a language model on instructions), tabular and regression (the class
-    of each row of a table, or a number; they have defaults of their own), or own (a training function
-    of yours)."""
+    of each row of a table, or a number), or own (a training function of yours). Diffusion, tabular and
+    regression have defaults of their own."""
     data: str = "mnist5k"
     """Data set. mnist5k and digits are built in. cifar10, cifar100, fashion-mnist, tiny-imagenet,
     tiny-imagenet-40 and imagenet are downloaded, or read from --data-dir; images are your own, in
@@ -281,6 +281,14 @@ OF_TABLES = {
 TASK_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "tabular": {"data": "breast-cancer", **OF_TABLES},
     "regression": {"data": "diabetes", **OF_TABLES},
+    "diffusion": {
+        "model": "unet-tiny",
+        "optimizer": "adamw",
+        "lr": 1e-3,
+        "weight_decay": 0.0,
+        "clip_norm": 1.0,
+        "normalizer": "mean",
+    },
 }
 """Defaults of a task that differ from those of the others."""
 

@@ -11,7 +11,7 @@ from infobatch.lab.comparison.variants import (
     PRUNED,
     RANDOM_KINDS,
     SAME_STEPS,
-    UNDERSAMPLED,
+    UNDERSAMPLED_KINDS,
 )
 from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.paired import Difference, holm, p_text, p_value
@@ -58,7 +58,9 @@ class EqualCostRow:
 def equal_cost_rows(results: Results) -> list[EqualCostRow]:
     """A row for each policy of a contest, and for the controls that leave out samples."""
     rows = []
-    for ours in (arm for arm in results.arms if arm.kind in (PRUNED, *RANDOM_KINDS, UNDERSAMPLED)):
+    for ours in (
+        arm for arm in results.arms if arm.kind in (PRUNED, *RANDOM_KINDS, *UNDERSAMPLED_KINDS)
+    ):
         controls = results.controls_of(ours)
         fewer = next((arm for arm in controls if arm.kind in (FEWER, FEWER_SCALED)), None)
         same = next((arm for arm in controls if arm.kind == SAME_STEPS), None)

@@ -66,7 +66,8 @@ def _headline(ours: ArmRuns, full: ArmRuns, results: Results) -> Headline | None
             f"of training, {_seconds(full.mean('seconds'))} s on full data",
         ),
     ]
-    return Headline(ours.label, judge(difference, results.margin), figures)
+    word = "saturated" if results.is_saturated else judge(difference, results.margin)
+    return Headline(ours.label, word, figures)
 
 
 def _seconds(seconds: float) -> str:

@@ -22,6 +22,7 @@ from infobatch.lab.comparison.variants import (
     RANDOM_SAME_STEPS,
     SAME_STEPS,
     UNDERSAMPLED,
+    UNDERSAMPLED_SAME_STEPS,
 )
 from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.report.arms import ArmRuns, Run
@@ -116,7 +117,12 @@ def draw_costs(results: Results) -> Figure:
 def _by_policy(results: Results) -> dict[str, list[ArmRuns]]:
     """The arms of each policy, and of the controls that are one."""
     policies: dict[str, list[ArmRuns]] = {}
-    names = {RANDOM: "random", RANDOM_SAME_STEPS: "random, same steps", UNDERSAMPLED: "undersampling"}
+    names = {
+        RANDOM: "random",
+        RANDOM_SAME_STEPS: "random, same steps",
+        UNDERSAMPLED: "undersampling",
+        UNDERSAMPLED_SAME_STEPS: "undersampling, same steps",
+    }
     for arm in results.arms:
         if arm.kind in (PRUNED, *names):
             policy, _ = without_budget(arm.policy)  # its budgets lie on one line

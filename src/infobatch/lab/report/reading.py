@@ -20,6 +20,7 @@ from infobatch.lab.comparison.variants import (
     RANDOM_SAME_STEPS,
     SAME_STEPS,
     UNDERSAMPLED,
+    UNDERSAMPLED_SAME_STEPS,
     Arm,
     Variant,
 )
@@ -66,6 +67,7 @@ LABELS = {
     RANDOM: "random pruning",
     RANDOM_SAME_STEPS: "random pruning, same steps",
     UNDERSAMPLED: "undersampling",
+    UNDERSAMPLED_SAME_STEPS: "undersampling, same steps",
 }
 SAME_OPTIONS = ("model", "pretrained", "transform", "image_size", "test", "source")
 """The options that the runs of a report have in common, beside their task and data set."""
@@ -257,9 +259,10 @@ def _title(config: TrainConfig, arms: Sequence[ArmRuns]) -> str:
     if (config.train_samples or config.subset or config.imbalance > 1) and arms:
         run = next(iter(arms[0].runs.values()))
         data += f" ({run.metrics[0].num_samples:,} samples)"
-    if config.imbalance > 1:
+    configs = [run.config for arm in arms for run in arm.runs.values()]
+    if config.imbalance > 1 and all(each.imbalance == config.imbalance for each in configs):
         data += f", long-tailed by {config.imbalance:g}"
-    if config.held_out:
+    if config.held_out and all(each.held_out == config.held_out for each in configs):
         data += f", evaluated on {100 * config.held_out:g} % held out of it"
     model = Path(config.model).name if is_own(config.model) else config.model
     return f"{model} on {data}, {config.epochs:g} epochs, batch {config.batch_size}"

@@ -104,6 +104,12 @@ class Results:
         assert variant is not None
         return [arm for arm in self.arms if variant.has_cost_of(arm.arm.variant)]
 
+    @property
+    def is_saturated(self) -> bool:
+        """Whether every run reached the best that there is, so that the metric tells none apart."""
+        best = self.metric.best
+        return best is not None and all(result == best for arm in self.arms for result in arm.results)
+
     # -- What they cost and reached ----------------------------------------------------------------
 
     def difference_to_full(self, arm: ArmRuns) -> Difference | None:

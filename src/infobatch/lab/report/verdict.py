@@ -72,6 +72,11 @@ def _verdict_on(ours: ArmRuns, full: ArmRuns, results: Results) -> str:
         return f"No verdict: {_diverged([ours, full])}."
     if ours.mean("num_trained") == ours.mean("num_full"):
         return "Nothing was pruned: the first epoch is warm-up, and no other could be."
+    if results.is_saturated:
+        return (
+            f"No verdict: every run reached {results.metric.named(ours.result)}, the best there is, so "
+            "that it tells none apart. Take harder data, a shorter run, or a metric that has room left."
+        )
     saved = f"{results.saved(ours):.1%} of the samples saved"
     against = f"{results.metric.name} against full data {difference}{_points(results)}"
     judged = judge(difference, results.margin)

@@ -30,6 +30,13 @@ class Metric:
             "" if self.higher_is_better else " (lower is better)"
         )
 
+    @property
+    def best(self) -> float | None:
+        """The best that can be reached; None where no value is."""
+        if self.unit != "%":
+            return None
+        return 100.0 if self.higher_is_better else 0.0
+
     def text(self, value: float) -> str:
         """Write a value.
 

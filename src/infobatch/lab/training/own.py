@@ -257,13 +257,10 @@ class OwnTraining:
 
 
 def _number(result: Any, name: str) -> float:
-    """What the function gave, as a finite number."""
+    """What the function gave, as a number; one that is not finite counts as a run that diverged."""
     try:
-        value = float(result)
+        return float(result)
     except (TypeError, ValueError):
-        value = math.nan
-    if not math.isfinite(value):
         raise ValueError(
-            f"{name} gave {result!r}; give the metric after the last epoch, a finite number"
-        )
-    return value
+            f"{name} gave {result!r}; give the metric after the last epoch, a number"
+        ) from None

@@ -60,6 +60,8 @@ AGAIN = "none, another seed"
 """An ordinary run with another order and other weights: what differs from it anyway."""
 
 LOW_IS_SUSPICIOUS = ("confidence", "correctness", "aum", "times_left_out")
+ASKED = ("samples", "epochs", "folds")
+"""The options that all cells in a folder share."""
 BATCH, RATE, DECAY = 128, 0.2, 5e-4
 
 
@@ -266,7 +268,7 @@ def rows_of(results: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
             if run != AGAIN:
                 for signal, figures in what["signals"].items():
                     add(f"{run}: {signal}", figures, what["share"])
-        for held, cost in (("held in", 1.0), ("held out", float(result["folds"]))):
+        for held, cost in (("held in", 1.0), ("held out", float(result["asked"]["folds"]))):
             for score, figures in result[held].items():
                 add(f"cleanlab, {held}: {score}", figures, cost)
     return rows
@@ -337,16 +339,16 @@ def main() -> None:
     for cell in cells:
         path = options.out / f"{cell.name}.json"
         if not path.exists() and not options.report:
-            result = {**measure(cell, options), "folds": options.folds}
+            result = {**measure(cell, options), "asked": {n: getattr(options, n) for n in ASKED}}
             aside = path.with_suffix(".part")
             aside.write_text(json.dumps(result, indent=1) + "\n")
             os.replace(aside, path)
             print(f"{path} is written", flush=True)
         if path.exists():
             results.append(json.loads(path.read_text()))
-            for name in ("samples", "epochs", "folds"):
-                then, now = results[-1][name], getattr(options, name)
-                if then != now and not options.report and (name != "samples" or now):
+            for name in () if options.report else ASKED:
+                then, now = results[-1]["asked"][name], getattr(options, name)
+                if then != now:
                     parser.error(f"{path} has {name} {then}, not {now}; give another --out")
     if not results:
         parser.error(f"{options.out} has no results of these cells yet; leave --report out")

@@ -58,7 +58,7 @@ def contents(folder):
 
 
 def near(values, expected):
-    return values == pytest.approx(expected, rel=1 / 256)
+    return values == pytest.approx(expected, rel=1 / 128)
 
 
 @pytest.mark.parametrize("policy", [NoPruning(), RandomPruning(0.4)])
@@ -70,7 +70,7 @@ def test_an_epoch_has_a_row_for_each_sample_it_trained(tmp_path, policy):
         assert record.index.tolist() == sorted(samples[record.epoch])
         expected = LOSSES[record.epoch, record.index].numpy()
         assert near(record.loss, expected)
-        assert near(record.margin, 1 - expected) or np.allclose(record.margin, 1 - expected, atol=1e-2)
+        assert near(record.margin, 1 - expected) or np.allclose(record.margin, 1 - expected, atol=2e-2)
         assert record.confidence is None
 
 

@@ -73,6 +73,45 @@ def test_each_part_of_the_noise_budget_is_taken_away_alone(tmp_path, capsys, mon
     assert "against full data, and against all parts" in capsys.readouterr().out
 
 
+def test_signals_find_flipped_labels_and_a_finished_cell_stays(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("cleanlab")
+    options = ["--data", "digits", "--rates", "0.1", "--kinds", "uniform", "--seeds", "3"]
+    options += ["--epochs", "3", "--folds", "2", "--device", "cpu", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["mislabels.py", *options, "--json", str(tmp_path / "all.json")])
+    benchmark("mislabels").main()
+    (result,) = json.loads((tmp_path / "all.json").read_text())
+    assert result["runs"]["none"]["signals"]["aum"]["auroc"] > 0.8
+    assert result["runs"]["infobatch"]["agreement"]["first_loss"] == pytest.approx(1)
+    assert result["held out"]["find_label_issues"]["found"] > 0
+    assert "cleanlab, held in: quality, self_confidence" in capsys.readouterr().out
+    before = (tmp_path / "digits-uniform-0.1-seed3.json").read_text()
+    benchmark("mislabels").main()
+    assert (tmp_path / "digits-uniform-0.1-seed3.json").read_text() == before
+    monkeypatch.setattr("sys.argv", ["mislabels.py", *options, "--epochs", "4"])
+    with pytest.raises(SystemExit):
+        benchmark("mislabels").main()
+    assert "has epochs 3, not 4; give another --out" in capsys.readouterr().err
+
+
+def test_what_recording_costs(tmp_path, capsys, monkeypatch):
+    options = [
+        "--data",
+        "digits",
+        "--epochs",
+        "2",
+        "--device",
+        "cpu",
+        "--json",
+        str(tmp_path / "r.json"),
+    ]
+    monkeypatch.setattr("sys.argv", ["recording.py", *options])
+    benchmark("recording").main()
+    results = json.loads((tmp_path / "r.json").read_text())
+    assert 0 < results["bytes a sample and epoch, on disk"] < 5
+    assert results["bytes a sample, in memory"] == 8
+    assert "share of a step" in capsys.readouterr().out
+
+
 def test_policies_are_compared_in_four_forms(tmp_path, capsys, monkeypatch):
     from infobatch.lab.recipes import RECIPES
 

@@ -29,3 +29,18 @@ def test_a_part_of_a_table_has_the_rows_that_were_named():
 def test_a_column_that_is_not_there_is_named_with_those_that_are():
     with pytest.raises(KeyError, match="no column 'gradient_norm', only last_loss, visits"):
         ScoreTable(2, ["last_loss", "visits"])["gradient_norm"]
+
+
+def test_columns_of_an_epoch_begin_anew_and_decide_nothing():
+    table = ScoreTable(3)
+    table.add(["epoch_loss", "epoch_margin"])
+    values = np.array([1.0, 2.0], np.float32)
+    table.record(np.array([0, 2]), values, np.array([np.inf, 0.5], np.float32))
+    assert table["last_loss"].nan_to_num(-1).tolist() == [1, -1, 2], "whatever the margin"
+    assert table["epoch_loss"].nan_to_num(-1).tolist() == [1, -1, 2]
+    assert table.num_nonfinite == 0
+    assert (table.signals, table.observed_signals) == (("margins",), ())
+    table.observe(np.array([1]), np.array([5.0], np.float32))
+    table.begin_epoch()
+    assert table["epoch_loss"].isnan().all()
+    assert table["last_loss"].tolist() == [1, 5, 2]

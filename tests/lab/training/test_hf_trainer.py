@@ -7,6 +7,7 @@ import pytest
 
 from helpers import full_disk, stop_after, without_times
 from helpers.tuning import MARKS, QUICK, run, task_of
+from infobatch.dynamics import read_dynamics
 from infobatch.lab.commands import options
 from infobatch.lab.runs.folder import RunFolder, saved_tensors
 from infobatch.lab.tasks.tuning import Tuning
@@ -147,3 +148,18 @@ def test_a_damaged_checkpoint_is_passed_over(config, tmp_path):
     half.mkdir()
     (half / "trainer_state.json").write_text('{"glob')
     assert run(config, tmp_path, data).num_steps == 21
+
+
+def test_a_recorded_run_leaves_the_same_epochs_when_it_is_interrupted(config, tmp_path):
+    config = replace(config, record=True)
+    summary = run(config, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(config, tmp_path / "cut", should_stop=stop_after(8))
+    run(config, tmp_path / "cut")
+    contents = [
+        {path.name: path.read_bytes() for path in (tmp_path / name / "dynamics").iterdir()}
+        for name in ("whole", "cut")
+    ]
+    assert contents[0] == contents[1]
+    dynamics = read_dynamics(tmp_path / "whole")
+    assert sum(len(record.index) for record in dynamics) == summary.num_trained

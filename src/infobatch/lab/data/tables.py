@@ -174,9 +174,10 @@ class TableSet:
         vocabularies = {name: train.values(name) for name in schema.categories}
         found = train.values(target)
         if len(found) < 2:
+            kind = "numbers" if of_numbers else "classes"
             raise ValueError(
                 f"{target!r} is {found[0].as_py() if len(found) else 'missing'} in all rows of "
-                f"{paths['train'][0]}; there must be two {'numbers' if of_numbers else 'classes'} or more"
+                f"{paths['train'][0]}; there must be two {kind} or more"
             )
         classes = None if of_numbers else found
         return TableData(

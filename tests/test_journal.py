@@ -88,6 +88,9 @@ def test_a_resumed_run_goes_on_with_the_epoch_under_way():
     [
         (["runs/x"], {}, TypeError, "'runs/x' is no logger: it must be called with an EpochLog"),
         ([], {"labels": [1, 2]}, ValueError, r"labels have the shape \(2,\), but the dataset has 40"),
+        ([], {"labels": ["cat"] * 40}, ValueError, "labels has cat, which is no number of a class"),
+        ([], {"labels": [1.0, float("nan")] * 20}, ValueError, "labels has nan, which is no number"),
+        ([], {"labels": [None] * 40}, ValueError, "labels has None, which is no number of a class"),
         ([], {"num_suspects": -1}, ValueError, "num_suspects is -1; it must be at least 0"),
     ],
 )

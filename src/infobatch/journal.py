@@ -115,7 +115,7 @@ class Journal:
                 raise ValueError(f"num_suspects is {num_suspects}; it must be at least 0")
             self._num_suspects = num_suspects
         if labels is not None:
-            self._labels = as_array(labels, "labels").astype(np.int64)
+            self._labels = _whole(as_array(labels, "labels"))
             if self._labels.shape != (num_samples,):
                 raise ValueError(
                     f"labels have the shape {self._labels.shape}, but the dataset has {num_samples:,} "
@@ -192,6 +192,20 @@ class Journal:
             )
             for index, loss in zip(indices, latest[highest], strict=True)
         ]
+
+
+def _whole(labels: np.ndarray) -> IndexArray:
+    """Labels as they are counted, int64; ``ValueError`` for what is no number of a class."""
+    whole: np.ndarray | bool = labels.dtype.kind in "iub"
+    if labels.dtype.kind == "f":
+        whole = np.isfinite(labels) & (labels == np.trunc(labels))
+    if not np.all(whole):
+        wrong = labels[np.argmin(np.broadcast_to(whole, labels.shape))]
+        raise ValueError(
+            f"labels has {wrong}, which is no number of a class; give whole numbers, which "
+            "np.unique(names, return_inverse=True)[1] makes of names"
+        )
+    return labels.astype(np.int64)
 
 
 def _keep_rates(labels: IndexArray, trained: IndexArray) -> dict[str, float]:

@@ -150,6 +150,17 @@ def test_another_run_into_the_folder_is_refused_before_it_trains(tmp_path):
     assert contents(tmp_path) == before
 
 
+def test_the_folder_stays_where_it_was_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pruner = DynamicPruner(range(8), 1, policy=NoPruning(), record_to="run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for _ in pruner.epochs():
+        for indices, _ in pruner.loader(4):
+            pruner.update(torch.ones(4), indices)
+    assert read_dynamics(tmp_path / "run").epochs == [0]
+
+
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for path in ("file", "file/dynamics"):

@@ -54,7 +54,7 @@ class EpochRecorder(Recorder):
     def __init__(self, recording: Recording, store: ScoreStore[Any]) -> None:
         import_parquet()
         self._recording = recording
-        self._folder = recording.path
+        self._folder = recording.path.absolute()  # wherever the process goes while it trains
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:

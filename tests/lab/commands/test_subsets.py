@@ -71,6 +71,12 @@ def test_a_subset_is_a_column_of_a_csv_file(tmp_path):
     assert read_subset(path, 10).tolist() == [2, 7]
 
 
+@pytest.mark.parametrize(("name", "text"), [("a.csv", "index,class\n7,é\n2,b\n"), ("a.json", "[7, 2]")])
+def test_a_mark_of_utf8_that_other_programs_put_is_passed_over(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert read_subset(tmp_path / name, 10).tolist() == [2, 7]
+
+
 def test_a_coreset_is_trained_on(call, recorded, tmp_path):
     out = tmp_path / "core.csv"
     code, said, error = call("coreset", recorded, "--keep", 0.3, "--by", "aum", "--out", out)
@@ -126,6 +132,7 @@ def test_a_part_that_was_drawn_and_a_file_that_is_there_are_refused(call, record
     code, _, error = call("coreset", drawn, "--keep", 0.5, "--out", tmp_path / "x.json")
     assert code == 2
     assert "was trained with --train-samples 200, on a part of its set that was drawn" in error
+    assert call("coreset", drawn / "dynamics", "--keep", 0.5, "--out", tmp_path / "x.json")[0] == 2
     (tmp_path / "x.json").write_text("[]")
     code, _, error = call("coreset", recorded, "--keep", 0.5, "--out", tmp_path / "x.json")
     assert code == 2

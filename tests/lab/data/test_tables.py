@@ -64,6 +64,30 @@ def test_a_csv_file_that_is_cut_off_is_named(tmp_path):
         load_data("flights", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        ("x,y\n1,0\n2,1\n", "x,y\n1,?\n", r"column 'y' in .*test\.csv has other values than in"),
+        ("x,y\n1,0\n2,1\n", "x,y\n1,0.5\n", r"column 'y' in .*test\.csv has other values"),
+        ("x,x,y\n1,1,0\n2,2,1\n", "", r"train\.csv has several columns 'x'; give each a name"),
+        ("x,y\ncaf\xe9,0\nb,1\n", "", r"train\.csv has text that is not UTF-8; save it as CSV in UTF-8"),
+        ("\xe9,y\n1,0\n2,1\n", "", r"train\.csv has text that is not UTF-8"),
+    ],
+    ids=["text for classes", "fractions for classes", "two of a name", "latin text", "latin name"],
+)
+def test_what_is_wrong_with_a_csv_file_is_said(tmp_path, train, test, message):
+    (tmp_path / "train.csv").write_text(train, encoding="latin-1")
+    (tmp_path / "test.csv").write_text(test or train, encoding="latin-1")
+    with pytest.raises(ValueError, match=message):
+        load_data("table", tmp_path, target="y")
+
+
+def test_the_names_of_the_rows_of_pandas_are_not_learned_from(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text(",x,y\n0,3,a\n1,4,b\n")
+    assert load_data("table", tmp_path, target="y").schema.numbers == ("x",)
+
+
 def test_what_only_flown_flights_have_is_not_learned_from(tmp_path):
     assert "dep_delay" not in load_data("flights", flights(tmp_path)).schema.columns
 

@@ -210,6 +210,15 @@ def test_hostile_names_and_texts_are_shown_as_they_are(open_page, tmp_path):
     assert page.locator("img[src=x]").count() == 0
 
 
+def test_numbers_of_a_row_are_whole_where_they_are(open_page, tmp_path):
+    ids = 2_000_000_001 + np.arange(NUM_SAMPLES)
+    page = open_page(explore(record(tmp_path), table={"id": ids, "share": ids / 7}))
+    page.click(".card >> nth=0")
+    row = page.inner_text("#detail table:last-of-type")
+    assert "2000000001" in row
+    assert "285714300" in row
+
+
 def test_on_a_phone_nothing_is_wider_than_the_page(open_page, images):
     page = open_page(images, 390, 844)
     wide = "document.documentElement.scrollWidth"

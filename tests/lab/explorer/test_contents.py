@@ -29,6 +29,13 @@ def test_rows_of_a_table_have_their_numbers():
     assert shown.table["mean radius"][3] == float(data.train.numbers[3, 0])
 
 
+def test_rows_whose_number_is_predicted_show_it():
+    data = load_data("diabetes")
+    shown = contents_of(data)
+    assert shown.labels is None
+    assert shown.table[data.schema.target].tolist() == data.train.labels.tolist()
+
+
 def test_data_that_a_function_alone_knows_shows_nothing():
     assert contents_of(OwnData()) == Contents()
 

@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pandas
 import pytest
 import torch
 
@@ -48,6 +49,23 @@ def test_names_and_texts_from_elsewhere_stay_text(tmp_path):
     assert facts_of(page)["texts"][0] == HOSTILE
 
 
+def test_a_series_counts_by_place_whatever_its_index(tmp_path):
+    record(tmp_path)
+    index = np.arange(NUM_SAMPLES)[::-1]
+    texts = pandas.Series([f"text {i}" for i in range(NUM_SAMPLES)], index)
+    images = pandas.Series([*pictures()[:-1], b"broken"], index)
+    facts = facts_of(explore(tmp_path, texts=texts, images=images))
+    assert facts["texts"] == list(texts)
+    assert facts["pictures"]["broken"] == [NUM_SAMPLES - 1]
+
+
+def test_names_of_files_that_are_no_utf8_do_not_end_it(tmp_path):
+    record(tmp_path)
+    names = ["caf\udce9"] * NUM_SAMPLES
+    page = explore(tmp_path, labels=names, texts=names, title=names[0])
+    assert facts_of(page)["classes"] == ["caf?"]
+
+
 def test_what_is_not_on_the_page_is_said(tmp_path):
     record(tmp_path)
     images = [*pictures()[:-1], b"broken"]
@@ -76,6 +94,7 @@ def test_near_duplicates_are_listed_where_there_are_embeddings(tmp_path):
         ({"labels": np.zeros(60)}, "labels are of type float64; give numbers or names of classes"),
         ({"labels": ["a"] * 60, "classes": ["b"]}, "labels has 'a', which is none of the classes"),
         ({"labels": [2] * 60, "classes": ["a", "b"]}, "labels has 2, but there are 2 classes"),
+        ({"table": {"a": np.zeros((60, 2))}}, r"table\['a'\] has the shape \(60, 2\); give one value"),
         ({"embeddings": np.zeros((3, 2))}, r"embeddings have the shape \(3, 2\)"),
         ({"most": 0}, "most is 0; a page shows at least 1"),
         ({"thumbnail": 4}, "thumbnail is 4; it must be between 8 and 256"),

@@ -46,6 +46,14 @@ def test_columns_of_a_table_are_numbers_or_words():
     assert [told.arrays[f"column-{k}"].tolist() for k in range(3)] == [[2, 3], [0, 1], [0, 1]]
 
 
+def test_a_column_of_lists_is_one_of_words():
+    told = Facts(np.arange(2), 2)
+    lists = np.empty(2, dtype=object)
+    lists[:] = [[1, 2], [3]]
+    told.add_contents(Contents(table={"tokens": lists}))
+    assert told.facts["table"] == [{"name": "tokens", "words": ["[1, 2]", "[3]"]}]
+
+
 def test_long_texts_are_cut():
     told = Facts(np.arange(2), 2)
     told.add_contents(Contents(texts=["a" * 5000, "short"]))

@@ -37,9 +37,10 @@ def shades_on(sheet, pitch, number):
         Image.fromarray(RED).convert("P"),
         torch.from_numpy(RED).permute(2, 0, 1),
         torch.from_numpy(RED / 255).permute(2, 0, 1),
+        torch.from_numpy(RED / 255).permute(2, 0, 1).bfloat16(),
         (RED, 7),
     ],
-    ids=["array", "bytes", "file", "picture", "palette", "tensor", "floats", "item"],
+    ids=["array", "bytes", "file", "picture", "palette", "tensor", "floats", "half", "item"],
 )
 def test_all_kinds_of_images_are_taken(image):
     picture = picture_of(image)
@@ -56,6 +57,21 @@ def test_an_image_is_read_from_its_path(tmp_path):
 def test_normalized_floats_are_stretched():
     picture = picture_of(np.array([[-2.0, 0.0], [2.0, 2.0]]))
     assert [picture.getpixel(at)[0] for at in ((0, 0), (1, 0), (0, 1))] == [0, 128, 255]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_pictures_of_more_than_8_bits_are_stretched(tmp_path, dtype):
+    pixels = np.array([[0, 30_000, 60_000]], dtype)
+    Image.fromarray(pixels).save(tmp_path / "deep.tiff")
+    for image in (tmp_path / "deep.tiff", Image.fromarray(pixels)):
+        assert np.asarray(picture_of(image))[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_pixels_that_are_not_finite_leave_the_others_as_they_are():
+    picture = picture_of(np.array([[np.nan, -1.0, 0.0, 1.0, np.inf]]))
+    assert np.asarray(picture)[0, :, 0].tolist() == [0, 0, 128, 255, 255]
+    with pytest.raises(ValueError, match="none of its pixels has a finite value"):
+        picture_of(np.full((2, 2), np.nan))
 
 
 def test_small_images_stay_as_they_are_on_sheets_of_256():

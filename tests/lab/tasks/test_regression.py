@@ -64,7 +64,8 @@ def test_the_target_is_a_number_of_each_row(tmp_path):
     [
         ("carrier", {}, r"the target 'carrier' .* has type string, which is no number; classes are"),
         ("wind", {}, r"row 0 \(from 0\) of .*train\.parquet has no wind, which is to be predicted"),
-        ("wind", {"wind": [np.inf] * 8}, r"has the wind inf; numbers must be finite"),
+        ("wind", {"wind": [np.inf, *range(7)]}, r"has the wind inf; numbers must be finite"),
+        ("wind", {"wind": [0.1] * 8}, r"'wind' is 0\.1 in all rows of .*; there must be two numbers or"),
     ],
 )
 def test_what_is_no_number_is_refused(tmp_path, target, made, message):

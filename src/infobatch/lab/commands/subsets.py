@@ -49,7 +49,8 @@ def coreset(
     if out.exists():
         raise FileExistsError(f"{out} is there already; choose another --out")
     dynamics = read_dynamics(run)
-    indices = _indices_of(RunFolder(run), dynamics.num_samples)
+    inside = RunFolder(run.parent)
+    indices = _indices_of(inside if inside.exists else RunFolder(run), dynamics.num_samples)
     signals = dynamics.signals()
     rows = choose_coreset(signals, keep, by, prefer)
     table = {name: values[rows] for name, values in {**signals, "index": indices}.items()}
@@ -102,7 +103,7 @@ def _read_indices(path: Path) -> list[int]:
 
 def _from_json(path: Path) -> list[int]:
     try:
-        indices = json.loads(path.read_text())
+        indices = json.loads(path.read_text(encoding="utf-8-sig"))  # editors may have put a mark
     except (OSError, ValueError) as error:
         raise ValueError(f"--subset {path} cannot be read as JSON ({error}); give a list") from error
     if not isinstance(indices, list) or not indices or not all(type(i) is int for i in indices):
@@ -112,7 +113,7 @@ def _from_json(path: Path) -> list[int]:
 
 def _from_csv(path: Path) -> list[int]:
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets save it
             rows = list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"--subset {path} cannot be read as CSV ({error})") from error

@@ -61,6 +61,9 @@ def read(name: str, path: Path, columns: Sequence[str]) -> Any:
         table = _READERS[path.suffix](path)
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path} is not a readable {kind} file ({error}); get it again") from error
+    twice = [name for name in dict.fromkeys(table.column_names) if table.column_names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path} has several columns {twice[0]!r}; give each a name of its own")
     for column in columns:
         if column not in table.column_names:
             raise ValueError(
@@ -80,9 +83,16 @@ def _read_parquet(path: Path) -> Any:
 
 def _read_csv(path: Path) -> Any:
     """A file of values with commas between them; what is empty or NA is missing."""
-    from pyarrow import csv
+    from pyarrow import csv, types
 
-    return csv.read_csv(path, convert_options=csv.ConvertOptions(strings_can_be_null=True))
+    table = csv.read_csv(path, convert_options=csv.ConvertOptions(strings_can_be_null=True))
+    try:
+        is_utf8 = bool(table.column_names) and not any(map(types.is_binary, table.schema.types))
+    except UnicodeDecodeError:  # of a name
+        is_utf8 = False
+    if not is_utf8:
+        raise ValueError(f"{path} has text that is not UTF-8; save it as CSV in UTF-8")
+    return table
 
 
 _READERS = {".parquet": _read_parquet, ".csv": _read_csv}

@@ -75,7 +75,7 @@ class Schema:
                         f"the target {target!r} in {place} has type {kind}; classes must be text, whole "
                         "numbers or truth values (numbers are predicted by --task regression)"
                     )
-            elif column.name in left_out or column.name.startswith(PANDAS_INDEX):
+            elif column.name in left_out or _is_index(column.name):
                 continue
             elif types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
                 numbers.append(column.name)
@@ -172,12 +172,14 @@ class TableSet:
         schema = self._schema(paths["train"][0], target, leave_out, of_numbers)
         train, test = (_Columns(self.name, paths[split], schema) for split in ("train", "test"))
         vocabularies = {name: train.values(name) for name in schema.categories}
-        classes = None if of_numbers else train.values(target)
-        if classes is not None and len(classes) < 2:
+        found = train.values(target)
+        if len(found) < 2:
+            kind = "numbers" if of_numbers else "classes"
             raise ValueError(
-                f"{target!r} is {classes[0].as_py() if len(classes) else 'missing'} in all rows of "
-                f"{paths['train'][0]}; there must be two classes or more"
+                f"{target!r} is {found[0].as_py() if len(found) else 'missing'} in all rows of "
+                f"{paths['train'][0]}; there must be two {kind} or more"
             )
+        classes = None if of_numbers else found
         return TableData(
             name=self.name,
             train=train.encoded(vocabularies, classes),
@@ -292,9 +294,17 @@ class _Columns:
 
     def _places(self, name: str, values: Any) -> np.ndarray:
         """The place in ``values`` of each value of a column, int64 (N,), -1 where it is not there."""
+        import pyarrow
         import pyarrow.compute as compute
 
-        places = compute.index_in(self._column(name).cast(values.type), value_set=values)
+        try:
+            column = self._column(name).cast(values.type)
+        except pyarrow.ArrowException as error:
+            raise ValueError(
+                f"column {name!r} in {self._paths[0]} has other values than in the training file "
+                f"({error}); write it alike"
+            ) from error
+        places = compute.index_in(column, value_set=values)
         found: np.ndarray = compute.fill_null(places, -1).to_numpy().astype(np.int64)
         return found
 
@@ -305,6 +315,11 @@ class _Columns:
             row -= self._tables[file].num_rows
             file += 1
         return f"row {row} (from 0) of {self._paths[file]}"
+
+
+def _is_index(name: str) -> bool:
+    """Whether pandas keeps its rows' names in a column: in a ``.csv`` file it has none itself."""
+    return not name or name.startswith(PANDAS_INDEX)
 
 
 def _is_text(kind: Any) -> bool:

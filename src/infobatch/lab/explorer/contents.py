@@ -103,6 +103,8 @@ def _columns(data: TableData, rows: Table) -> dict[str, ByIndex]:
     names = zip(data.schema.categories, data.categories, rows.codes.numpy().T, strict=True)
     for name, values, codes in names:
         columns[name] = np.array(["", *values], dtype=object)[codes]
+    if not data.class_names:  # classes are shown as labels
+        columns[data.schema.target] = rows.labels.numpy()
     return columns
 
 

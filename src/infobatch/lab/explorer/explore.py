@@ -68,8 +68,8 @@ def explore(
         ImportError: If the packages of ``pip install 'infobatch[explore]'`` are not installed.
     """
     numbers, names = _numbered(labels, classes)
-    columns = None if table is None else {str(name): np.asarray(table[name]) for name in table}
-    contents = Contents(numbers, names, images, texts, columns)
+    columns = None if table is None else {str(name): _column(table, name) for name in table}
+    contents = Contents(numbers, names, _by_place(images), _by_place(texts), columns)
     return write_page(open_run(run), contents, embeddings, out, title, most, thumbnail)
 
 
@@ -123,6 +123,21 @@ def write_page(
     }
     sheets = thumbnails.sheets if thumbnails else ()
     return write_explorer(page, head, told.facts, told.arrays, sheets)
+
+
+def _by_place(values: Any) -> Any:
+    """What counts from 0: a series of pandas counts by an index, which a part of a table keeps."""
+    return values.to_numpy() if hasattr(values, "iloc") else values
+
+
+def _column(table: Any, name: Any) -> np.ndarray:
+    values = np.asarray(table[name])
+    if values.ndim != 1:
+        raise ValueError(
+            f"table[{name!r}] has the shape {values.shape}; give one value for each sample, (N,), and "
+            "each column a name of its own"
+        )
+    return values
 
 
 def _numbered(labels: Any, classes: Sequence[str]) -> tuple[np.ndarray | None, Sequence[str]]:

@@ -114,7 +114,7 @@ class Facts:
         if np.issubdtype(shown.dtype, np.number) or shown.dtype == bool:
             self.arrays[f"column-{place}"] = shown.astype(np.float64)
             return {"name": str(name)}
-        words, codes = np.unique(shown.astype(str), return_inverse=True)
+        words, codes = np.unique([str(value) for value in shown], return_inverse=True)
         self.arrays[f"column-{place}"] = codes.astype(np.float64)
         return {"name": str(name), "words": [_cut(word) for word in words.tolist()]}
 

@@ -64,7 +64,8 @@ def write_explorer(
         sheets=sheets,
         tools=TOOLS,
     )
-    write_whole(path, lambda part: part.write_text(html, encoding="utf-8"))
+    # Names of files that are no UTF-8 have characters that cannot be written.
+    write_whole(path, lambda part: part.write_text(html, encoding="utf-8", errors="replace"))
     return path
 
 

@@ -121,19 +121,27 @@ def picture_of(image: Any) -> Image:
     if isinstance(image, tuple):
         image = image[0]
     if isinstance(image, torch.Tensor):
-        values = image.detach().cpu().numpy()
+        image = image.detach().cpu()
+        values = (image.float() if image.is_floating_point() else image).numpy()
         return _drawn(values.transpose(1, 2, 0) if values.ndim == 3 else values)
     if isinstance(image, np.ndarray):
         return _drawn(image)
     if isinstance(image, Image.Image):
-        return image.convert("RGB") if image.mode != "RGB" else image.copy()
+        return _in_rgb(image)
     if isinstance(image, bytes):
         image = io.BytesIO(image)
     if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
         with Image.open(image) as opened:
             opened.draft("RGB", (4 * LARGEST, 4 * LARGEST))  # a JPEG may be decoded at a fraction
-            return opened.convert("RGB")
+            return _in_rgb(opened)
     raise TypeError(f"it is a {type(image).__name__}, and no image")
+
+
+def _in_rgb(picture: Image) -> Image:
+    """A picture in RGB; of one with more than 8 bits for a shade Pillow would make most of it white."""
+    if picture.mode.startswith(("I", "F")):
+        return _drawn(np.asarray(picture))
+    return picture.convert("RGB")
 
 
 def _drawn(values: np.ndarray) -> Image:
@@ -144,11 +152,15 @@ def _drawn(values: np.ndarray) -> Image:
         raise ValueError(f"it has the shape {values.shape}, and no image has")
     if values.dtype != np.uint8:
         floats = values.astype(np.float32)
-        low, high = (0.0, 1.0) if values.dtype == bool else (float(floats.min()), float(floats.max()))
+        known = floats[np.isfinite(floats)]
+        if not len(known):
+            raise ValueError("none of its pixels has a finite value")
+        low, high = (0.0, 1.0) if values.dtype == bool else (float(known.min()), float(known.max()))
         if low >= 0 and high <= 1:
             low, high = 0.0, 1.0
         elif low >= 0 and high <= 255 and np.issubdtype(values.dtype, np.integer):
             low, high = 0.0, 255.0
+        floats = np.nan_to_num(floats, nan=low, posinf=high, neginf=low)
         values = ((floats - low) * (255 / max(high - low, 1e-6))).round().astype(np.uint8)
     pixels = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
     return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")

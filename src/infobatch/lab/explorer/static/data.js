@@ -45,10 +45,12 @@ export function shownNumber(name, value) {
 export function row(sample) {
   return (facts.table ?? []).map((column, place) => {
     const value = array(`column-${place}`, "float64")[sample];
-    const words = column.words ? column.words[value] : Number.isNaN(value) ? "" : String(+value.toPrecision(7));
+    const words = column.words ? column.words[value] : Number.isNaN(value) ? "" : shortened(value);
     return [column.name, words];
   });
 }
+
+const shortened = (value) => String(Number.isInteger(value) ? value : +value.toPrecision(7));
 
 // A test whether a sample's row has these words in one of its columns of words.
 export function rowTest(words) {

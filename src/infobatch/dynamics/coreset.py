@@ -24,7 +24,8 @@ def coreset(
         keep: The share to keep, in (0, 1).
         by: The signal to go by. Of samples that are equal by it, which ones are kept is drawn.
         prefer: ``"hard"`` keeps those of high loss, low confidence or margin, learned late or forgotten;
-            ``"easy"`` the others, without those that are probably mislabelled.
+            ``"easy"`` the others. Wrong labels are hard by loss, confidence, margin and correctness, and
+            are then among the first, or left out; they are not by variability or forgetting.
 
     Returns:
         Their indices in rising order, int64 (n,). Samples that were never trained come last.

@@ -1,11 +1,15 @@
 """`infobatch explore` finds the data of a run of the lab, and says what is wrong in one line."""
 
+import base64
+import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
 from helpers.explorer import record
+from infobatch.lab.commands.options import load
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.folder import RunFolder
 
@@ -39,6 +43,29 @@ def test_the_recorded_folder_itself_will_do_and_the_page_may_lie_elsewhere(call,
     html = page.read_text()
     assert "the page shows 100" in html
     assert 'class="sheet"' in html
+
+
+def numbers_on(page):
+    """What the samples on a page are called."""
+    found = re.search(r'id="array-index"[^>]*>([^<]*)<', page.read_text())
+    return np.frombuffer(base64.b64decode(found[1]), np.int32).tolist()
+
+
+@pytest.mark.parametrize("part", ["subset", "train_samples"])
+def test_samples_of_a_part_have_their_numbers_in_the_whole_set(call, tmp_path, part):
+    subset = [*range(0, NUM_DIGITS, 7)]
+    (tmp_path / "part.json").write_text(json.dumps(subset))
+    given = {"subset": tmp_path / "part.json", "train_samples": len(subset)}
+    config = TrainConfig(data="digits", **{part: given[part]})
+    folder = RunFolder(tmp_path / "run")
+    folder.create(config)
+    record(folder.path, len(subset))
+    assert call("explore", folder.path)[0] == 0
+    numbers = numbers_on(folder.path / "explore.html")
+    assert numbers == load(config).origin.tolist()
+    assert len(set(numbers)) == len(subset)
+    assert (numbers == subset) == (part == "subset")
+    assert "as --subset reads them" in (folder.path / "explore.html").read_text()
 
 
 def test_near_duplicates_come_of_a_file(call, run, tmp_path):

@@ -79,6 +79,33 @@ def test_accuracy_is_what_the_error_leaves_and_the_classes_have_theirs(data):
     assert np.dot(judged.per_class, counts) / counts.sum() == pytest.approx(judged.result)
 
 
+def named(tmp_path, rare, common, **options):
+    """A table of one's own of which a fifth of the rows have the rare class."""
+    for split in ("train", "test"):
+        made = {"v": [float(i % 5) for i in range(50)], "y": [common] * 50}
+        made["y"][::5] = [rare] * 10
+        write(tmp_path, rare, split, made)
+    return load_data("table", tmp_path / rare, target="y", **options)
+
+
+def test_the_rarer_class_is_looked_for_whatever_it_is_called(tmp_path):
+    first, last = named(tmp_path, "churned", "stays"), named(tmp_path, "yes", "no")
+    assert (first.class_names[first.positive], last.class_names[last.positive]) == ("churned", "yes")
+    assert first.notes == (
+        "AUC and average precision are of y 'churned', 20.0% of the rows to train on",
+    )
+    chances = torch.rand(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    mirrored = [
+        figures_of(chances, first.test.labels, first.positive),
+        figures_of(chances.flip(1), last.test.labels, last.positive),
+    ]
+    assert mirrored[0] == pytest.approx(mirrored[1])
+    asked = named(tmp_path, "yes", "no", positive="no")
+    assert asked.class_names[asked.positive] == "no"
+    with pytest.raises(ValueError, match=r"no class 'maybe'"):
+        named(tmp_path, "yes", "no", positive="maybe")
+
+
 def test_a_metric_of_two_classes_needs_two(tmp_path, call):
     for split in ("train", "test"):
         write(tmp_path, "mine", split, {"v": [1.0, 2.0, 3.0], "kind": ["a", "b", "c"]})

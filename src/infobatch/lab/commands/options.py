@@ -214,6 +214,7 @@ def load(config: TrainConfig) -> Data:
     if config.task in ("tabular", "regression"):
         own = {"target": config.tabular.target, "leave_out": config.tabular.leave_out}
         own["of_numbers"] = config.task == "regression"
+        own["positive"] = config.tabular.positive
     data = load_data(config.data, config.data_dir, **own)
     if config.subset is not None:
         data = data.subset(read_subset(config.subset, len(data.train)))
@@ -221,7 +222,7 @@ def load(config: TrainConfig) -> Data:
         data = data.split(config.held_out, config.train_samples)
     if config.imbalance > 1:
         data = data.long_tailed(config.imbalance)
-    data = TASKS[config.task].prepare(config, data)
+    data = replace(TASKS[config.task].prepare(config, data), origin=data.origin)
     for note in data.notes:
         console.print(note)
     return data

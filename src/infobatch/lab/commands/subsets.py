@@ -40,8 +40,7 @@ def coreset(
         by: The signal: times_trained, times_left_out, first_loss, last_loss, mean_loss, std_loss,
             confidence, variability and, where margins were recorded, correctness, forgetting,
             learned_epoch or aum.
-        prefer: Which samples to keep: the hard ones, or the easy ones, without those that are probably
-            mislabelled.
+        prefer: Which samples to keep: the hard ones, among them most wrong labels, or the easy ones.
         out: The file: .json is a list of indices; .csv has a column index, and the signals.
     """
     if out.suffix not in (".json", ".csv"):

@@ -114,8 +114,9 @@ class TabularOptions:
     target: str = ""
     """Column of classes, or of numbers, for --data table."""
     metric: TableMetric = "log-loss"
-    """What runs of --task tabular are judged by. auc and average-precision are for two classes, of which
-    the second one is what is looked for."""
+    """What runs of --task tabular are judged by. auc and average-precision are for two classes."""
+    positive: str = ""
+    """Of two classes of --data table the one that is looked for; by default the rarer one."""
     leave_out: tuple[str, ...] = ()
     """Columns of --data table that are not learned from, such as what is known only once the class
     is."""

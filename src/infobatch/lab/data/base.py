@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -18,12 +18,15 @@ class Data:
         train: The training samples, which have a length.
         test: The test samples, of the same kind.
         class_names: The names of the classes, in the order of their numbers; empty without classes.
+        origin: Of a part of a set the index that each training sample has in the whole, int64 (N,); None
+            for a whole set.
     """
 
     name: str
     train: Any
     test: Any
     class_names: tuple[str, ...]
+    origin: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def num_classes(self) -> int:
@@ -146,7 +149,11 @@ class Data:
             The set with these samples alone.
         """
         tested = self.test if test is None else self._choose(test)
-        return replace(self, train=self._choose(train), test=tested)
+        return replace(self, train=self._choose(train), test=tested, origin=self._origin_of(train))
+
+    def _origin_of(self, train: Tensor) -> Tensor:
+        """The indices in the whole set of some of the training samples."""
+        return train if self.origin is None else self.origin[train]
 
     def _choose(self, indices: Tensor) -> Any:
         """Some of the training samples."""

@@ -125,12 +125,14 @@ class TableData(Data):
         test: The rows to test on.
         schema: What the columns are.
         categories: What the codes from 1 on stand for in each column of categories.
+        positive: Of two classes the one that is looked for, by AUC and average precision.
     """
 
     train: Table
     test: Table
     schema: Schema
     categories: tuple[tuple[str, ...], ...]
+    positive: int = 1
 
     @property
     def num_codes(self) -> tuple[int, ...]:
@@ -140,6 +142,15 @@ class TableData(Data):
     @property
     def train_labels(self) -> Tensor | None:
         return self.train.labels if self.class_names else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        if self.num_classes != 2:
+            return ()
+        name = self.class_names[self.positive]
+        share = float((self.train.labels == self.positive).double().mean())
+        told = f"AUC and average precision are of {self.schema.target} {name!r}, {share:.1%} of the rows"
+        return (told,)
 
 
 @dataclass(frozen=True)
@@ -165,6 +176,7 @@ class TableSet:
         *,
         target: str = "",
         leave_out: tuple[str, ...] = (),
+        positive: str = "",
         of_numbers: bool = False,
     ) -> TableData:
         paths = parquet.find_splits(self.name, "", "", ("train", "test"), data_dir, ENDINGS)
@@ -180,11 +192,14 @@ class TableSet:
                 f"{paths['train'][0]}; there must be two {kind} or more"
             )
         classes = None if of_numbers else found
+        rows = train.encoded(vocabularies, classes)
+        class_names = self.class_names or tuple(str(value.as_py()) for value in classes or ())
         return TableData(
             name=self.name,
-            train=train.encoded(vocabularies, classes),
+            train=rows,
             test=test.encoded(vocabularies, classes),
-            class_names=self.class_names or tuple(str(value.as_py()) for value in classes or ()),
+            class_names=class_names,
+            positive=_positive(rows, class_names, positive),
             schema=schema,
             categories=tuple(tuple(values.to_pylist()) for values in vocabularies.values()),
         )
@@ -315,6 +330,16 @@ class _Columns:
             row -= self._tables[file].num_rows
             file += 1
         return f"row {row} (from 0) of {self._paths[file]}"
+
+
+def _positive(rows: Table, class_names: Sequence[str], given: str) -> int:
+    """Of two classes the one that is looked for: the one that is given, or else the rarer one."""
+    if given:
+        return choose("class", given, {name: number for number, name in enumerate(class_names)})
+    if len(class_names) != 2:
+        return 1
+    counts = rows.labels.bincount(minlength=2)
+    return int(counts[1] <= counts[0])
 
 
 def _is_index(name: str) -> bool:

@@ -33,6 +33,7 @@ class Contents:
         images: The image of each sample; see :func:`infobatch.lab.explorer.thumbnails.picture_of`.
         texts: The text of each sample.
         table: The values of each column of a table, by the column's name.
+        origin: The index of each sample in the whole set, where a part of it was trained, int64 (N,).
     """
 
     labels: np.ndarray | None = None
@@ -40,6 +41,7 @@ class Contents:
     images: ByIndex | None = None
     texts: Sequence[str] | None = None
     table: Mapping[str, ByIndex] | None = None
+    origin: np.ndarray | None = None
 
     def check(self, num_samples: int, run: str) -> None:
         """Refuse what is not of the samples that were recorded.
@@ -79,13 +81,17 @@ def contents_of(data: Data) -> Contents:
         The contents; of data that only a training function knows, none.
     """
     labels = data.train_labels
-    labelled = Contents(None if labels is None else labels.cpu().numpy(), data.class_names)
+    labelled = Contents(
+        None if labels is None else labels.cpu().numpy(),
+        data.class_names,
+        origin=None if data.origin is None else data.origin.numpy(),
+    )
     if isinstance(data, ImageData):
         return replace(labelled, images=data.train.pixels)
     if isinstance(data, StreamedData):
         return replace(labelled, images=_Encoded(data.train))
     if isinstance(data, SegmentationData):
-        return Contents(images=data.train)
+        return Contents(images=data.train, origin=labelled.origin)
     if isinstance(data, TokenData):
         return replace(labelled, texts=[_text(example.row) for example in data.train])
     if isinstance(data, TableData):

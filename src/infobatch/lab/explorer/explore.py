@@ -119,7 +119,7 @@ def write_page(
     head = {
         "title": title or folder.name,
         "figures": _figures(dynamics, signals, lists, contents),
-        "notes": _notes(shown, signals, thumbnails),
+        "notes": _notes(shown, signals, contents, thumbnails),
     }
     sheets = thumbnails.sheets if thumbnails else ()
     return write_explorer(page, head, told.facts, told.arrays, sheets)
@@ -198,16 +198,27 @@ def _figures(
     ]
     sizes = {each.name: len(each.indices) for each in lists}
     if "aum" in signals:
-        figures.append((f"{sizes.get('suspects', 0):,}", "suspects, the likeliest to be mislabelled"))
+        below = int((signals["aum"] < 0).sum())
+        first = sizes.get("suspects", 0)
+        which = "" if first == below else f" (the first {first:,} are listed)"
+        figures.append((f"{below:,}", f"for which another class was likelier on average{which}"))
     return figures
 
 
 def _notes(
-    shown: np.ndarray, signals: Mapping[str, np.ndarray], thumbnails: Thumbnails | None
+    shown: np.ndarray,
+    signals: Mapping[str, np.ndarray],
+    contents: Contents,
+    thumbnails: Thumbnails | None,
 ) -> list[str]:
     """What a reader must know of what is not on the page."""
     notes = []
     num_samples = len(signals["times_trained"])
+    if contents.origin is not None:
+        notes.append(
+            "A part of the set was trained; samples have their numbers in the whole set, as --subset "
+            "reads them."
+        )
     if len(shown) < num_samples:
         notes.append(
             f"Of the {num_samples:,} samples the page shows {len(shown):,}: the first of each list, and "

@@ -88,7 +88,10 @@ class Facts:
         self.arrays["losses"] = histories.losses
 
     def add_contents(self, contents: Contents) -> None:
-        """Tell labels, texts and rows; pictures come apart."""
+        """Tell labels, texts and rows, and what samples are called; pictures come apart."""
+        if contents.origin is not None:
+            self.arrays["origin"] = contents.origin.astype(np.int32)
+            self.arrays["index"] = self.arrays["origin"][self._shown]
         self.facts["classes"] = [str(name) for name in contents.class_names]
         if contents.labels is not None:
             self.arrays["labels"] = contents.labels[self._shown].astype(np.int32)

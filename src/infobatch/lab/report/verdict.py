@@ -122,11 +122,11 @@ def _scope(results: Results) -> list[str]:
 
 def _against_controls(ours: ArmRuns, results: Results) -> list[str]:
     """A sentence on what a user would do instead, at the same cost."""
-    phrases = []
+    phrases: dict[str, list[str]] = {}
     for control in results.controls_of(ours):
         difference = Difference.of(ours.runs, control.runs)
         if difference is not None and math.isnan(difference.mean):
-            phrases.append(f"without a finite result to compare with of {control.label}")
+            phrases.setdefault("without a finite result to compare with of", []).append(control.label)
         elif difference is not None:
             if difference.least_gain > 0:
                 place = "ahead of"
@@ -134,8 +134,10 @@ def _against_controls(ours: ArmRuns, results: Results) -> list[str]:
                 place = "behind"
             else:
                 place = "not clearly different from"
-            phrases.append(f"{place} {control.label}{_cost_gap(control, ours)}, {difference}")
-    return [f"At the same cost it is {', and '.join(phrases)}."] if phrases else []
+            phrase = f"{control.label}{_cost_gap(control, ours)}, {difference}"
+            phrases.setdefault(place, []).append(phrase)
+    said = [f"{place} {', '.join(which)}" for place, which in phrases.items()]
+    return [f"At the same cost it is {'; '.join(said)}."] if said else []
 
 
 def _points(results: Results) -> str:

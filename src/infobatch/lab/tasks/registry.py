@@ -146,8 +146,9 @@ def _check_table(config: TrainConfig) -> None:
         raise ValueError(
             f"--data {OWN_TABLE} is for files of your own; give --tabular.target, the column to predict"
         )
-    if config.data != OWN_TABLE and (target or leave_out):
-        option, value = ("target", target) if target else ("leave-out", " ".join(leave_out))
+    given = {"target": target, "leave-out": " ".join(leave_out), "positive": config.tabular.positive}
+    if config.data != OWN_TABLE and any(given.values()):
+        option, value = next((name, value) for name, value in given.items() if value)
         raise ValueError(
             f"--tabular.{option} is {value}, and --data {config.data} has its own; leave it out, or "
             f"give --data {OWN_TABLE} and its folder as --data-dir"
@@ -157,6 +158,11 @@ def _check_table(config: TrainConfig) -> None:
 def _check_numbers(config: TrainConfig) -> None:
     """Check what a table of classes has, too, and that no metric of classes is asked for."""
     _check_table(config)
+    if config.tabular.positive:
+        raise ValueError(
+            f"--tabular.positive is {config.tabular.positive}, one of two classes, and --task "
+            "regression predicts numbers; leave it out"
+        )
     if config.tabular.metric != "log-loss":
         raise ValueError(
             f"--tabular.metric is {config.tabular.metric}, which is for classes, and --task regression "

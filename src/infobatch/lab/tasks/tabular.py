@@ -51,7 +51,7 @@ class Tabular(Classifier):
             model: An average of the model's weights; by default the model itself.
 
         Returns:
-            The evaluation. Of two classes the second one is what is looked for.
+            The evaluation.
         """
         model = (model or self.model).eval()
         shape = (len(self.data.test), self.data.num_classes)
@@ -64,7 +64,7 @@ class Tabular(Classifier):
         losses = -logarithms.gather(1, labels[:, None])[:, 0]
         loss = float(losses.mean())
         counts = labels.bincount(minlength=self.data.num_classes)
-        details = figures_of(logarithms.exp(), labels)
+        details = figures_of(logarithms.exp(), labels, self.data.positive)
         metric = TABLE_METRICS[self.config.tabular.metric]
         figures = {"log loss": loss, **details, "accuracy %": 100 - details["error %"]}
         name = f"{metric.name} {metric.unit}".strip()
@@ -84,17 +84,18 @@ class Tabular(Classifier):
         )
 
 
-def figures_of(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
+def figures_of(probabilities: Tensor, labels: Tensor, positive: int = 1) -> dict[str, float]:
     """Compute what a test is told beside the log loss.
 
     Args:
         probabilities: Of each class, float64 (N, C).
         labels: The true classes, int64 (N,).
+        positive: Of two classes the one that is looked for.
 
     Returns:
         By name: the error, the mean of the classes' accuracies, the calibration error and, of two
-        classes that are both there, how well the second one is ranked first, and how much more often it
-        is predicted than it is there.
+        classes that are both there, how well the one looked for is ranked first, and how much more often
+        it is predicted than it is there.
     """
     counts = labels.bincount(minlength=probabilities.shape[1]).double()
     correct = (probabilities.argmax(1) == labels).double()
@@ -106,8 +107,8 @@ def figures_of(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
         "calibration error %": 100 * calibration_error(probabilities, labels),
     }
     if len(counts) == 2 and present.all():
-        chances, positive = probabilities[:, 1], labels == 1
-        figures["AUC"] = area_under_curve(chances, positive)
-        figures["average precision"] = average_precision(chances, positive)
-        figures["predicted − observed %"] = float(100 * (chances.mean() - positive.double().mean()))
+        chances, are_positive = probabilities[:, positive], labels == positive
+        figures["AUC"] = area_under_curve(chances, are_positive)
+        figures["average precision"] = average_precision(chances, are_positive)
+        figures["predicted − observed %"] = float(100 * (chances.mean() - are_positive.double().mean()))
     return figures

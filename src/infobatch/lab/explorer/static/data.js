@@ -22,6 +22,8 @@ function array(name, kind) {
 }
 
 export const indices = array("index", "int32");
+// The indices of all samples that were trained, shown or not: in the whole set, where they are a part of it.
+export const everyIndex = array("origin", "int32") ?? Int32Array.from({ length: facts.numSamples }, (_, index) => index);
 export const labels = array("labels", "int32");
 export const signalNames = facts.signals.map((each) => each.name);
 

@@ -1,6 +1,6 @@
 // The chosen samples as files: a JSON list of indices, or a CSV with labels and signals.
 
-import { facts, indices, labels, signal, signalNames, size } from "explorer/data";
+import { everyIndex, facts, indices, labels, signal, signalNames, size } from "explorer/data";
 import { follow, found } from "explorer/state";
 
 const which = document.getElementById("which");
@@ -29,7 +29,7 @@ function saved() {
   const chosen = found.chosen.map((sample) => indices[sample]);
   if (which.value === "chosen") return chosen;
   const without = new Set(chosen);
-  return Array.from({ length: facts.numSamples }, (_, index) => index).filter((index) => !without.has(index));
+  return Array.from(everyIndex).filter((index) => !without.has(index));
 }
 
 function csv(chosen) {

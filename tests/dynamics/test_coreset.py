@@ -42,3 +42,8 @@ def test_a_signal_that_tells_nothing_is_refused():
 
 def test_the_directions_are_of_signals():
     assert set(EASY_IF_HIGH) < set(SIGNALS)
+
+
+def test_what_to_prefer_is_hard_or_easy():
+    with pytest.raises(ValueError, match=r"prefer is 'x'; choose 'hard' or 'easy'"):
+        coreset({"mean_loss": np.arange(4.0)}, 0.5, prefer="x")

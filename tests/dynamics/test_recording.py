@@ -15,3 +15,8 @@ def test_other_options_are_refused():
         Recording("run", every=0)
     with pytest.raises(TypeError, match=r"record_to is True; give the path of a folder"):
         Recording(True)
+
+
+def test_a_folder_without_a_name_is_refused():
+    with pytest.raises(ValueError, match=r"record_to is empty, which is the working folder; give"):
+        Recording("")

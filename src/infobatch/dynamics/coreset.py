@@ -36,6 +36,8 @@ def coreset(
     """
     if not 0 < keep < 1:
         raise ValueError(f"keep is {keep:g}; give a share above 0 and below 1, such as 0.5")
+    if prefer not in ("hard", "easy"):
+        raise ValueError(f"prefer is {prefer!r}; choose 'hard' or 'easy'")
     if by not in signals or by == "index":
         names = ", ".join(name for name in signals if name != "index")
         raise ValueError(f"there is no signal {by!r} in what was recorded; there are {names}")

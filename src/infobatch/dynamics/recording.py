@@ -16,7 +16,7 @@ class Recording:
         every: Records the epochs whose number it divides, and the run's last.
 
     Raises:
-        ValueError: If ``every`` is not a whole number above 0.
+        ValueError: If ``every`` is not a whole number above 0, or the folder's name is empty.
         TypeError: If ``folder`` is no path.
     """
 
@@ -28,6 +28,8 @@ class Recording:
             raise TypeError(
                 f"record_to is {self.folder!r}; give the path of a folder, or Recording(folder, every=5)"
             )
+        if not str(self.folder):
+            raise ValueError("record_to is empty, which is the working folder; give a folder of its own")
         if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
             raise ValueError(f"every is {self.every!r}; give a whole number of epochs, at least 1")
 

@@ -55,6 +55,17 @@ def test_a_table_in_two_kinds_of_files_would_count_twice(tmp_path):
         load_data("flights", tmp_path)
 
 
+def test_rows_may_be_held_out_of_a_table_without_a_test_part(tmp_path):
+    write(tmp_path, "mine", "train", columns(50, 0))
+    options = {"target": "cancelled"}
+    with pytest.raises(
+        FileNotFoundError, match=r"no train.* and test.*; or hold a part of the rows out"
+    ):
+        load_data("table", tmp_path / "mine", **options)
+    data = load_data("table", tmp_path / "mine", holds_out=True, **options).split(0.2, 0)
+    assert (len(data.train), len(data.test)) == (40, 10)
+
+
 def test_a_csv_file_that_is_cut_off_is_named(tmp_path):
     for split, text in (("train", "v,cancelled\n1,0\n2\n"), ("test", "v,cancelled\n1,0\n")):
         path = tmp_path / "flights" / f"{split}.csv"

@@ -38,6 +38,12 @@ def test_labels_may_be_names_numbers_or_tensors(tmp_path):
     assert facts_of(explore(tmp_path, labels=numbers, classes="abc"))["classes"] == ["a", "b", "c"]
 
 
+def test_classes_are_a_list_not_a_mapping(tmp_path):
+    record(tmp_path)
+    with pytest.raises(ValueError, match=r"classes is \{0: 'cat'\}; give a list of names"):
+        explore(tmp_path, labels=[0] * NUM_SAMPLES, classes={0: "cat"})
+
+
 def test_names_and_texts_from_elsewhere_stay_text(tmp_path):
     record(tmp_path)
     texts = [HOSTILE] * NUM_SAMPLES

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from helpers.dynamics import write_epochs
 from helpers.explorer import NUM_EPOCHS, record
 from infobatch.dynamics import read_dynamics
+from infobatch.dynamics.files import EpochRecord
 from infobatch.lab.explorer import histories
 from infobatch.lab.explorer.contents import Contents
 from infobatch.lab.explorer.facts import LONGEST_TEXT, Facts, choose_shown
@@ -74,3 +76,18 @@ def test_of_a_long_run_every_kth_epoch_is_shown(tmp_path, monkeypatch):
     found = histories.read_histories(dynamics, np.array([29, 30]))
     assert found.epochs == [0, 2, 4]
     assert found.losses[1].tolist() == [0.5] * 3
+
+
+def test_an_epoch_may_have_a_sample_without_a_loss_or_not_have_it_yet(tmp_path):
+    nan = np.float32(np.nan)
+    folder = write_epochs(
+        tmp_path / "dynamics",
+        EpochRecord(0, 2, 0, np.array([0, 1]), np.array([1, nan], np.float32)),
+        EpochRecord(1, 3, 0, np.array([0, 2]), np.array([2, 3], np.float32)),
+    )
+    losses = histories.read_histories(read_dynamics(folder), np.arange(3)).losses
+    assert losses[0].tolist() == [1, 2]
+    assert np.isposinf(losses[1, 0])
+    assert np.isnan(losses[1, 1])
+    assert np.isneginf(losses[2, 0])
+    assert losses[2, 1] == 3

@@ -215,6 +215,7 @@ def load(config: TrainConfig) -> Data:
         own = {"target": config.tabular.target, "leave_out": config.tabular.leave_out}
         own["of_numbers"] = config.task == "regression"
         own["positive"] = config.tabular.positive
+        own["holds_out"] = config.held_out > 0
     data = load_data(config.data, config.data_dir, **own)
     if config.subset is not None:
         data = data.subset(read_subset(config.subset, len(data.train)))

@@ -178,8 +178,9 @@ class TableSet:
         leave_out: tuple[str, ...] = (),
         positive: str = "",
         of_numbers: bool = False,
+        holds_out: bool = False,
     ) -> TableData:
-        paths = parquet.find_splits(self.name, "", "", ("train", "test"), data_dir, ENDINGS)
+        paths = self._paths(data_dir, holds_out)
         target = self.target or target
         schema = self._schema(paths["train"][0], target, leave_out, of_numbers)
         train, test = (_Columns(self.name, paths[split], schema) for split in ("train", "test"))
@@ -203,6 +204,17 @@ class TableSet:
             schema=schema,
             categories=tuple(tuple(values.to_pylist()) for values in vocabularies.values()),
         )
+
+    def _paths(self, data_dir: Path | None, holds_out: bool) -> dict[str, list[Path]]:
+        """The files of both splits; where rows are to be held out, those trained on may be all."""
+        try:
+            return parquet.find_splits(self.name, "", "", ("train", "test"), data_dir, ENDINGS)
+        except FileNotFoundError as error:
+            if not holds_out:
+                told = f"{error}; or hold a part of the rows out, by --held-out 0.2"
+                raise FileNotFoundError(told) from error
+        paths = parquet.find_splits(self.name, "", "", ("train",), data_dir, ENDINGS)
+        return {"train": paths["train"], "test": paths["train"]}
 
     def _schema(self, path: Path, target: str, leave_out: Sequence[str], of_numbers: bool) -> Schema:
         """The columns of the training files, of which ``path`` is the first."""

@@ -142,6 +142,8 @@ def _column(table: Any, name: Any) -> np.ndarray:
 
 def _numbered(labels: Any, classes: Sequence[str]) -> tuple[np.ndarray | None, Sequence[str]]:
     """Labels as numbers, int64 (N,), and the names of their classes."""
+    if isinstance(classes, Mapping):
+        raise ValueError(f"classes is {classes!r}; give a list of names, in the order of their numbers")
     names = tuple(map(str, classes))
     if labels is None:
         return None, names

@@ -19,6 +19,8 @@ class Histories:
     Args:
         epochs: The epochs that are shown, E of them.
         losses: Float16 (n, E), as exact as they were recorded; NaN where an epoch left a sample out.
+            Infinity where it trained a sample without a finite loss, and -infinity where the dataset did
+            not have the sample yet.
     """
 
     epochs: list[int]
@@ -42,5 +44,7 @@ def read_histories(dynamics: Dynamics, indices: np.ndarray) -> Histories:
     for column, epoch in enumerate(epochs):
         record = dynamics[epoch]
         _, places, rows = np.intersect1d(indices, record.index, assume_unique=True, return_indices=True)
-        losses[places, column] = np.clip(record.loss[rows], -largest, largest)
+        known = np.clip(record.loss[rows], -largest, largest)
+        losses[places, column] = np.where(np.isnan(known), np.inf, known)
+        losses[indices >= record.num_samples, column] = -np.inf
     return Histories(epochs, losses)

@@ -14,7 +14,8 @@ function add(parent, name, attributes, text) {
 
 export function curveOf(losses) {
   const { epochs } = facts;
-  const trained = losses.map((loss, k) => [k, loss]).filter(([, loss]) => !Number.isNaN(loss));
+  const trained = losses.map((loss, k) => [k, loss]).filter(([, loss]) => Number.isFinite(loss));
+  const missing = losses.filter(Number.isNaN).length;
   const most = Math.max(1e-6, ...trained.map(([, loss]) => loss));
   const least = Math.min(0, ...trained.map(([, loss]) => loss));
   const x = (k) => LEFT + (WIDTH - LEFT - 8) * (epochs.length > 1 ? k / (epochs.length - 1) : 0.5);
@@ -22,7 +23,7 @@ export function curveOf(losses) {
 
   const figure = document.createElement("figure");
   const svg = add(figure, "svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
-  svg.setAttribute("aria-label", told(trained, losses.length));
+  svg.setAttribute("aria-label", told(trained, missing, losses.length));
   add(svg, "line", { class: "frame", x1: LEFT, x2: WIDTH - 8, y1: y(least), y2: y(least) });
   add(svg, "text", { x: LEFT - 4, y: y(most) + 4, "text-anchor": "end" }, String(+most.toPrecision(2)));
   add(svg, "text", { x: LEFT - 4, y: y(least) + 3, "text-anchor": "end" }, String(+least.toPrecision(2)));
@@ -43,7 +44,6 @@ export function curveOf(losses) {
     add(add(svg, "line", mark), "title", {}, `left out of epoch ${epochs[k]}`);
   });
   const caption = document.createElement("figcaption");
-  const missing = losses.length - trained.length;
   caption.append("loss by epoch");
   if (missing) {
     const key = document.createElement("span");
@@ -54,8 +54,8 @@ export function curveOf(losses) {
   return figure;
 }
 
-function told(trained, number) {
-  if (!trained.length) return "Loss by epoch: it was never trained.";
+function told(trained, missing, number) {
+  if (!trained.length) return "Loss by epoch: it has none.";
   const [first, last] = [trained[0][1], trained.at(-1)[1]].map((loss) => +loss.toPrecision(3));
-  return `Loss by epoch: ${first} at first, ${last} at last; left out of ${number - trained.length} of ${number} epochs.`;
+  return `Loss by epoch: ${first} at first, ${last} at last; left out of ${missing} of ${number} epochs.`;
 }

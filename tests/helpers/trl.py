@@ -1,14 +1,13 @@
 """TRL's trainers on a tiny model, with pruning and without, and what they trained."""
 
 import datasets
-import torch
 import trl
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from helpers.language import VOCABULARY, FullOrder, causal_model
 from helpers.trainer import Notes
-from infobatch import NoPruning, NoiseBudget
+from infobatch import NoiseBudget, NoPruning
 from infobatch.integrations.transformers import INDICES
 from infobatch.integrations.trl import PruningGRPOTrainer, PruningRLOOTrainer
 from infobatch.integrations.trl.groups import GroupSampler
@@ -104,6 +103,7 @@ def trainer(folder, kind=WatchedGRPO, pruning=None, model=None, data=None, rewar
         reward_funcs=rewards,
         args=config(output_dir=str(folder), **arguments),
         train_dataset=prompts() if data is None else data,
+        eval_dataset=prompts(8),
         processing_class=tokenizer(),
         callbacks=[notes := Notes()],
         **{} if pruning is None else {"pruning": pruning},

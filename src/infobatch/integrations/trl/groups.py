@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -44,7 +44,11 @@ class GroupSampler(Sampler[int]):
     """
 
     def __init__(
-        self, prompts: Collection[int], num_prompts: int, num_generations: int, repeat_count: int
+        self,
+        prompts: Sampler[int] | Sequence[int],
+        num_prompts: int,
+        num_generations: int,
+        repeat_count: int,
     ) -> None:
         self._prompts = prompts
         self._num_prompts = num_prompts
@@ -52,7 +56,8 @@ class GroupSampler(Sampler[int]):
         self._repeat_count = repeat_count
 
     def __len__(self) -> int:
-        return len(self._prompts) * self._num_generations * self._repeat_count
+        num_prompts = len(self._prompts)  # type: ignore[arg-type]  # a Sampler need not have one
+        return num_prompts * self._num_generations * self._repeat_count
 
     def __iter__(self) -> Iterator[int]:
         prompts = iter(self._prompts)

@@ -6,9 +6,7 @@ try:
     import trl
     from trl import GRPOTrainer, RLOOTrainer
 except ImportError as error:
-    raise ImportError(
-        "infobatch.integrations.trl needs trl: pip install 'infobatch[trl]'"
-    ) from error
+    raise ImportError("infobatch.integrations.trl needs trl: pip install 'infobatch[trl]'") from error
 
 __all__ = ["GRPOTrainer", "RLOOTrainer", "check_version"]
 

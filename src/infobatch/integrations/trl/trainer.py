@@ -26,6 +26,7 @@ from infobatch.integrations.trl.refusals import (
     check_rows,
     check_trainer,
 )
+from infobatch.policies import NoiseBudget
 from infobatch.pruner import DynamicPruner
 
 
@@ -38,8 +39,8 @@ class GRPOPruningMixin(PrunedEpochs):
     Args:
         *args: The trainer's own arguments.
         pruning: Options of :class:`DynamicPruner`, such as ``policy``, ``target`` or ``warmup_epochs``.
-            The run's length and, unless it is given, the seed are those of the trainer's arguments. Their
-            ``max_steps`` counts steps of full data; pruning makes the run end after fewer.
+            The run's length and, unless it is given, the seed are those of the trainer's arguments,
+            whose ``max_steps`` counts steps of full data; pruning makes the run end after fewer.
         **kwargs: The trainer's own keyword arguments.
 
     Raises:
@@ -153,8 +154,8 @@ class GRPOPruningMixin(PrunedEpochs):
     @property
     def _options(self) -> Mapping[str, Any]:
         """A pruner that, on each process, has all prompts; what is recorded of them are norms."""
-        alone = {"rank": 0, "num_replicas": 1}
-        return {"shrink": "steps", "norms_from": "losses", **super()._options, **alone}
+        defaults = {"policy": NoiseBudget(), "shrink": "steps", "norms_from": "losses"}
+        return {**defaults, **super()._options, "rank": 0, "num_replicas": 1}
 
     def _make_pruner(self) -> DynamicPruner:
         accumulated = self.args.gradient_accumulation_steps
@@ -186,8 +187,8 @@ class GRPOPruningMixin(PrunedEpochs):
         if num_saved not in (0, self.args.world_size):
             raise ValueError(
                 f"{checkpoint} was saved within a generation by {num_saved} processes, and there are "
-                f"{self.args.world_size}, which cannot share its completions; resume on as many, or from "
-                "a checkpoint between two generations"
+                f"{self.args.world_size}, which cannot share its completions; resume on as many, or "
+                "from a checkpoint between two generations"
             )
         num_generated, rest = divmod(epoch.num_recorded, self._num_prompts)
         trained = num_generated * self._num_repeats
@@ -201,8 +202,8 @@ class GRPOPruningMixin(PrunedEpochs):
         if rest or trained % self.args.gradient_accumulation_steps:
             raise ValueError(
                 f"{checkpoint} was saved {epoch.num_recorded:,} prompts into epoch {epoch.number}, no "
-                f"multiple of the {self._samples_in_update:g} of an optimizer step here; resume with the "
-                "values it was trained with"
+                f"multiple of the {self._samples_in_update:g} of an optimizer step here; resume with "
+                "the values it was trained with"
             )
         return epoch.number, trained
 

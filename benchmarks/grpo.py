@@ -4,7 +4,8 @@
 
 A small causal model first sees additions with their answers for a moment, long ones rarely, so that it
 always has the short ones right, some of the longer ones now and then, and the longest never. TRL's
-GRPOTrainer goes on from there, the reward 1 for a right answer. The arms of a seed begin with one model:
+GRPOTrainer goes on from there, the reward 1 for a right answer. All arms begin with this model; a seed has
+prompts and completions of its own:
 
 - full: all prompts in every epoch;
 - pruned: a budget of noise, as many epochs;
@@ -32,6 +33,7 @@ import torch
 import transformers
 import trl
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
 
 from infobatch import NoiseBudget, NoPruning, RandomPruning
@@ -39,8 +41,9 @@ from infobatch.integrations.trl import PruningGRPOTrainer
 
 LENGTHS = range(1, 7)
 NUM_PROMPTS, NUM_HELD_OUT = 384, 384
-NUM_GENERATIONS, NUM_IN_GENERATION = 8, 128
+NUM_GENERATIONS, NUM_IN_GENERATION = 8, 256
 SYMBOLS = [*"0123456789+=", "<pad>", "<eos>"]
+SMOOTHING = 0.15
 ARMS = ("full", "pruned", "fewer epochs", "random")
 
 
@@ -86,22 +89,24 @@ def new_model(width: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def taught(seed: int, width: int, num_steps: int) -> dict[str, torch.Tensor]:
+def taught(width: int, num_steps: int) -> dict[str, torch.Tensor]:
     """The weights of a model that has seen additions with their answers, long ones rarely."""
-    transformers.set_seed(seed)
+    transformers.set_seed(0)
     model, read = new_model(width), tokenizer()
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.05, num_steps)
     lengths = [length for length in LENGTHS for _ in range(round(10 * 1.7 ** (max(LENGTHS) - length)))]
     for step in range(num_steps):
-        rows = additions(128, 10**6 * (seed + 1) + step, lengths)
+        rows = additions(128, 10**6 + step, lengths)
         texts = [row["prompt"] + row["answer"] + "<eos>" for row in rows]
         batch = read(texts, padding=True, return_tensors="pt", padding_side="right")
         prompts = [len(row["prompt"]) for row in rows]
         labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
         for row, length in enumerate(prompts):
             labels[row, :length] = -100
-        loss = model(**batch, labels=labels).loss
+        logits = model(**batch).logits[:, :-1].flatten(0, 1)
+        # Smoothed, so that it is not sure of what it knows, as a large model at temperature 1 is not.
+        loss = cross_entropy(logits, labels[:, 1:].flatten(), label_smoothing=SMOOTHING)
         loss.backward()
         optimizer.step()
         schedule.step()
@@ -208,11 +213,12 @@ def run(
             report_to=[],
             disable_tqdm=True,
             logging_strategy="steps",
-            logging_steps=8,
+            logging_steps=6,
+            warmup_steps=6,
             save_strategy="no",
             dataloader_pin_memory=False,
         )
-        curve = Curve(held_out, every=24)
+        curve = Curve(held_out, every=12)
         trainer = PruningGRPOTrainer(
             model,
             reward,
@@ -237,9 +243,9 @@ def run(
 
 def arms(seed: int, options: argparse.Namespace) -> None:
     """All arms of a seed, each a line of the file as soon as it ends."""
-    path = options.out / f"taught-{seed}-{options.width}-{options.taught}.pt"
+    path = options.out / f"taught-{options.width}-{options.taught}.pt"
     if not path.exists():
-        torch.save(taught(seed, options.width, options.taught), path)
+        torch.save(taught(options.width, options.taught), path)
     weights = torch.load(path)
     nothing = {"policy": NoPruning()}
     budget = {"policy": NoiseBudget(max_noise=options.noise)}
@@ -279,8 +285,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many, from --seed on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--noise", type=float, default=1.1)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--noise", type=float, default=1.5)
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--taught", type=int, default=900, help="steps with answers, before")

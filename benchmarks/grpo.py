@@ -139,16 +139,24 @@ def success(model: Any, rows: list[dict[str, str]]) -> list[float]:
     return [statistics.mean(by_length[length]) for length in LENGTHS]
 
 
-def reward(completions: list[str], answer: list[str], **others: Any) -> list[float]:
-    """1 for the right answer, else 0."""
-    return [float(text == right) for text, right in zip(completions, answer, strict=True)]
+class Reward:
+    """1 for the right answer, else 0; it counts the completions."""
+
+    __name__ = "reward"
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self, completions: list[str], answer: list[str], **others: Any) -> list[float]:
+        self.number += len(completions)
+        return [float(text == right) for text, right in zip(completions, answer, strict=True)]
 
 
 class Curve(TrainerCallback):
     """Success on held-out prompts as a run goes on, off its clock."""
 
-    def __init__(self, rows: list[dict[str, str]], every: int) -> None:
-        self.rows, self.every = rows, every
+    def __init__(self, rows: list[dict[str, str]], every: int, reward: Reward) -> None:
+        self.rows, self.every, self.reward = rows, every, reward
         self.points: list[dict[str, Any]] = []
         self.zero: list[float] = []
         self.off = 0.0
@@ -179,7 +187,7 @@ class Curve(TrainerCallback):
         shares = success(model, self.rows)
         self.points.append(
             {
-                "completions": step * NUM_IN_GENERATION,
+                "completions": self.reward.number,
                 "seconds": round(start - self.begun - self.off, 2),
                 "success": round(statistics.mean(shares), 4),
                 "by_length": [round(share, 3) for share in shares],
@@ -195,7 +203,9 @@ def run(
     transformers.set_seed(seed)
     model = new_model(options.width)
     model.load_state_dict(weights)
-    train = additions(NUM_PROMPTS, 100 + seed, list(LENGTHS))
+    num_hopeless = round(options.hopeless * NUM_PROMPTS)
+    train = additions(NUM_PROMPTS - num_hopeless, 100 + seed, list(LENGTHS))
+    train += additions(num_hopeless, 200 + seed, [max(LENGTHS) + 2])
     held_out = additions(NUM_HELD_OUT, 10**5, list(LENGTHS))
     with tempfile.TemporaryDirectory() as folder:
         args = trl.GRPOConfig(
@@ -218,7 +228,8 @@ def run(
             save_strategy="no",
             dataloader_pin_memory=False,
         )
-        curve = Curve(held_out, every=12)
+        reward = Reward()
+        curve = Curve(held_out, 12, reward)
         trainer = PruningGRPOTrainer(
             model,
             reward,
@@ -248,7 +259,7 @@ def arms(seed: int, options: argparse.Namespace) -> None:
         torch.save(taught(options.width, options.taught), path)
     weights = torch.load(path)
     nothing = {"policy": NoPruning()}
-    budget = {"policy": NoiseBudget(max_noise=options.noise)}
+    budget = {"policy": NoiseBudget(max_noise=options.noise), "shrink": options.shrink}
     kept: list[int] = []
     for arm in options.arms:
         epochs, pruning = float(options.epochs), nothing
@@ -257,13 +268,26 @@ def arms(seed: int, options: argparse.Namespace) -> None:
         elif arm == "fewer epochs":
             epochs = sum(kept) / NUM_PROMPTS
         elif arm == "random":
-            pruning = {"policy": RandomPruning(), "target": [NUM_PROMPTS - n for n in kept]}
+            left_out = [NUM_PROMPTS - number for number in kept]
+            pruning = {"policy": RandomPruning(), "target": left_out, "shrink": options.shrink}
+            pruning["delta"] = 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             found, _ = run(seed, weights, options, epochs, pruning)
         if arm == "pruned":
             kept = found["kept"]
-        note(options, {"arm": arm, "seed": seed, "lr": options.lr, "epochs": epochs, **found})
+        note(
+            options,
+            {
+                "arm": arm,
+                "seed": seed,
+                "lr": options.lr,
+                "hopeless": options.hopeless,
+                "shrink": options.shrink,
+                "epochs": epochs,
+                **found,
+            },
+        )
 
 
 def note(options: argparse.Namespace, line: dict[str, Any]) -> None:
@@ -285,8 +309,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many, from --seed on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--noise", type=float, default=1.5)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--shrink", choices=["steps", "batches"], default="batches")
+    parser.add_argument(
+        "--hopeless", type=float, default=0.6, help="the share of prompts that are too long"
+    )
+    parser.add_argument("--noise", type=float, default=1.2)
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--taught", type=int, default=900, help="steps with answers, before")

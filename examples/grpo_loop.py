@@ -60,10 +60,10 @@ def success(model, size=4096):
     return log_probs.gather(2, sums[..., None]).sum((1, 2)).exp().mean().item()
 
 
-def train(model, policy, epochs=EPOCHS, lr=3e-4, seed=0, **options):
+def train(model, policy, epochs=EPOCHS, lr=3e-4, seed=0, shrink="steps", **options):
     prompts, sums = additions(NUM_PROMPTS, 100 + seed)
     dataset = torch.utils.data.TensorDataset(prompts, sums)
-    pruner = DynamicPruner(dataset, epochs, policy=policy, shrink="steps", seed=seed, **options)
+    pruner = DynamicPruner(dataset, epochs, policy=policy, shrink=shrink, seed=seed, **options)
     loader = pruner.loader(BATCH_SIZE, drop_last=True)
     optimizer = torch.optim.Adam(model.parameters(), lr)
     torch.manual_seed(seed)
@@ -90,7 +90,9 @@ def main():
         pruner = train(model, policy)
         asked = pruner.report().num_recorded
         print(pruner.report())
-        print(f"{type(policy).__name__}: {asked * NUM_COMPLETIONS:,} completions, success {success(model):.3f}")
+        print(
+            f"{type(policy).__name__}: {asked * NUM_COMPLETIONS:,} completions, success {success(model):.3f}"
+        )
     return pruner, model
 
 

@@ -3,6 +3,7 @@
 import datasets
 import trl
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerFast
 
 from helpers.language import VOCABULARY, FullOrder, causal_model
@@ -10,11 +11,11 @@ from helpers.trainer import Notes
 from infobatch import NoiseBudget, NoPruning
 from infobatch.integrations.transformers import INDICES
 from infobatch.integrations.trl import PruningGRPOTrainer, PruningRLOOTrainer
-from infobatch.integrations.trl.groups import GroupSampler
 
 WORDS = ["<pad>", "<eos>", *(f"w{i}" for i in range(VOCABULARY - 2))]
 NOTHING = {"policy": NoPruning()}
-VARYING = {"policy": NoiseBudget(1.5)}
+VARYING = {"policy": NoiseBudget(1.5), "shrink": "steps"}
+SMALLER = {"policy": NoiseBudget(2.0), "shrink": "batches"}
 NUM_GENERATIONS = 4
 
 
@@ -58,17 +59,29 @@ class WatchedRLOO(_Watched, PruningRLOOTrainer):
     pass
 
 
+class Reordered(Sampler):
+    """TRL's sampler, with the order of an unpruned epoch."""
+
+    def __init__(self, stock, order):
+        self.stock, self.order = stock, order
+        self.set_epoch = order.set_epoch
+
+    def __len__(self):
+        return len(self.stock)
+
+    def __iter__(self):
+        self.stock.shuffle = False
+        order = list(self.order)
+        return (order[place] for place in self.stock)
+
+
 class _Stock(_Watched):
     """Of TRL, with the order of the pruner's epochs."""
 
     def _get_train_sampler(self, dataset=None):
-        size = self.args.generation_batch_size // self.num_generations
         order = FullOrder(len(self.train_dataset), self.args.seed)
-        sampler = GroupSampler(
-            order, size, self.num_generations, self.num_iterations * self.args.steps_per_generation
-        )
-        sampler.set_epoch = order.set_epoch
-        return sampler
+        stock = super()._get_train_sampler(dataset)
+        return Reordered(stock, order)
 
 
 class StockGRPO(_Stock, trl.GRPOTrainer):

@@ -5,13 +5,15 @@ import torch
 
 pytest.importorskip("trl")
 
+from torch.utils.data import BatchSampler
 from trl.trainer.utils import RepeatSampler
 
 from infobatch.integrations.transformers import INDICES
 from infobatch.integrations.trl.groups import (
-    GroupSampler,
+    GroupBatches,
     IndexedRows,
     have_spread,
+    smallest_part,
     spreads,
     without_indices,
 )
@@ -21,9 +23,20 @@ pytestmark = pytest.mark.integrations
 
 def test_the_order_is_that_of_trl():
     expected = RepeatSampler(range(12), 2, batch_size=3, repeat_count=4, shuffle=False)
-    ours = GroupSampler(range(12), 3, 2, 4)
-    assert list(ours) == list(expected)
-    assert len(ours) == len(expected) == len(list(ours))
+    generations = BatchSampler(range(12), 3, drop_last=True)
+    ours = GroupBatches(generations, 2, 4)
+    assert [index for batch in ours for index in batch] == list(expected)
+    assert len(ours) == 4 * 4
+    halves = [GroupBatches(generations, 2, 4, rank, 2) for rank in range(2)]
+    both = [mine + theirs for mine, theirs in zip(*halves, strict=True)]
+    assert both == list(ours)
+
+
+def test_parts_of_a_generation_are_equal():
+    for num_generations, num_parts in [(8, 1), (8, 12), (4, 16), (6, 9)]:
+        least = smallest_part(num_generations, num_parts)
+        fits = [n for n in range(1, 40) if n * num_generations % num_parts == 0]
+        assert fits[0] == least
 
 
 def test_rows_carry_their_index_to_the_trainer_and_no_further():

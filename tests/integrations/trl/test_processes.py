@@ -18,7 +18,7 @@ PROGRAM = """
     import torch
     import torch.distributed as dist
     from helpers.language import causal_model, parameters
-    from helpers.trl import NOTHING, VARYING, StockGRPO, WatchedGRPO, trainer
+    from helpers.trl import NOTHING, SMALLER, VARYING, StockGRPO, WatchedGRPO, trainer
 
     rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 
@@ -47,6 +47,10 @@ PROGRAM = """
             "whole", WatchedGRPO, VARYING, resume=f"{folder}/whole/checkpoint-15", num_iterations=2
         )
         ends.update(whole=parameters(whole.model), resumed=parameters(again.model))
+        smaller = trained("smaller", WatchedGRPO, SMALLER, steps_per_generation=2)
+        assert smaller.pruner.plan.shrink.multiple == 1
+        assert smaller.pruner.report().saved > 0
+        ends["smaller"] = parameters(smaller.model)
         state = whole.pruner.state_dict()["scores"]["columns"]
         counts = [list(epoch)[:3] for epoch in whole.pruner.report().epochs]
         selection = [whole.pruner.selection.indices, whole.pruner.selection.weights]

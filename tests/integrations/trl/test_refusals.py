@@ -7,7 +7,7 @@ pytest.importorskip("trl")
 
 from trl import GRPOTrainer
 
-from helpers.trl import NOTHING, WatchedGRPO, WatchedRLOO, prompts, trainer
+from helpers.trl import NOTHING, SMALLER, WatchedGRPO, WatchedRLOO, prompts, trainer
 from infobatch import NoiseBudget, RandomPruning
 from infobatch.integrations.trl.refusals import check_trainer
 from infobatch.policies import Kakurenbo
@@ -55,7 +55,6 @@ def test_rloo_with_normalized_advantages(tmp_path):
 @pytest.mark.parametrize(
     ("pruning", "message"),
     [
-        ({"shrink": "batches"}, "shrink is 'batches'; TRL's generations all have"),
         ({"normalizer": "mean"}, "normalizer is 'mean'; advantages are multiplied by weights whose"),
         ({"num_epochs": 3}, "num_epochs=3; TRL's trainer takes it from"),
         ({"rank": 1}, "rank=1; TRL's trainer takes it from"),
@@ -81,6 +80,12 @@ def test_prompts_without_indices(tmp_path):
 def test_a_run_that_ends_within_a_generation(tmp_path):
     made = trainer(tmp_path, pruning=NOTHING, num_iterations=2, max_steps=15)
     with pytest.raises(ValueError, match=r"end 3 optimizer steps into.*a generation is trained in 2 "):
+        made.train()
+
+
+def test_generations_that_cannot_shrink(tmp_path):
+    made = trainer(tmp_path, pruning=SMALLER, per_device_train_batch_size=1, steps_per_generation=16)
+    with pytest.raises(ValueError, match=r"has 4 prompts, and .* multiple of 4, .*shrink='steps'"):
         made.train()
 
 

@@ -8,7 +8,7 @@ import torch
 pytest.importorskip("trl")
 
 from helpers.language import parameters
-from helpers.trl import NOTHING, VARYING, StockGRPO, trainer
+from helpers.trl import NOTHING, SMALLER, VARYING, StockGRPO, trainer
 
 pytestmark = [
     pytest.mark.integrations,
@@ -28,14 +28,15 @@ pytestmark = [
             },
             (4, 6, 23, 24, 27),
         ),
+        ({"pruning": SMALLER, "num_iterations": 2, "per_device_train_batch_size": 32}, (4, 9, 12)),
     ],
-    ids=["once", "iterations"],
+    ids=["once", "iterations", "smaller"],
 )
 def test_a_resumed_run_is_the_uninterrupted_one(arguments, steps, tmp_path):
+    arguments = {"pruning": VARYING, **arguments}
     make = partial(
         trainer,
         tmp_path,
-        pruning=VARYING,
         save_strategy="steps",
         save_steps=1,
         optim="adamw_torch",

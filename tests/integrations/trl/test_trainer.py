@@ -12,6 +12,7 @@ from helpers.language import parameters
 from helpers.trl import (
     NOTHING,
     NUM_GENERATIONS,
+    SMALLER,
     VARYING,
     StockGRPO,
     StockRLOO,
@@ -98,6 +99,28 @@ def test_prompts_are_left_out_in_whole_groups_and_weighted(arguments, tmp_path):
     assert torch.equal(scores["recent_norms"][last, 1], scores["last_loss"][last])
 
 
+@pytest.mark.parametrize("arguments", [{}, SEVERAL], ids=["once", "iterations"])
+def test_smaller_generations_in_as_many_steps(arguments, tmp_path):
+    arguments = {**arguments, "per_device_train_batch_size": 8 if arguments else 32}
+    ours = trainer(tmp_path, pruning=SMALLER, num_train_epochs=5, **arguments)
+    ours.train()
+    report, num_steps = ours.pruner.report(), 4 if "num_iterations" in arguments else 1
+    assert report.saved > 0.2
+    sizes = [len(rows) // NUM_GENERATIONS for rows in ours.seen]
+    assert len(sizes) == 5 * 3
+    assert sizes[:3] == [8] * 3
+    assert sum(sizes) == report.num_recorded
+    assert max(sizes[3:]) < 8
+    assert ours.state.global_step == ours.state.max_steps == 5 * 3 * num_steps
+    last = np.concatenate([np.array(rows)[::NUM_GENERATIONS] for rows in ours.seen[-3:]])
+    assert sorted(last.tolist()) == ours.pruner.selection.indices.tolist()
+    given = torch.cat([torch.tensor(values) for values in ours.advantages[-3:]])
+    weights = ours.pruner.weights(last)
+    scores = ours.pruner.scores["last_loss"][last] * weights
+    assert torch.allclose(spreads(given, NUM_GENERATIONS), scores)
+    assert ours.pruner.plan.shrink.multiple == 1
+
+
 def test_tokens_are_counted_with_their_weights(tmp_path):
     ours = trainer(tmp_path, pruning=NOTHING)
     ours.train()
@@ -177,5 +200,7 @@ def test_a_trainer_trains_anew(tmp_path):
     assert len(ours.seen[num_seen:]) == ours.state.global_step
 
 
-def test_the_budget_is_the_default(tmp_path):
-    assert isinstance(trainer(tmp_path).pruner.policy, NoiseBudget)
+def test_a_budget_with_smaller_generations_is_the_default(tmp_path):
+    pruner = trainer(tmp_path).pruner
+    assert isinstance(pruner.policy, NoiseBudget)
+    assert pruner.plan.shrink

@@ -77,6 +77,11 @@ class PrunedEpochs(_Base):
         """The samples of an optimizer step, on all processes."""
 
     @property
+    def _num_repeats(self) -> int:
+        """How often the Trainer trains each of the pruner's batches."""
+        return 1
+
+    @property
     def _done(self) -> float:
         """The part of the epoch that is done, in [0, 1]."""
         return self.pruner.current.done
@@ -169,7 +174,7 @@ class PrunedEpochs(_Base):
         """An epoch's optimizer steps; an upper bound where it has not begun and has no target."""
         plan = self.pruner.plan
         if plan.shrink:
-            return self._updates(plan.num_batches(epoch))
+            return self._updates(plan.num_batches(epoch) * self._num_repeats)
         num_kept = self.pruner.selection.num_selected
         if epoch != self.pruner.epoch:
             num_kept = plan.num_samples - (plan.schedule.num_pruned(epoch) or 0)

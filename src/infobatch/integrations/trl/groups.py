@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 import torch
@@ -30,41 +30,55 @@ class IndexedRows(Dataset[dict[str, Any]]):
         return {**self.dataset[index], INDICES: index}
 
 
-class GroupSampler(Sampler[int]):
-    """The prompts of an epoch in the structure of TRL's ``RepeatSampler``.
+class GroupBatches(Sampler[list[int]]):
+    """The generations of an epoch, each as the batches that TRL makes of it on this process.
 
-    Prompts come in chunks, one for each generation. A chunk is given as often as it is trained, and each
-    of its prompts ``num_generations`` times in a row, so that the rows of a group are side by side.
+    A generation is given as often as it is trained. In it each prompt stands ``num_generations`` times
+    in a row, and the processes have equal parts of these rows, as TRL takes them to have: a group may
+    be split.
 
     Args:
-        prompts: The epoch's prompts, anew in each epoch; a multiple of ``num_prompts``.
-        num_prompts: The prompts of a generation.
+        generations: The prompts of each generation, anew in each epoch.
         num_generations: The completions of a prompt.
         repeat_count: How often a generation is given.
+        rank: The number of this process.
+        num_replicas: The number of processes.
     """
 
     def __init__(
         self,
-        prompts: Sampler[int] | Sequence[int],
-        num_prompts: int,
+        generations: Sampler[list[int]],
         num_generations: int,
         repeat_count: int,
+        rank: int = 0,
+        num_replicas: int = 1,
     ) -> None:
-        self._prompts = prompts
-        self._num_prompts = num_prompts
+        self._generations = generations
         self._num_generations = num_generations
         self._repeat_count = repeat_count
+        self._rank = rank
+        self._num_replicas = num_replicas
 
     def __len__(self) -> int:
-        num_prompts = len(self._prompts)  # type: ignore[arg-type]  # a Sampler need not have one
-        return num_prompts * self._num_generations * self._repeat_count
+        return len(self._generations) * self._repeat_count  # type: ignore[arg-type]
 
-    def __iter__(self) -> Iterator[int]:
-        prompts = iter(self._prompts)
-        while chunk := list(islice(prompts, self._num_prompts)):
+    def __iter__(self) -> Iterator[list[int]]:
+        for prompts in self._generations:
+            rows = [index for index in prompts for _ in range(self._num_generations)]
+            size = len(rows) // self._num_replicas
+            own = rows[self._rank * size : (self._rank + 1) * size]
             for _ in range(self._repeat_count):
-                for index in chunk:
-                    yield from [index] * self._num_generations
+                yield own
+
+
+def smallest_part(num_generations: int, num_parts: int) -> int:
+    """Of what number the prompts of a generation are multiples.
+
+    Args:
+        num_generations: The completions of a prompt.
+        num_parts: The equal parts that the completions are cut into: micro-batches of all processes.
+    """
+    return num_parts // math.gcd(num_parts, num_generations)
 
 
 def without_indices(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[int]]:

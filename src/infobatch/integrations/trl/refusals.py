@@ -38,11 +38,6 @@ def _check_policy(policy: Policy | None) -> None:
 
 
 def _check_options(pruning: Mapping[str, Any]) -> None:
-    if pruning.get("shrink", "steps") != "steps":
-        raise ValueError(
-            f"shrink is {pruning['shrink']!r}; TRL's generations all have generation_batch_size "
-            "completions, so that pruned epochs have fewer of them: leave it at 'steps'"
-        )
     if "normalizer" in pruning:
         raise ValueError(
             f"normalizer is {pruning['normalizer']!r}; advantages are multiplied by weights whose mean "
@@ -134,6 +129,21 @@ def check_rows(rows: Sequence[Mapping[str, Any]], trainer: object) -> None:
         f"the rows have no {INDICES!r}: {name} of {owner} makes a loader of its own, whose prompts are "
         "not the selected ones; leave it out"
     )
+
+
+def check_can_shrink(part: int, num_prompts: int) -> None:
+    """Refuse generations that cannot be made smaller.
+
+    Args:
+        part: Of what number the prompts of a generation are multiples.
+        num_prompts: Those of a generation on full data.
+    """
+    if part >= num_prompts:
+        raise ValueError(
+            f"a generation has {num_prompts} prompts, and shared out among processes and micro-batches "
+            f"it must have a multiple of {part}, so that it cannot shrink; make it larger "
+            "(generation_batch_size), or take shrink='steps'"
+        )
 
 
 def check_ends_with_a_generation(num_updates: int, num_accumulated: int, num_batches: int) -> None:

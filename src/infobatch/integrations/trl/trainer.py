@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 
-from infobatch.integrations.transformers.batches import INDICES
+from infobatch.batching import ShrinkBatches, shrink_of
 from infobatch.integrations.transformers.epochs import PrunedEpochs, read_state
-from infobatch.integrations.transformers.installed import PREFIX_CHECKPOINT_DIR
+from infobatch.integrations.transformers.installed import PREFIX_CHECKPOINT_DIR, seed_worker
 from infobatch.integrations.trl.groups import (
-    GroupSampler,
+    GroupBatches,
     IndexedRows,
     have_spread,
+    smallest_part,
     spreads,
     without_indices,
 )
 from infobatch.integrations.trl.installed import GRPOTrainer, RLOOTrainer
 from infobatch.integrations.trl.refusals import (
+    check_can_shrink,
     check_ends_with_a_generation,
     check_rows,
     check_trainer,
@@ -63,26 +67,29 @@ class GRPOPruningMixin(PrunedEpochs):
         self._step, self._num_trained, self._buffered_inputs = 0, 0, None
         return super().train(*args, **kwargs)
 
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        if INDICES not in self._signature_columns:
-            self._signature_columns.append(INDICES)
-
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Generations of the selected prompts, which Accelerate shares out among the processes."""
-        loader: DataLoader[Any] = self._get_dataloader(
-            dataset=IndexedRows(self.train_dataset),
-            description="Training",
-            batch_size=self._train_batch_size * self.args.steps_per_generation,
-            sampler_fn=self._get_train_sampler,
-            is_training=True,
+        """A process's share of the generations, which Accelerate must not share out again."""
+        args, size = self.args, self._num_prompts
+        generations: Sampler[list[int]]
+        if self.pruner.plan.shrink:
+            generations = self.pruner.batch_sampler(size, drop_last=True, resumes=False)
+        else:
+            prompts = self.pruner.sampler(size, drop_last=True, resumes=False)
+            generations = BatchSampler(prompts, size, drop_last=True)
+        rank, num_replicas = args.process_index, args.world_size
+        return DataLoader(
+            IndexedRows(self._remove_unused_columns(self.train_dataset, description="Training")),
+            batch_sampler=GroupBatches(
+                generations, self.num_generations, self._num_repeats, rank, num_replicas
+            ),
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=getattr(args, "dataloader_multiprocessing_context", None),
+            worker_init_fn=partial(seed_worker, num_workers=args.dataloader_num_workers, rank=rank),
         )
-        return loader
-
-    def _get_train_sampler(self, dataset: Any = None) -> GroupSampler:
-        size = self._num_prompts
-        prompts = self.pruner.sampler(size, drop_last=True, resumes=False)
-        return GroupSampler(prompts, size, self.num_generations, self._num_repeats)
 
     def _run_epoch(self, *, epoch: int, **kwargs: Any) -> Any:
         resumed = epoch == kwargs["epochs_trained"]
@@ -143,19 +150,34 @@ class GRPOPruningMixin(PrunedEpochs):
         return num_samples // self._num_prompts * self._num_repeats
 
     @property
+    def _num_in_epoch(self) -> int:
+        """The batches of the epoch."""
+        plan, epoch = self.pruner.plan, self.pruner.current
+        if plan.shrink:
+            return plan.num_batches(epoch.number) * self._num_repeats
+        return self._num_batches(epoch.num_trained)
+
+    @property
     def _samples_in_update(self) -> float:
         return self._num_prompts * self.args.gradient_accumulation_steps / self._num_repeats
 
     @property
     def _done(self) -> float:
         """By the batches that are trained: prompts are recorded before, when they are generated for."""
-        return self._num_trained / max(1, self._num_batches(self.pruner.current.num_trained))
+        return self._num_trained / max(1, self._num_in_epoch)
 
     @property
     def _options(self) -> Mapping[str, Any]:
         """A pruner that, on each process, has all prompts; what is recorded of them are norms."""
-        defaults = {"policy": NoiseBudget(), "shrink": "steps", "norms_from": "losses"}
-        return {**defaults, **super()._options, "rank": 0, "num_replicas": 1}
+        defaults = {"policy": NoiseBudget(), "shrink": None, "norms_from": "losses"}
+        options = {**defaults, **super()._options, "rank": 0, "num_replicas": 1}
+        shrink = shrink_of(options["shrink"] or getattr(options["policy"], "shrinks", "steps"))
+        if shrink is not None:
+            num_parts = self.args.world_size * self.args.steps_per_generation
+            part = math.lcm(smallest_part(self.num_generations, num_parts), shrink.multiple)
+            check_can_shrink(part, self._num_prompts)
+            options["shrink"] = ShrinkBatches(shrink.least, part)
+        return options
 
     def _make_pruner(self) -> DynamicPruner:
         accumulated = self.args.gradient_accumulation_steps
@@ -164,7 +186,9 @@ class GRPOPruningMixin(PrunedEpochs):
 
     def _weighted(self, outputs: Any, indices: list[int]) -> Any:
         """What is trained of a generation, each completion with the weight of its prompt."""
-        weights = torch.from_numpy(self.pruner.relative(self.pruner.weights(indices).numpy()))
+        weights = self.pruner.weights(indices)
+        if not self.pruner.plan.shrink:
+            weights = torch.from_numpy(self.pruner.relative(weights.numpy()))
         if bool((weights == 1).all()):
             return outputs
         weights = weights.to(outputs["advantages"].device)
@@ -191,6 +215,10 @@ class GRPOPruningMixin(PrunedEpochs):
                 "from a checkpoint between two generations"
             )
         num_generated, rest = divmod(epoch.num_recorded, self._num_prompts)
+        if epoch.shrinks_batches:
+            ends = epoch.batch_ends(resumes=False)
+            num_generated = int((ends <= epoch.num_recorded).sum())
+            rest = int(epoch.num_recorded not in (0, *ends.tolist()))
         trained = num_generated * self._num_repeats
         if num_saved:
             state = read_state(path)

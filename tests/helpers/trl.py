@@ -92,7 +92,7 @@ class StockRLOO(_Stock, trl.RLOOTrainer):
     pass
 
 
-def trainer(folder, kind=WatchedGRPO, pruning=None, model=None, data=None, rewards=reward, **arguments):
+def config(folder, kind=trl.GRPOConfig, **arguments):
     arguments = {
         "per_device_train_batch_size": 16,
         "num_generations": NUM_GENERATIONS,
@@ -110,11 +110,15 @@ def trainer(folder, kind=WatchedGRPO, pruning=None, model=None, data=None, rewar
         "dataloader_pin_memory": False,
         **arguments,
     }
-    config = trl.RLOOConfig if issubclass(kind, trl.RLOOTrainer) else trl.GRPOConfig
+    return kind(output_dir=str(folder), **arguments)
+
+
+def trainer(folder, kind=WatchedGRPO, pruning=None, model=None, data=None, rewards=reward, **arguments):
+    config_class = trl.RLOOConfig if issubclass(kind, trl.RLOOTrainer) else trl.GRPOConfig
     made = kind(
         model=causal_model() if model is None else model,
         reward_funcs=rewards,
-        args=config(output_dir=str(folder), **arguments),
+        args=config(folder, config_class, **arguments),
         train_dataset=prompts() if data is None else data,
         eval_dataset=prompts(8),
         processing_class=tokenizer(),

@@ -13,7 +13,7 @@ __all__ = ["GRPOTrainer", "RLOOTrainer", "check_version"]
 
 def check_version(trainer_class: type, version: str) -> None:
     """Refuse versions whose trainers generate and score in other steps."""
-    needed = ("_get_train_sampler", "_calculate_rewards", "_generate_and_score_completions")
+    needed = ("_calculate_rewards", "_generate_and_score_completions")
     missing = [name for name in needed if not hasattr(trainer_class, name)]
     if missing:
         raise ImportError(

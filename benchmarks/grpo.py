@@ -1,11 +1,13 @@
-"""GRPO on additions of growing length, with pruning and without, at equal numbers of completions.
+r"""GRPO on additions of growing length, with pruning and without, at equal numbers of completions.
 
-    OMP_NUM_THREADS=1 python benchmarks/grpo.py --seeds 3 --out FOLDER
+    OMP_NUM_THREADS=1 python benchmarks/grpo.py --seeds 4 --out FOLDER                 # mostly hopeless
+    OMP_NUM_THREADS=1 python benchmarks/grpo.py --seeds 1 --seed 2 --hopeless 0 --shrink steps \
+        --noise 1.5 --epochs 12 --out FOLDER                                           # mostly in reach
 
-A small causal model first sees additions with their answers for a moment, long ones rarely, so that it
-always has the short ones right, some of the longer ones now and then, and the longest never. TRL's
-GRPOTrainer goes on from there, the reward 1 for a right answer. All arms begin with this model; a seed has
-prompts and completions of its own:
+A small causal model first sees additions with their answers for a moment, long ones rarely. TRL's
+GRPOTrainer goes on from there, the reward 1 for a right answer. Prompts have numbers of one to six
+digits; the --hopeless share have eight, which it never has right. All arms begin with one model; a seed
+has prompts and completions of its own:
 
 - full: all prompts in every epoch;
 - pruned: a budget of noise, as many epochs;
@@ -13,7 +15,7 @@ prompts and completions of its own:
 - random: as many prompts as pruned had, epoch by epoch, whatever their score.
 
 Each arm is a line of FOLDER/runs.json: success on held-out prompts against completions and seconds, the
-share of groups without spread, and the noise of its steps. Prints a table of all lines in the file.
+share of groups without spread, and the noise of its steps.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """GRPO in a loop of one's own: prompts whose completions all earn the same are asked less often.
 
-A small network has seen additions with their answers for a moment. It goes on by reinforcement, with eight
-completions of each prompt and the reward 1 for a right one. Half of the prompts have an answer that it
-can not give, as prompts that are too hard for a model, and teach it nothing.
+A small network has seen additions with their answers for a moment. It goes on by reinforcement, with
+eight completions of each prompt and the reward 1 for a right one. Half of the prompts have an answer
+that it cannot give, as where prompts are too hard for a model, and teach it nothing.
 """
 
 import torch
@@ -60,11 +60,11 @@ def success(model, size=4096):
     return log_probs.gather(2, sums[..., None]).sum((1, 2)).exp().mean().item()
 
 
-def train(model, policy, epochs=EPOCHS, lr=5e-4, seed=0, **options):
+def train(model, policy, lr=5e-4, seed=0):
     prompts, sums = additions(NUM_PROMPTS, 100 + seed)
     sums[: NUM_PROMPTS // 2] = -1  # what no answer is
     dataset = torch.utils.data.TensorDataset(prompts, sums)
-    pruner = DynamicPruner(dataset, epochs, policy=policy, seed=seed, **options)
+    pruner = DynamicPruner(dataset, EPOCHS, policy=policy, seed=seed)
     loader = pruner.loader(BATCH_SIZE, drop_last=True)
     optimizer = torch.optim.Adam(model.parameters(), lr)
     torch.manual_seed(seed)

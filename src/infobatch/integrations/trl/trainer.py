@@ -186,11 +186,11 @@ class GRPOPruningMixin(PrunedEpochs):
 
     def _weighted(self, outputs: Any, indices: list[int]) -> Any:
         """What is trained of a generation, each completion with the weight of its prompt."""
+        if self.pruner.current.num_selected == self.pruner.num_samples:
+            return outputs  # as they are; on all processes alike, for what follows is a collective
         weights = self.pruner.weights(indices)
         if not self.pruner.plan.shrink:
             weights = torch.from_numpy(self.pruner.relative(weights.numpy()))
-        if bool((weights == 1).all()):
-            return outputs
         weights = weights.to(outputs["advantages"].device)
         weighted = {**outputs, "advantages": outputs["advantages"] * weights}
         if "num_items_in_batch" in outputs:

@@ -44,6 +44,17 @@ def test_each_script_is_the_base_script(name, package):
     compare(*importlib.import_module(name).main())
 
 
+def test_a_loop_by_hand_leaves_out_what_is_hopeless(monkeypatch):
+    grpo_loop = importlib.import_module("grpo_loop")
+    monkeypatch.setattr(grpo_loop, "EPOCHS", 4)
+    before = grpo_loop.success(grpo_loop.make_model())
+    pruner, model = grpo_loop.main()
+    assert grpo_loop.success(model) > before + 0.05
+    assert pruner.report().saved > 0.1
+    hopeless = pruner.scores["visits"][: grpo_loop.NUM_PROMPTS // 2].float().mean()
+    assert hopeless < pruner.scores["visits"].float().mean()
+
+
 @pytest.mark.slow
 def test_rays_script_is_the_base_script():
     with ray_cluster():

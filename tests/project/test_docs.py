@@ -98,6 +98,22 @@ def training_names():
     }
 
 
+def prompt_names():
+    pytest.importorskip("trl")
+    from helpers import language, trl
+
+    with warnings.catch_warnings():  # TRL still calls it by its old name
+        warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing.*` is deprecated")
+        config = trl.config("runs/grpo", per_device_train_batch_size=32)
+    return {
+        "language_model": language.causal_model(),
+        "prompts": trl.prompts(),
+        "reward": trl.reward,
+        "tokenizer": trl.tokenizer(),
+        "config": config,
+    }
+
+
 PAGE_NAMES = {
     "diffusion": diffusion_names,
     "explorer": explorer_names,
@@ -105,6 +121,7 @@ PAGE_NAMES = {
     "mae": masked_names,
     "integrations": language_names,
     "recipes": recipe_names,
+    "rl": prompt_names,
     "streams": stream_names,
     "tuning": language_names,
     "your-training": training_names,
@@ -129,6 +146,7 @@ def test_python_blocks_run_in_their_order(page, tmp_path, monkeypatch, request):
         # A page shows the call of scheduler.step() on its own, without the loop around it.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         warnings.filterwarnings("ignore", message="'pin_memory' argument is set as true")
+        warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing.*` is deprecated")
         # Of Lightning: on loggers, and on how it uses PyTorch.
         warnings.filterwarnings("ignore", message="Starting from v1.9.0, `tensorboardX`")
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec")

@@ -6,6 +6,7 @@ Trainer does otherwise (accumulation, normalizing by the tokens of all devices, 
 """
 
 from infobatch.integrations.transformers.batches import INDICES
-from infobatch.integrations.transformers.trainer import STATE_FILE, PruningMixin, PruningTrainer
+from infobatch.integrations.transformers.epochs import STATE_FILE
+from infobatch.integrations.transformers.trainer import PruningMixin, PruningTrainer
 
 __all__ = ["INDICES", "STATE_FILE", "PruningMixin", "PruningTrainer"]

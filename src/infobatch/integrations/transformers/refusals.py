@@ -37,11 +37,17 @@ def check_trainer(trainer: Any, pruning: Mapping[str, Any]) -> None:
             "items in the batch (num_items_in_batch), so leave it at 'batch'"
         )
     check_settings(trainer.args, _REFUSED)
+    check_epochs(trainer)
     if trainer.compute_loss_func is not None:
         raise ValueError(
             "compute_loss_func gives one loss for the whole batch, but pruning needs each sequence's; "
             "leave it out and override sample_losses instead"
         )
+
+
+def check_epochs(trainer: Any) -> None:
+    """Refuse settings under which a Trainer's epochs would not be those of its pruner."""
+    check_settings(trainer.args, _REFUSED_OF_EPOCHS)
     if trainer.args.n_gpu > 1:
         raise ValueError(
             f"n_gpu is {trainer.args.n_gpu}: one process drives several devices "
@@ -66,17 +72,12 @@ def check_trainer(trainer: Any, pruning: Mapping[str, Any]) -> None:
         )
 
 
-_REFUSED = {
+_REFUSED_OF_EPOCHS = {
     "auto_find_batch_size": Refusal(
         other_than(False),
         "it restarts training with another batch size when memory runs out, but which samples were "
         "trained and their scores would stay those of the attempt",
         "set per_device_train_batch_size",
-    ),
-    "use_liger_kernel": Refusal(
-        other_than(False),
-        "its fused loss never makes the logits that the loss of a single sequence needs",
-        "leave it off",
     ),
     "ignore_data_skip": Refusal(
         other_than(False),
@@ -99,6 +100,14 @@ _REFUSED = {
         "it saves between a batch's losses and the update they belong to, which a resumed run would "
         "then miss",
         "use save_strategy",
+    ),
+}
+
+_REFUSED = {
+    "use_liger_kernel": Refusal(
+        other_than(False),
+        "its fused loss never makes the logits that the loss of a single sequence needs",
+        "leave it off",
     ),
     # Of TRL's SFTConfig.
     "packing": Refusal(

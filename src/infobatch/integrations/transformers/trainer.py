@@ -1,13 +1,12 @@
-"""The Trainer with pruning: its epochs, its loss, its schedule and its checkpoints."""
+"""The Trainer with pruning: its batches, its loss, and what of them is recorded."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,12 +14,10 @@ from torch.utils.data import DataLoader
 
 from infobatch.batch_norm import batch_weights, is_weighed
 from infobatch.batching import Batching
-from infobatch.integrations.logging import TakesLoggers
-from infobatch.integrations.refusals import no_pruner_in
 from infobatch.integrations.transformers.batches import INDICES, CollateWithIndices, logits_of
+from infobatch.integrations.transformers.epochs import PrunedEpochs
 from infobatch.integrations.transformers.installed import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    PREFIX_CHECKPOINT_DIR,
     Trainer,
     is_datasets_available,
     seed_worker,
@@ -35,21 +32,10 @@ from infobatch.integrations.transformers.refusals import (
 )
 from infobatch.loading.dataset import IndexedDataset
 from infobatch.losses import NOT_SUPERVISED, classification_losses, sent_to_device, sequence_losses
-from infobatch.lr import ProgressScheduler
-from infobatch.policies import Policy
-from infobatch.pruner import DynamicPruner
 from infobatch.scores.columns import IndexArray
 
-STATE_FILE = "pruner.pt"
-"""The pruner's state within a checkpoint's folder."""
 
-if TYPE_CHECKING:
-    from transformers import Trainer as _Base
-else:
-    _Base = object
-
-
-class PruningMixin(TakesLoggers, _Base):
+class PruningMixin(PrunedEpochs):
     """Gives any Trainer pruning: ``class Mine(PruningMixin, MyTrainer)``.
 
     Args:
@@ -64,35 +50,14 @@ class PruningMixin(TakesLoggers, _Base):
         TypeError: If ``pruning`` is a policy in place of a mapping of options.
     """
 
-    lr_scheduler: Any
     compute_loss_func: Any
 
     def __init__(self, *args: Any, pruning: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        if isinstance(pruning, Policy):
-            raise TypeError(f'pruning is {pruning!r}; give options: pruning={{"policy": {pruning!r}}}')
-        super().__init__(*args, **kwargs)
-        self.pruning = dict(pruning or {})
+        super().__init__(*args, pruning=pruning, **kwargs)
         check_trainer(self, self.pruning)
-        self._pruner: DynamicPruner | None = None
         self._loss_is_checked = False
         self._has_weighed_batch_norm: bool | None = None
         self._indices: IndexArray | None = None  # of the batch whose loss is still to be weighted
-
-    @property
-    def pruner(self) -> DynamicPruner:
-        """The pruner of the current run, or of the last one; ``train`` begins with a new one."""
-        if self._pruner is None:
-            self._pruner = self._make_pruner()
-        return self._pruner
-
-    @property
-    def progress(self) -> float:
-        """The fraction of the run that is done, in [0, 1], which drives the learning rate's schedule.
-
-        An epoch counts as the optimizer steps it has on full data, its last short one too.
-        """
-        epoch, before = self.pruner.current, self.pruner.epoch * self._full_epoch
-        return (before + epoch.done * min(self._full_epoch, self._full_run - before)) / self._full_run
 
     def sample_losses(self, outputs: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of each sequence; override it for another loss than cross-entropy.
@@ -123,7 +88,6 @@ class PruningMixin(TakesLoggers, _Base):
     # -- What the Trainer calls --------------------------------------------------------------------
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        self._pruner = None
         self._has_weighed_batch_norm = None
         self._loss_is_checked = type(self).sample_losses is not PruningMixin.sample_losses
         return super().train(*args, **kwargs)
@@ -160,29 +124,6 @@ class PruningMixin(TakesLoggers, _Base):
             ),
         )
 
-    def set_initial_training_values(self, args: Any, *others: Any, **options: Any) -> Any:
-        """The run's lengths on full data, which the learning rate's schedule is made for."""
-        values = super().set_initial_training_values(args, *others, **options)
-        return (self.pruner.num_epochs, *values[1:-1], self._full_run)
-
-    def _init_training_state(
-        self, max_steps: int, updates: int, num_epochs: int, checkpoint: str | None, trial: Any
-    ) -> tuple[int, int]:
-        start = super()._init_training_state(max_steps, updates, num_epochs, checkpoint, trial)
-        if checkpoint is not None:
-            start = self._resume(Path(checkpoint))
-        self._set_max_steps(*start)
-        return start
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The schedule made for full data, driven by progress."""
-        if isinstance(self.lr_scheduler, ProgressScheduler):  # given to us, and trained with before
-            self.lr_scheduler = self.lr_scheduler.scheduler
-        scheduler = super().create_scheduler(num_training_steps, optimizer)
-        if not hasattr(scheduler, "patience"):  # one that follows a metric, not the steps
-            self.lr_scheduler = ProgressScheduler(scheduler, self, num_training_steps)
-        return self.lr_scheduler
-
     def _get_num_items_in_batch(self, batch_samples: Any, device: Any) -> Any:
         """The supervised items of an update; where batches shrink, counted with their weights.
 
@@ -197,14 +138,6 @@ class PruningMixin(TakesLoggers, _Base):
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
             pairs = self.accelerator.gather(pairs.to(device)).view(-1, 2).sum(0)
         return number * (pairs[0] / pairs[1].clamp(min=1)).to(number.device)
-
-    def _run_epoch(self, *, epoch: int, **kwargs: Any) -> Any:
-        self.pruner.set_epoch(epoch)
-        kwargs["steps_in_epoch"] = len(kwargs["train_dataloader"])
-        kwargs["num_update_steps_per_epoch"] = self._updates(kwargs["steps_in_epoch"])
-        resumed = epoch == kwargs["epochs_trained"]
-        self._set_max_steps(epoch, kwargs["steps_trained_in_current_epoch"] if resumed else 0)
-        return super()._run_epoch(epoch=epoch, **kwargs)
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """A step in which weighted batch norm, if the model has any, knows the batch's weights."""
@@ -237,21 +170,6 @@ class PruningMixin(TakesLoggers, _Base):
         finally:
             self.compute_loss_func = None
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        if not self.args.save_only_model:
-            state = self.pruner.state_dict()  # on every rank
-            if self.args.should_save:
-                name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-                folder = Path(self._get_output_dir(trial=trial)) / name
-                folder.mkdir(parents=True, exist_ok=True)
-                torch.save(state, folder / STATE_FILE)
-        super()._save_checkpoint(model, trial)
-
-    def _finalize_training(self, trial: Any, num_train_samples: float, start_time: float) -> Any:
-        """Report the throughput of the samples that were trained, not of full data."""
-        self.pruner.finish()
-        return super()._finalize_training(trial, self.pruner.report().num_recorded, start_time)
-
     # -- Inside ------------------------------------------------------------------------------------
 
     @property
@@ -259,66 +177,16 @@ class PruningMixin(TakesLoggers, _Base):
         args = self.args
         return Batching(self._train_batch_size, args.dataloader_drop_last, args.world_size)
 
-    def _updates(self, num_batches: int) -> int:
-        """The optimizer steps of an epoch with so many batches; the last may accumulate fewer."""
-        return -(-num_batches // self.args.gradient_accumulation_steps)
+    def _num_batches(self, num_samples: int) -> int:
+        return self._batching.num_steps(num_samples)
 
     @property
-    def _full_epoch(self) -> int:
-        """The optimizer steps of an epoch on full data."""
-        return max(1, self._updates(self._batching.num_steps(len(self.train_dataset))))
-
-    @property
-    def _full_run(self) -> int:
-        """The optimizer steps that the run would have on full data."""
-        if self.args.max_steps > 0:
-            return int(self.args.max_steps)
-        return math.ceil(self.args.num_train_epochs * self._full_epoch)
-
-    def _make_pruner(self) -> DynamicPruner:
-        num_samples = len(IndexedDataset(self.train_dataset))
-        whole, rest = divmod(self._full_run, self._full_epoch)
-        update_size = self._batching.global_batch_size * self.args.gradient_accumulation_steps
-        num_epochs = whole + rest * update_size / num_samples
-        options = {"seed": self.args.seed, **self.pruning}
-        pruner = DynamicPruner(self.train_dataset, num_epochs, **options)
-        self._attach_loggers(pruner, lambda log: self.log(dict(log.values)))
-        return pruner
-
-    def _updates_in(self, epoch: int) -> int:
-        """An epoch's optimizer steps; an upper bound where it has not begun and has no target."""
-        plan = self.pruner.plan
-        if plan.shrink:
-            return self._updates(plan.num_batches(epoch))
-        num_kept = self.pruner.selection.num_selected
-        if epoch != self.pruner.epoch:
-            num_kept = plan.num_samples - (plan.schedule.num_pruned(epoch) or 0)
-        return self._updates(self._batching.num_steps(plan.num_trained(epoch, num_kept)))
-
-    def _set_max_steps(self, epoch: int, num_batches: int) -> None:
-        """Tell the Trainer's callbacks when the run ends, as far as that is known."""
-        left = sum(map(self._updates_in, range(epoch, self.pruner.num_epochs)))
-        self.state.max_steps = self.state.global_step - self._updates(num_batches) + left
+    def _samples_in_update(self) -> float:
+        return self._batching.global_batch_size * self.args.gradient_accumulation_steps
 
     def _resume(self, checkpoint: Path) -> tuple[int, int]:
         """Load the pruner; returns the epoch to go on with and how many of its batches were trained."""
-        path = checkpoint / STATE_FILE
-        if not path.exists():
-            raise FileNotFoundError(
-                no_pruner_in(
-                    f"{checkpoint} has no {STATE_FILE}",
-                    "without pruning, or with save_only_model",
-                    "Train from the model it holds instead, without resume_from_checkpoint",
-                )
-            )
-        try:
-            state = torch.load(path, weights_only=True)
-        except Exception as error:  # of many kinds, where the file is cut or none of torch's
-            raise ValueError(
-                f"{path} cannot be read ({type(error).__name__}), as after a kill while it was written; "
-                "resume from an older checkpoint"
-            ) from error
-        self.pruner.load_state_dict(state)
+        self._load_pruner(checkpoint)
         epoch = self.pruner.current
         if epoch.finished:
             return epoch.number + 1, 0

@@ -1,0 +1,106 @@
+"""The prompts of an epoch as TRL takes them: rows that carry their index, in groups of repeats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from infobatch.integrations.transformers.batches import INDICES
+
+
+class IndexedRows(Dataset[dict[str, Any]]):
+    """A dataset of rows, each with its index as one more entry.
+
+    Args:
+        dataset: A map-style dataset of mappings.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**self.dataset[index], INDICES: index}
+
+
+class GroupBatches(Sampler[list[int]]):
+    """The generations of an epoch, each as the batches that TRL makes of it on this process.
+
+    A generation is given as often as it is trained. In it each prompt stands ``num_generations`` times
+    in a row, and the processes have equal parts of these rows, as TRL takes them to have: a group may
+    be split.
+
+    Args:
+        generations: The prompts of each generation, anew in each epoch.
+        num_generations: The completions of a prompt.
+        repeat_count: How often a generation is given.
+        rank: The number of this process.
+        num_replicas: The number of processes.
+    """
+
+    def __init__(
+        self,
+        generations: Sampler[list[int]],
+        num_generations: int,
+        repeat_count: int,
+        rank: int = 0,
+        num_replicas: int = 1,
+    ) -> None:
+        self._generations = generations
+        self._num_generations = num_generations
+        self._repeat_count = repeat_count
+        self._rank = rank
+        self._num_replicas = num_replicas
+
+    def __len__(self) -> int:
+        return len(self._generations) * self._repeat_count  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for prompts in self._generations:
+            rows = [index for index in prompts for _ in range(self._num_generations)]
+            size = len(rows) // self._num_replicas
+            own = rows[self._rank * size : (self._rank + 1) * size]
+            for _ in range(self._repeat_count):
+                yield own
+
+
+def smallest_part(num_generations: int, num_parts: int) -> int:
+    """Of what number the prompts of a generation are multiples.
+
+    Args:
+        num_generations: The completions of a prompt.
+        num_parts: The equal parts that the completions are cut into: micro-batches of all processes.
+    """
+    return num_parts // math.gcd(num_parts, num_generations)
+
+
+def without_indices(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[int]]:
+    """Rows as the user's dataset gave them, and their indices."""
+    plain = [{name: value for name, value in row.items() if name != INDICES} for row in rows]
+    return plain, [row[INDICES] for row in rows]
+
+
+def spreads(advantages: Tensor, num_generations: int) -> Tensor:
+    """The root mean square of each group's advantages, (B,) of (B * num_generations,).
+
+    Where a group's rewards are all equal it is 0, however they are scaled.
+    """
+    return advantages.float().view(-1, num_generations).square().mean(1).sqrt()
+
+
+def have_spread(rewards: Tensor, num_generations: int) -> Tensor:
+    """Whether the spread of each group is known, bool (B,): two of its completions have a reward.
+
+    Args:
+        rewards: Of each reward function, (B * num_generations, F); NaN where it gave none.
+        num_generations: The completions of a group.
+    """
+    has_reward = ~torch.isnan(rewards).all(1)
+    return has_reward.view(-1, num_generations).sum(1) >= 2

@@ -122,7 +122,8 @@ def test_smaller_generations_in_as_many_steps(arguments, tmp_path):
 
 
 def test_tokens_are_counted_with_their_weights(tmp_path):
-    ours = trainer(tmp_path, pruning={**SMALLER, "target": [0, 12, 12]}, per_device_train_batch_size=32)
+    pruning = {**SMALLER, "policy": NoiseBudget(max_noise=None), "target": [0, 12, 12]}
+    ours = trainer(tmp_path, pruning=pruning, per_device_train_batch_size=32)
     ours.train()
     ours.pruner.weights = lambda indices: torch.tensor([2.0, 0.5, 1.0, 1.0])
     mask = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 0, 0]])

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from infobatch.lab.data import TableData
-from infobatch.lab.data.table_feed import TableFeed
-from infobatch.lab.models.tables import TABLE_MODELS
 from infobatch.lab.processes import replicas, total
-from infobatch.lab.tasks.base import Evaluation, Inputs, SampleOutputs, Task
+from infobatch.lab.tasks.base import Evaluation, Inputs, SampleOutputs
+from infobatch.lab.tasks.rows import OfRows
 
 
-class Regression(Task):
+class Regression(OfRows):
     """Prediction of a number of each of a table's rows.
 
     Inputs are numbers float32 (B, F), codes of categories int64 (B, K), and targets float32 (B,), which
     have mean 0 and deviation 1.
     """
 
-    data: TableData
-    feed: TableFeed
-
-    def make_feed(self) -> TableFeed:
-        return TableFeed(self.data, self.device)
-
-    def make_model(self) -> nn.Module:
-        encoder, config = self.feed.encoder, self.config
-        return TABLE_MODELS[config.model](encoder.num_numbers, encoder.num_codes, 1, config.tabular)
-
-    def inputs(self, batch: Any, indices: np.ndarray) -> Inputs:
-        return self.feed(batch)
+    @property
+    def num_outputs(self) -> int:
+        return 1
 
     def forward(self, model: nn.Module, inputs: Inputs) -> Tensor:
         predicted: Tensor = model(*inputs[:2])

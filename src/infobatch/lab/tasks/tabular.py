@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from infobatch.lab.data import TableData
-from infobatch.lab.data.table_feed import TableFeed
-from infobatch.lab.models.tables import TABLE_MODELS
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs
 from infobatch.lab.tasks.classifier import Classifier
 from infobatch.lab.tasks.metrics import ACCURACY, LOG_LOSS, TABLE_METRICS
 from infobatch.lab.tasks.probabilities import area_under_curve, average_precision, calibration_error
+from infobatch.lab.tasks.rows import OfRows
 
 
-class Tabular(Classifier):
+class Tabular(OfRows, Classifier):
     """Classification of a table's rows.
 
     Inputs are numbers float32 (B, F), codes of categories int64 (B, K), and labels (B,).
     """
 
-    data: TableData
-    feed: TableFeed
-
-    def make_feed(self) -> TableFeed:
-        return TableFeed(self.data, self.device)
-
-    def make_model(self) -> nn.Module:
-        encoder, config = self.feed.encoder, self.config
-        return TABLE_MODELS[config.model](
-            encoder.num_numbers, encoder.num_codes, self.data.num_classes, config.tabular
-        )
-
-    def inputs(self, batch: Any, indices: np.ndarray) -> Inputs:
-        return self.feed(batch)
+    @property
+    def num_outputs(self) -> int:
+        return self.data.num_classes
 
     def forward(self, model: nn.Module, inputs: Inputs) -> Tensor:
         logits: Tensor = model(*inputs[:2])

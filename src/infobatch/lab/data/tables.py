@@ -149,7 +149,7 @@ class TableData(Data):
             return ()
         name = self.class_names[self.positive]
         share = float((self.train.labels == self.positive).double().mean())
-        told = f"AUC and average precision are of {self.schema.target} {name!r}, {share:.1%} of the rows"
+        told = f"AUC and average precision are of the class {name!r}, {share:.1%} of the rows"
         return (told,)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from infobatch import InfoBatch
+from infobatch import InfoBatch, NoiseBudget
 from infobatch.policies import POLICIES as NAMED
 from infobatch.policies import WRAPPERS, BiasedPolicy, Protected, Request, WholeGroups
 from infobatch.scores import ScoreTable
@@ -17,14 +17,16 @@ UNBIASED = {name: kind for name, kind in POLICIES.items() if not issubclass(kind
 BIASED = {name: kind for name, kind in POLICIES.items() if name not in UNBIASED}
 
 
-def made(kind, num_samples):
-    """A policy at its defaults, given labels or scores where it asks for them."""
+def made(kind, num_samples, target=None):
+    """A policy at its defaults, given labels or scores where it asks for them, and fit for a target."""
     indices = np.arange(num_samples)
     known = {"labels": indices % 3, "scores": np.sin(indices)}
     if kind is Protected:
         known |= {"policy": InfoBatch(0.8), "kept": indices % 5 == 0}
     if kind is WholeGroups:
         known |= {"labels": indices}  # groups of one, so that what holds of samples holds of them
+    if kind is NoiseBudget and target is not None:
+        known |= {"max_noise": None}  # the target is in place of a budget
     asked = signature(kind).parameters
     return kind(**{name: values for name, values in known.items() if name in asked})
 

@@ -54,7 +54,7 @@ def signals_of(pruner, losses):
 @pytest.mark.parametrize("name", ["none", *SHRINKING])
 @pytest.mark.parametrize("target", [None, 0.2])
 def test_every_policy_has_the_steps_of_full_data(name, target):
-    policy = made(POLICIES[name], SIZE)
+    policy = made(POLICIES[name], SIZE, target)
     try:
         pruner = new_pruner(SIZE, 5, policy=policy, target=target, shrink="batches")
         loader = pruner.loader(16)
@@ -206,7 +206,7 @@ def check_each_step(values, means):
 def test_each_step_is_in_the_mean_the_mean_over_all_data(policy, target):
     losses, values, means = random_losses(SIZE), random_losses(SIZE, seed=1), []
     for seed in range(200):
-        options = {"policy": made(policy, SIZE), "target": target, "seed": seed}
+        options = {"policy": made(policy, SIZE, target), "target": target, "seed": seed}
         pruner = new_pruner(SIZE, 4, shrink="batches", **options)
         loader = pruner.loader(32, drop_last=True)
         record_epoch_with_signals(pruner, losses)

@@ -128,7 +128,7 @@ def test_the_sum_over_samples_trained_is_the_full_sum(policy, target, batch_size
     sums = []
     for seed in range(250):
         options = {"target": target, "seed": seed, "shrink": "steps"}
-        pruner = DynamicPruner(Numbers(203), 4, policy=made(policy, 203), **options)
+        pruner = DynamicPruner(Numbers(203), 4, policy=made(policy, 203, target), **options)
         loader = pruner.loader(batch_size, drop_last=drop_last)
         record_epoch(pruner, losses)
         pruner.set_epoch(1)

@@ -13,10 +13,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveragi
 
 from helpers.accelerate import Run as AccelerateRun
 from helpers.accelerate import new_pruner
+from helpers.language import classifier, labelled_sentences, pad_labelled
 from helpers.lightning import MARKS, Module, fit
 from helpers.lightning import VARYING as LIGHTNING
 from helpers.trainer import VARYING, trainer
-from infobatch import RandomPruning, read_dynamics
+from infobatch import NoPruning, RandomPruning, classification_margins, read_dynamics
 
 pytestmark = MARKS
 
@@ -50,6 +51,20 @@ def test_the_trainer(tmp_path):
         (part / "epoch-00002.parquet").unlink()
         make(part.name).train(resume_from_checkpoint=str(tmp_path / f"run/checkpoint-{step}"))
         assert contents(part) == expected, step
+
+
+def test_the_trainer_records_margins_of_classes(tmp_path):
+    pruning = {"policy": NoPruning(), "record_to": tmp_path / "record"}
+    data = labelled_sentences()
+    made = trainer(
+        tmp_path, model=classifier(), data=data, collate=pad_labelled, pruning=pruning, learning_rate=0.0
+    )
+    made.train()
+    with torch.no_grad():
+        logits = torch.cat([made.model(**pad_labelled([each])).logits for each in data])
+    margins = classification_margins(logits, torch.tensor([each["labels"] for each in data]))
+    for record in read_dynamics(tmp_path / "record"):
+        assert record.margin == pytest.approx(margins.numpy(), rel=0.01, abs=1e-3)
 
 
 def test_lightning(tmp_path):

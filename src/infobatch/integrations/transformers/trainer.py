@@ -31,7 +31,13 @@ from infobatch.integrations.transformers.refusals import (
     indices_in,
 )
 from infobatch.loading.dataset import IndexedDataset
-from infobatch.losses import NOT_SUPERVISED, classification_losses, sent_to_device, sequence_losses
+from infobatch.losses import (
+    NOT_SUPERVISED,
+    classification_losses,
+    classification_margins,
+    sent_to_device,
+    sequence_losses,
+)
 from infobatch.scores.columns import IndexArray
 
 
@@ -223,6 +229,17 @@ class PruningMixin(PrunedEpochs):
         counts = labels.ne(NOT_SUPERVISED).reshape(len(labels), -1).sum(1).float().cpu()
         return torch.stack([counts @ self.pruner.weights(batch[INDICES]), counts.sum()])
 
+    def _recorded(self, outputs: Any, labels: Tensor) -> dict[str, Tensor]:
+        """What is recorded of a batch beside its losses: the margins of sequences that have a class."""
+        if "record_to" not in self.pruning or type(self).sample_losses is not PruningMixin.sample_losses:
+            return {}
+        logits = logits_of(outputs)
+        if logits.ndim != 2 or logits.shape[1] < 2:
+            return {}
+        classes = labels.flatten()
+        margins = classification_margins(logits, classes.clamp(min=0))
+        return {"margins": margins.where(classes != NOT_SUPERVISED, torch.nan)}
+
     def _weighted_loss(
         self,
         indices: IndexArray,
@@ -232,7 +249,7 @@ class PruningMixin(PrunedEpochs):
     ) -> Tensor:
         """sum_i w_i * (the summed loss of sequence i) / the supervised items of the whole update."""
         losses, counts = self.sample_losses(outputs, labels)
-        self.pruner.record(losses, indices, scored=counts > 0)
+        self.pruner.record(losses, indices, scored=counts > 0, **self._recorded(outputs, labels))
         self._indices = None
         weights = sent_to_device(self.pruner.weights(indices), losses.device)
         if num_items_in_batch is None:  # for a model whose loss is the mean of each batch

@@ -12,16 +12,19 @@ from infobatch.lab.report.results import Results
 from infobatch.lab.report.tables import Section, sections
 from infobatch.lab.report.verdict import control_lines, verdict
 
+WIDEST = 500
+"""Columns that no table of a report fills."""
+
 
 def print_results(results: Results, console: Console) -> None:
     """Print the tables of a report, its notes and its verdict.
 
     Args:
         results: What to print.
-        console: Where to print it; tables are at least 140 columns wide.
+        console: Where to print it; tables are as wide as they need to be.
     """
     # At its natural width even where the terminal is narrower: a number cut short would mislead.
-    wide = plain_console(file=console.file, width=max(console.width, 140))
+    wide = plain_console(file=console.file, width=max(console.width, WIDEST))
     first, *others = sections(results)
     wide.print(_table(first, results.title))
     for line in (*control_lines(results), *results.notes):

@@ -3,6 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
+pytest.importorskip("accelerate")
+pytest.importorskip("transformers")
+pytest.importorskip("lightning")
+
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 

@@ -19,6 +19,15 @@ def test_help_names_every_command_and_option(call):
         assert f"--{option}" in options
 
 
+def test_the_words_of_an_option_are_one_paragraph(call):
+    _, options, _ = call("compare", "--help")
+    for words in ("Or a training function of yours, as FILE.py:NAME", "mae (a masked autoencoder that"):
+        assert words in " ".join(options.replace("│", " ").split())
+    lines = [line.strip("│ ") for line in options.splitlines()]
+    start = next(i for i, line in enumerate(lines) if "What is learned:" in line)
+    assert min(map(len, lines[start + 1 : start + 5])) > 60, "it breaks where its lines are full alone"
+
+
 def test_the_version_is_told(call):
     assert call("--version") == (0, f"infobatch {__version__}\n", "")
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, fields, make_dataclass, replace
+from dataclasses import MISSING, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
+import docstring_parser
 import tyro
 
 from infobatch.lab.config.train import UNTYPED, CommonConfig, TrainConfig
@@ -27,12 +30,23 @@ MARKERS: dict[str, Any] = {
 def _marked(options_class: type[CommonConfig]) -> type[CommonConfig]:
     """The configuration as the command line shows it: a subclass whose fields have their markers."""
     types = get_type_hints(options_class)
-    marked = [
-        (each.name, Annotated[types[each.name], MARKERS[each.name]], field(default=each.default))
-        for each in fields(options_class)
-        if each.name in MARKERS
-    ]
+    marked = []
+    for each in fields(options_class):
+        if each.default is MISSING:
+            continue  # options of a task, a class of their own
+        words = tyro.conf.arg(help=_help_of(options_class, each.name))
+        markers = (words, MARKERS[each.name]) if each.name in MARKERS else (words,)
+        marked.append((each.name, Annotated[(types[each.name], *markers)], field(default=each.default)))
     return make_dataclass(options_class.__name__, marked, bases=(options_class,), frozen=True)
+
+
+def _help_of(options_class: type[CommonConfig], name: str) -> str | None:
+    """What the docstrings say of an option, as one line: tyro would keep the breaks of the source."""
+    for each in options_class.__mro__[:-1]:
+        for said in docstring_parser.parse_from_object(each).params:
+            if said.arg_name == name and said.description is not None:
+                return " ".join(said.description.split())
+    return None
 
 
 class Typed:
@@ -96,6 +110,11 @@ def _collected(command: Command) -> Callable[..., functools.partial[None]]:
     def collect(**arguments: Any) -> functools.partial[None]:
         return functools.partial(command, **arguments)
 
+    # Read in place of the command's, whose docstring breaks the words of an argument.
+    collect.__doc__ = re.sub(r"\n {8,}(?=\S)", " ", inspect.getdoc(command) or "")
+    collect.__annotations__ = get_type_hints(command, include_extras=True)
+    collect.__signature__ = inspect.signature(command)  # type: ignore[attr-defined]
+    del collect.__wrapped__
     return collect
 
 

@@ -17,8 +17,7 @@ class SegmentationOptions:
     max_scale: float = 2.0
     """Largest factor by which a training image is scaled before it is cropped."""
     largest_class: float = 1.0
-    """Largest share of a crop that one class may fill, if one of ten tries finds such a crop; 1 accepts
-    any crop."""
+    """Largest share of a crop that one class may fill, if one of ten tries finds such; 1 accepts any."""
     encoder: str = ""
     """Pretrained weights of the encoder: a folder, or a name on the hub such as microsoft/resnet-50."""
     protect: float = 0.0
@@ -38,11 +37,9 @@ class MaskedOptions:
     norm_pix_loss: bool = True
     """Compute the loss on pixels that are normalized within each patch."""
     smallest_crop: float = 0.2
-    """Smallest share of an image that a training crop covers, for images that are decoded as they are
-    read."""
+    """Smallest share of an image that a training crop covers, where images are decoded as read."""
     evaluate: Literal["knn", "linear", "none"] = "knn"
-    """Evaluate the features by their nearest neighbors (knn) or by a linear classifier (linear); none
-    evaluates the model by its loss on the test images."""
+    """Evaluate features by nearest neighbors (knn) or a linear classifier (linear); none: the loss."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,7 @@ class TuningOptions:
     max_length: int = 512
     """Largest number of tokens of instruction and answer together; longer answers are cut off."""
     skip_bad: bool = False
-    """Leave out, and count, rows whose answer is empty or cut off entirely; by default they are an
-    error."""
+    """Leave out, and count, rows whose answer is empty or cut off whole; by default it is an error."""
     num_generated: int = 200
     """Number of test rows that are answered by greedy generation to count exact matches; 0 for none."""
     lora_rank: int = 0
@@ -61,8 +57,7 @@ class TuningOptions:
     lora_alpha: int = 16
     """Scale of the adapters' output, which is multiplied by this number over the rank."""
     micro_batch: int = 0
-    """Number of samples that a process computes at once, with gradients summed up to the batch; 0 takes
-    the whole batch."""
+    """Number of samples that a process computes at once, gradients summed up; 0 takes all of a batch."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +73,7 @@ class DiffusionOptions:
     class_conditional: bool = False
     """Give the U-Net the class of each image."""
     scores: Literal["timestep", "loss"] = "timestep"
-    """Score of an image: its loss divided by the mean loss at its timestep (timestep), or its loss
-    (loss)."""
+    """Score of an image: its loss over the mean loss at its timestep (timestep), or its loss (loss)."""
     test_draws: int = 1
     """Number of timesteps and noises at which each test image is evaluated."""
     features: str = ""
@@ -118,8 +112,7 @@ class TabularOptions:
     positive: str = ""
     """Of two classes of --data table the one that is looked for; by default the rarer one."""
     leave_out: tuple[str, ...] = ()
-    """Columns of --data table that are not learned from, such as what is known only once the class
-    is."""
+    """Columns of --data table that are not learned from, such as what is known after the class."""
     layers: int = 2
     """Number of hidden layers; 0 is logistic regression."""
     width: int = 256

@@ -10,7 +10,7 @@ digits; the --hopeless share have eight, which it never has right. All arms begi
 has prompts and completions of its own:
 
 - full: all prompts in every epoch;
-- pruned: a budget of noise, as many epochs;
+- pruned: a budget of noise, as many epochs, by the running mean of each prompt's spreads (--by);
 - fewer epochs: all prompts, in as many completions as pruned had;
 - random: as many prompts as pruned had, epoch by epoch, whatever their score.
 
@@ -42,7 +42,7 @@ from infobatch import NoiseBudget, NoPruning, RandomPruning
 from infobatch.integrations.trl import PruningGRPOTrainer
 
 LENGTHS = range(1, 7)
-NUM_PROMPTS, NUM_HELD_OUT = 384, 384
+NUM_HELD_OUT = 384
 NUM_GENERATIONS, NUM_IN_GENERATION = 8, 256
 SYMBOLS = [*"0123456789+=", "<pad>", "<eos>"]
 SMOOTHING = 0.15
@@ -205,8 +205,8 @@ def run(
     transformers.set_seed(seed)
     model = new_model(options.width)
     model.load_state_dict(weights)
-    num_hopeless = round(options.hopeless * NUM_PROMPTS)
-    train = additions(NUM_PROMPTS - num_hopeless, 100 + seed, list(LENGTHS))
+    num_hopeless = round(options.hopeless * options.prompts)
+    train = additions(options.prompts - num_hopeless, 100 + seed, list(LENGTHS))
     train += additions(num_hopeless, 200 + seed, [max(LENGTHS) + 2])
     held_out = additions(NUM_HELD_OUT, 10**5, list(LENGTHS))
     with tempfile.TemporaryDirectory() as folder:
@@ -261,16 +261,16 @@ def arms(seed: int, options: argparse.Namespace) -> None:
         torch.save(taught(options.width, options.taught), path)
     weights = torch.load(path)
     nothing = {"policy": NoPruning()}
-    budget = {"policy": NoiseBudget(max_noise=options.noise), "shrink": options.shrink}
+    budget = {"policy": NoiseBudget(max_noise=options.noise, by=options.by), "shrink": options.shrink}
     kept: list[int] = []
     for arm in options.arms:
         epochs, pruning = float(options.epochs), nothing
         if arm == "pruned":
             pruning = budget
         elif arm == "fewer epochs":
-            epochs = sum(kept) / NUM_PROMPTS
+            epochs = sum(kept) / options.prompts
         elif arm == "random":
-            left_out = [NUM_PROMPTS - number for number in kept]
+            left_out = [options.prompts - number for number in kept]
             pruning = {"policy": RandomPruning(), "target": left_out, "shrink": options.shrink}
             pruning["delta"] = 1
         with warnings.catch_warnings():
@@ -284,6 +284,9 @@ def arms(seed: int, options: argparse.Namespace) -> None:
                 "arm": arm,
                 "seed": seed,
                 "lr": options.lr,
+                "by": options.by,
+                "width": options.width,
+                "prompts": options.prompts,
                 "hopeless": options.hopeless,
                 "shrink": options.shrink,
                 "epochs": epochs,
@@ -317,6 +320,8 @@ def main() -> None:
         "--hopeless", type=float, default=0.6, help="the share of prompts that are too long"
     )
     parser.add_argument("--noise", type=float, default=1.2)
+    parser.add_argument("--by", choices=["gradient_norm", "smoothed_norm"], default="smoothed_norm")
+    parser.add_argument("--prompts", type=int, default=384)
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--taught", type=int, default=900, help="steps with answers, before")

@@ -82,8 +82,9 @@ class FirstLooks:
     def _look_at_scores(self, scores: ScoreTable) -> None:
         """Warn of losses that have become negative."""
         losses = scores["last_loss"].numpy()
-        if self._policy.estimates_norms and "recent_norms" in scores.columns:
-            losses = losses[scores["recent_norms"].numpy()[:, -1] == 0]  # that were told from losses
+        norms = scores.last_norms if self._policy.estimates_norms else None
+        if norms is not None:
+            losses = losses[norms.numpy() == 0]  # that were told from losses
         if len(losses) and _are_negative(losses):
             self._scores = False
             warnings.warn(

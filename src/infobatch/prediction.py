@@ -12,7 +12,6 @@ from infobatch.noise import NormsFrom, norms_of_losses
 from infobatch.policies import NoiseBudget, Policy, Request
 from infobatch.policies.base import check_one_says_how_much
 from infobatch.schedule import Schedule
-from infobatch.scores.prior import norms_in
 from infobatch.scores.table import ScoreTable
 from infobatch.selection import select
 
@@ -165,7 +164,7 @@ def with_norms(scores: ScoreTable, norms_from: NormsFrom) -> ScoreTable:
         return scores
     table = ScoreTable(len(scores), ("last_loss", "visits", *columns))
     losses = scores["last_loss"]
-    norms = norms_in(scores)
+    norms = scores.last_norms
     if norms is None:
         norms = norms_of_losses(losses, norms_from)
     table.begin(losses.numpy(), norms.numpy())

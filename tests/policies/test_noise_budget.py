@@ -39,8 +39,10 @@ def run(policy, share_easy=0.9, epochs=8):
 
 
 @pytest.mark.parametrize("budget", [1.05, 1.1, 1.5, 2.0])
-def test_the_noise_that_is_got_is_the_one_asked_for(budget):
-    noises = [noise for _, noise in run(NoiseBudget(budget))[1:]]  # the first is a guess
+@pytest.mark.parametrize("by", ["gradient_norm", "smoothed_norm"])
+def test_the_noise_that_is_got_is_the_one_asked_for(budget, by):
+    first = 1 if by == "gradient_norm" else 2  # before, it is a guess; means are of one norm or of two
+    noises = [noise for _, noise in run(NoiseBudget(budget, by=by))[first:]]
     assert np.mean(noises) == pytest.approx(budget, rel=0.05)
     assert max(noises) < 1 + 1.5 * (budget - 1)
 
@@ -52,6 +54,23 @@ def test_what_is_left_out_is_what_the_data_allow():
     assert alike > 0.6
     more = np.mean([kept for kept, _ in run(NoiseBudget(1.5), share_easy=0.95)[1:]])
     assert more < easy
+
+
+def test_prompts_that_never_had_a_spread_are_told_from_those_that_had_none_by_chance():
+    success = np.random.default_rng(0).uniform(size=4000)
+    hopeless = np.arange(4000) < 2400
+    success[hopeless] = 0
+    kept = {}
+    for by in ("gradient_norm", "smoothed_norm"):
+        pruner = DynamicPruner(Numbers(4000), 8, policy=NoiseBudget(1.2, by=by), norms_from="losses")
+        generator = np.random.default_rng(1)
+        for _ in pruner.epochs():
+            asked = pruner.selection.indices.numpy()
+            right = generator.binomial(8, success[asked]) / 8
+            spreads = torch.from_numpy(np.sqrt(right * (1 - right))).float()
+            pruner.record(spreads, asked, gradient_norms=spreads)
+        kept[by] = hopeless[asked].sum() / 2400
+    assert kept["smoothed_norm"] < 0.25 < 0.4 < kept["gradient_norm"]
 
 
 def test_samples_without_a_norm_are_kept_with_weight_1():
@@ -187,6 +206,7 @@ def test_shrinking_batches_is_its_way_unless_told_otherwise():
         (lambda: NoiseBudget(float("nan")), ValueError, "max_noise is nan"),
         (lambda: NoiseBudget(float("inf")), ValueError, "max_noise is inf"),
         (lambda: NoiseBudget("1.1"), TypeError, "max_noise is '1.1'; it must be a number"),
+        (lambda: NoiseBudget(by="last_loss"), ValueError, "by is 'last_loss'; .* smoothed_norm"),
         (lambda: NoiseBudget(floor=0), ValueError, "floor is 0; it is the least keep probability"),
     ],
 )

@@ -14,6 +14,15 @@ from infobatch.scores import ScoreTable
 NAN = float("nan")
 
 
+def test_smoothed_norms_hold_what_a_sample_was_selected_by_its_norm_and_their_mean():
+    table = ScoreTable(2, ["last_loss", "smoothed_norms"])
+    for norm in (1.0, 2.0):
+        table.record(np.array([0]), np.array([0.5], np.float32), np.array([norm], np.float32))
+    assert table["smoothed_norms"][0].tolist() == pytest.approx([1, 2, 0.8 * 1 + 0.2 * 2])
+    assert table.last_norms[0] == 2
+    assert table["smoothed_norms"][1].isnan().all()
+
+
 def test_the_smoothed_loss_is_four_fifths_old_and_a_fifth_new():
     table = ScoreTable(2, ["last_loss", "smoothed_loss"])
     for loss in (1.0, 2.0, math.inf):

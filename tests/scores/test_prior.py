@@ -39,7 +39,9 @@ def test_a_tensor_a_table_and_a_file_are_the_same(tmp_path):
         assert torch.equal(pruner(given).selection.weights, pruner().selection.weights)
 
 
-@pytest.mark.parametrize("kind", [NoiseBudget(), Proportional(by="gradient_norm")], ids=repr)
+@pytest.mark.parametrize(
+    "kind", [NoiseBudget(), NoiseBudget(by="smoothed_norm"), Proportional(by="gradient_norm")], ids=repr
+)
 def test_norms_are_those_of_the_scores_where_they_have_any(kind, tmp_path):
     norms = LOSSES.flip(0).clamp(max=1.4)
     before = DynamicPruner(Numbers(N), 2, policy=kind)

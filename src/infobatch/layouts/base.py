@@ -220,12 +220,11 @@ class ScoreStore(ABC, Generic[E]):
 
     def _norms(self, rows: IndexArray, norms_from: NormsFrom) -> np.ndarray:
         """The latest norms of gradients in some rows of the score table, (n,)."""
-        scores = self.scores
-        for name in ("recent_norms", "gradient_norm"):
-            if name in scores.columns:
-                norms = scores[name].numpy()
-                return norms[rows] if norms.ndim == 1 else norms[rows, -1]
-        losses = scores["last_loss"].numpy()[rows]
+        norms = self.scores.last_norms
+        if norms is not None:
+            known: FloatArray = norms.numpy()[rows]
+            return known
+        losses = self.scores["last_loss"].numpy()[rows]
         return norms_of_losses(torch.from_numpy(losses), norms_from).numpy()
 
     def agree(self, epoch: E) -> None:

@@ -107,12 +107,13 @@ def guessed_moments(counts: np.ndarray, strata: np.ndarray, num_strata: int, reg
 
 
 class Trained:
-    """The samples that were just trained, piece by piece: norms before, fresh norms, and weights.
+    """The samples just trained, piece by piece: what they were selected by, fresh norms, and weights.
 
     Copies of all of them would take 12 bytes a sample.
 
     Args:
-        norms: The last two norms of each sample, the latest last, (N, 2); NaN where unknown.
+        norms: Of each sample the norm, or mean of norms, that it was selected by, and the norm that it
+            had then, (N, 2); NaN where unknown.
         weights: One over the probability with which each was selected, 0 for one that was not, (N,).
             With None all count, with weight 1.
 

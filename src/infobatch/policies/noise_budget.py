@@ -19,7 +19,7 @@ from infobatch.policies.calibration import (
     strata_of,
     strata_of_bins,
 )
-from infobatch.policies.options import set_fields, use_plain_numbers
+from infobatch.policies.options import check_column, set_fields, use_plain_numbers
 from infobatch.scores.columns import FloatArray
 from infobatch.scores.table import ScoreTable
 
@@ -28,6 +28,9 @@ REGRESS = 0.1
 """Part of the mean moment that is mixed into each stratum's before there is anything to calibrate by."""
 USUAL = 1.1
 """The budget of those who name none, by which surprises are borne where a target takes its place."""
+COLUMNS = {"gradient_norm": "recent_norms", "smoothed_norm": "smoothed_norms"}
+"""The column of each ``by``: of a sample what it was selected by the last time, the norm that it had
+then, and, where that is not the same, what it will be selected by."""
 SURPRISE = 0.5
 """The share of the budget that a single sample with a surprisingly large gradient may use up."""
 
@@ -38,10 +41,10 @@ class NoiseBudget(Policy):
 
     A step of a pruned epoch, one of as many as on full data, has the second moment mean(g^2 / p), where
     full data has mean(g^2), for gradient norms g and keep probabilities p. Least is trained where p is
-    proportional to g. Samples are cut into strata by the norm they had last. What the mean squared norm
-    of each will be when it is trained is estimated from the epoch before: of its samples both the norm
-    that they were selected by and the fresh one are known. The estimate's standard error counts as
-    noise. Samples without a norm are kept.
+    proportional to g. Samples are cut into strata by the norm they had last, or its running mean. What
+    the mean squared norm of each will be when it is trained is estimated from the epoch before: of its
+    samples both what they were selected by and the fresh norm are known. The estimate's standard error
+    counts as noise. Samples without a norm are kept.
 
     Norms are the signal ``gradient_norms`` of :meth:`DynamicPruner.update`; where that is not given they
     follow from the losses, as ``norms_from`` says.
@@ -52,6 +55,8 @@ class NoiseBudget(Policy):
             many samples are left out; the probabilities have the same proportions.
         floor: The least keep probability, in (0, 1]. Weights reach 1 / floor, and less where few samples
             carry most of the gradient.
+        by: What the strata are cut by: gradient_norm, the norm of the last time, or smoothed_norm, its
+            running mean, where a single norm tells little, as the spread of a few rewards.
 
     Source: optimum allocation for a given variance, Neyman, 1934; Cochran, *Sampling Techniques*,
     section 5.5. The calibration is this library's own.
@@ -59,6 +64,7 @@ class NoiseBudget(Policy):
 
     max_noise: float | None = USUAL
     floor: float = 0.01
+    by: str = "gradient_norm"
     columns: tuple[str, ...] = field(init=False, repr=False)
 
     shrinks = "batches"
@@ -74,18 +80,20 @@ class NoiseBudget(Policy):
                 f"floor is {self.floor}; it is the least keep probability, above 0 (or samples would "
                 "never be seen again) and at most 1"
             )
+        check_column(self.by, tuple(COLUMNS))
         use_plain_numbers(self)
-        set_fields(self, columns=("recent_norms", "weight"), needs_target=self.max_noise is None)
+        set_fields(self, columns=(COLUMNS[self.by], "weight"), needs_target=self.max_noise is None)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
-        norms: FloatArray = scores["recent_norms"].numpy()
+        norms: FloatArray = scores[COLUMNS[self.by]].numpy()
+        selected_by = norms[:, -1]
         num_samples, num_strata = len(norms), NUM_STRATA
         if request.num_pruned is not None:  # at least one of each stratum is drawn
             num_kept = request.num_kept(num_samples, 0)
             if num_kept == 1:
                 return KeepProbabilities.equal(1 / num_samples, num_samples)
             num_strata = min(num_strata, num_kept - 1)
-        in_bins = count_in_bins(norms[:, 1])
+        in_bins = count_in_bins(selected_by)
         counts = np.zeros(num_strata + 1, np.int64)  # the last stratum has no norms
         counts[-1] = num_samples - in_bins.sum()
         stratum_of = np.zeros(len(in_bins), np.uint8)
@@ -94,10 +102,10 @@ class NoiseBudget(Policy):
             stratum_of = strata_of_bins(in_bins, num_strata)
             counts[:-1] = np.bincount(stratum_of, in_bins, num_strata)
             weights = scores["weight"].numpy()
-            moments, least = self._moments(norms, weights, in_bins, stratum_of, num_strata)
+            moments, least = self._moments(norms[:, :2], weights, in_bins, stratum_of, num_strata)
             floor = max(floor, least)
         probabilities = self._probabilities(moments, counts, floor, request, num_samples)
-        strata = strata_of(norms[:, 1], stratum_of, num_strata)
+        strata = strata_of(selected_by, stratum_of, num_strata)
         return KeepProbabilities(torch.from_numpy(probabilities), torch.from_numpy(strata))
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:

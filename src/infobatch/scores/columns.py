@@ -93,6 +93,11 @@ def smoothed(old: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(old), values, SMOOTHING * old + (1 - SMOOTHING) * values)
 
 
+def smoothed_with_latest(old: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Rows (B, 3): the running mean of the values before, the batch's values, and the mean with them."""
+    return np.stack([old[:, 2], values, smoothed(old[:, 2], values)], axis=1)
+
+
 def smoothed_batch_mean(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
     """The running mean 0.9 s + 0.1 m of the batches' mean losses m; it begins at 0.
 
@@ -145,6 +150,8 @@ COLUMNS = {
     "smoothed_norm": Column(np.float32, NAN, smoothed, signal=NORMS),
     # The norms of the last two times, the latest last.
     "recent_norms": Column(np.float32, NAN, last_few, signal=NORMS, width=2),
+    # The running mean of the norms before the last time, the norm of that time, and the mean with it.
+    "smoothed_norms": Column(np.float32, NAN, smoothed_with_latest, signal=NORMS, width=3),
     # The probability that the model gave to the sample's own class the last time, in [0, 1].
     "confidence": Column(np.float32, NAN, latest, signal="confidences"),
     # How many visits the sample is owed, NaN before the first draw; see infobatch.policies.Spaced.

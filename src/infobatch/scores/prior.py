@@ -37,7 +37,7 @@ def prior_values(prior_scores: PriorScores, num_samples: int) -> tuple[FloatArra
         source, prior_scores = f"the prior_scores of {prior_scores}", read_scores(prior_scores)
     losses, norms = prior_scores, None
     if isinstance(prior_scores, ScoreTable):
-        losses, norms = prior_scores["last_loss"], norms_in(prior_scores)
+        losses, norms = prior_scores["last_loss"], prior_scores.last_norms
     if not isinstance(losses, Tensor):
         raise TypeError(
             f"prior_scores are a {type(losses).__name__}; give a ScoreTable, a tensor with one loss for "
@@ -59,14 +59,3 @@ def prior_values(prior_scores: PriorScores, num_samples: int) -> tuple[FloatArra
             "prior_scores out"
         )
     return known, None if norms is None else norms.numpy().copy()
-
-
-def norms_in(scores: ScoreTable) -> Tensor | None:
-    """The last norm of each sample's gradient, float32 (N,), NaN where it is not known.
-
-    Args:
-        scores: A table; without a column of norms the answer is None.
-    """
-    if "recent_norms" in scores.columns:
-        return scores["recent_norms"][:, -1]
-    return scores["gradient_norm"] if "gradient_norm" in scores.columns else None

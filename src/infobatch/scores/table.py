@@ -40,6 +40,14 @@ class ScoreTable:
         self.num_nonfinite = 0  # losses or signals that were NaN or infinite
         self._values = {name: COLUMNS[name].make(num_samples) for name in columns}
 
+    @property
+    def last_norms(self) -> Tensor | None:
+        """The last norm of each sample's gradient, float32 (N,), NaN where unknown; None if not kept."""
+        for name in ("recent_norms", "smoothed_norms"):
+            if name in self._values:
+                return self[name][:, 1]
+        return self["gradient_norm"] if "gradient_norm" in self._values else None
+
     def add(self, columns: Sequence[str]) -> None:
         """Keep further columns, of which nothing is known yet."""
         for name in columns:

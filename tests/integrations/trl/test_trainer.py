@@ -96,7 +96,7 @@ def test_prompts_are_left_out_in_whole_groups_and_weighted(arguments, tmp_path):
     assert torch.allclose(given, unweighted * weights.repeat_interleave(NUM_GENERATIONS))
     scores = ours.pruner.scores
     assert torch.allclose(scores["last_loss"][last], spreads(unweighted, NUM_GENERATIONS))
-    assert torch.equal(scores["recent_norms"][last, 1], scores["last_loss"][last])
+    assert torch.equal(scores.last_norms[last], scores["last_loss"][last])
 
 
 @pytest.mark.parametrize("arguments", [{}, SEVERAL], ids=["once", "iterations"])

@@ -38,7 +38,9 @@ class GRPOPruningMixin(PrunedEpochs):
     """Gives a GRPOTrainer or RLOOTrainer pruning: ``class Mine(GRPOPruningMixin, MyGRPOTrainer)``.
 
     Prompts are the samples. The score of each is the root mean square of its group's advantages, 0 where
-    all its completions have one reward. Each process keeps the scores of all prompts.
+    all its completions have one reward. One group tells little of a prompt, so that the default policy,
+    ``NoiseBudget(by="smoothed_norm")``, goes by the running mean. Each process keeps the scores of all
+    prompts.
 
     Args:
         *args: The trainer's own arguments.
@@ -169,7 +171,7 @@ class GRPOPruningMixin(PrunedEpochs):
     @property
     def _options(self) -> Mapping[str, Any]:
         """A pruner that, on each process, has all prompts; what is recorded of them are norms."""
-        defaults = {"policy": NoiseBudget(), "shrink": None, "norms_from": "losses"}
+        defaults = {"policy": NoiseBudget(by="smoothed_norm"), "shrink": None, "norms_from": "losses"}
         options = {**defaults, **super()._options, "rank": 0, "num_replicas": 1}
         if not self._tells:
             options.pop("record_to", None)

@@ -86,7 +86,7 @@ def train(model, policy, lr=5e-4, seed=0):
 
 def main():
     print(f"success after a moment of teaching: {success(make_model()):.3f}")
-    for policy in (NoPruning(), NoiseBudget(max_noise=1.2)):
+    for policy in (NoPruning(), NoiseBudget(max_noise=1.2, by="smoothed_norm")):
         model = make_model()
         pruner = train(model, policy)
         number = pruner.report().num_recorded * NUM_COMPLETIONS

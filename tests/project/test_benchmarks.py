@@ -93,6 +93,14 @@ def test_signals_find_flipped_labels_and_a_finished_cell_stays(tmp_path, capsys,
     assert "has epochs 3, not 4; give another --out" in capsys.readouterr().err
 
 
+def test_means_tell_hopeless_prompts_from_those_without_a_spread_by_chance(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["hopeless_prompts.py", "--prompts", "1000", "--seeds", "1"])
+    benchmark("hopeless_prompts").main()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    kept = {(row[0], row[2]): float(row[-1]) for row in rows}
+    assert kept["smoothed_norm,", "hopeless"] < 0.35 < kept["gradient_norm,", "hopeless"]
+
+
 def test_what_recording_costs(tmp_path, capsys, monkeypatch):
     options = [
         "--data",

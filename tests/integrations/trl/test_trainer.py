@@ -204,4 +204,5 @@ def test_a_trainer_trains_anew(tmp_path):
 def test_a_budget_with_smaller_generations_is_the_default(tmp_path):
     pruner = trainer(tmp_path).pruner
     assert isinstance(pruner.policy, NoiseBudget)
+    assert pruner.policy.by == "smoothed_norm"
     assert pruner.plan.shrink

@@ -21,6 +21,15 @@ def recorded(call, tmp_path):
     return tmp_path / "run"
 
 
+def test_a_file_that_is_not_there_is_told_before_data_are_loaded(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "infobatch.lab.commands.options.load_data", lambda *_, **__: pytest.fail("loaded")
+    )
+    code, _, error = call("train", *TYPED, "--subset", tmp_path / "none.json")
+    assert code == 2
+    assert "none.json cannot be read as JSON" in error
+
+
 def test_a_subset_keeps_its_samples_and_the_test_set(tmp_path):
     data = load_data("digits")
     path = tmp_path / "subset.json"

@@ -91,7 +91,12 @@ def named(tmp_path, rare, common, **options):
 def test_the_rarer_class_is_looked_for_whatever_it_is_called(tmp_path):
     first, last = named(tmp_path, "churned", "stays"), named(tmp_path, "yes", "no")
     assert (first.class_names[first.positive], last.class_names[last.positive]) == ("churned", "yes")
-    assert first.notes == ("AUC and average precision are of the class 'churned', 20.0% of the rows",)
+    of_whom, few = first.notes
+    assert of_whom == "AUC and average precision are of the class 'churned', 20.0% of the rows"
+    number = int((first.test.labels == first.positive).sum())
+    assert few.startswith(
+        f"the test part has {number} rows of the class 'churned': each counts for much"
+    )
     chances = torch.rand(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     mirrored = [
         figures_of(chances, first.test.labels, first.positive),

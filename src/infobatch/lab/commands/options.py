@@ -8,7 +8,7 @@ from typing import Any
 
 from infobatch.lab.commands.arguments import Typed
 from infobatch.lab.commands.console import console
-from infobatch.lab.commands.subsets import read_subset
+from infobatch.lab.commands.subsets import read_indices, read_subset
 from infobatch.lab.comparison.variants import Variant
 from infobatch.lab.config.noise_budget import BUDGETED, budget_of, with_budget, with_budgets
 from infobatch.lab.config.policy_spec import name_of
@@ -176,6 +176,8 @@ def check_options(config: TrainConfig) -> None:
         ValueError: If the run could not be trained; see also :func:`check_config`.
     """
     check_config(config)
+    if config.subset is not None:
+        read_indices(config.subset)
     device = resolve_device(config.device)
     on_cpu = device.type == "cpu"
     if config.precision == "bf16" and not computes_in_bf16(device):

@@ -80,7 +80,7 @@ def read_subset(path: Path, num_samples: int) -> Tensor:
     Raises:
         ValueError: If the file cannot be read, or holds anything else.
     """
-    indices = _read_indices(path)
+    indices = read_indices(path)
     chosen = torch.tensor(sorted(set(indices)))
     outside = [index for index in indices if not 0 <= index < num_samples]
     if outside:
@@ -96,7 +96,8 @@ def read_subset(path: Path, num_samples: int) -> Tensor:
     return chosen
 
 
-def _read_indices(path: Path) -> list[int]:
+def read_indices(path: Path) -> list[int]:
+    """Read what the file of a ``--subset`` holds; ``ValueError`` if it cannot be read."""
     return _from_csv(path) if path.suffix == ".csv" else _from_json(path)
 
 
@@ -144,7 +145,7 @@ def _indices_of(folder: RunFolder, num_samples: int) -> np.ndarray:
             )
     if config.subset is None:
         return np.arange(num_samples)
-    indices = np.sort(_read_indices(config.subset))
+    indices = np.sort(read_indices(config.subset))
     if len(indices) != num_samples:
         raise ValueError(
             f"{config.subset} has {len(indices):,} indices, and {folder.path} was trained with --subset "

@@ -23,6 +23,8 @@ PANDAS_INDEX = "__index_level_"
 """What the name of a column begins with that pandas keeps its rows' names in."""
 UNKNOWN = 0
 """The code of a category that is missing, or that the training file does not have."""
+FEW = 100
+"""Fewer test rows of the class that is looked for are told of: its recall has steps of a percent."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,14 @@ class TableData(Data):
         name = self.class_names[self.positive]
         share = float((self.train.labels == self.positive).double().mean())
         told = f"AUC and average precision are of the class {name!r}, {share:.1%} of the rows"
-        return (told,)
+        number = int((self.test.labels == self.positive).sum())
+        if number >= FEW:
+            return (told,)
+        few = (
+            f"the test part has {number} rows of the class {name!r}: each counts for much in those "
+            "metrics, and intervals over seeds do not tell how another test part would differ"
+        )
+        return (told, few)
 
 
 @dataclass(frozen=True)

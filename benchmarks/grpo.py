@@ -3,6 +3,7 @@ r"""GRPO on additions of growing length, with pruning and without, at equal numb
     OMP_NUM_THREADS=1 python benchmarks/grpo.py --seeds 4 --out FOLDER                 # mostly hopeless
     OMP_NUM_THREADS=1 python benchmarks/grpo.py --seeds 1 --seed 2 --hopeless 0 --shrink steps \
         --noise 1.5 --epochs 12 --out FOLDER                                           # mostly in reach
+    python benchmarks/grpo.py --report FILE [FILE ...]                                # the table of runs
 
 A small causal model first sees additions with their answers for a moment, long ones rarely. TRL's
 GRPOTrainer goes on from there, the reward 1 for a right answer. Prompts have numbers of one to six
@@ -34,6 +35,7 @@ import datasets
 import torch
 import transformers
 import trl
+from scipy import stats
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
@@ -309,6 +311,32 @@ def note(options: argparse.Namespace, line: dict[str, Any]) -> None:
     )
 
 
+def report(paths: list[Path]) -> None:
+    """Print each arm's means, and how it differs from pruned: interval and p of a paired t test.
+
+    Args:
+        paths: Files of runs, of which one has pruned; where two have the same run the later one counts.
+    """
+    runs: dict[str, dict[int, tuple[int, float]]] = {}
+    for line in (json.loads(line) for path in paths for line in path.read_text().splitlines()):
+        last = line["points"][-1]
+        runs.setdefault(line["arm"], {})[line["seed"]] = (last["completions"], last["success"])
+    for arm, by_seed in runs.items():
+        completions, success = (
+            statistics.fmean(values) for values in zip(*by_seed.values(), strict=True)
+        )
+        told = (
+            f"{arm:12}  {len(by_seed):2} seeds  {completions:8,.0f} completions  success {success:.3f}"
+        )
+        seeds = sorted(by_seed.keys() & runs["pruned"])
+        if arm != "pruned" and len(seeds) > 1:
+            ours, theirs = ([each[seed][1] for seed in seeds] for each in (runs["pruned"], by_seed))
+            test = stats.ttest_rel(theirs, ours)
+            low, high = test.confidence_interval()
+            told += f"  {(low + high) / 2:+.3f} ({low:+.3f} to {high:+.3f})  p {test.pvalue:.2g}"
+        print(told)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="how many, from --seed on")
@@ -325,8 +353,13 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--taught", type=int, default=900, help="steps with answers, before")
-    parser.add_argument("--out", type=Path, required=True)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=Path)
+    where.add_argument("--report", nargs="+", type=Path, metavar="FILE")
     options = parser.parse_args()
+    if options.report:
+        report(options.report)
+        return
     options.out.mkdir(parents=True, exist_ok=True)
     transformers.logging.set_verbosity_error()
     for seed in range(options.seed, options.seed + options.seeds):

@@ -30,23 +30,26 @@ MARKERS: dict[str, Any] = {
 def _marked(options_class: type[CommonConfig]) -> type[CommonConfig]:
     """The configuration as the command line shows it: a subclass whose fields have their markers."""
     types = get_type_hints(options_class)
-    marked = []
+    words_of, marked = _words_of(options_class), []
     for each in fields(options_class):
         if each.default is MISSING:
             continue  # options of a task, a class of their own
-        words = tyro.conf.arg(help=_help_of(options_class, each.name))
+        words = tyro.conf.arg(help=words_of.get(each.name))
         markers = (words, MARKERS[each.name]) if each.name in MARKERS else (words,)
         marked.append((each.name, Annotated[(types[each.name], *markers)], field(default=each.default)))
     return make_dataclass(options_class.__name__, marked, bases=(options_class,), frozen=True)
 
 
-def _help_of(options_class: type[CommonConfig], name: str) -> str | None:
-    """What the docstrings say of an option, as one line: tyro would keep the breaks of the source."""
-    for each in options_class.__mro__[:-1]:
-        for said in docstring_parser.parse_from_object(each).params:
-            if said.arg_name == name and said.description is not None:
-                return " ".join(said.description.split())
-    return None
+def _words_of(options_class: type) -> dict[str, str]:
+    """What the docstrings say of each option, as one line: tyro would keep the breaks of the source."""
+    if options_class is object:
+        return {}
+    said = docstring_parser.parse_from_object(options_class).params
+    own = {each.arg_name: " ".join((each.description or "").split()) for each in said}
+    inherited: dict[str, str] = {}
+    for base in reversed(options_class.__bases__):
+        inherited |= _words_of(base)
+    return inherited | own
 
 
 class Typed:

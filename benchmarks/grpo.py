@@ -93,11 +93,11 @@ def new_model(width: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def taught(width: int, num_steps: int) -> dict[str, torch.Tensor]:
+def taught(width: int, num_steps: int, lr: float) -> dict[str, torch.Tensor]:
     """The weights of a model that has seen additions with their answers, long ones rarely."""
     transformers.set_seed(0)
     model, read = new_model(width), tokenizer()
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.05, num_steps)
     lengths = [length for length in LENGTHS for _ in range(round(10 * 1.7 ** (max(LENGTHS) - length)))]
     for step in range(num_steps):
@@ -258,9 +258,9 @@ def run(
 
 def arms(seed: int, options: argparse.Namespace) -> None:
     """All arms of a seed, each a line of the file as soon as it ends."""
-    path = options.out / f"taught-{options.width}-{options.taught}.pt"
+    path = options.out / f"taught-{options.width}-{options.taught}-{options.taught_lr}.pt"
     if not path.exists():
-        torch.save(taught(options.width, options.taught), path)
+        torch.save(taught(options.width, options.taught, options.taught_lr), path)
     weights = torch.load(path)
     nothing = {"policy": NoPruning()}
     budget = {"policy": NoiseBudget(max_noise=options.noise, by=options.by), "shrink": options.shrink}
@@ -353,6 +353,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--taught", type=int, default=900, help="steps with answers, before")
+    parser.add_argument("--taught-lr", type=float, default=3e-3, help="the peak rate of these steps")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--out", type=Path)
     where.add_argument("--report", nargs="+", type=Path, metavar="FILE")

@@ -14,16 +14,36 @@ from infobatch.lab.commands import train
 def test_help_names_every_command_and_option(call):
     _, overview, _ = call("--help")
     assert all(name in overview for name in cli.COMMANDS)
-    _, options, _ = call("train", "--help")
+    _, options, _ = call("train", "--help-all")
     for option in ("data", "model", "epochs", "batch-size", "prune-ratio", "delta", "optimizer"):
         assert f"--{option}" in options
-    for option in ("lr", "seed", "device", "precision", "workers", "resume", "out"):
+    for option in ("lr", "seed", "device", "precision", "workers", "resume", "out", "mae.patch"):
         assert f"--{option}" in options
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "sweep", "contest"])
+def test_help_is_of_the_options_of_every_day_and_names_where_all_are(call, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, brief, _ = call(command, "--help")
+    assert code == 0
+    assert f"`infobatch {command} --help-all` lists all options." in brief
+    for option in ("data", "model", "epochs", "batch-size", "lr", "seed", "device", "out"):
+        assert f"--{option} " in brief
+    assert "--mae.patch" not in brief
+    assert "--weight-decay" not in brief
+    assert "None" not in brief
+    assert len(brief.splitlines()) < 90
+    assert call(command, "-h")[1] == brief
+    assert len(call(command, "--help-all")[1].splitlines()) > 300
+
+
+def test_a_command_with_few_options_has_one_help(call):
+    assert call("recipes", "--help-all") == call("recipes", "--help")
 
 
 def test_the_words_of_an_option_are_one_paragraph(call, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    _, options, _ = call("compare", "--help")
+    _, options, _ = call("compare", "--help-all")
     for words in ("Or a training function of yours, as FILE.py:NAME", "mae (a masked autoencoder that"):
         assert words in " ".join(options.replace("│", " ").split())
     lines = [line.strip("│ ") for line in options.splitlines()]

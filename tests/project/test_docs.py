@@ -185,7 +185,7 @@ def test_commands_use_options_that_exist(command, monkeypatch, capsys):
     from infobatch.lab import cli
 
     words = shlex.split(command)
-    monkeypatch.setattr("sys.argv", [*words[:2], "--help"])
+    monkeypatch.setattr("sys.argv", [*words[:2], "--help-all"])
     with pytest.raises(SystemExit):
         cli.main()
     text = capsys.readouterr().out

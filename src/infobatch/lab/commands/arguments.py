@@ -17,27 +17,56 @@ from infobatch.lab.config.train import UNTYPED, CommonConfig, TrainConfig
 
 Command = Callable[..., None]
 
+
+def _unset(metavar: str) -> Any:
+    """The marker of an option that may be left out: its words say what then is."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
 MARKERS: dict[str, Any] = {
     **dict.fromkeys(UNTYPED, tyro.conf.Suppress),
-    "data_dir": tyro.conf.arg(metavar="PATH"),
-    "subset": tyro.conf.arg(metavar="FILE"),
-    "target": tyro.conf.arg(metavar="SHARE"),
-    "workers": tyro.conf.arg(metavar="NUMBER"),
+    "data_dir": _unset("PATH"),
+    "subset": _unset("FILE"),
+    "delta": _unset("FLOAT"),
+    "target": _unset("SHARE"),
+    "workers": _unset("NUMBER"),
 }
 """How some options of the configuration are shown, by their names."""
 
+EVERYDAY = (
+    *("task", "data", "data_dir", "model", "epochs", "batch_size", "optimizer", "lr"),
+    *("policy", "prune_ratio", "seed", "device", "precision"),
+)
+"""The options of the configuration that ``--help`` shows."""
+HELP, HELP_ALL = ("-h", "--help"), "--help-all"
 
-def _marked(options_class: type[CommonConfig]) -> type[CommonConfig]:
-    """The configuration as the command line shows it: a subclass whose fields have their markers."""
+
+def _marked(options_class: type[CommonConfig], brief: bool = False) -> type[CommonConfig]:
+    """The configuration as the command line shows it: a subclass whose fields have their markers.
+
+    Args:
+        options_class: The configuration.
+        brief: Show options of every day alone, with the first sentence of their words.
+    """
     types = get_type_hints(options_class)
     words_of, marked = _words_of(options_class), []
     for each in fields(options_class):
-        if each.default is MISSING:
+        hidden = brief and each.name not in EVERYDAY
+        if each.default is MISSING and not hidden:
             continue  # options of a task, a class of their own
-        words = tyro.conf.arg(help=words_of.get(each.name))
-        markers = (words, MARKERS[each.name]) if each.name in MARKERS else (words,)
-        marked.append((each.name, Annotated[(types[each.name], *markers)], field(default=each.default)))
+        words = words_of.get(each.name, "")
+        markers = [tyro.conf.arg(help=_first_sentence(words) if brief else words)]
+        if hidden:
+            markers = [tyro.conf.Suppress]
+        elif each.name in MARKERS:
+            markers.append(MARKERS[each.name])
+        default = field(default=each.default, default_factory=each.default_factory)
+        marked.append((each.name, Annotated[(types[each.name], *markers)], default))
     return make_dataclass(options_class.__name__, marked, bases=(options_class,), frozen=True)
+
+
+def _first_sentence(words: str) -> str:
+    return re.split(r"(?<=\.) (?=[A-Z])", words, maxsplit=1)[0]
 
 
 def _words_of(options_class: type) -> dict[str, str]:
@@ -88,6 +117,8 @@ class Typed:
 def parse(commands: Mapping[str, Command], arguments: Sequence[str], description: str) -> Command:
     """Read a command line; help and errors are printed, and end the program.
 
+    Help is of the options of every day, or of all with ``--help-all``.
+
     Args:
         commands: The commands by name. Their signatures and docstrings say what may be typed.
         arguments: The command line's arguments, the command's name first.
@@ -96,7 +127,9 @@ def parse(commands: Mapping[str, Command], arguments: Sequence[str], description
     Returns:
         The command with its arguments, to be called with none.
     """
-    collected = {name: _collected(command) for name, command in commands.items()}
+    brief = HELP_ALL not in arguments and not set(HELP).isdisjoint(arguments)
+    arguments = [HELP[-1] if each == HELP_ALL else each for each in arguments]
+    collected = {name: _collected(command, brief) for name, command in commands.items()}
     call: functools.partial[None] = tyro.extras.subcommand_cli_from_dict(
         collected, prog="infobatch", description=description, args=arguments
     )
@@ -106,8 +139,9 @@ def parse(commands: Mapping[str, Command], arguments: Sequence[str], description
     return functools.partial(call, options=Typed(call.func, arguments, type(options)))
 
 
-def _collected(command: Command) -> Callable[..., functools.partial[None]]:
+def _collected(command: Command, brief: bool = False) -> Callable[..., functools.partial[None]]:
     """The command for tyro, which gives it with its arguments in place of calling it."""
+    types = get_type_hints(command, include_extras=True)
 
     @functools.wraps(command)
     def collect(**arguments: Any) -> functools.partial[None]:
@@ -115,15 +149,29 @@ def _collected(command: Command) -> Callable[..., functools.partial[None]]:
 
     # Read in place of the command's, whose docstring breaks the words of an argument.
     collect.__doc__ = re.sub(r"\n {8,}(?=\S)", " ", inspect.getdoc(command) or "")
-    collect.__annotations__ = get_type_hints(command, include_extras=True)
+    if brief and types.get("options") in CONFIGURED:
+        shown = _marked(CONFIGURED[types["options"]], brief)
+        types["options"] = Annotated[Typed, tyro.conf.arg(name="", constructor=shown)]
+        collect.__doc__ = _with_hint(collect.__doc__, command.__name__)
+    collect.__annotations__ = types
     collect.__signature__ = inspect.signature(command)  # type: ignore[attr-defined]
     del collect.__wrapped__
     return collect
 
 
+def _with_hint(docstring: str, name: str) -> str:
+    """The docstring, whose words before the arguments end in where all options are told."""
+    words, heading, arguments = docstring.partition("\n\nArgs:")
+    return f"{words} `infobatch {name} {HELP_ALL}` lists all options.{heading}{arguments}"
+
+
 Options = Annotated[Typed, tyro.conf.arg(name="", constructor=_marked(TrainConfig))]
 CommonOptions = Annotated[Typed, tyro.conf.arg(name="", constructor=_marked(CommonConfig))]
-OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+CONFIGURED: dict[Any, type[CommonConfig]] = {Options: TrainConfig, CommonOptions: CommonConfig}
+"""The configuration that each of these is of."""
+OptionalPath = Annotated[Path | None, _unset("PATH")]
+OptionalFloat = Annotated[float | None, _unset("FLOAT")]
+OptionalInt = Annotated[int | None, _unset("INT")]
 RecipeName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE]")]
 RecipeNames = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE ...]")]
 OutPath = Annotated[Path, tyro.conf.arg(metavar="PATH")]

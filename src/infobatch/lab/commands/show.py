@@ -9,7 +9,13 @@ from pathlib import Path
 
 from rich.table import Table
 
-from infobatch.lab.commands.arguments import OptionalPath, Paths, PositionalPath, RecipeName
+from infobatch.lab.commands.arguments import (
+    OptionalFloat,
+    OptionalPath,
+    Paths,
+    PositionalPath,
+    RecipeName,
+)
 from infobatch.lab.commands.console import console, plain_console, print_recipe
 from infobatch.lab.commands.options import load
 from infobatch.lab.commands.results import print_results
@@ -53,7 +59,7 @@ def recipes(recipe: RecipeName = "") -> None:
     )
 
 
-def evaluate(run: PositionalPath, data_dir: Path | None = None, device: str = "auto") -> None:
+def evaluate(run: PositionalPath, data_dir: OptionalPath = None, device: str = "auto") -> None:
     """Evaluate a finished run's model on the test set, overall and for each class.
 
     Args:
@@ -122,7 +128,7 @@ def predict(
     scores: PositionalPath,
     epochs: float = 200,
     prune_ratio: float = 0.5,
-    delta: float | None = None,
+    delta: OptionalFloat = None,
     warmup_epochs: int = 1,
     norms_from: NormsFrom = "cross-entropy",
     plot: OptionalPath = None,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from infobatch.lab.commands.arguments import (
     CommonOptions,
+    OptionalFloat,
+    OptionalInt,
     OptionalPath,
     Options,
     OutPath,
@@ -54,8 +56,8 @@ DEFAULT_SAVING = "30"
 def train(
     options: Options,
     recipe: RecipeName = "",
-    save: float | None = None,
-    noise: float | None = None,
+    save: OptionalFloat = None,
+    noise: OptionalFloat = None,
     out: OptionalPath = None,
     resume: Switch = False,
 ) -> None:
@@ -99,10 +101,10 @@ def train(
 def compare(
     options: Options,
     recipe: RecipeName = "",
-    save: float | None = None,
-    noise: float | None = None,
-    seeds: int | None = None,
-    margin: float | None = None,
+    save: OptionalFloat = None,
+    noise: OptionalFloat = None,
+    seeds: OptionalInt = None,
+    margin: OptionalFloat = None,
     same_steps: Switch = False,
     undersampling: Switch = False,
     out: OptionalPath = None,
@@ -169,9 +171,9 @@ def sweep(
     same_steps: Switch = False,
     undersampling: Switch = False,
     seeds: int = 3,
-    margin: float | None = None,
+    margin: OptionalFloat = None,
     jobs: int = 1,
-    minutes: float | None = None,
+    minutes: OptionalFloat = None,
     out: OutPath = Path("runs/sweep"),
 ) -> None:
     """Train recipes on full data and with several ways of pruning.
@@ -220,9 +222,9 @@ def contest(
     same_steps: Switch = False,
     undersampling: Switch = False,
     seeds: int = 5,
-    margin: float | None = None,
+    margin: OptionalFloat = None,
     jobs: int = 1,
-    minutes: float | None = None,
+    minutes: OptionalFloat = None,
     out: OutPath = Path("runs/contest"),
 ) -> None:
     """Train every policy on a recipe at the same costs, beside full data and fewer epochs.

@@ -46,12 +46,13 @@ class CommonConfig:
     of each row of a table, or a number), or own (a training function of yours). Diffusion, tabular and
     regression have defaults of their own."""
     data: str = "mnist5k"
-    """Data set. mnist5k and digits are built in. cifar10, cifar100, fashion-mnist, tiny-imagenet,
-    tiny-imagenet-40 and imagenet are downloaded, or read from --data-dir; images are your own, in
-    --data-dir. For segmentation: ade20k, or camvid (in --data-dir only). For tuning: alpaca,
-    alpaca-cleaned, or the local sets bbh and instructions. For tabular: breast-cancer and flights, which
-    are built in, the local set shuttle, or a table of your own, in --data-dir. For regression: diabetes,
-    which is built in, or a table of your own."""
+    """Data set, such as mnist5k, cifar10 or flights; images or table for your own, in --data-dir. Built
+    in are mnist5k and digits. cifar10, cifar100, fashion-mnist, tiny-imagenet, tiny-imagenet-40 and
+    imagenet are downloaded, or read from --data-dir; images are your own, there. For segmentation:
+    ade20k, or camvid (in --data-dir only). For tuning: alpaca, alpaca-cleaned, or the local sets bbh and
+    instructions. For tabular: breast-cancer and flights, which are built in, the local set shuttle, or a
+    table of your own, in --data-dir. For regression: diabetes, which is built in, or a table of your
+    own."""
     data_dir: Path | None = None
     """Folder with parquet files in the layout of the hub, or with folders of images; the variable
     INFOBATCH_DATA_DIR gives its default."""
@@ -76,14 +77,15 @@ class CommonConfig:
     """Make the training set long-tailed: of the first class all samples are kept, of each following one
     a smaller share, down to 1 in this many of the last. 1 leaves it as it is."""
     model: str = "small-cnn"
-    """Network: small-cnn, speed-cnn, speed-cnn-narrow, resnet8, resnet20, resnet18, resnet50; timm/NAME
-    or transformers/NAME if these are installed; a function of yours that returns one, as FILE.py:NAME
-    or MODULE:NAME, which is given num_classes, num_channels and image_size, if it names them; or the
-    folder of a run of --task mae, to fine-tune its encoder. For segmentation: segformer-tiny,
-    segformer-b0, upernet-tiny, upernet-resnet50 and others. For mae: mae-tiny, mae-small, mae-base. For
-    diffusion: unet-tiny, unet-small, ddpm-cifar10. For tuning: llama-tiny, llama-small, gpt2-tiny.
-    These tasks also take a folder that holds such a model, for tuning with its tokenizer. For tabular:
-    mlp."""
+    """Network, such as small-cnn, resnet18, mlp or timm/NAME; FILE.py:NAME for a function of yours that
+    returns one. For classes of images: small-cnn, speed-cnn, speed-cnn-narrow, resnet8, resnet20,
+    resnet18, resnet50; timm/NAME or transformers/NAME if these are installed; a function, as
+    FILE.py:NAME or MODULE:NAME, which is given num_classes, num_channels and image_size, if it names
+    them; or the folder of a run of --task mae, to fine-tune its encoder. For segmentation:
+    segformer-tiny, segformer-b0, upernet-tiny, upernet-resnet50 and others. For mae: mae-tiny,
+    mae-small, mae-base. For diffusion: unet-tiny, unet-small, ddpm-cifar10. For tuning: llama-tiny,
+    llama-small, gpt2-tiny. These tasks also take a folder that holds such a model, for tuning with its
+    tokenizer. For tabular: mlp."""
     pretrained: bool = False
     """Start from the trained weights that timm or transformers has for the network, in place of new
     ones; they are downloaded, unless they were before."""
@@ -168,7 +170,7 @@ class CommonConfig:
     device: str = "auto"
     """Device: cpu, cuda, cuda:1 and so on; auto takes cuda if there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
-    """Precision of the computation; bf16 and fp16 use autocast, fp16 also scales the gradients. auto
+    """Precision of the computation; bf16 and fp16 use autocast, fp16 also scales the gradients. Auto
     takes bf16 where the device computes in it, on a CPU with AVX-512 bf16 or AMX, and fp32 elsewhere."""
     compile: bool = False
     """Compile the network with torch.compile, on CUDA with graphs; a short last batch is not
@@ -194,10 +196,11 @@ class TrainConfig(CommonConfig):
     """The options of one training run."""
 
     policy: str = "infobatch"
-    """What to leave out. Unbiased: infobatch, percentile-tiers, proportional, neyman, noise-budget,
-    spaced, class-quotas, undersampling, bls, random, or none. Biased: rs2, epsilon-greedy, ucb, seta,
-    order-dp, repb, rcap, kakurenbo, ies. By scores that are made before the run: forgetting, el2n,
-    grand. Options follow the name, as in proportional:floor=0.1."""
+    """What to leave out: infobatch, noise-budget, spaced, random, none, and others. Unbiased: infobatch,
+    percentile-tiers, proportional, neyman, noise-budget, spaced, class-quotas, undersampling, bls,
+    random, or none. Biased: rs2, epsilon-greedy, ucb, seta, order-dp, repb, rcap, kakurenbo, ies. By
+    scores that are made before the run: forgetting, el2n, grand. Options follow the name, as in
+    proportional:floor=0.1."""
     prune_ratio: float = 0.5
     """Share that is left out: for infobatch and bls of the samples below the mean loss, for other
     policies of all samples."""

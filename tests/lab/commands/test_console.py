@@ -47,7 +47,7 @@ def test_a_terminal_is_shown_one_live_line_with_the_time_left(monkeypatch, tmp_p
     assert "time left not known yet, " in shown
     assert re.search(r"\d:\d\d left, ", shown)
     if command == "compare":
-        assert re.search(r"at most \d:\d\d left, \d of 5 runs, seed 0, infobatch", shown), shown
+        assert re.search(r"at most \d:\d\d left, \d of 5 runs, seed 0, InfoBatch", shown), shown
         assert " 5 of 5 runs, " in shown
 
 

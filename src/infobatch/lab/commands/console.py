@@ -19,6 +19,7 @@ from rich.table import Column
 from rich.text import Text
 
 from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.labels import labels_of
 from infobatch.lab.comparison.run import Watch
 from infobatch.lab.comparison.sweep import HELPER
 from infobatch.lab.comparison.time_left import Pace, Workload
@@ -154,6 +155,10 @@ class ComparisonWatch:
         self._progress = progress
         self._names_them = names_them
         self._workload = None if console.quiet else Workload(comparisons)
+        self._labels = {
+            each.path: dict(zip(each.arms, labels_of(each.arms, each.config), strict=True))
+            for each in comparisons
+        }
         self._task = progress.add_task("training", total=1)
         self._show("training")
 
@@ -166,17 +171,19 @@ class ComparisonWatch:
         if self._workload is None:  # another process tells, and this one may not see its files
             return
         folder = comparison.folder(arm, seed)
+        labels = self._labels[comparison.path]
+        label, width = labels[arm], max(map(len, labels.values()))
         title = f"{comparison.path.name}: " if self._names_them else ""
         if done is not None:
             metrics = done.metrics
             self._workload.see(folder.path, metrics.samples_so_far / metrics.num_samples)
-            self._show(f"seed {seed}, {arm.name}: {describe(done)}")
+            self._show(f"seed {seed}, {label}: {describe(done)}")
             return
         metric = metric_of(comparison.config)
-        line = f"{title}seed {seed}  {arm.name:30}  {one_line(folder.summary(), metric)}"
+        line = f"{title}seed {seed}  {label:{width}}  {one_line(folder.summary(), metric)}"
         self._progress.console.print(line, soft_wrap=True)
         self._workload.look()
-        self._show(f"seed {seed}, {arm.name}: finished")
+        self._show(f"seed {seed}, {label}: finished")
 
     def _show(self, text: str) -> None:
         work = self._workload

@@ -10,29 +10,21 @@ from pathlib import Path
 
 from infobatch.lab.comparison.command import command_of
 from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.labels import label_of, policy_label
 from infobatch.lab.comparison.variants import (
     CONTROLS,
     FEWER,
     FEWER_SCALED,
     FULL,
     PRUNED,
-    RANDOM,
-    RANDOM_SAME_STEPS,
-    SAME_STEPS,
-    UNDERSAMPLED,
-    UNDERSAMPLED_SAME_STEPS,
     Arm,
     Variant,
 )
 from infobatch.lab.config.annealing import delta_of
-from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.config.policy_spec import (
     PROXY_FILTERING,
     SELECTIVE_BACKPROP,
-    chooses_within_batches,
-    name_of,
 )
-from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.models import is_own
 from infobatch.lab.recipes import RECIPES, Published
@@ -41,7 +33,6 @@ from infobatch.lab.report.results import Results
 from infobatch.lab.runs.folder import NEUTRAL_OPTIONS, RunFolder
 from infobatch.lab.tasks.metrics import Metric
 from infobatch.lab.tasks.registry import metric_of
-from infobatch.policies import BELOW_MEAN, POLICIES, BiasedPolicy, has_prune_ratio
 
 COST_NOTE = (
     "What is saved is of the cost, in samples trained: a forward pass alone counts as a third of one, "
@@ -59,33 +50,8 @@ IN_LABELS = (
     *("epochs", "lr", "workers", "probe"),
 )
 """Options that a label of a run tells, or that do not matter for its result."""
-LABELS = {
-    FULL: "full data",
-    FEWER: "fewer epochs",
-    FEWER_SCALED: "fewer epochs lr↑",
-    SAME_STEPS: "fewer epochs, same steps",
-    RANDOM: "random pruning",
-    RANDOM_SAME_STEPS: "random pruning, same steps",
-    UNDERSAMPLED: "undersampling",
-    UNDERSAMPLED_SAME_STEPS: "undersampling, same steps",
-}
 SAME_OPTIONS = ("model", "pretrained", "transform", "image_size", "test", "source")
 """The options that the runs of a report have in common, beside their task and data set."""
-NAMES = {
-    "infobatch": "InfoBatch",
-    "neyman": "Neyman",
-    "bls": "BLS",
-    "rs2": "RS2",
-    "ucb": "UCB",
-    "seta": "SeTa",
-    "order-dp": "OrderDP",
-    "repb": "RePB",
-    "kakurenbo": "KAKURENBO",
-    "ies": "IES",
-    "rcap": "RCAP",
-    "el2n": "EL2N",
-    "grand": "GraNd",
-}
 
 
 def read_comparison(path: Path) -> Results:
@@ -104,7 +70,7 @@ def read_comparison(path: Path) -> Results:
         runs = {seed: read_run(folder) for seed, folder in folders.items() if folder.finished}
         num_missing += len(folders) - len(runs)
         if runs:
-            label = _arm_label(arm, comparison.config, comparison.is_contest)
+            label = label_of(arm, comparison.config, comparison.is_contest)
             arms.append(ArmRuns(arm, label, runs))
     metric = metric_of(comparison.config)
     if comparison.is_contest:
@@ -268,48 +234,6 @@ def _title(config: TrainConfig, arms: Sequence[ArmRuns]) -> str:
     return f"{model} on {data}, {config.epochs:g} epochs, batch {config.batch_size}"
 
 
-def _arm_label(arm: Arm, config: TrainConfig, names_cost: bool) -> str:
-    variant = arm.variant
-    if variant is None:
-        return LABELS[arm.kind]
-    target = config.target if variant.target is None else variant.target
-    if chooses_within_batches(variant.policy) and arm.kind == PRUNED:
-        by = name_of(variant.policy).replace("-", " ")
-        return f"{by}, {100 * (variant.target or 0):g} % saved (biased)"
-    ratio = variant.prune_ratio
-    if arm.kind == PRUNED:
-        return _policy_label(replace(config, policy=variant.policy, prune_ratio=ratio, target=target))
-    if variant.target is not None:
-        return f"{LABELS[arm.kind]}, {100 * variant.target:g} % saved"
-    if names_cost:  # of several that are not the same
-        of = _policy_label(replace(config, policy=variant.policy, prune_ratio=ratio, target=target))
-        return f"{LABELS[arm.kind]}, as {of}"
-    return LABELS[arm.kind]
-
-
-def _policy_label(config: TrainConfig) -> str:
-    if config.backward_share < 1:
-        by = f"filtering by {config.proxy}" if config.proxy else "selective backprop"
-        return f"{by} of {config.backward_share:.0%} (biased)"
-    if config.policy == "none":
-        return LABELS[FULL]
-    spec, budget = config.policy, None
-    if config.target is None:
-        spec, budget = without_budget(spec)
-    name, *options = spec.split(":")
-    if budget is not None:
-        options.insert(0, f"{budget:g}")
-    label = " ".join([NAMES.get(name, name.replace("-", " ")), *options])
-    if has_prune_ratio(name) and (config.target is None or name in BELOW_MEAN):
-        label += f" r={config.prune_ratio:g}"
-    if isinstance(config.target, float):
-        label += f", {100 * config.target:g} % saved"
-    auto = replace(config, shrink="auto")
-    if shrinks_batches(config) != shrinks_batches(auto):
-        label += ", smaller batches" if shrinks_batches(config) else ", fewer steps"
-    return label + " (biased)" * issubclass(POLICIES[name], BiasedPolicy)
-
-
 def _told_apart(configs: Sequence[TrainConfig]) -> list[str]:
     """Of each arm, the options that differ among arms and are not in their labels."""
     values = [config.options() for config in configs]
@@ -322,4 +246,4 @@ def _told_apart(configs: Sequence[TrainConfig]) -> list[str]:
 
 
 def _describe(config: TrainConfig) -> str:
-    return f"{_policy_label(config)}, {config.epochs:g} epochs, lr {config.lr:g}"
+    return f"{policy_label(config)}, {config.epochs:g} epochs, lr {config.lr:g}"

@@ -54,8 +54,8 @@ class CommonConfig:
     table of your own, in --data-dir. For regression: diabetes, which is built in, or a table of your
     own."""
     data_dir: Path | None = None
-    """Folder with parquet files in the layout of the hub, or with folders of images; the variable
-    INFOBATCH_DATA_DIR gives its default."""
+    """Folder with parquet files in the layout of the hub, with folders of images, or with a table as CSV
+    or Parquet; the variable INFOBATCH_DATA_DIR gives its default."""
     test: str = ""
     """For images and imagenet: evaluate on the images in this folder beside train/, or in the parquet
     files of this name; by default the first that is there of val, valid, validation and test."""

@@ -1,5 +1,7 @@
 """Typed options go over those of a recipe."""
 
+import pytest
+
 from infobatch.lab.runs.folder import RunFolder
 
 
@@ -24,3 +26,17 @@ def test_a_recipe_is_trained_with_the_options_that_were_typed(call, tmp_path):
 def test_a_typed_default_overrides_the_recipe(call, tmp_path):
     call("train", "mnist5k-small-cnn", "--epochs", "15", "--data", "digits", "--out", tmp_path)
     assert RunFolder(tmp_path).config().epochs == 15, "15 is the default, but not the recipe's"
+
+
+@pytest.mark.parametrize(
+    ("option", "typed", "message"),
+    [
+        ("--save", "30%", "'30%' is no number, such as 30"),
+        ("--noise", "None", "'None' is no number"),
+        ("--seeds", "2.5", "'2.5' is no whole number"),
+    ],
+)
+def test_what_is_no_number_is_said_in_plain_words(call, option, typed, message):
+    code, _, error = call("compare", option, typed)
+    assert code == 2
+    assert f"Error parsing {option}: {message}" in error

@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 
 from helpers.comparisons import COMPARED, HALF
-from helpers.results import compared
+from helpers.results import compared, ran
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.run import run_comparison
+from infobatch.lab.comparison.variants import RANDOM, Arm
 from infobatch.lab.data import load_data
 from infobatch.lab.report import read_comparison
+from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.verdict import control_lines, verdict
 
 
@@ -48,3 +50,20 @@ def test_costs_are_compared_over_the_seeds_that_both_have():
     assert "fewer epochs: " in control_lines(results)[1]
     ours.runs[0].summary.cost = 320
     assert "fewer epochs (which cost 25.0% more): " in control_lines(results)[1]
+
+
+@pytest.mark.parametrize("num_controls", [1, 2])
+def test_arms_are_told_apart_by_p_values_corrected_for_their_number(num_controls):
+    """Of p = 0.035 one test tells them apart, and of two tests, 0.07, none does."""
+    results = compared([400] * 3)
+    full, ours, _ = results.arms
+    noise = (0.0, 0.0003, -0.0003)
+    full.runs[2], ours.runs[2] = ran(0.12, 600), ran(0.13, 400)
+    for seed, run in ours.runs.items():
+        run.summary.result = 0.15 - 0.0009 + noise[seed]
+    if num_controls == 2:
+        alike = {seed: ran(run.summary.result + noise[seed - 1], 400) for seed, run in ours.runs.items()}
+        results.arms.append(ArmRuns(Arm(RANDOM, ours.arm.variant), "random pruning", alike))
+    told = verdict(results)
+    assert ("it is ahead of fewer epochs" in told) == (num_controls == 1)
+    assert ("not clearly different from fewer epochs" in told) == (num_controls == 2)

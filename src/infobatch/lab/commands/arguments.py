@@ -23,6 +23,25 @@ def _unset(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
+def _number(kind: type[float] | type[int]) -> Any:
+    """How a number is read whose option may be left out: tyro would also read the word None."""
+
+    def read(typed: list[str]) -> float:
+        try:
+            return kind(typed[0])
+        except ValueError:
+            whole = "whole " if kind is int else ""
+            raise ValueError(f"{typed[0]!r} is no {whole}number, such as 30") from None
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.__name__.upper(),
+        instance_from_str=read,
+        is_instance=lambda value: value is None or isinstance(value, int | kind),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
 MARKERS: dict[str, Any] = {
     **dict.fromkeys(UNTYPED, tyro.conf.Suppress),
     "data_dir": _unset("PATH"),
@@ -170,8 +189,8 @@ CommonOptions = Annotated[Typed, tyro.conf.arg(name="", constructor=_marked(Comm
 CONFIGURED: dict[Any, type[CommonConfig]] = {Options: TrainConfig, CommonOptions: CommonConfig}
 """The configuration that each of these is of."""
 OptionalPath = Annotated[Path | None, _unset("PATH")]
-OptionalFloat = Annotated[float | None, _unset("FLOAT")]
-OptionalInt = Annotated[int | None, _unset("INT")]
+OptionalFloat = Annotated[float | None, _unset("FLOAT"), _number(float)]
+OptionalInt = Annotated[int | None, _unset("INT"), _number(int)]
 RecipeName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE]")]
 RecipeNames = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE ...]")]
 OutPath = Annotated[Path, tyro.conf.arg(metavar="PATH")]

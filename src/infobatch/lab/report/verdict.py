@@ -20,6 +20,8 @@ from infobatch.lab.report.results import Results
 
 EQUAL_COST = 0.005
 """Costs that differ by a smaller share are called the same."""
+LARGEST_P = 0.05
+"""Arms whose p value, corrected for the number of tests, is at least this are not told apart."""
 
 
 def verdict(results: Results) -> str:
@@ -51,8 +53,7 @@ def control_lines(results: Results) -> list[str]:
     """
     if results.is_contest:
         return []
-    pairs = [(ours, control) for ours in results.pruned for control in results.controls_of(ours)]
-    p_values = holm([p_value(*pair) for pair in pairs])
+    pairs, p_values = _tests(results)
     lines = [
         f"  {ours.label} against {control.label}{_cost_gap(control, ours)}: "
         f"{Difference.of(ours.runs, control.runs)}{_points(results)}{f', p {text}' * bool(text)}"
@@ -123,14 +124,20 @@ def _scope(results: Results) -> list[str]:
 def _against_controls(ours: ArmRuns, results: Results) -> list[str]:
     """A sentence on what a user would do instead, at the same cost."""
     phrases: dict[str, list[str]] = {}
+    pairs, p_values = _tests(results)
+    alike = {
+        (each.arm, control.arm)
+        for (each, control), p in zip(pairs, p_values, strict=True)
+        if p >= LARGEST_P
+    }
     for control in results.controls_of(ours):
         difference = Difference.of(ours.runs, control.runs)
         if difference is not None and math.isnan(difference.mean):
             phrases.setdefault("without a finite result to compare with of", []).append(control.label)
         elif difference is not None:
-            if difference.least_gain > 0:
+            if difference.least_gain > 0 and (ours.arm, control.arm) not in alike:
                 place = "ahead of"
-            elif difference.most_gain < 0:
+            elif difference.most_gain < 0 and (ours.arm, control.arm) not in alike:
                 place = "behind"
             else:
                 place = "not clearly different from"
@@ -138,6 +145,12 @@ def _against_controls(ours: ArmRuns, results: Results) -> list[str]:
             phrases.setdefault(place, []).append(phrase)
     said = [f"{place} {', '.join(which)}" for place, which in phrases.items()]
     return [f"At the same cost it is {'; '.join(said)}."] if said else []
+
+
+def _tests(results: Results) -> tuple[list[tuple[ArmRuns, ArmRuns]], list[float]]:
+    """Each pruned arm beside each of its controls, and the p values, corrected for their number."""
+    pairs = [(ours, control) for ours in results.pruned for control in results.controls_of(ours)]
+    return pairs, holm([p_value(*pair) for pair in pairs])
 
 
 def _points(results: Results) -> str:

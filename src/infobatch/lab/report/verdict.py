@@ -53,15 +53,16 @@ def control_lines(results: Results) -> list[str]:
     """
     if results.is_contest:
         return []
-    pairs, p_values = _tests(results)
+    tests = _tests(results)
     lines = [
         f"  {ours.label} against {control.label}{_cost_gap(control, ours)}: "
-        f"{Difference.of(ours.runs, control.runs)}{_points(results)}{f', p {text}' * bool(text)}"
-        for (ours, control), text in zip(pairs, map(p_text, p_values), strict=True)
+        f"{Difference.of(ours.runs, control.runs)}{_points(results)}"
+        f"{f', p {p_text(p)}' * (not math.isnan(p))}"
+        for ours, control, p in tests
     ]
     heading = "At the same cost, the samples that each seed's pruned run trained on"
     tested = " (p of a paired t test, after Holm's correction over these lines)"
-    tested = "" if all(map(math.isnan, p_values)) else tested
+    tested = "" if all(math.isnan(p) for *_, p in tests) else tested
     return [f"{heading}{tested}:", *lines] if lines else []
 
 
@@ -124,20 +125,15 @@ def _scope(results: Results) -> list[str]:
 def _against_controls(ours: ArmRuns, results: Results) -> list[str]:
     """A sentence on what a user would do instead, at the same cost."""
     phrases: dict[str, list[str]] = {}
-    pairs, p_values = _tests(results)
-    alike = {
-        (each.arm, control.arm)
-        for (each, control), p in zip(pairs, p_values, strict=True)
-        if p >= LARGEST_P
-    }
+    alike = [control for each, control, p in _tests(results) if each is ours and p >= LARGEST_P]
     for control in results.controls_of(ours):
         difference = Difference.of(ours.runs, control.runs)
         if difference is not None and math.isnan(difference.mean):
             phrases.setdefault("without a finite result to compare with of", []).append(control.label)
         elif difference is not None:
-            if difference.least_gain > 0 and (ours.arm, control.arm) not in alike:
+            if difference.least_gain > 0 and control not in alike:
                 place = "ahead of"
-            elif difference.most_gain < 0 and (ours.arm, control.arm) not in alike:
+            elif difference.most_gain < 0 and control not in alike:
                 place = "behind"
             else:
                 place = "not clearly different from"
@@ -147,10 +143,11 @@ def _against_controls(ours: ArmRuns, results: Results) -> list[str]:
     return [f"At the same cost it is {'; '.join(said)}."] if said else []
 
 
-def _tests(results: Results) -> tuple[list[tuple[ArmRuns, ArmRuns]], list[float]]:
-    """Each pruned arm beside each of its controls, and the p values, corrected for their number."""
+def _tests(results: Results) -> list[tuple[ArmRuns, ArmRuns, float]]:
+    """Each pruned arm, each of its controls, and the p value, corrected for the number of tests."""
     pairs = [(ours, control) for ours in results.pruned for control in results.controls_of(ours)]
-    return pairs, holm([p_value(*pair) for pair in pairs])
+    p_values = holm([p_value(*pair) for pair in pairs])
+    return [(*pair, p) for pair, p in zip(pairs, p_values, strict=True)]
 
 
 def _points(results: Results) -> str:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from helpers import Numbers, new_pruner, random_losses, record_epoch
 from infobatch import DynamicPruner, InfoBatch, Neyman, NoiseBudget, Spaced
@@ -81,3 +82,62 @@ def test_an_epoch_without_a_finite_loss_is_warned_of():
         pruner.set_epoch(2)
     record_epoch(pruner, losses)
     pruner.set_epoch(3)
+
+
+ONES = torch.ones(4, 3)
+
+
+def squared_errors(outputs):
+    return F.mse_loss(outputs, ONES, reduction="none").mean(1)
+
+
+ERRORS = {
+    "mse_loss": squared_errors,
+    "root": lambda outputs: squared_errors(outputs).sqrt(),
+    "power": lambda outputs: 0.5 * (outputs - 1).pow(2).sum(1),
+    "l1_loss": lambda outputs: F.l1_loss(outputs, ONES, reduction="none")[:, 0],
+    "huber_loss": lambda outputs: F.huber_loss(outputs, ONES, reduction="none").sum(1),
+}
+CLASSES = torch.tensor([0, 1, 2, 0])
+
+
+def cross_entropies(outputs):
+    return F.cross_entropy(outputs, CLASSES, reduction="none")
+
+
+OTHERS = {
+    "cross_entropy": cross_entropies,
+    "focal": lambda outputs: (1 - torch.exp(-cross_entropies(outputs))) ** 2 * cross_entropies(outputs),
+    "two terms": lambda outputs: cross_entropies(outputs) + squared_errors(outputs),
+    "own": lambda outputs: -outputs.pow(2).softmax(1)[range(4), CLASSES].log(),
+    "no gradient": lambda outputs: squared_errors(outputs).detach(),
+}
+
+
+def first_update(losses_of, signals=(), **options):
+    outputs = torch.linspace(-1, 2, 12).reshape(4, 3).requires_grad_()
+    pruner = DynamicPruner(Numbers(20), 5, **{"policy": NoiseBudget(), **options})
+    pruner.update(losses_of(outputs), range(4), **{name: torch.ones(4) for name in signals})
+
+
+@pytest.mark.parametrize("losses_of", ERRORS.values(), ids=ERRORS)
+def test_errors_taken_for_cross_entropies_are_told_of(losses_of):
+    with pytest.warns(
+        UserWarning, match=r"are errors, by their \w+, and NoiseBudget.*norms_from="
+    ) as told:
+        first_update(losses_of)
+    assert [warning.filename for warning in told] == [__file__]
+
+
+@pytest.mark.parametrize("losses_of", OTHERS.values(), ids=OTHERS)
+def test_losses_that_may_be_cross_entropies_are_taken_for_them(losses_of):
+    first_update(losses_of)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"norms_from": "squared-error"}, {"policy": InfoBatch()}, {"signals": ["gradient_norms"]}],
+    ids=str,
+)
+def test_errors_that_are_told_as_such_are_taken_for_them(options):
+    first_update(squared_errors, **options)

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from infobatch.autograd_graph import nodes_behind
 from infobatch.batch_norm import warn_if_unweighted
+from infobatch.noise import NormsFrom
 from infobatch.policies import Policy
 from infobatch.scores.columns import NORMS, FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
 
 ROUNDING = 0.01
 """A loss may lie below 0 by this part of the largest, as rounding makes it."""
+ERRORS = ("MseLoss", "SmoothL1Loss", "HuberLoss", "Pow", "Abs")
+"""How the names of autograd nodes begin that losses of errors are made of."""
+PASSING_ON = (
+    *("Mean", "Sum", "Div", "Mul", "Add", "Sqrt", "ToCopy", "Clone", "Where", "MaskedFill", "View"),
+    *("UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Transpose", "Permute", "Select"),
+    *("Slice", "Index", "Cat", "Stack"),
+)
+"""And those of nodes between them and what a sample's loss is: means, factors, other shapes."""
 
 
 class FirstLooks:
@@ -22,10 +33,12 @@ class FirstLooks:
 
     Args:
         policy: What the run leaves out, by which it is decided what there is to look for.
+        norms_from: What losses are, where the policy estimates norms from them.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, norms_from: NormsFrom) -> None:
         self._policy = policy
+        self._norms_from = norms_from
         self._first_losses = self._scores = policy.takes_sizes
         self._batch_norm = bool(policy.columns)
         self._prunes = False
@@ -40,7 +53,10 @@ class FirstLooks:
     def at_losses(
         self, losses: Tensor, indices: IndexArray, scored: Tensor | None, given: Collection[str]
     ) -> None:
-        """Refuse negative losses in the first batch, if the policy takes losses as sizes.
+        """Look at the first batch, if the policy takes losses as sizes.
+
+        Negative losses are refused. Losses of errors, where norms are estimated as of cross-entropies,
+        are warned of.
 
         Args:
             losses: What is remembered of the samples, (B,).
@@ -54,6 +70,8 @@ class FirstLooks:
         if self._policy.estimates_norms and NORMS in given:
             self._scores = False
             return
+        if self._policy.estimates_norms and self._norms_from == "cross-entropy":
+            self._look_for_errors(losses)
         known = losses.detach() if scored is None else losses.detach().masked_fill(~scored, 0)
         values = known.float().cpu().numpy()
         if _are_negative(values):
@@ -61,6 +79,18 @@ class FirstLooks:
             raise ValueError(
                 f"the loss of sample {indices[at]} is {values[at]:.4g}, and {self._policy!r} takes "
                 f"losses as sizes, for which they must be at least 0; {self._remedy}"
+            )
+
+    def _look_for_errors(self, losses: Tensor) -> None:
+        """Warn of losses that are made of errors, as far as their graph tells."""
+        made_of = [node for node in nodes_behind(losses, _passes_on) if not _passes_on(node)]
+        if made_of and all(_kind(node).startswith(ERRORS) for node in made_of):
+            warnings.warn(
+                f"the losses are errors, by their {_kind(made_of[0])}, and {self._policy!r} estimates the "
+                "norms of gradients from them as if they were cross-entropies, by which the wrong samples "
+                'are left out; DynamicPruner(..., norms_from="squared-error") is for squared errors, '
+                '"losses" for others, and update(..., gradient_norms=...) for norms of your own',
+                stacklevel=9,
             )
 
     def end(self, epoch: int, num_recorded: int, num_nonfinite: int) -> None:
@@ -110,6 +140,16 @@ class FirstLooks:
             f"give update {norms}scores=... that are at least 0, or take a policy that goes by the "
             "order of losses alone, such as InfoBatch()"
         )
+
+
+def _kind(node: Any) -> str:
+    """What an autograd node does."""
+    return type(node).__name__.partition("Backward")[0]
+
+
+def _passes_on(node: Any) -> bool:
+    """Whether a node makes a sample's loss of what is behind it without telling what that is."""
+    return _kind(node) in PASSING_ON
 
 
 def _are_negative(losses: np.ndarray) -> bool:

@@ -48,7 +48,7 @@ class Run(Course):
         recorder: Recorder | None = None,
     ) -> None:
         super().__init__(dataset, store, normalizer, norms_from, check_data, recorder)
-        self._looks = FirstLooks(self.policy)
+        self._looks = FirstLooks(self.policy, norms_from)
         # On several ranks it is the mean scaling that divides by the sum of weights.
         self._mean_over: Normalizer = normalizer if self.replicas.num_replicas == 1 else "batch"
 

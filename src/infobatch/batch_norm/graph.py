@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from infobatch.autograd_graph import nodes_behind
 from infobatch.batch_norm.layers import converted_weights
 
 UNWEIGHTED = (
@@ -40,19 +41,7 @@ def unweighted_batch_norms(losses: Tensor) -> int:
 
 def _unweighted_nodes(losses: Tensor) -> list[Any]:
     """The nodes of such layers in the graph of ``losses``."""
-    if losses.grad_fn is None:
-        return []
-    found: list[Any] = []
-    waiting, seen = [losses.grad_fn], {losses.grad_fn}
-    while waiting:
-        node = waiting.pop()
-        if _is_unweighted(node):
-            found.append(node)
-        for before, _ in node.next_functions:
-            if before is not None and before not in seen:
-                seen.add(before)
-                waiting.append(before)
-    return found
+    return [node for node in nodes_behind(losses) if _is_unweighted(node)]
 
 
 def _are_converted(nodes: list[Any]) -> bool:

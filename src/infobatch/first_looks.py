@@ -86,10 +86,10 @@ class FirstLooks:
         made_of = [node for node in nodes_behind(losses, _passes_on) if not _passes_on(node)]
         if made_of and all(_kind(node).startswith(ERRORS) for node in made_of):
             warnings.warn(
-                f"the losses are errors, by their {_kind(made_of[0])}, and {self._policy!r} estimates the "
-                "norms of gradients from them as if they were cross-entropies, by which the wrong samples "
-                'are left out; DynamicPruner(..., norms_from="squared-error") is for squared errors, '
-                '"losses" for others, and update(..., gradient_norms=...) for norms of your own',
+                f"the losses are errors, by their {_kind(made_of[0])}, and {self._policy!r} estimates "
+                "norms of gradients from them as if they were cross-entropies, so that the wrong "
+                'samples are left out; DynamicPruner(..., norms_from="squared-error") is for squared '
+                'errors, "losses" for others, and update(..., gradient_norms=...) for norms of your own',
                 stacklevel=9,
             )
 

@@ -147,3 +147,36 @@ def test_a_run_sees_no_sample_beyond_its_subset(call, subset, tmp_path):
     assert folder.summary().num_full == 2 * 300
     assert len(folder.scores()["visits"]) == 300
     assert read_runs([tmp_path / "run"]).title.startswith("small-cnn on digits (300 samples), 2 epochs")
+
+
+@pytest.fixture
+def table(tmp_path):
+    file = tmp_path / "own.csv"
+    rows = (f"{amount},{'DE' if amount % 3 else 'FR'},{amount % 2},{amount / 7}" for amount in range(200))
+    file.write_text("\n".join(["amount,country,fraud,price", *rows]))
+    return file
+
+
+def test_a_table_and_its_column_are_all_that_is_typed(call, table, tmp_path):
+    typed = ("train", f"{table}:fraud", "--epochs", "2", "--out", tmp_path / "run")
+    code, _, error = call(*typed)
+    assert code == 0, error
+    config = RunFolder(tmp_path / "run").config()
+    assert (config.task, config.data, config.data_dir) == ("tabular", "table", table)
+    assert (config.tabular.target, config.held_out, config.model) == ("fraud", 0.2, "mlp")
+    assert call(*typed, "--resume")[0] == 0
+    _, _, error = call("train", f"{table}:price", "--out", tmp_path / "run", "--resume")
+    assert f"the recipe is {table}:price, but the run was started with {table}:fraud" in error
+
+
+def test_numbers_of_a_table_are_asked_for_by_their_task(call, table, tmp_path):
+    typed = ("train", f"{table}:price", "--epochs", "1", "--out", tmp_path / "run")
+    assert "(numbers are predicted by --task regression)" in call(*typed)[2]
+    code, _, error = call(*typed, "--task", "regression")
+    assert code == 0, error
+    assert RunFolder(tmp_path / "run").config().task == "regression"
+
+
+def test_data_of_another_task_names_it(call, tmp_path):
+    _, _, error = call("train", "--data", "table", "--out", tmp_path / "run")
+    assert "give --task tabular or regression, or --data of mnist5k, digits" in error

@@ -7,6 +7,7 @@ from helpers.comparisons import COMPARED, CONTEST, HALF
 from infobatch.lab.comparison.command import command_of
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.variants import SAME_STEPS, UNDERSAMPLED, Variant
+from infobatch.lab.config.train import of_table
 
 COMPARISON = Comparison(COMPARED, (HALF,), num_seeds=2, margin=0.5, path=Path("c"))
 
@@ -17,6 +18,14 @@ def test_one_variant_with_controls_is_a_comparison():
     third = replace(COMPARISON, variants=(Variant("infobatch", 0.3),), margin=None)
     assert "--prune-ratio 0.3" in command_of(third)
     assert "--margin" not in command_of(third)
+
+
+def test_a_table_in_a_file_is_named_with_its_column():
+    config = replace(of_table(Path("my data.csv"), "fraud", ""), policy="infobatch", prune_ratio=0.5)
+    made = replace(COMPARISON, config=config, margin=None)
+    assert command_of(made) == "infobatch compare 'my data.csv:fraud' --seeds 2"
+    made = replace(made, config=replace(of_table(Path("a.csv"), "price", "regression"), held_out=0.1))
+    assert command_of(made) == "infobatch compare a.csv:price --held-out 0.1 --seeds 2"
 
 
 def test_several_variants_are_a_sweep():

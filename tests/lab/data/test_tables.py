@@ -12,7 +12,8 @@ from pyarrow import csv
 
 from helpers.tables import columns, flights, write
 from infobatch.lab.data import load_data
-from infobatch.lab.data.tables import Schema
+from infobatch.lab.data.schema import Schema
+from infobatch.lab.data.tables import is_table, named_table
 
 
 def test_columns_are_numbers_or_categories_by_their_types(tmp_path):
@@ -158,8 +159,8 @@ def test_the_built_in_table_is_whole():
     ("changes", "message"),
     [
         (
-            {"when": pa.array([datetime.datetime(2013, 1, 1)] * 8)},
-            r"column 'when' in .*train\.parquet has type timestamp.*; write it as numbers or as text",
+            {"when": pa.array([[1, 2]] * 8)},
+            r"column 'when' in .*train\.parquet has type list.*; write it as numbers or as text",
         ),
         (
             {"cancelled": pa.array([0.0] * 8)},
@@ -175,7 +176,7 @@ def test_the_built_in_table_is_whole():
             r"row 5 \(from 0\) of .*train\.parquet has the wind inf; numbers must be finite, or missing",
         ),
     ],
-    ids=["time", "fractions", "one class", "no class", "infinite"],
+    ids=["lists", "fractions", "one class", "no class", "infinite"],
 )
 def test_columns_that_cannot_be_used_are_named(tmp_path, changes, message):
     write(tmp_path, "flights", "train", columns(8, 0, **changes))
@@ -231,6 +232,61 @@ def test_a_missing_folder_is_said(tmp_path, monkeypatch):
     monkeypatch.delenv("INFOBATCH_DATA_DIR", raising=False)
     with pytest.raises(FileNotFoundError, match="shuttle is not downloaded; give --data-dir a folder"):
         load_data("shuttle")
+
+
+DAYS = ["2026-01-01", "2026-01-03", "NA", "2026-02-01"]
+OWN = "day,at,amount,country,fraud\n" + "".join(
+    f"{day},{'' if day == 'NA' else day + ' 00:00:01'},{amount},DE,{amount % 2}\n"
+    for amount, day in enumerate(DAYS)
+)
+
+
+@pytest.fixture
+def own_file(tmp_path):
+    file = tmp_path / "own.csv"
+    file.write_text(OWN)
+    return file
+
+
+def test_dates_and_times_are_numbers(own_file):
+    data = load_data("table", own_file, target="fraud", holds_out=True)
+    assert data.schema.numbers == ("day", "at", "amount")
+    days, seconds, _ = data.train.numbers.T
+    first = (datetime.date(2026, 1, 1) - datetime.date(1970, 1, 1)).days
+    assert (days[[0, 1, 3]] - first).tolist() == [0, 2, 31]
+    assert (seconds[[0, 1, 3]] - 86400 * days[[0, 1, 3]]).tolist() == [1, 1, 1]
+    assert days.isnan().tolist() == seconds.isnan().tolist() == [False, False, True, False]
+
+
+def test_a_column_without_a_value_is_missing_throughout(tmp_path):
+    (tmp_path / "own.csv").write_text("a,b,fraud\n1,,0\n2,NA,1\n")
+    data = load_data("table", tmp_path / "own.csv", target="fraud", holds_out=True)
+    assert data.train.numbers.isnan().tolist() == [[False, True]] * 2
+
+
+def test_one_file_needs_rows_held_out(own_file):
+    with pytest.raises(ValueError, match=r"own\.csv is one file, .* by --held-out 0\.2, or give"):
+        load_data("table", own_file, target="fraud")
+
+
+def test_a_file_of_another_kind_is_no_table(tmp_path):
+    (tmp_path / "own.xlsx").write_text("")
+    with pytest.raises(ValueError, match=r"own\.xlsx is no table; give a file that ends in \.parquet"):
+        load_data("table", tmp_path / "own.xlsx", target="fraud", holds_out=True)
+
+
+def test_a_file_and_a_column_are_named_together(own_file):
+    assert is_table(f"{own_file}:fraud")
+    assert named_table(f"{own_file}:fraud") == (own_file, "fraud")
+    assert not is_table("my_script.py:train")
+    assert not is_table("flights-mlp")
+
+
+def test_a_file_without_a_column_is_told_which_it_has(own_file):
+    with pytest.raises(ValueError, match=r"own\.csv:COLUMN: day, at, amount, country, fraud$"):
+        named_table(str(own_file))
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*other\.csv; check the name"):
+        named_table(f"{own_file.parent / 'other.csv'}:fraud")
 
 
 @pytest.mark.skipif("INFOBATCH_DATA_DIR" not in os.environ, reason="needs real data")

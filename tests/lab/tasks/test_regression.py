@@ -81,7 +81,7 @@ def test_what_is_no_number_is_refused(tmp_path, target, made, message):
         (["--tabular.metric", "auc"], "--tabular.metric is auc, which is for classes"),
         (["--imbalance", "10"], "no single class of several"),
         (["--policy", "undersampling"], "diabetes gives --task regression no single class"),
-        (["--data", "flights"], "give one of diabetes, table, or another --task"),
+        (["--data", "flights"], "give --task tabular, or --data of diabetes, table"),
     ],
 )
 def test_what_is_of_classes_alone_is_refused(call, tmp_path, options, message):

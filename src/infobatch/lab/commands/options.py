@@ -13,9 +13,10 @@ from infobatch.lab.comparison.variants import Variant
 from infobatch.lab.config.noise_budget import BUDGETED, budget_of, with_budget, with_budgets
 from infobatch.lab.config.policy_spec import name_of
 from infobatch.lab.config.shrinking import shrinks_batches
-from infobatch.lab.config.train import TrainConfig, defaults_of, flag, of_function
+from infobatch.lab.config.train import TrainConfig, defaults_of, flag, of_function, of_table
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
 from infobatch.lab.data.files import FILE_SETS
+from infobatch.lab.data.tables import OWN_TABLE, is_table, named_table
 from infobatch.lab.devices import computes_in_bf16, resolve_device, resolve_precision
 from infobatch.lab.functions import is_function
 from infobatch.lab.names import choose
@@ -82,10 +83,23 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
 
 
 def _base_of(options: Typed, recipe: str) -> TrainConfig:
-    """The configuration that is taken where nothing was typed: a recipe's, or a task's own."""
+    """The configuration that is taken where nothing was typed: a recipe's, a table's, a task's own."""
+    task = options.over(TrainConfig()).task
+    if is_table(recipe):
+        file, target = named_table(recipe)
+        return of_table(file, target, task)
     if is_function(recipe):
         return of_function(recipe)
-    return find_recipe(recipe).config() if recipe else defaults_of(options.over(TrainConfig()).task)
+    return find_recipe(recipe).config() if recipe else defaults_of(task)
+
+
+def _started_from(config: TrainConfig) -> str:
+    """What was typed for the recipe, where that can be told from the configuration."""
+    if config.task == "own":
+        return config.own.train
+    if config.data == OWN_TABLE and is_table(str(config.data_dir)):
+        return f"{config.data_dir}:{config.tabular.target}"
+    return config.recipe
 
 
 def _check_shrinking(config: TrainConfig, base: TrainConfig) -> None:
@@ -123,7 +137,7 @@ def resumed(
     """
     typed: dict[str, tuple[Any, Any]] = {}
     if recipe:
-        typed["the recipe"] = (recipe, saved.own.train if saved.task == "own" else saved.recipe)
+        typed["the recipe"] = (recipe, _started_from(saved))
     if save is not None:
         is_share = isinstance(saved.target, float)
         typed["--save"] = (f"{save:g}", f"{100 * saved.target:g}" if is_share else None)  # type: ignore[operator]

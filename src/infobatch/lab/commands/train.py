@@ -65,7 +65,8 @@ def train(
 
     Args:
         options: Options of the run; those that are typed replace the recipe's.
-        recipe: Start from this recipe's options; `infobatch recipes` lists them.
+        recipe: Start from this recipe's options; `infobatch recipes` lists them. Or a table of yours, as
+            FILE.csv:COLUMN.
         save: Percentage of the samples to leave out; without --policy, the recommended policy is used.
         noise: Budget of gradient noise, above 1, such as 1.1; what it allows to leave out is left out,
             by the policy noise-budget.
@@ -115,8 +116,9 @@ def compare(
 
     Args:
         options: Options of the pruned run; the other arms are derived from it.
-        recipe: Start from this recipe's options; `infobatch recipes` lists them. Or a training function
-            of yours, as FILE.py:NAME, which takes a run and returns its metric.
+        recipe: Start from this recipe's options; `infobatch recipes` lists them. Or a table of yours, as
+            FILE.csv:COLUMN, or a training function, as FILE.py:NAME, which takes a run and returns its
+            metric.
         save: Percentage of the samples to leave out; without --policy, the recommended policy is used.
         noise: Budget of gradient noise, above 1, such as 1.1; what it allows to leave out is left out,
             by the policy noise-budget.

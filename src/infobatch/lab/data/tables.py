@@ -13,88 +13,41 @@ from torch import Tensor
 
 from infobatch.lab.data import parquet
 from infobatch.lab.data.base import Data
+from infobatch.lab.data.schema import Schema
 from infobatch.lab.names import choose
 
 OWN_TABLE = "table"
 """The name of a table of the user's own."""
 ENDINGS = (".parquet", ".csv")
 """The kinds of files that hold tables."""
-PANDAS_INDEX = "__index_level_"
-"""What the name of a column begins with that pandas keeps its rows' names in."""
 UNKNOWN = 0
 """The code of a category that is missing, or that the training file does not have."""
 FEW = 100
 """Fewer test rows of the class that is looked for are told of: its recall has steps of a percent."""
 
 
-@dataclass(frozen=True)
-class Schema:
-    """Which columns of a table are learned from, and which is to be predicted.
+def is_table(text: str) -> bool:
+    """Whether a text names a file of a table, as ``FILE.csv:COLUMN`` or without the column."""
+    return text.endswith(ENDINGS) or text.rpartition(":")[0].endswith(ENDINGS)
+
+
+def named_table(text: str) -> tuple[Path, str]:
+    """The file of a table, and the column to predict, that a text names.
 
     Args:
-        numbers: The columns of numbers; truth values are numbers, too.
-        categories: The columns of text.
-        target: The column of classes, or of numbers.
+        text: ``FILE.csv:COLUMN`` or ``FILE.parquet:COLUMN``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If no column is named, or the file is no table.
     """
-
-    numbers: tuple[str, ...]
-    categories: tuple[str, ...]
-    target: str
-
-    @classmethod
-    def of(
-        cls, table: Any, target: str, left_out: Sequence[str], place: str, of_numbers: bool = False
-    ) -> Schema:
-        """Sort a table's columns by their types.
-
-        Args:
-            table: A table of pyarrow.
-            target: The column to predict.
-            left_out: Columns that are not learned from.
-            place: The table's name, for errors.
-            of_numbers: Whether the target is a number, not a class.
-
-        Returns:
-            The schema, columns in the table's order.
-
-        Raises:
-            ValueError: If a column has another type, or none is left.
-        """
-        import pyarrow.types as types
-
-        numbers, categories = [], []
-        for column in table.schema:
-            kind = column.type.value_type if types.is_dictionary(column.type) else column.type
-            if column.name == target:
-                is_class = _is_text(kind) or types.is_integer(kind) or types.is_boolean(kind)
-                if of_numbers and not (types.is_integer(kind) or types.is_floating(kind)):
-                    raise ValueError(
-                        f"the target {target!r} in {place} has type {kind}, which is no number; classes "
-                        "are predicted by --task tabular"
-                    )
-                if not of_numbers and not is_class:
-                    raise ValueError(
-                        f"the target {target!r} in {place} has type {kind}; classes must be text, whole "
-                        "numbers or truth values (numbers are predicted by --task regression)"
-                    )
-            elif column.name in left_out or _is_index(column.name):
-                continue
-            elif types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
-                numbers.append(column.name)
-            elif _is_text(kind):
-                categories.append(column.name)
-            else:
-                raise ValueError(
-                    f"column {column.name!r} in {place} has type {kind}; write it as numbers or as "
-                    "text, or leave it out: of the file, or of your own table by --tabular.leave-out"
-                )
-        if not numbers and not categories:
-            raise ValueError(f"{place} has no column to learn {target!r} from; add some")
-        return cls(tuple(numbers), tuple(categories), target)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (*self.numbers, *self.categories, self.target)
+    file, column = (text, "") if text.endswith(ENDINGS) else text.rpartition(":")[::2]
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"there is no file {file}; check the name")
+    if not column:
+        names = ", ".join(parquet.read(OWN_TABLE, Path(file), ()).column_names)
+        raise ValueError(f"{file} is a table; name the column to predict, as {file}:COLUMN: {names}")
+    return Path(file), column
 
 
 @dataclass(frozen=True)
@@ -216,6 +169,8 @@ class TableSet:
 
     def _paths(self, data_dir: Path | None, holds_out: bool) -> dict[str, list[Path]]:
         """The files of both splits; where rows are to be held out, those trained on may be all."""
+        if data_dir is not None and data_dir.is_file():
+            return self._of_one_file(data_dir, holds_out)
         try:
             return parquet.find_splits(self.name, "", "", ("train", "test"), data_dir, ENDINGS)
         except FileNotFoundError as error:
@@ -224,6 +179,17 @@ class TableSet:
                 raise FileNotFoundError(told) from error
         paths = parquet.find_splits(self.name, "", "", ("train",), data_dir, ENDINGS)
         return {"train": paths["train"], "test": paths["train"]}
+
+    def _of_one_file(self, path: Path, holds_out: bool) -> dict[str, list[Path]]:
+        """The same of a table in one file."""
+        if path.suffix not in ENDINGS:
+            raise ValueError(f"{path} is no table; give a file that ends in {' or '.join(ENDINGS)}")
+        if not holds_out:
+            raise ValueError(
+                f"{path} is one file, which leaves no rows to test on; hold a part of them out, by "
+                "--held-out 0.2, or give a folder with train* and test* files"
+            )
+        return {"train": [path], "test": [path]}
 
     def _schema(self, path: Path, target: str, leave_out: Sequence[str], of_numbers: bool) -> Schema:
         """The columns of the training files, of which ``path`` is the first."""
@@ -315,6 +281,8 @@ class _Columns:
         try:
             if pyarrow.types.is_boolean(column.type):
                 column = column.cast(pyarrow.int8())
+            if pyarrow.types.is_temporal(column.type):  # whole days, seconds or parts of them
+                column = column.cast(f"int{column.type.bit_width}")
             numbers: np.ndarray = column.cast(pyarrow.float64(), safe=False).to_numpy()
         except pyarrow.ArrowException as error:
             raise ValueError(
@@ -361,18 +329,6 @@ def _positive(rows: Table, class_names: Sequence[str], given: str) -> int:
         return 1
     counts = rows.labels.bincount(minlength=2)
     return int(counts[1] <= counts[0])
-
-
-def _is_index(name: str) -> bool:
-    """Whether pandas keeps its rows' names in a column: in a ``.csv`` file it has none itself."""
-    return not name or name.startswith(PANDAS_INDEX)
-
-
-def _is_text(kind: Any) -> bool:
-    """Whether a type of pyarrow is text."""
-    import pyarrow.types as types
-
-    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def _stacked(columns: Sequence[np.ndarray], num_rows: int, dtype: Any) -> np.ndarray:

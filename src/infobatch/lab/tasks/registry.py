@@ -337,7 +337,7 @@ def check_task(config: TrainConfig, changed: set[str]) -> None:
         others = [name for name, other in TASKS.items() if config.data in other.data_sets]
         raise ValueError(
             f"--data is {config.data}, which is for {' or '.join(others)}, and --task {config.task}; "
-            f"give one of {', '.join(spec.data_sets)}, or another --task"
+            f"give --task {' or '.join(others)}, or --data of {', '.join(spec.data_sets)}"
         )
     for name, other in TASKS.items():
         for option in sorted(changed):

@@ -1,0 +1,100 @@
+"""Which columns of a table are learned from, by their types, and which is to be predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+PANDAS_INDEX = "__index_level_"
+"""What the name of a column begins with that pandas keeps its rows' names in."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Which columns of a table are learned from, and which is to be predicted.
+
+    Args:
+        numbers: The columns of numbers; truth values are numbers, too, and so are dates and times.
+        categories: The columns of text.
+        target: The column of classes, or of numbers.
+    """
+
+    numbers: tuple[str, ...]
+    categories: tuple[str, ...]
+    target: str
+
+    @classmethod
+    def of(
+        cls, table: Any, target: str, left_out: Sequence[str], place: str, of_numbers: bool = False
+    ) -> Schema:
+        """Sort a table's columns by their types.
+
+        Args:
+            table: A table of pyarrow.
+            target: The column to predict.
+            left_out: Columns that are not learned from.
+            place: The table's name, for errors.
+            of_numbers: Whether the target is a number, not a class.
+
+        Returns:
+            The schema, columns in the table's order.
+
+        Raises:
+            ValueError: If a column has another type, or none is left.
+        """
+        import pyarrow.types as types
+
+        numbers, categories = [], []
+        for column in table.schema:
+            kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+            if column.name == target:
+                is_class = _is_text(kind) or types.is_integer(kind) or types.is_boolean(kind)
+                if of_numbers and not (types.is_integer(kind) or types.is_floating(kind)):
+                    raise ValueError(
+                        f"the target {target!r} in {place} has type {kind}, which is no number; classes "
+                        "are predicted by --task tabular"
+                    )
+                if not of_numbers and not is_class:
+                    raise ValueError(
+                        f"the target {target!r} in {place} has type {kind}; classes must be text, whole "
+                        "numbers or truth values (numbers are predicted by --task regression)"
+                    )
+            elif column.name in left_out or _is_index(column.name):
+                continue
+            elif _is_number(kind) or types.is_temporal(kind) or types.is_null(kind):
+                numbers.append(column.name)
+            elif _is_text(kind):
+                categories.append(column.name)
+            else:
+                raise ValueError(
+                    f"column {column.name!r} in {place} has type {kind}; write it as numbers or as "
+                    "text, or leave it out: of the file, or of your own table by --tabular.leave-out"
+                )
+        if not numbers and not categories:
+            raise ValueError(f"{place} has no column to learn {target!r} from; add some")
+        return cls(tuple(numbers), tuple(categories), target)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*self.numbers, *self.categories, self.target)
+
+
+def _is_index(name: str) -> bool:
+    """Whether pandas keeps its rows' names in a column: in a ``.csv`` file it has none itself."""
+    return not name or name.startswith(PANDAS_INDEX)
+
+
+def _is_number(kind: Any) -> bool:
+    """Whether a type of pyarrow is a number, or a truth value."""
+    import pyarrow.types as types
+
+    is_of = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean)
+    return any(each(kind) for each in is_of)
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether a type of pyarrow is text."""
+    import pyarrow.types as types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))

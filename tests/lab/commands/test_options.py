@@ -152,7 +152,9 @@ def test_a_run_sees_no_sample_beyond_its_subset(call, subset, tmp_path):
 @pytest.fixture
 def table(tmp_path):
     file = tmp_path / "own.csv"
-    rows = (f"{amount},{'DE' if amount % 3 else 'FR'},{amount % 2},{amount / 7}" for amount in range(200))
+    rows = (
+        f"{amount},{'DE' if amount % 3 else 'FR'},{amount % 2},{amount / 7}" for amount in range(200)
+    )
     file.write_text("\n".join(["amount,country,fraud,price", *rows]))
     return file
 

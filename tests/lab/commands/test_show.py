@@ -1,6 +1,7 @@
 """The commands that show recipes and finished runs."""
 
 import re
+import shutil
 
 import pytest
 
@@ -33,6 +34,21 @@ def test_predict_reads_a_runs_scores(call, finished):
     _, output, _ = call("predict", finished / "scores.npz", "--epochs", 100, "--prune-ratio", 0.5)
     saving = float(re.search(r"predicted saving: (\S+)% of the run", output).group(1))
     assert 15 < saving < 45
+
+
+def test_predict_takes_a_runs_folder(call, finished):
+    of_file = call("predict", finished / "scores.npz", "--epochs", 20)
+    assert call("predict", finished, "--epochs", 20) == of_file
+    assert of_file[0] == 0
+
+
+@pytest.mark.parametrize("command", ["predict", "explore"])
+def test_of_several_runs_one_has_to_be_named(call, finished, tmp_path, command):
+    seed = tmp_path / "full" / "seed-0"
+    shutil.copytree(finished, seed)
+    code, _, error = call(command, tmp_path)
+    assert code == 2
+    assert f"{tmp_path} holds 1 runs; give one of them, such as {seed}" in error
 
 
 def test_predict_tells_what_budgets_of_noise_would_save(call, finished, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import types
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -261,3 +262,15 @@ def test_undersampling_is_refused_before_training_where_it_cannot_be(tmp_path, d
     )
     with pytest.raises(ValueError, match="undersampling"):
         made.check_data(unlabelled)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_comparison_in_which_nothing_can_be_pruned_is_refused(epochs):
+    config = replace(COMPARED, epochs=epochs)
+    with pytest.raises(ValueError, match=f"--epochs is {epochs}, of which none can be pruned, for warm"):
+        Comparison(config, (HALF,), 1, None, Path("c")).check()
+
+
+def test_a_budget_prunes_the_second_epoch():
+    config = replace(COMPARED, epochs=2, policy="noise-budget")
+    Comparison(config, (Variant("noise-budget"),), 1, None, Path("c")).check()

@@ -23,6 +23,7 @@ NAN = float("nan")
         ((-0.4, 0.2), "lossless"),
         ((-0.5, 0.2), "too few seeds to say"),
         ((-1.0, -0.4), "too few seeds to say"),
+        ((-10.0, 9.4), "too near the margin to say"),
         ((-1.0, -0.6), "not lossless"),
         ((-math.inf, math.inf), "too few seeds to say"),
     ],
@@ -30,6 +31,10 @@ NAN = float("nan")
 def test_the_verdict_follows_the_whole_interval(interval, words):
     pairs = 1 if math.isinf(interval[0]) else 5
     assert judge(Difference(-0.3, *interval, pairs), margin=0.5) == words
+
+
+def test_of_few_seeds_no_spread_is_known():
+    assert judge(Difference(-0.3, -10.0, 9.4, 4), margin=0.5) == "too few seeds to say"
 
 
 def test_as_many_seeds_as_are_advised_would_decide():

@@ -14,7 +14,7 @@ from infobatch.lab.data.own import OWN
 from infobatch.lab.explorer import Contents, contents_of, open_run, write_page
 from infobatch.lab.explorer.explore import MOST
 from infobatch.lab.explorer.thumbnails import LARGEST
-from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.runs.folder import RunFolder, check_is_one_run
 
 
 def explore(
@@ -35,6 +35,7 @@ def explore(
         most: How many samples the page shows; of more, the first of each list and others at random.
         thumbnail: The longer side of a picture at most, in pixels.
     """
+    check_is_one_run(run)
     dynamics = open_run(run)
     vectors = None if embeddings is None else _read(embeddings)
     trained = next((each for each in (run, run.parent) if RunFolder(each).exists), None)

@@ -24,7 +24,7 @@ from infobatch.lab.data.images import write_picture
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.report import read_comparison, read_runs, write_report
 from infobatch.lab.report.classes import class_headings, class_rows
-from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.runs.folder import RunFolder, check_is_one_run
 from infobatch.lab.runs.sources import check_sources
 from infobatch.lab.tasks.metrics import digits_of
 from infobatch.lab.tasks.registry import TASKS, metric_of
@@ -136,7 +136,7 @@ def predict(
     """Predict what pruning would save, from the scores of any run: InfoBatch, and budgets of noise.
 
     Args:
-        scores: A run's scores.npz, or another .npz or .parquet file with a column last_loss.
+        scores: A run's folder, or an .npz or .parquet file with a column last_loss.
         epochs: Length in epochs of the run to predict for.
         prune_ratio: Share of the samples below the mean loss that InfoBatch leaves out.
         delta: Share of the run after which all data is used again (annealing); by default 0.875 for
@@ -145,7 +145,8 @@ def predict(
         norms_from: What the losses are, for norms of gradients to follow from them.
         plot: A .png file for a plot of the saving against the noise of a step.
     """
-    table = read_scores(scores)
+    check_is_one_run(scores)
+    table = read_scores(scores / "scores.npz" if scores.is_dir() else scores)
 
     def schedule_of(policy: type[Policy]) -> Schedule:
         return Schedule(

@@ -32,6 +32,7 @@ from infobatch.lab.comparison.variants import (
     Variant,
     kept_at_cost,
 )
+from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.shrinking import shrinks_batches, smaller_batch
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
@@ -39,6 +40,7 @@ from infobatch.lab.files import make_writable, naming_damaged, read_json, write_
 from infobatch.lab.processes import replicas
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.validate import check_config, check_run
+from infobatch.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,15 @@ class Comparison:
                 raise ValueError(
                     "--policy is none; give compare a policy that prunes, such as infobatch"
                 )
-            check_config(self.pruned_config(variant))
+            config = self.pruned_config(variant)
+            check_config(config)
+            delta = delta_of(config)
+            if not Schedule(1, config.epochs, delta, config.warmup_epochs).num_prunable:
+                raise ValueError(
+                    f"--epochs is {config.epochs:g}, of which none can be pruned, for warm-up takes "
+                    f"{config.warmup_epochs} and annealing what follows {delta:g} of the run; give more "
+                    "epochs"
+                )
 
     def create(self) -> None:
         """Make the folder of a new comparison.

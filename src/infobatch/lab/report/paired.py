@@ -14,9 +14,12 @@ ROUNDING = 1e-6
 """Differences between results that are closer than this are equal, except for rounding."""
 
 
+SEEDS_FOR_SPREAD = 5
+"""Of fewer seeds a spread is not known well enough to say that no number would do."""
 MOST_SEEDS = 100
 """More seeds than this are not advised: the difference is then too near the margin to be told."""
 TOO_FEW = "too few seeds to say"
+TOO_NEAR = "too near the margin to say"
 
 
 @dataclass(frozen=True)
@@ -86,25 +89,31 @@ def judge(difference: Difference, margin: float) -> str:
 
     Returns:
         ``"lossless"`` only if the whole interval lies above -margin, ``"not lossless"`` only if all of
-        it lies below, else ``"too few seeds to say"``.
+        it lies below; else ``"too few seeds to say"``, or ``"too near the margin to say"`` where, at
+        this spread, more seeds would not do either.
     """
     if difference.num_pairs < 2:
         return TOO_FEW
     if difference.least_gain > -margin:
         return "lossless"
-    return "not lossless" if difference.most_gain < -margin else TOO_FEW
+    if difference.most_gain < -margin:
+        return "not lossless"
+    knows_spread = difference.num_pairs >= SEEDS_FOR_SPREAD
+    return TOO_NEAR if knows_spread and seeds_needed(difference, margin) is None else TOO_FEW
 
 
 def seeds_needed(difference: Difference, margin: float) -> int | None:
     """How many seeds would decide whether pruning is lossless, if mean and spread stayed as they are.
 
     Args:
-        difference: Pruning minus full data, of at least two seeds.
+        difference: Pruning minus full data.
         margin: What may be lost, in the metric's unit.
 
     Returns:
-        More than there were; None if it is more than :data:`MOST_SEEDS`.
+        More than there were; None if it is more than :data:`MOST_SEEDS`, and of one seed.
     """
+    if difference.num_pairs < 2:
+        return None
     from scipy import stats
 
     def quantile(num_pairs: int) -> float:

@@ -9,6 +9,7 @@ from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.paired import (
     MOST_SEEDS,
     TOO_FEW,
+    TOO_NEAR,
     Difference,
     holm,
     judge,
@@ -83,17 +84,12 @@ def _verdict_on(ours: ArmRuns, full: ArmRuns, results: Results) -> str:
     against = f"{results.metric.name} against full data {difference}{_points(results)}"
     judged = judge(difference, results.margin)
     sentences = [f"{judged}: {saved}, {against}."]
-    if judged == TOO_FEW and difference.num_pairs > 1:
-        sentences.append(_advice(difference, results.margin))
+    if judged == TOO_NEAR:
+        sentences.append(f"At this spread not even {MOST_SEEDS} seeds would tell.")
+    number = seeds_needed(difference, results.margin) if judged == TOO_FEW else None
+    if number is not None:
+        sentences.append(f"At this spread about {number} seeds would tell.")
     return " ".join([*sentences, *_against_controls(ours, results)])
-
-
-def _advice(difference: Difference, margin: float) -> str:
-    """How many seeds would do."""
-    number = seeds_needed(difference, margin)
-    if number is None:
-        return f"At this spread not even {MOST_SEEDS} seeds would tell, so near the margin it lies."
-    return f"At this spread about {number} seeds would tell."
 
 
 def _diverged(arms: Sequence[ArmRuns]) -> str:

@@ -46,6 +46,14 @@ NEUTRAL_OPTIONS = ("data_dir", "device", "workers", "probe", "record")
 FROM_ITS_START = "remove it to train this run from its start"
 
 
+def check_is_one_run(path: Path) -> None:
+    """Raise ``ValueError`` for a folder of several runs, and name one of them."""
+    if (path / "summary.json").exists() or (path / "config.json").exists():
+        return
+    if runs := sorted(each.parent for each in path.glob("**/seed-*/summary.json")):
+        raise ValueError(f"{path} holds {len(runs)} runs; give one of them, such as {runs[0]}")
+
+
 class RunFolder:
     """Reads and writes one run's files; each is replaced whole, so that a kill leaves the old one.
 

@@ -55,9 +55,9 @@ class Metric:
             value: In the metric's unit.
 
         Returns:
-            The number with its sign.
+            The number with its sign; +0 for what rounds to none.
         """
-        return f"{value:+.{self.digits}f}"
+        return f"{round(value, self.digits) + 0.0:+.{self.digits}f}"
 
     def named(self, value: float) -> str:
         """Write a value with its name and unit, for a line of text.

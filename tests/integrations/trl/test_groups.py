@@ -13,6 +13,7 @@ from infobatch.integrations.trl.groups import (
     GroupBatches,
     IndexedRows,
     have_spread,
+    rewards_of,
     smallest_part,
     spreads,
     without_indices,
@@ -47,12 +48,32 @@ def test_rows_carry_their_index_to_the_trainer_and_no_further():
 
 
 def test_the_spread_is_the_root_mean_square_of_a_group():
-    found = spreads(torch.tensor([3.0, -3.0, 0.0, 0.0, 1.0, -1.0]), 2)
-    assert found.tolist() == [3, 0, 1]
+    advantages = torch.tensor([3.0, -3.0, 0.0, 0.0, 1.0, -1.0])
+    rewards = torch.tensor([9.0, 3.0, 1.0, 1.0, 2.0, 0.0])
+    assert spreads(advantages, rewards, 2).tolist() == [3, 0, 1]
+    assert spreads(advantages[:, None].expand(-1, 3), rewards, 2).tolist() == [3, 0, 1]
+
+
+def test_equal_rewards_have_no_spread_whatever_rounding_makes_of_them():
+    nan = float("nan")
+    rewards = torch.tensor([1000.1, 1000.1, 1000.1, nan, 1000.1, 1000.2, nan, nan])
+    found = spreads(torch.full((8,), 0.369), rewards, 2)
+    assert found.tolist() == pytest.approx([0, 0, 0.369, 0])
+
+
+def test_rewards_are_added_up_as_trl_does():
+    nan = float("nan")
+    by_function = torch.tensor([[1.0, 2.0], [nan, 2.0], [nan, nan]])
+    found = rewards_of(by_function, torch.tensor([1.0, 0.5]))
+    assert found[:2].tolist() == [2, 1]
+    assert found[2].isnan()
 
 
 def test_a_spread_is_known_where_two_completions_have_a_reward():
     nan = float("nan")
     first = torch.tensor([1.0, nan, nan, 0.0, nan, nan, nan, nan, nan])
     second = torch.tensor([nan, 2.0, nan, nan, nan, nan, nan, nan, nan])
-    assert have_spread(torch.stack([first, second], 1), 3).tolist() == [True, False, False]
+    rewards = rewards_of(torch.stack([first, second], 1), torch.ones(2))
+    assert have_spread(rewards, 3).tolist() == [True, False, False]
+    infinite = torch.tensor([0.0, 1.0, float("inf"), 1.0, 0.0, 2.0])
+    assert have_spread(infinite, 3).tolist() == [False, True]

@@ -5,8 +5,10 @@ import pytest
 
 pytest.importorskip("trl")
 
+from transformers import MixtralConfig, MixtralForCausalLM
 from trl import GRPOTrainer
 
+from helpers.language import VOCABULARY
 from helpers.trl import NOTHING, SMALLER, WatchedGRPO, WatchedRLOO, prompts, trainer
 from infobatch import NoiseBudget, RandomPruning
 from infobatch.integrations.trl.refusals import check_trainer
@@ -45,6 +47,24 @@ def test_a_kl_term_is_refused_in_the_loss(tmp_path):
     made.args.beta = 0.04  # only now, for TRL would load its reference model by name
     with pytest.raises(ValueError, match=r"beta is 0.04: the loss then has a KL term.*leave it at 0"):
         check_trainer(made, NOTHING)
+
+
+def test_the_loss_of_a_router_is_refused(tmp_path):
+    experts = MixtralForCausalLM(
+        MixtralConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            num_local_experts=2,
+            router_aux_loss_coef=0.5,
+        )
+    )
+    with pytest.raises(ValueError, match=r"router adds a loss, times router_aux_loss_coef = 0\.5, that"):
+        trainer(tmp_path, pruning=NOTHING, model=experts)
+    trainer(tmp_path, pruning=NOTHING, model=experts, router_aux_loss_coef=0.0)
 
 
 def test_rloo_with_normalized_advantages(tmp_path):

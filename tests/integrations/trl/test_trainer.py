@@ -8,6 +8,8 @@ import torch
 
 pytest.importorskip("trl")
 
+import trl
+
 from helpers.language import parameters
 from helpers.trl import (
     NOTHING,
@@ -23,7 +25,8 @@ from helpers.trl import (
     trainer,
 )
 from infobatch import InfoBatch, NoiseBudget, RandomPruning
-from infobatch.integrations.trl.groups import spreads
+from infobatch.integrations.trl import GRPOPruningMixin
+from infobatch.integrations.trl.generations import MeanTokens
 
 pytestmark = [
     pytest.mark.integrations,
@@ -61,6 +64,10 @@ def test_nothing_pruned_is_the_stock_trainer(kinds, arguments, tmp_path):
     assert ours.state.global_step == stock.state.global_step == ours.state.max_steps
 
 
+def root_mean_squares(advantages):
+    return advantages.view(-1, NUM_GENERATIONS).square().mean(1).sqrt()
+
+
 @pytest.mark.parametrize("arguments", [{}, SEVERAL], ids=["once", "iterations"])
 def test_prompts_are_left_out_in_whole_groups_and_weighted(arguments, tmp_path):
     ours = trainer(tmp_path, pruning=VARYING, num_train_epochs=5, **arguments)
@@ -95,7 +102,7 @@ def test_prompts_are_left_out_in_whole_groups_and_weighted(arguments, tmp_path):
     given = torch.tensor(ours.advantages[-num_last:]).flatten()
     assert torch.allclose(given, unweighted * weights.repeat_interleave(NUM_GENERATIONS))
     scores = ours.pruner.scores
-    assert torch.allclose(scores["last_loss"][last], spreads(unweighted, NUM_GENERATIONS))
+    assert torch.allclose(scores["last_loss"][last], root_mean_squares(unweighted))
     assert torch.equal(scores.last_norms[last], scores["last_loss"][last])
 
 
@@ -117,14 +124,16 @@ def test_smaller_generations_in_as_many_steps(arguments, tmp_path):
     given = torch.cat([torch.tensor(values) for values in ours.advantages[-3:]])
     weights = ours.pruner.weights(last)
     scores = ours.pruner.scores["last_loss"][last] * weights
-    assert torch.allclose(spreads(given, NUM_GENERATIONS), scores)
+    assert torch.allclose(root_mean_squares(given), scores)
     assert ours.pruner.plan.shrink.multiple == 1
 
 
-def test_tokens_are_counted_with_their_weights(tmp_path):
+def test_tokens_are_those_that_all_prompts_had_in_the_epoch_before(tmp_path):
     pruning = {**SMALLER, "policy": NoiseBudget(max_noise=None), "target": [0, 12, 12]}
     ours = trainer(tmp_path, pruning=pruning, per_device_train_batch_size=32)
     ours.train()
+    ours._mean_tokens = MeanTokens()
+    ours._mean_tokens.add(1, torch.tensor([2, 4]), torch.tensor([1.0, 3.0]))
     ours.pruner.weights = lambda indices: torch.tensor([2.0, 0.5, 1.0, 1.0])
     mask = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 0, 0]])
     outputs = {
@@ -134,7 +143,9 @@ def test_tokens_are_counted_with_their_weights(tmp_path):
     }
     weighted = ours._weighted(outputs, [0, 1, 2, 3])
     assert weighted["advantages"].tolist() == [2, 0.5, 1, 1]
-    assert weighted["num_items_in_batch"] == 9
+    assert weighted["num_items_in_batch"] == 4 * 3.5
+    ours._mean_tokens = MeanTokens()
+    assert ours._weighted(outputs, [0, 1, 2, 3])["num_items_in_batch"] == 9, "with weights, at first"
     tools = torch.tensor([[1, 0, 1], [1, 1, 1], [0, 1, 1], [1, 1, 1]])
     assert ours._weighted({**outputs, "tool_mask": tools}, [0, 1, 2, 3])["num_items_in_batch"] == 6
 
@@ -171,6 +182,54 @@ def test_a_group_without_rewards_keeps_its_score(tmp_path):
     assert scores[~varied].isnan().all()
     assert (scores[varied] == 0).all()
     assert ours.pruner.report().num_nonfinite == 0
+
+
+def infinite_on_easy(completions, kind, **others):
+    return [-math.inf if of == "easy" and i % 4 == 0 else i % 2.0 for i, of in enumerate(kind)]
+
+
+def test_a_group_with_an_infinite_reward_keeps_its_score(tmp_path):
+    ours = trainer(tmp_path, pruning=VARYING, rewards=infinite_on_easy)
+    ours.train()
+    easy = torch.tensor([kind == "easy" for kind in prompts()["kind"]])
+    assert ours.pruner.scores["last_loss"][easy].isnan().all()
+    assert (ours.pruner.scores["last_loss"][~easy] > 0).all()
+
+
+def test_large_rewards_that_are_equal_have_no_spread(tmp_path):
+    ours = trainer(
+        tmp_path,
+        pruning=VARYING,
+        rewards=lambda completions, **others: [1000.1] * len(completions),
+        num_generations=8,
+        per_device_train_batch_size=16,
+    )
+    ours.train()
+    assert (ours.pruner.scores["last_loss"] == 0).all()
+
+
+class OfTokens(trl.GRPOTrainer):
+    """Advantages of tokens."""
+
+    def _generate_and_score_completions(self, inputs):
+        outputs = super()._generate_and_score_completions(inputs)
+        length = outputs["completion_ids"].shape[1]
+        return {**outputs, "advantages": outputs["advantages"][:, None].expand(-1, length)}
+
+
+class PrunedOfTokens(GRPOPruningMixin, OfTokens):
+    pass
+
+
+def test_advantages_of_tokens_are_those_of_their_completion(tmp_path):
+    both = []
+    for kind in (PrunedOfTokens, WatchedGRPO):
+        made = trainer(tmp_path, kind, pruning=VARYING)
+        made.train()
+        both.append(made.pruner.scores)
+    scores, whole = both
+    assert torch.equal(scores["visits"], whole["visits"])
+    assert torch.allclose(scores["last_loss"], whole["last_loss"], atol=1e-6)
 
 
 def test_evaluation_is_trls_own(tmp_path):

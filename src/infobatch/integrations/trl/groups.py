@@ -87,20 +87,43 @@ def without_indices(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]
     return plain, [row[INDICES] for row in rows]
 
 
-def spreads(advantages: Tensor, num_generations: int) -> Tensor:
-    """The root mean square of each group's advantages, (B,) of (B * num_generations,).
+def rewards_of(by_function: Tensor, function_weights: Tensor) -> Tensor:
+    """The reward of each completion, as TRL adds them up: (B * num_generations,), NaN where it has none.
 
-    Where a group's rewards are all equal it is 0, however they are scaled.
+    Args:
+        by_function: Of each reward function, (B * num_generations, F); NaN where it gave none.
+        function_weights: Of the reward functions, (F,).
     """
-    return advantages.float().view(-1, num_generations).square().mean(1).sqrt()
+    rewards = (by_function * function_weights.to(by_function.device)).nansum(1)
+    return rewards.masked_fill(torch.isnan(by_function).all(1), math.nan)
+
+
+def spreads(advantages: Tensor, rewards: Tensor, num_generations: int) -> Tensor:
+    """The root mean square of each group's advantages, (B,), and 0 where its rewards are all equal.
+
+    Rounding gives advantages to large rewards that are equal.
+
+    Args:
+        advantages: (B * num_generations,), or with one more dimension, of tokens.
+        rewards: See :func:`rewards_of`.
+        num_generations: The completions of a group.
+    """
+    squares = advantages.float().square().reshape(len(rewards), -1).mean(1)
+    groups = rewards.view(-1, num_generations)
+    unknown = groups.isnan()
+    lowest = groups.masked_fill(unknown, math.inf).amin(1)
+    highest = groups.masked_fill(unknown, -math.inf).amax(1)
+    return squares.view(-1, num_generations).mean(1).sqrt() * (lowest < highest)
 
 
 def have_spread(rewards: Tensor, num_generations: int) -> Tensor:
-    """Whether the spread of each group is known, bool (B,): two of its completions have a reward.
+    """Whether the spread of each group is known, bool (B,).
+
+    Two of its completions must have a reward, and none an infinite one, of which no advantages are made.
 
     Args:
-        rewards: Of each reward function, (B * num_generations, F); NaN where it gave none.
+        rewards: See :func:`rewards_of`.
         num_generations: The completions of a group.
     """
-    has_reward = ~torch.isnan(rewards).all(1)
-    return has_reward.view(-1, num_generations).sum(1) >= 2
+    groups = rewards.view(-1, num_generations)
+    return ((~groups.isnan()).sum(1) >= 2) & ~groups.isinf().any(1)

@@ -23,6 +23,12 @@ def check_trainer(trainer: Any, pruning: Mapping[str, Any]) -> None:
             f"beta is {trainer.args.beta}: the loss then has a KL term, which is not multiplied by the "
             "advantages and would count kept prompts alone, without their weights; leave it at 0"
         )
+    if getattr(trainer, "aux_loss_enabled", False):
+        raise ValueError(
+            "the model is a mixture of experts, whose router adds a loss, times router_aux_loss_coef = "
+            f"{trainer.router_aux_loss_coef}, that is not multiplied by the advantages and would count "
+            "kept prompts alone, without their weights; give router_aux_loss_coef=0"
+        )
     check_epochs(trainer)
     _check_dataset(trainer)
 

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from infobatch.batching import ShrinkBatches, shrink_of
 from infobatch.integrations.transformers.epochs import PrunedEpochs, read_state
 from infobatch.integrations.transformers.installed import PREFIX_CHECKPOINT_DIR, Trainer, seed_worker
+from infobatch.integrations.trl.generations import FILE, MeanTokens, read_generations, sizes_of
 from infobatch.integrations.trl.groups import (
     GroupBatches,
     IndexedRows,
     have_spread,
+    rewards_of,
     smallest_part,
     spreads,
     without_indices,
@@ -61,12 +64,14 @@ class GRPOPruningMixin(PrunedEpochs):
         super().__init__(*args, pruning=pruning, **kwargs)
         check_trainer(self, self.pruning)
         self._num_trained = 0  # batches of the epoch
-        self._have_spread: Tensor | None = None  # of the groups of the latest generation
+        self._rewards = torch.empty(0)  # of the latest generation, on all processes
+        self._mean_tokens = MeanTokens()
 
     # -- What TRL and the Trainer call ---------------------------------------------------------------
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         self._step, self._num_trained, self._buffered_inputs = 0, 0, None
+        self._mean_tokens = MeanTokens()
         return super().train(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -106,7 +111,7 @@ class GRPOPruningMixin(PrunedEpochs):
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         rewards: Tensor = super()._calculate_rewards(*args, **kwargs)
         if self.model.training:
-            self._have_spread = have_spread(rewards, self.num_generations)
+            self._rewards = rewards_of(rewards, self.reward_weights)
         return rewards
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
@@ -121,19 +126,15 @@ class GRPOPruningMixin(PrunedEpochs):
         indices = torch.tensor(own, device=advantages.device)
         indices, advantages = self.accelerator.gather((indices, advantages))
         groups = indices.view(-1, self.num_generations)[:, 0].cpu()
-        scores = spreads(advantages, self.num_generations)
-        self.pruner.record(scores, groups, scored=self._have_spread, gradient_norms=scores)
+        scores = spreads(advantages, self._rewards, self.num_generations)
+        scored = have_spread(self._rewards, self.num_generations)
+        self.pruner.record(scores, groups, scored=scored, gradient_norms=scores)
         return self._weighted(outputs, own)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if not self.args.save_only_model:
             name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            path = self._generation_file(Path(self._get_output_dir(trial=trial)) / name)
-            if self._num_trained % self._num_repeats:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                torch.save({"trained": self._num_trained, "batches": self._buffered_inputs}, path)
-            else:
-                path.unlink(missing_ok=True)  # of an earlier run in this folder
+            self._save_generations(Path(self._get_output_dir(trial=trial)) / name)
         super()._save_checkpoint(model, trial)
 
     # -- Inside ------------------------------------------------------------------------------------
@@ -197,54 +198,58 @@ class GRPOPruningMixin(PrunedEpochs):
 
     def _weighted(self, outputs: Any, indices: list[int]) -> Any:
         """What is trained of a generation, each completion with the weight of its prompt."""
-        if self.pruner.current.num_selected == self.pruner.num_samples:
-            return outputs  # as they are; on all processes alike, for what follows is a collective
         weights = self.pruner.weights(indices)
         if not self.pruner.plan.shrink:
             weights = torch.from_numpy(self.pruner.relative(weights.numpy()))
         weights = weights.to(outputs["advantages"].device)
-        weighted = {**outputs, "advantages": outputs["advantages"] * weights}
-        if "num_items_in_batch" in outputs:
-            # Divided by the tokens of chosen prompts, the loss would depend on how long theirs are.
+        counts_tokens = "num_items_in_batch" in outputs
+        if counts_tokens:
             mask = outputs["completion_mask"]
             mask = mask * outputs["tool_mask"] if "tool_mask" in outputs else mask
-            tokens = (mask.sum(1) * weights).sum()
-            weighted["num_items_in_batch"] = self.accelerator.gather(tokens).sum()
+            all_tokens, all_weights = self.accelerator.gather((mask.sum(1), weights))
+            self._mean_tokens.add(self.pruner.epoch, all_tokens, all_weights)
+        if self.pruner.current.num_selected == self.pruner.num_samples:
+            return outputs  # as they are
+        advantages = outputs["advantages"]
+        each = weights.view(-1, *[1] * (advantages.dim() - 1))
+        weighted = {**outputs, "advantages": advantages * each}
+        if counts_tokens:
+            mean = self._mean_tokens.known
+            tokens = (all_tokens * all_weights).sum() if mean is None else mean * len(all_tokens)
+            weighted["num_items_in_batch"] = torch.as_tensor(tokens, device=weights.device)
         return weighted
 
     def _generation_file(self, checkpoint: Path) -> Path:
         return checkpoint / f"generation_{self.args.process_index}.pt"
 
+    def _save_generations(self, checkpoint: Path) -> None:
+        """Save where the run stands, and within a generation its completions."""
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        is_within = self._num_trained % self._num_repeats > 0
+        if is_within:
+            torch.save(self._buffered_inputs, self._generation_file(checkpoint))
+        if self.args.should_save:
+            state = {
+                "trained": self._num_trained,
+                "num_repeats": self._num_repeats,
+                "num_processes": self.args.world_size,
+                "epoch_is_over": self.pruner.current.finished and not is_within,
+                "sizes": sizes_of(self.args),
+                "tokens": self._mean_tokens.state_dict(),
+            }
+            torch.save(state, checkpoint / FILE)
+
     def _resume(self, checkpoint: Path) -> tuple[int, int]:
         self._load_pruner(checkpoint)
-        epoch, path = self.pruner.current, self._generation_file(checkpoint)
-        num_saved = len(list(checkpoint.glob("generation_*.pt")))
-        if num_saved not in (0, self.args.world_size):
-            raise ValueError(
-                f"{checkpoint} was saved within a generation by {num_saved} processes, and there are "
-                f"{self.args.world_size}, which cannot share its completions; resume on as many, or "
-                "from a checkpoint between two generations"
-            )
-        num_generated, rest = divmod(epoch.num_recorded, self._num_prompts)
-        if epoch.shrinks_batches:
-            ends = epoch.batch_ends(resumes=False)
-            num_generated = int((ends <= epoch.num_recorded).sum())
-            rest = int(epoch.num_recorded not in (0, *ends.tolist()))
-        trained = num_generated * self._num_repeats
-        if num_saved:
-            state = read_state(path)
-            trained = state["trained"]
-            self._step, self._buffered_inputs = trained, state["batches"]
-        self._num_trained = trained
-        if epoch.finished and not num_saved:
-            return epoch.number + 1, 0
-        if rest or trained % self.args.gradient_accumulation_steps:
-            raise ValueError(
-                f"{checkpoint} was saved {epoch.num_recorded:,} prompts into epoch {epoch.number}, no "
-                f"multiple of the {self._samples_in_update:g} of an optimizer step here; resume with "
-                "the values it was trained with"
-            )
-        return epoch.number, trained
+        state = read_generations(checkpoint, self.args)
+        self._mean_tokens.load_state_dict(state["tokens"])
+        self._num_trained = self._step = trained = state["trained"]
+        if state["epoch_is_over"]:
+            return self.pruner.epoch + 1, 0
+        if trained % self._num_repeats:
+            batches = read_state(self._generation_file(checkpoint))
+            self._buffered_inputs = send_to_device(batches, self.accelerator.device)
+        return self.pruner.epoch, trained
 
 
 class PruningGRPOTrainer(GRPOPruningMixin, GRPOTrainer):

@@ -312,29 +312,46 @@ def note(options: argparse.Namespace, line: dict[str, Any]) -> None:
 
 
 def report(paths: list[Path]) -> None:
-    """Print each arm's means, and how it differs from pruned: interval and p of a paired t test.
+    """Print each arm's means, and how its success differs from pruned, with p of a paired t test.
 
     Args:
         paths: Files of runs, of which one has pruned; where two have the same run the later one counts.
     """
-    runs: dict[str, dict[int, tuple[int, float]]] = {}
+    runs: dict[str, dict[int, dict[str, Any]]] = {}
     for line in (json.loads(line) for path in paths for line in path.read_text().splitlines()):
-        last = line["points"][-1]
-        runs.setdefault(line["arm"], {})[line["seed"]] = (last["completions"], last["success"])
+        runs.setdefault(line["arm"], {})[line["seed"]] = line
     for arm, by_seed in runs.items():
-        completions, success = (
-            statistics.fmean(values) for values in zip(*by_seed.values(), strict=True)
+        lines = list(by_seed.values())
+        completions, seconds, success = (
+            statistics.fmean(line["points"][-1][name] for line in lines)
+            for name in ("completions", "seconds", "success")
         )
-        told = (
-            f"{arm:12}  {len(by_seed):2} seeds  {completions:8,.0f} completions  success {success:.3f}"
+        noises = [noise for line in lines for noise in line["noise"] if noise is not None]
+        first = statistics.fmean(line["zero_spread"][0] for line in lines)
+        last = statistics.fmean(statistics.fmean(line["zero_spread"][-3:]) for line in lines)
+        print(
+            f"{arm:12}  {len(by_seed):2} seeds  {completions:8,.0f} completions  {seconds:6.1f} s  "
+            f"without spread {first:.2f} -> {last:.2f}  "
+            f"{_noise_of(noises)}success {success:.3f}{_against_pruned(arm, runs)}"
         )
-        seeds = sorted(by_seed.keys() & runs["pruned"])
-        if arm != "pruned" and len(seeds) > 1:
-            ours, theirs = ([each[seed][1] for seed in seeds] for each in (runs["pruned"], by_seed))
-            test = stats.ttest_rel(theirs, ours)
-            low, high = test.confidence_interval()
-            told += f"  {(low + high) / 2:+.3f} ({low:+.3f} to {high:+.3f})  p {test.pvalue:.2g}"
-        print(told)
+
+
+def _noise_of(noises: list[float]) -> str:
+    """The mean and the highest noise of epochs; nothing where none was pruned."""
+    return f"noise {statistics.fmean(noises):.2f}, at most {max(noises):.2f}  " if noises else ""
+
+
+def _against_pruned(arm: str, runs: dict[str, dict[int, dict[str, Any]]]) -> str:
+    """How an arm's success differs from that of pruned, over the seeds that both have."""
+    seeds = sorted(runs[arm].keys() & runs["pruned"])
+    if arm == "pruned" or len(seeds) < 2:
+        return ""
+    ours, theirs = (
+        [runs[each][seed]["points"][-1]["success"] for seed in seeds] for each in ("pruned", arm)
+    )
+    test = stats.ttest_rel(theirs, ours)
+    low, high = test.confidence_interval()
+    return f"  {(low + high) / 2:+.3f} ({low:+.3f} to {high:+.3f})  p {test.pvalue:.2g}"
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from helpers import Numbers, batched_pruner, new_pruner, random_losses, record_epoch, train_epoch
 from helpers.policies import POLICIES
-from infobatch import DynamicPruner, InfoBatch, NoPruning, Sharded
+from infobatch import DynamicPruner, InfoBatch, NoiseBudget, NoPruning, Sharded
 from infobatch.policies import RECOMMENDED
 
 
@@ -126,3 +126,13 @@ def test_a_checkpoint_of_another_version():
     state = {**batched_pruner().state_dict(), "version": 99}
     with pytest.raises(ValueError, match="version 99, this infobatch reads version 2"):
         batched_pruner().load_state_dict(state)
+
+
+def test_it_says_what_it_prunes_and_where_it_is():
+    pruner = DynamicPruner(Numbers(1200), 3, policy=NoiseBudget(1.2))
+    policy = repr(NoiseBudget(1.2))
+    assert repr(pruner) == f"DynamicPruner(1,200 samples, 3 epochs, {policy}, not begun)"
+    pruner.set_epoch(0)
+    assert repr(pruner).endswith("in epoch 0)")
+    unknown = DynamicPruner(Numbers(1200), max_steps=80, policy=NoiseBudget(1.2))
+    assert repr(unknown) == f"DynamicPruner(1,200 samples, {policy}, not begun)"

@@ -70,6 +70,11 @@ class Course:
         self._has_ended = False
         self._mean_scaling: MeanScaling | None = None
 
+    def __repr__(self) -> str:
+        length = f" {self.num_epochs} epochs," if self.plan.length_is_known else ""
+        at = "not begun" if self.begun is None else f"in epoch {self.begun}"
+        return f"{type(self).__name__}({self.num_samples:,} samples,{length} {self.policy!r}, {at})"
+
     # -- Its epochs --------------------------------------------------------------------------------
 
     @property

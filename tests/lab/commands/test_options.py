@@ -167,6 +167,7 @@ def test_a_table_and_its_column_are_all_that_is_typed(call, table, tmp_path):
     assert (config.task, config.data, config.data_dir) == ("tabular", "table", table)
     assert (config.tabular.target, config.held_out, config.model) == ("fraud", 0.2, "mlp")
     assert call(*typed, "--resume")[0] == 0
+    assert read_runs([tmp_path / "run"]).title.startswith("mlp on own.csv, evaluated on 20 % held out")
     _, _, error = call("train", f"{table}:price", "--out", tmp_path / "run", "--resume")
     assert f"the recipe is {table}:price, but the run was started with {table}:fraud" in error
 

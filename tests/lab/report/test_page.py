@@ -16,6 +16,8 @@ def test_the_report_is_one_page_with_its_plots_inside(comparison, tmp_path):
     assert "https://" not in html
     assert "infobatch compare --data digits" in html
     assert verdict(results)[:20] in html
+    assert "--image-size" in html
+    assert "--tabular.target" not in html, "an option of another task"
     courses = ("results", "results-by-epoch", "train-losses", "test-losses")
     for name in ("differences", *courses, "kept", "scores"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -16,7 +16,7 @@ from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.train import TrainConfig, defaults_of, flag, of_function, of_table
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
 from infobatch.lab.data.files import FILE_SETS
-from infobatch.lab.data.tables import OWN_TABLE, is_table, named_table
+from infobatch.lab.data.tables import is_table, named_table, own_file
 from infobatch.lab.devices import computes_in_bf16, resolve_device, resolve_precision
 from infobatch.lab.functions import is_function
 from infobatch.lab.names import choose
@@ -97,8 +97,8 @@ def _started_from(config: TrainConfig) -> str:
     """What was typed for the recipe, where that can be told from the configuration."""
     if config.task == "own":
         return config.own.train
-    if config.data == OWN_TABLE and is_table(str(config.data_dir)):
-        return f"{config.data_dir}:{config.tabular.target}"
+    if (file := own_file(config.data, config.data_dir)) is not None:
+        return f"{file}:{config.tabular.target}"
     return config.recipe
 
 

@@ -10,7 +10,7 @@ from infobatch.lab.comparison.variants import ON_REQUEST
 from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.config.policy_spec import name_of
 from infobatch.lab.config.train import of_function, of_table
-from infobatch.lab.data.tables import OWN_TABLE, is_table
+from infobatch.lab.data.tables import own_file
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.policies import has_prune_ratio
 
@@ -51,7 +51,7 @@ def command_of(comparison: Comparison) -> str:
     base = find_recipe(config.recipe).config() if config.recipe in RECIPES else None
     if config.task == "own":
         recipe, base = [config.own.train], of_function(config.own.train)
-    if config.data == OWN_TABLE and config.data_dir is not None and is_table(str(config.data_dir)):
-        recipe = [f"{config.data_dir}:{config.tabular.target}"]
-        base = of_table(config.data_dir, config.tabular.target, config.task)
+    if (file := own_file(config.data, config.data_dir)) is not None:
+        recipe = [f"{file}:{config.tabular.target}"]
+        base = of_table(file, config.tabular.target, config.task)
     return shlex.join(["infobatch", name, *recipe, *config.to_arguments(base), *options])

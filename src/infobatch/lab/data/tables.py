@@ -31,6 +31,12 @@ def is_table(text: str) -> bool:
     return text.endswith(ENDINGS) or text.rpartition(":")[0].endswith(ENDINGS)
 
 
+def own_file(data: str, data_dir: Path | None) -> Path | None:
+    """The file of a table of the user's own; None for other data, and for one in a folder."""
+    is_file = data == OWN_TABLE and data_dir is not None and data_dir.suffix in ENDINGS
+    return data_dir if is_file else None
+
+
 def named_table(text: str) -> tuple[Path, str]:
     """The file of a table, and the column to predict, that a text names.
 

@@ -15,6 +15,7 @@ from infobatch.lab.report.headline import headlines
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.tables import sections
 from infobatch.lab.report.verdict import control_lines, verdict
+from infobatch.lab.tasks.registry import TASKS
 
 
 def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
@@ -44,11 +45,19 @@ def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
         commands=results.commands,
         label=shown.label,
         changed=_changed(runs[0].config),
-        options=runs[0].config.to_json(),
+        options=_options(runs[0].config),
         environment=runs[0].summary.environment,
     )
     path.write_text(html)
     return path
+
+
+def _options(config: TrainConfig) -> dict[str, Any]:
+    """The options of a run, but for those of other tasks."""
+    known = {option for task in TASKS.values() for option in task.options}
+    others = known - set(TASKS[config.task].options)
+    options = config.options().items()
+    return {flag(name): value for name, value in options if name.split(".")[0] not in others}
 
 
 def _changed(config: TrainConfig) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from infobatch.lab.config.policy_spec import (
     SELECTIVE_BACKPROP,
 )
 from infobatch.lab.config.train import TrainConfig, flag
+from infobatch.lab.data.tables import OWN_TABLE, own_file
 from infobatch.lab.models import is_own
 from infobatch.lab.recipes import RECIPES, Published
 from infobatch.lab.report.arms import ArmRuns, Run
@@ -43,7 +44,7 @@ NOISE_NOTE = (
     "as many steps, by the norms of gradients when samples were trained; in parentheses the budget. "
     "Random pruning that keeps half has 2."
 )
-OWN_DATA = ("images", "table", "instructions")
+OWN_DATA = ("images", OWN_TABLE, "instructions")
 """What is trained on is not told by these names, but by the folder."""
 IN_LABELS = (
     *("seed", "device", "recipe", "policy", "prune_ratio", "target", "shrink", "delta"),
@@ -221,7 +222,8 @@ def _length(arm: ArmRuns) -> float:
 def _title(config: TrainConfig, arms: Sequence[ArmRuns]) -> str:
     if config.task == "own":
         return f"{Path(config.own.train).name}, {config.epochs:g} epochs, batch {config.batch_size}"
-    data = config.data
+    file = own_file(config.data, config.data_dir)
+    data = config.data if file is None else file.name
     if (config.train_samples or config.subset or config.imbalance > 1) and arms:
         run = next(iter(arms[0].runs.values()))
         data += f" ({run.metrics[0].num_samples:,} samples)"

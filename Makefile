@@ -4,8 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 DEMO := --seeds 4
-NEED_FRAMEWORKS := tests/integrations tests/dynamics/test_readers.py tests/project/test_docs.py tests/project/test_site.py \
-	tests/lab/explorer tests/lab/models tests/lab/recipes tests/lab/tasks tests/lab/training/test_hf_trainer.py
+NEED_FRAMEWORKS = tests/integrations tests/lab/explorer $(shell grep -rl importorskip tests --include='test_*.py')
 KIT_PACKAGES := tyro docstring-parser typeguard
 PYTEST := -n auto --maxprocesses 8 --dist worksteal
 

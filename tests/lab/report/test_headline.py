@@ -30,6 +30,18 @@ def test_a_metric_that_every_run_is_at_the_end_of_is_no_success():
     assert headlines(results)[0].kind != "saturated"
 
 
+def test_shares_are_not_judged_as_percentages():
+    results = replace(compared([400, 400]), metric=ACCURACY)
+    for arm in results.arms:
+        for run in arm.runs.values():
+            run.summary.result = 0.93
+    assert headlines(results)[0].word == "no verdict"
+    assert verdict(results).startswith("No verdict: accuracy 0.93 % and all others are at most 1, as if")
+    assert "--own.lower-is-better" in verdict(results)
+    results.pruned[0].runs[0].summary.result = 93.0
+    assert headlines(results)[0].word != "no verdict"
+
+
 def test_one_seed_has_no_interval():
     results = compared([400])
     for arm in results.arms:

@@ -66,7 +66,11 @@ def _headline(ours: ArmRuns, full: ArmRuns, results: Results) -> Headline | None
             f"of training, {_seconds(full.mean('seconds'))} s on full data",
         ),
     ]
-    word = "saturated" if results.is_saturated else judge(difference, results.margin)
+    word = judge(difference, results.margin)
+    if results.has_no_percentages:
+        word = "no verdict"
+    if results.is_saturated:
+        word = "saturated"
     return Headline(ours.label, word, figures)
 
 

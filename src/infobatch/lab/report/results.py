@@ -110,6 +110,13 @@ class Results:
         best = self.metric.best
         return best is not None and all(result == best for arm in self.arms for result in arm.results)
 
+    @property
+    def has_no_percentages(self) -> bool:
+        """Whether all results, of a metric in percent, are so small that they are shares or losses."""
+        if self.metric.unit != "%" or not self.metric.higher_is_better:
+            return False
+        return all(0 < abs(result) <= 1 for arm in self.arms for result in arm.results)
+
     # -- What they cost and reached ----------------------------------------------------------------
 
     def difference_to_full(self, arm: ArmRuns) -> Difference | None:

@@ -80,6 +80,12 @@ def _verdict_on(ours: ArmRuns, full: ArmRuns, results: Results) -> str:
             f"No verdict: every run reached {results.metric.named(ours.result)}, the best there is, so "
             "that it tells none apart. Take harder data, a shorter run, or a metric that has room left."
         )
+    if results.has_no_percentages:
+        return (
+            f"No verdict: {results.metric.named(ours.result)} and all others are at most 1, as if they "
+            "were shares or losses and no percentages. Give shares times 100, or a loss its name, as in "
+            '--own.metric "log loss" --own.lower-is-better.'
+        )
     saved = f"{results.saved(ours):.1%} of the samples saved"
     against = f"{results.metric.name} against full data {difference}{_points(results)}"
     judged = judge(difference, results.margin)

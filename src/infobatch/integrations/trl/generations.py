@@ -39,8 +39,8 @@ class MeanTokens:
         """Count completions of an epoch: their tokens and their weights, each (B,)."""
         if epoch != self._epoch:
             self._epoch, self._before, self._sums = epoch, self._sums, torch.zeros(2)
-        weights = weights.double()
-        self._sums = self._sums + torch.stack([(tokens * weights).sum(), weights.sum()]).cpu()
+        tokens, weights = tokens.cpu().double(), weights.cpu().double()
+        self._sums = self._sums + torch.stack([tokens @ weights, weights.sum()])
 
     @property
     def known(self) -> float | None:

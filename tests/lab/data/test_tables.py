@@ -72,7 +72,7 @@ def test_a_csv_file_that_is_cut_off_is_named(tmp_path):
         path = tmp_path / "flights" / f"{split}.csv"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    with pytest.raises(ValueError, match=r"train\.csv is not a readable csv file \(.*; get it again"):
+    with pytest.raises(ValueError, match=r"train\.csv is not a readable csv file \(.*; part values by"):
         load_data("flights", tmp_path)
 
 
@@ -80,7 +80,7 @@ def test_a_csv_file_that_is_cut_off_is_named(tmp_path):
     ("train", "test", "message"),
     [
         ("x,y\n1,0\n2,1\n", "x,y\n1,?\n", r"column 'y' in .*test\.csv has other values than in"),
-        ("x,y\n1,0\n2,1\n", "x,y\n1,0.5\n", r"column 'y' in .*test\.csv has other values"),
+        ("x,y\n1,0\n2,1\n", "x,y\n1,0.5\n", r"column 'y' has other types in .*test\.csv"),
         ("x,x,y\n1,1,0\n2,2,1\n", "", r"train\.csv has several columns 'x'; give each a name"),
         ("x,y\ncaf\xe9,0\nb,1\n", "", r"train\.csv has text that is not UTF-8; save it as CSV in UTF-8"),
         ("\xe9,y\n1,0\n2,1\n", "", r"train\.csv has text that is not UTF-8"),
@@ -163,13 +163,13 @@ def test_the_built_in_table_is_whole():
             r"column 'when' in .*train\.parquet has type list.*; write it as numbers or as text",
         ),
         (
-            {"cancelled": pa.array([0.0] * 8)},
+            {"cancelled": pa.array([0.0, 0.5] * 4)},
             r"the target 'cancelled' in .*train\.parquet has type double; classes must be text",
         ),
         ({"cancelled": pa.array([1] * 8)}, r"'cancelled' is 1 in all rows of .*two classes or more"),
         (
             {"cancelled": pa.array([0, 1, None, 0, 0, 0, 0, 0])},
-            r"row 2 \(from 0\) of .*train\.parquet has the cancelled None; .* which are 0, 1$",
+            r"row 2 \(from 0\) of .*train\.parquet has no cancelled, which is to be predicted; leave",
         ),
         (
             {"wind": pa.array([1.0] * 5 + [np.inf] + [2.0] * 2)},
@@ -273,6 +273,48 @@ def test_a_file_of_another_kind_is_no_table(tmp_path):
     (tmp_path / "own.xlsx").write_text("")
     with pytest.raises(ValueError, match=r"own\.xlsx is no table; give a file that ends in \.parquet"):
         load_data("table", tmp_path / "own.xlsx", target="fraud", holds_out=True)
+
+
+def own_data(tmp_path, columns, target="fraud"):
+    file = tmp_path / "own.csv"
+    rows = zip(*columns.values(), strict=True)
+    file.write_text("\n".join([",".join(columns), *(",".join(map(str, row)) for row in rows)]))
+    return load_data("table", file, target=target, holds_out=True)
+
+
+IDS = {"id": [f"TX{n}" for n in range(300)], "amount": range(300), "fraud": [0, 1] * 150}
+
+
+def test_text_that_hardly_recurs_is_not_learned_from(tmp_path):
+    data = own_data(tmp_path, {**IDS, "country": ["DE", "FR", "IT"] * 100})
+    assert data.schema.categories == ("country",)
+    assert data.ids == ("id",)
+    assert data.train.codes.shape == (300, 1)
+    assert data.notes[0] == "fraud is learned from numbers amount and categories country"
+    assert data.notes[1].startswith("not from id, whose text is another in most rows")
+
+
+def test_a_table_of_ids_alone_has_nothing_to_learn_from(tmp_path):
+    with pytest.raises(ValueError, match=r"own\.csv, where id hardly recur, has no column to learn"):
+        own_data(tmp_path, {name: IDS[name] for name in ("id", "fraud")})
+
+
+def test_what_hardly_recurs_is_no_class(tmp_path):
+    with pytest.raises(ValueError, match=r"'id' has 300 values in 300 rows .* are no classes; name"):
+        own_data(tmp_path, IDS, "id")
+
+
+def test_whole_floats_are_classes(tmp_path):
+    data = own_data(tmp_path, {**IDS, "fraud": [0.0, 1.0] * 150})
+    assert data.class_names == ("0", "1")
+    with pytest.raises(ValueError, match=r"row 3 \(from 0\) of .* has no fraud, which is to be"):
+        own_data(tmp_path, {**IDS, "fraud": [0.0, 1.0, 1.0, "", *[1.0] * 296]})
+
+
+def test_other_separators_than_commas_are_told_of(tmp_path):
+    (tmp_path / "own.csv").write_text("a;fraud\n1,5;0\n")
+    with pytest.raises(ValueError, match=r"own\.csv is not a readable csv .*; part values by commas"):
+        load_data("table", tmp_path / "own.csv", target="fraud", holds_out=True)
 
 
 def test_a_file_and_a_column_are_named_together(own_file):

@@ -60,7 +60,8 @@ def read(name: str, path: Path, columns: Sequence[str]) -> Any:
     try:
         table = _READERS[path.suffix](path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is not a readable {kind} file ({error}); get it again") from error
+        remedy = "part values by commas, as many in each row" if kind == "csv" else "get it again"
+        raise ValueError(f"{path} is not a readable {kind} file ({error}); {remedy}") from error
     twice = [name for name in dict.fromkeys(table.column_names) if table.column_names.count(name) > 1]
     if twice:
         raise ValueError(f"{path} has several columns {twice[0]!r}; give each a name of its own")

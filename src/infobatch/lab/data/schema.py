@@ -18,11 +18,13 @@ class Schema:
         numbers: The columns of numbers; truth values are numbers, too, and so are dates and times.
         categories: The columns of text.
         target: The column of classes, or of numbers.
+        of_numbers: Whether the target is a number, not a class.
     """
 
     numbers: tuple[str, ...]
     categories: tuple[str, ...]
     target: str
+    of_numbers: bool = False
 
     @classmethod
     def of(
@@ -50,6 +52,7 @@ class Schema:
             kind = column.type.value_type if types.is_dictionary(column.type) else column.type
             if column.name == target:
                 is_class = _is_text(kind) or types.is_integer(kind) or types.is_boolean(kind)
+                is_class = is_class or _is_whole(table[target])
                 if of_numbers and not (types.is_integer(kind) or types.is_floating(kind)):
                     raise ValueError(
                         f"the target {target!r} in {place} has type {kind}, which is no number; classes "
@@ -71,9 +74,14 @@ class Schema:
                     f"column {column.name!r} in {place} has type {kind}; write it as numbers or as "
                     "text, or leave it out: of the file, or of your own table by --tabular.leave-out"
                 )
-        if not numbers and not categories:
-            raise ValueError(f"{place} has no column to learn {target!r} from; add some")
-        return cls(tuple(numbers), tuple(categories), target)
+        schema = cls(tuple(numbers), tuple(categories), target, of_numbers)
+        schema.check_learns(place)
+        return schema
+
+    def check_learns(self, place: str) -> None:
+        """Raise ``ValueError`` if there is no column to learn from in the table ``place``."""
+        if not self.numbers and not self.categories:
+            raise ValueError(f"{place} has no column to learn {self.target!r} from; add some")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -91,6 +99,16 @@ def _is_number(kind: Any) -> bool:
 
     is_of = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean)
     return any(each(kind) for each in is_of)
+
+
+def _is_whole(column: Any) -> bool:
+    """Whether a column has whole numbers as floats, as pandas writes them where one is missing."""
+    import pyarrow.compute as compute
+    import pyarrow.types as types
+
+    return types.is_floating(column.type) and bool(
+        compute.all(compute.equal(column, compute.floor(column))).as_py()
+    )
 
 
 def _is_text(kind: Any) -> bool:

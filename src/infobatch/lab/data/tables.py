@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ ENDINGS = (".parquet", ".csv")
 """The kinds of files that hold tables."""
 UNKNOWN = 0
 """The code of a category that is missing, or that the training file does not have."""
+FEWEST_IDS, LEAST_DISTINCT = 100, 0.5
+"""So many values, and so many for each row, has a column of ids or names, of which none recurs enough
+to be learned."""
 FEW = 100
 """Fewer test rows of the class that is looked for are told of: its recall has steps of a percent."""
 
@@ -87,6 +90,7 @@ class TableData(Data):
         schema: What the columns are.
         categories: What the codes from 1 on stand for in each column of categories.
         positive: Of two classes the one that is looked for, by AUC and average precision.
+        ids: Columns of text that are not learned from, for their values hardly recur.
     """
 
     train: Table
@@ -94,6 +98,7 @@ class TableData(Data):
     schema: Schema
     categories: tuple[tuple[str, ...], ...]
     positive: int = 1
+    ids: tuple[str, ...] = ()
 
     @property
     def num_codes(self) -> tuple[int, ...]:
@@ -106,6 +111,27 @@ class TableData(Data):
 
     @property
     def notes(self) -> tuple[str, ...]:
+        return (*self._columns_told, *self._positive_told)
+
+    @property
+    def _columns_told(self) -> tuple[str, ...]:
+        """What is learned from, of a table of the user's own."""
+        if self.name != OWN_TABLE:
+            return ()
+        kinds = {"numbers": self.schema.numbers, "categories": self.schema.categories}
+        told = [f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names]
+        learned = f"{self.schema.target} is learned from {' and '.join(told)}"
+        if not self.ids:
+            return (learned,)
+        return (
+            learned,
+            f"not from {', '.join(self.ids)}, whose text is another in most rows, as of ids or names (a "
+            "date is known by the form 2026-01-31, a number by having no unit)",
+        )
+
+    @property
+    def _positive_told(self) -> tuple[str, ...]:
+        """Which of two classes is looked for, and whether the test part has few of it."""
         if self.num_classes != 2:
             return ()
         name = self.class_names[self.positive]
@@ -153,7 +179,19 @@ class TableSet:
         schema = self._schema(paths["train"][0], target, leave_out, of_numbers)
         train, test = (_Columns(self.name, paths[split], schema) for split in ("train", "test"))
         vocabularies = {name: train.values(name) for name in schema.categories}
+        ids = tuple(name for name, values in vocabularies.items() if train.is_of_ids(values))
+        if ids:
+            vocabularies = {name: values for name, values in vocabularies.items() if name not in ids}
+            schema = replace(schema, categories=tuple(vocabularies))
+            schema.check_learns(f"{paths['train'][0]}, where {' and '.join(ids)} hardly recur,")
+            train.schema = test.schema = schema
         found = train.values(target)
+        if not of_numbers and train.is_of_ids(found):
+            raise ValueError(
+                f"{target!r} has {len(found):,} values in {train.num_rows:,} rows of "
+                f"{paths['train'][0]}, which are no classes; name another column (numbers are predicted "
+                "by --task regression)"
+            )
         if len(found) < 2:
             kind = "numbers" if of_numbers else "classes"
             raise ValueError(
@@ -171,6 +209,7 @@ class TableSet:
             positive=_positive(rows, class_names, positive),
             schema=schema,
             categories=tuple(tuple(values.to_pylist()) for values in vocabularies.values()),
+            ids=ids,
         )
 
     def _paths(self, data_dir: Path | None, holds_out: bool) -> dict[str, list[Path]]:
@@ -219,6 +258,15 @@ class _Columns:
         self._paths = paths
         self._tables = [parquet.read(name, path, schema.columns) for path in paths]
 
+    @property
+    def num_rows(self) -> int:
+        """Their rows."""
+        return sum(table.num_rows for table in self._tables)
+
+    def is_of_ids(self, values: Any) -> bool:
+        """Whether the values of a column are too many for categories, or for classes."""
+        return len(values) > max(FEWEST_IDS, LEAST_DISTINCT * self.num_rows)
+
     def values(self, name: str) -> Any:
         """The values that a column has, in their order, without a missing one: an array of pyarrow."""
         import pyarrow.compute as compute
@@ -257,6 +305,11 @@ class _Columns:
         if (labels < 0).any():
             row = int(np.flatnonzero(labels < 0)[0])
             value = self._column(self.schema.target)[row].as_py()
+            if value is None:
+                raise ValueError(
+                    f"{self._place(row)} has no {self.schema.target}, which is to be predicted; leave "
+                    "such rows out of the file"
+                )
             known = ", ".join(str(each.as_py()) for each in classes[:10])
             raise ValueError(
                 f"{self._place(row)} has the {self.schema.target} {value!r}; it must be one of the "
@@ -271,6 +324,8 @@ class _Columns:
 
         columns = [table[name] for table in self._tables]
         kind = columns[0].type.value_type if types.is_dictionary(columns[0].type) else columns[0].type
+        if name == self.schema.target and not self.schema.of_numbers and types.is_floating(kind):
+            kind = pyarrow.int64()
         try:
             return pyarrow.chunked_array([c for each in columns for c in each.cast(kind).chunks], kind)
         except pyarrow.ArrowException as error:

@@ -55,7 +55,7 @@ def test_costs_are_compared_over_the_seeds_that_both_have():
 @pytest.mark.parametrize("num_controls", [1, 2])
 def test_arms_are_told_apart_by_p_values_corrected_for_their_number(num_controls):
     """Of p = 0.035 one test tells them apart, and of two tests, 0.07, none does."""
-    results = compared([400] * 3)
+    results = replace(compared([400] * 3), margin=0.1)
     full, ours, _ = results.arms
     noise = (0.0, 0.0003, -0.0003)
     full.runs[2], ours.runs[2] = ran(0.12, 600), ran(0.13, 400)
@@ -67,3 +67,15 @@ def test_arms_are_told_apart_by_p_values_corrected_for_their_number(num_controls
     told = verdict(results)
     assert ("it is ahead of fewer epochs" in told) == (num_controls == 1)
     assert ("not clearly different from fewer epochs" in told) == (num_controls == 2)
+    assert ("with a corrected p of 0.07" in told) == (num_controls == 2)
+    assert ("So a shorter run (fewer epochs) does as well here, as" in told) == (num_controls == 2)
+    assert ("So pruning pays here." in told) == (num_controls == 1)
+    assert "A run trained for 1.0 s, on full data 1.0 s." in told
+
+
+def test_without_a_margin_nothing_is_called_lossless():
+    results = replace(compared([400] * 2), margin=0.0)
+    told = verdict(results)
+    assert told.startswith("33.3% of the samples saved, denoising loss against full data +0.0150 (")
+    assert "Whether that is lossless --margin decides, the most of the denoising loss that" in told
+    assert "seeds would tell" not in told

@@ -67,7 +67,7 @@ def _headline(ours: ArmRuns, full: ArmRuns, results: Results) -> Headline | None
         ),
     ]
     word = judge(difference, results.margin)
-    if results.has_no_percentages:
+    if results.has_no_percentages or not results.margin:
         word = "no verdict"
     if results.is_saturated:
         word = "saturated"

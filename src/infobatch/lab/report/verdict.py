@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from infobatch.lab.comparison.variants import FEWER, FEWER_SCALED, SAME_STEPS
 from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.paired import (
     MOST_SEEDS,
@@ -21,6 +23,9 @@ from infobatch.lab.report.results import Results
 
 EQUAL_COST = 0.005
 """Costs that differ by a smaller share are called the same."""
+ALIKE = "not clearly different from"
+SHORTER = (FEWER, FEWER_SCALED, SAME_STEPS)
+"""The controls that train on full data, for a shorter time."""
 LARGEST_P = 0.05
 """Arms whose p value, corrected for the number of tests, is at least this are not told apart."""
 
@@ -89,13 +94,28 @@ def _verdict_on(ours: ArmRuns, full: ArmRuns, results: Results) -> str:
     saved = f"{results.saved(ours):.1%} of the samples saved"
     against = f"{results.metric.name} against full data {difference}{_points(results)}"
     judged = judge(difference, results.margin)
-    sentences = [f"{judged}: {saved}, {against}."]
-    if judged == TOO_NEAR:
-        sentences.append(f"At this spread not even {MOST_SEEDS} seeds would tell.")
     number = seeds_needed(difference, results.margin) if judged == TOO_FEW else None
-    if number is not None:
+    sentences = [f"{judged}: {saved}, {against}."]
+    if not results.margin:
+        sentences = [
+            f"{saved}, {against}. Whether that is lossless --margin decides, the most of the "
+            f"{results.metric.name} that you would give up."
+        ]
+    elif judged == TOO_NEAR:
+        sentences.append(f"At this spread not even {MOST_SEEDS} seeds would tell.")
+    elif number is not None:
         sentences.append(f"At this spread about {number} seeds would tell.")
-    return " ".join([*sentences, *_against_controls(ours, results)])
+    sentences.append(f"A run trained for {_seconds(ours)} s, on full data {_seconds(full)} s.")
+    places = _places(ours, results)
+    sentences += _against_controls(places)
+    if judged == "lossless":
+        sentences += _conclusion(places, difference.num_pairs)
+    return " ".join(sentences)
+
+
+def _seconds(arm: ArmRuns) -> str:
+    seconds = arm.mean("seconds")
+    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.1f}"
 
 
 def _diverged(arms: Sequence[ArmRuns]) -> str:
@@ -124,25 +144,54 @@ def _scope(results: Results) -> list[str]:
     ]
 
 
-def _against_controls(ours: ArmRuns, results: Results) -> list[str]:
-    """A sentence on what a user would do instead, at the same cost."""
-    phrases: dict[str, list[str]] = {}
-    alike = [control for each, control, p in _tests(results) if each is ours and p >= LARGEST_P]
+class _Place(NamedTuple):
+    """Where a pruned arm stands beside a control of its cost, and how that is said."""
+
+    control: ArmRuns
+    word: str
+    phrase: str
+
+
+def _places(ours: ArmRuns, results: Results) -> list[_Place]:
+    """Where an arm stands beside each of its controls."""
+    p_values = {control.label: p for each, control, p in _tests(results) if each is ours}
+    places = []
     for control in results.controls_of(ours):
         difference = Difference.of(ours.runs, control.runs)
-        if difference is not None and math.isnan(difference.mean):
-            phrases.setdefault("without a finite result to compare with of", []).append(control.label)
-        elif difference is not None:
-            if difference.least_gain > 0 and control not in alike:
-                place = "ahead of"
-            elif difference.most_gain < 0 and control not in alike:
-                place = "behind"
-            else:
-                place = "not clearly different from"
-            phrase = f"{control.label}{_cost_gap(control, ours)}, {difference}"
-            phrases.setdefault(place, []).append(phrase)
-    said = [f"{place} {', '.join(which)}" for place, which in phrases.items()]
+        if difference is None:
+            continue
+        if math.isnan(difference.mean):
+            places.append(_Place(control, "without a finite result to compare with of", control.label))
+            continue
+        p, word = p_values[control.label], ALIKE
+        is_apart = difference.least_gain > 0 or difference.most_gain < 0
+        told = f"{difference}"
+        if is_apart and not p >= LARGEST_P:
+            word = "ahead of" if difference.least_gain > 0 else "behind"
+        elif is_apart:
+            told += f" with a corrected p of {p_text(p)}"
+        places.append(_Place(control, word, f"{control.label}{_cost_gap(control, ours)}, {told}"))
+    return places
+
+
+def _against_controls(places: Sequence[_Place]) -> list[str]:
+    """A sentence on what a user would do instead, at the same cost."""
+    phrases: dict[str, list[str]] = {}
+    for place in places:
+        phrases.setdefault(place.word, []).append(place.phrase)
+    said = [f"{word} {', '.join(which)}" for word, which in phrases.items()]
     return [f"At the same cost it is {'; '.join(said)}."] if said else []
+
+
+def _conclusion(places: Sequence[_Place], num_seeds: int) -> list[str]:
+    """What a user is to do, of a pruned arm that is lossless."""
+    shorter = [place for place in places if place.control.kind in SHORTER]
+    for word, advice in (("behind", "is the better choice"), (ALIKE, "does as well")):
+        if better := [place.control.label for place in shorter if place.word == word]:
+            return [f"So a shorter run ({better[0]}) {advice} here, as far as {num_seeds} seeds tell."]
+    if shorter and all(place.word == "ahead of" for place in shorter):
+        return ["So pruning pays here."]
+    return []
 
 
 def _tests(results: Results) -> list[tuple[ArmRuns, ArmRuns, float]]:

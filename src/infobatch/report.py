@@ -103,7 +103,8 @@ class Report:
         line = f"noise {noise:.2f} in pruned epochs, at most {max(self.noises):.2f}{asked}"
         if self.batch_size is not None:
             size, like = self.batch_size, round(self.batch_size / of_a_step)
-            line += f": a step as noisy as one of batch {like:,} of {size:,.0f}"
+            as_noisy = f"as noisy as one of batch {like:,} of {size:,.0f}"
+            line += f": a step {as_noisy if like < size else 'no noisier than on full data'}"
             line += "" if self.shrinks_batches else ", and fewer steps"
         return line
 

@@ -47,6 +47,12 @@ def test_another_file_has_another_mark(tmp_path):
     ("name", "text", "message"),
     [
         ("broken_a", "import no_such_package", "cannot be imported .No module named 'no_such_package'"),
+        ("broken_d", "import no_such.inner", "'no_such'.; install or correct what it imports"),
+        (
+            "broken_e",
+            "raise SystemExit('usage')",
+            r"ends itself when it is imported \(SystemExit: usage\)",
+        ),
         ("broken_b", "x = (", r"cannot be imported \(SyntaxError: .*line 1.*\); correct it"),
         ("broken_c", "\n1 / 0", r"\(ZeroDivisionError: division by zero \(line 2 of broken_c.py\)\)"),
         (

@@ -140,7 +140,14 @@ def _import(place: str) -> ModuleType:
     try:
         return _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ModuleNotFoundError as error:
-        raise ValueError(f"{place} cannot be imported ({error}); check the name") from error
+        own = (place, place.partition(".")[0])  # a module, or the package that it is in
+        remedy = "check the name" if error.name in own else "install or correct what it imports"
+        raise ValueError(f"{place} cannot be imported ({error}); {remedy}") from error
+    except SystemExit as error:
+        raise ValueError(
+            f"{place} ends itself when it is imported (SystemExit: {error}); put what does so, such as "
+            'reading a command line, below `if __name__ == "__main__":`'
+        ) from error
     except Exception as error:
         raise ValueError(f"{place} cannot be imported ({reason_of(error)}); correct it") from error
 

@@ -45,9 +45,9 @@ def train_with(function, folder, **options):
     return train_run(config, OwnData(), run), run
 
 
-def loop(run, pruner=None):
+def loop(run, pruner=None, size=None):
     pruner = pruner or run.pruner(TensorDataset(SAMPLES), labels=LABELS)
-    loader = pruner.loader(run.batch_size)
+    loader = pruner.loader(size or run.batch_size)
     for _ in pruner.epochs():
         for indices, (values,) in loader:
             pruner.update(values / 64, indices)
@@ -86,11 +86,23 @@ def test_the_comparison_decides_what_is_left_out(tmp_path):
         (lambda run: loop(run) and None, "gave None; give the metric after the last epoch"),
         (lambda run: [run.pruner(range(8)), run.pruner(range(8))], "this is the second"),
         (lambda run: run.pruner(range(8), target=0.3), "target is what the comparison decides on"),
+        (lambda run: loop(run, size=16), "made batches of 16, and run.batch_size is 8 in this run"),
     ],
 )
 def test_a_function_that_does_otherwise_is_told(tmp_path, wrong, message):
     with pytest.raises(ValueError, match=message):
         train_with(wrong, tmp_path / "run")
+
+
+def test_a_step_may_be_accumulated(tmp_path):
+    assert train_with(lambda run: loop(run, size=4), tmp_path / "run")[0].result == 50
+
+
+@pytest.mark.parametrize(("value", "is_told"), [(0.87, True), (2.68, True), (0.0, False), (50, False)])
+def test_small_percentages_are_told_of(tmp_path, recwarn, value, is_told):
+    train_with(lambda run: loop(run) and value, tmp_path / "run")
+    told = [str(each.message) for each in recwarn if "--own.lower-is-better" in str(each.message)]
+    assert [text.split(",")[0] for text in told] == [f"<lambda> gave {value:g}"] * is_told
 
 
 def test_it_stops_between_two_steps(tmp_path):

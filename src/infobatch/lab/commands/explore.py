@@ -29,7 +29,8 @@ def explore(
 
     Args:
         run: Folder of a run that was trained with --record, or any folder that record_to= named.
-        out: The page to write; by default explore.html beside what was recorded.
+        out: The page to write; by default explore.html beside the folder dynamics, and explore-NAME.html
+            beside one of another name.
         data_dir: Folder of the data, if it is another one than in training.
         embeddings: A .npy file with a vector for each training sample, to list near-duplicates.
         most: How many samples the page shows; of more, the first of each list and others at random.
@@ -48,7 +49,8 @@ def explore(
             "is; give the data in Python, by infobatch.lab.explore"
         )
     page = write_page(dynamics, contents, vectors, out, title, most, thumbnail)
-    console.print(f"The page is {page} ({page.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
+    size = f"{page.stat().st_size / 1e6:.1f} MB"
+    console.print(f"The page is {page} ({size}), of {dynamics.folder}", soft_wrap=True)
 
 
 def _data_of(run: Path, data_dir: Path | None) -> tuple[Contents, str]:

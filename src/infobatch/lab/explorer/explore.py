@@ -53,7 +53,8 @@ def explore(
         texts: The text of each sample, of which 1,000 characters are shown.
         table: The columns of a table, by their names: a mapping, or a table of pandas.
         embeddings: A vector for each sample, (N, D), for the list of near-duplicates.
-        out: The file to write; by default ``explore.html`` beside the recorded folder.
+        out: The file to write; by default ``explore.html`` beside the recorded folder, or
+            ``explore-NAME.html`` if that is not called ``dynamics``.
         title: What the page calls the data; by default the name of the folder around the recorded one.
         most: How many samples the page shows, at least 1; of more, the first of each list and others at
             random.
@@ -93,8 +94,10 @@ def write_page(
         raise ValueError(f"most is {most}; a page shows at least 1 sample")
     if not 8 <= thumbnail <= 256:
         raise ValueError(f"thumbnail is {thumbnail}; it must be between 8 and 256 pixels")
-    folder = dynamics.folder.resolve().parent
-    page = Path(out) if out is not None else folder / "explore.html"
+    recorded = dynamics.folder.resolve()
+    folder = recorded.parent
+    own = "" if recorded.name == "dynamics" else f"-{recorded.name}"
+    page = Path(out) if out is not None else folder / f"explore{own}.html"
     if page.is_dir():
         raise ValueError(f"{page} is a folder; give the name of a file, such as {page / 'explore.html'}")
     make_writable(page.parent)

@@ -30,6 +30,9 @@ from infobatch.lab.training.pruner_options import pruner_options
 from infobatch.lab.training.recording import record_to
 from infobatch.lab.training.static_scores import StaticScores
 
+SMALL = 10.0
+"""Percentages of up to this much are told of: they may be shares, or losses."""
+
 
 class OwnRun:
     """One run of a comparison, as a training function gets it.
@@ -207,11 +210,13 @@ class OwnTraining:
         result = function(run)
         seconds = time.perf_counter() - began
         pruner = self._trained(run, function.__name__)
+        check_batches(pruner, self.config.batch_size, function.__name__)
         value = _number(result, function.__name__)
-        if self.config.own.metric.endswith("%") and 0 < abs(value) <= 1:
+        own = self.config.own
+        if own.metric.endswith("%") and not own.lower_is_better and 0 < abs(value) <= SMALL:
             warnings.warn(
-                f"{function.__name__} gave {value:g}, and the metric is {self.config.own.metric!r}: if "
-                "that is a share and no percentage, give it times 100, for the margin is in points",
+                f"{function.__name__} gave {value:g}, and the metric is {own.metric!r}: give a share "
+                'times 100, and a loss its name, as in --own.metric "log loss" --own.lower-is-better',
                 stacklevel=2,
             )
         pruner.finish()
@@ -254,6 +259,30 @@ class OwnTraining:
                 "pruner.epochs():` to the end, and call pruner.update for each batch"
             )
         return pruner
+
+
+def check_batches(pruner: DynamicPruner, batch_size: int, name: str) -> None:
+    """Refuse batches of another size than the run's, which a shorter run of as many steps has smaller.
+
+    A step may be accumulated of batches that are a whole part of it.
+
+    Args:
+        pruner: The run's.
+        batch_size: The run's.
+        name: The function's.
+
+    Raises:
+        ValueError: If the function takes its batch size from elsewhere.
+    """
+    batching = pruner.plan.batching
+    if batching is None or batching.has_user_order:
+        return
+    size = batching.global_batch_size
+    if batch_size % size:
+        raise ValueError(
+            f"{name} made batches of {size:g}, and run.batch_size is {batch_size} in this run: take "
+            "batch size, length and learning rate from it, or the arms are not what they are called"
+        )
 
 
 def _number(result: Any, name: str) -> float:

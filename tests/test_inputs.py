@@ -7,7 +7,7 @@ import torch
 from helpers import Numbers, batched_pruner, in_pruned_epoch
 from infobatch import DynamicPruner
 from infobatch.chunks import CHUNK
-from infobatch.inputs import check_off
+from infobatch.inputs import check_losses, check_off
 from infobatch.policies import Proportional
 
 
@@ -118,3 +118,10 @@ def test_what_a_batch_of_any_size_repeats_is_counted_once(size):
         before = np.flatnonzero(recorded)
         assert check_off(recorded, places, marks) == len(np.setdiff1d(places, before))
         assert np.array_equal(np.flatnonzero(recorded), np.union1d(before, places))
+
+
+def test_losses_in_a_column_are_told_from_those_of_pixels():
+    with pytest.raises(ValueError, match=r"shape \(4, 1\); give them as \(B,\), by losses.flatten\(\)"):
+        check_losses(torch.rand(4, 1), np.arange(4), None)
+    with pytest.raises(ValueError, match=r"shape \(4, 3\); pruning needs one loss for each sample"):
+        check_losses(torch.rand(4, 3), np.arange(4), None)

@@ -307,7 +307,8 @@ class Epoch(ABC):
             )
             raise RuntimeError(
                 f"epoch {self.number} ends without a single recorded loss, so nothing could ever "
-                f"be pruned; call pruner.update(losses, indices) for every batch{counted}"
+                f"be pruned; call pruner.update(losses, indices) for every batch{counted}. A run "
+                "that is resumed loads its state before (pruner.load_state_dict), and skips no epochs"
             )
 
     def close(self) -> None:
@@ -337,7 +338,8 @@ def unselected_error(index: int, epoch: int, num_samples: int) -> ValueError:
         )
     return ValueError(
         f"sample {index} was not selected in epoch {epoch}; pass the indices that came with the "
-        "batch, and advance the epoch only when all of its batches are through"
+        "batch, from the pruner's own loader and not in validation, and advance the epoch only when all "
+        "of its batches are through"
     )
 
 

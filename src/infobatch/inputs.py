@@ -39,6 +39,10 @@ def check_losses(losses: Tensor, indices: IndexArray, scored: Tensor | None) -> 
             f"losses are a {type(losses).__name__}; give the tensor that the loss function made, shape "
             "(B,), for gradients flow through it"
         )
+    if losses.ndim > 1 and losses.numel() == num_indices > 1:
+        raise ValueError(
+            f"losses have shape {tuple(losses.shape)}; give them as (B,), by losses.flatten()"
+        )
     if losses.ndim != 1:
         raise ValueError(
             f"losses have shape {tuple(losses.shape)}; pruning needs one loss for each sample, shape "

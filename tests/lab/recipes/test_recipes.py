@@ -53,5 +53,9 @@ def test_scale_invariant_optimisers_divide_by_the_weights():
 
 
 def test_an_unknown_recipe_names_near_matches():
+    with pytest.raises(
+        ValueError, match=r"no recipe 'mine\.train'; a table .* function as FILE\.py:NAME"
+    ):
+        find_recipe("mine.train")
     with pytest.raises(ValueError, match="no recipe 'cifar10-resnet-18'; did you mean cifar10-resnet18"):
         find_recipe("cifar10-resnet-18")

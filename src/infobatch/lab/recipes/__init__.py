@@ -32,6 +32,11 @@ def find_recipe(name: str) -> Recipe:
     """
     if name.endswith(".py"):
         raise ValueError(f"{name} is a file; name the training function in it, too, as {name}:train")
+    if any(sign in name for sign in "./:"):
+        raise ValueError(
+            f"there is no recipe {name!r}; a table of yours is given as FILE.csv:COLUMN, and a training "
+            "function as FILE.py:NAME or MODULE:NAME"
+        )
     return choose("recipe", name, RECIPES)
 
 

@@ -13,7 +13,7 @@ from pyarrow import csv
 from helpers.tables import columns, flights, write
 from infobatch.lab.data import load_data
 from infobatch.lab.data.schema import Schema
-from infobatch.lab.data.tables import is_table, named_table
+from infobatch.lab.data.table_files import is_table, named_table
 
 
 def test_columns_are_numbers_or_categories_by_their_types(tmp_path):
@@ -320,8 +320,15 @@ def test_other_separators_than_commas_are_told_of(tmp_path):
 def test_a_file_and_a_column_are_named_together(own_file):
     assert is_table(f"{own_file}:fraud")
     assert named_table(f"{own_file}:fraud") == (own_file, "fraud")
+    assert named_table(f"{own_file}:is it: fraud?") == (own_file, "is it: fraud?")
+    assert is_table("OWN.CSV:fraud")
     assert not is_table("my_script.py:train")
     assert not is_table("flights-mlp")
+
+
+def test_an_ending_may_be_in_capitals(own_file):
+    named = own_file.rename(own_file.with_name("OWN.CSV"))
+    assert len(load_data("table", named, target="fraud", holds_out=True).train) == 4
 
 
 def test_a_file_without_a_column_is_told_which_it_has(own_file):

@@ -16,7 +16,7 @@ from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.train import TrainConfig, defaults_of, flag, of_function, of_table
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
 from infobatch.lab.data.files import FILE_SETS
-from infobatch.lab.data.tables import is_table, named_table, own_file
+from infobatch.lab.data.table_files import is_table, named_table, own_file
 from infobatch.lab.devices import computes_in_bf16, resolve_device, resolve_precision
 from infobatch.lab.functions import is_function
 from infobatch.lab.names import choose

@@ -10,7 +10,7 @@ from infobatch.lab.comparison.variants import ON_REQUEST
 from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.config.policy_spec import name_of
 from infobatch.lab.config.train import of_function, of_table
-from infobatch.lab.data.tables import own_file
+from infobatch.lab.data.table_files import own_file
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.policies import has_prune_ratio
 

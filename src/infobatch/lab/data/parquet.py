@@ -56,9 +56,9 @@ def read(name: str, path: Path, columns: Sequence[str]) -> Any:
     """A file's table, which has these columns and at least one row."""
     import pyarrow
 
-    kind = path.suffix.removeprefix(".")
+    kind = path.suffix.lower().removeprefix(".")
     try:
-        table = _READERS[path.suffix](path)
+        table = _READERS[path.suffix.lower()](path)
     except (pyarrow.ArrowException, OSError) as error:
         remedy = "part values by commas, as many in each row" if kind == "csv" else "get it again"
         raise ValueError(f"{path} is not a readable {kind} file ({error}); {remedy}") from error

@@ -14,12 +14,9 @@ from torch import Tensor
 from infobatch.lab.data import parquet
 from infobatch.lab.data.base import Data
 from infobatch.lab.data.schema import Schema
+from infobatch.lab.data.table_files import ENDINGS, OWN_TABLE
 from infobatch.lab.names import choose
 
-OWN_TABLE = "table"
-"""The name of a table of the user's own."""
-ENDINGS = (".parquet", ".csv")
-"""The kinds of files that hold tables."""
 UNKNOWN = 0
 """The code of a category that is missing, or that the training file does not have."""
 FEWEST_IDS, LEAST_DISTINCT = 100, 0.5
@@ -27,36 +24,6 @@ FEWEST_IDS, LEAST_DISTINCT = 100, 0.5
 to be learned."""
 FEW = 100
 """Fewer test rows of the class that is looked for are told of: its recall has steps of a percent."""
-
-
-def is_table(text: str) -> bool:
-    """Whether a text names a file of a table, as ``FILE.csv:COLUMN`` or without the column."""
-    return text.endswith(ENDINGS) or text.rpartition(":")[0].endswith(ENDINGS)
-
-
-def own_file(data: str, data_dir: Path | None) -> Path | None:
-    """The file of a table of the user's own; None for other data, and for one in a folder."""
-    is_file = data == OWN_TABLE and data_dir is not None and data_dir.suffix in ENDINGS
-    return data_dir if is_file else None
-
-
-def named_table(text: str) -> tuple[Path, str]:
-    """The file of a table, and the column to predict, that a text names.
-
-    Args:
-        text: ``FILE.csv:COLUMN`` or ``FILE.parquet:COLUMN``.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If no column is named, or the file is no table.
-    """
-    file, column = (text, "") if text.endswith(ENDINGS) else text.rpartition(":")[::2]
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"there is no file {file}; check the name")
-    if not column:
-        names = ", ".join(parquet.read(OWN_TABLE, Path(file), ()).column_names)
-        raise ValueError(f"{file} is a table; name the column to predict, as {file}:COLUMN: {names}")
-    return Path(file), column
 
 
 @dataclass(frozen=True)
@@ -227,7 +194,7 @@ class TableSet:
 
     def _of_one_file(self, path: Path, holds_out: bool) -> dict[str, list[Path]]:
         """The same of a table in one file."""
-        if path.suffix not in ENDINGS:
+        if path.suffix.lower() not in ENDINGS:
             raise ValueError(f"{path} is no table; give a file that ends in {' or '.join(ENDINGS)}")
         if not holds_out:
             raise ValueError(

@@ -26,7 +26,7 @@ from infobatch.lab.config.policy_spec import (
     SELECTIVE_BACKPROP,
 )
 from infobatch.lab.config.train import TrainConfig, flag
-from infobatch.lab.data.tables import OWN_TABLE, own_file
+from infobatch.lab.data.table_files import OWN_TABLE, own_file
 from infobatch.lab.models import is_own
 from infobatch.lab.recipes import RECIPES, Published
 from infobatch.lab.report.arms import ArmRuns, Run

@@ -12,8 +12,8 @@ from importlib import import_module
 from infobatch.lab.config.train import TrainConfig, flag, of_function
 from infobatch.lab.data import Data
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
+from infobatch.lab.data.table_files import OWN_TABLE
 from infobatch.lab.data.table_sets import REGRESSION_SETS, TABLE_SETS
-from infobatch.lab.data.tables import OWN_TABLE
 from infobatch.lab.devices import resolve_device
 from infobatch.lab.functions import load_function
 from infobatch.lab.models import check_model

@@ -69,6 +69,26 @@ def causal_model(dropout=0.0):
     return GPT2LMHeadModel(config)
 
 
+def mixture_of_experts():
+    """A model whose router has a loss of its own."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    torch.manual_seed(1)
+    config = MixtralConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_local_experts=2,
+        output_router_logits=True,
+        router_aux_loss_coef=0.5,
+        max_position_embeddings=16,
+    )
+    return MixtralForCausalLM(config)
+
+
 def masked_model():
     from transformers import ModernBertConfig, ModernBertForMaskedLM
 

@@ -11,6 +11,7 @@ from helpers.language import (
     classifier,
     labelled_sentences,
     masked_model,
+    mixture_of_experts,
     old_masked_model,
     pad,
     pad_labelled,
@@ -325,27 +326,8 @@ def test_own_scheduler_and_metric_schedulers(tmp_path):
 
 
 def test_a_mixture_of_experts_keeps_its_routers_loss(tmp_path):
-    from transformers import MixtralConfig, MixtralForCausalLM
-
-    def model():
-        torch.manual_seed(1)
-        return MixtralForCausalLM(
-            MixtralConfig(
-                vocab_size=29,
-                hidden_size=16,
-                intermediate_size=16,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                num_key_value_heads=2,
-                num_local_experts=2,
-                output_router_logits=True,
-                router_aux_loss_coef=0.5,
-                max_position_embeddings=16,
-            )
-        )
-
-    stock = trainer(tmp_path, Stock, model(), num_train_epochs=1)
-    ours = trainer(tmp_path, model=model(), pruning=NOTHING, num_train_epochs=1)
+    stock = trainer(tmp_path, Stock, mixture_of_experts(), num_train_epochs=1)
+    ours = trainer(tmp_path, model=mixture_of_experts(), pruning=NOTHING, num_train_epochs=1)
     stock.train()
     ours.train()
     assert (parameters(stock.model) - parameters(ours.model)).abs().max() < 1e-6

@@ -5,10 +5,9 @@ import pytest
 
 pytest.importorskip("trl")
 
-from transformers import MixtralConfig, MixtralForCausalLM
 from trl import GRPOTrainer
 
-from helpers.language import VOCABULARY
+from helpers.language import mixture_of_experts
 from helpers.trl import NOTHING, SMALLER, WatchedGRPO, WatchedRLOO, prompts, trainer
 from infobatch import NoiseBudget, RandomPruning
 from infobatch.integrations.trl.refusals import check_trainer
@@ -50,18 +49,7 @@ def test_a_kl_term_is_refused_in_the_loss(tmp_path):
 
 
 def test_the_loss_of_a_router_is_refused(tmp_path):
-    experts = MixtralForCausalLM(
-        MixtralConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=16,
-            intermediate_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            num_local_experts=2,
-            router_aux_loss_coef=0.5,
-        )
-    )
+    experts = mixture_of_experts()
     with pytest.raises(ValueError, match=r"router adds a loss, times router_aux_loss_coef = 0\.5, that"):
         trainer(tmp_path, pruning=NOTHING, model=experts)
     trainer(tmp_path, pruning=NOTHING, model=experts, router_aux_loss_coef=0.0)

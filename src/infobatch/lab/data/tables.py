@@ -108,9 +108,9 @@ class TableData(Data):
         if number >= FEW:
             return (told,)
         few = (
-            f"the test part has {number} row{'s' * (number != 1)} of the class {name!r}: each counts for "
-            "much in those metrics, and intervals over seeds do not tell how another test part would "
-            "differ"
+            f"the test part has {number} row{'s' * (number != 1)} of the class {name!r}: each counts "
+            "for much in those metrics, and intervals over seeds do not tell how another test part "
+            "would differ"
         )
         return (told, few)
 

@@ -91,7 +91,8 @@ def named(tmp_path, rare, common, **options):
 def test_the_rarer_class_is_looked_for_whatever_it_is_called(tmp_path):
     first, last = named(tmp_path, "churned", "stays"), named(tmp_path, "yes", "no")
     assert (first.class_names[first.positive], last.class_names[last.positive]) == ("churned", "yes")
-    of_whom, few = first.notes
+    learned, of_whom, few = first.notes
+    assert learned == "y is learned from numbers v"
     assert of_whom == "AUC and average precision are of the class 'churned', 20.0% of the rows"
     number = int((first.test.labels == first.positive).sum())
     assert few.startswith(
@@ -222,7 +223,7 @@ def test_the_command_line_trains_on_a_table_of_ones_own(call, small_flights, tmp
     options += ["--tabular.target", "carrier", "--tabular.leave-out", "dep_delay", "hour"]
     code, _, error = call("train", *options, "--out", tmp_path / "run")
     assert code == 2
-    assert "has the carrier None; it must be one of the training rows', which are A, B, C" in error
+    assert "has no carrier, which is to be predicted; leave such rows out of the file" in error
     options[options.index("carrier")] = "origin"
     code, _, error = call("train", *options, "--out", tmp_path / "run")
     assert code == 0, error

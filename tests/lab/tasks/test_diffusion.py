@@ -204,7 +204,7 @@ def test_the_command_line_trains_and_evaluates_it(call, scripted, tmp_path):
 
 def test_the_command_line_compares_it(call, tmp_path):
     out = tmp_path / "compared"
-    code, text, error = call("compare", *TYPED, "--epochs", 2.5, "--seeds", 1, "--out", out)
+    code, text, error = call("compare", *TYPED, "--epochs", 3, "--seeds", 1, "--out", out)
     assert code == 0, error
     assert "denoising loss (lower is better)" in " ".join(text.split())
     assert "Verdict" in text

@@ -94,8 +94,9 @@ def test_a_function_that_does_otherwise_is_told(tmp_path, wrong, message):
         train_with(wrong, tmp_path / "run")
 
 
-def test_a_step_may_be_accumulated(tmp_path):
-    assert train_with(lambda run: loop(run, size=4), tmp_path / "run")[0].result == 50
+@pytest.mark.parametrize("size", [4, 3])
+def test_a_step_may_be_accumulated(tmp_path, size):
+    assert train_with(lambda run: loop(run, size=size), tmp_path / "run")[0].result == 50
 
 
 @pytest.mark.parametrize(("value", "is_told"), [(0.87, True), (2.68, True), (0.0, False), (50, False)])

@@ -145,7 +145,9 @@ class TableSet:
         paths = self._paths(data_dir, holds_out)
         target = self.target or target
         schema = self._schema(paths["train"][0], target, leave_out, of_numbers)
-        train, test = (_Columns(self.name, paths[split], schema) for split in ("train", "test"))
+        train = test = _Columns(self.name, paths["train"], schema)
+        if paths["test"] != paths["train"]:
+            test = _Columns(self.name, paths["test"], schema)
         vocabularies = {name: train.values(name) for name in schema.categories}
         ids = tuple(name for name, values in vocabularies.items() if train.is_of_ids(values))
         if ids:
@@ -172,7 +174,7 @@ class TableSet:
         return TableData(
             name=self.name,
             train=rows,
-            test=test.encoded(vocabularies, classes),
+            test=rows if test is train else test.encoded(vocabularies, classes),
             class_names=class_names,
             positive=_positive(rows, class_names, positive),
             schema=schema,

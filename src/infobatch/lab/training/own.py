@@ -262,9 +262,9 @@ class OwnTraining:
 
 
 def check_batches(pruner: DynamicPruner, batch_size: int, name: str) -> None:
-    """Refuse batches of another size than the run's, which a shorter run of as many steps has smaller.
+    """Refuse batches that are larger than the run's, which a shorter run of as many steps has smaller.
 
-    A step may be accumulated of batches that are a whole part of it.
+    A step may be accumulated of smaller ones.
 
     Args:
         pruner: The run's.
@@ -278,7 +278,7 @@ def check_batches(pruner: DynamicPruner, batch_size: int, name: str) -> None:
     if batching is None or batching.has_user_order:
         return
     size = batching.global_batch_size
-    if batch_size % size:
+    if size > batch_size:
         raise ValueError(
             f"{name} made batches of {size:g}, and run.batch_size is {batch_size} in this run: take "
             "batch size, length and learning rate from it, or the arms are not what they are called"

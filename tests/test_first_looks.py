@@ -72,6 +72,60 @@ def test_negative_norms_are_refused():
         pruner.update(torch.rand(2), [0, 1], gradient_norms=torch.tensor([1, -0.5]))
 
 
+def epochs_of(num_epochs, step):
+    """Train a linear model by what ``step(pruner, losses, indices)`` differentiates."""
+    model = torch.nn.Linear(2, 3)
+    pruner = DynamicPruner(Numbers(20), num_epochs, policy=InfoBatch())
+    loader = pruner.loader(5)
+    for _ in pruner.epochs():
+        for indices, _ in loader:
+            losses = model(torch.rand(5, 2)).logsumexp(1)
+            step(pruner, losses, indices)
+
+
+def test_losses_that_are_never_differentiated_are_told_of_once():
+    def by_mean(pruner, losses, indices):
+        pruner.update(losses, indices)
+        losses.mean().backward()
+
+    unused = "none of the 4 losses .* by the end of epoch 0 was differentiated: call backward"
+    with pytest.warns(UserWarning, match=unused) as told:
+        epochs_of(5, by_mean)
+    assert len(told) == 1
+
+
+STEPS = {
+    "backward": lambda pruner, losses, indices: pruner.update(losses, indices).backward(),
+    "with another loss": lambda pruner, losses, indices: (
+        (pruner.update(losses, indices) + losses.max()) * 2
+    ).backward(),
+    "autograd.grad": lambda pruner, losses, indices: torch.autograd.grad(
+        pruner.update(losses, indices), losses
+    ),
+    "detached": lambda pruner, losses, indices: pruner.update(losses.detach(), indices),
+    "weighed by hand": lambda pruner, losses, indices: (
+        pruner.record(losses, indices),
+        (losses * pruner.weights(indices)).mean().backward(),
+    ),
+}
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_losses_that_are_differentiated_or_cannot_be_are_not(step):
+    epochs_of(2, step)
+
+
+def test_losses_that_are_differentiated_together_are_not_told_of():
+    returned = []
+
+    def accumulated(pruner, losses, indices):
+        returned.append(pruner.update(losses, indices))
+        if len(returned) % 4 == 0:
+            sum(returned[-4:]).backward()
+
+    epochs_of(2, accumulated)
+
+
 def test_an_epoch_without_a_finite_loss_is_warned_of():
     pruner = new_pruner()
     losses = random_losses(60)

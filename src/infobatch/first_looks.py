@@ -43,6 +43,8 @@ class FirstLooks:
         self._batch_norm = bool(policy.columns)
         self._prunes = False
         self._num_nonfinite = 0
+        self._num_returned = 0
+        self._awaits_backward = True
 
     def begin(self, scores: ScoreTable | None) -> None:
         """Look at the scores by which an epoch that begins is pruned; None if it is not."""
@@ -93,14 +95,32 @@ class FirstLooks:
                 stacklevel=9,
             )
 
+    def at_returned(self, loss: Tensor) -> None:
+        """Note whether a loss that the loop was given is differentiated, until one has been."""
+        if self._awaits_backward and loss.requires_grad:
+            self._num_returned += 1
+            loss.register_hook(self._see_backward)  # type: ignore[no-untyped-call]
+
+    def _see_backward(self, gradient: Tensor) -> None:
+        self._awaits_backward = False
+
     def end(self, epoch: int, num_recorded: int, num_nonfinite: int) -> None:
-        """Warn of an epoch that recorded nothing but losses that are not finite.
+        """Warn of an epoch whose losses were not differentiated, or not finite.
 
         Args:
             epoch: The number of the epoch that ends.
             num_recorded: The samples that it recorded.
             num_nonfinite: The losses and signals of the run, so far, that were NaN or infinite.
         """
+        if self._awaits_backward and self._num_returned:
+            self._awaits_backward = False
+            warnings.warn(
+                f"none of the {self._num_returned:,} losses that update() returned by the end of epoch "
+                f"{epoch} was differentiated: call backward() on what it returns, for a mean of "
+                "losses lacks their weights, which makes pruned epochs biased; a loop that weighs them "
+                "itself takes record() in place of update()",
+                stacklevel=2,
+            )
         if 0 < num_recorded <= num_nonfinite - self._num_nonfinite:
             warnings.warn(
                 f"all losses of epoch {epoch} were NaN or infinite: training has diverged, and what is "

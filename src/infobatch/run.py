@@ -87,7 +87,7 @@ class Run(Course):
             TypeError: For losses or indices of another kind.
         """
         weights = self._take_batch(losses, indices, scored, scores, signals)
-        loss: Tensor = self.shown(weighted_mean(losses, weights, self._mean_over))
+        loss: Tensor = self.returned(weighted_mean(losses, weights, self._mean_over))
         return loss
 
     def weigh(self, losses: Tensor, indices: Indices) -> Tensor:
@@ -114,6 +114,15 @@ class Run(Course):
     def shown(self, loss: Tensor) -> Tensor:
         """A weighted mean with the value it would have on full data, without the factor N/|S|."""
         return shown_as_mean(loss, self.mean_weight) if self.normalizer == "batch" else loss
+
+    @outside_graphs
+    def returned(self, loss: Tensor) -> Tensor:
+        """A loss for the loop to call ``backward()`` on, as :meth:`shown`; an epoch in which it never
+        does has a warning.
+        """
+        loss = self.shown(loss)
+        self._looks.at_returned(loss)
+        return loss
 
     def weights(self, indices: Indices) -> Tensor:
         """Weights of samples, float32 (B,) on the host; 0 for a repeat that fills a batch.

@@ -153,7 +153,7 @@ class StreamFilter:
         Returns:
             A scalar with the gradient of the weighted mean: see :meth:`DynamicPruner.update`.
         """
-        loss: Tensor = self._pruner.shown(self.weigh(losses, tickets))
+        loss: Tensor = self._pruner.returned(self.weigh(losses, tickets))
         self.record(losses, tickets, scored, **signals)
         return loss
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from infobatch.lab.models import check_model_fits, make_model
 from infobatch.lab.models.speed_cnn import PATCH
@@ -40,6 +41,19 @@ def test_convolutions_begin_as_identities():
 def test_it_takes_images_of_16_pixels_and_more(size, norm):
     model = make_model("speed-cnn-narrow", (1, 32, 32), 7, norm=norm)
     assert model(torch.randn(3, 1, size, size)).shape == (3, 7)
+
+
+def forward_flops(model):
+    """Of one image."""
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 32, 32))
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("name", "share"), [("speed-cnn-medium", 5.6), ("speed-cnn-narrow", 17.7)])
+def test_narrower_ones_compute_less(name, share):
+    wide, narrow = (forward_flops(make_model(each, (3, 32, 32), 10)) for each in ("speed-cnn", name))
+    assert wide / narrow == pytest.approx(share, abs=0.1)
 
 
 def test_smaller_images_are_refused():

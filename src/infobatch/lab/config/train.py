@@ -78,10 +78,10 @@ class CommonConfig:
     a smaller share, down to 1 in this many of the last. 1 leaves it as it is."""
     model: str = "small-cnn"
     """Network, such as small-cnn, resnet18, mlp or timm/NAME; FILE.py:NAME for a function of yours that
-    returns one. For classes of images: small-cnn, speed-cnn, speed-cnn-narrow, resnet8, resnet20,
-    resnet18, resnet50; timm/NAME or transformers/NAME if these are installed; a function, as
-    FILE.py:NAME or MODULE:NAME, which is given num_classes, num_channels and image_size, if it names
-    them; or the folder of a run of --task mae, to fine-tune its encoder. For segmentation:
+    returns one. For classes of images: small-cnn, speed-cnn, speed-cnn-medium, speed-cnn-narrow,
+    resnet8, resnet20, resnet18, resnet50; timm/NAME or transformers/NAME if these are installed; a
+    function, as FILE.py:NAME or MODULE:NAME, which is given num_classes, num_channels and image_size,
+    if it names them; or the folder of a run of --task mae, to fine-tune its encoder. For segmentation:
     segformer-tiny, segformer-b0, upernet-tiny, upernet-resnet50 and others. For mae: mae-tiny,
     mae-small, mae-base. For diffusion: unet-tiny, unet-small, ddpm-cifar10. For tuning: llama-tiny,
     llama-small, gpt2-tiny. These tasks also take a folder that holds such a model, for tuning with its

@@ -220,7 +220,7 @@ def test_a_stateful_loader_saved_between_two_epochs(num_workers):
     for _ in whole.pruner.epochs():
         orders.append([])
         for indices, (x, y) in whole.loader:
-            whole.pruner.update((whole.model(x).squeeze(1) - y) ** 2, indices)
+            whole.pruner.update((whole.model(x).squeeze(1) - y) ** 2, indices).backward()
             orders[-1].append(indices.tolist())
         checkpoints.append(whole.save())
     for done, checkpoint in enumerate(checkpoints[:-1]):

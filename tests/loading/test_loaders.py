@@ -9,11 +9,11 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from helpers import batched_pruner, new_pruner, random_losses, train_epoch, without_address
-from infobatch import DynamicPruner, NoPruning
+from infobatch import DynamicPruner, InfoBatch, NoiseBudget, NoPruning
 
 
 class Box:
@@ -166,7 +166,7 @@ def test_shuffle_false():
 
 
 def test_a_loader_is_not_kept_alive_by_its_pruner():
-    pruner = DynamicPruner(range(40), 3)
+    pruner = DynamicPruner(range(40), 3, policy=InfoBatch())
     loader = pruner.loader(4, loader_class=StatefulDataLoader)
     reference = weakref.ref(loader)
     gc.disable()
@@ -185,7 +185,7 @@ def test_a_loader_is_not_kept_alive_by_its_pruner():
     "options", [{"loader_class": StatefulDataLoader}, {"sampler": range(40)}], ids=str
 )
 def test_a_pruner_with_a_loader_can_be_copied(options):
-    pruner = DynamicPruner(range(40), 3)
+    pruner = DynamicPruner(range(40), 3, policy=InfoBatch())
     loader = pruner.loader(4, **options)
     for clone in (copy.deepcopy(pruner), pickle.loads(pickle.dumps(pruner))):
         assert clone.progress == pruner.progress
@@ -268,6 +268,27 @@ def test_a_frameworks_own_count_of_epochs_is_not_heard_where_the_loop_tells():
         assert sum(map(len, train_epoch(pruner, loader, random_losses(60)))) == 60
 
 
-def test_frameworks_do_not_share_out_a_share():
-    for loader in (new_pruner().loader(8), new_pruner().loader(8, sampler=range(60))):
-        assert isinstance(loader.sampler, DistributedSampler)
+ORDERS = {
+    "the pruner's": {"batch_size": 8},
+    "a sampler": {"batch_size": 8, "sampler": range(60)},
+    "a batch sampler": {"batch_sampler": BatchSampler(range(60), 8, drop_last=False)},
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_frameworks_do_not_share_out_a_share(order, shrink):
+    assert isinstance(new_pruner(shrink=shrink).loader(**order).sampler, DistributedSampler)
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_a_script_that_tells_the_loaders_sampler_of_epochs_begins_them(order, shrink):
+    pruner = new_pruner(policy=NoiseBudget(1.5), shrink=shrink)
+    loader, sizes = pruner.loader(**order), []
+    for epoch in range(4):
+        loader.sampler.set_epoch(epoch)
+        assert pruner.epoch == epoch
+        sizes.append(sum(map(len, train_epoch(pruner, loader, random_losses(60)))))
+    assert sizes[0] == 60
+    assert max(sizes[1:]) < 60

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from infobatch.integrations.refusals import check_processes
-from infobatch.loading.sampler import ShareSampler
 from infobatch.pruner import DynamicPruner
 
 try:
@@ -55,19 +53,5 @@ def pruned_loader(
         "Ray",
         "make the DynamicPruner in the function that Ray runs on each worker",
     )
-    loader = pruner.loader(
-        batch_size,
-        collate_fn=collate_fn,
-        drop_last=drop_last,
-        loader_class=partial(_make_loader, pruner),
-        **options,
-    )
+    loader = pruner.loader(batch_size, collate_fn=collate_fn, drop_last=drop_last, **options)
     return prepare_data_loader(loader, add_dist_sampler=False)
-
-
-def _make_loader(pruner: DynamicPruner, *args: Any, **options: Any) -> DataLoader[Any]:
-    loader: DataLoader[Any] = DataLoader(*args, **options)
-    if "batch_sampler" in options:
-        # DataLoader never reads it beside a batch sampler; Ray would replace both for another kind.
-        object.__setattr__(loader, "sampler", ShareSampler(pruner))
-    return loader

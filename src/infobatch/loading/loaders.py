@@ -20,6 +20,7 @@ from infobatch.loading.sampler import (
     FilteredSampler,
     PrunedBatchSampler,
     PrunedSampler,
+    ShareSampler,
     indices_of,
 )
 from infobatch.run import Run
@@ -86,9 +87,12 @@ class Loaders:
                 options["batch_sampler"] = FilteredBatches(filtered, batch_size, drop_last)
         loader = _make_loader(loader_class, run.dataset, collate_fn, **options)
         batches = options.get("batch_sampler")
-        if isinstance(batches, FilteredBatches) and isinstance(loader, DataLoader):
-            # It is not read beside batches, but frameworks look at it, and leave alone what is a share.
-            object.__setattr__(loader, "sampler", batches.sampler)
+        if batches is not None and isinstance(loader, DataLoader):
+            # It is not read beside batches, but frameworks look at it, leave alone what is a share, and
+            # tell it of epochs.
+            is_filtered = isinstance(batches, FilteredBatches)
+            sampler = batches.sampler if is_filtered else ShareSampler(run)
+            object.__setattr__(loader, "sampler", sampler)
         if not resumes:
             self._skipping_loaders.add(loader)
         return loader
@@ -262,8 +266,9 @@ def _check_fixed_size(run: Run, remedy: str) -> None:
     """Refuse a sampler for batches of a fixed size where batches shrink."""
     if run.plan.shrink:
         raise ValueError(
-            "a sampler gives samples to batches of one size, and with shrink='batches' those of pruned "
-            f"epochs are smaller; give the DataLoader {remedy}, without a batch_size"
+            "a sampler gives samples to batches of one size, and those of pruned epochs are smaller, as "
+            f"a budget of noise or shrink='batches' has it; give the DataLoader {remedy}, without a "
+            "batch_size, or leave out steps instead: shrink='steps'"
         )
 
 

@@ -49,7 +49,7 @@ PROGRAM = """
         return Plain()
 
     def in_a_plain_loader():
-        pruner = DynamicPruner(points(), 1, rank=rank, num_replicas=2)
+        pruner = DynamicPruner(points(), 1, policy=NoPruning(), rank=rank, num_replicas=2)
         loader = DataLoader(
             IndexedDataset(points()), BATCH, sampler=pruner.sampler(BATCH), collate_fn=IndexedCollate()
         )
@@ -172,15 +172,16 @@ FABRIC = """
 
     fabric = Fabric(accelerator="cpu", devices=2)
     fabric.launch()
-    pruner = DynamicPruner(Numbers(50), 2, policy=NoPruning())
-    loader = fabric.setup_dataloaders(pruner.loader(4))
-    next(iter(loader))  # which Fabric counts as an epoch
     seen = []
-    for _ in pruner.epochs():
-        seen.append([])
-        for indices, batch in loader:
-            pruner.record(batch, indices)
-            seen[-1] += indices.tolist()
+    for shrink in ("steps", "batches"):
+        pruner = DynamicPruner(Numbers(50), 2, policy=NoPruning(), shrink=shrink)
+        loader = fabric.setup_dataloaders(pruner.loader(4))
+        next(iter(loader))  # which Fabric counts as an epoch
+        for _ in pruner.epochs():
+            seen.append([])
+            for indices, batch in loader:
+                pruner.record(batch, indices)
+                seen[-1] += indices.tolist()
     torch.save(seen, f"{sys.argv[3]}/{fabric.global_rank}.pt")
     fabric.barrier()
     torch.distributed.destroy_process_group()
@@ -189,5 +190,6 @@ FABRIC = """
 
 def test_fabric_does_not_share_out_a_share(tmp_path):
     one, two = launch(FABRIC, 2, tmp_path)
+    assert len(one) == 4
     for first, second in zip(one, two, strict=True):
         assert sorted(first + second) == list(range(50))

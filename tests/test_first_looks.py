@@ -168,6 +168,13 @@ OTHERS = {
 }
 
 
+def test_errors_are_told_of_where_something_else_is_remembered():
+    outputs = torch.linspace(-1, 2, 12).reshape(4, 3).requires_grad_()
+    pruner = DynamicPruner(Numbers(20), 5)
+    with pytest.warns(UserWarning, match=r"are errors, by their \w+, and NoiseBudget"):
+        pruner.update(squared_errors(outputs), range(4), scores=torch.ones(4))
+
+
 def first_update(losses_of, signals=(), **options):
     outputs = torch.linspace(-1, 2, 12).reshape(4, 3).requires_grad_()
     pruner = DynamicPruner(Numbers(20), 5, **{"policy": NoiseBudget(), **options})

@@ -53,15 +53,21 @@ class FirstLooks:
             self._look_at_scores(scores)
 
     def at_losses(
-        self, losses: Tensor, indices: IndexArray, scored: Tensor | None, given: Collection[str]
+        self,
+        losses: Tensor,
+        scores: Tensor,
+        indices: IndexArray,
+        scored: Tensor | None,
+        given: Collection[str],
     ) -> None:
         """Look at the first batch, if the policy takes losses as sizes.
 
-        Negative losses are refused. Losses of errors, where norms are estimated as of cross-entropies,
+        Negative ones are refused. Losses of errors, where norms are estimated as of cross-entropies,
         are warned of.
 
         Args:
-            losses: What is remembered of the samples, (B,).
+            losses: (B,).
+            scores: What is remembered of the samples, their losses or what stands for them, (B,).
             indices: (B,).
             scored: Which of them have a score, bool (B,); None if all have.
             given: The names of the signals that came with them.
@@ -74,7 +80,7 @@ class FirstLooks:
             return
         if self._policy.estimates_norms and self._norms_from == "cross-entropy":
             self._look_for_errors(losses)
-        known = losses.detach() if scored is None else losses.detach().masked_fill(~scored, 0)
+        known = scores.detach() if scored is None else scores.detach().masked_fill(~scored, 0)
         values = known.float().cpu().numpy()
         if _are_negative(values):
             at = int(np.nanargmin(values))

@@ -108,7 +108,7 @@ class Run(Course):
         batch = read_batch(losses, indices, scored)
         weights = self.current.weights_of(batch)  # raises for a sample that the epoch does not train
         self._looks.at_weights(losses, weights)
-        self._record(batch, losses, scored, signals)
+        self._record(batch, losses, losses, scored, signals)
 
     @outside_graphs
     def shown(self, loss: Tensor) -> Tensor:
@@ -223,7 +223,7 @@ class Run(Course):
         remembered = losses if scores is None else check_scores(scores, losses)
         weights = self.factors(batch)
         self._looks.at_weights(losses, weights)
-        self._record(batch, remembered, scored, signals)
+        self._record(batch, losses, remembered, scored, signals)
         return sent_to_device(torch.from_numpy(weights), losses.device)
 
     @outside_graphs
@@ -258,13 +258,14 @@ class Run(Course):
     def _record(
         self,
         batch: IndexArray,
+        losses: Tensor,
         scores: Tensor,
         scored: Tensor | None,
         signals: Mapping[str, Tensor],
     ) -> None:
         self._recorder.take(self.current, signals)
         read = self._signals_read(self._store.signals, signals, scores)
-        self._looks.at_losses(scores, batch, scored, signals)
+        self._looks.at_losses(losses, scores, batch, scored, signals)
         num_real = self.current.record(batch)
         if len(dropped := dropped_from(batch)):
             self.current.record(dropped)

@@ -14,6 +14,7 @@ pytest.importorskip("accelerate")
 from transformers import get_scheduler
 
 from helpers.trainer import SMALLER, VARYING, Stock, trainer
+from infobatch import InfoBatch
 from infobatch.integrations.transformers import STATE_FILE
 
 pytestmark = pytest.mark.integrations
@@ -86,8 +87,9 @@ def test_a_checkpoint_without_a_pruner_is_refused(tmp_path):
 
 
 def test_another_batch_size_is_refused_where_it_does_not_fit(tmp_path):
-    trainer(tmp_path, save_strategy="steps", save_steps=5).train()
-    resumed = trainer(tmp_path, per_device_train_batch_size=8)
+    paper = {"policy": InfoBatch()}
+    trainer(tmp_path, pruning=paper, save_strategy="steps", save_steps=5).train()
+    resumed = trainer(tmp_path, pruning=paper, per_device_train_batch_size=8)
     with pytest.raises(ValueError, match="saved 20 samples into epoch 0, no multiple of the 8"):
         resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
 

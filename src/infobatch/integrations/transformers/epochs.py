@@ -13,6 +13,7 @@ import torch
 from infobatch.integrations.logging import TakesLoggers
 from infobatch.integrations.refusals import no_pruner_in
 from infobatch.integrations.transformers.installed import PREFIX_CHECKPOINT_DIR
+from infobatch.integrations.transformers.refusals import own_loader
 from infobatch.loading.dataset import IndexedDataset
 from infobatch.lr import ProgressScheduler
 from infobatch.policies import Policy
@@ -113,6 +114,8 @@ class PrunedEpochs(TakesLoggers, _Base):
 
     def set_initial_training_values(self, args: Any, *others: Any, **options: Any) -> Any:
         """The run's lengths on full data, which the learning rate's schedule is made for."""
+        if self.pruner.plan.batching is None:  # which our get_train_dataloader tells
+            raise own_loader(self)
         values = super().set_initial_training_values(args, *others, **options)
         return (self.pruner.num_epochs, *values[1:-1], self._full_run)
 

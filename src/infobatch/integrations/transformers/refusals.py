@@ -131,13 +131,18 @@ _REFUSED = {
 def indices_in(inputs: Any, trainer: object) -> IndexArray:
     """Take the indices out of a batch that is trained; refuses batches of another loader."""
     if INDICES not in inputs:
-        owner = _owner(trainer, "get_train_dataloader")
-        raise RuntimeError(
-            f"the batch has no {INDICES!r}: get_train_dataloader of {owner} makes a loader of its own, "
-            "whose samples are not the selected ones; leave it out"
-        )
+        raise own_loader(trainer)
     indices: IndexArray = inputs.pop(INDICES)
     return indices
+
+
+def own_loader(trainer: object) -> RuntimeError:
+    """The refusal of a loader that is not the pruner's."""
+    owner = _owner(trainer, "get_train_dataloader")
+    return RuntimeError(
+        f"the batches have no {INDICES!r}: get_train_dataloader of {owner} makes a loader of its own, "
+        "whose samples are not the selected ones; leave it out"
+    )
 
 
 def check_weighed(weighed: bool, trainer: object, mixin: type) -> None:

@@ -48,7 +48,8 @@ class PruningMixin(PrunedEpochs):
         *args: The Trainer's own arguments.
         pruning: Options of :class:`DynamicPruner`, such as ``policy``, ``delta`` or ``target``. The
             run's length and, unless it is given, the seed are those of the TrainingArguments. Their
-            ``max_steps`` counts steps of full data; pruning makes the run end after fewer.
+            ``max_steps`` counts steps of full data; where pruning shrinks steps, the run ends after
+            fewer.
         **kwargs: The Trainer's own keyword arguments.
 
     Raises:
@@ -223,7 +224,8 @@ class PruningMixin(PrunedEpochs):
 
     def _items_of(self, batch: Any) -> Tensor:
         """The supervised items of a batch counted with their weights, and without: float32 (2,)."""
-        labels = batch["labels"]
+        labels = batch.get("labels")
+        check_rows(labels, batch[INDICES])
         if labels.ndim > 1 and getattr(self, "_loss_shifts_labels", False):
             labels = labels[..., 1:]
         counts = labels.ne(NOT_SUPERVISED).reshape(len(labels), -1).sum(1).float().cpu()

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from infobatch import DynamicPruner
+from infobatch import DynamicPruner, NoPruning
 from infobatch.lab.data import load_data
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.runs.environment import describe_environment
@@ -52,7 +52,8 @@ class Bench:
         data = load_data(config.data, config.data_dir).split(0.0, options.train_samples)
         self.task = Classification(config, data)
         num_epochs = options.repeats + 2
-        self.pruner = DynamicPruner(self.task.feed.dataset, num_epochs, delta=0.0, seed=config.seed)
+        options = {"policy": NoPruning(), "seed": config.seed}
+        self.pruner = DynamicPruner(self.task.feed.dataset, num_epochs, **options)
         self.loader = self.pruner.loader(
             config.batch_size,
             drop_last=True,

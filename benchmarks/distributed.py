@@ -123,7 +123,7 @@ def step_times(num_steps: int, width: int, budget: int = 0) -> dict[str, list[fl
 def collective_times(num_samples: int, repeats: int) -> dict[str, list[float]]:
     """Milliseconds, on the host, of the ranks' agreement and of merging their scores."""
     times: dict[str, list[float]] = {"agree": [], "merge": []}
-    pruner = DynamicPruner(range(num_samples), repeats + 2)
+    pruner = DynamicPruner(range(num_samples), repeats + 2, policy=InfoBatch())
     pruner.sampler(128)
     store = pruner._store
     for _ in pruner.epochs():

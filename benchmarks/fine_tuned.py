@@ -1,6 +1,6 @@
 """A network that was trained on Fashion-MNIST, to be fine-tuned on handwritten digits.
 
-    infobatch train --data fashion-mnist --data-dir DIR --epochs 5 --out PRETRAINED
+    infobatch train --data fashion-mnist --data-dir DIR --policy infobatch --epochs 5 --out PRETRAINED
     INFOBATCH_PRETRAINED=PRETRAINED infobatch compare --data mnist5k \
         --model benchmarks/fine_tuned.py:make --noise 1.1 --epochs 10 --seeds 8 --out FOLDER
 

@@ -27,7 +27,7 @@ from infobatch.lab.devices import resolve_device
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.report.paired import Difference
 from infobatch.lab.runs.environment import describe_environment
-from infobatch.policies import RECOMMENDED
+from infobatch.policies import DEFAULT_FOR_TARGET
 
 PEAK = {"sgd": (0.4, 5e-4), "adamw": (0.02, 0.05), "lars": (10.4, 5e-4), "lamb": (0.02, 0.01)}
 """Peak learning rate and weight decay. The rates are the best of those tried, twice apart, for full data
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="cifar10-5k-resnet8")
     parser.add_argument("--epochs", type=float, help="by default the recipe's")
     parser.add_argument("--save", type=float, default=35, help="percent left out (default 35)")
-    parser.add_argument("--policy", default=RECOMMENDED)
+    parser.add_argument("--policy", default=DEFAULT_FOR_TARGET)
     parser.add_argument("--optimizers", default=",".join(PEAK))
     parser.add_argument(
         "--held-out",

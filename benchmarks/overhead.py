@@ -211,7 +211,7 @@ def update_step(repeats: int) -> list[Result]:
     step. First each on its own for 350 steps at a time: limit 25. Then, without a limit, in turn step by
     step and with the backward pass, so that neither finds its code and data in the caches.
     """
-    pruner = DynamicPruner(range(50_000), 2, delta=1, seed=SEED)
+    pruner = DynamicPruner(range(50_000), 2, policy=InfoBatch(), delta=1, seed=SEED)
     sampler = pruner.sampler(128)
     record_epoch(pruner, torch.Generator().manual_seed(SEED))
     pruner.set_epoch(1)
@@ -287,7 +287,8 @@ def lasting_memory(repeats: int) -> list[Result]:
     del repeats
     results = []
     for target in (None, [0, NUM_SAMPLES // 1000]):  # the second keeps nearly all: the longest order
-        pruner = DynamicPruner(range(NUM_SAMPLES), 2, delta=1, seed=SEED, target=target)
+        policy = None if target else InfoBatch()
+        pruner = DynamicPruner(range(NUM_SAMPLES), 2, policy=policy, delta=1, seed=SEED, target=target)
         pruner.sampler(256)
         record_epoch(pruner, torch.Generator().manual_seed(SEED))
         pruner.set_epoch(1)
@@ -358,7 +359,7 @@ def peak_in_new_process(mode: str) -> float:
 def print_peak(mode: str) -> None:
     """The child of :func:`peak_in_new_process`."""
     options: dict[str, Any] = {
-        "mean": {},
+        "mean": {"policy": InfoBatch()},
         "target": {"target": [0, int(0.3 * NUM_SAMPLES)]},
         "tiers": {"policy": PercentileTiers()},
     }

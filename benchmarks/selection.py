@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from infobatch import DynamicPruner
+from infobatch import DynamicPruner, InfoBatch
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import ImageData, Images
 from infobatch.lab.devices import resolve_device
@@ -121,7 +121,8 @@ def images_a_second(config: TrainConfig, num_steps: int) -> float:
     images = Images(pixels, torch.from_numpy(rng.integers(0, 10, num_images)))
     data = ImageData("random", images, images, tuple("0123456789"), crop_padding=4, flip=True)
     task = Classification(config, data)
-    pruner = DynamicPruner(task.feed.dataset, num_steps, seed=SEED)  # more steps than are taken
+    # More steps than are taken.
+    pruner = DynamicPruner(task.feed.dataset, num_steps, policy=InfoBatch(), seed=SEED)
     loader = pruner.loader(config.batch_size, collate_fn=task.feed.collate, drop_last=True)
     optimization = Optimization(config, task.model, pruner)
     seconds: list[float] = []

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import RandomSampler
 
 from helpers import UNMERGED, Numbers, batched_pruner, random_losses, record_epoch
-from infobatch import DynamicPruner, NoPruning, Sharded
+from infobatch import DynamicPruner, InfoBatch, NoPruning, Sharded
 
 
 def test_samples_that_were_not_selected():
@@ -21,7 +21,7 @@ def test_samples_that_were_not_selected():
 
 
 def test_a_finished_epoch_is_not_iterated_again():
-    made = DynamicPruner(Numbers(20), 5)
+    made = DynamicPruner(Numbers(20), 5, policy=InfoBatch())
     loader = made.loader(4)
     record_epoch(made, random_losses(20))
     with pytest.raises(RuntimeError, match=r"epoch 0 is finished: .* pruner\.epochs"):
@@ -102,14 +102,14 @@ def test_a_sample_counts_once_however_often_it_is_recorded(order, times, views):
 def test_a_repeat_counts_once_too(layout):
     traces = []
     for times in (1, 3):
-        pruner = DynamicPruner(Numbers(43), 2, rank=1, num_replicas=2, layout=layout)
+        pruner = DynamicPruner(Numbers(43), 2, rank=1, num_replicas=2, layout=layout, policy=InfoBatch())
         traces.append(steps_of(pruner, pruner.loader(4), times))
         assert pruner.current.finished
     assert traces[0] == traces[1]
 
 
 def test_losses_may_be_recorded_in_turns_over_several_batches():
-    pruner = DynamicPruner(Numbers(40), 2)
+    pruner = DynamicPruner(Numbers(40), 2, policy=InfoBatch())
     batches = list(pruner.loader(4))
     for start in range(0, 10, 2):
         for _ in range(2):
@@ -120,7 +120,7 @@ def test_losses_may_be_recorded_in_turns_over_several_batches():
 
 @pytest.mark.parametrize("own", [{}, {"sampler": range(40)}], ids=str)
 def test_kept_batches_are_not_trained_for_ever(own):
-    pruner = DynamicPruner(Numbers(40), 2)
+    pruner = DynamicPruner(Numbers(40), 2, policy=InfoBatch())
     loader = itertools.cycle(pruner.loader(4, **own))
     for _ in range(10):
         pruner.record(torch.ones(4), next(loader)[0])
@@ -129,7 +129,7 @@ def test_kept_batches_are_not_trained_for_ever(own):
 
 
 def test_kept_batches_in_another_order_are_not_trained_for_ever():
-    pruner = DynamicPruner(Numbers(40), 2)
+    pruner = DynamicPruner(Numbers(40), 2, policy=InfoBatch())
     batches = [indices for indices, _ in pruner.loader(4)]
     for indices in batches:
         pruner.record(torch.ones(4), indices)
@@ -141,7 +141,7 @@ def test_kept_batches_in_another_order_are_not_trained_for_ever():
 
 
 def test_a_finished_run_has_no_epochs_to_train_and_says_so():
-    pruner = DynamicPruner(Numbers(40), 2)
+    pruner = DynamicPruner(Numbers(40), 2, policy=InfoBatch())
     for _ in pruner.epochs():
         record_epoch(pruner, random_losses(40))
     with pytest.warns(UserWarning, match="has trained its 2 epochs, .* make a new pruner"):
@@ -157,7 +157,7 @@ def train_all_but_the_last(pruner, loader):
 
 @pytest.mark.parametrize("num_epochs", [1, 3])
 def test_the_last_epoch_too_must_record_losses(num_epochs):
-    pruner = DynamicPruner(Numbers(20), num_epochs, delta=1)
+    pruner = DynamicPruner(Numbers(20), num_epochs, delta=1, policy=InfoBatch())
     loader = pruner.loader(5)
     with pytest.raises(RuntimeError, match=f"epoch {num_epochs - 1} ends without a single recorded"):
         train_all_but_the_last(pruner, loader)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from helpers import Numbers, batched_pruner, in_pruned_epoch
-from infobatch import DynamicPruner
+from infobatch import DynamicPruner, InfoBatch
 from infobatch.chunks import CHUNK
 from infobatch.inputs import check_losses, check_off
 from infobatch.policies import Proportional
@@ -103,7 +103,7 @@ def test_a_signal_that_the_policy_reads_must_come_with_each_batch():
     ],
 )
 def test_scores_that_do_not_fit_their_losses_are_refused(scores, message):
-    pruner = DynamicPruner(range(8), 3)
+    pruner = DynamicPruner(range(8), 3, policy=InfoBatch())
     with pytest.raises((TypeError, ValueError), match=message):
         pruner.update(torch.ones(4), [0, 1, 2, 3], scores=scores)
     assert pruner.current.num_recorded == 0

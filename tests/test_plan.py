@@ -70,7 +70,7 @@ def test_replicas_that_count_in_steps_take_that_many(drop_last):
 
 
 def test_without_a_target_total_steps_are_not_known():
-    pruner = DynamicPruner(Numbers(20), 4)
+    pruner = DynamicPruner(Numbers(20), 4, policy=InfoBatch())
     pruner.loader(4)
     with pytest.raises(RuntimeError, match="set target= for lengths known beforehand"):
         _ = pruner.total_steps
@@ -87,7 +87,7 @@ def test_a_run_counted_in_steps_has_that_many_on_full_data(max_steps, drop_last)
 
 
 def test_pruning_makes_a_run_counted_in_steps_end_sooner():
-    pruner = DynamicPruner(Numbers(203), max_steps=100)
+    pruner = DynamicPruner(Numbers(203), max_steps=100, policy=InfoBatch())
     loader = pruner.loader(16)
     steps = sum(len(train_epoch(pruner, loader, random_losses(203))) for _ in pruner.epochs())
     assert 60 < steps < 90
@@ -116,7 +116,7 @@ def test_a_cut_epoch_shorter_than_a_batch_is_not_trained_where_it_is_dropped():
 
 def test_steps_are_whole():
     with pytest.raises(ValueError, match=r"max_steps is 10\.5"):
-        DynamicPruner(Numbers(203), max_steps=10.5)
+        DynamicPruner(Numbers(203), max_steps=10.5, policy=InfoBatch())
 
 
 def test_a_fraction_of_an_epoch_trains_that_many_samples():
@@ -136,9 +136,14 @@ def test_a_target_counts_a_cut_epoch_for_what_it_trains():
 
 
 def test_lengths_in_steps_need_the_batch_size():
-    pruner = DynamicPruner(Numbers(20), max_steps=10)
+    pruner = DynamicPruner(Numbers(20), max_steps=10, policy=InfoBatch())
     with pytest.raises(RuntimeError, match="batch size is not known yet; make the loader first"):
         _ = pruner.num_epochs
+
+
+def test_of_a_single_epoch_of_a_budget_it_is_warm_up_alone_that_is_told():
+    with pytest.warns(UserWarning, match=r"of 1 epochs warm-up takes 1\. Train longer, or prune the"):
+        DynamicPruner(range(100), 1)
 
 
 @pytest.mark.parametrize("length", [{"num_epochs": 2}, {"num_epochs": 1}, {"max_steps": 25}])

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from helpers import Numbers, batched_pruner, new_pruner, random_losses, record_epoch, train_epoch
-from helpers.policies import POLICIES
-from infobatch import DynamicPruner, InfoBatch, NoiseBudget, NoPruning, Sharded
-from infobatch.policies import RECOMMENDED
+from infobatch import DynamicPruner, InfoBatch, NoiseBudget, NoPruning, Sharded, Spaced
 
 
 @pytest.mark.parametrize(
@@ -39,9 +37,9 @@ from infobatch.policies import RECOMMENDED
             r"smallest prune_ratio that meets it is 0\.516",
         ),
         ((Numbers(9), 5), {"target": 0.1, "policy": NoPruning()}, ValueError, "leaves out none"),
-        ((Numbers(9), 5), {"policy": InfoBatch}, TypeError, r"such as InfoBatch\(prune_ratio=0\.5\)"),
+        ((Numbers(9), 5), {"policy": InfoBatch}, TypeError, r"such as NoiseBudget\(max_noise=1\.1\)"),
         ((Numbers(9), 5), {"policy": "infobatch"}, TypeError, "policy is 'infobatch'; give an object"),
-        ((Numbers(9), 5), {"policy": InfoBatch}, TypeError, "such as InfoBatch.*, not its class"),
+        ((Numbers(9), 5), {"policy": InfoBatch}, TypeError, "such as NoiseBudget.*, not its class"),
         ((Numbers(9), 5), {"normalizer": "sum"}, ValueError, "normalizer is 'sum'; choose"),
         ((Numbers(9), 5), {"seed": -1}, ValueError, "seed is -1"),
         ((Numbers(9), 5), {"rank": 1}, ValueError, "rank is 1 and num_replicas is None; give both"),
@@ -68,15 +66,19 @@ def test_a_target_that_is_neither_a_share_nor_numbers(target):
 @pytest.mark.parametrize("length", [{"num_epochs": np.int64(3)}, {"max_steps": np.int64(9)}])
 def test_a_length_that_numpy_made_is_a_number(length):
     made = DynamicPruner(Numbers(9), **length, seed=np.int64(1))
-    made.sampler(3)
+    made.loader(3)
     assert made.num_epochs == 3
 
 
-def test_a_target_alone_is_met_by_the_recommended_policy():
-    assert isinstance(DynamicPruner(range(100), 10).policy, InfoBatch)
-    assert isinstance(DynamicPruner(range(100), 10, target=0.6).policy, POLICIES[RECOMMENDED])
-    sharded = DynamicPruner(range(100), 10, target=0.3, layout=Sharded(), rank=0, num_replicas=1)
-    assert isinstance(sharded.policy, InfoBatch)
+def test_what_leaves_samples_out_where_nothing_is_said():
+    made = DynamicPruner(range(100), 10)
+    assert repr(made.policy) == repr(NoiseBudget(max_noise=1.1))
+    assert made.plan.shrink is not None
+    assert made.plan.schedule.prunes(9)
+    assert isinstance(DynamicPruner(range(100), 10, target=0.6).policy, Spaced)
+    for target in (None, 0.3):
+        sharded = DynamicPruner(range(100), 10, target=target, layout=Sharded(), rank=0, num_replicas=1)
+        assert repr(sharded.policy) == repr(InfoBatch(prune_ratio=0.5))
 
 
 def test_looking_changes_nothing():

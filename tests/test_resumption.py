@@ -9,7 +9,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from helpers import Numbers, random_losses
-from infobatch import DynamicPruner, IndexedCollate, IndexedDataset
+from infobatch import DynamicPruner, IndexedCollate, IndexedDataset, InfoBatch
 
 SIZE, BATCH = 64, 8
 LOSSES = random_losses(SIZE)
@@ -36,13 +36,13 @@ def resumed(make, num_batches, with_loader=True):
 
 
 def ours(shrink="steps", **options):
-    pruner = DynamicPruner(Numbers(SIZE), 2, shrink=shrink)
+    pruner = DynamicPruner(Numbers(SIZE), 2, shrink=shrink, policy=InfoBatch())
     sizes = {} if "batch_sampler" in options else {"batch_size": BATCH}
     return pruner, pruner.loader(**sizes, **options)
 
 
 def own(loader_class=DataLoader, resumes=True):
-    pruner = DynamicPruner(Numbers(SIZE), 2)
+    pruner = DynamicPruner(Numbers(SIZE), 2, policy=InfoBatch())
     sampler = pruner.sampler(BATCH, resumes=resumes)
     dataset = IndexedDataset(Numbers(SIZE))
     return pruner, loader_class(dataset, BATCH, sampler=sampler, collate_fn=IndexedCollate())
@@ -143,7 +143,7 @@ def test_workers_that_hand_in_batches_out_of_order():
 
 def test_another_batch_size_goes_on():
     pruner, loader, trained = resumed(ours, 3)
-    other = DynamicPruner(Numbers(SIZE), 2)
+    other = DynamicPruner(Numbers(SIZE), 2, policy=InfoBatch())
     loader = other.loader(3)
     other.load_state_dict(pruner.state_dict())
     assert sorted(chain(trained, *train(other, loader))) == list(range(SIZE))
@@ -170,9 +170,9 @@ def test_accelerates_skip_first_batches_of_none():
 
 
 def test_a_loop_of_ones_own_without_a_loader_is_left_alone():
-    pruner = DynamicPruner(Numbers(SIZE), 2)
+    pruner = DynamicPruner(Numbers(SIZE), 2, policy=InfoBatch())
     pruner.update(torch.ones(4), [0, 1, 2, 3])
-    other = DynamicPruner(Numbers(SIZE), 2)
+    other = DynamicPruner(Numbers(SIZE), 2, policy=InfoBatch())
     other.load_state_dict(pruner.state_dict())
     other.update(torch.ones(4), [60, 61, 62, 63])
     assert other.progress == 1 / 16

@@ -91,7 +91,7 @@ def test_the_gradient_is_weighted_at_every_evaluation_of_a_step():
 
 
 def test_a_visit_is_counted_in_every_epoch_a_sample_is_trained():
-    pruner = DynamicPruner(Numbers(60), 6)
+    pruner = DynamicPruner(Numbers(60), 6, policy=InfoBatch())
     loader = pruner.loader(8)
     selected = torch.zeros(60, dtype=torch.int32)
     for _ in pruner.epochs():
@@ -161,7 +161,7 @@ def test_samples_without_a_score_keep_their_old_one():
 
 
 def test_an_image_without_valid_pixels_gets_no_score():
-    pruner = DynamicPruner(Numbers(20), 5)
+    pruner = DynamicPruner(Numbers(20), 5, policy=InfoBatch())
     pruner.sampler(4)
     logits, targets = torch.randn(3, 4, 2, 2, requires_grad=True), torch.randint(4, (3, 2, 2))
     targets[1] = 255
@@ -183,7 +183,7 @@ def test_bad_losses_are_counted_and_reported():
 
 
 def test_a_bad_loss_may_be_followed_by_a_good_one():
-    pruner = DynamicPruner(Numbers(20), 5)
+    pruner = DynamicPruner(Numbers(20), 5, policy=InfoBatch())
     pruner.sampler(4)
     pruner.update(torch.tensor([float("nan"), float("-inf"), 1.0]), [3, 4, 5])
     assert pruner.scores["visits"][[3, 4, 5]].tolist() == [0, 0, 1]
@@ -191,7 +191,7 @@ def test_a_bad_loss_may_be_followed_by_a_good_one():
     pruner.update(torch.tensor([0.5]), [3])
     assert pruner.scores["last_loss"][[3, 5]].tolist() == [0.5, 1]
     assert pruner.scores["last_loss"][4].isnan()
-    assert "NaN" not in str(DynamicPruner(Numbers(20), 5).report())
+    assert "NaN" not in str(DynamicPruner(Numbers(20), 5, policy=InfoBatch()).report())
 
 
 def test_a_finite_batch_close_to_overflow_is_scored():
@@ -203,7 +203,7 @@ def test_a_finite_batch_close_to_overflow_is_scored():
 
 def test_scores_may_be_remembered_in_place_of_losses():
     """The gradient is that of the losses; the policy sees the scores."""
-    pruner = DynamicPruner(range(8), 3)
+    pruner = DynamicPruner(range(8), 3, policy=InfoBatch())
     losses = torch.arange(4.0, requires_grad=True)
     scores = torch.tensor([4.0, 3.0, 2.0, 1.0])
     loss = pruner.update(losses, [0, 1, 2, 3], scores=scores)

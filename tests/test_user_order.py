@@ -17,8 +17,8 @@ from torch.utils.data import (
 )
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from helpers import UNMERGED, Numbers, random_losses, train_epoch
-from infobatch import DynamicPruner, NoPruning, RandomPruning
+from helpers import UNMERGED, Numbers, new_pruner, random_losses, train_epoch
+from infobatch import DynamicPruner, InfoBatch, NoPruning, RandomPruning
 
 SIZE, EPOCHS, BATCH = 60, 4, 8
 
@@ -80,7 +80,7 @@ UNTOLD = {"no length", "batches of unknown sizes"}  # how many samples they give
 
 
 def make(own, **options):
-    pruner = DynamicPruner(Numbers(SIZE), **{"num_epochs": EPOCHS, **options})
+    pruner = new_pruner(SIZE, **{"num_epochs": EPOCHS, **options})
     return pruner, pruner.loader(**{"batch_size": BATCH} if "sampler" in own else {}, **own)
 
 
@@ -231,7 +231,7 @@ def test_a_sampler_that_draws_a_sample_twice_is_resumed_at_any_step(kind, extra,
 
 
 def test_a_checkpoint_in_the_librarys_order_goes_on_in_ones_own():
-    pruner = DynamicPruner(Numbers(SIZE), EPOCHS)
+    pruner = DynamicPruner(Numbers(SIZE), EPOCHS, policy=InfoBatch())
     indices, _ = next(iter(pruner.loader(BATCH)))
     pruner.update(torch.ones(BATCH), indices)
     other, loader = make({"sampler": range(SIZE)})
@@ -272,13 +272,13 @@ def test_on_several_replicas_it_gives_this_ranks_share(kind):
 
 
 def test_a_loader_whose_order_is_not_the_runs_is_refused():
-    pruner = DynamicPruner(Numbers(SIZE), EPOCHS)
+    pruner = DynamicPruner(Numbers(SIZE), EPOCHS, policy=InfoBatch())
     mine = pruner.loader(BATCH, sampler=range(SIZE))
     ours = pruner.loader(BATCH)
     with pytest.raises(RuntimeError, match="make one loader for a pruner"):
         next(iter(mine))
     assert len(next(iter(ours))[0]) == BATCH
-    other = DynamicPruner(Numbers(SIZE), EPOCHS)
+    other = DynamicPruner(Numbers(SIZE), EPOCHS, policy=InfoBatch())
     ours = other.loader(BATCH)
     other.loader(BATCH, sampler=range(SIZE))
     with pytest.raises(RuntimeError, match="make one loader for a pruner"):

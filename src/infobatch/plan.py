@@ -264,10 +264,12 @@ class RunPlan:
             )
         self.policy.check_multiple(batching.multiple)
         if self.shrink and batching.batch_size <= self.shrink.smallest and self._can_prune:
+            lower = "let them shrink to one: shrink=ShrinkBatches(least=1), " * (batching.batch_size > 1)
             raise ValueError(
-                f"batch_size is {batching.batch_size:g}, and batches are to shrink to no fewer than "
-                f"{self.shrink.smallest} samples on a rank, so that nothing could be left out; raise "
-                "batch_size, lower the least, or leave out steps instead: shrink='steps'"
+                f"batch_size is {batching.batch_size:g}, and batches shrink, as a budget of noise or "
+                f"shrink='batches' has it, to no fewer than {self.shrink.smallest} samples on a rank, "
+                f"so that nothing could be left out; raise batch_size, {lower}or leave out steps "
+                "instead: shrink='steps'"
             )
 
     @property
@@ -281,11 +283,13 @@ class RunPlan:
         if schedule.num_prunable or not self._can_prune or delta == 0 or target is not None:
             return
         annealing = schedule.num_epochs - schedule.annealing_start
+        also = f" and annealing, in which all data is used again, {annealing}" if annealing else ""
+        to_the_end = "prune to the end (delta=1), " if annealing else ""
         warnings.warn(
             f"nothing can be pruned: of {schedule.run_length:g} epochs warm-up takes "
-            f"{schedule.first_pruned} and annealing, in which all data is used again, {annealing}. "
-            "Train longer, prune to the end (delta=1), or prune the first epoch by scores from before "
-            "the run (warmup_epochs=0, prior_scores=...); NoPruning() says that nothing is to be pruned",
+            f"{schedule.first_pruned}{also}. Train longer, {to_the_end}or prune the first epoch by "
+            "scores from before the run (warmup_epochs=0, prior_scores=...); NoPruning() says that "
+            "nothing is to be pruned",
             stacklevel=4,
         )
 
@@ -343,8 +347,9 @@ class RunPlan:
     def _known_batching(self) -> Batching:
         if self.batching is None:
             raise RuntimeError(
-                "the batch size is not known yet; make the loader first (pruner.loader(batch_size), "
-                "or pruner.sampler(batch_size) for a DataLoader of your own)"
+                "the batch size is not known yet; make the loader first (pruner.loader(batch_size), or "
+                "for a DataLoader of your own pruner.batch_sampler(batch_size), with shrink='steps' "
+                "pruner.sampler(batch_size))"
             )
         return self.batching
 
@@ -384,7 +389,7 @@ def _check_policy(policy: Policy, num_samples: int) -> None:
     if not isinstance(policy, Policy):
         given = "its class" if isinstance(policy, type) else f"a {type(policy).__name__}"
         raise TypeError(
-            f"policy is {policy!r}; give an object such as InfoBatch(prune_ratio=0.5), not {given}"
+            f"policy is {policy!r}; give an object such as NoiseBudget(max_noise=1.1), not {given}"
         )
     if policy.num_samples not in (None, num_samples):
         raise ValueError(

@@ -53,10 +53,10 @@ class DynamicPruner(Run):
     Args:
         dataset: Any map-style dataset, of N samples.
         num_epochs: C, the length of the run, above 0. A fraction cuts the last epoch short.
-        max_steps: The length in batches on full data, in place of ``num_epochs``. Pruning makes the run
-            end after fewer.
-        policy: What to leave out. By default the paper's rule, ``InfoBatch()``; with a target
-            ``Spaced(Neyman())``, which did best in our contests.
+        max_steps: The length in batches on full data, in place of ``num_epochs``. Where pruning shrinks
+            steps, the run ends after fewer.
+        policy: What to leave out. By default what a budget of noise allows, ``NoiseBudget()``; with a
+            target ``Spaced(Neyman())``; with :class:`Sharded` scores by the paper's ``InfoBatch()``.
         delta: Share of the run, in [0, 1], after which all data is used again; 1 never anneals. None
             leaves it to the policy: 0.875, the paper's, or 1 for :class:`NoiseBudget`.
         warmup_epochs: Unpruned epochs at the start, at least 0. After one, all samples have a score.
@@ -119,7 +119,7 @@ class DynamicPruner(Run):
         if not isinstance(layout, Layout):
             raise TypeError(f"layout is {layout!r}; give Replicated() or Sharded(), or leave it out")
         if policy is None:
-            policy = default_policy(meets_target=target is not None and not layout.needs_strata)
+            policy = default_policy(target is not None, layout.needs_strata)
         check_seed(seed)
         check_choice("normalizer", normalizer, NORMALIZERS)
         check_choice("norms_from", norms_from, NORMS_FROM)
@@ -157,14 +157,16 @@ class DynamicPruner(Run):
         """Make a DataLoader of ``(indices, batch)``: int64 indices (B,) on the host, and your batch.
 
         Args:
-            batch_size: Samples in a batch, on each rank.
+            batch_size: Samples in a batch, on each rank; on full data, where batches shrink, and then
+                more than :class:`ShrinkBatches`' least. None, for single samples, is for fewer steps.
             sampler: Your own order of indices, which is then filtered: see :meth:`filter`.
             batch_sampler: Your own batches of indices: see :meth:`filter_batches`.
             bucket: See :meth:`filter_batches`; so are ``max_cost`` and ``cost``.
             max_cost: For batches under a budget.
             cost: What each sample costs.
             collate_fn: Makes your batch of a list of samples; by default PyTorch's.
-            drop_last: Whether a last short batch is dropped. Pruned epochs then keep whole batches.
+            drop_last: Whether a last short batch is dropped. Pruned epochs of fewer steps then keep
+                whole batches.
             loader_class: Another class than DataLoader, such as torchdata's StatefulDataLoader, which
                 then skips what was trained when a run is resumed.
             **options: Further options of DataLoader. ``shuffle=False`` is refused: the order of an epoch

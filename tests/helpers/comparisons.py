@@ -5,7 +5,7 @@ from infobatch.lab.comparison.variants import Arm, Variant
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.recipes import find_recipe
 
-COMPARED = TrainConfig(data="digits", epochs=4, batch_size=128, device="cpu", seed=3)
+COMPARED = TrainConfig(data="digits", epochs=4, batch_size=128, device="cpu", policy="infobatch", seed=3)
 HALF = Variant("infobatch", 0.5)
 FULL = Arm(arms.FULL)
 PRUNED, FEWER, FEWER_SCALED, RANDOM = (

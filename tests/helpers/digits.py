@@ -4,17 +4,32 @@ from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.train import train
 
-QUICK = TrainConfig(data="digits", epochs=4, batch_size=128, device="cpu")
+QUICK = TrainConfig(data="digits", epochs=4, batch_size=128, device="cpu", policy="infobatch")
 
 LOOKING = TrainConfig(
-    data="digits", epochs=3, batch_size=128, device="cpu", prior_scores="pass", warmup_epochs=0
+    data="digits",
+    epochs=3,
+    batch_size=128,
+    device="cpu",
+    policy="infobatch",
+    prior_scores="pass",
+    warmup_epochs=0,
 )
 
 PROBED = TrainConfig(
-    data="digits", epochs=5, batch_size=128, device="cpu", delta=1, target=0.3, train_samples=600
+    data="digits",
+    epochs=5,
+    batch_size=128,
+    device="cpu",
+    policy="infobatch",
+    delta=1,
+    target=0.3,
+    train_samples=600,
 )
 
-SCORED = TrainConfig(data="digits", epochs=4, device="cpu", train_samples=150, delta=1, recipe="r")
+SCORED = TrainConfig(
+    data="digits", epochs=4, device="cpu", policy="infobatch", train_samples=150, delta=1, recipe="r"
+)
 STATIC = ("forgetting", "el2n", "grand")
 
 

@@ -12,7 +12,7 @@ from infobatch.lab.models.masked import SIZES, Size
 QUICK = changed(
     TrainConfig(
         task="mae", data="digits", model="mae-test", epochs=4, batch_size=128, optimizer="adamw",
-        lr=3e-3, train_samples=500, device="cpu",
+        lr=3e-3, train_samples=500, device="cpu", policy="infobatch",
     ),
     {"mae.patch": 2},
 )  # fmt: skip

@@ -20,6 +20,7 @@ QUICK = TrainConfig(
     optimizer="adamw",
     label_smoothing=0.0,
     device="cpu",
+    policy="infobatch",
     segmentation=SegmentationOptions(crop=32, min_scale=0.8, max_scale=1.2),
 )
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from helpers.training import Numbers
-from infobatch import DynamicPruner, NoPruning, RandomPruning, Sharded
+from infobatch import DynamicPruner, InfoBatch, NoPruning, RandomPruning, Sharded
 from infobatch.policies import PercentileTiers
 
 
@@ -119,7 +119,7 @@ class Ranks:
 
 
 POLICIES = {
-    "threshold": {},
+    "threshold": {"policy": InfoBatch()},
     "target": {"target": 0.2},
     "tiers": {"policy": PercentileTiers()},
     "tiers to a target": {"policy": PercentileTiers(), "target": 0.3},

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
-from helpers.training import random_losses
+from helpers.training import by_the_paper, random_losses
 from infobatch import DynamicPruner, InfoBatch
 from infobatch.streams.filter import ENTRY, StreamFilter
 
@@ -42,7 +42,7 @@ class Endless(IterableDataset):
 
 
 def make(ids=None, stream=None, **options):
-    pruner = DynamicPruner(ids or range(SIZE), **{"num_epochs": EPOCHS, **options})
+    pruner = DynamicPruner(ids or range(SIZE), **{"num_epochs": EPOCHS, **by_the_paper(options)})
     keep = StreamFilter(pruner, "id", BATCH)
     return pruner, keep, keep(Shards() if stream is None else stream)
 

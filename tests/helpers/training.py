@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from infobatch import DynamicPruner, Replicated
+from infobatch import DynamicPruner, InfoBatch, Replicated
 
 UNMERGED = Replicated(merge=lambda scores, recorded: recorded)
 """The layout of ranks that a test runs in one process: their scores are not merged."""
@@ -67,8 +67,13 @@ def random_losses(size, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).gamma(1.0, 1.0, size).astype("float32"))
 
 
+def by_the_paper(options):
+    """A pruner's options with the paper's policy, of fewer steps, unless they say what is left out."""
+    return options if "target" in options else {"policy": InfoBatch(), **options}
+
+
 def new_pruner(size=60, num_epochs=6, **options):
-    return DynamicPruner(Numbers(size), num_epochs, **options)
+    return DynamicPruner(Numbers(size), num_epochs, **by_the_paper(options))
 
 
 def batched_pruner(size=20, num_epochs=5, **options):
@@ -80,7 +85,7 @@ def batched_pruner(size=20, num_epochs=5, **options):
 
 def after_one_epoch(**options):
     """A pruner of 100 samples that has recorded its first epoch."""
-    pruner = DynamicPruner(Numbers(100), 10, **options)
+    pruner = DynamicPruner(Numbers(100), 10, **by_the_paper(options))
     pruner.sampler(8)
     record_epoch(pruner, random_losses(100))
     return pruner

@@ -26,6 +26,7 @@ QUICK = TrainConfig(
     lr=0.01,
     label_smoothing=0.0,
     device="cpu",
+    policy="infobatch",
     tuning=TuningOptions(max_length=192, num_generated=4),
 )
 

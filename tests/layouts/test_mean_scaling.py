@@ -7,7 +7,7 @@ import torch
 from helpers import UNMERGED, Numbers, random_losses
 from helpers.replicated import LAYOUTS, ranks
 from helpers.sharded import Ranks
-from infobatch import DynamicPruner, weighted_mean
+from infobatch import DynamicPruner, InfoBatch, weighted_mean
 from infobatch.policies import PercentileTiers
 
 
@@ -70,6 +70,7 @@ def test_a_mean_over_weights_is_the_same_after_resuming():
             6,
             rank=pruner.replicas.rank,
             num_replicas=2,
+            policy=InfoBatch(),
             normalizer="weights",
             layout=UNMERGED,
         )

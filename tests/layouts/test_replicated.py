@@ -6,17 +6,17 @@ import torch
 
 from helpers import Numbers, launch
 from helpers.replicated import ranks
-from infobatch import DynamicPruner, Replicated
+from infobatch import DynamicPruner, InfoBatch, Replicated
 
 PROGRAM = """
     import sys, torch, torch.distributed as dist
-    from infobatch import DynamicPruner
+    from infobatch import DynamicPruner, InfoBatch
     rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=num_replicas)
 
     def make():
-        pruner = DynamicPruner(range(57), 4)
+        pruner = DynamicPruner(range(57), 4, policy=InfoBatch())
         return pruner, pruner.loader(5)
 
     def train(pruner, loader):
@@ -84,7 +84,7 @@ def test_processes_share_scores_and_resume(num_replicas, tmp_path):
 
 
 def test_ranks_without_a_process_group_do_not_drift_apart():
-    pruner = DynamicPruner(Numbers(40), 3, rank=1, num_replicas=2)
+    pruner = DynamicPruner(Numbers(40), 3, rank=1, num_replicas=2, policy=InfoBatch())
     loader = pruner.loader(4)
     for indices, batch in loader:
         pruner.update(batch, indices)
@@ -104,7 +104,9 @@ def test_ranks_may_merge_their_scores_themselves():
 
     made = []
     for rank in range(2):
-        pruner = DynamicPruner(Numbers(40), 3, rank=rank, num_replicas=2, layout=Replicated(merge=merge))
+        pruner = DynamicPruner(
+            Numbers(40), 3, rank=rank, num_replicas=2, layout=Replicated(merge=merge), policy=InfoBatch()
+        )
         for indices, batch in pruner.loader(4):
             pruner.update(batch, indices)
         made.append(pruner)

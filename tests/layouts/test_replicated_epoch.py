@@ -50,7 +50,9 @@ def test_any_number_of_ranks_share_any_number_of_samples(
     size = num_replicas * batch_size + rest
     losses, shares = random_losses(size), []
     for rank in range(num_replicas):
-        pruner = DynamicPruner(range(size), 6, rank=rank, num_replicas=num_replicas, layout=UNMERGED)
+        pruner = DynamicPruner(
+            range(size), 6, rank=rank, num_replicas=num_replicas, layout=UNMERGED, policy=InfoBatch()
+        )
         sampler = pruner.sampler(batch_size, drop_last=drop_last)
         for number in range(1, epoch + 1):
             record_epoch(pruner, losses)
@@ -116,7 +118,9 @@ def test_a_replaced_sampler_is_refused_at_its_first_batch(epoch):
     """As Ray's prepare_data_loader does; a rank may record all samples at once."""
     for pruner, loader in ranks(64, 2, 16):
         if epoch == 0:
-            pruner = DynamicPruner(Numbers(64), 3, rank=pruner.replicas.rank, num_replicas=2)
+            pruner = DynamicPruner(
+                Numbers(64), 3, rank=pruner.replicas.rank, num_replicas=2, policy=InfoBatch()
+            )
             loader = pruner.loader(16)
         replaced = DistributedSampler(loader.dataset, 2, pruner.replicas.rank, shuffle=epoch == 0)
         kept = [i for i in replaced if pruner.selection.weights[i] > 0][:16]
@@ -139,7 +143,7 @@ OWN = {"sampler": range(0, 64, 2)}
 )
 def test_a_loader_shared_out_twice_is_noticed(every, own, warns, recwarn):
     """As accelerator.prepare does; a broken-off epoch skips nothing."""
-    pruner = DynamicPruner(Numbers(64), 3, rank=0, num_replicas=2, layout=UNMERGED)
+    pruner = DynamicPruner(Numbers(64), 3, rank=0, num_replicas=2, layout=UNMERGED, policy=InfoBatch())
     for step, (indices, batch) in enumerate(pruner.loader(4, **own)):
         if every == 1 and step == 5:
             break
@@ -173,7 +177,7 @@ def test_an_epoch_that_is_over_leaves_its_order_to_the_next():
 
 
 def test_a_long_order_is_given_piece_by_piece():
-    pruner = DynamicPruner(range(CHUNK + 5), 2)
+    pruner = DynamicPruner(range(CHUNK + 5), 2, policy=InfoBatch())
     pruner.sampler(8)
     expected = torch.randperm(CHUNK + 5, generator=epoch_generator(0, 0))
     assert list(pruner.current.draws()) == expected.tolist()

@@ -20,7 +20,7 @@ def test_whole_batches_asked_of_the_dataset():
         def __getitem__(self, index):
             return torch.as_tensor(index)
 
-    pruner = DynamicPruner(Table(20), 4)
+    pruner = DynamicPruner(Table(20), 4, policy=InfoBatch())
     batches = BatchSampler(pruner.sampler(8), 8, drop_last=False)
     loader = DataLoader(
         IndexedDataset(pruner.dataset), sampler=batches, batch_size=None, collate_fn=IndexedCollate(list)
@@ -51,13 +51,13 @@ def test_getitems_of_the_dataset_is_used():
             return [self[i] for i in indices]
 
     dataset = Fetching(20)
-    for indices, batch in DynamicPruner(dataset, 2).loader(5):
+    for indices, batch in DynamicPruner(dataset, 2, policy=InfoBatch()).loader(5):
         assert indices.tolist() == batch.tolist()
     assert dataset.calls == 4
 
 
 def test_subset_inside_and_outside():
-    inside = DynamicPruner(Subset(Numbers(100), range(50, 60)), 2).loader(5)
+    inside = DynamicPruner(Subset(Numbers(100), range(50, 60)), 2, policy=InfoBatch()).loader(5)
     for indices, batch in inside:
         assert (indices + 50).tolist() == batch.tolist()
     outside = DataLoader(
@@ -67,7 +67,7 @@ def test_subset_inside_and_outside():
 
 
 def test_any_map_style_object_is_a_dataset():
-    for indices, batch in DynamicPruner(range(10, 30), 2).loader(7):
+    for indices, batch in DynamicPruner(range(10, 30), 2, policy=InfoBatch()).loader(7):
         assert batch.tolist() == (indices + 10).tolist()
 
 
@@ -120,7 +120,7 @@ class Fetched(Numbers):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_dataset_may_give_a_whole_batch(workers):
-    pruner = DynamicPruner(Fetched(20), 4)
+    pruner = DynamicPruner(Fetched(20), 4, policy=InfoBatch())
     loader = pruner.loader(8, collate_fn=lambda batch: batch, num_workers=workers)
     batches = [(indices.tolist(), batch["x"].tolist()) for indices, batch in loader]
     assert all(indices == batch for indices, batch in batches)
@@ -133,7 +133,7 @@ def test_a_list_of_another_length_is_refused():
             return [0]
 
     with pytest.raises(ValueError, match="__getitems__ of Short gave a list of 1 for 5 indices"):
-        next(iter(DynamicPruner(Short(20), 4).loader(5)))
+        next(iter(DynamicPruner(Short(20), 4, policy=InfoBatch()).loader(5)))
 
 
 def readable(samples):
@@ -169,7 +169,7 @@ def test_kept_are_positions_in_the_list(kept):
 
 
 def test_indices_stay_where_they_are_whoever_sends_them():
-    indices, _ = next(iter(DynamicPruner(Numbers(20), 4).loader(5)))
+    indices, _ = next(iter(DynamicPruner(Numbers(20), 4, policy=InfoBatch()).loader(5)))
     assert indices.to("cuda", non_blocking=True) is indices
     assert indices.cuda() is indices
     assert pin_memory(indices) is indices
@@ -196,11 +196,11 @@ class Sized(Endless):
 )
 def test_what_holds_or_names_a_dataset_is_none(given, message):
     with pytest.raises(TypeError, match=message):
-        DynamicPruner(given, 4)
+        DynamicPruner(given, 4, policy=InfoBatch())
 
 
 def test_streams_are_no_datasets():
     with pytest.raises(TypeError, match=r"a Endless, which does not tell how many .*StreamFilter"):
-        DynamicPruner(Endless(), 4)
+        DynamicPruner(Endless(), 4, policy=InfoBatch())
     with pytest.raises(TypeError, match=r"Sized is not a map-style dataset .*StreamFilter"):
-        DynamicPruner(Sized(), 4).loader(3)
+        DynamicPruner(Sized(), 4, policy=InfoBatch()).loader(3)

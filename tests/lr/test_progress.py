@@ -191,14 +191,14 @@ def test_scaling_follows_the_epochs_mean_weight():
 
 
 def test_an_unknown_scaling_is_refused():
-    pruner = DynamicPruner(Numbers(SIZE), EPOCHS)
+    pruner = DynamicPruner(Numbers(SIZE), EPOCHS, policy=InfoBatch())
     pruner.sampler(BATCH)
     with pytest.raises(ValueError, match="scaling is 'square'; choose 'none', 'sqrt' or 'linear'"):
         pruner.lr_scheduler(SCHEDULES["Cosine"](optimizer()), scaling="square")
 
 
 def test_stepping_without_new_losses_changes_nothing():
-    pruner = DynamicPruner(Numbers(SIZE), EPOCHS)
+    pruner = DynamicPruner(Numbers(SIZE), EPOCHS, policy=InfoBatch())
     pruner.sampler(BATCH)
     driven = optimizer()
     scheduler = pruner.lr_scheduler(SCHEDULES["Cosine"](driven))
@@ -213,7 +213,7 @@ def test_stepping_without_new_losses_changes_nothing():
 
 
 def test_one_update_for_several_batches():
-    pruner = DynamicPruner(Numbers(SIZE), EPOCHS)
+    pruner = DynamicPruner(Numbers(SIZE), EPOCHS, policy=InfoBatch())
     loader = pruner.loader(BATCH)
     driven = optimizer()
     updates = pruner.full_steps // 4
@@ -231,7 +231,7 @@ def test_one_update_for_several_batches():
 
 def test_state_goes_on():
     def make():
-        pruner = DynamicPruner(Numbers(SIZE), EPOCHS)
+        pruner = DynamicPruner(Numbers(SIZE), EPOCHS, policy=InfoBatch())
         pruner.sampler(BATCH)
         driven = optimizer()
         return pruner, driven, pruner.lr_scheduler(SCHEDULES["OneCycle"](driven))

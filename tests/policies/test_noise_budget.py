@@ -6,7 +6,7 @@ import torch
 
 from helpers import Numbers, record_epoch
 from helpers.policies import made, request, table_of
-from infobatch import DynamicPruner, NoiseBudget, Spaced
+from infobatch import DynamicPruner, InfoBatch, NoiseBudget, Spaced
 from infobatch.noise import noise_of, noise_sums
 from infobatch.policies import ClassQuotas, Protected
 from infobatch.scores import ScoreTable
@@ -126,7 +126,7 @@ def test_it_prunes_to_the_end_unless_the_run_says_otherwise():
 
     assert pruned_last(policy=NoiseBudget())
     assert not pruned_last(policy=NoiseBudget(), delta=0.875)
-    assert not pruned_last()
+    assert not pruned_last(policy=InfoBatch())
 
 
 def test_a_loss_of_minus_zero_is_no_loss():

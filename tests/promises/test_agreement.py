@@ -10,19 +10,19 @@ PROGRAM = """
     from datetime import timedelta
     from infobatch import DynamicPruner, InfoBatch, RandomPruning
     rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    early = DynamicPruner(range(40), 3)
+    early = DynamicPruner(range(40), 3, policy=InfoBatch())
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=num_replicas,
         timeout=timedelta(seconds=20),
     )
     odd = rank == 1
     cases = {
-        "seed": lambda: (DynamicPruner(range(40), 3, seed=5 * odd), 4),
-        "length": lambda: (DynamicPruner(range(40 + odd), 3), 4),
-        "epochs": lambda: (DynamicPruner(range(40), 3 + odd), 4),
-        "batch": lambda: (DynamicPruner(range(40), 3), 4 + odd),
+        "seed": lambda: (DynamicPruner(range(40), 3, seed=5 * odd, policy=InfoBatch()), 4),
+        "length": lambda: (DynamicPruner(range(40 + odd), 3, policy=InfoBatch()), 4),
+        "epochs": lambda: (DynamicPruner(range(40), 3 + odd, policy=InfoBatch()), 4),
+        "batch": lambda: (DynamicPruner(range(40), 3, policy=InfoBatch()), 4 + odd),
         "policy": lambda: (DynamicPruner(range(40), 3, policy=InfoBatch(0.5 + odd / 4)), 4),
-        "same": lambda: (DynamicPruner(range(40), 3), 4),
+        "same": lambda: (DynamicPruner(range(40), 3, policy=InfoBatch()), 4),
     }
     try:
         messages = {}
@@ -84,14 +84,14 @@ def test_equal_ranks_train(messages):
 
 PEERS = """
     import sys, torch, torch.distributed as dist
-    from infobatch import DynamicPruner
+    from infobatch import DynamicPruner, InfoBatch
     rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=num_replicas
     )
     try:
         losses = torch.rand(57, generator=torch.Generator().manual_seed(0))
-        pruner = DynamicPruner(range(57), 4, rank=rank // 2, num_replicas=2)
+        pruner = DynamicPruner(range(57), 4, rank=rank // 2, num_replicas=2, policy=InfoBatch())
         loader = pruner.loader(5)
         steps = []
         for epoch in pruner.epochs():

@@ -25,7 +25,7 @@ from infobatch.selection import inclusion_probabilities
 SEED, EPOCHS = 3, 4
 
 OPTIONS = {
-    "threshold": {},
+    "threshold": {"policy": InfoBatch()},
     "target": {"target": 0.15},
     "tiers": {"policy": PercentileTiers()},
     "random, no warm-up": {"policy": RandomPruning(0.4), "warmup_epochs": 0},

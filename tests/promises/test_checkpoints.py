@@ -9,7 +9,7 @@ import torch
 
 import infobatch
 from helpers import after_one_epoch, new_pruner, random_losses, record_epoch
-from infobatch import DynamicPruner, Sharded, Spaced
+from infobatch import DynamicPruner, InfoBatch, Sharded, Spaced
 from infobatch.policies import Neyman
 
 SOURCE = Path(infobatch.__file__).parent
@@ -115,7 +115,7 @@ def test_what_is_no_state_is_refused():
 
 
 def test_a_state_with_draws_of_another_length_is_refused():
-    pruner = DynamicPruner(range(20), 4)
+    pruner = DynamicPruner(range(20), 4, policy=InfoBatch())
     pruner.filter(range(20), 4)
     record_epoch(pruner, random_losses(20))
     state = pruner.state_dict()

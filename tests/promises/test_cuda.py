@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import TensorDataset
 
-from infobatch import DynamicPruner, classification_gradient_norms
+from infobatch import DynamicPruner, InfoBatch, classification_gradient_norms
 from infobatch.policies import Proportional
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -93,7 +93,7 @@ def test_losses_of_any_dtype_become_scores(dtype):
 
 def test_more_losses_than_a_block_holds_arrive_with_their_samples():
     num_samples = 200_000
-    pruner = DynamicPruner(range(num_samples), 2)
+    pruner = DynamicPruner(range(num_samples), 2, policy=InfoBatch())
     loader = pruner.loader(batch_size=10_000, collate_fn=torch.tensor)
     for indices, batch in loader:
         pruner.update(batch.cuda().float(), indices)
@@ -101,7 +101,7 @@ def test_more_losses_than_a_block_holds_arrive_with_their_samples():
 
 
 def test_indices_on_the_device_are_refused():
-    pruner = DynamicPruner(range(8), 2)
+    pruner = DynamicPruner(range(8), 2, policy=InfoBatch())
     with pytest.raises(TypeError, match="reading them would wait for the device"):
         pruner.update(torch.ones(8, device="cuda"), torch.arange(8, device="cuda"))
 

@@ -84,7 +84,7 @@ class Ranks:
 
 
 OPTIONS = {
-    "threshold": {},
+    "threshold": {"policy": InfoBatch()},
     "target": {"target": 0.2},
     "tiers": {"policy": PercentileTiers()},
     "over weights": {"policy": PercentileTiers(), "normalizer": "weights"},
@@ -132,9 +132,10 @@ def test_batches_that_shrink_go_on_with_another_number_of_ranks(before, after):
 
 
 def test_a_run_goes_on_with_one_number_of_ranks_after_another():
-    expected, steps, state, step = list(Ranks(1).train()), [], None, 0
+    paper = {"policy": InfoBatch()}
+    expected, steps, state, step = list(Ranks(1, **paper).train()), [], None, 0
     for num_replicas in [1, 2, 3, 4, 6, 12, 1, 3]:
-        run = Ranks(num_replicas, state)
+        run = Ranks(num_replicas, state, **paper)
         for _, step in zip(range(2), run.train(), strict=False):
             steps.append(step)
         state = run.state()

@@ -48,7 +48,7 @@ def test_fault_01_iterating_draws_nothing(drop_last):
 def test_fault_01_a_loader_without_a_dropped_batch_ends_and_one_with_it_prunes():
     """The epoch never ends without drop_last; with it pruning silently never happens."""
     for drop_last in (False, True):
-        pruner = DynamicPruner(Numbers(100), 4)
+        pruner = DynamicPruner(Numbers(100), 4, policy=InfoBatch())
         loader = pruner.loader(8, drop_last=drop_last)
         sizes = [sum(map(len, train_epoch(pruner, loader, random_losses(100)))) for _ in pruner.epochs()]
         full = 96 if drop_last else 100
@@ -58,7 +58,7 @@ def test_fault_01_a_loader_without_a_dropped_batch_ends_and_one_with_it_prunes()
 @pytest.mark.parametrize("num_epochs", [10, 12, 90, 100, 300])
 def test_fault_02_annealing_has_weight_1_where_delta_c_is_not_whole(num_epochs):
     """Weights are never reset in the annealing phase."""
-    pruner = DynamicPruner(Numbers(20), num_epochs)
+    pruner = DynamicPruner(Numbers(20), num_epochs, policy=InfoBatch())
     pruner.sampler(5)
     losses = random_losses(20)
     for epoch in pruner.epochs():
@@ -70,7 +70,7 @@ def test_fault_02_annealing_has_weight_1_where_delta_c_is_not_whole(num_epochs):
 
 def test_fault_03_wrappers_forward_nothing():
     """A forwarding __getattr__ recurses in pickle and copy, and an inner __getitems__ bypasses it."""
-    dataset = DynamicPruner(Subset(Numbers(10), range(5)), 2).loader(2).dataset
+    dataset = DynamicPruner(Subset(Numbers(10), range(5)), 2, policy=InfoBatch()).loader(2).dataset
     assert not hasattr(dataset, "indices")
     assert pickle.loads(pickle.dumps(dataset)).__getitems__([1])[0][0] == 1
     assert copy.deepcopy(dataset)[2][0] == copy.copy(dataset)[2][0] == 2
@@ -93,7 +93,7 @@ class Fetching(Numbers):
 
 def test_fault_03_fetching_a_batch_at_once_keeps_the_indices():
     """An inner __getitems__ bypasses the wrapper, so that samples come without their indices."""
-    for indices, batch in DynamicPruner(Fetching(10), 2).loader(4):
+    for indices, batch in DynamicPruner(Fetching(10), 2, policy=InfoBatch()).loader(4):
         assert (indices * 10 == batch.numpy()).all()
 
 
@@ -105,7 +105,7 @@ def test_fault_04_other_loaders_are_untouched():
 
 def test_fault_05_a_loader_that_fetches_ahead_updates_the_right_samples():
     """A hidden "current batch" gives 99 of 99 updates to the wrong samples."""
-    pruner = DynamicPruner(Numbers(100), 2)
+    pruner = DynamicPruner(Numbers(100), 2, policy=InfoBatch())
     losses = random_losses(100)
     fetched = list(pruner.loader(8))
     for indices, batch in fetched:
@@ -115,10 +115,10 @@ def test_fault_05_a_loader_that_fetches_ahead_updates_the_right_samples():
 
 def test_fault_04_custom_collate_no_batching_and_subsets_work():
     """A custom collate_fn, batch_size=None and a Subset of the wrapper fail."""
-    pruner = DynamicPruner(Numbers(10), 2)
+    pruner = DynamicPruner(Numbers(10), 2, policy=InfoBatch())
     custom = pruner.loader(5, collate_fn=lambda batch: {"x": torch.stack(batch)})
     assert all((indices == batch["x"].numpy()).all() for indices, batch in custom)
-    single = list(DynamicPruner(Numbers(10), 2).loader(None))
+    single = list(DynamicPruner(Numbers(10), 2, policy=InfoBatch()).loader(None))
     assert sorted(int(x) for _, x in single) == list(range(10))
     assert all(indices.shape == (1,) and int(indices[0]) == int(x) for indices, x in single)
     subset = Subset(IndexedDataset(Numbers(10)), [7, 3])
@@ -159,7 +159,7 @@ def test_fault_07_every_float_dtype_is_taken(dtype):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_fault_07_every_float_dtype_may_have_samples_without_a_score(dtype):
     """Half and bfloat16 losses raise an error."""
-    pruner = DynamicPruner(Numbers(10), 2)
+    pruner = DynamicPruner(Numbers(10), 2, policy=InfoBatch())
     pruner.update(torch.ones(2, dtype=dtype), [3, 4], scored=torch.tensor([True, False]))
     assert pruner.scores["last_loss"][3] == 1
     assert pruner.scores["last_loss"][4].isnan()
@@ -179,7 +179,7 @@ def test_fault_08_indices_are_exact_above_2_to_the_24():
 @pytest.mark.parametrize("kind", [np.int32, np.uint64, torch.int16, torch.int64, list])
 def test_fault_08_indices_of_any_integer_kind_become_int64(kind):
     """Indices are carried in the loss's dtype."""
-    pruner = DynamicPruner(Numbers(300), 2)
+    pruner = DynamicPruner(Numbers(300), 2, policy=InfoBatch())
     indices = np.array([299, 257, 3])
     if isinstance(kind, torch.dtype):
         indices = torch.tensor(indices).to(kind)
@@ -212,7 +212,7 @@ def test_fault_09_a_step_reads_nothing_from_the_device():
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_fault_10_the_length_is_this_epochs(drop_last):
     """len(loader) is that of the previous epoch."""
-    pruner = DynamicPruner(Numbers(100), 6)
+    pruner = DynamicPruner(Numbers(100), 6, policy=InfoBatch())
     loader = pruner.loader(8, drop_last=drop_last)
     promises = set()
     for _ in pruner.epochs():
@@ -224,7 +224,7 @@ def test_fault_10_the_length_is_this_epochs(drop_last):
 
 def test_fault_10_a_step_based_schedule_does_not_drift():
     """OneCycle made for full data stops before its end, or raises in the last epoch."""
-    pruner = DynamicPruner(Numbers(100), 6)
+    pruner = DynamicPruner(Numbers(100), 6, policy=InfoBatch())
     loader = pruner.loader(8)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1)
     one_cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=pruner.full_steps)
@@ -248,7 +248,7 @@ def test_fault_11_training_neither_reads_nor_sets_a_global_stream():
     streams = np.random.get_state()[1].copy(), torch.get_rng_state(), random.getstate()
     orders = []
     for global_seed in (0, 1):
-        pruner = DynamicPruner(Numbers(50), 4)
+        pruner = DynamicPruner(Numbers(50), 4, policy=InfoBatch())
         loader = pruner.loader(8)
         torch.manual_seed(global_seed)
         for _ in pruner.epochs():
@@ -280,7 +280,7 @@ def test_fault_12_looking_at_a_sampler_or_batch_advances_nothing():
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_fault_13_a_bad_number_is_contained(bad):
     """One NaN stops all pruning; one infinity prunes half of everything."""
-    pruner = DynamicPruner(Numbers(100), 10)
+    pruner = DynamicPruner(Numbers(100), 10, policy=InfoBatch())
     pruner.sampler(8)
     losses = random_losses(100)
     spoilt = losses.clone()
@@ -308,7 +308,7 @@ def test_fault_13_a_bad_number_is_counted_and_reported(bad):
 
 def test_fault_13_a_run_that_has_diverged_prunes_nothing():
     """An infinite mean lies above everything."""
-    pruner = DynamicPruner(Numbers(20), 10)
+    pruner = DynamicPruner(Numbers(20), 10, policy=InfoBatch())
     pruner.sampler(4)
     record_epoch(pruner, torch.full((20,), math.inf))
     with pytest.warns(UserWarning, match="all losses of epoch 0 were NaN or infinite"):
@@ -346,7 +346,7 @@ def test_fault_15_small_groups_keep_their_sum(size, kept):
 def test_fault_15_a_single_sample_below_the_mean_stays_in():
     """Of 1 sample below the threshold none is kept."""
     losses = torch.tensor([0.0] + [1.0] * 99)
-    pruner = DynamicPruner(Numbers(100), 10)
+    pruner = DynamicPruner(Numbers(100), 10, policy=InfoBatch())
     pruner.sampler(8)
     record_epoch(pruner, losses)
     for epoch in range(1, 9):
@@ -359,7 +359,7 @@ def test_fault_15_a_single_sample_below_the_mean_stays_in():
 def test_fault_16_a_resumed_run_anneals_where_it_would_have():
     """The annealing counter restarts, so that a resumed run prunes to its end."""
     pruner = second_epoch()
-    other = DynamicPruner(Numbers(100), 10)
+    other = DynamicPruner(Numbers(100), 10, policy=InfoBatch())
     other.sampler(8)
     other.load_state_dict(pruner.state_dict())
     pruned = []
@@ -372,7 +372,7 @@ def test_fault_16_a_resumed_run_anneals_where_it_would_have():
 def test_fault_16_a_resumed_run_knows_its_scores_and_its_epoch():
     """There is no state_dict: scores and the annealing counter restart."""
     pruner = second_epoch()
-    other = DynamicPruner(Numbers(100), 10)
+    other = DynamicPruner(Numbers(100), 10, policy=InfoBatch())
     other.sampler(8)
     other.load_state_dict(pruner.state_dict())
     assert other.epoch == 1
@@ -382,7 +382,7 @@ def test_fault_16_a_resumed_run_knows_its_scores_and_its_epoch():
 
 def test_fault_18_persistent_workers_see_no_stale_weights():
     """Workers keep the first epoch's weights where weights travel in the dataset."""
-    pruner = DynamicPruner(Numbers(100), 4)
+    pruner = DynamicPruner(Numbers(100), 4, policy=InfoBatch())
     loader = pruner.loader(8, num_workers=1, persistent_workers=True)
     losses, sums = random_losses(100), []
     for _ in pruner.epochs():

@@ -10,7 +10,7 @@ from infobatch.seeding import epoch_generator
 
 
 def test_with_weights_1_it_is_the_mean_bit_for_bit():
-    pruner = DynamicPruner(Numbers(100), 10)
+    pruner = DynamicPruner(Numbers(100), 10, policy=InfoBatch())
     pruner.sampler(8)
     for size in (1, 7, 100):
         losses = torch.rand(size, requires_grad=True)

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from helpers import by_the_paper
 from infobatch import DynamicPruner, InfoBatch, RandomPruning, Sharded, ShrinkBatches, Spaced
 from infobatch.policies import PercentileTiers
 
@@ -20,7 +21,7 @@ class Run:
     """A small training with everything that a checkpoint has to hold."""
 
     def __init__(self, options, loader_options):
-        options = {"num_epochs": EPOCHS, **options}
+        options = {"num_epochs": EPOCHS, **by_the_paper(options)}
         generator = torch.Generator().manual_seed(0)
         inputs = torch.randn(SIZE, 6, generator=generator)
         targets = (inputs[:, 0] > 0).float() * torch.rand(SIZE, generator=generator)
@@ -88,7 +89,7 @@ def check_resuming(options, loader_options, stride):
 
 
 POLICIES = {
-    "threshold": {},
+    "threshold": {"policy": InfoBatch()},
     "target": {"target": 0.2},
     "tiers": {"policy": PercentileTiers()},
     "random": {"policy": RandomPruning(0.4)},
@@ -232,7 +233,7 @@ def test_a_stateful_loader_saved_between_two_epochs(num_workers):
 
 def test_a_run_counted_in_steps():
     def make():
-        pruner = DynamicPruner(range(50), max_steps=23, seed=1)
+        pruner = DynamicPruner(range(50), max_steps=23, seed=1, policy=InfoBatch())
         return pruner, pruner.loader(8)
 
     def train(pruner, loader):
@@ -253,13 +254,13 @@ def test_a_run_counted_in_steps():
 
 
 def test_what_was_fetched_but_not_recorded_comes_again():
-    pruner = DynamicPruner(range(40), 3)
+    pruner = DynamicPruner(range(40), 3, policy=InfoBatch())
     loader = pruner.loader(4)
     batches = iter(loader)
     trained = [next(batches) for _ in range(5)][:2]
     for indices, _ in trained:
         pruner.update(torch.ones(4), indices)
-    other = DynamicPruner(range(40), 3)
+    other = DynamicPruner(range(40), 3, policy=InfoBatch())
     resumed = other.loader(4)
     other.load_state_dict(pruner.state_dict())
     assert len(resumed) == 8
@@ -268,7 +269,7 @@ def test_what_was_fetched_but_not_recorded_comes_again():
 
 
 def test_the_length_stays_what_it_was_when_the_epoch_was_resumed():
-    pruner = DynamicPruner(range(40), 3)
+    pruner = DynamicPruner(range(40), 3, policy=InfoBatch())
     loader = pruner.loader(4)
     indices, _ = next(iter(loader))
     pruner.update(torch.ones(4), indices)

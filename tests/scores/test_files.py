@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from helpers import Numbers, after_one_epoch, batched_pruner
-from infobatch import DynamicPruner, read_scores
+from infobatch import DynamicPruner, InfoBatch, read_scores
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
@@ -33,7 +33,7 @@ def test_a_file_has_a_row_for_each_sample(tmp_path):
 
 
 def test_samples_without_a_score_stay_without(tmp_path):
-    pruner = DynamicPruner(Numbers(5), 10)
+    pruner = DynamicPruner(Numbers(5), 10, policy=InfoBatch())
     pruner.sampler(1)
     pruner.record(torch.tensor([2.0]), [3])
     scores = read_scores(pruner.export(tmp_path / "scores.npz"))
@@ -57,8 +57,8 @@ def test_any_float_column_of_losses_is_read(tmp_path, suffix):
 def test_parquet_without_pyarrow_names_the_extra(tmp_path):
     program = (
         "import sys; sys.modules['pyarrow'] = None\n"
-        "from infobatch import DynamicPruner\n"
-        f"DynamicPruner(range(3), 2).export({str(tmp_path / 'scores.parquet')!r})"
+        "from infobatch import DynamicPruner, InfoBatch\n"
+        f"DynamicPruner(range(3), 2, policy=InfoBatch()).export({str(tmp_path / 'scores.parquet')!r})"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "pip install 'infobatch[parquet]', or use .npz" in done.stderr

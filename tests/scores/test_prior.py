@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import Numbers, random_losses, record_epoch
+from helpers import Numbers, by_the_paper, random_losses, record_epoch
 from infobatch import DynamicPruner, InfoBatch, Neyman, NoiseBudget, NoPruning, Sharded
 from infobatch.noise import norms_of_losses
 from infobatch.policies import Proportional
@@ -18,7 +18,7 @@ LOSSES = random_losses(N)
 
 
 def pruner(scores=LOSSES, **options):
-    options = {"warmup_epochs": 0, **options}
+    options = {"warmup_epochs": 0, **by_the_paper(options)}
     return DynamicPruner(Numbers(len(LOSSES)), 6, prior_scores=scores, **options)
 
 

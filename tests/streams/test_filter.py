@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from helpers import Numbers, launch, random_losses, record_epoch
+from helpers import launch, new_pruner, random_losses, record_epoch
 from helpers.streams import BATCH, EPOCHS, SIZE, Endless, Shards, make, run, train_epoch
 from infobatch import DynamicPruner, InfoBatch, NoPruning, RandomPruning, Sharded
 from infobatch.batching import Batching
@@ -34,7 +34,7 @@ def test_the_selection_and_the_weights_are_those_of_random_access(options, monke
     monkeypatch.setattr(Batching, "last_batch", lambda *_: None)  # a stream's batches are not known
     pruner, keep, stream = make(**options)
     loader = DataLoader(stream, BATCH)
-    expected = DynamicPruner(Numbers(SIZE), **{"num_epochs": EPOCHS, **options})
+    expected = new_pruner(SIZE, **{"num_epochs": EPOCHS, **options})
     expected.loader(BATCH)
     assert pruner.num_epochs == expected.num_epochs
     assert pruner.full_steps == expected.full_steps
@@ -169,7 +169,7 @@ def test_samples_that_come_twice_or_not_at_all():
 
 def test_workers_that_all_read_the_whole_stream_are_told_of():
     rows = [{"id": i, "x": float(i)} for i in range(60)]
-    pruner = DynamicPruner(range(60), 2)
+    pruner = DynamicPruner(range(60), 2, policy=InfoBatch())
     keep = StreamFilter(pruner, "id", 10)
     loader = DataLoader(keep(rows), 10, num_workers=2)
     next(pruner.epochs())

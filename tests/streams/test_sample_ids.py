@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from helpers import random_losses
 from helpers.streams import BATCH, EPOCHS, SIZE, Shards, make, train_epoch
-from infobatch import DynamicPruner
+from infobatch import DynamicPruner, InfoBatch
 from infobatch.streams.filter import SampleIds, StreamFilter
 
 
@@ -31,7 +31,7 @@ def test_the_id_may_be_anywhere_in_a_sample_and_of_any_integer():
     big = [10**15 + 7 * i for i in range(SIZE)]
     ids = SampleIds.of(Shards(map(np.int64, big), pairs=True), 0)
     for key in (0, lambda pair: torch.tensor(pair[1])):
-        pruner = DynamicPruner(ids, EPOCHS)
+        pruner = DynamicPruner(ids, EPOCHS, policy=InfoBatch())
         keep = StreamFilter(pruner, key, BATCH)
         seen = []
         for tickets, (first, second) in DataLoader(keep(Shards(big, pairs=True)), BATCH):

@@ -236,7 +236,8 @@ class ReplicatedEpoch(Epoch):
             raise ValueError(
                 f"sample {foreign[0]} is not of this rank's share of epoch {self.number}: the loader "
                 "has another sampler than the pruner's, and would leave nothing out. Give a DataLoader "
-                "of your own sampler=pruner.sampler(batch_size), and no DistributedSampler; where Ray's "
+                "of your own batch_sampler=pruner.batch_sampler(batch_size), or with shrink='steps' "
+                "sampler=pruner.sampler(batch_size), and no DistributedSampler; where Ray's "
                 "prepare_data_loader replaced it use infobatch.integrations.ray.pruned_loader"
             )
 

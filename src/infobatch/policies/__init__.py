@@ -61,20 +61,27 @@ WRAPPERS: dict[str, type[Policy]] = {"protected": Protected, "whole-groups": Who
 """Policies around another one that need more than a name and options: a mask of samples, or their
 groups."""
 
-RECOMMENDED = "spaced"
-"""The policy for a run with a target; docs/choosing-a-policy.md gives the reasons."""
+DEFAULT = "noise-budget"
+"""The policy of a run that names none; docs/choosing-a-policy.md gives the reasons for both."""
+
+DEFAULT_FOR_TARGET = "spaced"
+"""The policy of a run with a target that names none."""
 
 BELOW_MEAN = ("infobatch", "bls")
 """Policies whose prune ratio is a share of the samples below the mean; it matters with a target, too."""
 
 
-def default_policy(meets_target: bool) -> Policy:
-    """The policy of a run that names none: the paper's, or with a target the recommended one.
+def default_policy(meets_target: bool, needs_strata: bool) -> Policy:
+    """The policy of a run that names none.
 
     Args:
         meets_target: Whether the run has a target.
+        needs_strata: Whether the policy has to go by bounds of strata, as the paper's does, for no rank
+            has the scores of all samples.
     """
-    return POLICIES[RECOMMENDED]() if meets_target else InfoBatch()
+    if needs_strata:
+        return InfoBatch()
+    return POLICIES[DEFAULT_FOR_TARGET if meets_target else DEFAULT]()
 
 
 def takes(name: str, option: str) -> bool:
@@ -95,10 +102,11 @@ def has_prune_ratio(name: str) -> bool:
 __all__ = [
     "BELOW_MEAN",
     "BLS",
+    "DEFAULT",
+    "DEFAULT_FOR_TARGET",
     "IES",
     "POLICIES",
     "RCAP",
-    "RECOMMENDED",
     "RS2",
     "UCB",
     "WRAPPERS",

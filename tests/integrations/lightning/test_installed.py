@@ -44,7 +44,7 @@ def test_the_package_in_use_is_taken(tmp_path):
 
             def training_step(self, batch, batch_idx):
                 indices, values = batch
-                return self.pruner.update(self.layer(values[:, None]).flatten(), indices)
+                return self.pruner.update(self.layer(values[:, None]).flatten().exp(), indices)
 
             def configure_optimizers(self):
                 return torch.optim.SGD(self.parameters(), 0.1)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from helpers.points import points
-from infobatch import DynamicPruner, Replicated
+from infobatch import DynamicPruner, NoPruning, Replicated
 
 pytest.importorskip("lightning")
 
@@ -50,7 +50,7 @@ def test_options_that_are_the_trainers(pruning, message):
 
 
 def test_replicated_scores_are_accepted():
-    _, callback, _ = fit(pruning={"layout": Replicated()}, max_epochs=2)
+    _, callback, _ = fit(pruning={"layout": Replicated(), "policy": NoPruning()}, max_epochs=2)
     assert callback.pruner.report().num_recorded == 2 * 50
 
 

@@ -23,6 +23,7 @@ def test_what_was_looked_at_is_told_as_a_cost(call, tmp_path):
 
 def test_the_noise_is_told_while_a_run_trains(call, tmp_path):
     options = ["--data", "digits", "--train-samples", 400, "--epochs", 3, "--device", "cpu"]
+    options += ["--policy", "infobatch"]
     code, output, error = call("train", *options, "--probe", 50, "--out", tmp_path / "r")
     assert code == 0, error
     first, second, last = re.findall(r"epoch \d, .*", output)
@@ -47,8 +48,8 @@ def test_a_terminal_is_shown_one_live_line_with_the_time_left(monkeypatch, tmp_p
     assert "time left not known yet, " in shown
     assert re.search(r"\d:\d\d left, ", shown)
     if command == "compare":
-        assert re.search(r"at most \d:\d\d left, \d of 5 runs, seed 0, InfoBatch", shown), shown
-        assert " 5 of 5 runs, " in shown
+        assert re.search(r"at most \d:\d\d left, \d of 6 runs, seed 0, noise budget", shown), shown
+        assert " 6 of 6 runs, " in shown
 
 
 def test_the_time_left_counts_down_and_ends_with_the_command():

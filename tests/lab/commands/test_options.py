@@ -7,7 +7,7 @@ import pytest
 
 from infobatch.lab.report import read_runs
 from infobatch.lab.runs.folder import RunFolder
-from infobatch.policies import RECOMMENDED
+from infobatch.policies import DEFAULT_FOR_TARGET
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,33 @@ def test_a_saving_alone_is_met_by_the_recommended_policy(call, tmp_path):
     assert code == 0, error
     assert "25.0% left out" in output
     config = RunFolder(tmp_path / "a").config()
-    assert (config.policy, config.target) == (RECOMMENDED, 0.25)
+    assert (config.policy, config.target) == (DEFAULT_FOR_TARGET, 0.25)
     call("train", *options, "--policy", "random", "--out", tmp_path / "b")
     assert RunFolder(tmp_path / "b").config().policy == "random"
+
+
+@pytest.mark.parametrize(
+    ("options", "policy"),
+    [
+        ([], "noise-budget"),
+        (["--prune-ratio", 0.5], "infobatch"),
+        (["--target", 0.2], "spaced"),
+        (["--target", 0.2, "--prune-ratio", 0.5], "infobatch"),
+        (["--policy", "random", "--prune-ratio", 0.5], "random"),
+    ],
+)
+def test_how_much_is_left_out_says_by_which_policy(call, tmp_path, options, policy):
+    common = ["--data", "digits", "--train-samples", 200, "--epochs", 5, "--device", "cpu"]
+    code, _, error = call("train", *common, *options, "--out", tmp_path)
+    assert code == 0, error
+    assert RunFolder(tmp_path).config().policy == policy
+
+
+def test_a_batch_that_cannot_shrink_is_refused_in_the_commands_own_words(call, tmp_path):
+    code, _, error = call("train", "--data", "digits", "--batch-size", 2, "--out", tmp_path / "run")
+    assert code == 2
+    assert "--batch-size is 2, and with --policy noise-budget batches shrink, to no fewer" in error
+    assert "give --shrink steps" in error
 
 
 def test_a_budget_alone_is_kept_by_the_policy_that_has_one(call, tmp_path):
@@ -70,7 +94,10 @@ def test_a_budget_alone_is_kept_by_the_policy_that_has_one(call, tmp_path):
         (["--save", 30, "--target", 0.5], "--save is 30 and --target 0.5, and each says how much"),
         (["--save", 30, "--policy", "noise-budget:max_noise=1.2"], "each says how much is left out"),
         (["--noise", 1], "--noise is 1; it is the noise of a step relative to one on full data"),
-        (["--least-batch", 8], "--least-batch is 8, but with --policy infobatch pruned epochs have"),
+        (
+            ["--least-batch", 8, "--prune-ratio", 0.5],
+            "--least-batch is 8, but with --policy infobatch pruned epochs have",
+        ),
         (
             ["--batch-multiple", 8, "--noise", 1.1, "--shrink", "steps"],
             "give --shrink batches, or leave",

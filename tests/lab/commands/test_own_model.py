@@ -43,7 +43,7 @@ def test_a_model_and_a_transform_are_compared_on_own_images(call, typed, tmp_pat
     report = (out / "report" / "report.md").read_text()
     assert report.startswith("# own_model_")
     assert "--image-size 16" in report
-    pruned = out / "infobatch-0.5" / "pruned" / "seed-0"
+    pruned = out / "noise-budget" / "pruned" / "seed-0"
     assert RunFolder(pruned).summary().saved > 0
     code, output, error = call("eval", pruned)
     assert code == 0, error

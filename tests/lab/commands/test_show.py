@@ -26,7 +26,7 @@ def test_eval_gives_the_accuracy_of_the_run_and_of_each_class(call, finished):
 def test_report_draws_any_finished_runs(call, finished, tmp_path):
     code, output, _ = call("report", finished, "--out", tmp_path)
     assert code == 0
-    assert "InfoBatch r=0.5, 3 epochs, lr 0.2" in output
+    assert "noise budget 1.1, 3 epochs, lr 0.2" in output
     assert (tmp_path / "report.html").exists()
 
 

@@ -26,7 +26,7 @@ def test_train_leaves_a_new_folder_where_none_is_named(call, tmp_path, monkeypat
         r"^epoch (\d), \d+% kept, test accuracy \d+\.\d\d %(, noise 1\.\d\d)?$", output, re.M
     )
     assert [epoch for epoch, _ in epochs] == ["1", "2", "3"]
-    assert [bool(noise) for _, noise in epochs] == [False, True, False]
+    assert [bool(noise) for _, noise in epochs] == [False, True, True]
 
 
 def test_to_resume_a_finished_run_says_so(call, finished):

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from helpers.comparisons import COMPARED, CONTEST, HALF
 from infobatch.lab.comparison.command import command_of
 from infobatch.lab.comparison.comparison import Comparison
@@ -13,7 +15,7 @@ COMPARISON = Comparison(COMPARED, (HALF,), num_seeds=2, margin=0.5, path=Path("c
 
 
 def test_one_variant_with_controls_is_a_comparison():
-    options = "--data digits --epochs 4 --seed 3 --seeds 2 --margin 0.5"
+    options = "--data digits --epochs 4 --seed 3 --policy infobatch --seeds 2 --margin 0.5"
     assert command_of(COMPARISON) == f"infobatch compare {options}"
     third = replace(COMPARISON, variants=(Variant("infobatch", 0.3),), margin=None)
     assert "--prune-ratio 0.3" in command_of(third)
@@ -21,8 +23,8 @@ def test_one_variant_with_controls_is_a_comparison():
 
 
 def test_a_table_in_a_file_is_named_with_its_column():
-    config = replace(of_table(Path("my data.csv"), "fraud", ""), policy="infobatch", prune_ratio=0.5)
-    made = replace(COMPARISON, config=config, margin=None)
+    config, budget = of_table(Path("my data.csv"), "fraud", ""), Variant("noise-budget")
+    made = replace(COMPARISON, config=config, variants=(budget,), margin=None)
     assert command_of(made) == "infobatch compare 'my data.csv:fraud' --seeds 2"
     made = replace(made, config=replace(of_table(Path("a.csv"), "price", "regression"), held_out=0.1))
     assert command_of(made) == "infobatch compare a.csv:price --held-out 0.1 --seeds 2"
@@ -50,8 +52,11 @@ def test_budgets_are_options_of_their_policy_or_of_a_contest():
     assert command_of(mixed) == f"infobatch contest mnist5k-small-cnn {options}"
 
 
-def test_variants_of_given_costs_are_a_contest():
+@pytest.mark.parametrize("policy", ["infobatch", "noise-budget"])
+def test_variants_of_given_costs_are_a_contest(policy):
+    """The policy of the options that they share is none of theirs."""
     variants = tuple(Variant(name, 0.5, share) for share in (0.3, 0.5) for name in ("random", "rs2"))
-    made = replace(COMPARISON, config=CONTEST, variants=variants, margin=None)
+    config = replace(CONTEST, policy=policy)
+    made = replace(COMPARISON, config=config, variants=variants, margin=None)
     options = "--seeds 2 --policies random,rs2 --save 30,50"
     assert command_of(made) == f"infobatch contest mnist5k-small-cnn {options}"

@@ -19,13 +19,14 @@ from infobatch.lab.runs.folder import RunFolder
 NAME = "mnist5k-small-cnn"
 BASE = ["sweep", NAME, "--data", "digits", "--epochs", "3", "--device", "cpu"]
 BASE += ["--train-samples", "600"]
+TWO = ["--policies", "infobatch,percentile-tiers"]
 ONE = ["--seeds", 1, "--policies", "infobatch", "--prune-ratio", 0.5]
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     out = tmp_path_factory.mktemp("sweep")
-    options = ["--seeds", "2", "--prune-ratio", "0.3,0.5", "--jobs", "2", "--out", str(out)]
+    options = ["--seeds", "2", *TWO, "--prune-ratio", "0.3,0.5", "--jobs", "2", "--out", str(out)]
     with redirect_stdout(io.StringIO()) as output:
         cli.main([*BASE, *options])
     return out, output.getvalue()
@@ -61,7 +62,8 @@ def summaries(path):
 def test_what_is_finished_is_skipped_and_what_is_missing_is_added(call, swept):
     out, _ = swept
     before = summaries(out)
-    code, _, error = call(*BASE, "--seeds", 2, "--prune-ratio", "0.7", "--out", out, "--no-controls")
+    more = ["--seeds", 2, *TWO, "--prune-ratio", "0.7", "--no-controls"]
+    code, _, error = call(*BASE, *more, "--out", out)
     assert code == 0, error
     after = summaries(out)
     added = after.keys() - before.keys()

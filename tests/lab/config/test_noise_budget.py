@@ -62,5 +62,6 @@ def test_budgets_need_a_policy_that_has_one():
 def test_a_run_keeps_to_a_budget_where_no_target_says_what_is_left_out():
     assert budget_of(TrainConfig(policy="noise-budget:max_noise=1.3")) == 1.3
     assert budget_of(TrainConfig(policy="noise-budget", target=0.3)) is None
-    assert budget_of(TrainConfig()) is None
+    assert budget_of(TrainConfig()) == 1.1
+    assert budget_of(TrainConfig(policy="infobatch")) is None
     assert budget_of(TrainConfig(policy="rcap")) is None

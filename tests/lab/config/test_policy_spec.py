@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from helpers.digits import SCORED
-from infobatch import InfoBatch
+from infobatch import InfoBatch, NoiseBudget
 from infobatch.lab.config import policy_spec
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.training.validate import check_config
@@ -22,7 +22,8 @@ def test_a_policy_takes_options_of_its_own():
 def test_the_prune_ratio_is_the_runs():
     config = TrainConfig(policy="proportional:floor=0.2", prune_ratio=0.4)
     assert policy_spec.make_policy(config).prune_ratio == 0.4
-    assert isinstance(policy_spec.make_policy(TrainConfig()), InfoBatch)
+    assert isinstance(policy_spec.make_policy(TrainConfig(policy="infobatch")), InfoBatch)
+    assert isinstance(policy_spec.make_policy(TrainConfig()), NoiseBudget)
 
 
 @pytest.mark.parametrize(

@@ -16,26 +16,28 @@ from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.training.validate import check_config
 
 BUDGET = TrainConfig(policy="noise-budget:max_noise=1.3")
+PAPER = TrainConfig(policy="infobatch")
 
 
 def test_a_policy_shrinks_what_it_is_made_for_unless_told_otherwise():
     assert shrinks_batches(BUDGET)
-    assert not shrinks_batches(TrainConfig())
-    assert shrinks_batches(TrainConfig(shrink="batches"))
+    assert shrinks_batches(TrainConfig())
+    assert not shrinks_batches(PAPER)
+    assert shrinks_batches(replace(PAPER, shrink="batches"))
     assert not shrinks_batches(replace(BUDGET, shrink="steps"))
     for policy in ("none", "selective-backprop"):
         assert not shrinks_batches(TrainConfig(policy=policy, shrink="batches"))
 
 
 def test_the_pruner_is_given_the_options_of_smaller_batches():
-    assert shrink_option(TrainConfig(least_batch=4)) == "steps"
+    assert shrink_option(replace(PAPER, least_batch=4)) == "steps"
     assert shrink_option(replace(BUDGET, least_batch=4, batch_multiple=8)) == ShrinkBatches(4, 8)
 
 
 def test_batch_norm_is_weighted_where_batches_shrink_unless_told_otherwise():
     assert weighs_batch_norm(BUDGET)
-    assert not weighs_batch_norm(TrainConfig())
-    assert weighs_batch_norm(TrainConfig(batch_norm="weighted"))
+    assert not weighs_batch_norm(PAPER)
+    assert weighs_batch_norm(replace(PAPER, batch_norm="weighted"))
     assert not weighs_batch_norm(replace(BUDGET, batch_norm="plain"))
 
 

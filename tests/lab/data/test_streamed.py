@@ -47,7 +47,7 @@ def test_an_image_no_box_fits_in_gives_its_centre():
 def test_a_run_streams_through_workers(folders, tmp_path):
     config = TrainConfig(
         data="imagenet", data_dir=folders, model="resnet8", stem_stride=4, epochs=3, batch_size=8,
-        workers=2, drop_last=True, device="cpu", mixup=0.2,
+        workers=2, drop_last=True, device="cpu", mixup=0.2, policy="infobatch",
     )  # fmt: skip
     data = load_data("imagenet", folders)
     summaries = []

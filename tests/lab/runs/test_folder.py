@@ -140,10 +140,11 @@ def test_options_that_were_added_later_have_their_defaults(tmp_path):
 
 def test_a_share_that_follows_from_the_policy_is_the_one_that_was_typed(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.create(TrainConfig(data="digits", delta=0.875))
-    folder.require(TrainConfig(data="digits"))
+    paper = TrainConfig(data="digits", policy="infobatch")
+    folder.create(replace(paper, delta=0.875))
+    folder.require(paper)
     with pytest.raises(ValueError, match=r"with --delta 0\.875, but --delta 1\.0 is wanted"):
-        folder.require(TrainConfig(data="digits", delta=1.0))
+        folder.require(replace(paper, delta=1.0))
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):

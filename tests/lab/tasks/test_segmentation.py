@@ -182,7 +182,7 @@ def test_the_command_line_trains_compares_and_evaluates(call, camvid_folder, tmp
     assert "mIoU %" in out
     assert "Verdict" in out
     assert "mIoU" in (tmp_path / "report" / "report.md").read_text()
-    code, out, error = call("eval", tmp_path / "infobatch-0.5" / "pruned" / "seed-0")
+    code, out, error = call("eval", tmp_path / "noise-budget" / "pruned" / "seed-0")
     assert code == 0, error
     assert "pixel accuracy %" in out
     assert "bicyclist" in out

@@ -198,7 +198,7 @@ def test_the_command_line_compares_and_evaluates(call, tmp_path):
     report = (tmp_path / "made" / "report" / "report.md").read_text()
     assert "average precision" in report
     assert "infobatch compare --task tabular --epochs 3 --batch-size 64" in report
-    code, out, error = call("eval", tmp_path / "made" / "infobatch-0.5" / "pruned" / "seed-0")
+    code, out, error = call("eval", tmp_path / "made" / "noise-budget" / "pruned" / "seed-0")
     assert code == 0, error
     assert "AUC" in out
     assert "malignant" in out

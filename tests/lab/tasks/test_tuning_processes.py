@@ -30,7 +30,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
     ]
     (tmp_path / "train.json").write_text(json.dumps(rows))
     (tmp_path / "test.json").write_text(json.dumps(rows[::5]))
-    command = ["train", *OPTIONS, "--data-dir", str(tmp_path), "--out"]
+    command = ["train", *OPTIONS, "--policy", "infobatch", "--data-dir", str(tmp_path), "--out"]
     cli.main([*command, str(tmp_path / "1")])
     said = on_ranks([[*command, tmp_path / "2"]], 2, tmp_path)
     assert [code for ((code, _),) in said] == [0, 0], said

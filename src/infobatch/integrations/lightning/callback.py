@@ -35,7 +35,7 @@ class PruningCallback(TakesLoggers, Callback):
     Args:
         **options: Options of :class:`DynamicPruner`, such as ``policy``, ``delta``, ``target`` and
             ``seed``. The run's length and the processes are the Trainer's. Its ``max_steps`` counts
-            steps of full data; pruning makes the run end after fewer.
+            steps of full data; where pruning shrinks steps, the run ends after fewer.
 
     Raises:
         ValueError: For options that are the Trainer's or that its checkpoints cannot hold; when the fit

@@ -49,7 +49,8 @@ class GRPOPruningMixin(PrunedEpochs):
         *args: The trainer's own arguments.
         pruning: Options of :class:`DynamicPruner`, such as ``policy``, ``target`` or ``warmup_epochs``.
             The run's length and, unless it is given, the seed are those of the trainer's arguments,
-            whose ``max_steps`` counts steps of full data; pruning makes the run end after fewer.
+            whose ``max_steps`` counts steps of full data; where pruning shrinks steps, the run ends
+            after fewer.
         **kwargs: The trainer's own keyword arguments.
 
     Raises:

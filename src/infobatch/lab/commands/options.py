@@ -25,7 +25,10 @@ from infobatch.lab.runs.sources import check_sources, sources_of
 from infobatch.lab.tasks.registry import TASKS
 from infobatch.lab.training.scoring_costs import pruned_throughout
 from infobatch.lab.training.validate import check_config
-from infobatch.policies import POLICIES, RECOMMENDED, has_prune_ratio
+from infobatch.policies import DEFAULT_FOR_TARGET, POLICIES, has_prune_ratio
+
+RATIO = "infobatch"
+"""The policy that ``--prune-ratio`` alone stands for."""
 
 
 def started(options: Typed, recipe: str, save: float | None, noise: float | None = None) -> TrainConfig:
@@ -34,7 +37,7 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
     Args:
         options: What was typed.
         recipe: The recipe whose options are taken where nothing was typed; empty for the task's own.
-        save: Percentage of the samples to leave out, by the recommended policy unless one was typed.
+        save: Percentage of the samples to leave out, by the policy for targets unless one was typed.
         noise: Budget of noise, of the policy that has one unless another was typed, which is an error.
 
     Returns:
@@ -47,11 +50,8 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
     if save is not None and noise is not None:
         refuse_both(f"{noise:g}", f"--save {save:g}")
     if save is not None:
-        base = replace(base, policy=RECOMMENDED)
-    if noise is not None:
-        base = replace(base, policy=BUDGETED)
-    if save is not None:
         refuse_target(options.over(replace(base, target=None)), f"{save:g}")
+    base = replace(base, policy=_policy_meant(options, base, save, noise))
     config = _saving(options.over(base), save)
     if noise is not None:
         spec = with_budget(config.policy, noise)
@@ -63,9 +63,7 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
             "spread; give --save, such as --save 40"
         )
     name = name_of(config.policy)
-    untyped = replace(base, prune_ratio=math.nan)
-    has_none = name in POLICIES and not has_prune_ratio(name)
-    if has_none and not math.isnan(options.over(untyped).prune_ratio):
+    if _ratio_typed(options, base) and name in POLICIES and not has_prune_ratio(name):
         raise ValueError(
             f"--prune-ratio is {config.prune_ratio:g}, but the policy {config.policy} has none; leave "
             "it out, or take another --policy, such as infobatch"
@@ -80,6 +78,38 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
             f"first epoch to the last, so that it is {only:g}; leave it out"
         )
     return on_this_machine(config)
+
+
+def shared(options: Typed, recipe: str) -> TrainConfig:
+    """The configuration that the runs of a sweep or a contest have in common.
+
+    Args:
+        options: What was typed.
+        recipe: The recipe whose options are taken where nothing was typed.
+
+    Returns:
+        The configuration, of a policy that all options go with; those of the runs are put in its place.
+    """
+    config = options.over(find_recipe(recipe).config())
+    return on_this_machine(replace(config, policy=RATIO))
+
+
+def _policy_meant(options: Typed, base: TrainConfig, save: float | None, noise: float | None) -> str:
+    """The policy of a run for which none is typed, by what is typed of how much is left out."""
+    if noise is not None:
+        return BUDGETED
+    if save is not None:
+        return DEFAULT_FOR_TARGET
+    if _ratio_typed(options, base):
+        return base.policy if has_prune_ratio(name_of(base.policy)) else RATIO
+    if options.over(replace(base, target=None)).target is not None:
+        return DEFAULT_FOR_TARGET
+    return base.policy
+
+
+def _ratio_typed(options: Typed, base: TrainConfig) -> bool:
+    """Whether ``--prune-ratio`` was typed."""
+    return not math.isnan(options.over(replace(base, prune_ratio=math.nan)).prune_ratio)
 
 
 def _base_of(options: Typed, recipe: str) -> TrainConfig:

@@ -19,7 +19,7 @@ from infobatch.lab.processes import agree
 from infobatch.lab.report.reading import read_comparison
 from infobatch.lab.report.results import Results
 from infobatch.lab.runs.folder import require_same
-from infobatch.policies import RECOMMENDED
+from infobatch.policies import DEFAULT_FOR_TARGET
 
 Controls = tuple[Literal["same-steps", "undersampled"], ...]
 
@@ -106,7 +106,7 @@ def _config_of(train: Function, noise: float | None, save: float | None, policy:
     GIVEN[name] = train
     config = of_function(name)
     if save is not None:
-        return replace(config, policy=policy or RECOMMENDED, target=share_of(save, "save", save))
+        return replace(config, policy=policy or DEFAULT_FOR_TARGET, target=share_of(save, "save", save))
     if noise is None and policy:
         return replace(config, policy=policy)
     return replace(config, policy=with_budget(policy or BUDGETED, 1.1 if noise is None else noise))

@@ -24,10 +24,10 @@ from infobatch.lab.commands.options import (
     check_options,
     load,
     numbers,
-    on_this_machine,
     refuse_both,
     resumed,
     share_of,
+    shared,
     started,
     variants_of,
 )
@@ -41,7 +41,7 @@ from infobatch.lab.config.noise_budget import budget_of, has_budget
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.processes import agree
-from infobatch.lab.recipes import RECIPES, find_recipe
+from infobatch.lab.recipes import RECIPES
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.registry import metric_of
 from infobatch.lab.training.pruner_options import protected_samples
@@ -67,9 +67,9 @@ def train(
         options: Options of the run; those that are typed replace the recipe's.
         recipe: Start from this recipe's options; `infobatch recipes` lists them. Or a table of yours, as
             FILE.csv:COLUMN.
-        save: Percentage of the samples to leave out; without --policy, the recommended policy is used.
-        noise: Budget of gradient noise, above 1, such as 1.1; what it allows to leave out is left out,
-            by the policy noise-budget.
+        save: Percentage of the samples to leave out, without --policy by spaced, in place of a budget.
+        noise: Budget of gradient noise, above 1, of the policy noise-budget, which leaves out what it
+            allows (default, where nothing else says what is left out: 1.1).
         out: Folder of the run; by default a new one under runs/.
         resume: Continue the unfinished run in --out, with the options that it was started with.
     """
@@ -95,7 +95,12 @@ def train(
         summary = train_run(config, data, folder, RunWatch(progress, before), should_stop)
     print_summary(summary, metric_of(config), budget_of(config))
     if summary.saved == 0 and config.policy != "none":
-        console.print("No epoch was prunable: the first is warm-up, and the last anneals.")
+        console.print(
+            "Nothing was left out: the first epochs (--warmup-epochs) leave nothing out, and the others "
+            "what the budget allows."
+            if has_budget(config.policy)
+            else "No epoch was prunable: the first is warm-up, and the last anneals."
+        )
     console.print(f"The run is in {folder.path}", soft_wrap=True)
 
 
@@ -119,9 +124,9 @@ def compare(
         recipe: Start from this recipe's options; `infobatch recipes` lists them. Or a table of yours, as
             FILE.csv:COLUMN, or a training function, as FILE.py:NAME, which takes a run and returns its
             metric.
-        save: Percentage of the samples to leave out; without --policy, the recommended policy is used.
-        noise: Budget of gradient noise, above 1, such as 1.1; what it allows to leave out is left out,
-            by the policy noise-budget.
+        save: Percentage of the samples to leave out, without --policy by spaced, in place of a budget.
+        noise: Budget of gradient noise, above 1, of the policy noise-budget, which leaves out what it
+            allows (default, where nothing else says what is left out: 1.1).
         seeds: Number of runs of each arm, with seeds from --seed on (default: 5).
         margin: Largest loss in the task's metric for the verdict "lossless" (default for accuracy: 0.5).
         same_steps: Also train fewer epochs with smaller batches, in as many steps as full data; where
@@ -166,7 +171,7 @@ def compare(
 def sweep(
     options: CommonOptions,
     recipe: RecipeNames,
-    policies: str = "infobatch,percentile-tiers",
+    policies: str = "noise-budget,infobatch",
     prune_ratio: str = "0.3,0.5,0.7",
     noise: str = "",
     controls: bool = True,
@@ -204,7 +209,7 @@ def sweep(
     if not recipe:
         raise ValueError(f"name a recipe to sweep; there are: {', '.join(RECIPES)}")
     also = _asked_for(same_steps, undersampling, controls)
-    configs = [on_this_machine(options.over(find_recipe(name).config())) for name in recipe]
+    configs = [shared(options, name) for name in recipe]
     variants = variants_of(policies, prune_ratio, noise)
     made = Sweep.of(configs, variants, seeds, margin, controls, out, also)
     for each in configs:
@@ -256,7 +261,7 @@ def contest(
     also = _asked_for(same_steps, undersampling, controls)
     percentages = numbers("--save", save or DEFAULT_SAVING, "30,50,70")
     targets = [share_of(number, "--save", save) for number in percentages]
-    base = on_this_machine(options.over(find_recipe(recipe).config()))
+    base = shared(options, recipe)
     names, noises = policies.split(","), budgets(noise)
     if noises and save and all(map(has_budget, names)):
         refuse_both(noise, f"--save {save}")

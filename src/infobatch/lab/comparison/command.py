@@ -9,7 +9,7 @@ from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.variants import ON_REQUEST
 from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.config.policy_spec import name_of
-from infobatch.lab.config.train import of_function, of_table
+from infobatch.lab.config.train import defaults_of, of_function, of_table
 from infobatch.lab.data.table_files import own_file
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.policies import has_prune_ratio
@@ -54,4 +54,7 @@ def command_of(comparison: Comparison) -> str:
     if (file := own_file(config.data, config.data_dir)) is not None:
         recipe = [f"{file}:{config.tabular.target}"]
         base = of_table(file, config.tabular.target, config.task)
+    base = base or defaults_of(config.task)
+    if name != "compare":  # its policies are typed as such
+        config = replace(config, policy=base.policy)
     return shlex.join(["infobatch", name, *recipe, *config.to_arguments(base), *options])

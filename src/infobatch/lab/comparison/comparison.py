@@ -240,17 +240,15 @@ class Comparison:
             )
         for variant in self.variants:
             if variant.policy == "none":
-                raise ValueError(
-                    "--policy is none; give compare a policy that prunes, such as infobatch"
-                )
+                raise ValueError("--policy is none; leave it out, or give compare one that prunes")
             config = self.pruned_config(variant)
             check_config(config)
             delta = delta_of(config)
             if not Schedule(1, config.epochs, delta, config.warmup_epochs).num_prunable:
+                annealing = f" and annealing what follows {delta:g} of the run" if delta < 1 else ""
                 raise ValueError(
                     f"--epochs is {config.epochs:g}, of which none can be pruned, for warm-up takes "
-                    f"{config.warmup_epochs} and annealing what follows {delta:g} of the run; give more "
-                    "epochs"
+                    f"{config.warmup_epochs}{annealing}; give more epochs"
                 )
 
     def create(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from infobatch.lab.config.annealing import delta_of
+from infobatch.lab.config.annealing import annealed_alike, delta_of
 from infobatch.lab.config.policy_spec import chooses_within_batches, folder_name, name_of, proxy_of
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.records import FORWARD_COST
@@ -16,7 +16,7 @@ from infobatch.lab.training.scoring_costs import (
     pruned_throughout,
     without_unread_scores,
 )
-from infobatch.policies import BELOW_MEAN, POLICIES, Policy, has_prune_ratio
+from infobatch.policies import BELOW_MEAN, POLICIES, has_prune_ratio
 from infobatch.schedule import Schedule
 
 FULL = "full"
@@ -87,6 +87,8 @@ class Variant:
         Raises:
             ValueError: If the policy cannot be made or cannot save that much.
         """
+        if self.target is not None:
+            common = annealed_alike(common)
         if chooses_within_batches(self.policy):
             assert self.target is not None
             common = replace(common, proxy=proxy_of(self.policy), resident=False)
@@ -94,8 +96,6 @@ class Variant:
             plain = replace(common, shrink="auto", batch_norm="auto", prior_scores="")
             return replace(plain, policy="none", target=None, backward_share=share)
         target = common.target if self.target is None else self.target
-        if self.target is not None and common.delta is None:  # the same epochs for all of one cost
-            common = replace(common, delta=Policy.default_delta)
         made = replace(common, policy=self.policy, prune_ratio=self.prune_ratio, target=target)
         made = without_unread_scores(pruned_throughout(made))
         if self.target is None:

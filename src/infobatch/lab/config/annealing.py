@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from infobatch.lab.config.policy_spec import inner_name
 from infobatch.lab.config.train import TrainConfig
 from infobatch.policies import POLICIES, Policy
@@ -16,3 +18,12 @@ def delta_of(config: TrainConfig) -> float:
     if config.delta is not None:
         return config.delta
     return POLICIES.get(inner_name(config.policy), Policy).default_delta
+
+
+def annealed_alike(config: TrainConfig) -> TrainConfig:
+    """The options of a run among others of the same cost, all of which prune the same epochs.
+
+    Args:
+        config: The run's options; where they leave open when pruning ends, it is what most policies do.
+    """
+    return config if config.delta is not None else replace(config, delta=Policy.default_delta)

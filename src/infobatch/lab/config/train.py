@@ -21,6 +21,7 @@ from infobatch.lab.config.task_options import (
 )
 from infobatch.losses import Normalizer
 from infobatch.lr import LRScaling
+from infobatch.policies import DEFAULT
 
 T = TypeVar("T")
 
@@ -105,7 +106,8 @@ class CommonConfig:
     warmup_epochs: int = 1
     """Number of unpruned epochs at the start."""
     target: float | tuple[int, ...] | None = None
-    """Share of the run's samples to leave out, which is met exactly; by default the policy decides."""
+    """Share of the run's samples to leave out, which is met exactly, without --policy by spaced;
+    by default the policy decides."""
     ramp: float = 0.0
     """How that share is spread over the epochs: -1 prunes most in the first, 0 evenly, 1 most in the
     last."""
@@ -195,15 +197,16 @@ class CommonConfig:
 class TrainConfig(CommonConfig):
     """The options of one training run."""
 
-    policy: str = "infobatch"
-    """What to leave out: infobatch, noise-budget, spaced, random, none, and others. Unbiased: infobatch,
+    policy: str = DEFAULT
+    """What to leave out: noise-budget, infobatch, spaced, random, none, and others. Unbiased: infobatch,
     percentile-tiers, proportional, neyman, noise-budget, spaced, class-quotas, undersampling, bls,
     random, or none. Biased: rs2, epsilon-greedy, ucb, seta, order-dp, repb, rcap, kakurenbo, ies. By
     scores that are made before the run: forgetting, el2n, grand. Options follow the name, as in
     proportional:floor=0.1."""
     prune_ratio: float = 0.5
     """Share that is left out: for infobatch and bls of the samples below the mean loss, for other
-    policies of all samples."""
+    policies of all samples. Typed without --policy, it stands for infobatch, unless the recipe's
+    policy has a ratio."""
     backward_share: float = 1.0
     """Selective backprop, with --policy none: train on this share of each batch, drawn by loss after a
     forward pass over the whole batch; 1 trains on all."""

@@ -22,6 +22,7 @@ def _reproduction_1(data: str, model: str) -> TrainConfig:
         label_smoothing=0.1,
         precision="bf16",
         compile=True,
+        policy="infobatch",
     )
 
 

@@ -49,6 +49,7 @@ def cifar10_ddpm() -> TrainConfig:
         model="ddpm-cifar10",
         epochs=2048,
         batch_size=128,
+        policy="infobatch",
         delta=0.825,
         optimizer="adamw",
         lr=2e-4,

@@ -19,6 +19,7 @@ BASE = TrainConfig(
     compile=True,
     workers=16,
     drop_last=True,
+    policy="infobatch",
 )
 
 

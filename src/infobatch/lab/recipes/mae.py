@@ -81,5 +81,6 @@ def imagenet_mae_base() -> TrainConfig:
         compile=True,
         workers=16,
         drop_last=True,
+        policy="infobatch",
         mae=MaskedOptions(evaluate="linear"),
     )

@@ -80,6 +80,7 @@ def alpaca_llama_lora() -> TrainConfig:
         label_smoothing=0.0,
         eval_every=3,
         precision="bf16",
+        policy="infobatch",
         tuning=TuningOptions(
             max_length=512,
             skip_bad=True,

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from infobatch import DynamicPruner
+from infobatch import DynamicPruner, ShrinkBatches
 from infobatch.lab.config.policy_spec import make_policy
-from infobatch.lab.config.shrinking import shrinks_batches
+from infobatch.lab.config.shrinking import shrink_option, shrinks_batches
 from infobatch.lab.config.task_options import (
     DiffusionOptions,
     MaskedOptions,
@@ -100,6 +100,13 @@ def _check_shrinking(config: TrainConfig) -> None:
             f"--lr-scaling is {config.lr_scaling}, which makes up for steps that an epoch has less, and "
             f"with --policy {config.policy} batches shrink, so that it has them all; leave it out, or "
             "give --shrink steps"
+        )
+    shrink, share = shrink_option(config), config.batch_size // replicas().num_replicas
+    if isinstance(shrink, ShrinkBatches) and share <= shrink.smallest:
+        raise ValueError(
+            f"--batch-size is {config.batch_size}, and with --policy {config.policy} batches shrink, to "
+            f"no fewer than {shrink.smallest} samples in a process (--least-batch, --batch-multiple), "
+            "so that nothing could be left out; raise it, or give --shrink steps"
         )
     has_none = config.norm == "group" or (
         config.task in ("tabular", "regression") and not config.tabular.batch_norm

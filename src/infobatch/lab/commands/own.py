@@ -12,7 +12,7 @@ from infobatch.lab.commands.show import write_and_print
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.run import run_comparison
 from infobatch.lab.comparison.variants import ON_REQUEST, Variant
-from infobatch.lab.config.noise_budget import BUDGETED, with_budget
+from infobatch.lab.config.noise_budget import with_budget
 from infobatch.lab.config.train import TrainConfig, of_function
 from infobatch.lab.functions import GIVEN, Function
 from infobatch.lab.processes import agree
@@ -107,6 +107,5 @@ def _config_of(train: Function, noise: float | None, save: float | None, policy:
     config = of_function(name)
     if save is not None:
         return replace(config, policy=policy or DEFAULT_FOR_TARGET, target=share_of(save, "save", save))
-    if noise is None and policy:
-        return replace(config, policy=policy)
-    return replace(config, policy=with_budget(policy or BUDGETED, 1.1 if noise is None else noise))
+    policy = policy or config.policy
+    return replace(config, policy=policy if noise is None else with_budget(policy, noise))

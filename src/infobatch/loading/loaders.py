@@ -86,13 +86,10 @@ class Loaders:
             else:
                 options["batch_sampler"] = FilteredBatches(filtered, batch_size, drop_last)
         loader = _make_loader(loader_class, run.dataset, collate_fn, **options)
-        batches = options.get("batch_sampler")
-        if batches is not None and isinstance(loader, DataLoader):
+        if "batch_sampler" in options and isinstance(loader, DataLoader):
             # It is not read beside batches, but frameworks look at it, leave alone what is a share, and
             # tell it of epochs.
-            is_filtered = isinstance(batches, FilteredBatches)
-            sampler = batches.sampler if is_filtered else ShareSampler(run)
-            object.__setattr__(loader, "sampler", sampler)
+            object.__setattr__(loader, "sampler", ShareSampler(run))
         if not resumes:
             self._skipping_loaders.add(loader)
         return loader

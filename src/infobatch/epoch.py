@@ -61,7 +61,8 @@ class Epoch(ABC):
         self._seen_repeats: set[int] = set()
         self._first: IndexArray | None = None  # the first batch recorded since then
         self._latest: IndexArray | None = None  # the latest that was new
-        self._num_again = 0  # recorded again since the epoch was finished, those of that batch apart
+        self._num_twice = 0  # recorded again, since it began or was resumed
+        self._num_again = 0  # and since it was finished, those of the latest batch apart
 
     # -- What is selected --------------------------------------------------------------------------
 
@@ -202,10 +203,11 @@ class Epoch(ABC):
     def batches(self, resumes: bool = True) -> Iterator[list[int]]:
         """The batches that this rank has still to train; with ``resumes=False`` the whole epoch's."""
         share, begin = self.share_of_rank(resumes), 0
+        recorded = self.is_recorded(share) if resumes and self._num_seen else None
         for end in self.batch_ends(resumes).tolist():
             batch = share[begin:end]
-            if resumes and self._num_seen:
-                batch = batch[~self.is_recorded(batch)]
+            if recorded is not None:
+                batch = batch[~recorded[begin:end]]
             if len(batch):
                 yield batch.tolist()
             begin = end
@@ -238,6 +240,7 @@ class Epoch(ABC):
             if not self._is_shared_once:
                 self._check_shared_once(real)
         num_new = self._record_new(real)
+        self._num_twice += len(real) - num_new
         if len(repeats):
             num_new += self._num_new_repeats(repeats.tolist())
         if num_new:
@@ -299,7 +302,10 @@ class Epoch(ABC):
         """Note that the losses of samples left out are known. ``ValueError`` for any other sample."""
 
     def check_recorded(self) -> None:
-        """Raise ``RuntimeError`` for an epoch of which nothing was recorded, though it had samples."""
+        """Raise ``RuntimeError`` for an epoch of which nothing was recorded, though it had samples.
+
+        Or of which the loader gave all, and just as many losses came, but with other indices.
+        """
         if self.num_recorded == 0 and not self.finished:
             counted = (
                 ", and begin epochs by `for epoch in pruner.epochs():`: a loop may count from 1, where "
@@ -309,6 +315,18 @@ class Epoch(ABC):
                 f"epoch {self.number} ends without a single recorded loss, so nothing could ever "
                 f"be pruned; call pruner.update(losses, indices) for every batch{counted}. A run "
                 "that is resumed loads its state before (pruner.load_state_dict), and skips no epochs"
+            )
+        if not (self._num_twice and self.given_out and self.user_draws is None):
+            return
+        share = self.share_of_rank()
+        share = share[share >= 0]
+        num_missing = int((~self.is_recorded(share)).sum())
+        if num_missing == self._num_twice:  # each of these was recorded with the index of another
+            raise RuntimeError(
+                f"in epoch {self.number} the loader gave {len(share):,} samples, and as many losses were "
+                f"recorded, but of {len(share) - num_missing:,} samples only: the indices that update() "
+                "was given are not those of the batch, but its positions, perhaps, or the numbers of "
+                "another dataset. Take them as they come: `for indices, batch in loader:`"
             )
 
     def close(self) -> None:

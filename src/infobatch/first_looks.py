@@ -18,8 +18,9 @@ from infobatch.scores.table import ScoreTable
 
 ROUNDING = 0.01
 """A loss may lie below 0 by this part of the largest, as rounding makes it."""
-ERRORS = ("MseLoss", "SmoothL1Loss", "HuberLoss", "Pow", "Abs")
-"""How the names of autograd nodes begin that losses of errors are made of."""
+ERRORS = ("MseLoss", "SmoothL1Loss", "HuberLoss", "Pow", "Abs", "LinalgVectorNorm", "Norm", "Cdist")
+"""How the names of autograd nodes begin that losses of errors are made of, beside products of a difference
+with itself."""
 PASSING_ON = (
     *("Mean", "Sum", "Div", "Mul", "Add", "Sqrt", "ToCopy", "Clone", "Where", "MaskedFill", "View"),
     *("UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Transpose", "Permute", "Select"),
@@ -92,7 +93,7 @@ class FirstLooks:
     def _look_for_errors(self, losses: Tensor) -> None:
         """Warn of losses that are made of errors, as far as their graph tells."""
         made_of = [node for node in nodes_behind(losses, _passes_on) if not _passes_on(node)]
-        if made_of and all(_kind(node).startswith(ERRORS) for node in made_of):
+        if made_of and all(_is_error(node) for node in made_of):
             warnings.warn(
                 f"the losses are errors, by their {_kind(made_of[0])}, and {self._policy!r} estimates "
                 "norms of gradients from them as if they were cross-entropies, so that the wrong "
@@ -173,9 +174,23 @@ def _kind(node: Any) -> str:
     return type(node).__name__.partition("Backward")[0]
 
 
+def _is_error(node: Any) -> bool:
+    """Whether a node makes errors, or sizes of them."""
+    return _kind(node).startswith(ERRORS) or _is_square(node)
+
+
+def _is_square(node: Any) -> bool:
+    """Whether a node multiplies a difference with itself, or with one of the same."""
+    factors = [factor for factor, _ in node.next_functions if factor is not None]
+    if _kind(node) != "Mul" or [_kind(factor) for factor in factors] != ["Sub", "Sub"]:
+        return False
+    one, other = factors
+    return bool(one.next_functions == other.next_functions)
+
+
 def _passes_on(node: Any) -> bool:
     """Whether a node makes a sample's loss of what is behind it without telling what that is."""
-    return _kind(node) in PASSING_ON
+    return _kind(node) in PASSING_ON and not _is_square(node)
 
 
 def _are_negative(losses: np.ndarray) -> bool:

@@ -192,9 +192,10 @@ class RunPlan:
     def set_batching(self, batching: Batching, begun: bool = False) -> None:
         """Tell the plan how samples become batches; not once the run has ``begun``."""
         if begun:
+            before = f" with {self.batching}" if self.batching else ", or gone on from a state"
             raise RuntimeError(
-                f"{batching} comes after the run has begun with {self.batching}, and would "
-                "change its lengths; make the loader before training begins"
+                f"{batching} comes after the run has begun{before}, and would change its lengths; make "
+                "the loader before training begins, and before load_state_dict"
             )
         self._check_batching(batching)
         self.batching = batching

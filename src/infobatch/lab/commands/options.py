@@ -25,7 +25,7 @@ from infobatch.lab.runs.sources import check_sources, sources_of
 from infobatch.lab.tasks.registry import TASKS
 from infobatch.lab.training.scoring_costs import pruned_throughout
 from infobatch.lab.training.validate import check_config
-from infobatch.policies import DEFAULT_FOR_TARGET, POLICIES, has_prune_ratio
+from infobatch.policies import BELOW_MEAN, DEFAULT_FOR_TARGET, POLICIES, has_prune_ratio
 
 RATIO = "infobatch"
 """The policy that ``--prune-ratio`` alone stands for."""
@@ -67,6 +67,12 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
         raise ValueError(
             f"--prune-ratio is {config.prune_ratio:g}, but the policy {config.policy} has none; leave "
             "it out, or take another --policy, such as infobatch"
+        )
+    if _ratio_typed(options, base) and config.target is not None and name not in BELOW_MEAN:
+        given = f"--target {config.target}" if save is None else f"--save {save:g}"
+        raise ValueError(
+            f"--prune-ratio is {config.prune_ratio:g}, but {given} says how much {name} leaves out; give "
+            "one of them"
         )
     config = _saving(options.over(pruned_throughout(replace(base, policy=config.policy))), save)
     if noise is not None:

@@ -325,8 +325,9 @@ class Epoch(ABC):
             raise RuntimeError(
                 f"in epoch {self.number} the loader gave {len(share):,} samples, and as many losses were "
                 f"recorded, but of {len(share) - num_missing:,} samples only: the indices that update() "
-                "was given are not those of the batch, but its positions, perhaps, or the numbers of "
-                "another dataset. Take them as they come: `for indices, batch in loader:`"
+                "was given are not those of the batch, but its positions, the numbers of another dataset, "
+                "or those of samples put in place of broken ones. Take them as they come: `for indices, "
+                "batch in loader:`"
             )
 
     def close(self) -> None:

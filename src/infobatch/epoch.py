@@ -323,11 +323,11 @@ class Epoch(ABC):
         num_missing = int((~self.is_recorded(share)).sum())
         if num_missing == self._num_twice:  # each of these was recorded with the index of another
             raise RuntimeError(
-                f"in epoch {self.number} the loader gave {len(share):,} samples, and as many losses were "
-                f"recorded, but of {len(share) - num_missing:,} samples only: the indices that update() "
-                "was given are not those of the batch, but its positions, the numbers of another dataset, "
-                "or those of samples put in place of broken ones. Take them as they come: `for indices, "
-                "batch in loader:`"
+                f"in epoch {self.number} the loader gave {len(share):,} samples, and as many losses "
+                f"were recorded, but of {len(share) - num_missing:,} samples only: the indices that "
+                "update() was given are not those of the batch, but its positions, the numbers of "
+                "another dataset, or those of samples put in place of broken ones. Take them as they "
+                "come: `for indices, batch in loader:`"
             )
 
     def close(self) -> None:

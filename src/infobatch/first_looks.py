@@ -19,8 +19,8 @@ from infobatch.scores.table import ScoreTable
 ROUNDING = 0.01
 """A loss may lie below 0 by this part of the largest, as rounding makes it."""
 ERRORS = ("MseLoss", "SmoothL1Loss", "HuberLoss", "Pow", "Abs", "LinalgVectorNorm", "Norm", "Cdist")
-"""How the names of autograd nodes begin that losses of errors are made of, beside products of a difference
-with itself."""
+"""How the names of autograd nodes begin that losses of errors are made of, beside products of a
+difference with itself."""
 PASSING_ON = (
     *("Mean", "Sum", "Div", "Mul", "Add", "Sqrt", "ToCopy", "Clone", "Where", "MaskedFill", "View"),
     *("UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Transpose", "Permute", "Select"),

@@ -73,7 +73,7 @@ def test_main_takes_its_arguments(capsys):
         (["train", "--delta", "2"], "--delta is 2.0; it must be between 0 and 1"),
         (["train", "--lr", "inf"], "--lr is inf; it must be above 0 and finite"),
         (["train", "--policy", "none", "--prune-ratio", "0.3"], "the policy none has none; leave it"),
-        (["train", *["--save", "30", "--prune-ratio", "0.5"]], "but --save 30 says how much spaced leaves"),
+        (["train", *["--save", "30", "--prune-ratio", "0.5"]], "but --save 30 says how much spaced"),
         (["train", "--resume"], "--resume needs --out"),
         (["compare", "--data", "digits", "--batch-size", "4000"], "fewer than one batch of 4000"),
         (["train", "cifar10-resnet18"], "the recipe cifar10-resnet18 needs a GPU"),

@@ -71,8 +71,8 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
     if _ratio_typed(options, base) and config.target is not None and name not in BELOW_MEAN:
         given = f"--target {config.target}" if save is None else f"--save {save:g}"
         raise ValueError(
-            f"--prune-ratio is {config.prune_ratio:g}, but {given} says how much {name} leaves out; give "
-            "one of them"
+            f"--prune-ratio is {config.prune_ratio:g}, but {given} says how much {name} leaves out; "
+            "give one of them"
         )
     config = _saving(options.over(pruned_throughout(replace(base, policy=config.policy))), save)
     if noise is not None:

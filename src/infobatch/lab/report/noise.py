@@ -115,14 +115,13 @@ NOISE_HEADINGS = (
 )
 PAPER_COLUMNS = (4, 5)
 NOISE_NOTE = (
-    "Noise: the variance of a step's gradient, relative to full data at equal batches (1: as noisy), by "
-    "true gradients of single samples; a budget's noise is another ratio, to a batch of full data. Late: "
-    "in the last third of the epochs measured; / InfoBatch: relative to its noise in the same epochs of "
-    "the same seeds. Bias: how far the expected gradient is off, "
-    "relative to full data's; little noise says nothing good of a step in a wrong direction. Effective: "
-    "what a selection is worth in samples of equal weight. Visits: "
-    "how often samples were trained, quantiles of 5, 50 and 95 %. Classes: the least and the most "
-    "trained, relative to their share of the data."
+    "Noise: the variance of a step's gradient, relative to full data at equal batches (1: as noisy), "
+    "by true gradients of single samples; a budget's noise is another ratio, to a batch of full data. "
+    "Late: in the last third of the epochs measured; / InfoBatch: relative to its noise in the same "
+    "epochs of the same seeds. Bias: how far the expected gradient is off, relative to full data's; "
+    "little noise says nothing good of a step in a wrong direction. Effective: what a selection is "
+    "worth in samples of equal weight. Visits: how often samples were trained, quantiles of 5, 50 and "
+    "95 %. Classes: the least and the most trained, relative to their share of the data."
 )
 
 

@@ -137,7 +137,9 @@ def draw_noise(results: Results) -> Figure:
         assert arm.arm.variant is not None
         columns.setdefault(arm.arm.variant.target, []).append(arm)
     places = {name: place for place, name in enumerate(_by_policy(results), 1)}  # as in draw_costs
-    rows: list[tuple[str, Quantity]] = [("noise at equal batches, full data is 1", lambda m: m.noise_ratio)]
+    rows: list[tuple[str, Quantity]] = [
+        ("noise at equal batches (full data: 1)", lambda m: m.noise_ratio)
+    ]
     if any(any(measured(arm, lambda m: m.bias).values()) for arm in results.pruned):
         rows.append(("bias, as a share of the gradient", lambda m: m.bias))
     figure = Figure(figsize=(2 + 4.5 * len(columns), 3.8 * len(rows)), layout="constrained")

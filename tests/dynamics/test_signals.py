@@ -34,6 +34,14 @@ def test_what_was_not_recorded_has_no_column():
     assert lacking == {"correctness", "forgetting", "learned_epoch", "aum"}
 
 
+def test_a_signal_that_is_not_there_says_why():
+    signals = signals_of([epoch_of(0, {0: 4, 1: 1})], 2)
+    with pytest.raises(KeyError, match="'aum' needs margins, and none were recorded: give update"):
+        signals["aum"]
+    with pytest.raises(KeyError, match="no signal 'loss'; there are index, times_trained"):
+        signals["loss"]
+
+
 def test_right_and_wrong_come_from_margins():
     signals = of_margins(
         {0: 1, 1: -1, 2: 1, 3: 1}, {0: 2, 1: -2, 2: -1, 3: 1}, {0: 3, 2: 2, 3: -1}, {0: 2, 2: 2, 3: -1}

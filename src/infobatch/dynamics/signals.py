@@ -34,6 +34,18 @@ EASY_IF_HIGH = ("times_left_out", "confidence", "correctness", "aum")
 """The signals that are high for an easy sample; the others are for a hard one."""
 
 
+class SignalTable(dict[str, np.ndarray]):
+    """Columns (N,) by name; ``KeyError`` for one that is not there says why."""
+
+    def __missing__(self, name: str) -> np.ndarray:
+        if name in SIGNALS:
+            raise KeyError(
+                f"the signal {name!r} needs margins, and none were recorded: give update(..., margins="
+                "classification_margins(logits, labels))"
+            )
+        raise KeyError(f"there is no signal {name!r}; there are {', '.join(self)}")
+
+
 class _Moments:
     """Mean and standard deviation of each sample's numbers, by Welford's sums; NaN is passed over."""
 
@@ -114,17 +126,17 @@ def signals_of(epochs: Iterable[EpochRecord], num_samples: int) -> dict[str, np.
             turns = turns or _Turns(num_samples)
             margins.add(index, record.margin)
             turns.add(record.epoch, index, record.margin)
-    table: dict[str, np.ndarray] = {
-        "index": np.arange(num_samples),
-        "times_trained": times_trained,
-        "times_left_out": times_left_out,
-        "first_loss": first_loss,
-        "last_loss": last_loss,
-        "mean_loss": losses.mean,
-        "std_loss": losses.std,
-        "confidence": confidences.mean,
-        "variability": confidences.std,
-    }
+    table = SignalTable(
+        index=np.arange(num_samples),
+        times_trained=times_trained,
+        times_left_out=times_left_out,
+        first_loss=first_loss,
+        last_loss=last_loss,
+        mean_loss=losses.mean,
+        std_loss=losses.std,
+        confidence=confidences.mean,
+        variability=confidences.std,
+    )
     if margins is not None and turns is not None:
         table["correctness"] = turns.correctness
         table["forgetting"] = turns.forgetting

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import RandomSampler
 
 from helpers import UNMERGED, Numbers, batched_pruner, random_losses, record_epoch
-from infobatch import DynamicPruner, InfoBatch, NoiseBudget, NoPruning, Sharded
+from infobatch import DynamicPruner, InfoBatch, NoPruning, Sharded
 
 
 def test_samples_that_were_not_selected():
@@ -33,29 +33,6 @@ def test_an_epoch_without_a_single_loss_is_not_passed_over():
     made.set_epoch(0)
     with pytest.raises(RuntimeError, match="without a single recorded loss"):
         made.set_epoch(1)
-
-
-@pytest.mark.parametrize("policy", [InfoBatch(), NoiseBudget()], ids=["steps", "batches"])
-def test_positions_within_a_batch_are_no_indices(policy):
-    made = DynamicPruner(Numbers(20), 5, policy=policy)
-    loader = made.loader(4)
-    epochs = made.epochs()
-    next(epochs)
-    for indices, _ in loader:
-        made.update(torch.ones(4), torch.arange(len(indices)))
-    with pytest.raises(RuntimeError, match=r"epoch 0 .* 20 samples, .* but of 4 samples only: the ind"):
-        next(epochs)
-
-
-@pytest.mark.parametrize("times", [(2, 2, 2, 2, 2), (1, 0, 1, 0, 1), (2, 0, 2, 0, 2), (2, 2, 1)])
-def test_batches_may_be_recorded_twice_or_not_at_all(times):
-    made = DynamicPruner(Numbers(20), 2, policy=InfoBatch())
-    loader = made.loader(4)
-    for _ in made.epochs():
-        for (indices, _), times_used in zip(loader, times, strict=False):
-            for _ in range(times_used):
-                made.update(torch.rand(len(indices)), indices)
-    assert 0 < made.report().epochs[0].num_recorded <= 20
 
 
 def test_epochs_come_one_after_another():

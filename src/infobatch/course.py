@@ -13,6 +13,7 @@ from infobatch.batching import Batching
 from infobatch.distributed import has_process_group
 from infobatch.dynamics.recorder import Recorder
 from infobatch.epoch import Epoch
+from infobatch.foreign_indices import check_own
 from infobatch.journal import Journal
 from infobatch.layouts.base import ScoreStore
 from infobatch.layouts.mean_scaling import MeanScaling
@@ -163,6 +164,7 @@ class Course:
             epoch = self.epoch + 1
         if not has_process_group():  # else another process may know the losses, unmerged
             self.current.check_recorded()
+        check_own(self.current)
         check_went_on(self.current)
         self.current.close()
         self.finish()
@@ -343,6 +345,7 @@ class Course:
     def _close(self, epoch: Epoch) -> None:
         self._merge(epoch)
         epoch.check_recorded()
+        check_own(epoch)
         check_went_on(epoch)
         check_all_observed(self.policy, epoch.number, epoch.num_unobserved)
         epoch.close()

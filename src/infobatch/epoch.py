@@ -38,7 +38,9 @@ class Epoch(ABC):
 
     Attributes:
         agreed: Whether the ranks are known to train the same epoch.
-        given_out: Whether a loader came to the end of the epoch while losses were recorded.
+        is_read: Whether a loader has begun to read the epoch.
+        given_out: Whether one came to its end while losses were recorded.
+        num_twice: Samples recorded again since the epoch began or was resumed.
     """
 
     def __init__(
@@ -54,15 +56,15 @@ class Epoch(ABC):
         self._batch_ends = batch_ends
         self.agreed = False
         self._num_draws_before = 0 if user_draws is None else user_draws.num_recorded
-        self.given_out = False
+        self.is_read = self.given_out = False
         self._share_check: ShareCheck | None = None
         self._is_shared_once = user_draws is not None  # or, once looked at, known to be
         self._num_seen = 0  # draws recorded since it began or was resumed, repeats among them
         self._seen_repeats: set[int] = set()
         self._first: IndexArray | None = None  # the first batch recorded since then
         self._latest: IndexArray | None = None  # the latest that was new
-        self._num_twice = 0  # recorded again, since it began or was resumed
-        self._num_again = 0  # and since it was finished, those of the latest batch apart
+        self.num_twice = 0
+        self._num_again = 0  # recorded again since the epoch was finished, those of that batch apart
 
     # -- What is selected --------------------------------------------------------------------------
 
@@ -213,7 +215,8 @@ class Epoch(ABC):
             begin = end
 
     def passed(self, items: Iterator[T]) -> Iterator[T]:
-        """The ``items`` of a loader's pass over the epoch, of whose end it takes note."""
+        """The ``items`` of a loader's pass over the epoch, of whose begin and end it takes note."""
+        self.is_read = True
         return chain(items, self._ends(self._num_seen))
 
     def _ends(self, num_seen: int) -> Iterator[Any]:
@@ -240,7 +243,7 @@ class Epoch(ABC):
             if not self._is_shared_once:
                 self._check_shared_once(real)
         num_new = self._record_new(real)
-        self._num_twice += len(real) - num_new
+        self.num_twice += len(real) - num_new
         if len(repeats):
             num_new += self._num_new_repeats(repeats.tolist())
         if num_new:
@@ -302,10 +305,7 @@ class Epoch(ABC):
         """Note that the losses of samples left out are known. ``ValueError`` for any other sample."""
 
     def check_recorded(self) -> None:
-        """Raise ``RuntimeError`` for an epoch of which nothing was recorded, though it had samples.
-
-        Or of which the loader gave all, and just as many losses came, but with other indices.
-        """
+        """Raise ``RuntimeError`` for an epoch of which nothing was recorded, though it had samples."""
         if self.num_recorded == 0 and not self.finished:
             counted = (
                 ", and begin epochs by `for epoch in pruner.epochs():`: a loop may count from 1, where "
@@ -315,19 +315,6 @@ class Epoch(ABC):
                 f"epoch {self.number} ends without a single recorded loss, so nothing could ever "
                 f"be pruned; call pruner.update(losses, indices) for every batch{counted}. A run "
                 "that is resumed loads its state before (pruner.load_state_dict), and skips no epochs"
-            )
-        if not (self._num_twice and self.given_out and self.user_draws is None):
-            return
-        share = self.share_of_rank()
-        share = share[share >= 0]
-        num_missing = int((~self.is_recorded(share)).sum())
-        if num_missing == self._num_twice:  # each of these was recorded with the index of another
-            raise RuntimeError(
-                f"in epoch {self.number} the loader gave {len(share):,} samples, and as many losses "
-                f"were recorded, but of {len(share) - num_missing:,} samples only: the indices that "
-                "update() was given are not those of the batch, but its positions, the numbers of "
-                "another dataset, or those of samples put in place of broken ones. Take them as they "
-                "come: `for indices, batch in loader:`"
             )
 
     def close(self) -> None:

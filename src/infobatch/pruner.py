@@ -15,6 +15,7 @@ from infobatch.distributed import find_replicas
 from infobatch.dynamics.recorder import EpochRecorder
 from infobatch.dynamics.recording import RecordTo, recording_of
 from infobatch.epoch import Epoch
+from infobatch.foreign_indices import warn_of_foreign
 from infobatch.inputs import check_choice
 from infobatch.layouts import Layout, Replicated
 from infobatch.loading.loaders import Loaders
@@ -350,6 +351,7 @@ class DynamicPruner(Run):
     def _record(self, batch: IndexArray, *others: Any) -> None:
         if self.current.is_untouched and self._loaders.keeps_order:
             check_goes_on(self.current, batch, self.plan.batching)
+            warn_of_foreign(self.current, batch, self.plan.batching)
         super()._record(batch, *others)
 
     def _close(self, epoch: Epoch) -> None:

@@ -43,6 +43,7 @@ METHOD = [
     ["policies"],
     ["selection", "schedule", "lr", "first_looks"],
     ["epoch", "report", "journal", "prediction", "plan", "resumption"],
+    ["foreign_indices"],
     ["layouts"],
     ["dynamics"],
     ["course"],

@@ -11,7 +11,7 @@ from infobatch.epoch import Epoch
 from infobatch.resumption import first_left
 from infobatch.scores.columns import IndexArray
 
-_REMEDY = (
+_CAUSE = (
     "the indices that update() is given are not those of the batch, but its positions, the numbers of "
     "another dataset, or those of samples put in place of broken ones. Take them as they come: `for "
     "indices, batch in loader:`"
@@ -35,7 +35,7 @@ def warn_of_foreign(epoch: Epoch, batch: IndexArray, batching: Batching | None) 
     if 2 * num_own < min(len(batch), len(given)):
         warnings.warn(
             f"of the first batch that is recorded, {len(batch):,} samples, {num_own:,} are of the first "
-            f"one that the loader gave: either that one was passed over, or {_REMEDY}",
+            f"one that the loader gave: either that one was passed over, or {_CAUSE}",
             stacklevel=7,
         )
 
@@ -54,5 +54,5 @@ def check_own(epoch: Epoch) -> None:
     if num_missing == epoch.num_twice:
         raise RuntimeError(
             f"in epoch {epoch.number} the loader gave {len(share):,} samples, and as many losses were "
-            f"recorded, but of {len(share) - num_missing:,} samples only: {_REMEDY}"
+            f"recorded, but of {len(share) - num_missing:,} samples only: {_CAUSE}"
         )

@@ -40,7 +40,7 @@ def test_the_first_batch_tells(loader, other):
     torch.manual_seed(3)
     pruner, loader = made(*loader)
     number, (indices, _) = next(enumerate(loader))
-    with pytest.warns(UserWarning, match=r"of the first batch .* its positions, the numbers") as told:
+    with pytest.warns(UserWarning, match=r"the first batch .* its positions, the numbers") as told:
         update(pruner, other(number, indices))
     assert [warning.filename for warning in told] == [__file__]
 
@@ -55,13 +55,16 @@ def test_nothing_is_said_of_indices_as_they_come(loader):
 
 
 @pytest.mark.parametrize("part", [slice(1), slice(3), slice(None, None, -1)])
-def test_nothing_is_said_of_a_part_of_a_batch_or_of_several(part):
+def test_nothing_is_said_of_a_part_of_a_batch_or_of_several_or_of_a_later_one(part):
     pruner, loader = made(*LOADERS["batches"])
     (first, _), (second, _), *_ = loader
     update(pruner, first[part])
     pruner, loader = made(*LOADERS["batches"])
     (first, _), (second, _), *_ = loader
     update(pruner, torch.cat([torch.as_tensor(second), torch.as_tensor(first)]))
+    pruner, loader = made(*LOADERS["batches"])
+    _, _, (third, _), *_ = loader
+    update(pruner, third[part])
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=["steps", "batches"])

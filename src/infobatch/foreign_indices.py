@@ -19,9 +19,9 @@ _CAUSE = (
 
 
 def warn_of_foreign(epoch: Epoch, batch: IndexArray, batching: Batching | None) -> None:
-    """Warn of a run's first batch if most of it is not of the first batch that the loader gave.
+    """Warn of a run's first batch if it is none of the loader's.
 
-    A loop may have passed over that one, or recorded a part of it, or several at once.
+    A loop may pass over batches, or record a part of one, or several at once.
 
     Args:
         epoch: The epoch, of which nothing is recorded yet.
@@ -32,12 +32,21 @@ def warn_of_foreign(epoch: Epoch, batch: IndexArray, batching: Batching | None) 
         return
     given = first_left(epoch, batching)
     num_own = int(np.isin(batch, given).sum())
-    if 2 * num_own < min(len(batch), len(given)):
-        warnings.warn(
-            f"of the first batch that is recorded, {len(batch):,} samples, {num_own:,} are of the first "
-            f"one that the loader gave: either that one was passed over, or {_CAUSE}",
-            stacklevel=7,
-        )
+    if 2 * num_own >= min(len(batch), len(given)) or _is_of_one_place(batch, epoch):
+        return
+    warnings.warn(
+        f"the first batch that is recorded is not the first that the loader gave: of its {len(batch):,} "
+        f"samples {num_own:,} are of that one. Unless the loop passed over it, {_CAUSE}",
+        stacklevel=7,
+    )
+
+
+def _is_of_one_place(batch: IndexArray, epoch: Epoch) -> bool:
+    """Whether the samples of a batch are neighbours in the order of the library's own loaders."""
+    if epoch.user_draws is not None:
+        return False
+    places = np.flatnonzero(np.isin(epoch.share_of_rank(), batch))
+    return 2 * len(places) >= len(batch) and int(places[-1] - places[0]) < 2 * len(batch)
 
 
 def check_own(epoch: Epoch) -> None:

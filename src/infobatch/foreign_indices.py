@@ -6,9 +6,7 @@ import warnings
 
 import numpy as np
 
-from infobatch.batching import Batching
 from infobatch.epoch import Epoch
-from infobatch.resumption import first_left
 from infobatch.scores.columns import IndexArray
 
 _CAUSE = (
@@ -18,35 +16,25 @@ _CAUSE = (
 )
 
 
-def warn_of_foreign(epoch: Epoch, batch: IndexArray, batching: Batching | None) -> None:
-    """Warn of a run's first batch if it is none of the loader's.
+def warn_of_foreign(epoch: Epoch, batch: IndexArray) -> None:
+    """Warn of a run's first batch if its samples are not neighbours in the order of the loader.
 
-    A loop may pass over batches, or record a part of one, or several at once.
+    Of a batch that is recorded in part, of several at once or of a later one they are. Of a user's own
+    order nothing is known before it has come.
 
     Args:
         epoch: The epoch, of which nothing is recorded yet.
         batch: The draws of the batch, int64 (B,).
-        batching: How samples become batches, if that is known.
     """
-    if epoch.number > 0 or epoch.is_resumed or not epoch.is_read or batching is None:
+    if epoch.number > 0 or epoch.is_resumed or epoch.user_draws is not None or not epoch.is_read:
         return
-    given = first_left(epoch, batching)
-    num_own = int(np.isin(batch, given).sum())
-    if 2 * num_own >= min(len(batch), len(given)) or _is_of_one_place(batch, epoch):
-        return
-    warnings.warn(
-        f"the first batch that is recorded is not the first that the loader gave: of its {len(batch):,} "
-        f"samples {num_own:,} are of that one. Unless the loop passed over it, {_CAUSE}",
-        stacklevel=7,
-    )
-
-
-def _is_of_one_place(batch: IndexArray, epoch: Epoch) -> bool:
-    """Whether the samples of a batch are neighbours in the order of the library's own loaders."""
-    if epoch.user_draws is not None:
-        return False
     places = np.flatnonzero(np.isin(epoch.share_of_rank(), batch))
-    return 2 * len(places) >= len(batch) and int(places[-1] - places[0]) < 2 * len(batch)
+    if 2 * len(places) < len(batch) or places[-1] - places[0] >= 2 * len(batch):
+        warnings.warn(
+            f"the {len(batch):,} samples of the first batch that is recorded were not given by the "
+            f"loader as one: {_CAUSE}",
+            stacklevel=7,
+        )
 
 
 def check_own(epoch: Epoch) -> None:

@@ -351,7 +351,7 @@ class DynamicPruner(Run):
     def _record(self, batch: IndexArray, *others: Any) -> None:
         if self.current.is_untouched and self._loaders.keeps_order:
             check_goes_on(self.current, batch, self.plan.batching)
-            warn_of_foreign(self.current, batch, self.plan.batching)
+            warn_of_foreign(self.current, batch)
         super()._record(batch, *others)
 
     def _close(self, epoch: Epoch) -> None:

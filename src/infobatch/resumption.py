@@ -29,7 +29,7 @@ def check_goes_on(epoch: Epoch, batch: IndexArray, batching: Batching | None) ->
     """
     if not epoch.is_resumed or batching is None:
         return
-    expected = first_left(epoch, batching)
+    expected = _first_left(epoch, batching)
     if len(expected) == 0 or np.isin(batch, expected).any():
         return
     if epoch.user_draws is None and epoch.is_recorded(batch.copy()).all():
@@ -65,8 +65,8 @@ def check_went_on(epoch: Epoch) -> None:
             )
 
 
-def first_left(epoch: Epoch, batching: Batching) -> np.ndarray:
-    """The draws of the first batch since an epoch was begun or resumed; none if they are not known."""
+def _first_left(epoch: Epoch, batching: Batching) -> np.ndarray:
+    """The draws that the first batch after a resume is made of; none if that is not known."""
     if epoch.user_draws is not None:
         return np.array(epoch.user_draws.first, np.int64)
     end = int(epoch.batch_ends()[0]) if epoch.shrinks_batches else math.ceil(batching.batch_size)

@@ -8,6 +8,7 @@ from torch.utils.data import BatchSampler, RandomSampler
 
 from helpers import Numbers
 from infobatch import DynamicPruner, InfoBatch, NoiseBudget
+from infobatch.batch_indices import BatchIndices
 
 SIZE, BATCH = 40, 4
 POLICIES = [InfoBatch(), NoiseBudget()]
@@ -65,6 +66,16 @@ def test_nothing_is_said_of_a_part_of_a_batch_or_of_several_or_of_a_later_one(pa
     pruner, loader = made(*LOADERS["batches"])
     _, _, (third, _), *_ = loader
     update(pruner, third[part])
+
+
+def test_nothing_is_said_of_a_batch_that_was_dropped():
+    pruner, loader = made(*LOADERS["batches"])
+    for number, (indices, _) in enumerate(loader):
+        if number == 0:
+            pruner.record(torch.empty(0), BatchIndices.of([], dropped=indices))
+        else:
+            update(pruner, indices)
+    assert pruner.current.finished
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=["steps", "batches"])

@@ -28,6 +28,8 @@ def warn_of_foreign(epoch: Epoch, batch: IndexArray) -> None:
     """
     if epoch.number > 0 or epoch.is_resumed or epoch.user_draws is not None or not epoch.is_read:
         return
+    if len(batch) == 0:  # all of it was dropped
+        return
     places = np.flatnonzero(np.isin(epoch.share_of_rank(), batch))
     if 2 * len(places) < len(batch) or places[-1] - places[0] >= 2 * len(batch):
         warnings.warn(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, RandomSampler
 
-from helpers import Numbers
+from helpers import UNMERGED, Numbers
 from infobatch import DynamicPruner, InfoBatch, NoiseBudget
 from infobatch.batch_indices import BatchIndices
 
@@ -76,6 +76,14 @@ def test_nothing_is_said_of_a_batch_that_was_dropped():
         else:
             update(pruner, indices)
     assert pruner.current.finished
+
+
+@pytest.mark.parametrize("rank", range(3))
+def test_nothing_is_said_of_an_epoch_of_all_ranks_at_once(rank):
+    pruner = DynamicPruner(Numbers(SIZE), 3, seed=1, rank=rank, num_replicas=3, layout=UNMERGED)
+    for _ in pruner.loader(BATCH):
+        pass
+    update(pruner, torch.randperm(SIZE))
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=["steps", "batches"])

@@ -19,8 +19,9 @@ _CAUSE = (
 def warn_of_foreign(epoch: Epoch, batch: IndexArray) -> None:
     """Warn of a run's first batch if its samples are not neighbours in the order of the loader.
 
-    Of a batch that is recorded in part, of several at once or of a later one they are. Of a user's own
-    order nothing is known before it has come.
+    Of a batch that is recorded in part, of several at once or of a later one they are. Nothing is said
+    where all that the rank trains is recorded at once, with the other ranks' samples or without them.
+    Of a user's own order nothing is known before it has come.
 
     Args:
         epoch: The epoch, of which nothing is recorded yet.
@@ -30,7 +31,10 @@ def warn_of_foreign(epoch: Epoch, batch: IndexArray) -> None:
         return
     if len(batch) == 0:  # all of it was dropped
         return
-    places = np.flatnonzero(np.isin(epoch.share_of_rank(), batch))
+    share = epoch.share_of_rank()
+    places = np.flatnonzero(np.isin(share, batch))
+    if len(places) == np.count_nonzero(share >= 0):
+        return
     if 2 * len(places) < len(batch) or places[-1] - places[0] >= 2 * len(batch):
         warnings.warn(
             f"the {len(batch):,} samples of the first batch that is recorded were not given by the "

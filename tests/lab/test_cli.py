@@ -190,7 +190,7 @@ def train(run):
 
 
 @pytest.mark.parametrize("package", ["jinja2", "filelock", "PIL", "matplotlib"])
-def test_a_package_that_is_missing_is_named(package, tmp_path):
+def test_a_package_that_is_missing_is_named_before_training(package, tmp_path):
     program = f"""
         import contextlib
         import io
@@ -210,3 +210,4 @@ def test_a_package_that_is_missing_is_named(package, tmp_path):
     """
     (said,) = launch(program, 1, tmp_path)
     assert f"needs {package}: pip install 'infobatch[lab]'" in said
+    assert not (tmp_path / "run").exists()

@@ -2,14 +2,15 @@
 
 import ast
 import importlib
+import io
 import json
 import re
 import shlex
 import signal
 import textwrap
 import warnings
-from contextlib import nullcontext
-from functools import partial
+from contextlib import nullcontext, redirect_stdout
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -180,15 +181,24 @@ def test_diffs_end_in_python_that_imports_what_exists(page):
                 assert hasattr(importlib.import_module(node.module), name.name)
 
 
-@pytest.mark.parametrize("command", commands())
-def test_commands_use_options_that_exist(command, monkeypatch, capsys):
-    from infobatch.lab import cli
+@pytest.fixture(scope="module")
+def help_of():
+    @cache
+    def text(command):
+        from infobatch.lab import cli
 
+        shown = io.StringIO()
+        with redirect_stdout(shown), pytest.raises(SystemExit):
+            cli.main([command, "--help-all"])
+        return shown.getvalue()
+
+    return text
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_use_options_that_exist(command, help_of):
     words = shlex.split(command)
-    monkeypatch.setattr("sys.argv", [*words[:2], "--help-all"])
-    with pytest.raises(SystemExit):
-        cli.main()
-    text = capsys.readouterr().out
+    text = help_of(words[1])
     for word in words:
         if word.startswith("--"):
             assert word in text

@@ -18,7 +18,7 @@ from infobatch.lab.training.pauses import Interrupted
     "options",
     [
         {"precision": "bf16"},
-        {"precision": "fp16"},
+        {"precision": "fp16", "epochs": 2},  # which processors compute slowly
         {"ema_decay": 0.9},
         {"mixup": 0.2},
         {"cutmix": 1.0},

@@ -16,6 +16,7 @@ from infobatch.lab.config.noise_budget import with_budget
 from infobatch.lab.config.train import TrainConfig, of_function
 from infobatch.lab.functions import GIVEN, Function
 from infobatch.lab.processes import agree
+from infobatch.lab.report import check_drawable
 from infobatch.lab.report.reading import read_comparison
 from infobatch.lab.report.results import Results
 from infobatch.lab.runs.folder import require_same
@@ -83,6 +84,7 @@ def compare(
     comparison = Comparison(config, (variant,), seeds, margin, path, also=tuple(also))
     if unknown := set(also) - set(ON_REQUEST):
         raise ValueError(f"also has {unknown.pop()!r}; choose from {', '.join(ON_REQUEST)}")
+    check_drawable()
     comparison.check()
     if (path / "compare.json").exists():
         there = Comparison.load(path)

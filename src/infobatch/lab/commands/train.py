@@ -42,6 +42,7 @@ from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.processes import agree
 from infobatch.lab.recipes import RECIPES
+from infobatch.lab.report import check_drawable
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.registry import metric_of
 from infobatch.lab.training.pruner_options import protected_samples
@@ -157,6 +158,7 @@ def compare(
         variant = Variant(config.policy, config.prune_ratio)
         number = DEFAULT_SEEDS if seeds is None else seeds
         comparison = Comparison(config, (variant,), number, margin, path, also=also)
+    check_drawable()
     comparison.check()
     check_options(comparison.config)
     data = load(comparison.config)
@@ -333,6 +335,7 @@ def _run(
         raise ValueError(f"--jobs is {jobs}; it must be at least 1")
     if minutes is not None and minutes <= 0:
         raise ValueError(f"--minutes is {minutes:g}; it must be above 0")
+    check_drawable()
     made.check()
     for comparison in made.comparisons:
         comparison.check_data(data[comparison.config.recipe])

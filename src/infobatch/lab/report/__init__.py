@@ -8,6 +8,7 @@ JSON (``data``), and by the commands for the terminal. ``classes`` shows one run
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from infobatch.lab.report.data import to_json
@@ -15,6 +16,13 @@ from infobatch.lab.report.markdown import to_markdown
 from infobatch.lab.report.page import write_page
 from infobatch.lab.report.reading import read_comparison, read_runs
 from infobatch.lab.report.results import Results
+
+
+def check_drawable() -> None:
+    """Raise ``ModuleNotFoundError`` if what plots are drawn with is not installed: before training."""
+    for package in ("matplotlib", "PIL"):
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(f"a report needs {package}, which is not installed", name=package)
 
 
 def write_report(results: Results, folder: Path) -> Path:
@@ -38,6 +46,7 @@ def write_report(results: Results, folder: Path) -> Path:
 
 __all__ = [
     "Results",
+    "check_drawable",
     "read_comparison",
     "read_runs",
     "to_markdown",

@@ -246,8 +246,8 @@ class Course:
         """All that a run needs to go on, tensors, numbers and names only. Call it on every rank."""
         self._merge(self.current)
         history = [list(counts) for counts in self.history]
-        samples = self._samples.fingerprint
-        return {**self._store.state_dict(self.current), "history": history, "samples": samples}
+        of_run = {"samples": self._samples.fingerprint, "policy": type(self.policy).__name__}
+        return {**self._store.state_dict(self.current), "history": history, **of_run}
 
     def load_state_dict(self, state: dict[str, Any] | Iterable[dict[str, Any]]) -> None:
         """Go on where a state was taken, within its epoch. Load it before iterating.
@@ -258,12 +258,16 @@ class Course:
 
         Raises:
             ValueError: If the state is of another run, or of other samples.
+
+        Warns:
+            UserWarning: If the run was saved with a policy of another kind.
         """
         states = iter([state] if isinstance(state, dict) else state)
         checked = map(self._checked_state, states)
         first = next(checked, None)
         if first is None:
             raise ValueError("there is no state to go on from: the list is empty; give what was saved")
+        self._warn_of_another_policy(first["policy"])
         self._prepare(first["epoch"])
         self._recorder.resume(first)
         self._journal.resume()
@@ -273,13 +277,21 @@ class Course:
         self._begin(epoch)
 
     def _checked_state(self, state: dict[str, Any]) -> dict[str, Any]:
-        if isinstance(state, dict):  # one that is older than the fingerprints of samples has none
-            state = {"samples": None, **state}
+        if isinstance(state, dict):  # older ones tell neither
+            state = {"samples": None, "policy": None, **state}
         checked = self._store.check_state(state)
         self._samples.check_saved(state["samples"])
         return checked
 
     # -- Inside ------------------------------------------------------------------------------------
+
+    def _warn_of_another_policy(self, name: str | None) -> None:
+        if name not in (None, type(self.policy).__name__):
+            warnings.warn(
+                f"the checkpoint was saved with the policy {name}, and the run goes on with "
+                f"{self.policy!r}; give DynamicPruner the policy of then, unless another is meant",
+                stacklevel=4,
+            )
 
     def _advance(self, epoch: int) -> None:
         self._check_next(epoch)

@@ -9,7 +9,7 @@ import torch
 
 import infobatch
 from helpers import after_one_epoch, new_pruner, random_losses, record_epoch
-from infobatch import DynamicPruner, InfoBatch, Sharded, Spaced
+from infobatch import DynamicPruner, InfoBatch, RandomPruning, Sharded, Spaced
 from infobatch.policies import Neyman
 
 SOURCE = Path(infobatch.__file__).parent
@@ -129,8 +129,27 @@ def test_columns_that_another_policy_reads_are_no_fault():
     state = made(None).state_dict()
     assert len(state["scores"]["columns"]) > 2
     pruner = new_pruner(100, 10)
-    pruner.load_state_dict(state)
+    with pytest.warns(UserWarning, match="with the policy Spaced, and the run goes on with InfoBatch"):
+        pruner.load_state_dict(state)
     assert set(pruner.state_dict()["scores"]["columns"]) == {"last_loss", "visits"}
+
+
+@pytest.mark.parametrize("layout", [None, Sharded()], ids=["replicated", "sharded"])
+def test_a_policy_of_another_kind_is_told_of(layout):
+    options = {} if layout is None else {"layout": layout}
+    older, other = (
+        DynamicPruner(range(20), 4, policy=policy, **options)
+        for policy in (InfoBatch(), RandomPruning(0.3))
+    )
+    state = older.state_dict()
+    with pytest.warns(
+        UserWarning, match=r"policy InfoBatch, .* on with RandomPruning.*the policy of then"
+    ) as told:
+        other.load_state_dict(state)
+    assert [warning.filename for warning in told] == [__file__]
+    DynamicPruner(range(20), 4, policy=InfoBatch(0.7), **options).load_state_dict(state)
+    del state["policy"]  # as older checkpoints are
+    other.load_state_dict(state)
 
 
 def test_nothing_is_ever_unpickled():

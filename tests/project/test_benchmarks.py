@@ -141,6 +141,38 @@ def test_policies_are_compared_in_four_forms(tmp_path, capsys, monkeypatch):
     assert "against the policy's first form" in capsys.readouterr().out
 
 
+def test_results_of_several_files_are_paired(tmp_path, capsys, monkeypatch):
+    def write(name, **results):
+        rows = [{"name": way, "results": of_seeds} for way, of_seeds in results.items()]
+        path = tmp_path / name
+        path.write_text(json.dumps({"metric": "accuracy", "results": rows}))
+        return str(path)
+
+    first = write("a.json", full={0: 70, 1: 72}, ours={0: 71, 1: 74}, theirs={0: 60, 1: 61})
+    second = write("b.json", full={2: 71, 3: 70}, ours={2: 74, 3: 74}, theirs={2: 61, 3: 60})
+    paired = benchmark("paired_table")
+
+    def printed(*arguments):
+        monkeypatch.setattr("sys.argv", ["paired_table.py", *arguments])
+        paired.main()
+        lines = capsys.readouterr().out.splitlines()[2:]
+        return {cells[1].strip(): cells[3:5] for cells in (line.split("|") for line in lines)}
+
+    rows = printed(first, second, "--against", "full")
+    assert [*rows] == ["full", "ours", "theirs"]
+    # Differences 1, 2, 3, 4: mean 2.5, deviation 1.29, so t = 3.87 of 3 degrees, p = .0305 of two tests.
+    assert rows["ours"] == [" 4 ", " +2.5 (+0.4457 to +4.554), p 0.030 "]
+    assert float(rows["theirs"][1].split("p ")[1].replace("<", "")) < 0.005
+    assert [*printed(first, second, "--against", "full", "--only", "ours")] == ["full", "ours"]
+    for arguments, message in (
+        ((first, first, "--against", "full"), "has a result of seed 0 already"),
+        ((first, "--against", "fulll"), "no way is called 'fulll'; choose from full, ours, theirs"),
+    ):
+        with pytest.raises(SystemExit):
+            printed(*arguments)
+        assert message in capsys.readouterr().err
+
+
 def test_the_choices_of_rescaling_are_compared_and_kept(tmp_path, capsys, monkeypatch):
     from infobatch.lab.recipes import RECIPES
 

@@ -130,9 +130,13 @@ def seeds_needed(difference: Difference, margin: float) -> int | None:
 
 def p_value(ours: ArmRuns, rival: ArmRuns) -> float:
     """Two-sided p of a paired t test; NaN for one seed, or where the differences have no spread."""
+    return p_of(_differences(ours.runs, rival.runs))
+
+
+def p_of(differences: Sequence[float]) -> float:
+    """As :func:`p_value`, of the differences of each seed."""
     from scipy import stats
 
-    differences = _differences(ours.runs, rival.runs)
     if len(differences) < 2 or not any(differences):
         return math.nan if len(differences) < 2 else 1.0
     if max(differences) - min(differences) < ROUNDING:  # of a few test images: no spread to judge by

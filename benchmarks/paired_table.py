@@ -1,0 +1,91 @@
+"""Results of several ways to train, from the files of one benchmark, in one table with p-values.
+
+    python benchmarks/paired_table.py FILE.json [FILE.json ...] --against NAME [NAME ...] [--only TEXT]
+
+The files are those that forms.py and parts.py write by --json, of other seeds or machines. Each
+way is paired with each of those named, over the seeds that both have, and no seed may have two results.
+p is of a paired t test, after Holm's correction over the whole table, which --only limits to the ways
+that have TEXT in their names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from infobatch.lab.report.arms import half_interval
+from infobatch.lab.report.paired import holm, p_of, p_text
+
+Results = dict[str, dict[int, float]]
+"""By the name of a way to train, and by seed."""
+
+
+def read(paths: Sequence[Path]) -> tuple[str, Results]:
+    """The metric and the results of all files. ``ValueError`` where a seed has two results."""
+    metrics, results = set(), Results()
+    for path in paths:
+        found = json.loads(path.read_text())
+        metrics.add(found["metric"])
+        for row in found["results"]:
+            of_way = results.setdefault(row["name"], {})
+            for seed, result in row["results"].items():
+                if int(seed) in of_way:
+                    raise ValueError(f"{path}: {row['name']!r} has a result of seed {seed} already")
+                of_way[int(seed)] = result
+    if len(metrics) != 1:
+        raise ValueError(f"the files have the metrics {', '.join(sorted(metrics))}; give files of one")
+    return metrics.pop(), results
+
+
+def differences(ours: dict[int, float], theirs: dict[int, float]) -> list[float]:
+    return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+
+
+def table(results: Results, against: Sequence[str], only: str = "") -> list[list[str]]:
+    """The lines of the table, the first of them its headings."""
+    for name in against:
+        if name not in results:
+            raise ValueError(f"no way is called {name!r}; choose from {', '.join(results)}")
+    shown = [name for name in results if only in name or name in against]
+    pairs = [(name, other) for name in shown for other in against if name != other]
+    found = {pair: differences(results[pair[0]], results[pair[1]]) for pair in pairs}
+    p_values = dict(zip(pairs, holm([p_of(found[pair]) for pair in pairs]), strict=True))
+
+    def cell(name: str, other: str) -> str:
+        if name == other:
+            return ""
+        values = found[name, other]
+        mean, half = statistics.fmean(values), half_interval(values)
+        interval = f"{mean - half:+.4g} to {mean + half:+.4g}"
+        return f"{mean:+.4g} ({interval}), p {p_text(p_values[name, other])}"
+
+    lines = [["", "mean ± deviation", "seeds", *(f"against {name}" for name in against)]]
+    for name in shown:
+        values = list(results[name].values())
+        mean, deviation = statistics.fmean(values), statistics.stdev(values)
+        cells = [cell(name, other) for other in against]
+        lines.append([name, f"{mean:.4f} ± {deviation:.4f}", str(len(values)), *cells])
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--against", nargs="+", required=True, metavar="NAME")
+    parser.add_argument("--only", default="", metavar="TEXT", help="ways that have it in their names")
+    options = parser.parse_args()
+    try:
+        metric, results = read(options.files)
+        lines = table(results, options.against, options.only)
+    except ValueError as error:
+        parser.error(str(error))
+    print(f"{metric}, paired by seed; p after Holm's correction")
+    for line in lines:
+        print(f"| {' | '.join(line)} |")
+
+
+if __name__ == "__main__":
+    main()

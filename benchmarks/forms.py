@@ -1,15 +1,16 @@
 """Four forms of policies at one cost: steps or batches shrink, batch norm counts weights or not.
 
     python benchmarks/forms.py [--recipe NAME] [--epochs N] [--save PERCENT] [--policies A,B,...]
-                               [--seeds N] [--seed N] [--data-dir DIR] [--device DEVICE] [--out FOLDER]
-                               [--json FILE]
+                               [--delta D] [--only TEXT] [--seeds N] [--seed N] [--data-dir DIR]
+                               [--device DEVICE] [--out FOLDER] [--json FILE]
 
 Does counting each sample with its weight in batch norm undo what choosing by loss costs? Is the same
 selection better where the steps are kept and the batches shrink? Trains full data and each policy in its
 four forms; prints the mean over seeds of the last epoch's metric, and the paired differences to full
 data and to the policy's first form, which is the paper's. Random pruning, fewer epochs, and fewer epochs
-in the same steps are what all have to beat. Finished runs in --out are kept; several of these may be
-started at once, and share the work.
+in the same steps are what all have to beat. --delta sets how much of a run is pruned, 1 for all of it,
+and is in the names then; --only limits the forms to those that have TEXT in their names. Finished runs
+in --out are kept; several of these may be started at once, and share the work.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ FORMS = [("steps", "plain"), ("steps", "weighted"), ("batches", "plain"), ("batc
 
 
 def configs_of(
-    base: TrainConfig, policies: list[str], share: float, data: Data
+    base: TrainConfig, policies: list[str], share: float, data: Data, ending: str = "", only: str = ""
 ) -> dict[str, tuple[TrainConfig, str]]:
     """Each way to train, by name, with the name of the one that it is compared with beside full data."""
     plain = replace(base, policy="none", target=None)
@@ -51,12 +52,14 @@ def configs_of(
     for reason in reasons:
         print(reason)
     for variant in variants:
-        first = f"{variant.policy}, {', '.join(FORMS[0])}"
+        first = f"{variant.policy}, {', '.join(FORMS[0])}{ending}"
         for shrink, batch_norm in FORMS:
             if variant.policy == "random" and batch_norm == "weighted":
                 continue  # all of its weights are equal
             config = replace(variant.config(base), shrink=shrink, batch_norm=batch_norm)
-            configs[f"{variant.policy}, {shrink}, {batch_norm}"] = config, first
+            name = f"{variant.policy}, {shrink}, {batch_norm}{ending}"
+            if only in name:
+                configs[name] = config, first if first in configs else FULL
     return configs
 
 
@@ -66,6 +69,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, help="by default the recipe's")
     parser.add_argument("--save", type=float, default=50, help="percent left out (default 50)")
     parser.add_argument("--policies", default="infobatch,neyman,random")
+    parser.add_argument("--delta", type=float, help="by default the policies' own")
+    parser.add_argument("--only", default="", metavar="TEXT", help="forms that have it in their names")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="the first (default 0)")
     parser.add_argument("--data-dir", type=Path, metavar="DIR")
@@ -76,8 +81,11 @@ def main() -> None:
     base = find_recipe(options.recipe).config()
     base = replace(base, data_dir=options.data_dir, device=options.device)
     base = replace(base, epochs=options.epochs or base.epochs)
-    data = load(base)
-    configs = configs_of(base, options.policies.split(","), options.save / 100, data)
+    base, ending = replace(base, delta=options.delta), ""
+    if options.delta is not None:
+        ending = f", delta {options.delta:g}"
+    data, policies = load(base), options.policies.split(",")
+    configs = configs_of(base, policies, options.save / 100, data, ending, options.only)
     seeds = range(options.seed, options.seed + options.seeds)
     for seed in seeds:
         for name, (config, _) in configs.items():
@@ -88,7 +96,7 @@ def main() -> None:
     print(f"{metric.name}, {len(seeds)} seeds; against full data, and against the policy's first form")
     print_rows(rows, arms)
     if options.json:
-        asked = {name: getattr(options, name) for name in ("recipe", "save", "policies")}
+        asked = {name: getattr(options, name) for name in ("recipe", "save", "policies", "delta")}
         found = {
             "options": {**asked, "epochs": base.epochs, "seeds": list(seeds)},
             "environment": describe_environment(resolve_device(base.device)),

@@ -3,7 +3,8 @@
     python benchmarks/paired_table.py FILE.json [FILE.json ...] --against NAME [NAME ...] [--only TEXT]
 
 The files are those that forms.py and parts.py write by --json, of other seeds or machines. Each
-way is paired with each of those named, over the seeds that both have, and no seed may have two results.
+way is paired with each of those named, over the seeds that both have. No seed may have two results that
+differ.
 p is of a paired t test, after Holm's correction over the whole table, which --only limits to the ways
 that have TEXT in their names.
 """
@@ -24,7 +25,7 @@ Results = dict[str, dict[int, float]]
 
 
 def read(paths: Sequence[Path]) -> tuple[str, Results]:
-    """The metric and the results of all files. ``ValueError`` where a seed has two results."""
+    """The metric and the results of all files. ``ValueError`` where a seed's results differ."""
     metrics, results = set(), Results()
     for path in paths:
         found = json.loads(path.read_text())
@@ -32,9 +33,10 @@ def read(paths: Sequence[Path]) -> tuple[str, Results]:
         for row in found["results"]:
             of_way = results.setdefault(row["name"], {})
             for seed, result in row["results"].items():
-                if int(seed) in of_way:
-                    raise ValueError(f"{path}: {row['name']!r} has a result of seed {seed} already")
-                of_way[int(seed)] = result
+                if of_way.setdefault(int(seed), result) != result:
+                    raise ValueError(
+                        f"{path}: {row['name']!r} has another result of seed {seed} already"
+                    )
     if len(metrics) != 1:
         raise ValueError(f"the files have the metrics {', '.join(sorted(metrics))}; give files of one")
     return metrics.pop(), results

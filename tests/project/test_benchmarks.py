@@ -139,6 +139,14 @@ def test_policies_are_compared_in_four_forms(tmp_path, capsys, monkeypatch):
     assert saved == pytest.approx(dict.fromkeys(saved, 0.25), abs=1e-3)
     assert len({tuple(rows[name]["results"].values()) for name in forms}) > 2, "they are other runs"
     assert "against the policy's first form" in capsys.readouterr().out
+    options[options.index("neyman,random")] = "random"
+    more = ["--only", "batches", "--delta", "1", "--json", str(tmp_path / "g.json")]
+    monkeypatch.setattr("sys.argv", ["forms.py", *options, *more])
+    benchmark("forms").main()
+    again = {row["name"]: row for row in json.loads((tmp_path / "g.json").read_text())["results"]}
+    assert [*again] == ["full", *controls, "random, batches, plain, delta 1"]
+    assert all(again[name]["results"] == rows[name]["results"] for name in ("full", *controls))
+    assert again["random, batches, plain, delta 1"]["saved"] == pytest.approx(0.25, abs=1e-3)
 
 
 def test_results_of_several_files_are_paired(tmp_path, capsys, monkeypatch):
@@ -150,6 +158,7 @@ def test_results_of_several_files_are_paired(tmp_path, capsys, monkeypatch):
 
     first = write("a.json", full={0: 70, 1: 72}, ours={0: 71, 1: 74}, theirs={0: 60, 1: 61})
     second = write("b.json", full={2: 71, 3: 70}, ours={2: 74, 3: 74}, theirs={2: 61, 3: 60})
+    other = write("c.json", full={0: 71})
     paired = benchmark("paired_table")
 
     def printed(*arguments):
@@ -158,14 +167,14 @@ def test_results_of_several_files_are_paired(tmp_path, capsys, monkeypatch):
         lines = capsys.readouterr().out.splitlines()[2:]
         return {cells[1].strip(): cells[3:5] for cells in (line.split("|") for line in lines)}
 
-    rows = printed(first, second, "--against", "full")
+    rows = printed(first, second, first, "--against", "full")
     assert [*rows] == ["full", "ours", "theirs"]
     # Differences 1, 2, 3, 4: mean 2.5, deviation 1.29, so t = 3.87 of 3 degrees, p = .0305 of two tests.
     assert rows["ours"] == [" 4 ", " +2.5 (+0.4457 to +4.554), p 0.030 "]
     assert float(rows["theirs"][1].split("p ")[1].replace("<", "")) < 0.005
     assert [*printed(first, second, "--against", "full", "--only", "ours")] == ["full", "ours"]
     for arguments, message in (
-        ((first, first, "--against", "full"), "has a result of seed 0 already"),
+        ((first, other, "--against", "full"), "'full' has another result of seed 0 already"),
         ((first, "--against", "fulll"), "no way is called 'fulll'; choose from full, ours, theirs"),
     ):
         with pytest.raises(SystemExit):

@@ -52,14 +52,15 @@ def configs_of(
     for reason in reasons:
         print(reason)
     for variant in variants:
-        first = f"{variant.policy}, {', '.join(FORMS[0])}{ending}"
+        first = ""
         for shrink, batch_norm in FORMS:
             if variant.policy == "random" and batch_norm == "weighted":
                 continue  # all of its weights are equal
             config = replace(variant.config(base), shrink=shrink, batch_norm=batch_norm)
             name = f"{variant.policy}, {shrink}, {batch_norm}{ending}"
             if only in name:
-                configs[name] = config, first if first in configs else FULL
+                first = first or name
+                configs[name] = config, first
     return configs
 
 
@@ -80,10 +81,8 @@ def main() -> None:
     options = parser.parse_args()
     base = find_recipe(options.recipe).config()
     base = replace(base, data_dir=options.data_dir, device=options.device)
-    base = replace(base, epochs=options.epochs or base.epochs)
-    base, ending = replace(base, delta=options.delta), ""
-    if options.delta is not None:
-        ending = f", delta {options.delta:g}"
+    base = replace(base, epochs=options.epochs or base.epochs, delta=options.delta)
+    ending = "" if options.delta is None else f", delta {options.delta:g}"
     data, policies = load(base), options.policies.split(",")
     configs = configs_of(base, policies, options.save / 100, data, ending, options.only)
     seeds = range(options.seed, options.seed + options.seeds)
@@ -96,7 +95,9 @@ def main() -> None:
     print(f"{metric.name}, {len(seeds)} seeds; against full data, and against the policy's first form")
     print_rows(rows, arms)
     if options.json:
-        asked = {name: getattr(options, name) for name in ("recipe", "save", "policies", "delta")}
+        asked = {
+            name: getattr(options, name) for name in ("recipe", "save", "policies", "delta", "only")
+        }
         found = {
             "options": {**asked, "epochs": base.epochs, "seeds": list(seeds)},
             "environment": describe_environment(resolve_device(base.device)),

@@ -3,8 +3,9 @@
     python benchmarks/paired_table.py FILE.json [FILE.json ...] --against NAME [NAME ...] [--only TEXT]
 
 The files are those that forms.py and parts.py write by --json, of other seeds or machines. Each
-way is paired with each of those named, over the seeds that both have. No seed may have two results that
-differ.
+way is paired with each of those named, over the seeds that both have, which have to be two at least. No
+seed may have two results that differ.
+
 p is of a paired t test, after Holm's correction over the whole table, which --only limits to the ways
 that have TEXT in their names.
 """
@@ -54,6 +55,11 @@ def table(results: Results, against: Sequence[str], only: str = "") -> list[list
     shown = [name for name in results if only in name or name in against]
     pairs = [(name, other) for name in shown for other in against if name != other]
     found = {pair: differences(results[pair[0]], results[pair[1]]) for pair in pairs}
+    for (name, other), values in found.items():
+        if len(values) < 2:
+            raise ValueError(
+                f"{name!r} and {other!r} have {len(values)} seeds in common; give 2 or more"
+            )
     p_values = dict(zip(pairs, holm([p_of(found[pair]) for pair in pairs]), strict=True))
 
     def cell(name: str, other: str) -> str:

@@ -159,6 +159,7 @@ def test_results_of_several_files_are_paired(tmp_path, capsys, monkeypatch):
     first = write("a.json", full={0: 70, 1: 72}, ours={0: 71, 1: 74}, theirs={0: 60, 1: 61})
     second = write("b.json", full={2: 71, 3: 70}, ours={2: 74, 3: 74}, theirs={2: 61, 3: 60})
     other = write("c.json", full={0: 71})
+    write("d.json", ours={0: 71})
     paired = benchmark("paired_table")
 
     def printed(*arguments):
@@ -175,6 +176,8 @@ def test_results_of_several_files_are_paired(tmp_path, capsys, monkeypatch):
     assert [*printed(first, second, "--against", "full", "--only", "ours")] == ["full", "ours"]
     for arguments, message in (
         ((first, other, "--against", "full"), "'full' has another result of seed 0 already"),
+        ((other, "--against", "full", "ours"), "no way is called 'ours'"),
+        ((other, first.replace("a.json", "d.json"), "--against", "full"), "seeds in common"),
         ((first, "--against", "fulll"), "no way is called 'fulll'; choose from full, ours, theirs"),
     ):
         with pytest.raises(SystemExit):

@@ -181,22 +181,18 @@ def test_diffs_end_in_python_that_imports_what_exists(page):
                 assert hasattr(importlib.import_module(node.module), name.name)
 
 
-@pytest.fixture(scope="module")
-def help_of():
-    @cache
-    def text(command):
-        from infobatch.lab import cli
+@cache
+def help_of(command):
+    from infobatch.lab import cli
 
-        shown = io.StringIO()
-        with redirect_stdout(shown), pytest.raises(SystemExit):
-            cli.main([command, "--help-all"])
-        return shown.getvalue()
-
-    return text
+    shown = io.StringIO()
+    with redirect_stdout(shown), pytest.raises(SystemExit):
+        cli.main([command, "--help-all"])
+    return shown.getvalue()
 
 
 @pytest.mark.parametrize("command", commands())
-def test_commands_use_options_that_exist(command, help_of):
+def test_commands_use_options_that_exist(command):
     words = shlex.split(command)
     text = help_of(words[1])
     for word in words:

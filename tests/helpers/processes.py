@@ -55,6 +55,7 @@ def _run(program, rank, num_replicas, folder, path, environment):
     sys.path[:0] = path
     sys.argv = ["-c", str(rank), str(num_replicas), str(folder)]
     torch.set_num_threads(1)
+    torch.manual_seed(0)  # a failure can be seen again
     exec(compile(textwrap.dedent(program), "<program>", "exec"), {"__name__": "__main__"})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Sized
 from itertools import chain
 from typing import Any
@@ -25,6 +24,7 @@ from infobatch.resumption import check_went_on
 from infobatch.samples import Samples
 from infobatch.seeding import Stream, epoch_generator
 from infobatch.selection import Selection
+from infobatch.user_warnings import warn_user
 
 
 class Course:
@@ -150,10 +150,9 @@ class Course:
         A loaded state goes on within its epoch. Once the run has finished there is none.
         """
         if self._has_ended:
-            warnings.warn(
+            warn_user(
                 f"the run has trained its {self.num_epochs} epochs, so that there are none to train; "
-                "make a new pruner for a new run",
-                stacklevel=2,
+                "make a new pruner for a new run"
             )
         epoch = self.epoch + self.current.finished
         while epoch < self.num_epochs:
@@ -287,10 +286,9 @@ class Course:
 
     def _warn_of_another_policy(self, name: str | None) -> None:
         if name not in (None, type(self.policy).__name__):
-            warnings.warn(
+            warn_user(
                 f"the checkpoint was saved with the policy {name}, and the run goes on with "
-                f"{self.policy!r}; give DynamicPruner the policy of then, unless another is meant",
-                stacklevel=4,
+                f"{self.policy!r}; give DynamicPruner the policy of then, unless another is meant"
             )
 
     def _advance(self, epoch: int) -> None:

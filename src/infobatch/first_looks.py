@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection
 from typing import Any
 
@@ -15,6 +14,7 @@ from infobatch.noise import NormsFrom
 from infobatch.policies import Policy
 from infobatch.scores.columns import NORMS, FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
+from infobatch.user_warnings import warn_user
 
 ROUNDING = 0.01
 """A loss may lie below 0 by this part of the largest, as rounding makes it."""
@@ -94,12 +94,11 @@ class FirstLooks:
         """Warn of losses that are made of errors, as far as their graph tells."""
         made_of = [node for node in nodes_behind(losses, _passes_on) if not _passes_on(node)]
         if made_of and all(_is_error(node) for node in made_of):
-            warnings.warn(
+            warn_user(
                 f"the losses are errors, by their {_kind(made_of[0])}, and {self._policy!r} estimates "
                 "norms of gradients from them as if they were cross-entropies, so that the wrong "
                 'samples are left out; DynamicPruner(..., norms_from="squared-error") is for squared '
-                'errors, "losses" for others, and update(..., gradient_norms=...) for norms of your own',
-                stacklevel=9,
+                'errors, "losses" for others, and update(..., gradient_norms=...) for norms of your own'
             )
 
     def at_returned(self, loss: Tensor) -> None:
@@ -121,18 +120,16 @@ class FirstLooks:
         """
         if self._awaits_backward and self._num_returned:
             self._awaits_backward = False
-            warnings.warn(
+            warn_user(
                 f"none of the {self._num_returned:,} losses that update() returned by the end of epoch "
                 f"{epoch} was differentiated: call backward() on what it returns, for a mean of "
                 "losses lacks their weights, which makes pruned epochs biased; a loop that weighs them "
-                "itself takes record() in place of update()",
-                stacklevel=2,
+                "itself takes record() in place of update()"
             )
         if 0 < num_recorded <= num_nonfinite - self._num_nonfinite:
-            warnings.warn(
+            warn_user(
                 f"all losses of epoch {epoch} were NaN or infinite: training has diverged, and what is "
-                "left out is still decided by the losses from before",
-                stacklevel=2,
+                "left out is still decided by the losses from before"
             )
         self._num_nonfinite = num_nonfinite
 
@@ -144,11 +141,10 @@ class FirstLooks:
             losses = losses[norms.numpy() == 0]  # that were told from losses
         if len(losses) and _are_negative(losses):
             self._scores = False
-            warnings.warn(
+            warn_user(
                 f"losses have become negative, down to {np.nanmin(losses):.4g}, and {self._policy!r} "
                 "takes them as sizes, of which a negative one counts as 0, so that samples may be left "
-                f"out that matter; {self._remedy}",
-                stacklevel=2,
+                f"out that matter; {self._remedy}"
             )
 
     def at_weights(self, losses: Tensor, weights: FloatArray) -> None:
@@ -158,7 +154,7 @@ class FirstLooks:
         real = weights[weights > 0]
         if len(real) and real.min() < real.max():
             self._batch_norm = False
-            warn_if_unweighted(losses, stacklevel=7)
+            warn_if_unweighted(losses)
 
     @property
     def _remedy(self) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from infobatch.epoch import Epoch
 from infobatch.scores.columns import IndexArray
+from infobatch.user_warnings import warn_user
 
 _CAUSE = (
     "the indices that update() is given are not those of the batch, but its positions, the numbers of "
@@ -36,10 +35,9 @@ def warn_of_foreign(epoch: Epoch, batch: IndexArray) -> None:
     if len(places) == np.count_nonzero(share >= 0):
         return
     if 2 * len(places) < len(batch) or places[-1] - places[0] >= 2 * len(batch):
-        warnings.warn(
+        warn_user(
             f"the {len(batch):,} samples of the first batch that is recorded were not given by the "
-            f"loader as one: {_CAUSE}",
-            stacklevel=7,
+            f"loader as one: {_CAUSE}"
         )
 
 

@@ -21,6 +21,7 @@ from infobatch.policies import NoPruning, Policy, Request
 from infobatch.policies.base import check_one_says_how_much
 from infobatch.schedule import OutOfReach, Schedule, check_schedule
 from infobatch.scores.columns import IndexArray
+from infobatch.user_warnings import warn_user
 
 
 class RunPlan:
@@ -286,12 +287,11 @@ class RunPlan:
         annealing = schedule.num_epochs - schedule.annealing_start
         also = f" and annealing, in which all data is used again, {annealing}" if annealing else ""
         to_the_end = "prune to the end (delta=1), " if annealing else ""
-        warnings.warn(
+        warn_user(
             f"nothing can be pruned: of {schedule.run_length:g} epochs warm-up takes "
             f"{schedule.first_pruned}{also}. Train longer, {to_the_end}or prune the first epoch by "
             "scores from before the run (warmup_epochs=0, prior_scores=...); NoPruning() says that "
-            "nothing is to be pruned",
-            stacklevel=4,
+            "nothing is to be pruned"
         )
 
     def _make_schedule(self) -> Schedule:

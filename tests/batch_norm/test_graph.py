@@ -88,4 +88,4 @@ def test_the_warning_says_what_is_missing(convert, remedy):
     if convert:
         weigh_batch_norm(model)
     with pytest.warns(UserWarning, match=f"model has batch norm, .* and more. {remedy}"):
-        warn_if_unweighted(losses(), stacklevel=2)
+        warn_if_unweighted(losses())

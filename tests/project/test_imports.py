@@ -36,7 +36,7 @@ HEAVY = [
 ]
 
 METHOD = [
-    ["seeding", "state", "compiling", "chunks", "autograd_graph"],
+    ["seeding", "state", "compiling", "chunks", "autograd_graph", "user_warnings"],
     ["scores"],
     ["batching", "batch_indices", "distributed", "inputs", "samples", "user_order", "losses", "noise"],
     ["batch_norm"],

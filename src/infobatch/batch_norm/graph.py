@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from torch import Tensor
 
 from infobatch.autograd_graph import nodes_behind
 from infobatch.batch_norm.layers import converted_weights
+from infobatch.user_warnings import warn_user
 
 UNWEIGHTED = (
     "the model has batch norm, whose mean and variance are now those of the samples that pruning chose "
@@ -64,13 +64,12 @@ def _is_unweighted(node: object) -> bool:
     return not outputs or outputs[0].shape[0] != 1
 
 
-def warn_if_unweighted(losses: Tensor, stacklevel: int) -> None:
+def warn_if_unweighted(losses: Tensor) -> None:
     """Warn of batch norm in the graph of a batch's losses: see :func:`unweighted_batch_norms`.
 
     Args:
         losses: (B,), of a batch of unequal weights.
-        stacklevel: How many calls lie between the user's and this one's warning.
     """
     if nodes := _unweighted_nodes(losses):
         remedy = NOT_GIVEN if _are_converted(nodes) else NOT_CONVERTED
-        warnings.warn(UNWEIGHTED + remedy, stacklevel=stacklevel)
+        warn_user(UNWEIGHTED + remedy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TypeVar
 from weakref import WeakSet
 
@@ -19,6 +18,7 @@ from infobatch.batch_norm.statistics import (
     gathered,
     weighted_statistics,
 )
+from infobatch.user_warnings import warn_user
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -164,10 +164,9 @@ def weigh_batch_norm(model: Model) -> Model:
             others.setdefault(f"{kind.__module__}.{kind.__qualname__}", name or "the model itself")
     if others:
         listed = ", ".join(f"{kind} (such as {name})" for kind, name in others.items())
-        warnings.warn(
+        warn_user(
             f"these layers are not PyTorch's batch norm and take statistics without weights: {listed}; "
-            "put PyTorch's in their place, or accept the bias",
-            stacklevel=2,
+            "put PyTorch's in their place, or accept the bias"
         )
     return model
 

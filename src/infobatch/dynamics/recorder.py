@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
@@ -10,6 +9,7 @@ from infobatch.dynamics.files import EpochRecord, epoch_files, import_parquet, w
 from infobatch.dynamics.recording import Recording
 from infobatch.epoch import Epoch
 from infobatch.layouts.base import ScoreStore
+from infobatch.user_warnings import warn_user
 
 _COLUMNS = {"margins": "epoch_margin", "confidences": "epoch_confidence"}
 """The score columns of what batches may bring beside losses to be recorded."""
@@ -124,11 +124,10 @@ class EpochRecorder(Recorder):
         missing = [e for e in range(epoch) if self._recording.takes(e, num_epochs) and e not in there]
         missing += [] if self._unknown is None else [epoch]
         if missing:
-            warnings.warn(
+            warn_user(
                 f"the run goes on in epoch {epoch}, and {self._folder} lacks what it trained of epochs "
                 f"{', '.join(map(str, missing))}: it was not recorded then, or into another folder. "
-                "Signals will be made of the epochs that are there",
-                stacklevel=4,
+                "Signals will be made of the epochs that are there"
             )
 
     def _begin_training(self, number: int) -> None:

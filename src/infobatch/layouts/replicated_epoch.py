@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -21,6 +20,7 @@ from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.seeding import epoch_generator, permutation
 from infobatch.selection import Selection
 from infobatch.user_order import UserDraws
+from infobatch.user_warnings import warn_user
 
 
 def epoch_order(seed: int, epoch: int, selection: Selection) -> Tensor:
@@ -276,12 +276,11 @@ class ReplicatedEpoch(Epoch):
         num_given = len(self.share) if self.user_draws is None else self.user_draws.length or 0
         # Two ranks that share out a share again skip every other batch; more ranks skip more.
         if num_skipped > 0.4 * num_given:
-            warnings.warn(
+            warn_user(
                 f"epoch {self.number} skipped {num_skipped:,} of the {num_given:,} samples of "
                 "this rank and recorded later ones, as if the loader were shared out among the ranks a "
                 "second time. Each has its share already: do not pass the loader to "
-                "accelerator.prepare(), use infobatch.integrations.accelerate.pruned_loader",
-                stacklevel=2,
+                "accelerator.prepare(), use infobatch.integrations.accelerate.pruned_loader"
             )
 
     def _num_skipped(self) -> int:

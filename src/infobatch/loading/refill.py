@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import chain, islice, pairwise
@@ -13,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from infobatch.batching import SMALLEST_LAST, ShrinkBatches
+from infobatch.user_warnings import warn_user
 
 Cost = Callable[[int], float] | Sequence[float] | np.ndarray | Tensor
 """What each sample costs: numbers (N,), or a function of the index."""
@@ -109,12 +109,11 @@ class Refill:
 
     def _warn_of_sizes(self, source: object) -> None:
         self._knows_sizes = True  # told once
-        warnings.warn(
+        warn_user(
             f"the batches of {type(source).__name__} vary in size. If they keep to a budget of tokens "
             "or pixels, batches that are filled up again after pruning may exceed it: give max_cost= "
             "and cost=, or max_cost=math.inf if there is none; if samples of a kind share a batch, "
-            "give bucket=",
-            stacklevel=2,
+            "give bucket="
         )
 
     def _price(self, indices: Sequence[int]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,6 +13,7 @@ from infobatch.batching import LastBatch, nearest_multiple
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
 from infobatch.scores.columns import COLUMNS, LOSSES, SIGNALS, IndexArray
 from infobatch.scores.table import ScoreTable
+from infobatch.user_warnings import warn_user
 
 
 @dataclass(frozen=True)
@@ -277,12 +277,11 @@ def reads_losses(policy: Policy) -> bool:
 def warn_if_prior_scores_unused(policy: Policy, warmup_epochs: int) -> None:
     """Warn if a run with prior scores is not going to read them."""
     if not reads_losses(policy):
-        warnings.warn(f"prior_scores have no effect: {policy!r} does not go by losses", stacklevel=3)
+        warn_user(f"prior_scores have no effect: {policy!r} does not go by losses")
     elif warmup_epochs:
-        warnings.warn(
+        warn_user(
             f"prior_scores have no effect: warmup_epochs is {warmup_epochs}, and an epoch on all data "
-            "gives newer ones; set warmup_epochs=0 to prune the first epoch",
-            stacklevel=3,
+            "gives newer ones; set warmup_epochs=0 to prune the first epoch"
         )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 from infobatch.policies.base import KeepProbabilities, Policy, Request, check_some_are_kept
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
 from infobatch.policies.options import check_prune_ratio, use_plain_numbers
 from infobatch.scores.table import ScoreTable
+from infobatch.user_warnings import warn_user
 
 DEFAULT = 0.5
 
@@ -42,10 +42,8 @@ class RandomPruning(Policy):
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         if num_pruned and self.prune_ratio != DEFAULT:
-            warnings.warn(
+            warn_user(
                 f"prune_ratio={self.prune_ratio:g} has no effect: with a target, that decides how many "
-                "samples are left out; drop one of them",
-                UserWarning,
-                stacklevel=2,
+                "samples are left out; drop one of them"
             )
         check_some_are_kept(num_pruned, num_samples)

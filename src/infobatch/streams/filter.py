@@ -7,7 +7,6 @@ the epoch that let it through: however late it arrives, its loss is weighed as t
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -32,6 +31,7 @@ from infobatch.streams.gate import Gate
 from infobatch.streams.order import StreamBatches, StreamOrder
 from infobatch.streams.sample_ids import Key, SampleIds, id_getter
 from infobatch.user_order import UserDraws
+from infobatch.user_warnings import warn_user
 
 __all__ = ["BatchedStream", "FilteredStream", "SampleIds", "StreamFilter", "in_step"]
 
@@ -288,12 +288,11 @@ class StreamFilter:
         draws = self._draws
         most = LONGEST * draws.expected
         if draws.num_recorded - num_new <= most < draws.num_recorded:
-            warnings.warn(
+            warn_user(
                 f"the stream has given {draws.num_recorded:,} samples of epoch {self._pruner.epoch}, "
                 f"which should have about {round(draws.expected):,} on this rank: perhaps each "
                 "worker or rank reads all of it. Have them share out the shards, or give StreamFilter "
-                "its length=",
-                stacklevel=4,
+                "its length="
             )
 
     def __getstate__(self) -> dict[str, Any]:

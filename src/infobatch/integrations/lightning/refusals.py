@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from infobatch.integrations.refusals import (
 from infobatch.layouts import Replicated
 from infobatch.lr import ProgressScheduler
 from infobatch.pruner import DynamicPruner
+from infobatch.user_warnings import warn_user
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -124,10 +124,9 @@ def check_schedules(configs: Any, pruner: DynamicPruner) -> None:
                     '{"scheduler": ..., "interval": "step"}'
                 )
         elif config.interval == "step" and not (config.reduce_on_plateau or pruner.plan.shrink):
-            warnings.warn(
+            warn_user(
                 f"{type(schedule).__name__} counts steps, of which pruning leaves some out, so that it "
-                "may not come to its end; wrap it: self.pruner.lr_scheduler(schedule)",
-                stacklevel=2,
+                "may not come to its end; wrap it: self.pruner.lr_scheduler(schedule)"
             )
 
 

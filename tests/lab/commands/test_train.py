@@ -76,6 +76,14 @@ def test_a_sweep_stops_after_the_minutes_given(call, tmp_path):
     assert list(tmp_path.rglob("checkpoint.pt"))
 
 
+def test_a_sweep_with_a_target_that_names_no_policy_is_of_the_one_that_meets_it(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 3, "--device", "cpu", "--seeds", 1, "--no-controls"]
+    code, output, error = call("sweep", NAME, *options, "--target", 0.25, "--out", tmp_path)
+    assert code == 0, error
+    assert re.search(r"spaced, 25 % saved .*25\.\d%", output)
+    assert "2 runs" in output
+
+
 def test_a_running_run_is_not_trained_by_another(call, tmp_path):
     folder = RunFolder(tmp_path / "run")
     assert folder.claim()
@@ -95,6 +103,10 @@ def test_a_running_run_is_not_trained_by_another(call, tmp_path):
         (
             [NAME, "--policies", "infobatch", "--target", 0.3, "--prune-ratio", "0.7,0.1"],
             "can leave out at most",
+        ),
+        (
+            [NAME, "--noise", 1.3, "--target", 0.3],
+            "--noise is 1.3 and --target 0.3, and each says how much",
         ),
         (["cifar10-resnet17"], "no recipe 'cifar10-resnet17'"),
     ],

@@ -281,7 +281,9 @@ def load(config: TrainConfig) -> Data:
     return data
 
 
-def variants_of(policies: str, prune_ratio: str, noise: str = "") -> list[Variant]:
+def variants_of(
+    policies: str, prune_ratio: str, noise: str = "", has_target: bool = False
+) -> list[Variant]:
     """The variants of a sweep.
 
     Args:
@@ -289,6 +291,7 @@ def variants_of(policies: str, prune_ratio: str, noise: str = "") -> list[Varian
         prune_ratio: Prune ratios, separated by commas, for those policies that have one.
         noise: Budgets of noise, separated by commas, for those policies that have one; empty for their
             own.
+        has_target: Whether a target says how much is left out, so that most prune ratios do not matter.
 
     Returns:
         Each policy at each ratio or budget, each once.
@@ -302,7 +305,8 @@ def variants_of(policies: str, prune_ratio: str, noise: str = "") -> list[Varian
     for policy in names:
         choose("policy", name_of(policy), POLICIES)
     for policy in with_budgets(names, budgets(noise)):
-        has_ratio = has_prune_ratio(name_of(policy))
+        name = name_of(policy)
+        has_ratio = name in BELOW_MEAN if has_target else has_prune_ratio(name)
         variants += [Variant(policy, ratio) for ratio in ratios] if has_ratio else [Variant(policy)]
     return list(dict.fromkeys(variants))
 

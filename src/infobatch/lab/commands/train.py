@@ -48,8 +48,10 @@ from infobatch.lab.tasks.registry import metric_of
 from infobatch.lab.training.pruner_options import protected_samples
 from infobatch.lab.training.train import train as train_run
 from infobatch.lab.training.validate import check_run
+from infobatch.policies import DEFAULT_FOR_TARGET
 
 DEFAULT_SEEDS = 5
+DEFAULT_SWEPT = "noise-budget,infobatch"
 DEFAULT_SAVING = "30"
 """The percentage that is saved in a contest of which nothing else is said."""
 
@@ -173,7 +175,7 @@ def compare(
 def sweep(
     options: CommonOptions,
     recipe: RecipeNames,
-    policies: str = "noise-budget,infobatch",
+    policies: str = "",
     prune_ratio: str = "0.3,0.5,0.7",
     noise: str = "",
     controls: bool = True,
@@ -193,7 +195,7 @@ def sweep(
     Args:
         options: Options that replace the recipes'.
         recipe: Names of recipes; `infobatch recipes` lists them.
-        policies: Policies, separated by commas.
+        policies: Policies, separated by commas (default: noise-budget,infobatch; with --target spaced).
         prune_ratio: Prune ratios, separated by commas, for the policies that have one.
         noise: Budgets of gradient noise, separated by commas, for the policies that have one.
         controls: Also train fewer epochs and random pruning at the cost of each variant.
@@ -212,11 +214,13 @@ def sweep(
         raise ValueError(f"name a recipe to sweep; there are: {', '.join(RECIPES)}")
     also = _asked_for(same_steps, undersampling, controls)
     configs = [shared(options, name) for name in recipe]
-    variants = variants_of(policies, prune_ratio, noise)
+    targets = [each.target for each in configs if each.target is not None]
+    if noise and targets:
+        refuse_both(noise, f"--target {targets[0]}")
+    policies = policies or (DEFAULT_FOR_TARGET if targets else DEFAULT_SWEPT)
+    variants = variants_of(policies, prune_ratio, noise, bool(targets))
     made = Sweep.of(configs, variants, seeds, margin, controls, out, also)
     for each in configs:
-        if noise and each.target is not None:
-            refuse_both(noise, f"--target {each.target}")
         check_options(each)
     _run(made, {each.recipe: load(each) for each in configs}, jobs, minutes, options.arguments)
 

@@ -10,6 +10,7 @@ PYTEST := -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test integrations check docs format bench gpu-kit package clean
 
+demo: export OMP_WAIT_POLICY = passive
 demo: $(VENV)/lab  ## Train on 269,421 flights and on digits, and compare pruning with its alternatives.
 	$(BIN)/infobatch contest flights-mlp --policies noise-budget --noise 1.1 $(DEMO) --jobs 2 --out runs/demo-$(STAMP)
 	@echo; echo "The counter-example: digits, of which no majority is easy."

@@ -7,8 +7,9 @@
 For each optimizer, at a peak learning rate of its own, full data and the pruned run with every choice:
 weights as they are (batch), divided by their mean (mean) or by the batch's (weights); with "mean" the
 learning rate of pruned epochs as it was (none), or raised by N/|S| (linear) or its root (sqrt). Prints
-the mean of the last epoch's accuracy over seeds and of the paired difference to full data. Finished runs
-in --out are kept; several of these may be started at once, and share the work.
+the mean of the last epoch's accuracy over seeds and of the paired difference to full data. All runs
+finish on full data, as the paper's do. Finished runs in --out are kept; several of these may be started
+at once, and share the work.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def main() -> None:
     base = find_recipe(options.recipe).config()
     base = replace(base, data_dir=options.data_dir, device=options.device)
     base = replace(base, held_out=options.held_out)
-    base = replace(base, policy=options.policy, target=options.save / 100)
+    base = replace(base, policy=options.policy, target=options.save / 100, delta=0.875)
     base = replace(base, epochs=options.epochs or base.epochs)
     data = load(base)
     seeds = range(options.seed, options.seed + options.seeds)

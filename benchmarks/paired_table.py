@@ -66,7 +66,8 @@ def table(results: Results, against: Sequence[str], only: str = "") -> list[list
         if name == other:
             return ""
         values = found[name, other]
-        mean, half = statistics.fmean(values), half_interval(values)
+        mean = round(statistics.fmean(values), 9) + 0.0  # where they cancel out, no -1e-15
+        half = half_interval(values)
         interval = f"{mean - half:+.4g} to {mean + half:+.4g}"
         return f"{mean:+.4g} ({interval}), p {p_text(p_values[name, other])}"
 

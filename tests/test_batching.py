@@ -114,7 +114,7 @@ def test_what_shrinks():
         (
             lambda: new_pruner(200, 5, shrink="batches", target=0.55, policy=RandomPruning()).loader(4),
             r"target 0.55 cannot be met.*100 samples, for batches not to shrink below the least.*"
-            r"lower the least\. The highest target that can be reached is 0.3",
+            r"lower the least\. The highest target that can be reached is 0.4",
         ),
         (
             lambda: new_pruner(

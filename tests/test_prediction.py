@@ -85,7 +85,7 @@ def test_budgets_are_predicted_by_any_pruner_and_from_its_file(tmp_path):
     record_epoch(pruner, torch.from_numpy(losses))
     predicted = pruner.predict_budgets()
     scores = read_scores(pruner.export(tmp_path / "scores.npz"))
-    assert predict_budgets(scores, Schedule(5000, 10)) == predicted
+    assert predict_budgets(scores, Schedule(5000, 10, delta=1)) == predicted
 
 
 def test_a_prediction_is_what_the_first_pruned_epoch_leaves_out():

@@ -32,7 +32,7 @@ from infobatch import DynamicPruner, InfoBatch, NoiseBudget, NoPruning, Sharded,
         ((Numbers(9), 5), {"target": 0.9}, ValueError, "cannot be met by any policy"),
         (
             (Numbers(99), 9),
-            {"target": 0.4, "policy": InfoBatch()},
+            {"target": 0.45, "policy": InfoBatch()},
             ValueError,
             r"smallest prune_ratio that meets it is 0\.516",
         ),
@@ -49,6 +49,22 @@ from infobatch import DynamicPruner, InfoBatch, NoiseBudget, NoPruning, Sharded,
 def test_a_pruner_that_cannot_be(arguments, options, error, message):
     with pytest.raises(error, match=message):
         DynamicPruner(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "start"),
+    [
+        ({"policy": InfoBatch()}, 14),
+        ({"policy": InfoBatch(), "target": 0.3}, 16),
+        ({"policy": InfoBatch(), "target": 0.3, "delta": 0.875}, 14),
+        ({"target": [0] * 15 + [50]}, 16),
+        ({}, 16),
+        ({"layout": Sharded()}, 14),
+    ],
+    ids=str,
+)
+def test_a_rule_anneals_as_the_paper_does_a_target_or_a_budget_does_not(options, start):
+    assert DynamicPruner(Numbers(100), 16, **options).plan.schedule.annealing_start == start
 
 
 @pytest.mark.parametrize("options", [{"warmup_epochs": 1.5}, {"warmup_epochs": 1.5, "target": 0.1}])

@@ -149,7 +149,7 @@ def test_the_length_of_an_epoch_is_the_samplers_own():
 def test_a_target_counts_the_samplers_own_draws():
     pruner, loader = make({"sampler": weighted(40)}, policy=RandomPruning(), target=0.25)
     assert pruner.full_steps == 20
-    assert pruner.total_steps == 5 + 3 + 3 + 5  # of 40, 20, 20 and 40 expected draws
+    assert pruner.total_steps == 5 + 4 + 4 + 4  # of 40 and three times 27 expected draws
     for _ in pruner.epochs():
         train_epoch(pruner, loader, random_losses(SIZE))
     assert "of 160 samples trained" in str(pruner.report())

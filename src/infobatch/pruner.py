@@ -36,7 +36,7 @@ from infobatch.lr import (
 )
 from infobatch.noise import NORMS_FROM, NormsFrom, norms_of_losses
 from infobatch.plan import RunPlan
-from infobatch.policies import Policy, default_policy
+from infobatch.policies import Policy, default_delta, default_policy
 from infobatch.policies.base import warn_if_prior_scores_unused
 from infobatch.prediction import BudgetSavings, Saving, predict_budgets, predict_saving
 from infobatch.report import Report
@@ -58,8 +58,8 @@ class DynamicPruner(Run):
             steps, the run ends after fewer.
         policy: What to leave out. By default what a budget of noise allows, ``NoiseBudget()``; with a
             target ``Spaced(Neyman())``; with :class:`Sharded` scores by the paper's ``InfoBatch()``.
-        delta: Share of the run, in [0, 1], after which all data is used again; 1 never anneals. None
-            leaves it to the policy: 0.875, the paper's, or 1 for :class:`NoiseBudget`.
+        delta: Share of the run, in [0, 1], after which all data is used again; 1 never anneals. By
+            default 1 with a target or a budget of noise, and the paper's 0.875 where a rule decides.
         warmup_epochs: Unpruned epochs at the start, at least 0. After one, all samples have a score.
         target: Share of the run's samples to leave out, in [0, 1), met exactly with all lengths known
             beforehand; or a list of how many to leave out of each epoch. None leaves it to the policy.
@@ -126,7 +126,8 @@ class DynamicPruner(Run):
         check_choice("norms_from", norms_from, NORMS_FROM)
         length = (num_epochs, max_steps)
         shrinks = shrink_of(getattr(policy, "shrinks", "steps") if shrink is None else shrink)
-        delta = getattr(policy, "default_delta", Policy.default_delta) if delta is None else delta
+        if delta is None:  # what is no policy is refused by the plan
+            delta = default_delta(policy if isinstance(policy, Policy) else Policy, target is not None)
         plan = RunPlan(_length_of(dataset), policy, *length, delta, warmup_epochs, target, ramp, shrinks)
         store = layout.make_store(plan, int(seed), find_replicas(rank, num_replicas), normalizer)
         if prior_scores is not None:

@@ -84,6 +84,19 @@ def default_policy(meets_target: bool, needs_strata: bool) -> Policy:
     return POLICIES[DEFAULT_FOR_TARGET if meets_target else DEFAULT]()
 
 
+def default_delta(policy: Policy | type[Policy], meets_target: bool) -> float:
+    """The share of a run after which all data is used again, in [0, 1], where the run does not say.
+
+    With a target it is 1. The target counts the last epochs, too: where they train on all data, the
+    others have to leave out more.
+
+    Args:
+        policy: The policy, or its class.
+        meets_target: Whether the run has a target.
+    """
+    return 1.0 if meets_target else policy.default_delta
+
+
 def takes(name: str, option: str) -> bool:
     """Whether a policy has an option.
 
@@ -132,6 +145,7 @@ __all__ = [
     "Static",
     "Undersampling",
     "WholeGroups",
+    "default_delta",
     "default_policy",
     "has_prune_ratio",
     "takes",

@@ -157,7 +157,8 @@ class Policy(ABC):
     group_of: IndexArray | None = None
     """The group of each sample, (N,), whose samples are kept or left out together; None without any."""
     default_delta: float = 0.875
-    """The share of a run after which all data is used again, in [0, 1]; a run may say otherwise."""
+    """The share of a run without a target after which all data is used again, in [0, 1]; a run may say
+    otherwise."""
 
     @abstractmethod
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:

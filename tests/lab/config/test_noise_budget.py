@@ -30,6 +30,11 @@ def test_a_budget_does_not_anneal(policy, delta, share):
     assert delta_of(TrainConfig(policy=policy, delta=delta)) == share
 
 
+@pytest.mark.parametrize(("delta", "share"), [(None, 1.0), (0.875, 0.875)])
+def test_with_a_target_no_policy_does(delta, share):
+    assert delta_of(TrainConfig(policy="infobatch", target=0.3, delta=delta)) == share
+
+
 def test_each_budget_makes_one_more_policy():
     specs = with_budgets(["random", "noise-budget"], [1.05, 1.5])
     assert specs == ["random", "noise-budget:max_noise=1.05", "noise-budget:max_noise=1.5"]

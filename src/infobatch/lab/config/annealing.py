@@ -6,24 +6,27 @@ from dataclasses import replace
 
 from infobatch.lab.config.policy_spec import inner_name
 from infobatch.lab.config.train import TrainConfig
-from infobatch.policies import POLICIES, Policy
+from infobatch.policies import POLICIES, Policy, default_delta
 
 
 def delta_of(config: TrainConfig) -> float:
     """The share of a run after which all data is used again, in [0, 1].
 
     Args:
-        config: The run's options; where they leave it open, it is what the policy is made for.
+        config: The run's options; where they leave it open, it is what the policy and the target are
+            made for.
     """
     if config.delta is not None:
         return config.delta
-    return POLICIES.get(inner_name(config.policy), Policy).default_delta
+    kind = POLICIES.get(inner_name(config.policy), Policy)
+    return default_delta(kind, config.target is not None)
 
 
 def annealed_alike(config: TrainConfig) -> TrainConfig:
-    """The options of a run among others of the same cost, all of which prune the same epochs.
+    """The options of a run among others that save as much, all of which prune the same epochs.
 
     Args:
-        config: The run's options; where they leave open when pruning ends, it is what most policies do.
+        config: The run's options; where they leave open when pruning ends, it is what a target is
+            made for.
     """
-    return config if config.delta is not None else replace(config, delta=Policy.default_delta)
+    return config if config.delta is not None else replace(config, delta=default_delta(Policy, True))

@@ -101,8 +101,8 @@ class CommonConfig:
     batch_size: int = 128
     """Samples in a step, over all processes together."""
     delta: float | None = None
-    """Share of the run after which all data is used again (annealing); by default 0.875, and 1, which
-    is none, for noise-budget."""
+    """Share of the run after which all data is used again (annealing); by default 1, which is none,
+    with a target or a budget of noise, and else 0.875."""
     warmup_epochs: int = 1
     """Number of unpruned epochs at the start."""
     target: float | tuple[int, ...] | None = None

@@ -258,7 +258,7 @@ def strata(size):
         (Answers(torch.ones(100)), None, r"Answers\(\) answered with a Tensor; .* must return KeepProb"),
         (Answers(KeepProbabilities(torch.ones(10))), None, r"of shape \(10,\); there are 100 samples"),
         (Answers(KeepProbabilities(torch.ones(1), strata(9))), None, r"strata of shape \(9,\)"),
-        (Answers(KeepProbabilities(torch.full((100,), 0.9))), 0.4, "would keep 90 samples, where 80 of"),
+        (Answers(KeepProbabilities(torch.full((100,), 0.9))), 0.4, "would keep 90 samples, where 53 of"),
         (Answers(KeepProbabilities(torch.full((1,), 0.9), strata(100))), 0.4, "would keep 90 samples"),
         (Answers(KeepProbabilities(torch.zeros(100))), None, r"must lie in \(0, 1\]"),
         (Answers(KeepProbabilities(torch.full((100,), torch.nan))), 0.4, r"is nan; .* must lie in"),
@@ -267,7 +267,7 @@ def strata(size):
         (Weighs(torch.zeros(100)), None, "negative, not finite, or all 0"),
         (Weighs(torch.full((100,), -1.0)), None, "negative, not finite, or all 0"),
         (Weighs(torch.full((100,), torch.inf)), None, "negative, not finite, or all 0"),
-        (Weighs(torch.ones(100)), 0.4, r"would keep 100 samples, where 80 of 100 .* = 20"),
+        (Weighs(torch.ones(100)), 0.4, r"would keep 100 samples, where 53 of 100 .* = 47"),
     ],
 )
 def test_a_wrong_answer_is_refused_at_once(policy, target, message):

@@ -19,12 +19,13 @@ def labels(num_samples):
 
 
 def test_every_policy_that_can_meets_every_saving():
-    variants, reasons = contestants(CONTEST, CONTESTANTS, [0.3, 0.5], 5000, labels(5000))
+    variants, reasons = contestants(CONTEST, CONTESTANTS, [0.3, 0.5, 0.7], 5000, labels(5000))
     names = {variant.name for variant in variants}
     assert {f"{name}-save-30" for name in CONTESTANTS if name not in BELOW_MEAN} < names
     assert {"infobatch-0.5-save-30", "bls-0.741-save-50"} < names
-    assert "percentile-tiers-save-50" not in names
-    told = "percentile-tiers does not take part at 50 % saved: the target leaves out"
+    assert "percentile-tiers-save-50" in names
+    assert "percentile-tiers-save-70" not in names
+    told = "percentile-tiers does not take part at 70 % saved: the target leaves out"
     assert sum(reason.startswith(told) for reason in reasons) == 1
     assert {variant.policy for variant in variants} == set(POLICIES) - {"none"} | {SELECTIVE_BACKPROP}
 

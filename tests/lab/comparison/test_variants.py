@@ -17,19 +17,19 @@ def test_options_of_a_policy_are_part_of_its_folders_name():
 
 @pytest.mark.parametrize("name", ["kakurenbo", "ies", SELECTIVE_BACKPROP, "rs2"])
 def test_forward_passes_are_paid_for(name, tmp_path):
-    """Of 6 epochs of 1,400 samples 4 can be pruned, and 8,400 x 0.8 are to be paid for."""
+    """Of 6 epochs of 1,400 samples 5 can be pruned, and 8,400 x 0.8 are to be paid for."""
     config = TrainConfig(data="digits", epochs=6, batch_size=128, device="cpu")
     variant = Variant(name, 0.5, 0.2)
     folder = RunFolder(tmp_path)
     folder.create(variant.config(config))
     summary = train(variant.config(config), load_data("digits"), folder)
-    left_out = {"rs2": 1680, SELECTIVE_BACKPROP: 1680 + 4 * 1400 / 3}.get(name, 1.5 * 1680)
-    looks = {"rs2": 0, SELECTIVE_BACKPROP: 4 * 1400}.get(name, 1.5 * 1680)
+    left_out = {"rs2": 1680, SELECTIVE_BACKPROP: 1680 + 5 * 1400 / 3}.get(name, 1.5 * 1680)
+    looks = {"rs2": 0, SELECTIVE_BACKPROP: 5 * 1400}.get(name, 1.5 * 1680)
     assert summary.num_trained == pytest.approx(8400 - left_out, abs=2)
     assert summary.num_forward == pytest.approx(looks, abs=2)
     assert summary.cost == pytest.approx(0.8 * 8400, abs=1)
     metrics = folder.metrics()
-    assert [m.num_forward > 0 for m in metrics] == [name != "rs2" and 0 < m.epoch < 5 for m in metrics]
+    assert [m.num_forward > 0 for m in metrics] == [name != "rs2" and m.epoch > 0 for m in metrics]
 
 
 def test_random_pruning_is_given_what_scoring_cost():

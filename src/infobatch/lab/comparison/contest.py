@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from infobatch.lab.comparison.variants import Variant
-from infobatch.lab.config.annealing import annealed_alike, delta_of
+from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.noise_budget import has_budget, with_budgets
 from infobatch.lab.config.policy_spec import (
     SELECTIVE_BACKPROP,
@@ -72,8 +72,7 @@ def contestants(
         for variant in variants:
             _check(variant.config(config), num_samples, labels, protected)
     for target in dict.fromkeys(targets):
-        common = annealed_alike(replace(config, target=target))
-        most = _schedule(common, num_samples).most_pruned
+        most = _schedule(replace(config, target=target), num_samples).most_pruned
         last = (num_samples - most) % config.batch_size
         if policies and config.shrink != "batches" and 0 < last < config.batch_size / SHORT:
             reasons.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from infobatch.lab.config.annealing import annealed_alike, delta_of
+from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.policy_spec import chooses_within_batches, folder_name, name_of, proxy_of
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.records import FORWARD_COST
@@ -87,8 +87,8 @@ class Variant:
         Raises:
             ValueError: If the policy cannot be made or cannot save that much.
         """
-        if self.target is not None:
-            common = annealed_alike(common)
+        if self.target is not None:  # all of one cost prune the same epochs, by whatever means
+            common = replace(common, delta=delta_of(replace(common, target=self.target)))
         if chooses_within_batches(self.policy):
             assert self.target is not None
             common = replace(common, proxy=proxy_of(self.policy), resident=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from infobatch.lab.config.policy_spec import inner_name
 from infobatch.lab.config.train import TrainConfig
 from infobatch.policies import POLICIES, Policy, default_delta
@@ -20,13 +18,3 @@ def delta_of(config: TrainConfig) -> float:
         return config.delta
     kind = POLICIES.get(inner_name(config.policy), Policy)
     return default_delta(kind, config.target is not None)
-
-
-def annealed_alike(config: TrainConfig) -> TrainConfig:
-    """The options of a run among others that save as much, all of which prune the same epochs.
-
-    Args:
-        config: The run's options; where they leave open when pruning ends, it is what a target is
-            made for.
-    """
-    return config if config.delta is not None else replace(config, delta=default_delta(Policy, True))

@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, help="by default the recipe's")
     parser.add_argument("--save", type=float, default=50, help="percent left out (default 50)")
     parser.add_argument("--policies", default="infobatch,neyman,random")
-    parser.add_argument("--delta", type=float, help="by default the policies' own")
+    parser.add_argument("--delta", type=float, help="by default that of a target, 1")
     parser.add_argument("--only", default="", metavar="TEXT", help="forms that have it in their names")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="the first (default 0)")

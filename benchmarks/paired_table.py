@@ -2,9 +2,9 @@
 
     python benchmarks/paired_table.py FILE.json [FILE.json ...] --against NAME [NAME ...] [--only TEXT]
 
-The files are those that forms.py and parts.py write by --json, of other seeds or machines. Each
-way is paired with each of those named, over the seeds that both have, which have to be two at least. No
-seed may have two results that differ.
+The files are those that forms.py and parts.py write by --json, or runs.json of a comparison's report,
+of other seeds or machines. Each way is paired with each of those named, over the seeds that both have,
+which have to be two at least. No seed may have two results that differ.
 
 p is of a paired t test, after Holm's correction over the whole table, which --only limits to the ways
 that have TEXT in their names.
@@ -17,6 +17,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from infobatch.lab.report.arms import half_interval
 from infobatch.lab.report.paired import holm, p_of, p_text
@@ -30,17 +31,21 @@ def read(paths: Sequence[Path]) -> tuple[str, Results]:
     metrics, results = set(), Results()
     for path in paths:
         found = json.loads(path.read_text())
-        metrics.add(found["metric"])
-        for row in found["results"]:
-            of_way = results.setdefault(row["name"], {})
-            for seed, result in row["results"].items():
-                if of_way.setdefault(int(seed), result) != result:
-                    raise ValueError(
-                        f"{path}: {row['name']!r} has another result of seed {seed} already"
-                    )
+        metrics.add(found["metric"] if "metric" in found else f"{found['config']['task']} result")
+        for name, seed, result in listed(found):
+            if results.setdefault(name, {}).setdefault(seed, result) != result:
+                raise ValueError(f"{path}: {name!r} has another result of seed {seed} already")
     if len(metrics) != 1:
         raise ValueError(f"the files have the metrics {', '.join(sorted(metrics))}; give files of one")
     return metrics.pop(), results
+
+
+def listed(found: dict[str, Any]) -> list[tuple[str, int, float]]:
+    """Way, seed and result of each run in a file."""
+    if "runs" in found:
+        return [(run["label"], run["seed"], run["result"]) for run in found["runs"]]
+    results = [(row["name"], row["results"]) for row in found["results"]]
+    return [(name, int(seed), of_seed[seed]) for name, of_seed in results for seed in of_seed]
 
 
 def differences(ours: dict[int, float], theirs: dict[int, float]) -> list[float]:

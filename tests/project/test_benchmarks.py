@@ -174,7 +174,13 @@ def test_results_of_several_files_are_paired(tmp_path, capsys, monkeypatch):
     assert rows["ours"] == [" 4 ", " +2.5 (+0.4457 to +4.554), p 0.030 "]
     assert float(rows["theirs"][1].split("p ")[1].replace("<", "")) < 0.005
     assert [*printed(first, second, "--against", "full", "--only", "ours")] == ["full", "ours"]
+    report = tmp_path / "runs.json"
+    runs = [("full data", 0, 70), ("ours", 0, 71), ("full data", 1, 71), ("ours", 1, 74)]
+    runs = [{"label": label, "seed": seed, "result": result} for label, seed, result in runs]
+    report.write_text(json.dumps({"config": {"task": "classification"}, "runs": runs}))
+    assert printed(str(report), "--against", "full data")["ours"][1].startswith(" +2 (")
     for arguments, message in (
+        ((first, str(report), "--against", "full"), "give files of one"),
         ((first, other, "--against", "full"), "'full' has another result of seed 0 already"),
         ((other, "--against", "full", "ours"), "no way is called 'ours'"),
         ((other, first.replace("a.json", "d.json"), "--against", "full"), "seeds in common"),

@@ -98,14 +98,6 @@ def in_pruned_epoch(**options):
     return pruner, pruner.current.order[:8].numpy()
 
 
-def check_same_values(ours, expected):
-    """Parameters or losses of two runs are equal, up to the rounding of other batch shapes.
-
-    How much that has grown to by the end depends on the processor: to 1.7e-6 in a dozen epochs on one.
-    """
-    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
-
-
 def check_same_history(ours, expected):
     """Histories are equal, the noise of epochs up to the rounding of other batch shapes."""
     for one, other in zip(ours, expected, strict=True):

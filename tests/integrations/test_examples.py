@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import check_same_history, check_same_values, launch, ray_cluster
+from helpers import check_same_history, launch, ray_cluster
 from helpers.language import parameters
 from infobatch import DynamicPruner, InfoBatch
 
 pytestmark = pytest.mark.integrations
+
+OF_RANKS = 1e-5
+"""Ranks sum in another order, whose rounding grows over the epochs: to 1.7e-6 without AVX-512."""
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -58,7 +61,7 @@ def test_a_loop_by_hand_leaves_out_what_is_hopeless(monkeypatch):
 @pytest.mark.slow
 def test_rays_script_is_the_base_script():
     with ray_cluster():
-        compare(*importlib.import_module("ray_train").main())
+        compare(*importlib.import_module("ray_train").main(), OF_RANKS)
 
 
 DDP = """
@@ -91,7 +94,7 @@ def test_two_ranks_are_the_base_script(fsdp, tmp_path, monkeypatch):
         torch.nn.utils.vector_to_parameters(
             torch.cat([value.flatten() for value in values]), model.parameters()
         )
-        compare(pruner, model)
+        compare(pruner, model, OF_RANKS)
 
 
 @cache
@@ -99,9 +102,9 @@ def base():
     return importlib.import_module("plain_loop").main()
 
 
-def compare(pruner, model):
+def compare(pruner, model, rounding=1e-6):
     expected, expected_model = base()
     check_same_history(pruner.history, expected.history)
     assert torch.equal(pruner.selection.weights, expected.selection.weights)
-    check_same_values(parameters(model), parameters(expected_model))
-    check_same_values(pruner.scores["last_loss"], expected.scores["last_loss"])
+    assert (parameters(model) - parameters(expected_model)).abs().max() < rounding
+    torch.testing.assert_close(pruner.scores["last_loss"], expected.scores["last_loss"])

@@ -5,7 +5,7 @@ import textwrap
 import pytest
 import torch
 
-from helpers import check_same_values, launch
+from helpers import launch
 from helpers.processes import TESTS
 
 pytest.importorskip("lightning")
@@ -116,7 +116,7 @@ def test_two_processes_train_one_selection(tmp_path):
     assert real == [sorted(batch) for batch in alone.batches]
     last = [index for (epoch, _), step in zip(seen, real, strict=True) for index in step if epoch == 3]
     assert sorted(last) == sorted(order.tolist()), "no sample twice, none missing"
-    check_same_values(parameters(alone), whole)
+    assert (parameters(alone) - whole).abs().max() < 1e-6
 
     # Lightning leaves a plain loader with the pruner's sampler alone.
     assert sorted(index for batch in plain + other_plain for index in batch) == list(range(SIZE))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import check_same_values, launch
+from helpers import launch
 
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
@@ -118,7 +118,7 @@ def test_two_processes_train_one_selection(tmp_path):
     num_steps = (len(order) + 7) // 8
     last = [index for step in steps[-num_steps:] for index in step if index >= 0]
     assert sorted(last) == sorted(order.tolist()), "no sample twice, none missing"
-    check_same_values(parameters(alone.model), ends["whole"])
+    assert (parameters(alone.model) - ends["whole"]).abs().max() < 1e-6
     assert np.isclose(alone.state.epoch, 4)
 
     alone = trainer(

@@ -13,8 +13,9 @@ from infobatch.policies import PercentileTiers
 
 @pytest.mark.parametrize("policy", [InfoBatch(0.5), PercentileTiers(), RandomPruning()])
 @pytest.mark.parametrize("drop_last", [False, True])
-def test_with_a_target_every_length_is_known_beforehand(policy, drop_last):
-    pruner = DynamicPruner(Numbers(203), 9, policy=policy, target=0.3, seed=1)
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_with_a_target_every_length_is_known_beforehand(policy, drop_last, shrink):
+    pruner = DynamicPruner(Numbers(203), 9, policy=policy, target=0.3, seed=1, shrink=shrink)
     loader = pruner.loader(16, drop_last=drop_last)
     losses, num_steps, num_trained = random_losses(203), 0, 0
     for _ in pruner.epochs():
@@ -23,6 +24,7 @@ def test_with_a_target_every_length_is_known_beforehand(policy, drop_last):
         num_trained += sum(len(batch) for batch in batches)
     assert num_steps == pruner.total_steps
     assert pruner.full_steps == 9 * (12 if drop_last else 13)
+    assert (num_steps == pruner.full_steps) == (shrink == "batches")
     if not drop_last:
         assert num_trained == 203 * 9 - round(0.3 * 203 * 9)
 

@@ -27,6 +27,7 @@ SEED, EPOCHS = 3, 4
 OPTIONS = {
     "threshold": {"policy": InfoBatch()},
     "target": {"target": 0.15},
+    "target, smaller batches": {"target": 0.15, "shrink": "batches"},
     "tiers": {"policy": PercentileTiers()},
     "random, no warm-up": {"policy": RandomPruning(0.4), "warmup_epochs": 0},
     "spaced": {"policy": Spaced(RandomPruning(0.4)), "delta": 1},

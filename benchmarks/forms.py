@@ -7,10 +7,11 @@
 Does counting each sample with its weight in batch norm undo what choosing by loss costs? Is the same
 selection better where the steps are kept and the batches shrink? Trains full data and each policy in its
 four forms; prints the mean over seeds of the last epoch's metric, and the paired differences to full
-data and to the policy's first form, which is the paper's. Random pruning, fewer epochs, and fewer epochs
-in the same steps are what all have to beat. --delta sets how much of a run is pruned, 1 for all of it,
-and is in the names then; --only limits the forms to those that have TEXT in their names. Finished runs
-in --out are kept; several of these may be started at once, and share the work.
+data and to the policy's first form, which is the paper's. Random pruning, fewer epochs, at the same rate
+and at one that is higher by as much as steps are fewer, and fewer epochs in the same steps are what all
+have to beat. --delta sets how much of a run is pruned, 1 for all of it, and is in the names then; --only
+limits the forms to those that have TEXT in their names. Finished runs in --out are kept; several of
+these may be started at once, and share the work.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from infobatch.lab.devices import resolve_device
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.runs.environment import describe_environment
 
-FEWER, SAME_STEPS = "fewer epochs", "fewer epochs, same steps"
+FEWER, FEWER_SCALED = "fewer epochs", "fewer epochs, higher rate"
+SAME_STEPS = "fewer epochs, same steps"
 FORMS = [("steps", "plain"), ("steps", "weighted"), ("batches", "plain"), ("batches", "weighted")]
 
 
@@ -46,6 +48,7 @@ def configs_of(
     configs = {
         FULL: (plain, FULL),
         FEWER: (replace(plain, epochs=epochs), FULL),
+        FEWER_SCALED: (replace(plain, epochs=epochs, lr=base.lr * base.epochs / epochs), FULL),
         SAME_STEPS: (replace(plain, epochs=epochs, batch_size=size), FULL),
     }
     variants, reasons = contestants(base, policies, [share], len(data.train), data.train_labels, None)

@@ -133,7 +133,7 @@ def test_policies_are_compared_in_four_forms(tmp_path, capsys, monkeypatch):
     rows = {row["name"]: row for row in json.loads((tmp_path / "f.json").read_text())["results"]}
     forms = [f"neyman, {form}" for form in ("steps, plain", "steps, weighted")]
     forms += [f"neyman, {form}" for form in ("batches, plain", "batches, weighted")]
-    controls = ["fewer epochs", "fewer epochs, same steps"]
+    controls = ["fewer epochs", "fewer epochs, higher rate", "fewer epochs, same steps"]
     assert [*rows] == ["full", *controls, *forms, "random, steps, plain", "random, batches, plain"]
     saved = {name: row["saved"] for name, row in rows.items() if name not in ("full", *controls)}
     assert saved == pytest.approx(dict.fromkeys(saved, 0.25), abs=1e-3)

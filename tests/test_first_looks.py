@@ -1,11 +1,21 @@
-"""Negative losses are met at the first batch, or told of once, by policies that take losses as sizes."""
+"""What a run looks at once: losses that mislead its policy, and converted batch norm without weights."""
+
+from contextlib import nullcontext
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from helpers import Numbers, new_pruner, random_losses, record_epoch
-from infobatch import DynamicPruner, InfoBatch, Neyman, NoiseBudget, Spaced
+from infobatch import (
+    DynamicPruner,
+    InfoBatch,
+    Neyman,
+    NoiseBudget,
+    Spaced,
+    batch_weights,
+    weigh_batch_norm,
+)
 from infobatch.policies import Proportional
 
 SIZED = [Neyman(), Spaced(Neyman()), Proportional(by="smoothed_loss"), NoiseBudget()]
@@ -208,3 +218,34 @@ def test_losses_that_may_be_cross_entropies_are_taken_for_them(losses_of):
 )
 def test_errors_that_are_told_as_such_are_taken_for_them(options):
     first_update(squared_errors, **options)
+
+
+# -- Batch norm --------------------------------------------------------------------------------------
+
+
+def train_with_batch_norm(convert, give):
+    """Two epochs, the second pruned with unequal weights."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+    if convert:
+        weigh_batch_norm(model)
+    pruner = DynamicPruner(Numbers(20), 2, policy=InfoBatch(prune_ratio=0.5), delta=1)
+    loader = pruner.loader(10)
+    for _ in pruner.epochs():
+        for indices, numbers in loader:
+            inputs = numbers.float().unsqueeze(1)
+            with batch_weights(model, pruner.weights(indices)) if give else nullcontext():
+                logits = model(inputs)
+            losses = F.cross_entropy(logits, numbers.long() % 2, reduction="none")
+            pruner.update(losses, indices).backward()
+
+
+def test_converted_batch_norm_without_weights_is_told_of_once():
+    with pytest.warns(UserWarning, match="weigh_batch_norm.*was given none for this batch") as told:
+        train_with_batch_norm(convert=True, give=False)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(("convert", "give"), [(False, False), (True, True)])
+def test_batch_norm_that_does_as_it_is_told_is_not(convert, give):
+    train_with_batch_norm(convert, give)

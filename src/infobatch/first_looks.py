@@ -148,7 +148,7 @@ class FirstLooks:
             )
 
     def at_weights(self, losses: Tensor, weights: FloatArray) -> None:
-        """Warn of batch norm that takes its statistics of the samples chosen by score."""
+        """Look at the first batch of unequal weights: converted batch norm should have had them."""
         if not (self._batch_norm and self._prunes):
             return
         real = weights[weights > 0]

@@ -1,4 +1,4 @@
-"""Finding batch norm without weights in the autograd graph of a batch's losses."""
+"""Finding converted batch norm that had no weights in the autograd graph of a batch's losses."""
 
 from __future__ import annotations
 
@@ -10,66 +10,50 @@ from infobatch.autograd_graph import nodes_behind
 from infobatch.batch_norm.layers import converted_weights
 from infobatch.user_warnings import warn_user
 
-UNWEIGHTED = (
-    "the model has batch norm, whose mean and variance are now those of the samples that pruning chose "
-    "and not those of the data, which can cost a point of accuracy and more. "
+WITHOUT_WEIGHTS = (
+    "the model's batch norm is to count each sample with its weight (weigh_batch_norm), and was given "
+    "none for this batch, so that it counted all alike: run the forward pass in "
+    "`with batch_weights(model, pruner.weights(indices)):`, or convert the model back by "
+    "unweigh_batch_norm(model)"
 )
-"""How the warning to a run begins that meets batch norm without weights; it goes on with the remedy."""
-
-_FORWARD = "`with batch_weights(model, pruner.weights(indices)):`"
-NOT_CONVERTED = (
-    f"Convert it once, `model = weigh_batch_norm(model)`, and run the forward pass in {_FORWARD}"
-)
-NOT_GIVEN = f"It is converted, but has no weights: run the forward pass in {_FORWARD}"
 
 
 def unweighted_batch_norms(losses: Tensor) -> int:
-    """Count the batch norms of the forward pass that took statistics of the batch without weights.
+    """Count the converted batch norms of the forward pass that took statistics without weights.
 
     It follows the whole autograd graph, some microseconds a node: to be called once, and with a batch of
-    unequal weights, since with equal ones a weighted layer runs PyTorch's own. What a compiled or
-    checkpointed part of the model hides is not found. Nothing of the graph is kept.
+    unequal weights, since with equal ones a converted layer runs PyTorch's own. What a compiled or
+    checkpointed part of the model hides is not found, nor are layers without parameters. Nothing of the
+    graph is kept.
 
     Args:
         losses: (B,), before :meth:`DynamicPruner.update` or ``backward``.
 
     Returns:
-        The number of calls of such layers; 0 where no gradient is recorded.
+        The number of calls of such layers; 0 where no gradient is recorded, and where no model of the
+        process is converted.
     """
-    return len(_unweighted_nodes(losses))
-
-
-def _unweighted_nodes(losses: Tensor) -> list[Any]:
-    """The nodes of such layers in the graph of ``losses``."""
-    return [node for node in nodes_behind(losses) if _is_unweighted(node)]
-
-
-def _are_converted(nodes: list[Any]) -> bool:
-    """Whether all of some batch norms are layers that have been converted, as far as can be told."""
     converted = {id(weight) for weight in converted_weights()}
-    weights = [
-        {id(getattr(before, "variable", None)) for before, _ in node.next_functions} for node in nodes
-    ]
-    return all(own & converted for own in weights)
-
-
-def _is_unweighted(node: object) -> bool:
-    """Whether a node is a batch norm in training mode, on any backend or over several processes.
-
-    Instance norm is PyTorch's batch norm of a batch of one, and not meant.
-    """
-    if "BatchNorm" not in type(node).__name__ or not getattr(node, "_saved_training", True):
-        return False
-    outputs = getattr(node, "_input_metadata", ())
-    return not outputs or outputs[0].shape[0] != 1
+    if not converted:
+        return 0
+    return sum(_is_unweighted(node) and _is_of(node, converted) for node in nodes_behind(losses))
 
 
 def warn_if_unweighted(losses: Tensor) -> None:
-    """Warn of batch norm in the graph of a batch's losses: see :func:`unweighted_batch_norms`.
+    """Warn of converted batch norm that had no weights: see :func:`unweighted_batch_norms`.
 
     Args:
         losses: (B,), of a batch of unequal weights.
     """
-    if nodes := _unweighted_nodes(losses):
-        remedy = NOT_GIVEN if _are_converted(nodes) else NOT_CONVERTED
-        warn_user(UNWEIGHTED + remedy)
+    if unweighted_batch_norms(losses):
+        warn_user(WITHOUT_WEIGHTS)
+
+
+def _is_unweighted(node: Any) -> bool:
+    """Whether a node is PyTorch's batch norm in training mode, on any backend or several processes."""
+    return "BatchNorm" in type(node).__name__ and getattr(node, "_saved_training", True)
+
+
+def _is_of(node: Any, parameters: set[int]) -> bool:
+    """Whether a node's operation took one of these parameters, by their ids."""
+    return any(id(getattr(before, "variable", None)) in parameters for before, _ in node.next_functions)

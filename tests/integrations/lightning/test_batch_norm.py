@@ -47,6 +47,7 @@ def test_layers_forget_the_weights_where_a_step_fails():
     assert "_batch" not in module.layers[1].__dict__
 
 
-def test_a_module_that_is_not_converted_is_warned_of():
-    with pytest.warns(UserWarning, match="the model has batch norm, whose mean and variance"):
-        fit(SMALLER, Normalized(weighed=False))
+def test_a_module_that_is_not_converted_counts_all_alike():
+    module, _, _ = fit(SMALLER, Normalized(weighed=False))
+    assert set(module.shares) == {None}
+    assert any(len(set(weights.tolist())) > 1 for weights in module.weights)

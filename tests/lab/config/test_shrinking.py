@@ -10,7 +10,6 @@ from infobatch.lab.config.shrinking import (
     shrink_option,
     shrinks_batches,
     smaller_batch,
-    weighs_batch_norm,
 )
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.training.validate import check_config
@@ -32,13 +31,6 @@ def test_a_policy_shrinks_what_it_is_made_for_unless_told_otherwise():
 def test_the_pruner_is_given_the_options_of_smaller_batches():
     assert shrink_option(replace(PAPER, least_batch=4)) == "steps"
     assert shrink_option(replace(BUDGET, least_batch=4, batch_multiple=8)) == ShrinkBatches(4, 8)
-
-
-def test_batch_norm_is_weighted_where_batches_shrink_unless_told_otherwise():
-    assert weighs_batch_norm(BUDGET)
-    assert not weighs_batch_norm(PAPER)
-    assert weighs_batch_norm(replace(PAPER, batch_norm="weighted"))
-    assert not weighs_batch_norm(replace(BUDGET, batch_norm="plain"))
 
 
 def test_a_smaller_batch_makes_the_same_steps_of_fewer_epochs():

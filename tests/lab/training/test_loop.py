@@ -128,7 +128,7 @@ def test_batch_norm_is_given_the_weights_of_each_pruned_batch(data, tmp_path, mo
         return batch_weights(model, weights)
 
     monkeypatch.setattr(loop, "batch_weights", note)
-    run(replace(QUICK, policy="noise-budget:max_noise=1.3"), data, tmp_path)
+    run(replace(QUICK, policy="noise-budget:max_noise=1.3", batch_norm="weighted"), data, tmp_path)
     pruned = [m for m in RunFolder(tmp_path).metrics() if m.num_kept < m.num_samples]
     assert sum(map(len, given)) == sum(m.num_kept for m in pruned)
     assert float(torch.cat(given).mean()) == pytest.approx(1, abs=1e-3)

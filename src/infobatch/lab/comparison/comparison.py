@@ -192,7 +192,7 @@ class Comparison:
         Raises:
             FileNotFoundError: If the run is not ready: see :meth:`is_ready`.
         """
-        config = replace(self.config, seed=seed, prior_scores="", shrink="auto", batch_norm="auto")
+        config = replace(self.config, seed=seed, prior_scores="", shrink="auto", batch_norm="plain")
         if arm.variant is None:
             return replace(config, policy="none", target=None)
         if arm.kind == PRUNED:

@@ -93,7 +93,7 @@ class Variant:
             assert self.target is not None
             common = replace(common, proxy=proxy_of(self.policy), resident=False)
             share = _backward_share(self.target, common)
-            plain = replace(common, shrink="auto", batch_norm="auto", prior_scores="")
+            plain = replace(common, shrink="auto", batch_norm="plain", prior_scores="")
             return replace(plain, policy="none", target=None, backward_share=share)
         target = common.target if self.target is None else self.target
         made = replace(common, policy=self.policy, prune_ratio=self.prune_ratio, target=target)

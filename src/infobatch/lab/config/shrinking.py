@@ -39,13 +39,6 @@ def shrink_option(config: TrainConfig) -> Shrink:
     return ShrinkBatches(config.least_batch, config.batch_multiple)
 
 
-def weighs_batch_norm(config: TrainConfig) -> bool:
-    """Whether batch norm takes its statistics with weights in a run's pruned epochs."""
-    if config.batch_norm == "auto":
-        return shrinks_batches(config)
-    return config.batch_norm == "weighted"
-
-
 def smaller_batch(
     config: TrainConfig, epochs: float, num_replicas: int, num_samples: int = 0
 ) -> tuple[int, int]:

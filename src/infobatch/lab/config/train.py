@@ -123,10 +123,9 @@ class CommonConfig:
     """Where batches shrink: fewest samples in a batch of each process."""
     batch_multiple: int = 1
     """Where batches shrink: a batch of each process has a multiple of this many samples."""
-    batch_norm: Literal["auto", "weighted", "plain"] = "auto"
-    """Statistics of batch norm in pruned epochs: weighted counts each sample with its weight, so that
-    they are those of the data; plain counts what was selected equally. auto takes weighted where batches
-    shrink, and plain where steps do."""
+    batch_norm: Literal["plain", "weighted"] = "plain"
+    """Statistics of batch norm in pruned epochs: plain counts what was selected equally; weighted counts
+    each sample with its weight, so that they are those of the data."""
     lr_scaling: LRScaling = "none"
     """Multiply the learning rate of pruned epochs by the mean weight of their samples (linear), or by
     its square root (sqrt); for epochs that have fewer steps."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from infobatch import weigh_batch_norm
-from infobatch.lab.config.shrinking import shrinks_batches, weighs_batch_norm
+from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Feed
 from infobatch.lab.devices import resolve_device, resolve_precision
@@ -289,7 +289,7 @@ class Task(ABC):
         model = self.model
         self._uncompiled = model
         on_several, on_cuda = replicas().num_replicas > 1, self.device.type == "cuda"
-        shrinks, weighs = shrinks_batches(self.config), weighs_batch_norm(self.config)
+        shrinks, weighs = shrinks_batches(self.config), self.config.batch_norm == "weighted"
         if on_several and on_cuda:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
             self.model = model

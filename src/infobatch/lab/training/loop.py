@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,8 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from infobatch import DynamicPruner, batch_weights
-from infobatch.batch_norm import UNWEIGHTED
-from infobatch.lab.config.shrinking import weighs_batch_norm
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.processes import agree
@@ -91,16 +87,15 @@ class Loop(Engine):
 
         self._warm_up()
         self._end_interrupted_epoch()
-        with self._batch_norm_as_asked():
-            train_epochs(
-                self.pruner,
-                self.loader,
-                begin=self._begin,
-                step=self._step,
-                pause=lambda: self.pauses.pause(self._save_checkpoint),
-                end=end,
-                clock=self._training_clock,
-            )
+        train_epochs(
+            self.pruner,
+            self.loader,
+            begin=self._begin,
+            step=self._step,
+            pause=lambda: self.pauses.pause(self._save_checkpoint),
+            end=end,
+            clock=self._training_clock,
+        )
         return self._finish()
 
     def make_loader(self) -> Iterable[Any]:
@@ -116,7 +111,7 @@ class Loop(Engine):
             self.selective.begin(epoch, self.task.device)
         self._num_left = self.pruner.current.num_left
         is_pruned = self.pruner.selection.num_selected < self.pruner.num_samples
-        self._weighs = is_pruned and weighs_batch_norm(self.config)
+        self._weighs = is_pruned and self.config.batch_norm == "weighted"
 
     def _step(self, indices: IndexArray, batch: Any) -> None:
         """Train on a batch, and add its loss to the epoch's."""
@@ -174,14 +169,6 @@ class Loop(Engine):
         return losses.mean(), self.task.train_outputs(part).losses.mean()
 
     # -- Around the steps ----------------------------------------------------------------------------
-
-    @contextmanager
-    def _batch_norm_as_asked(self) -> Iterator[None]:
-        """Do not warn of batch norm without weights, where that is what is asked for."""
-        with warnings.catch_warnings():
-            if not weighs_batch_norm(self.config):
-                warnings.filterwarnings("ignore", re.escape(UNWEIGHTED))
-            yield
 
     def _warm_up(self) -> None:
         """Take a few steps and take them back, so that one-time costs are on no run's clock."""

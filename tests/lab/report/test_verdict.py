@@ -73,6 +73,20 @@ def test_arms_are_told_apart_by_p_values_corrected_for_their_number(num_controls
     assert "A run trained for 1.0 s, on full data 1.0 s." in told
 
 
+def test_the_same_difference_in_every_seed_tells_nothing_apart():
+    """As where each is of one test image: the interval has no width, and says nothing of other seeds."""
+    results = compared([400] * 2)
+    for run in results.pruned[0].runs.values():
+        run.summary.result = 0.1195
+    told = verdict(results)
+    assert told.startswith("too few seeds to say: 33.3% of the samples saved, ")
+    assert "not clearly different from fewer epochs, -0.0305 (-0.0305 to -0.0305) in every seed" in told
+    assert "ahead of" not in told
+    for run in results.pruned[0].runs.values():
+        run.summary.result = 0.12
+    assert verdict(results).startswith("lossless: 33.3%"), "the same result in every seed"
+
+
 def test_without_a_margin_nothing_is_called_lossless():
     results = replace(compared([400] * 2), margin=0.0)
     told = verdict(results)

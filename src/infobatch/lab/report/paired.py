@@ -63,6 +63,14 @@ class Difference:
         return max(self.metric.gain(self.low), self.metric.gain(self.high))
 
     @property
+    def has_no_spread(self) -> bool:
+        """Whether all seeds differ by the same, as where a few test samples decide, and not by 0.
+
+        The interval then tells nothing of how other seeds would differ.
+        """
+        return self.high - self.low < ROUNDING <= abs(self.mean)
+
+    @property
     def short(self) -> str:
         """The difference as a table's cell shows it."""
         return str(self).replace(" to ", "…")
@@ -89,10 +97,10 @@ def judge(difference: Difference, margin: float) -> str:
 
     Returns:
         ``"lossless"`` only if the whole interval lies above -margin, ``"not lossless"`` only if all of
-        it lies below; else ``"too few seeds to say"``, or ``"too near the margin to say"`` where, at
-        this spread, more seeds would not do either.
+        it lies below; else ``"too few seeds to say"``, as where the seeds leave no spread to judge by,
+        or ``"too near the margin to say"`` where, at this spread, more seeds would not do either.
     """
-    if difference.num_pairs < 2:
+    if difference.num_pairs < 2 or difference.has_no_spread:
         return TOO_FEW
     if difference.least_gain > -margin:
         return "lossless"

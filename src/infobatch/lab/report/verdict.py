@@ -166,8 +166,10 @@ def _places(ours: ArmRuns, results: Results) -> list[_Place]:
         p, word = p_values[control.label], ALIKE
         is_apart = difference.least_gain > 0 or difference.most_gain < 0
         told = f"{difference}"
-        if is_apart and not p >= LARGEST_P:
+        if is_apart and p < LARGEST_P:
             word = "ahead of" if difference.least_gain > 0 else "behind"
+        elif difference.has_no_spread:
+            told += " in every seed, so that there is no spread to judge by"
         elif is_apart:
             told += f" with a corrected p of {p_text(p)}"
         places.append(_Place(control, word, f"{control.label}{_cost_gap(control, ours)}, {told}"))

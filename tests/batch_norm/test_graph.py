@@ -53,6 +53,8 @@ def test_frozen_layers_do_not_count():
     ids=str,
 )
 def test_other_layers_do_not_count(layer):
+    kept, _ = losses_of(nn.BatchNorm2d(4))  # of another model, so that graphs are looked at
+    assert is_weighed(kept)
     assert unweighted_batch_norms(losses_of(layer)[1]()) == 0
 
 

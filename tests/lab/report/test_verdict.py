@@ -82,6 +82,7 @@ def test_the_same_difference_in_every_seed_tells_nothing_apart():
     assert told.startswith("too few seeds to say: 33.3% of the samples saved, ")
     assert "not clearly different from fewer epochs, -0.0305 (-0.0305 to -0.0305) in every seed" in told
     assert "ahead of" not in told
+    assert "seeds would tell" not in told, "no spread to reckon with"
     for run in results.pruned[0].runs.values():
         run.summary.result = 0.12
     assert verdict(results).startswith("lossless: 33.3%"), "the same result in every seed"

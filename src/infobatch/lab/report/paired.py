@@ -49,7 +49,7 @@ class Difference:
         metric, mean = next(iter(ours.values())).metric, statistics.fmean(pairs)
         if len(pairs) == 1:
             return cls(mean, -math.inf, math.inf, 1, metric)
-        half = half_interval(pairs)
+        half = 0.0 if _are_equal(pairs) else half_interval(pairs)
         return cls(mean, mean - half, mean + half, len(pairs), metric)
 
     @property
@@ -68,7 +68,7 @@ class Difference:
 
         The interval then tells nothing of how other seeds would differ.
         """
-        return self.high - self.low < ROUNDING <= abs(self.mean)
+        return self.low == self.high and abs(self.mean) >= ROUNDING
 
     @property
     def short(self) -> str:
@@ -86,6 +86,11 @@ def _differences(ours: dict[int, Run], theirs: dict[int, Run]) -> list[float]:
     """Our results minus theirs, for each seed that both have."""
     seeds = sorted(ours.keys() & theirs.keys())
     return [ours[seed].summary.result - theirs[seed].summary.result for seed in seeds]
+
+
+def _are_equal(differences: Sequence[float]) -> bool:
+    """Whether all differences are the same, except for rounding."""
+    return max(differences) - min(differences) < ROUNDING
 
 
 def judge(difference: Difference, margin: float) -> str:
@@ -118,9 +123,10 @@ def seeds_needed(difference: Difference, margin: float) -> int | None:
         margin: What may be lost, in the metric's unit.
 
     Returns:
-        More than there were; None if it is more than :data:`MOST_SEEDS`, and of one seed.
+        More than there were; None if it is more than :data:`MOST_SEEDS`, and where one seed, or the same
+        difference in each, tells of no spread.
     """
-    if difference.num_pairs < 2:
+    if difference.num_pairs < 2 or difference.has_no_spread:
         return None
     from scipy import stats
 
@@ -147,7 +153,7 @@ def p_of(differences: Sequence[float]) -> float:
 
     if len(differences) < 2 or not any(differences):
         return math.nan if len(differences) < 2 else 1.0
-    if max(differences) - min(differences) < ROUNDING:  # of a few test images: no spread to judge by
+    if _are_equal(differences):  # of a few test images: no spread to judge by
         return math.nan
     return float(stats.ttest_1samp(differences, 0).pvalue)
 

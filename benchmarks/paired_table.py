@@ -3,8 +3,10 @@
     python benchmarks/paired_table.py FILE.json [FILE.json ...] --against NAME [NAME ...] [--only TEXT]
 
 The files are those that forms.py and parts.py write by --json, or runs.json of a comparison's report,
-of other seeds or machines. Each way is paired with each of those named, over the seeds that both have,
-which have to be two at least. No seed may have two results that differ.
+of other seeds or machines. Where such a report has one
+label for the controls of several policies, ways are called by their folders, as in
+noise-budget-max_noise-1.1/fewer-epochs. Each way is paired with each of those named, over the seeds
+that both have, which have to be two at least. No seed may have two results that differ.
 
 p is of a paired t test, after Holm's correction over the whole table, which --only limits to the ways
 that have TEXT in their names.
@@ -31,7 +33,7 @@ def read(paths: Sequence[Path]) -> tuple[str, Results]:
     metrics, results = set(), Results()
     for path in paths:
         found = json.loads(path.read_text())
-        metrics.add(found["metric"] if "metric" in found else f"{found['config']['task']} result")
+        metrics.add(found["metric"] if "metric" in found else _metric_of_report(found))
         for name, seed, result in listed(found):
             if results.setdefault(name, {}).setdefault(seed, result) != result:
                 raise ValueError(f"{path}: {name!r} has another result of seed {seed} already")
@@ -43,9 +45,22 @@ def read(paths: Sequence[Path]) -> tuple[str, Results]:
 def listed(found: dict[str, Any]) -> list[tuple[str, int, float]]:
     """Way, seed and result of each run in a file."""
     if "runs" in found:
-        return [(run["label"], run["seed"], run["result"]) for run in found["runs"]]
+        return _of_report(found["runs"])
     results = [(row["name"], row["results"]) for row in found["results"]]
     return [(name, int(seed), of_seed[seed]) for name, of_seed in results for seed in of_seed]
+
+
+def _of_report(runs: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
+    """The same of runs.json. The oldest have an accuracy, and no labels."""
+    labels = {(run["arm"], run.get("label")) for run in runs}
+    unique = len({label for _, label in labels}) == len(labels)
+    name = "label" if unique else "arm"
+    return [(run[name], run["seed"], run.get("result", run.get("accuracy"))) for run in runs]
+
+
+def _metric_of_report(found: dict[str, Any]) -> str:
+    """What a report's runs are measured by. The oldest are of images, and do not say so."""
+    return f"{found.get('config', {}).get('task', 'classification')} result"
 
 
 def differences(ours: dict[int, float], theirs: dict[int, float]) -> list[float]:

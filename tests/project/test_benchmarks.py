@@ -176,9 +176,15 @@ def test_results_of_several_files_are_paired(tmp_path, capsys, monkeypatch):
     assert [*printed(first, second, "--against", "full", "--only", "ours")] == ["full", "ours"]
     report = tmp_path / "runs.json"
     runs = [("full data", 0, 70), ("ours", 0, 71), ("full data", 1, 71), ("ours", 1, 74)]
-    runs = [{"label": label, "seed": seed, "result": result} for label, seed, result in runs]
+    runs = [{"arm": arm, "label": arm, "seed": seed, "result": result} for arm, seed, result in runs]
     report.write_text(json.dumps({"config": {"task": "classification"}, "runs": runs}))
     assert printed(str(report), "--against", "full data")["ours"][1].startswith(" +2 (")
+    two = tmp_path / "two.json"
+    controls = [{**run, "arm": f"{arm}/random", "label": "random"} for run in runs[:1] for arm in "ab"]
+    controls += [{**run, "seed": 1} for run in controls]
+    two.write_text(json.dumps({"runs": [*runs, *controls]}))
+    of_two = printed(str(two), "--against", "full data")
+    assert [*of_two] == ["full data", "ours", "a/random", "b/random"], "one label, two arms"
     for arguments, message in (
         ((first, str(report), "--against", "full"), "give files of one"),
         ((first, other, "--against", "full"), "'full' has another result of seed 0 already"),

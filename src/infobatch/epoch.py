@@ -86,7 +86,7 @@ class Epoch(ABC):
     @property
     @abstractmethod
     def mean_weight(self) -> float:
-        """Mean weight of the samples selected on all ranks."""
+        """Mean weight of the samples selected on all ranks, each as often as it is drawn."""
 
     @property
     @abstractmethod

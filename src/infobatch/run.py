@@ -245,11 +245,14 @@ class Run(Course):
         """What relative weights of the epoch are divided by: their mean.
 
         Where batches shrink it is the mean that an unbiased draw has in expectation, N over the number
-        selected, so that each step stays unbiased.
+        selected, so that each step stays unbiased; of a sampler of the user's, which may draw some
+        samples more often, its draws on full data over those of the epoch.
         """
-        if self.plan.shrink and not isinstance(self.policy, BiasedPolicy):
-            return self.num_samples / self.current.num_selected
-        return self.current.mean_weight
+        epoch = self.current
+        if not self.plan.shrink or isinstance(self.policy, BiasedPolicy):
+            return epoch.mean_weight
+        of_draws = None if epoch.user_draws is None else epoch.user_draws.full_per_draw
+        return self.num_samples / epoch.num_selected if of_draws is None else of_draws
 
     def relative(self, weights: FloatArray) -> FloatArray:
         """Weights of the epoch divided by :attr:`weight_divisor`."""

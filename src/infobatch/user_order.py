@@ -29,11 +29,14 @@ class UserDraws:
 
     Args:
         selected: Which samples the epoch trains on, bool (N,).
-        expected: Number of draws that the epoch should have, by which its progress is measured.
+        expected: Number of draws that the epoch should have, as far as is known before it begins.
         part: Share of the sampler's draws that is used, in (0, 1]; below 1 where the run ends within the
             epoch.
 
     Attributes:
+        expected: The same, until more is known: see :meth:`expect_as` and :meth:`spread`.
+        mean_weight: The mean weight of what is drawn; None where it is that of the selected samples.
+        full_per_draw: Draws on full data for each of the epoch's; None where they are as samples are.
         counts: How many draws of each sample have been recorded, int32 (N,).
         num_recorded: Number of draws recorded.
         length: Number of draws that the epoch has, None until the sampler has come to its end.
@@ -48,6 +51,8 @@ class UserDraws:
         self.selected = selected
         self.expected = expected
         self.part = part
+        self.mean_weight: float | None = None
+        self.full_per_draw: float | None = None
         self.counts = np.zeros(len(selected), np.int32)
         self.num_recorded = 0
         self.length: int | None = None
@@ -61,6 +66,9 @@ class UserDraws:
         self._elsewhere: np.ndarray | None = None  # what any rank has recorded
         self._waiting: deque[list[int]] = deque()  # what the latest pass has given, not recorded yet
         self._recent: dict[bytes, None] = {}  # the latest batches that were new
+        self._ends: IndexArray | None = None  # of the batches, in draws, where each has its own size
+        self._given: np.ndarray | None = None  # how often the sampler gave each sample, left out or not
+        self._loaded: tuple[int, float] | None = None  # draws recorded, and the part of the epoch
 
     @property
     def finished(self) -> bool:
@@ -70,8 +78,46 @@ class UserDraws:
     @property
     def done(self) -> float:
         """The part of the epoch that has been recorded, in [0, 1]."""
+        if self.finished:
+            return 1.0
+        if self._ends is not None:  # by batches, for ranks have as many, if not of one size
+            number = int(np.searchsorted(self._ends, self.num_recorded, side="right"))
+            begin, end = (self._ends[at] if at >= 0 else 0 for at in (number - 1, number))
+            return float(number + (self.num_recorded - begin) / (end - begin)) / len(self._ends)
+        if self._loaded is not None and self._loaded[0] == self.num_recorded:
+            return self._loaded[1]
         # By what was expected until the end: how early the length is known depends on the workers.
-        return 1.0 if self.finished else min(1.0, self.num_recorded / max(1.0, self.expected))
+        return min(1.0, self.num_recorded / max(1.0, self.expected))
+
+    def expect_as(self, before: UserDraws, weights: np.ndarray) -> None:
+        """Expect the sampler to draw each sample as often as it did in the epoch before.
+
+        Args:
+            before: The draws of that epoch.
+            weights: Weights of all samples in this one, 0 where they are left out, float32 (N,).
+        """
+        given = before._given
+        if given is None or not (kept := given @ self.selected[: len(given)]):
+            return
+        share, share_of_samples = kept / given.sum(), np.count_nonzero(self.selected) / len(weights)
+        self.expected *= float(share / share_of_samples)
+        self.mean_weight = float(given @ weights[: len(given)].astype(np.float64) / kept)
+
+    def spread(
+        self, batches: Sequence[list[int]], weights_of: Callable[[IndexArray], np.ndarray]
+    ) -> None:
+        """Take note of all batches of the epoch, each of its own size, before the first is given.
+
+        Args:
+            batches: What this rank trains in the whole epoch, recorded or not.
+            weights_of: Gives the weights of samples of the epoch.
+        """
+        drawn = np.fromiter(chain.from_iterable(batches), np.int64)
+        if len(drawn):
+            self._ends = np.cumsum([len(batch) for batch in batches])
+            self.expected = float(len(drawn))
+            self.mean_weight = float(weights_of(drawn).mean(dtype=np.float64))
+            self.full_per_draw = (self.num_full or len(drawn)) / len(drawn)
 
     def record(self, indices: IndexArray) -> int:
         """Note that the losses of ``indices`` have been recorded; returns how many draws are new.
@@ -146,18 +192,23 @@ class UserDraws:
 
     def counted(self, items: Iterable[int], multiple: int = 1) -> Iterator[int]:
         """Pass on an epoch's indices, and count them; a multiple where a last batch is dropped."""
-        number = 0
+        given, number = _tally_of(np.zeros_like(self.counts)), 0
         for index in items:
             number += 1
             yield index
+            given[index] += 1
+        self._given = np.frombuffer(given, np.int32)
         self.num_full = number // multiple * multiple
 
     def counted_batches(self, batches: Iterable[list[int]]) -> Iterator[list[int]]:
         """Pass on an epoch's batches, and count their indices."""
-        number = 0
+        given, number = _tally_of(np.zeros_like(self.counts)), 0
         for batch in batches:
             number += len(batch)
             yield batch
+            for index in batch:
+                given[index] += 1
+        self._given = np.frombuffer(given, np.int32)
         self.num_full = number
 
     def note_ends(
@@ -213,6 +264,10 @@ class UserDraws:
         return {
             "counts": torch.from_numpy(self._counts_of_all()),
             "num_recorded": self.num_recorded,
+            "done": self.done,
+            "expected": float(self.expected),
+            "mean_weight": self.mean_weight,
+            "given": None if self._given is None else torch.from_numpy(self._given.copy()),
             "length": self.length,
             "num_full": self.num_full,
             "start": self.start,
@@ -224,7 +279,14 @@ class UserDraws:
         """What :meth:`state_dict` holds."""
         counts = Array(torch.int32, (num_samples,))
         numbers = dict.fromkeys(("length", "num_full", "start", "following"), (int, None))
-        return {"counts": counts, "num_recorded": int, **numbers}
+        shares = {"done": float, "expected": float, "mean_weight": (float, None)}
+        return {
+            "counts": counts,
+            "num_recorded": int,
+            "given": (counts, None),
+            **shares,
+            **numbers,
+        }
 
     def load_state_dict(self, state: dict[str, Any], scale: float = 1.0) -> None:
         """Go on where ``state`` was taken, on ``scale`` times as many ranks as there are now."""
@@ -235,6 +297,9 @@ class UserDraws:
         finished = state["length"] is not None and state["num_recorded"] >= state["length"]
         if scale == 1:
             self.length, self.num_full = state["length"], state["num_full"]
+            self.expected, self.mean_weight = state["expected"], state["mean_weight"]
+            self._given = None if state["given"] is None else state["given"].numpy()
+            self._loaded = self.num_recorded, state["done"]
         else:  # this rank's share is another than it was
             self.length = self.num_recorded if finished else None
 

@@ -126,8 +126,13 @@ class ReplicatedEpoch(Epoch):
     def num_selected(self) -> int:
         return self._selection.num_selected
 
-    @cached_property
+    @property
     def mean_weight(self) -> float:
+        of_draws = None if self.user_draws is None else self.user_draws.mean_weight
+        return self._mean_weight_of_selected if of_draws is None else of_draws
+
+    @cached_property
+    def _mean_weight_of_selected(self) -> float:
         return float(self.weights.sum(dtype=np.float64)) / self._selection.num_selected
 
     @property

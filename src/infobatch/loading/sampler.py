@@ -179,6 +179,9 @@ class FilteredBatchSampler(Sampler[list[int]]):
         items = batches_of(self._own.items(epoch.number, draws, num_batches), self._own.sampler)
         # The batches are those of the whole epoch, so that a run resumed within it has the same ones.
         batches = self._formed(draws.counted_batches(items), draws.selected)
+        if self._run.plan.shrink and not draws.selected.all():
+            batches = iter(whole := list(batches))
+            draws.spread(whole, epoch.weights_of)
         rest = ([index for index in batch if is_unrecorded(index)] for batch in batches)
         yield from epoch.passed(draws.note_ends((batch for batch in rest if batch), self._resumes))
 

@@ -161,24 +161,24 @@ class Course:
                 return  # a last epoch cut so short that its only batch would be dropped
             yield epoch
             epoch = self.epoch + 1
-        if not has_process_group():  # else another process may know the losses, unmerged
-            self.current.check_recorded()
-        check_own(self.current)
-        check_went_on(self.current)
+        if has_process_group():
+            self._merge(self.current)
+        self._look_back(self.current)
         self.current.close()
         self.finish()
         self._has_ended = True
 
     def finish(self) -> None:
-        """Write and log what a run has of the epoch under way, where it is recorded or logged.
+        """Give each rank all scores; write and log the epoch under way, where it is recorded or logged.
 
         :meth:`epochs` does it when the last epoch has ended, and so do the frameworks' plug-ins; call it
         after a loop that calls :meth:`set_epoch` itself, or that stops early. On several ranks it is a
-        collective. A run without ``record_to`` and ``log_to`` is left as it is.
+        collective.
         """
-        epoch = self._epoch
-        if epoch is not None and (self._recorder.is_on or self._journal.loggers):
+        epoch, is_told = self._epoch, self._recorder.is_on or bool(self._journal.loggers)
+        if epoch is not None and (is_told or has_process_group()):
             self._merge(epoch)
+        if epoch is not None and is_told:
             self._recorder.write(epoch)
             if epoch.number < self.num_epochs and epoch.done > 0:
                 self._log(epoch, self._counts(self._noise(epoch)))
@@ -356,9 +356,7 @@ class Course:
 
     def _close(self, epoch: Epoch) -> None:
         self._merge(epoch)
-        epoch.check_recorded()
-        check_own(epoch)
-        check_went_on(epoch)
+        self._look_back(epoch)
         check_all_observed(self.policy, epoch.number, epoch.num_unobserved)
         epoch.close()
         self._recorder.write(epoch)
@@ -366,6 +364,12 @@ class Course:
         self._log(epoch, counts)
         self.history.append(counts)
         epoch.release()
+
+    def _look_back(self, epoch: Epoch) -> None:
+        """Raise for an epoch that ends without having been trained as it was given out."""
+        epoch.check_recorded()
+        check_own(epoch)
+        check_went_on(epoch)
 
     def _log(self, epoch: Epoch, counts: EpochCounts) -> None:
         """Tell the first rank's loggers of an epoch, which is merged."""

@@ -40,6 +40,7 @@ class Epoch(ABC):
         agreed: Whether the ranks are known to train the same epoch.
         is_read: Whether a loader has begun to read the epoch.
         given_out: Whether one came to its end while losses were recorded.
+        num_own: Draws, no repeats, that this rank recorded since the epoch began or was resumed.
         num_twice: Samples recorded again since the epoch began or was resumed.
     """
 
@@ -63,7 +64,7 @@ class Epoch(ABC):
         self._seen_repeats: set[int] = set()
         self._first: IndexArray | None = None  # the first batch recorded since then
         self._latest: IndexArray | None = None  # the latest that was new
-        self.num_twice = 0
+        self.num_own = self.num_twice = 0
         self._num_again = 0  # recorded again since the epoch was finished, those of that batch apart
 
     # -- What is selected --------------------------------------------------------------------------
@@ -243,6 +244,7 @@ class Epoch(ABC):
             if not self._is_shared_once:
                 self._check_shared_once(real)
         num_new = self._record_new(real)
+        self.num_own += num_new
         self.num_twice += len(real) - num_new
         if len(repeats):
             num_new += self._num_new_repeats(repeats.tolist())

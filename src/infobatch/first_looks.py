@@ -47,10 +47,11 @@ class FirstLooks:
         self._num_returned = 0
         self._awaits_backward = True
 
-    def begin(self, scores: ScoreTable | None) -> None:
-        """Look at the scores by which an epoch that begins is pruned; None if it is not."""
-        self._prunes = scores is not None
-        if scores is not None and self._scores:
+    def begin(self, scores: ScoreTable, prunes: bool) -> None:
+        """Look at the scores with which an epoch begins or is gone on with."""
+        self._prunes = prunes
+        self._num_nonfinite = scores.num_nonfinite
+        if prunes and self._scores:
             self._look_at_scores(scores)
 
     def at_losses(
@@ -115,7 +116,7 @@ class FirstLooks:
 
         Args:
             epoch: The number of the epoch that ends.
-            num_recorded: The samples that it recorded.
+            num_recorded: The samples that this rank recorded since it began or was gone on with.
             num_nonfinite: The losses and signals of the run, so far, that were NaN or infinite.
         """
         if self._awaits_backward and self._num_returned:
@@ -131,7 +132,6 @@ class FirstLooks:
                 f"all losses of epoch {epoch} were NaN or infinite: training has diverged, and what is "
                 "left out is still decided by the losses from before"
             )
-        self._num_nonfinite = num_nonfinite
 
     def _look_at_scores(self, scores: ScoreTable) -> None:
         """Warn of losses that have become negative."""

@@ -196,12 +196,12 @@ class Run(Course):
     # -- Inside ------------------------------------------------------------------------------------
 
     def _begin(self, epoch: Epoch) -> None:
-        self._looks.begin(self._store.scores if epoch.num_selected < self.num_samples else None)
+        self._looks.begin(self._store.scores, epoch.num_selected < self.num_samples)
         super()._begin(epoch)
 
-    def _close(self, epoch: Epoch) -> None:
-        super()._close(epoch)
-        self._looks.end(epoch.number, epoch.num_recorded, self._store.scores.num_nonfinite)
+    def _look_back(self, epoch: Epoch) -> None:
+        super()._look_back(epoch)
+        self._looks.end(epoch.number, epoch.num_own, self._store.scores.num_nonfinite)
 
     def _signals_read(
         self, names: Sequence[str], given: Mapping[str, Tensor], losses: Tensor

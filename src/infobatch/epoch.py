@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from infobatch.batch_indices import dropped_from
 from infobatch.batching import ends_left
 from infobatch.distributed import Replicas, ShareCheck
 from infobatch.scores.columns import FloatArray, IndexArray
@@ -230,22 +231,25 @@ class Epoch(ABC):
     def record(self, indices: IndexArray) -> int:
         """Note that the losses of a batch have been recorded, each sample once in the epoch.
 
-        Returns the number of its samples that are not repeats.
+        What was dropped from the batch counts as recorded, too. Returns the number of its samples that
+        are not repeats.
 
         Raises:
             RuntimeError: If the epoch is finished, and the batch is of its beginning once more.
             ValueError: If another sampler than the run's gave the batch.
         """
-        real, repeats = indices, indices[:0]
+        real, repeats, dropped = indices, indices[:0], dropped_from(indices)
         if self.replicas.num_replicas > 1:
             are_repeats = indices < 0
             if are_repeats.any():
                 real, repeats = indices[~are_repeats], indices[are_repeats]
             if not self._is_shared_once:
-                self._check_shared_once(real)
+                self._check_shared_once(np.concatenate([real, dropped]))
         num_new = self._record_new(real)
+        if len(dropped):
+            num_new += self._record_new(dropped)
         self.num_own += num_new
-        self.num_twice += len(real) - num_new
+        self.num_twice += len(real) + len(dropped) - num_new
         if len(repeats):
             num_new += self._num_new_repeats(repeats.tolist())
         if num_new:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.batch_indices import dropped_from
 from infobatch.compiling import outside_graphs
 from infobatch.course import Course
 from infobatch.dynamics.recorder import Recorder
@@ -236,7 +235,7 @@ class Run(Course):
         weights = self.current.weights_of(batch)
         if self.normalizer == "mean" or (self.plan.shrink and self.normalizer == "batch"):
             weights = self.relative(weights)
-        if self._mean_scaling is not None:
+        if self._mean_scaling is not None and len(batch):
             weights *= self._mean_scaling.scale_of(int(batch[0]))
         return weights
 
@@ -270,8 +269,6 @@ class Run(Course):
         read = self._signals_read(self._store.signals, signals, scores)
         self._looks.at_losses(losses, scores, batch, scored, signals)
         num_real = self.current.record(batch)
-        if len(dropped := dropped_from(batch)):
-            self.current.record(dropped)
         has_repeats = num_real < len(batch)
         if has_repeats and (batch[:num_real] < 0).any():  # whoever put it in another order moved them
             places = torch.from_numpy(np.argsort(batch < 0, kind="stable"))

@@ -12,6 +12,7 @@ from helpers import UNMERGED, Numbers, new_pruner, random_losses, record_epoch
 from helpers.replicated import LAYOUTS, ranks
 from infobatch import DynamicPruner, InfoBatch
 from infobatch.chunks import CHUNK
+from infobatch.loading import Kept
 from infobatch.seeding import epoch_generator
 
 
@@ -195,3 +196,26 @@ def test_a_batch_may_be_put_in_another_order(order):
     assert pruner.current.finished
     assert torch.equal(pruner.scores["last_loss"][trained], losses[trained])
     assert pruner.scores["visits"].sum() == len(trained)
+
+
+def test_an_unreadable_sample_is_no_sign_of_a_loader_shared_out_twice():
+    unreadable = []
+
+    def collate(samples):
+        kept = [place for place, sample in enumerate(samples) if sample not in unreadable]
+        return Kept(torch.tensor([samples[place] for place in kept]), kept)
+
+    pruner = new_pruner(size=60, rank=0, num_replicas=2, layout=UNMERGED)
+    loader = pruner.loader(3, collate_fn=collate)
+    unreadable += pruner.current.share[1:2].tolist()  # what is left of the first batch is every other
+    for indices, batch in loader:
+        pruner.record(batch.float(), indices)
+    assert pruner.progress == 1 / pruner.num_epochs
+
+
+def test_a_rank_whose_batch_is_unreadable_is_told_what_to_do():
+    pruner = new_pruner(size=41, rank=0, num_replicas=2, layout=UNMERGED)
+    loader = pruner.loader(5, collate_fn=lambda samples: Kept(torch.empty(0), []))
+    indices, _ = next(iter(loader))
+    with pytest.raises(ValueError, match=r"the batch is empty.*pruner.record\(losses, indices\)"):
+        pruner.update(torch.empty(0), indices)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import Numbers, after_one_epoch, random_losses, record_epoch, train_epoch
+from helpers import Numbers, after_one_epoch, new_pruner, random_losses, record_epoch, train_epoch
 from infobatch import (
     DynamicPruner,
     InfoBatch,
@@ -135,3 +135,21 @@ def test_a_target_that_the_policy_cannot_meet_is_not_promised():
         predict_saving(scores, InfoBatch(0.5), Schedule(5000, 20, target=0.8))
     with pytest.raises(ValueError, match="each says how much is left out"):
         predict_saving(scores, NoiseBudget(), Schedule(5000, 20, target=0.3))
+
+
+@pytest.mark.parametrize(("batch_size", "most"), [(64, 1.0), (4, 0.5)])
+def test_a_run_predicts_what_its_batches_let_be_left_out_whenever_it_is_asked(batch_size, most):
+    """At an epoch's end that is what the next one leaves out; before, the norms alone tell."""
+    losses = torch.where(torch.arange(4000) < 400, 2.0, 1e-6)
+    pruner = new_pruner(size=len(losses), num_epochs=5, policy=NoiseBudget(max_noise=1.1))
+    loader, predicted = pruner.loader(batch_size), 0.0
+    for epoch in pruner.epochs():
+        left_out = 1 - pruner.selection.num_selected / len(losses)
+        assert left_out == pytest.approx(predicted, abs=0.01)
+        if epoch:
+            assert pruner.predict_saving().epoch > 0.4, "with nothing of the epoch recorded"
+        for indices, _ in loader:
+            pruner.record(losses[torch.from_numpy(indices.copy())], indices)
+        predicted = pruner.predict_saving().epoch
+        assert predicted == pruner.predict_budgets()[1].saving.epoch <= most
+    assert predicted > 0.4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -50,6 +50,8 @@ def predict_saving(
     policy: Policy,
     schedule: Schedule,
     norms_from: NormsFrom = "cross-entropy",
+    *,
+    batches: Request | None = None,
 ) -> Saving:
     """Predict what a run would save if every pruned epoch saw scores distributed as these are.
 
@@ -62,6 +64,8 @@ def predict_saving(
         schedule: Which of its epochs would be pruned.
         norms_from: What losses are, for a policy that goes by norms of gradients: see
             :func:`infobatch.noise.norms_of_losses`.
+        batches: A request whose bounds, such as the fewest samples that batches take, are kept to; None
+            for no bounds.
 
     Returns:
         The predicted saving.
@@ -72,7 +76,7 @@ def predict_saving(
     """
     check_one_says_how_much(policy, schedule.has_target)
     if not schedule.has_target:
-        return _predicted(scores, policy, schedule, norms_from)
+        return _predicted(scores, policy, schedule, norms_from, batches)
     policy.check_target(schedule.most_pruned, scores.num_samples)
     epochs = [epoch for epoch in range(schedule.num_epochs) if schedule.prunes(epoch)]
     num_pruned = sum(schedule.share(e) * (schedule.num_pruned(e) or 0) for e in epochs)
@@ -81,7 +85,13 @@ def predict_saving(
     return Saving(left_out / schedule.run_length, each, len(epochs), schedule.run_length)
 
 
-def _predicted(scores: ScoreTable, policy: Policy, schedule: Schedule, norms_from: NormsFrom) -> Saving:
+def _predicted(
+    scores: ScoreTable,
+    policy: Policy,
+    schedule: Schedule,
+    norms_from: NormsFrom,
+    batches: Request | None,
+) -> Saving:
     """What a policy would leave out of every epoch that may be pruned."""
     if policy.columns and bool(scores["last_loss"].isnan().all()):
         raise ValueError(
@@ -91,7 +101,9 @@ def _predicted(scores: ScoreTable, policy: Policy, schedule: Schedule, norms_fro
     if policy.estimates_norms:
         scores = with_norms(scores, norms_from)
     epochs = schedule.prunable
-    request = Request(None, torch.Generator().manual_seed(0), schedule.first_pruned, epochs)
+    generator, first = torch.Generator().manual_seed(0), schedule.first_pruned
+    bounds = batches or Request(None, generator)
+    request = replace(bounds, num_pruned=None, generator=generator, epoch=first, prunable=epochs)
     each = 1 - select(policy, scores, request).num_selected / scores.num_samples
     left_out = each * sum(map(schedule.share, epochs))
     return Saving(left_out / schedule.run_length, each, len(epochs), schedule.run_length)
@@ -132,6 +144,8 @@ def predict_budgets(
     schedule: Schedule,
     norms_from: NormsFrom = "cross-entropy",
     budgets: Sequence[float] = BUDGETS,
+    *,
+    batches: Request | None = None,
 ) -> BudgetSavings:
     """Predict what budgets of noise would save, if gradients kept the norms that they have now.
 
@@ -144,6 +158,7 @@ def predict_budgets(
         schedule: Which epochs would be pruned.
         norms_from: What losses are: see :func:`infobatch.noise.norms_of_losses`.
         budgets: Budgets, each above 1.
+        batches: As :func:`predict_saving` takes it.
 
     Returns:
         The predicted saving of each budget.
@@ -152,7 +167,7 @@ def predict_budgets(
         ValueError: If no sample has a score, or for a budget that is not above 1.
     """
     return BudgetSavings(
-        BudgetSaving(budget, _predicted(scores, NoiseBudget(budget), schedule, norms_from))
+        BudgetSaving(budget, _predicted(scores, NoiseBudget(budget), schedule, norms_from, batches))
         for budget in budgets
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence, 
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -37,7 +38,7 @@ from infobatch.lr import (
 from infobatch.noise import NORMS_FROM, NormsFrom, norms_of_losses
 from infobatch.plan import RunPlan
 from infobatch.policies import Policy, default_delta, default_policy
-from infobatch.policies.base import warn_if_prior_scores_unused
+from infobatch.policies.base import Request, warn_if_prior_scores_unused
 from infobatch.prediction import BudgetSavings, Saving, predict_budgets, predict_saving
 from infobatch.report import Report
 from infobatch.resumption import check_goes_on
@@ -45,6 +46,7 @@ from infobatch.run import Run
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.files import export_table
 from infobatch.scores.prior import PriorScores, prior_values
+from infobatch.scores.table import ScoreTable
 from infobatch.seeding import check_seed
 
 
@@ -313,16 +315,18 @@ class DynamicPruner(Run):
 
     def predict_saving(self) -> Saving:
         """What the run would save if the scores kept the distribution they have now."""
-        scores, schedule = self._store.whole_scores, self.plan.schedule
-        return predict_saving(scores, self.policy, schedule, self.norms_from)
+        scores, batches = self._scores_to_predict()
+        schedule = self.plan.schedule
+        return predict_saving(scores, self.policy, schedule, self.norms_from, batches=batches)
 
     def predict_budgets(self) -> BudgetSavings:
         """What budgets of noise would save if gradients kept the norms that they have now.
 
-        In the epochs that this run may prune; to be asked after an epoch, of any policy. See
-        :func:`infobatch.prediction.predict_budgets`.
+        In the epochs that this run may prune, and with its batches; to be asked after an epoch, of any
+        policy. See :func:`infobatch.prediction.predict_budgets`.
         """
-        return predict_budgets(self._store.whole_scores, self.plan.schedule, self.norms_from)
+        scores, batches = self._scores_to_predict()
+        return predict_budgets(scores, self.plan.schedule, self.norms_from, batches=batches)
 
     def report(self) -> Report:
         """What was trained and left out so far."""
@@ -341,6 +345,19 @@ class DynamicPruner(Run):
         place_schedules(self)
 
     # -- Inside ------------------------------------------------------------------------------------
+
+    def _scores_to_predict(self) -> tuple[ScoreTable, Request]:
+        """The scores so far, and the bounds of this run's batches.
+
+        A weight belongs to the norm that was recorded with it. Of samples that the epoch under way has
+        not recorded yet the table has the new weight beside an old norm: those weights are left out.
+        """
+        scores, epoch = self._store.whole_scores, self.current
+        batches = self.plan.request(epoch.number, torch.Generator())
+        if "weight" in scores.columns:
+            is_recorded = torch.from_numpy(epoch.is_recorded(np.arange(self.num_samples)))
+            scores = scores.replacing("weight", scores["weight"] * is_recorded)
+        return scores, batches
 
     def _prepare(self, number: int) -> None:
         self._loaders.begin(self, number)

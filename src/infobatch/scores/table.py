@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,13 @@ class ScoreTable:
             longer[: len(values)] = values
             self._values[name] = longer
         self.num_samples = num_samples
+
+    def replacing(self, column: str, values: Tensor) -> ScoreTable:
+        """A table with another column of that name, which shares the others with this one."""
+        table = copy(self)
+        table._values = dict(self._values)
+        table.adopt(column, values)
+        return table
 
     def adopt(self, column: str, values: Tensor) -> None:
         """Take over a column without copying it.

@@ -76,6 +76,37 @@ def test_pruned_training_is_a_plain_loops(num_accumulated, workers, shrink):
 
 
 @pytest.mark.parametrize("num_accumulated", [1, 3])
+def test_a_prepared_optimizers_rates_are_multiplied_while_it_updates(num_accumulated):
+    rates = []
+
+    class Noting(torch.optim.SGD):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=num_accumulated)
+    pruner = new_pruner()
+    loader = pruned_loader(accelerator, pruner, BATCH)
+    model = new_layers()
+    model, optimizer = accelerator.prepare(model, Noting(model.parameters(), 0.1))
+    constant = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    schedule, expected = pruner.lr_scheduler(constant, scaling="linear"), []
+    for _ in pruner.epochs():
+        for indices, (inputs, labels) in loader:
+            with accelerator.accumulate(model):
+                losses = F.cross_entropy(model(inputs), labels, reduction="none")
+                accelerator.backward(pruner.update(losses, indices))
+                optimizer.step()
+                if accelerator.sync_gradients:
+                    expected.append(0.1 * pruner.mean_weight)
+                    schedule.step()
+                optimizer.zero_grad()
+            assert optimizer.param_groups[0]["lr"] == 0.1
+    assert rates == pytest.approx(expected)
+    assert min(rates) == 0.1 < 0.15 < max(rates)
+
+
+@pytest.mark.parametrize("num_accumulated", [1, 3])
 @pytest.mark.parametrize("shrink", ["steps", "batches"])
 def test_a_resumed_run_is_the_uninterrupted_one(num_accumulated, shrink, tmp_path):
     whole = Run(num_accumulated, shrink=shrink).train()

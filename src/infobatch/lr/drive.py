@@ -7,25 +7,23 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from torch import Tensor
 from torch.optim import Optimizer
 
+from infobatch.lr.rates import LRScaling, Rates, driven_rates
 from infobatch.lr.schedules import advance_from_start
-
-Rates = list[dict[str, Any]]
-"""For each parameter group, the entries that schedules set."""
-
-_SCHEDULED = ("lr", "max_lr", "min_lr", "swa_lr")
-_CYCLED = ("momentum", "betas", "max_momentum", "base_momentum")
 
 
 class Member(Protocol):
     """A schedule that drives an optimizer: :class:`ProgressScheduler`."""
 
     scheduler: Any
+    scaling: LRScaling
     start: Mapping[str, Any]
     loaded: dict[str, Any] | None
     count: int
+
+    @property
+    def factor(self) -> float: ...
 
     @property
     def due(self) -> int: ...
@@ -41,15 +39,18 @@ class Drive:
     order, schedules and rates are brought to that position.
 
     Args:
-        optimizer: Whose rates they set.
+        optimizer: Whose rates they set: one that others may wrap, and that wraps none.
+
+    Attributes:
+        rates: The rates that they set.
     """
 
     def __init__(self, optimizer: Any) -> None:
-        self._optimizer = weakref.ref(optimizer)
+        self.rates = driven_rates(optimizer)
         self._members: list[weakref.ref[Member]] = []
         self._start: Rates = []
         self._counts: list[int] = []  # where it was placed last, with these rates
-        self._rates: Rates = []
+        self._placed: Rates = []
         placing = weakref.WeakMethod(self.place_rates)
 
         def place_rates(optimizer: Any) -> None:
@@ -61,10 +62,20 @@ class Drive:
             optimizer.register_load_state_dict_post_hook(place_rates)
 
     def add(self, member: Member) -> None:
-        """Take in a schedule, which stands at its start; it replaces one of the same scheduler."""
+        """Take in a schedule, which stands at its start; it replaces one of the same scheduler.
+
+        Raises:
+            TypeError: If it scales rates, and the optimizer does not tell when it updates.
+            ValueError: If it scales them, and another schedule does so otherwise.
+        """
         others = [other for other in self.members if other.scheduler is not member.scheduler]
+        if member.scaling != "none":
+            _check_same_scaling(member, others)
+            self.rates.listen(member.scaling)
+        self.rates.follow(self)
+        self.rates.put_back()
         self._members = [weakref.ref(other) for other in (*others, member)]
-        self._start = rates_of(self._optimizer())
+        self._start = self.rates.read()
         if not others:
             for number, rates in enumerate(self._start):
                 rates["lr"] = _first_rate(member.scheduler, number, rates["lr"])
@@ -75,42 +86,60 @@ class Drive:
         """The schedules that still exist, in the order they were made."""
         return [member for reference in self._members if (member := reference()) is not None]
 
+    @property
+    def factor(self) -> float | None:
+        """What the rates of a step are multiplied by; None once no schedule is left."""
+        members = self.members
+        factors = (member.factor for member in members if member.scaling != "none")
+        return next(factors, 1.0) if members else None
+
     def place(self) -> None:
         """Bring schedules and rates to where the run is, after it or one of them was loaded.
 
         States of the same schedules at the same position are taken as they are, with whatever else was
         done to the rates. Otherwise the schedules are stepped anew from their start.
         """
-        optimizer, members = self._optimizer(), self.members
-        if optimizer is not None and all(member.can_continue for member in members):
+        members = self.members
+        if self.rates.optimizer is not None and all(member.can_continue for member in members):
             for member in members:
                 assert member.loaded is not None
                 load(member.scheduler, member.loaded["scheduler"])
-                set_rates(optimizer, member.loaded["rates"])
+                self.rates.set(member.loaded["rates"])
                 member.count = member.loaded["num_steps"]
-            self._note(optimizer)
-        elif optimizer is not None:
-            self._step_anew(optimizer, [member.due for member in members])
+            self._note()
+        elif self.rates.optimizer is not None:
+            self._step_anew([member.due for member in members])
 
     def place_rates(self) -> None:
         """Bring the rates to where the schedules are, after the optimizer was loaded."""
-        optimizer, counts = self._optimizer(), [member.count for member in self.members]
-        if optimizer is not None and counts:
+        counts = [member.count for member in self.members]
+        if self.rates.optimizer is not None and counts:
             if counts != self._counts:
-                self._step_anew(optimizer, counts)
-            set_rates(optimizer, self._rates)
+                self._step_anew(counts)
+            self.rates.set(self._placed)
 
-    def _step_anew(self, optimizer: Any, counts: list[int]) -> None:
+    def _step_anew(self, counts: list[int]) -> None:
         members = self.members
-        set_rates(optimizer, self._start)
+        self.rates.set(self._start)
         for member, count in zip(members, counts, strict=True):
             load(member.scheduler, member.start)
             member.count = count
         advance_from_start([member.scheduler for member in members], counts)
-        self._note(optimizer)
+        self._note()
 
-    def _note(self, optimizer: Any) -> None:
-        self._counts, self._rates = [member.count for member in self.members], rates_of(optimizer)
+    def _note(self) -> None:
+        self._counts, self._placed = [member.count for member in self.members], self.rates.read()
+
+
+def _check_same_scaling(member: Member, others: list[Member]) -> None:
+    for other in others:
+        if other.scaling not in ("none", member.scaling):
+            raise ValueError(
+                f"scaling is {member.scaling!r}, but {type(other.scheduler).__name__}, which drives the "
+                f"same optimizer in this run, has {other.scaling!r}, and the rates that both set are "
+                "multiplied once. Give both the same scaling. If this schedule takes the other's place, "
+                "delete that one first, or make the optimizer anew"
+            )
 
 
 _DRIVES: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, Drive]]
@@ -146,28 +175,6 @@ def _copied_state(state: Mapping[str, Any]) -> dict[str, Any]:
     return copy
 
 
-def rates_of(optimizer: Any) -> Rates:
-    """The entries of an optimizer that schedules set, as they are."""
-    rates = []
-    for group in optimizer.param_groups:
-        names = {*_SCHEDULED, *(_CYCLED if "max_momentum" in group else ())}
-        for name in group:
-            if name.startswith("initial_"):
-                names |= {name, name.removeprefix("initial_")}
-        rates.append({name: _copied(group[name]) for name in sorted(names) if name in group})
-    return rates
-
-
-def set_rates(optimizer: Any, rates: Rates) -> None:
-    """Set what :func:`rates_of` gave."""
-    for group, values in zip(optimizer.param_groups, rates, strict=False):
-        for name, value in values.items():
-            if isinstance(group.get(name), Tensor):
-                group[name].fill_(value)  # a captured graph knows the tensor
-            else:
-                group[name] = _copied(value)
-
-
 def _first_rate(schedule: Any, group: int, rate: Any) -> Any:
     """A group's first rate, which it lacks if the optimizer was loaded before its schedule was made."""
     factor = _first_factor(schedule, group)
@@ -194,7 +201,3 @@ def _first_factor(schedule: Any, group: int) -> float | None:
 def _innermost(schedule: Any) -> Any:
     parts = getattr(schedule, "_schedulers", None)
     return _innermost(parts[0]) if parts else schedule
-
-
-def _copied(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 from torch.optim import Optimizer
 
 from infobatch.inputs import check_choice
-from infobatch.lr.drive import drive_of, rates_of
+from infobatch.lr.drive import drive_of
+from infobatch.lr.rates import LR_SCALINGS, LRScaling
 from infobatch.lr.schedules import advance, check_counts_steps, check_reaches, check_total_steps
 
-__all__ = ["LRScaling", "ProgressScheduler"]
+__all__ = ["ProgressScheduler"]
 
-LRScaling = Literal["none", "sqrt", "linear"]
-LR_SCALINGS: tuple[LRScaling, ...] = get_args(LRScaling)
 _POWERS: dict[LRScaling, float] = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
 _STATE = {"num_steps", "due", "total_steps", "scheduler", "start", "rates"}
 
@@ -49,16 +48,23 @@ class ProgressScheduler:
         scaling: ``"none"`` leaves the schedule's rates. A pruned epoch has fewer steps than full data by
             the mean weight of its samples: ``"linear"`` multiplies its rates by that, ``"sqrt"`` by the
             root. The rates are multiplied only while the optimizer updates; in between they are the
-            schedule's.
+            schedule's, and those are what states save. After an update that raised they are the
+            schedule's again once :meth:`step` is called, or the next update begins. Several schedules of
+            one optimizer multiply once, if any of them does so, and cannot do so differently. Of several
+            runs with one optimizer the one whose schedule was made last does. Keep the schedule: nothing
+            is multiplied once it is gone.
 
     Attributes:
+        scaling: As given.
         start: The scheduler's state at its start.
         loaded: The state that was loaded, until the next step.
         count: How many steps the scheduler has made.
 
     Raises:
-        TypeError: For a scheduler that counts no steps, such as ReduceLROnPlateau.
-        ValueError: For another ``scaling``, or a number of steps that the scheduler does not have.
+        TypeError: For a scheduler that counts no steps, such as ReduceLROnPlateau, or a ``scaling`` of
+            rates whose optimizer is none of PyTorch's.
+        ValueError: For another ``scaling``, for two ways of scaling one optimizer in one run, or for a
+            number of steps that the scheduler does not have.
     """
 
     def __init__(
@@ -74,11 +80,7 @@ class ProgressScheduler:
         self.loaded: dict[str, Any] | None = None
         self._run = run
         self.count = 0
-        self._power = _POWERS[scaling]
-        self._rates: list[Any] = []
-        if self._power:
-            self.optimizer.register_step_pre_hook(self._scale)
-            self.optimizer.register_step_post_hook(self._restore)
+        self.scaling = scaling
         self._drive = drive_of(self.optimizer, run)
         self._drive.add(self)
         if self.due:
@@ -95,8 +97,14 @@ class ProgressScheduler:
         """The count of the schedule where the run is."""
         return math.floor(self._run.progress * self.total_steps + 1e-6)
 
+    @property
+    def factor(self) -> float:
+        """What rates are multiplied by in the updates of the epoch under way."""
+        return float(self._run.mean_weight ** _POWERS[self.scaling])
+
     def step(self) -> None:
         """Step the wrapped scheduler as often as the progress made since asks for."""
+        self._drive.rates.put_back()
         due = self.due
         if due > self.count:
             advance(self.scheduler, self.count, due)
@@ -108,17 +116,7 @@ class ProgressScheduler:
         if hasattr(self.scheduler, "get_last_lr"):
             rates: list[Any] = self.scheduler.get_last_lr()
             return rates
-        return [group["lr"] for group in self.optimizer.param_groups]
-
-    def _scale(self, *arguments: Any) -> None:
-        factor = self._run.mean_weight**self._power
-        self._rates = [group["lr"] for group in self.optimizer.param_groups]
-        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * factor
-
-    def _restore(self, *arguments: Any) -> None:
-        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate
+        return [group["lr"] for group in self._drive.rates.read()]
 
     # -- State -------------------------------------------------------------------------------------
 
@@ -130,7 +128,7 @@ class ProgressScheduler:
             "total_steps": self.total_steps,
             "scheduler": self.scheduler.state_dict(),
             "start": self.start,
-            "rates": rates_of(self.optimizer),
+            "rates": self._drive.rates.read(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

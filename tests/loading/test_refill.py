@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from torch.utils.data import BatchSampler, RandomSampler
 
 from helpers import Numbers, new_pruner, random_losses, train_epoch
@@ -37,6 +38,47 @@ def test_batches_keep_to_their_budget(shrink, cost):
     assert pruner.report().saved > 0.05
 
 
+@pytest.mark.parametrize("unit", [1, 7, 1000, 1e6])
+@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.7])
+def test_there_are_as_many_smaller_batches_in_any_unit_of_cost(unit, ratio):
+    policy = RandomPruning(ratio)
+    pruner = DynamicPruner(Numbers(200), 4, policy=policy, delta=1, shrink="batches")
+    loader = pruner.loader(batch_sampler=under_budget(), max_cost=BUDGET / unit, cost=LENGTHS / unit)
+    mine = under_budget()
+    for _ in pruner.epochs():
+        seen = train_epoch(pruner, loader, random_losses(200))
+        assert len(seen) == len(mine)
+        assert all(len(batch) >= min(2, len(whole)) for batch, whole in zip(seen, mine, strict=True))
+        assert max(LENGTHS[batch].sum() for batch in seen) <= BUDGET
+        assert sorted(np.concatenate(seen)) == pruner.selection.indices.tolist()
+
+
+COSTS_HELD = {
+    "array": lambda costs: costs,
+    "tensor": torch.from_numpy,
+    "bfloat16": lambda costs: torch.from_numpy(costs).round().bfloat16(),
+    "function": lambda costs: lambda index: torch.tensor(costs[index]),
+}
+
+
+@pytest.mark.parametrize("held", COSTS_HELD)
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_a_budget_is_kept_as_the_user_rounds_it(shrink, held):
+    seconds = (np.random.default_rng(0).integers(1, 30, 1000) / 10).astype(np.float32)
+    if held == "bfloat16":
+        seconds = seconds.round()
+    batches = [[]]
+    for index in range(1000):
+        if np.float32(seconds[[*batches[-1], index]].sum()) > 10:
+            batches.append([])
+        batches[-1].append(index)
+    pruner = new_pruner(1000, shrink=shrink)
+    loader = pruner.loader(batch_sampler=batches, max_cost=10.0, cost=COSTS_HELD[held](seconds))
+    for epoch in pruner.epochs():
+        seen = train_epoch(pruner, loader, random_losses(1000, seed=epoch))
+        assert max(seconds[batch].sum(dtype=np.float64) for batch in seen) <= 10 * (1 + 1e-6)
+
+
 def test_batches_of_varying_size_without_a_budget_are_told_of_once():
     pruner = new_pruner(200)
     loader = pruner.loader(batch_sampler=under_budget())
@@ -50,7 +92,10 @@ def test_batches_of_varying_size_without_a_budget_are_told_of_once():
 
 def test_a_budget_that_the_users_batches_exceed_is_refused():
     loader = new_pruner(200).loader(batch_sampler=under_budget(), max_cost=20, cost=LENGTHS)
-    with pytest.raises(ValueError, match=r"batch of \d+ samples of list costs \d+, and max_cost is 20"):
+    with pytest.raises(ValueError, match=r"batch of \d+ samples of list costs \d+, and max_cost is 20;"):
+        list(loader)
+    loader = new_pruner(2).loader(batch_sampler=[[0, 1]], max_cost=10.0, cost=[5.0, 5.0001])
+    with pytest.raises(ValueError, match=r"costs 10\.0001, and max_cost is 10;"):
         list(loader)
 
 

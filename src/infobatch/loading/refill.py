@@ -6,16 +6,19 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import chain, islice, pairwise
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from infobatch.batching import SMALLEST_LAST, ShrinkBatches
+from infobatch.loading.proportion import proportional_ends
 from infobatch.user_warnings import warn_user
 
 Cost = Callable[[int], float] | Sequence[float] | np.ndarray | Tensor
 """What each sample costs: numbers (N,), or a function of the index."""
+
+_ROUNDING = 1e-6
+"""By how much of itself a budget may be exceeded: costs may have been added up in float32."""
 
 
 class Refill:
@@ -23,7 +26,8 @@ class Refill:
 
     Args:
         bucket: Maps an index to what its batch mates must share; None for anything.
-        max_cost: The most that the samples of a batch may cost; None if their number alone counts.
+        max_cost: The most that the samples of a batch may cost, up to rounding; None if their number
+            alone counts.
         cost: What each costs.
 
     Raises:
@@ -45,7 +49,8 @@ class Refill:
             raise ValueError(f"max_cost is {max_cost}; it must be above 0")
         self.is_plain = bucket is None and max_cost is None
         self._bucket = bucket or (lambda index: None)
-        self._most = math.inf if max_cost is None else max_cost
+        self._max_cost = math.inf if max_cost is None else float(max_cost)
+        self._most = self._max_cost * (1 + _ROUNDING)
         self._knows_sizes = max_cost is not None or bucket is not None
         self._costs: Callable[[int], float] = _as_function(cost)
 
@@ -73,7 +78,10 @@ class Refill:
         selected: np.ndarray,
         shrink: ShrinkBatches,
     ) -> Iterator[list[int]]:
-        """As many batches as the user's, of the selected indices alone, smaller by the same part."""
+        """As many batches as the user's, of the selected indices alone, smaller by the same part.
+
+        They are fewer where the indices do not suffice, and more where the budget asks for it.
+        """
         whole = [batch for batch in batches if batch]
         pools: defaultdict[Hashable, list[int]] = defaultdict(list)
         sizes: defaultdict[Hashable, list[list[int]]] = defaultdict(list)  # batches of each bucket
@@ -98,8 +106,9 @@ class Refill:
             if len(batch) > 1 and self._price(batch) > self._most:
                 raise ValueError(
                     f"a batch of {len(batch)} samples of {type(source).__name__} costs "
-                    f"{self._price(batch):g}, and max_cost is {self._most:g}; give the budget that it "
-                    "keeps to, with cost= in the same unit (where batches are padded, a padded length)"
+                    f"{self._price(batch):.9g}, and max_cost is {self._max_cost:.9g}; give the budget "
+                    "that it keeps to, with cost= in the same unit (where batches are padded, a padded "
+                    "length)"
                 )
             if not self._knows_sizes:
                 sizes[len(batch)] += 1
@@ -122,41 +131,12 @@ class Refill:
     def _parts(
         self, indices: Sequence[int], batches: Sequence[list[int]], shrink: ShrinkBatches
     ) -> list[list[int]]:
-        """Batches of ``indices`` in proportion to the cost of the user's.
-
-        They are fewer than those where the indices do not suffice, and keep to the budget.
-        """
-        ends = np.cumsum([sum(map(self._costs, batch)) for batch in batches])
-        prices = np.cumsum([self._costs(index) for index in indices])
-        wanted = -(-ends * prices[-1] // ends[-1])  # the cost up to the end of each
-        numbers = np.searchsorted(prices, wanted) + 1
-        numbers = np.minimum(-(-numbers // shrink.multiple) * shrink.multiple, len(indices))
-        last, begin = min(shrink.smallest, len(batches[-1])), 0
-        starts = []
-        for number, batch in zip(numbers.tolist(), batches, strict=True):
-            end = self._fitting(prices, begin, number)
-            rest = len(indices) - end
-            if end - begin >= min(shrink.smallest, len(batch)) and (rest == 0 or rest >= last):
-                starts.append(begin)
-                begin = end
-        while begin < len(indices):
-            starts.append(begin)
-            begin = self._fitting(prices, begin, len(indices))
-        missing = last - (len(indices) - starts[-1])
-        if missing > 0 and len(starts) > 1 and starts[-1] - missing - starts[-2] >= last:
-            moved = starts[-1] - missing  # to the last from the one before
-            starts[-1] = (
-                moved if self._fitting(prices, moved, len(indices)) == len(indices) else starts[-1]
-            )
-        return [list(indices[a:b]) for a, b in pairwise([*starts, len(indices)])]
-
-    def _fitting(self, prices: np.ndarray, begin: int, end: int) -> int:
-        """Where a batch ends at the latest that begins at ``begin`` and keeps to the budget."""
-        if self._most == math.inf or begin >= end:
-            return end
-        spent = prices[begin - 1] if begin else 0
-        fits = int(np.searchsorted(prices, spent + self._most, side="right"))
-        return max(begin + 1, min(end, fits))
+        """Batches of ``indices`` in proportion to the cost of the user's."""
+        costs = np.array([self._costs(index) for index in indices], np.float64)
+        shares = np.array([sum(map(self._costs, batch)) for batch in batches], np.float64)
+        leasts = np.array([min(shrink.smallest, len(batch)) for batch in batches])
+        ends = proportional_ends(costs, shares, leasts, self._most, shrink.multiple)
+        return [list(indices[begin:end]) for begin, end in pairwise([0, *ends.tolist()])]
 
 
 class _Pool:
@@ -212,9 +192,10 @@ class _Pool:
             yield from self.add(index, cost, size, least)
 
 
-def _as_function(cost: Cost | None) -> Callable[[int], Any]:
+def _as_function(cost: Cost | None) -> Callable[[int], float]:
     if cost is None:
-        return lambda index: 1
+        return lambda index: 1.0
     if callable(cost):
-        return cost
-    return np.asarray(cost).__getitem__
+        return lambda index: float(cost(index))
+    numbers = cost.detach().cpu().double() if isinstance(cost, Tensor) else cost
+    return np.asarray(numbers, np.float64).__getitem__

@@ -9,7 +9,7 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, DistributedSampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from helpers import batched_pruner, new_pruner, random_losses, train_epoch, without_address
@@ -292,3 +292,40 @@ def test_a_script_that_tells_the_loaders_sampler_of_epochs_begins_them(order, sh
         sizes.append(sum(map(len, train_epoch(pruner, loader, random_losses(60)))))
     assert sizes[0] == 60
     assert max(sizes[1:]) < 60
+
+
+class Growing(Dataset):
+    """Samples in a list, of which a worker sees those that there were when it began."""
+
+    def __init__(self, size):
+        self.values = list(range(size))
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, index):
+        return self.values[index]
+
+
+@pytest.mark.parametrize("loader_class", [DataLoader, StatefulDataLoader])
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_persistent_workers_are_renewed_when_the_dataset_grows(loader_class, shrink):
+    dataset = Growing(60)
+    pruner = DynamicPruner(dataset, 4, policy=NoPruning(), shrink=shrink)
+    options = {"num_workers": 1, "persistent_workers": True}
+    loader = pruner.loader(10, loader_class=loader_class, **options)
+    pids = []
+    for epoch in pruner.epochs():
+        seen = []
+        for indices, values in loader:
+            assert values.tolist() == indices.tolist()
+            seen += values.tolist()
+            pruner.update(torch.rand(len(indices)), indices)
+        assert sorted(seen) == list(range(len(dataset)))
+        [worker] = loader._iterator._workers
+        pids.append(worker.pid)
+        if epoch == 1:
+            dataset.values += range(60, 80)
+            ended = worker
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+    assert not ended.is_alive()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
 from functools import partial
 from itertools import islice
@@ -14,6 +13,7 @@ from infobatch.batching import SMALLEST_LAST, Batching
 from infobatch.distributed import Replicas
 from infobatch.epoch import Epoch
 from infobatch.loading.dataset import IndexedCollate, IndexedDataset
+from infobatch.loading.made import MadeLoaders, skips_by_itself
 from infobatch.loading.refill import Refill
 from infobatch.loading.sampler import (
     FilteredBatchSampler,
@@ -44,7 +44,8 @@ class Loaders:
         self.keeps_order = True
         self._takes_user_order = takes_user_order
         self._own: UserSampler[Any] | None = None
-        self._skipping_loaders = SkippingLoaders()
+        self._made = MadeLoaders()
+        self._num_samples: int | None = None  # when an epoch began last
 
     def loader(
         self,
@@ -90,8 +91,7 @@ class Loaders:
             # It is not read beside batches, but frameworks look at it, leave alone what is a share, and
             # tell it of epochs.
             object.__setattr__(loader, "sampler", ShareSampler(run))
-        if not resumes:
-            self._skipping_loaders.add(loader)
+        self._made.add(loader, skips=not resumes)
         return loader
 
     def _shrinking(
@@ -156,7 +156,13 @@ class Loaders:
     # -- When an epoch begins and ends --------------------------------------------------------------
 
     def begin(self, run: Run, epoch: int) -> None:
-        """Tell the user's own sampler which epoch begins, and ask it how long that is."""
+        """Tell the user's own sampler which epoch begins, and ask it how long that is.
+
+        Where the dataset has grown, loaders begin the epoch with new workers.
+        """
+        if self._num_samples not in (None, run.num_samples):
+            self._made.end_workers()
+        self._num_samples = run.num_samples
         if self._own is not None:
             run.plan.follow(self._own.begin(epoch))
 
@@ -171,7 +177,7 @@ class Loaders:
 
     def skip(self) -> None:
         """Have loaders that skip by themselves skip the rest of an epoch that was resumed at its end."""
-        self._skipping_loaders.skip()
+        self._made.skip()
 
     # -- Inside ------------------------------------------------------------------------------------
 
@@ -280,30 +286,3 @@ def _make_loader(
     if collate_fn is None and single:
         collate_fn = default_convert
     return loader_class(IndexedDataset(dataset), collate_fn=IndexedCollate(collate_fn), **options)
-
-
-def skips_by_itself(loader_class: Callable[..., Any]) -> bool:
-    """Whether loaders of a class skip by themselves what was trained before a run was resumed."""
-    while isinstance(loader_class, partial):
-        loader_class = loader_class.func
-    return hasattr(loader_class, "load_state_dict")
-
-
-class SkippingLoaders:
-    """Loaders that skip by themselves what was trained (torchdata's), held by weak references."""
-
-    def __init__(self) -> None:
-        self._references: list[weakref.ref[Any]] = []
-
-    def add(self, loader: Any) -> None:
-        self._references.append(weakref.ref(loader))
-
-    def skip(self) -> None:
-        """Have each skip what it still has to, within the epoch that the run was resumed in."""
-        for reference in self._references:
-            loader = reference()
-            if loader is not None:
-                next(iter(loader), None)
-
-    def __reduce__(self) -> tuple[type[SkippingLoaders], tuple[()]]:
-        return SkippingLoaders, ()  # a copy of the pruner has no loaders yet

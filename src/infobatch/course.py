@@ -171,9 +171,8 @@ class Course:
     def finish(self) -> None:
         """Give each rank all scores; write and log the epoch under way, where it is recorded or logged.
 
-        :meth:`epochs` does it when the last epoch has ended, and so do the frameworks' plug-ins; call it
-        after a loop that calls :meth:`set_epoch` itself, or that stops early. On several ranks it is a
-        collective.
+        :meth:`epochs` does it when the last epoch has ended, and so do the frameworks' plug-ins; call it,
+        on all ranks, after a loop that calls :meth:`set_epoch` itself, or that stops early.
         """
         epoch, is_told = self._epoch, self._recorder.is_on or bool(self._journal.loggers)
         if epoch is not None and (is_told or has_process_group()):
@@ -229,7 +228,8 @@ class Course:
             return
         begun = epoch is not None and epoch.number + epoch.num_recorded > 0
         self.plan.set_batching(batching, begun)
-        self._epoch = None  # looked at, perhaps, but nothing trained: it begins anew
+        self._store.scores.forget_draw()  # of an epoch that was looked at, perhaps: it is drawn anew
+        self._epoch = None
 
     def seed_workers(self) -> None:
         """Set :attr:`worker_generator` to the epoch's seed; samplers do so when they are iterated."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import Numbers, by_the_paper, random_losses, record_epoch
+from helpers import Numbers, by_the_paper, new_pruner, random_losses, record_epoch
 from infobatch import DynamicPruner, InfoBatch, Neyman, NoiseBudget, NoPruning, Sharded
 from infobatch.noise import norms_of_losses
 from infobatch.policies import Proportional
@@ -172,3 +172,20 @@ def test_bad_files_are_refused_by_name(tmp_path):
 def test_scores_without_effect_are_warned_of(options, message):
     with pytest.warns(UserWarning, match=message):
         pruner(**options)
+
+
+@pytest.mark.parametrize("options", [{"target": 0.5}, {"policy": NoiseBudget(max_noise=1.1)}], ids=str)
+def test_a_look_before_the_loader_is_made_changes_nothing(options):
+    losses = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+
+    def selected(looks):
+        pruner = new_pruner(size=1000, warmup_epochs=0, prior_scores=losses, **options)
+        if looks:
+            pruner.report()
+        pruner.loader(50)
+        return pruner.selection.indices, pruner.scores
+
+    (indices, scores), (after_a_look, scores_then) = selected(False), selected(True)
+    assert torch.equal(indices, after_a_look)
+    for name in scores.columns:
+        assert torch.equal(scores[name].nan_to_num(-1), scores_then[name].nan_to_num(-1)), name

@@ -10,7 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.scores.columns import COLUMNS, LOSSES, NO_SCORE, NORMS, SIGNALS, FloatArray, IndexArray
+from infobatch.scores.columns import (
+    COLUMNS,
+    DRAW,
+    LOSSES,
+    NO_SCORE,
+    NORMS,
+    SIGNALS,
+    FloatArray,
+    IndexArray,
+)
 from infobatch.state import check_fields
 
 _HIGHEST = -NO_SCORE
@@ -59,6 +68,12 @@ class ScoreTable:
         for name, values in self._values.items():
             if COLUMNS[name].of_epoch:
                 values.fill(COLUMNS[name].initial)
+
+    def forget_draw(self) -> None:
+        """Forget what columns hold of a draw that was made of an epoch and is discarded."""
+        for name in self.columns:
+            if COLUMNS[name].signal == DRAW:
+                self._values[name] = COLUMNS[name].make(self.num_samples)
 
     @classmethod
     def from_losses(

@@ -35,7 +35,7 @@ class Course:
         store: The scores of the run, on this rank.
         normalizer: What a batch's weighted sum is divided by: see :func:`weighted_mean`.
         norms_from: What losses are: see :func:`norms_of_losses`.
-        check_data: Whether a state of other samples than the dataset's is refused.
+        check_data: Whether other samples than a state's, or than the epoch before had, are refused.
         recorder: Records its epochs; None if nothing does.
 
     Attributes:
@@ -171,8 +171,8 @@ class Course:
     def finish(self) -> None:
         """Give each rank all scores; write and log the epoch under way, where it is recorded or logged.
 
-        :meth:`epochs` does it when the last epoch has ended, and so do the frameworks' plug-ins; call it,
-        on all ranks, after a loop that calls :meth:`set_epoch` itself, or that stops early.
+        :meth:`epochs` does it when the last epoch has ended, and so do frameworks' plug-ins. Call it, on
+        all ranks, after a loop that calls :meth:`set_epoch` itself, or stops early.
         """
         epoch, is_told = self._epoch, self._recorder.is_on or bool(self._journal.loggers)
         if epoch is not None and (is_told or has_process_group()):

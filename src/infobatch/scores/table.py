@@ -117,7 +117,12 @@ class ScoreTable:
         self.num_samples = num_samples
 
     def replacing(self, column: str, values: Tensor) -> ScoreTable:
-        """A table with another column of that name, which shares the others with this one."""
+        """A table with another column of that name, which shares the others with this one.
+
+        Args:
+            column: Its name.
+            values: (N,), which nobody may write to from then on.
+        """
         table = copy(self)
         table._values = dict(self._values)
         table.adopt(column, values)

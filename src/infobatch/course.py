@@ -338,8 +338,6 @@ class Course:
         epoch, before = self._store.make_epoch(number), self._epoch
         if before is not None and before.user_draws is not None and epoch.user_draws is not None:
             epoch.user_draws.start = before.user_draws.following
-            if self.replicas.num_replicas == 1:  # on several each would expect something else
-                epoch.user_draws.expect_as(before.user_draws, epoch.selection.weights.numpy())
         self._begin(epoch)
 
     def _prepare(self, number: int) -> None:

@@ -84,9 +84,9 @@ class DynamicPruner(Run):
             score table, a tensor (N,) with NaN where unknown, or the path of a file that :meth:`export`
             wrote; with norms of gradients if it has them, else these follow from the losses. The same on
             all ranks. A loaded state replaces them by its own, which are newer.
-        check_data: Whether the dataset is asked which samples it holds, by a ``Subset``'s indices, by ids
-            or by Hugging Face's fingerprint, so that others than those of a state, or than in the epoch
-            before, are refused.
+        check_data: Whether the dataset is asked which samples it holds: by a ``Subset``'s indices, by
+            ids, by Hugging Face's fingerprint. Others than a state's, or than in the epoch before, are
+            refused.
         record_to: A folder where each epoch's losses are written when it ends, and what batches bring
             beside them (``margins=``, ``confidences=``), for :func:`infobatch.read_dynamics` and readers
             of Parquet; :class:`infobatch.dynamics.Recording` has options.

@@ -11,6 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from torch.utils.data import WeightedRandomSampler
 
 from infobatch.batching import Batching
 from infobatch.scores.columns import IndexArray
@@ -34,7 +35,7 @@ class UserDraws:
             epoch.
 
     Attributes:
-        expected: The same, until more is known: see :meth:`expect_as` and :meth:`spread`.
+        expected: The same, until more is known: see :meth:`expect` and :meth:`spread`.
         mean_weight: The mean weight of what is drawn; None where it is that of the selected samples.
         full_per_draw: Draws on full data for each of the epoch's; None where they are as samples are.
         counts: How many draws of each sample have been recorded, int32 (N,).
@@ -67,7 +68,6 @@ class UserDraws:
         self._waiting: deque[list[int]] = deque()  # what the latest pass has given, not recorded yet
         self._recent: dict[bytes, None] = {}  # the latest batches that were new
         self._ends: IndexArray | None = None  # of the batches, in draws, where each has its own size
-        self._given: np.ndarray | None = None  # how often the sampler gave each sample, left out or not
         self._loaded: tuple[int, float] | None = None  # draws recorded, and the part of the epoch
 
     @property
@@ -82,26 +82,27 @@ class UserDraws:
             return 1.0
         if self._ends is not None:  # by batches, for ranks have as many, if not of one size
             number = int(np.searchsorted(self._ends, self.num_recorded, side="right"))
-            begin, end = (self._ends[at] if at >= 0 else 0 for at in (number - 1, number))
-            return float(number + (self.num_recorded - begin) / (end - begin)) / len(self._ends)
+            if number == len(self._ends):
+                return 1.0
+            begin = self._ends[number - 1] if number else 0
+            part = (self.num_recorded - begin) / (self._ends[number] - begin)
+            return float((number + part) / len(self._ends))
         if self._loaded is not None and self._loaded[0] == self.num_recorded:
             return self._loaded[1]
         # By what was expected until the end: how early the length is known depends on the workers.
         return min(1.0, self.num_recorded / max(1.0, self.expected))
 
-    def expect_as(self, before: UserDraws, weights: np.ndarray) -> None:
-        """Expect the sampler to draw each sample as often as it did in the epoch before.
+    def expect(self, chances: np.ndarray, weights: np.ndarray) -> None:
+        """Expect draws of samples with these chances, and no longer of each as often as of others.
 
         Args:
-            before: The draws of that epoch.
-            weights: Weights of all samples in this one, 0 where they are left out, float32 (N,).
+            chances: Of the samples, float64 (N,), with the sum 1.
+            weights: Weights of the samples, 0 where they are left out, float32 (N,).
         """
-        given = before._given
-        if given is None or not (kept := given @ self.selected[: len(given)]):
-            return
-        share, share_of_samples = kept / given.sum(), np.count_nonzero(self.selected) / len(weights)
-        self.expected *= float(share / share_of_samples)
-        self.mean_weight = float(given @ weights[: len(given)].astype(np.float64) / kept)
+        kept = float(chances[self.selected].sum())
+        if kept > 0:
+            self.expected *= kept / np.mean(self.selected)
+            self.mean_weight = float(chances @ weights) / kept
 
     def spread(
         self, batches: Sequence[list[int]], weights_of: Callable[[IndexArray], np.ndarray]
@@ -192,23 +193,18 @@ class UserDraws:
 
     def counted(self, items: Iterable[int], multiple: int = 1) -> Iterator[int]:
         """Pass on an epoch's indices, and count them; a multiple where a last batch is dropped."""
-        given, number = _tally_of(np.zeros_like(self.counts)), 0
+        number = 0
         for index in items:
             number += 1
             yield index
-            given[index] += 1
-        self._given = np.frombuffer(given, np.int32)
         self.num_full = number // multiple * multiple
 
     def counted_batches(self, batches: Iterable[list[int]]) -> Iterator[list[int]]:
         """Pass on an epoch's batches, and count their indices."""
-        given, number = _tally_of(np.zeros_like(self.counts)), 0
+        number = 0
         for batch in batches:
             number += len(batch)
             yield batch
-            for index in batch:
-                given[index] += 1
-        self._given = np.frombuffer(given, np.int32)
         self.num_full = number
 
     def note_ends(
@@ -265,9 +261,6 @@ class UserDraws:
             "counts": torch.from_numpy(self._counts_of_all()),
             "num_recorded": self.num_recorded,
             "done": self.done,
-            "expected": float(self.expected),
-            "mean_weight": self.mean_weight,
-            "given": None if self._given is None else torch.from_numpy(self._given.copy()),
             "length": self.length,
             "num_full": self.num_full,
             "start": self.start,
@@ -279,14 +272,7 @@ class UserDraws:
         """What :meth:`state_dict` holds."""
         counts = Array(torch.int32, (num_samples,))
         numbers = dict.fromkeys(("length", "num_full", "start", "following"), (int, None))
-        shares = {"done": float, "expected": float, "mean_weight": (float, None)}
-        return {
-            "counts": counts,
-            "num_recorded": int,
-            "given": (counts, None),
-            **shares,
-            **numbers,
-        }
+        return {"counts": counts, "num_recorded": int, "done": float, **numbers}
 
     def load_state_dict(self, state: dict[str, Any], scale: float = 1.0) -> None:
         """Go on where ``state`` was taken, on ``scale`` times as many ranks as there are now."""
@@ -297,8 +283,6 @@ class UserDraws:
         finished = state["length"] is not None and state["num_recorded"] >= state["length"]
         if scale == 1:
             self.length, self.num_full = state["length"], state["num_full"]
-            self.expected, self.mean_weight = state["expected"], state["mean_weight"]
-            self._given = None if state["given"] is None else state["given"].numpy()
             self._loaded = self.num_recorded, state["done"]
         else:  # this rank's share is another than it was
             self.length = self.num_recorded if finished else None
@@ -344,6 +328,18 @@ class UserSampler(Generic[T]):
             if hasattr(each, "set_epoch"):
                 each.set_epoch(epoch)
         return self.measure()
+
+    @property
+    def chances(self) -> np.ndarray | None:
+        """With which chance each draw is of a sample, float64 (N,); None where it does not tell.
+
+        PyTorch's WeightedRandomSampler tells, also within a batch sampler.
+        """
+        for each in (self.sampler, getattr(self.sampler, "sampler", None)):
+            if isinstance(each, WeightedRandomSampler) and each.replacement:
+                chances: np.ndarray = (each.weights / each.weights.sum()).double().cpu().numpy()
+                return chances
+        return None
 
     def start_of(self, epoch: int) -> int:
         """The number of items that come before those of an epoch that begins."""

@@ -172,6 +172,9 @@ class Loaders:
             return
         if epoch.user_draws.start is None:
             epoch.user_draws.start = self._own.start_of(epoch.number)
+        chances, weights = self._own.chances, epoch.selection.weights.numpy()
+        if chances is not None and len(chances) == len(weights):
+            epoch.user_draws.expect(chances, weights)
         if hasattr(self._own.sampler, "epoch_begun"):
             self._own.sampler.epoch_begun()
 

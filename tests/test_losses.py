@@ -114,3 +114,18 @@ def test_confidences_are_the_probabilities_of_the_own_class():
     assert classification_confidences(logits, labels).tolist() == pytest.approx([0.7, 0.25])
     mixed = torch.tensor([[0.5, 0.5, 0], [1.0, 0, 0]])
     assert classification_confidences(logits, mixed).tolist() == pytest.approx([0.45, 0.5])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sums_over_pixels_and_tokens_are_more_than_half_precision_holds(dtype):
+    logits = torch.randn(1, 4, 300, 300, generator=torch.Generator().manual_seed(0)).to(dtype)
+    targets = torch.zeros(1, 300, 300, dtype=torch.int64)
+    expected = segmentation_losses(logits.float(), targets)
+    assert expected * targets.numel() > torch.finfo(torch.float16).max
+    losses = segmentation_losses(logits.requires_grad_(), targets)
+    torch.testing.assert_close(losses, expected, rtol=2e-3, atol=0)
+    losses.sum().backward()
+    assert logits.grad.isfinite().all()
+    tokens = logits.detach().flatten(2).transpose(1, 2)
+    of_sequence = sequence_losses(tokens, targets.flatten(1))
+    torch.testing.assert_close(of_sequence, expected, rtol=2e-3, atol=0)

@@ -208,7 +208,7 @@ def segmentation_losses(
         class_weights: (C,), factors on the terms of the classes.
 
     Returns:
-        (B,), at least 0.
+        (B,), at least 0, in float32 or the logits' dtype, whichever is wider.
     """
     losses = F.cross_entropy(
         logits,
@@ -244,7 +244,7 @@ def sequence_losses(
             it predicts the token at t.
 
     Returns:
-        (B,), at least 0.
+        (B,), at least 0, in float32 or the logits' dtype, whichever is wider.
     """
     if shift:
         logits, labels = logits[:, :-1], labels[:, 1:]
@@ -259,5 +259,9 @@ def sequence_losses(
 
 
 def _mean_over_valid(losses: Tensor, valid: Tensor) -> Tensor:
-    """The row means of ``losses`` (B, n), which are 0 where not ``valid``; 0 for a row without any."""
-    return losses.sum(1) / valid.sum(1).clamp(min=1)
+    """The row means of ``losses`` (B, n), which are 0 where not ``valid``; 0 for a row without any.
+
+    They are at least float32: a sum over an image's pixels is more than half precision can hold.
+    """
+    wide = torch.promote_types(losses.dtype, torch.float32)
+    return losses.sum(1, dtype=wide) / valid.sum(1).clamp(min=1)

@@ -60,14 +60,12 @@ def test_a_run_resumed_within_an_epoch_is_where_it_was(shrink):
         return pruner, pruner.loader(BATCH, sampler=weighted_sampler())
 
     pruner, loader = begun()
-    steps = iter(loader)
     for epoch in range(2):
         pruner.set_epoch(epoch)
         for number, (indices, _) in enumerate(loader):
             pruner.update(GRADIENTS[torch.from_numpy(indices.copy())], indices)
             if epoch and number == 9:
                 break
-    del steps
     again, _ = begun()
     again.load_state_dict(pruner.state_dict())
     assert again.progress == pruner.progress

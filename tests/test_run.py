@@ -211,6 +211,17 @@ def test_scores_may_be_remembered_in_place_of_losses():
     assert loss.item() == 1.5
     assert losses.grad.tolist() == [0.25] * 4
     assert pruner.scores["last_loss"][:4].tolist() == scores.tolist()
+    pruner.record(losses, [4, 5, 6, 7], scores=scores)
+    assert pruner.scores["last_loss"][4:].tolist() == scores.tolist()
+
+
+def test_scores_may_be_remembered_of_what_is_left_out():
+    pruner, _ = in_pruned_epoch()
+    left = pruner.left_out[:2]
+    pruner.observe(torch.ones(2), left, scores=torch.tensor([7.0, 8.0]))
+    assert pruner.scores["last_loss"][left].tolist() == [7, 8]
+    with pytest.raises(ValueError, match="scores are float, and the losses of shape"):
+        pruner.observe(torch.ones(2), left, scores=7.0)
 
 
 def test_prune_ratio_0_gives_weight_1_everywhere():

@@ -70,8 +70,10 @@ def check_losses(losses: Tensor, indices: IndexArray, scored: Tensor | None) -> 
         check_scored(scored, losses)
 
 
-def check_scores(scores: Tensor, losses: Tensor) -> Tensor:
-    """``scores``, to be remembered of samples with these ``losses``, if they are one for each."""
+def remembered_of(losses: Tensor, scores: Tensor | None) -> Tensor:
+    """What is remembered of samples: ``scores``, if they are one for each, by default their losses."""
+    if scores is None:
+        return losses
     if not isinstance(scores, Tensor) or scores.shape != losses.shape or scores.device != losses.device:
         what = type(scores).__name__
         if isinstance(scores, Tensor):

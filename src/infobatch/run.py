@@ -14,7 +14,7 @@ from infobatch.course import Course
 from infobatch.dynamics.recorder import Recorder
 from infobatch.epoch import Epoch
 from infobatch.first_looks import FirstLooks
-from infobatch.inputs import Indices, check_scores, host_indices, read_batch, signals_read
+from infobatch.inputs import Indices, host_indices, read_batch, remembered_of, signals_read
 from infobatch.journal import Logger
 from infobatch.layouts.base import ScoreStore
 from infobatch.losses import Normalizer, sent_to_device, shown_as_mean, weighted_mean
@@ -98,16 +98,22 @@ class Run(Course):
 
     @outside_graphs
     def record(
-        self, losses: Tensor, indices: Indices, scored: Tensor | None = None, **signals: Tensor
+        self,
+        losses: Tensor,
+        indices: Indices,
+        scored: Tensor | None = None,
+        *,
+        scores: Tensor | None = None,
+        **signals: Tensor,
     ) -> None:
         """Record alone: once a step, with the losses at the step's first evaluation.
 
         Arguments as for :meth:`update`.
         """
-        batch = read_batch(losses, indices, scored)
+        batch, remembered = read_batch(losses, indices, scored), remembered_of(losses, scores)
         weights = self.current.weights_of(batch)  # raises for a sample that the epoch does not train
         self._looks.at_weights(losses, weights)
-        self._record(batch, losses, losses, scored, signals)
+        self._record(batch, losses, remembered, scored, signals)
 
     @outside_graphs
     def shown(self, loss: Tensor) -> Tensor:
@@ -133,7 +139,13 @@ class Run(Course):
 
     @outside_graphs
     def observe(
-        self, losses: Tensor, indices: Indices, scored: Tensor | None = None, **signals: Tensor
+        self,
+        losses: Tensor,
+        indices: Indices,
+        scored: Tensor | None = None,
+        *,
+        scores: Tensor | None = None,
+        **signals: Tensor,
     ) -> None:
         """Record the losses of samples that are left out, from a forward pass alone.
 
@@ -141,10 +153,10 @@ class Run(Course):
         epoch, before the next begins. It changes scores, not visits or progress. Arguments as for
         :meth:`update`.
         """
-        batch = read_batch(losses, indices, scored)
-        read = self._signals_read(self._store.observed_signals, signals, losses)
+        batch, remembered = read_batch(losses, indices, scored), remembered_of(losses, scores)
+        read = self._signals_read(self._store.observed_signals, signals, remembered)
         self.current.observe(batch)
-        self._store.observe(batch, losses.detach(), scored, read)
+        self._store.observe(batch, remembered.detach(), scored, read)
 
     # -- What is known -----------------------------------------------------------------------------
 
@@ -218,8 +230,7 @@ class Run(Course):
         signals: Mapping[str, Tensor],
     ) -> Tensor:
         """Record a batch; its weights, on the device of its losses."""
-        batch = read_batch(losses, indices, scored)
-        remembered = losses if scores is None else check_scores(scores, losses)
+        batch, remembered = read_batch(losses, indices, scored), remembered_of(losses, scores)
         weights = self.factors(batch)
         self._looks.at_weights(losses, weights)
         self._record(batch, losses, remembered, scored, signals)

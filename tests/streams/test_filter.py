@@ -15,7 +15,8 @@ from helpers.streams import BATCH, EPOCHS, SIZE, Endless, Shards, make, run, tra
 from infobatch import DynamicPruner, InfoBatch, NoPruning, RandomPruning, Sharded
 from infobatch.batching import Batching
 from infobatch.policies import PercentileTiers
-from infobatch.streams.filter import ENTRY, StreamFilter, in_step
+from infobatch.streams import in_step
+from infobatch.streams.filter import ENTRY, StreamFilter
 
 OPTIONS = {
     "infobatch": {"policy": InfoBatch(0.7)},
@@ -150,6 +151,24 @@ def test_late_samples_without_a_score_and_their_mates():
     new = keep.indices(mixed)[4:]
     assert np.flatnonzero(pruner.current.recorded).tolist() == sorted(new.tolist())
     assert pruner.scores["last_loss"][new].nan_to_num(-1)[:3].tolist() == [4, 5, 6]
+
+
+def test_scores_are_remembered_in_place_of_losses():
+    pruner, keep, _ = make(policy=NoPruning())
+    batches = iter(DataLoader(keep(Endless()), BATCH))
+    old = next(batches)[ENTRY]
+    losses, scores = torch.ones(BATCH, requires_grad=True), torch.arange(1.0, BATCH + 1)
+    keep.update(losses, old, scores=scores).backward()
+    assert losses.grad.tolist() == [1 / BATCH] * BATCH
+    assert pruner.scores["last_loss"][keep.indices(old)].tolist() == scores.tolist()
+    old = next(batches)[ENTRY]
+    pruner.set_epoch(1)
+    next(batches)  # holds one that was let through before
+    mixed = torch.cat([old[:4], next(batches)[ENTRY][:4]])
+    with pytest.raises(ValueError, match=r"scores are of shape \(3,\) .* losses of shape \(8,\)"):
+        keep.update(losses, mixed, scores=scores[:3])
+    keep.update(losses, mixed, scores=scores)
+    assert pruner.scores["last_loss"][keep.indices(mixed)[4:]].tolist() == [5, 6, 7, 8]
 
 
 def test_samples_that_come_twice_or_not_at_all():

@@ -8,18 +8,16 @@ the epoch that let it through: however late it arrives, its loss is weighed as t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from infobatch.compiling import outside_graphs
-from infobatch.distributed import collective_device, has_process_group
 from infobatch.epoch import unselected_error
-from infobatch.inputs import Indices, all_below, check_losses, host_indices
+from infobatch.inputs import Indices, all_below, check_losses, host_indices, remembered_of
 from infobatch.layouts.replicated_epoch import ReplicatedEpoch
 from infobatch.loading.sampler import begin_pass
 from infobatch.losses import sent_to_device, weighted_mean
@@ -33,9 +31,7 @@ from infobatch.streams.sample_ids import Key, SampleIds, id_getter
 from infobatch.user_order import UserDraws
 from infobatch.user_warnings import warn_user
 
-__all__ = ["BatchedStream", "FilteredStream", "SampleIds", "StreamFilter", "in_step"]
-
-T = TypeVar("T")
+__all__ = ["BatchedStream", "FilteredStream", "SampleIds", "StreamFilter"]
 
 ENTRY = "__tickets__"  # as webdataset marks entries that are not to be decoded
 """The entry in which a sample that is a mapping, and so a batch of them, holds the tickets."""
@@ -140,21 +136,28 @@ class StreamFilter:
     # -- The loop's one call, and what it is made of -----------------------------------------------
 
     def update(
-        self, losses: Tensor, tickets: Indices, scored: Tensor | None = None, **signals: Tensor
+        self,
+        losses: Tensor,
+        tickets: Indices,
+        scored: Tensor | None = None,
+        *,
+        scores: Tensor | None = None,
+        **signals: Tensor,
     ) -> Tensor:
         """Record a batch's losses and return their weighted mean, to call ``backward()`` on.
 
         Args:
-            losses: See :meth:`DynamicPruner.update`; so are ``scored`` and ``signals``.
+            losses: Loss of each sample, shape (B,): see :meth:`DynamicPruner.update`, also for the rest.
             tickets: Tickets of the samples, shape (B,), as they came with the batch.
             scored: Whether a sample has a score, bool (B,); by default all have.
+            scores: What to remember of the samples in place of their losses, shape (B,).
             **signals: What the policy reads beside losses.
 
         Returns:
             A scalar with the gradient of the weighted mean: see :meth:`DynamicPruner.update`.
         """
         loss: Tensor = self._pruner.returned(self.weigh(losses, tickets))
-        self.record(losses, tickets, scored, **signals)
+        self.record(losses, tickets, scored, scores=scores, **signals)
         return loss
 
     def weigh(self, losses: Tensor, tickets: Indices) -> Tensor:
@@ -168,7 +171,13 @@ class StreamFilter:
 
     @outside_graphs
     def record(
-        self, losses: Tensor, tickets: Indices, scored: Tensor | None = None, **signals: Tensor
+        self,
+        losses: Tensor,
+        tickets: Indices,
+        scored: Tensor | None = None,
+        *,
+        scores: Tensor | None = None,
+        **signals: Tensor,
     ) -> None:
         """Record alone: see :meth:`DynamicPruner.record`.
 
@@ -180,13 +189,14 @@ class StreamFilter:
             check_losses(losses, indices, scored)
             current = epochs == self._pruner.epoch
             chosen = sent_to_device(torch.from_numpy(np.flatnonzero(current)), losses.device)
+            scores = None if scores is None else remembered_of(losses, scores).detach()[chosen]
             losses, indices = losses.detach()[chosen], indices[current]
             scored = None if scored is None else scored[chosen]
             signals = {name: values.detach()[chosen] for name, values in signals.items()}
         if len(indices):
             if self._pruner.current.finished:
                 begin_pass(self._pruner)  # raises
-            self._pruner.record(losses, indices, scored, **signals)
+            self._pruner.record(losses, indices, scored, scores=scores, **signals)
             self._gate.note_recorded(indices)
             self._note_length()
             self._check_length(len(indices))
@@ -374,26 +384,3 @@ class BatchedStream(ResumedByFilter, IterableDataset[list[Any]]):
 
     def __iter__(self) -> Iterator[list[Any]]:
         return self._keep.kept_in_batches(self._stream, self._function)
-
-
-def in_step(batches: Iterable[T]) -> Iterator[T]:
-    """Give batches until the first rank has no more, so that all ranks train equally many.
-
-    Before each batch an all-reduce of one number asks the other ranks. Samples that others have left
-    over keep their scores.
-
-    Args:
-        batches: The batches of this rank.
-    """
-    if not has_process_group():
-        yield from batches
-        return
-    end: Any = object()
-    iterator = iter(batches)
-    while True:
-        batch = next(iterator, end)
-        has_one = torch.tensor(int(batch is not end), device=collective_device())
-        dist.all_reduce(has_one, dist.ReduceOp.MIN)
-        if not has_one:
-            return
-        yield batch

@@ -161,11 +161,7 @@ class Course:
                 return  # a last epoch cut so short that its only batch would be dropped
             yield epoch
             epoch = self.epoch + 1
-        if has_process_group():
-            self._merge(self.current)
-        self._look_back(self.current)
-        self.current.close()
-        self.finish()
+        self._end(self.current, is_last=True)
         self._has_ended = True
 
     def finish(self) -> None:
@@ -174,13 +170,8 @@ class Course:
         :meth:`epochs` does it when the last epoch has ended, and so do frameworks' plug-ins. Call it, on
         all ranks, after a loop that calls :meth:`set_epoch` itself, or stops early.
         """
-        epoch, is_told = self._epoch, self._recorder.is_on or bool(self._journal.loggers)
-        if epoch is not None and (is_told or has_process_group()):
-            self._merge(epoch)
-        if epoch is not None and is_told:
-            self._recorder.write(epoch)
-            if epoch.number < self.num_epochs and epoch.done > 0:
-                self._log(epoch, self._counts(self._noise(epoch)))
+        if self._epoch is not None:
+            self._end(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch: decide, once, what it trains on. Epochs come one after another, from 0.
@@ -292,7 +283,7 @@ class Course:
             )
 
     def _advance(self, epoch: int) -> None:
-        self._check_next(epoch)
+        self.plan.schedule.check_next(self.begun, epoch)
         if self._epoch is None:
             self._make(epoch)
         elif epoch > self._epoch.number:
@@ -300,32 +291,6 @@ class Course:
             self._close(self._epoch)
             self._make(epoch)
         self._store.agree(self.current)
-
-    def _check_next(self, epoch: int) -> None:
-        """Raise ``ValueError`` for an epoch that is neither the one under way nor the next."""
-        if not 0 <= epoch < self.num_epochs:
-            raise ValueError(
-                f"epoch {epoch} does not exist: the run has {self.num_epochs}, numbered from 0"
-            )
-        if self._epoch is None and epoch > 0:
-            raise ValueError(
-                f"epoch {epoch} cannot be the first: epochs are numbered from 0, and the run would end "
-                f"before its epoch {self.num_epochs} of {self.num_epochs}, untrained. In a loop that "
-                "counts from 1 call set_epoch(epoch - 1); to go on with a run, give load_state_dict its "
-                "state"
-            )
-        number = 0 if self._epoch is None else self._epoch.number
-        if epoch < number:
-            raise ValueError(
-                f"epoch {epoch} is over: the run is in epoch {number}, and never goes back, so that "
-                f"what is left of that one would be trained in its place. Go on from pruner.epoch, as "
-                "`for epoch in pruner.epochs():` does, or make a new pruner for a new run"
-            )
-        if epoch > number + 1:
-            raise ValueError(
-                f"epoch {epoch} is not the next: the run is in epoch {number}, and what is between them "
-                f"would count as trained; call set_epoch({number + 1})"
-            )
 
     def _make(self, number: int) -> None:
         """Begin an epoch with the samples that there are now."""
@@ -352,7 +317,22 @@ class Course:
         epoch.agreed &= not self._recorder.is_on  # on the columns, which the first batch adds to
         self._store.merge(epoch)
 
+    def _end(self, epoch: Epoch, is_last: bool = False) -> None:
+        """What :meth:`finish` does; the last epoch of a run is looked back on, too."""
+        is_told = self._recorder.is_on or bool(self._journal.loggers)
+        if is_told or has_process_group():
+            self._merge(epoch)
+        if is_last:
+            self._look_back(epoch)
+            epoch.close()
+        if is_told:
+            self._recorder.write(epoch)
+            if epoch.number < self.num_epochs and epoch.done > 0:
+                self._log(epoch, self._counts(self._noise(epoch)))
+
     def _close(self, epoch: Epoch) -> None:
+        if len(self.history) > epoch.number:
+            return  # it was closed before an error or an interrupt kept the next from being made
         self._merge(epoch)
         self._look_back(epoch)
         check_all_observed(self.policy, epoch.number, epoch.num_unobserved)

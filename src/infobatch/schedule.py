@@ -131,6 +131,37 @@ class Schedule:
         """The part of an epoch that is trained: below 1 for a last epoch that is cut short."""
         return min(1.0, self.run_length - epoch) if epoch < self.num_epochs else 1.0
 
+    def check_next(self, begun: int | None, epoch: int) -> None:
+        """Raise ``ValueError`` for an epoch that is neither the one under way nor the next.
+
+        Args:
+            begun: Number of the epoch under way; None before the first.
+            epoch: Number of the one to begin.
+        """
+        if not 0 <= epoch < self.num_epochs:
+            raise ValueError(
+                f"epoch {epoch} does not exist: the run has {self.num_epochs}, numbered from 0"
+            )
+        if begun is None and epoch > 0:
+            raise ValueError(
+                f"epoch {epoch} cannot be the first: epochs are numbered from 0, and the run would end "
+                f"before its epoch {self.num_epochs} of {self.num_epochs}, untrained. In a loop that "
+                "counts from 1 call set_epoch(epoch - 1); to go on with a run, give load_state_dict its "
+                "state"
+            )
+        number = begun or 0
+        if epoch < number:
+            raise ValueError(
+                f"epoch {epoch} is over: the run is in epoch {number}, and never goes back, so that "
+                f"what is left of that one would be trained in its place. Go on from pruner.epoch, as "
+                "`for epoch in pruner.epochs():` does, or make a new pruner for a new run"
+            )
+        if epoch > number + 1:
+            raise ValueError(
+                f"epoch {epoch} is not the next: the run is in epoch {number}, and what is between them "
+                f"would count as trained; call set_epoch({number + 1})"
+            )
+
     def _check_counts(self, counts: Sequence[int]) -> list[int]:
         """The numbers to leave out of each epoch, once they are found to be possible."""
         if len(counts) != self.num_epochs:

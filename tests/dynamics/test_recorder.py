@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from collections import deque
 from itertools import chain, islice
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from helpers import Numbers, launch, random_losses
+from helpers import Numbers, check_same_history, launch, random_losses
 from helpers.sharded import Ranks
 from helpers.streams import make as make_stream
 from helpers.streams import train_epoch as train_stream
@@ -133,6 +134,36 @@ def test_a_run_that_stops_early_has_what_it_trained(tmp_path):
     next(pruner.epochs())
     pruner.finish()
     assert contents(tmp_path / "other") == {}, "nothing was trained"
+
+
+def test_an_interrupt_between_two_epochs_changes_nothing(tmp_path, monkeypatch):
+    """The epoch that ended is neither counted nor written again, whichever way the run goes on."""
+    expected, told = made(tmp_path / "expected"), []
+    trained(*expected)
+    pruner, loader = made(tmp_path / "interrupted")
+    pruner.log_to(lambda log: told.append(log.epoch))
+    run = steps(pruner, loader)
+    deque(islice(run, 2 * SIZE // BATCH - 2), 0)  # epochs of 5 and of 3
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    assert pruner.current.finished
+    with monkeypatch.context() as patch:
+        patch.setattr(RandomPruning, "keep_probabilities", stop)
+        with pytest.raises(KeyboardInterrupt):
+            next(run)
+    state = copy.deepcopy(pruner.state_dict())
+    files = tmp_path / "resumed"
+    shutil.copytree(tmp_path / "interrupted", files)
+    trained(pruner, loader)
+    assert told == list(range(EPOCHS))
+    resumed, loader = made(files)
+    resumed.load_state_dict(state)
+    trained(resumed, loader)
+    for other in (pruner, resumed):
+        check_same_history(other.history, expected[0].history)
+    assert contents(files) == contents(tmp_path / "interrupted") == contents(tmp_path / "expected")
 
 
 def test_only_some_epochs_may_be_recorded(tmp_path):

@@ -81,12 +81,17 @@ def mixture_of_experts():
         num_hidden_layers=1,
         num_attention_heads=2,
         num_key_value_heads=2,
-        num_local_experts=2,
+        num_local_experts=4,
+        num_experts_per_tok=1,
         output_router_logits=True,
         router_aux_loss_coef=0.5,
         max_position_embeddings=16,
     )
-    return MixtralForCausalLM(config)
+    model = MixtralForCausalLM(config)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            value.mul_(5 if "gate.weight" in name else 1)  # equally busy experts have no gradient
+    return model
 
 
 def masked_model():
@@ -112,6 +117,30 @@ def old_masked_model():
         attention_probs_dropout_prob=0.0,
     )
     return BertForMaskedLM(config)
+
+
+def reversals(size=50):
+    """Sequences whose labels are their tokens from the last to the first."""
+    return [{**sample, "labels": sample["labels"].flip(0)} for sample in sentences(size)]
+
+
+def encoder_decoder(kind="Bart"):
+    """A model that makes its decoder's inputs of the labels."""
+    import transformers
+
+    sizes = {
+        "Bart": {"d_model": 16, "max_position_embeddings": 16, "forced_eos_token_id": None},
+        "T5": {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1},
+    }[kind]
+    if kind == "Bart":
+        for part in ("encoder", "decoder"):
+            sizes |= {f"{part}_layers": 1, f"{part}_attention_heads": 2, f"{part}_ffn_dim": 32}
+    torch.manual_seed(1)
+    tokens = {"vocab_size": VOCABULARY, "pad_token_id": 0, "eos_token_id": 1}
+    config = getattr(transformers, f"{kind}Config")(
+        **sizes, **tokens, decoder_start_token_id=0, dropout=0.0, dropout_rate=0.0
+    )
+    return getattr(transformers, f"{kind}ForConditionalGeneration")(config)
 
 
 def classifier():

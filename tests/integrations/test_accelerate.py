@@ -161,6 +161,22 @@ def test_iterating_begins_no_epoch():
     assert pruner.epoch == 1
 
 
+@pytest.mark.parametrize("options", [{}, {"drop_last": True}], ids=["all", "drop_last"])
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_what_is_trained_is_gathered(shrink, options):
+    """Accelerate cuts a last batch to what is left over of the whole dataset."""
+    accelerator, pruner = Accelerator(cpu=True), new_pruner(shrink=shrink)
+    loader = pruned_loader(accelerator, pruner, 16, **options)
+    for _ in pruner.epochs():
+        trained, gathered = [], []
+        for indices, (inputs, _) in loader:
+            pruner.record(inputs[:, 0].abs(), indices)
+            trained += indices.tolist()
+            gathered += accelerator.gather_for_metrics(torch.as_tensor(indices)).tolist()
+        assert gathered == trained
+    assert pruner.report().saved > 0
+
+
 def test_the_pruner_is_registered_once():
     accelerator, pruner = Accelerator(cpu=True), new_pruner()
     before = len(accelerator._custom_objects)

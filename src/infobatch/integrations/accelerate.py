@@ -92,3 +92,8 @@ class PrunedShard(DataLoaderShard):
     def __iter__(self) -> Iterator[Any]:
         self.iteration = self._pruner.epoch  # otherwise counted, from 0 in a resumed run too
         return super().__iter__()
+
+    def begin(self) -> None:
+        """Note that no batch has samples to be cut off, by what would be left over of the dataset."""
+        super().begin()
+        self.remainder = 0

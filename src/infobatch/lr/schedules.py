@@ -60,7 +60,7 @@ def check_own_length(schedule: Any, num_epochs: int, full_steps: int) -> None:
 
 
 def _sign_of_epochs(schedule: Any, num_epochs: int, full_steps: int) -> str | None:
-    if num_epochs in _ends(schedule):
+    if num_epochs in ends_of(schedule):
         return f"it ends at {num_epochs}"
     if isinstance(schedule, MultiStepLR):
         last = max(schedule.milestones, default=full_steps)
@@ -73,14 +73,18 @@ def _sign_of_epochs(schedule: Any, num_epochs: int, full_steps: int) -> str | No
     return None
 
 
-def _ends(schedule: Any) -> set[int]:
-    """The counts at which a schedule that comes to an end does so, as far as it tells."""
+def ends_of(schedule: Any) -> set[int]:
+    """The counts at which a schedule that comes to an end does so, as far as it tells.
+
+    Args:
+        schedule: One of PyTorch's, or one made of several.
+    """
     parts = getattr(schedule, "_schedulers", None)
     if parts:
         milestones = getattr(schedule, "_milestones", None)
         if not milestones:
-            return set().union(*map(_ends, parts))
-        return {milestones[-1] + end for end in _ends(parts[-1])}
+            return set().union(*map(ends_of, parts))
+        return {milestones[-1] + end for end in ends_of(parts[-1])}
     if getattr(schedule, "end_factor", 0) >= getattr(schedule, "start_factor", 1):
         return set()  # a warm-up
     names = ("T_max", "total_steps", "total_iters")

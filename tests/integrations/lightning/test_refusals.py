@@ -10,7 +10,7 @@ from infobatch import DynamicPruner, NoPruning, Replicated
 
 pytest.importorskip("lightning")
 
-from helpers.lightning import BATCH, MARKS, Manual, Module, fit, new_trainer
+from helpers.lightning import BATCH, MARKS, SMALLER, Manual, Module, fit, new_trainer
 from infobatch.integrations.lightning import PruningCallback
 
 pytestmark = MARKS
@@ -134,3 +134,11 @@ def test_a_schedule_that_pruning_would_cut_short_is_warned_of():
     with pytest.warns(UserWarning, match=r"LinearLR counts steps, .*self.pruner.lr_scheduler"):
         fit(module=module)
     assert module.optimizers().param_groups[0]["lr"] > 0
+    # With all steps of full data it comes to its end, unless it counts more than the updates.
+    module = Unwrapped()
+    fit(SMALLER, module=module)
+    assert module.optimizers().param_groups[0]["lr"] == pytest.approx(0, abs=1e-6)
+    module = Unwrapped()
+    with pytest.warns(UserWarning, match=r"ends after 52 steps, .* for each 4 .*self.pruner.lr_sche"):
+        fit(SMALLER, module=module, accumulate_grad_batches=4)
+    assert module.optimizers().param_groups[0]["lr"] > 0.05

@@ -5,7 +5,15 @@ from functools import partial
 import pytest
 import torch
 
-from helpers.language import causal_model, classifier, labelled_sentences, pad_labelled, sentences
+from helpers.language import (
+    causal_model,
+    classifier,
+    encoder_decoder,
+    labelled_sentences,
+    pad_labelled,
+    reversals,
+    sentences,
+)
 from infobatch.policies import IES
 
 pytest.importorskip("transformers")
@@ -115,6 +123,22 @@ def test_a_model_with_a_loss_of_its_own_is_refused_unless_it_is_given(tmp_path):
             return 2 * losses, counts
 
     trainer(tmp_path, Own, model()).train()
+
+
+def test_a_model_that_needs_labels_is_refused(tmp_path):
+    class Needs(type(causal_model())):
+        def forward(self, input_ids, labels, attention_mask=None, **kwargs):
+            return super().forward(input_ids, attention_mask=attention_mask, labels=labels, **kwargs)
+
+    with pytest.raises(ValueError, match=r"Needs does not run without labels \(.*'labels'\).*optional"):
+        trainer(tmp_path, model=Needs(causal_model().config)).train()
+
+
+def test_a_decoder_that_is_fed_otherwise_without_labels_is_refused(tmp_path, monkeypatch):
+    model = encoder_decoder()
+    monkeypatch.delattr(type(model), "prepare_decoder_input_ids_from_labels")
+    with pytest.raises(ValueError, match=r"makes other logits without labels .* \(decoder_input_ids\)"):
+        trainer(tmp_path, model=model, data=reversals(16)).train()
 
 
 def test_labels_that_are_not_classes_are_refused(tmp_path):

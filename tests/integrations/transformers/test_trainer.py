@@ -1,5 +1,6 @@
 """The Trainer with pruning: the stock one's numbers where nothing is pruned, else a plain loop's."""
 
+import functools
 import types
 from functools import partial
 
@@ -9,6 +10,7 @@ import torch
 from helpers.language import (
     causal_model,
     classifier,
+    encoder_decoder,
     labelled_sentences,
     masked_model,
     mixture_of_experts,
@@ -16,6 +18,7 @@ from helpers.language import (
     pad,
     pad_labelled,
     parameters,
+    reversals,
     sentences,
     train_plainly,
 )
@@ -76,6 +79,61 @@ def test_nothing_pruned_is_the_stock_trainer(task, smoothing, accumulated, tmp_p
     assert ours.notes.rates == pytest.approx(stock.notes.rates)
     assert ours.notes.positions == stock.notes.positions
     assert ours.state.max_steps == stock.state.max_steps == ours.state.global_step
+
+
+@pytest.mark.parametrize("kind", ["Bart", "T5"])
+def test_a_decoder_has_the_inputs_that_the_model_makes_of_labels(kind, tmp_path):
+    """Without them BART decodes what it encodes, and T5 nothing."""
+    stock, ours = (
+        trainer(tmp_path, which, encoder_decoder(kind), reversals(), pruning=pruning)
+        for which, pruning in [(Stock, None), (Watched, NOTHING)]
+    )
+    before = parameters(ours.model)
+    stock.train()
+    ours.train()
+    assert (parameters(stock.model) - parameters(ours.model)).abs().max() < 1e-6
+    assert (parameters(ours.model) - before).abs().max() > 1e-2
+
+
+class Tuples(torch.nn.Module):
+    """A model of one's own that gives its loss, if it makes one, and its logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = classifier()
+
+    def forward(self, input_ids, attention_mask=None, labels=None):
+        outputs = self.inner(input_ids, attention_mask=attention_mask, labels=labels)
+        return (outputs.logits,) if labels is None else (outputs.loss, outputs.logits)
+
+
+class Bare(Tuples):
+    def forward(self, input_ids, attention_mask=None, labels=None):
+        outputs = super().forward(input_ids, attention_mask, labels)
+        return outputs if len(outputs) == 2 else outputs[0]
+
+
+@pytest.mark.parametrize("model", [Tuples, Bare])
+def test_a_model_may_give_tuples(model, tmp_path):
+    ends = []
+    for kind in (Stock, Watched):
+        made = trainer(tmp_path, kind, model(), labelled_sentences(), pad_labelled, num_train_epochs=1)
+        made.train()
+        ends.append(parameters(made.model))
+    assert (ends[0] - ends[1]).abs().max() < 1e-6
+
+
+def test_a_causal_model_of_ones_own_kind_is_one(tmp_path):
+    class Mine(type(causal_model())):
+        pass
+
+    ends = []
+    for model in (causal_model(), Mine(causal_model().config)):
+        model.load_state_dict(causal_model().state_dict())
+        made = trainer(tmp_path, model=model, pruning=VARYING)
+        made.train()
+        ends.append(parameters(made.model))
+    assert torch.equal(*ends)
 
 
 @pytest.mark.parametrize("task", ["old masked", "classification"])
@@ -331,6 +389,80 @@ def test_a_mixture_of_experts_keeps_its_routers_loss(tmp_path):
     stock.train()
     ours.train()
     assert (parameters(stock.model) - parameters(ours.model)).abs().max() < 1e-6
+
+
+class Twice(Trainer):
+    """Takes the loss twice in a step, as adversarial training does; here of the same parameters."""
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        pair = []
+        for _ in range(2):
+            before = 0 if model.lm_head.weight.grad is None else model.lm_head.weight.grad.clone()
+            loss = self.compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+            self.accelerator.backward(loss)
+            pair.append((loss.item(), float((model.lm_head.weight.grad - before).norm())))
+        self.__dict__.setdefault("pairs", []).append(pair)
+        return loss.detach()
+
+
+class PrunedTwice(PruningMixin, Twice):
+    pass
+
+
+@pytest.mark.parametrize("pruning", [VARYING, SMALLER], ids=["steps", "batches"])
+def test_each_loss_of_a_step_is_weighted_and_the_first_is_recorded(pruning, tmp_path):
+    made = trainer(tmp_path, PrunedTwice, pruning=pruning, num_train_epochs=3, learning_rate=0.0)
+    made.train()
+    assert made.pruner.report().saved > 0
+    for first, second in made.pairs:
+        assert second == pytest.approx(first, rel=1e-5)
+    assert made.pruner.scores["visits"].max() == 3
+
+
+def test_a_compute_loss_may_call_ours_twice(tmp_path):
+    """As R-Drop does."""
+
+    class Both(Watched):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            one = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+            other = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+            return (one + other) / 2
+
+    once, twice = (trainer(tmp_path, kind, pruning=VARYING) for kind in (Watched, Both))
+    once.train()
+    twice.train()
+    assert (parameters(once.model) - parameters(twice.model)).abs().max() < 1e-6
+
+
+def test_evaluation_after_an_interrupted_step_is_the_stock_trainers(tmp_path):
+    made = trainer(tmp_path, pruning=VARYING)
+    forward = made.model.forward
+
+    def interrupted(*args, **kwargs):
+        if made.state.global_step == 20:
+            raise KeyboardInterrupt
+        return forward(*args, **kwargs)
+
+    made.model.forward = functools.wraps(forward)(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        made.train()
+    made.model.forward = forward
+    visits, data = made.pruner.scores["visits"].sum(), sentences(20, seed=8)
+    stock = trainer(tmp_path, Stock, made.model)
+    assert made.evaluate(data)["eval_loss"] == stock.evaluate(data)["eval_loss"]
+    assert made.pruner.scores["visits"].sum() == visits
+
+
+def test_the_order_follows_the_seed_of_the_data(tmp_path):
+    firsts = []
+    for options in ({"seed": 1}, {"seed": 0, "data_seed": 1}, {"seed": 1, "data_seed": 0}):
+        made = trainer(tmp_path, pruning=NOTHING, num_train_epochs=1, **options)
+        made.train()
+        firsts.append(made.seen[0])
+    assert firsts[0] == firsts[1] != firsts[2]
+    assert trainer(tmp_path, pruning={"seed": 5}, data_seed=1).pruner.seed == 5
 
 
 def test_the_mixin_takes_any_trainer(tmp_path):

@@ -17,7 +17,7 @@ import trl
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from helpers.language import VOCABULARY, FullOrder, causal_model, pad, parameters
+from helpers.language import VOCABULARY, FullOrder, causal_model, mixture_of_experts, pad, parameters
 from helpers.trainer import NOTHING, SMALLER, VARYING, Notes, trainer
 from infobatch.integrations.transformers import PruningMixin
 
@@ -54,7 +54,9 @@ def texts(size=50):
     return datasets.Dataset.from_dict({"text": [" ".join(WORDS[i] for i in drawn) for drawn in draw]})
 
 
-def sft_trainer(folder, kind=PruningSFTTrainer, pruning=None, peft_config=None, **arguments):
+def sft_trainer(
+    folder, kind=PruningSFTTrainer, pruning=None, peft_config=None, model=causal_model, **arguments
+):
     arguments = {
         "per_device_train_batch_size": 4,
         "num_train_epochs": 3,
@@ -71,7 +73,7 @@ def sft_trainer(folder, kind=PruningSFTTrainer, pruning=None, peft_config=None, 
         **arguments,
     }
     made = kind(
-        model=causal_model(),
+        model=model(),
         args=trl.SFTConfig(output_dir=str(folder), **arguments),
         train_dataset=texts(),
         processing_class=tokenizer(),
@@ -92,6 +94,24 @@ def test_nothing_pruned_is_the_stock_trainer(accumulated, tmp_path):
     assert (parameters(stock.model) - parameters(ours.model)).abs().max() < 1e-6
     assert got == pytest.approx(expected, rel=1e-6)
     assert ours.notes.rates == pytest.approx(stock.notes.rates)
+
+
+@pytest.mark.parametrize("accumulated", [1, 4])
+def test_a_mixture_of_experts_keeps_its_routers_loss(accumulated, tmp_path):
+    """SFTTrainer takes its mean over what is accumulated."""
+    ends = []
+    for kind, pruning in [(StockSFTTrainer, None), (PruningSFTTrainer, NOTHING)]:
+        made = sft_trainer(
+            tmp_path,
+            kind,
+            pruning,
+            model=mixture_of_experts,
+            gradient_accumulation_steps=accumulated,
+            num_train_epochs=1,
+        )
+        ends.append((made.train().training_loss, parameters(made.model)))
+    assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-5)
+    assert (ends[0][1] - ends[1][1]).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("pruning", [VARYING, SMALLER], ids=["steps", "batches"])

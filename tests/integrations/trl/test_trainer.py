@@ -1,6 +1,8 @@
 """GRPO and RLOO of TRL with pruning: nothing pruned, prompts left out, rewards of all kinds."""
 
+import copy
 import math
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -206,6 +208,22 @@ def test_large_rewards_that_are_equal_have_no_spread(tmp_path):
     )
     ours.train()
     assert (ours.pruner.scores["last_loss"] == 0).all()
+
+
+def test_scores_of_rloo_have_the_divergence_that_is_in_its_rewards(tmp_path):
+    """Groups of equal rewards then have advantages, and are trained by them."""
+    ours = trainer(tmp_path, WatchedRLOO, VARYING, beta=0.0, num_train_epochs=1)
+    ours.beta, ours.ref_model = 0.5, copy.deepcopy(ours.model).eval()  # TRL loads it by its name
+    torch.nn.init.normal_(ours.ref_model.lm_head.weight)
+    ours.train()
+    rows = zip(chain(*ours.seen), chain(*ours.advantages), strict=True)
+    squares = {}
+    for prompt, advantage in rows:
+        squares.setdefault(prompt, []).append(advantage**2)
+    expected = torch.tensor([sum(squares[i]) / NUM_GENERATIONS for i in range(24)]).sqrt()
+    assert {len(of) for of in squares.values()} == {NUM_GENERATIONS}
+    assert expected.min() > 0
+    torch.testing.assert_close(ours.pruner.scores["last_loss"], expected)
 
 
 class OfTokens(trl.GRPOTrainer):

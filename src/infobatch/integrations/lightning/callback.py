@@ -103,7 +103,8 @@ class PruningCallback(TakesLoggers, Callback):
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         if pl_module.automatic_optimization:
-            check_schedules(trainer.lr_scheduler_configs, self.pruner)
+            num_accumulated = trainer.accumulate_grad_batches
+            check_schedules(trainer.lr_scheduler_configs, self.pruner, num_accumulated)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         check_same_loader(trainer.train_dataloader, self._loader)

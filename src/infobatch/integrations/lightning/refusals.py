@@ -15,7 +15,7 @@ from infobatch.integrations.refusals import (
     no_pruner_in,
 )
 from infobatch.layouts import Replicated
-from infobatch.lr import ProgressScheduler
+from infobatch.lr import ProgressScheduler, ends_of
 from infobatch.pruner import DynamicPruner
 from infobatch.user_warnings import warn_user
 
@@ -109,10 +109,10 @@ _REFUSED = {
 }
 
 
-def check_schedules(configs: Any, pruner: DynamicPruner) -> None:
-    """Refuse a schedule of steps that moves by epochs; warn of one that counts every step.
+def check_schedules(configs: Any, pruner: DynamicPruner, num_accumulated: int) -> None:
+    """Refuse a schedule of steps that moves by epochs; warn of one that will not come to its end.
 
-    Where batches shrink there are all the steps of full data to count.
+    Where batches shrink there are all the steps of full data to count, as updates of the parameters.
     """
     for config in configs:
         schedule = config.scheduler
@@ -123,10 +123,18 @@ def check_schedules(configs: Any, pruner: DynamicPruner) -> None:
                     f"would change only {pruner.num_epochs} times; in configure_optimizers give "
                     '{"scheduler": ..., "interval": "step"}'
                 )
-        elif config.interval == "step" and not (config.reduce_on_plateau or pruner.plan.shrink):
+        elif config.interval == "epoch" or config.reduce_on_plateau:
+            continue
+        elif pruner.plan.shrink is None:
             warn_user(
                 f"{type(schedule).__name__} counts steps, of which pruning leaves some out, so that it "
                 "may not come to its end; wrap it: self.pruner.lr_scheduler(schedule)"
+            )
+        elif num_accumulated > 1 and pruner.full_steps in ends_of(schedule):
+            warn_user(
+                f"{type(schedule).__name__} ends after {pruner.full_steps:,} steps, the run's batches, and "
+                f"Lightning steps it once for each {num_accumulated} accumulated ones, so that it does not "
+                "come to its end; wrap it: self.pruner.lr_scheduler(schedule)"
             )
 
 

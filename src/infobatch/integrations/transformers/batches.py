@@ -36,13 +36,41 @@ class CollateWithIndices:
         return batch
 
 
+def with_decoder_inputs(inputs: dict[str, Any], model: Any) -> dict[str, Any]:
+    """A batch with the decoder's inputs that a model makes of its labels, if it makes any.
+
+    It would make them itself if it were given the labels.
+    """
+    make = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if make is None or inputs.keys() & {"decoder_input_ids", "decoder_inputs_embeds"}:
+        return inputs
+    return {**inputs, "decoder_input_ids": make(labels=inputs["labels"])}
+
+
+def found_logits(outputs: Any) -> Tensor | None:
+    """The logits among a model's outputs: of a tuple the first tensor that has a row for each sample."""
+    if isinstance(outputs, Mapping):
+        return outputs.get("logits")
+    several = outputs if isinstance(outputs, tuple | list) else (outputs,)
+    return next((value for value in several if isinstance(value, Tensor) and value.ndim > 1), None)
+
+
 def logits_of(outputs: Any) -> Tensor:
-    """The logits among a model's outputs."""
-    logits = outputs.get("logits") if isinstance(outputs, Mapping) else outputs[0]
+    """The logits among a model's outputs. ``ValueError`` if there are none."""
+    logits = found_logits(outputs)
     if logits is None:
+        names = ", ".join(outputs) if isinstance(outputs, Mapping) else f"a {type(outputs).__name__}"
         raise ValueError(
-            f"the model gave only {', '.join(outputs)}, without logits, so that no loss of a single "
+            f"the model gave only {names or 'nothing'}, without logits, so that no loss of a single "
             "sequence can be computed: a fused loss (Liger) never makes them. Turn it off"
         )
-    assert isinstance(logits, Tensor)
     return logits
+
+
+def own_loss_of(outputs: Any) -> Tensor | None:
+    """The loss that a model made itself, of the labels alone; None if it made none."""
+    if not isinstance(outputs, Mapping):
+        first = outputs[0] if isinstance(outputs, tuple | list) and outputs else None
+        return first if isinstance(first, Tensor) and first.numel() == 1 else None
+    loss = outputs.get("loss")
+    return None if outputs.get("aux_loss") is not None else loss  # a router's is in it

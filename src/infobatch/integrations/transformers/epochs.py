@@ -89,9 +89,14 @@ class PrunedEpochs(TakesLoggers, _Base):
         return self.pruner.current.done
 
     @property
+    def _seed(self) -> int:
+        """The seed of the run, unless ``pruning`` has one."""
+        return int(self.args.seed)
+
+    @property
     def _options(self) -> Mapping[str, Any]:
         """Options of the pruner."""
-        return {"seed": self.args.seed, **self.pruning}
+        return {"seed": self._seed, **self.pruning}
 
     @property
     def _tells(self) -> bool:

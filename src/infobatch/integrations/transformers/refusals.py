@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -190,14 +191,38 @@ def check_labels(labels: Tensor) -> None:
         )
 
 
-def check_same_loss(outputs: Any, ours: Tensor, name: str) -> None:
+@contextmanager
+def refusing_models_that_need_labels(name: str) -> Iterator[None]:
+    """Refuse a model that raises where it is not given its labels."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} does not run without labels ({error}); pruning, which computes the loss of each "
+            "sequence itself, gives it none. Make labels optional in its forward; or if it makes its "
+            "decoder's inputs of them, have the data collator make those (decoder_input_ids)"
+        ) from error
+
+
+def check_same_logits(labelled: Tensor | None, unlabelled: Tensor, name: str) -> None:
+    """Refuse a model that makes other logits where it is given labels; the first sample's tell."""
+    if labelled is None or labelled.shape != unlabelled.shape:
+        return
+    with_labels, without = labelled[0].float(), unlabelled[0].float()
+    if (with_labels - without).abs().mean() > 0.05 * without.std(correction=0):
+        raise ValueError(
+            f"{name} makes other logits without labels than with them, and pruning, which computes the "
+            "loss of each sequence itself, gives it none. Have the data collator make what the model "
+            "makes of labels, such as the decoder's inputs (decoder_input_ids)"
+        )
+
+
+def check_same_loss(theirs: Tensor | None, ours: Tensor, name: str) -> None:
     """Refuse a model whose own loss is not the cross-entropy that we would train instead."""
-    theirs = outputs.get("loss") if isinstance(outputs, Mapping) else None
     if theirs is None or not theirs.isfinite():
         return  # nothing to compare with, or a batch without a supervised token
-    routers = outputs.get("aux_loss")
     tolerance = 0.02 * max(1.0, abs(float(theirs)))  # in half precision too
-    if routers is None and abs(float(theirs) - float(ours)) > tolerance:
+    if abs(float(theirs) - float(ours)) > tolerance:
         raise ValueError(
             f"{name} makes a loss of {float(theirs):.4g} of the first batch, where the cross-entropy of "
             f"its logits and labels is {float(ours):.4g}: it has a loss of its own, which pruning would "

@@ -14,7 +14,14 @@ from torch.utils.data import DataLoader
 
 from infobatch.batch_norm import batch_weights, is_weighed
 from infobatch.batching import Batching
-from infobatch.integrations.transformers.batches import INDICES, CollateWithIndices, logits_of
+from infobatch.integrations.transformers.batches import (
+    INDICES,
+    CollateWithIndices,
+    found_logits,
+    logits_of,
+    own_loss_of,
+    with_decoder_inputs,
+)
 from infobatch.integrations.transformers.epochs import PrunedEpochs
 from infobatch.integrations.transformers.installed import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -25,10 +32,12 @@ from infobatch.integrations.transformers.installed import (
 from infobatch.integrations.transformers.refusals import (
     check_labels,
     check_rows,
+    check_same_logits,
     check_same_loss,
     check_trainer,
     check_weighed,
     indices_in,
+    refusing_models_that_need_labels,
 )
 from infobatch.loading.dataset import IndexedDataset
 from infobatch.losses import (
@@ -64,7 +73,8 @@ class PruningMixin(PrunedEpochs):
         check_trainer(self, self.pruning)
         self._loss_is_checked = False
         self._has_weighed_batch_norm: bool | None = None
-        self._indices: IndexArray | None = None  # of the batch whose loss is still to be weighted
+        self._indices: IndexArray | None = None  # of the batch that is trained
+        self._is_recorded = False
 
     def sample_losses(self, outputs: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of each sequence; override it for another loss than cross-entropy.
@@ -150,11 +160,14 @@ class PruningMixin(PrunedEpochs):
         """A step in which weighted batch norm, if the model has any, knows the batch's weights."""
         if self._has_weighed_batch_norm is None:
             self._has_weighed_batch_norm = is_weighed(model)
-        self._indices = indices_in(inputs, self)
+        self._indices, self._is_recorded = indices_in(inputs, self), False
         weighs = self._has_weighed_batch_norm
-        with batch_weights(model, self.pruner.weights(self._indices)) if weighs else nullcontext():
-            loss = super().training_step(model, inputs, *args, **kwargs)
-        check_weighed(self._indices is None, self, PruningMixin)
+        try:
+            with batch_weights(model, self.pruner.weights(self._indices)) if weighs else nullcontext():
+                loss = super().training_step(model, inputs, *args, **kwargs)
+        finally:
+            self._indices = None
+        check_weighed(self._is_recorded, self, PruningMixin)
         return loss
 
     def compute_loss(
@@ -168,6 +181,8 @@ class PruningMixin(PrunedEpochs):
         if indices is None:  # evaluation
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         check_rows(inputs.get("labels"), indices)
+        # A copy, from which labels are taken: a step may compute its loss again.
+        inputs = with_decoder_inputs({**inputs}, self.accelerator.unwrap_model(model))
         if not self._loss_is_checked:
             self._check_loss(model, inputs)
         # Set for this call alone: elsewhere the Trainer would take it for the user's.
@@ -178,6 +193,12 @@ class PruningMixin(PrunedEpochs):
             self.compute_loss_func = None
 
     # -- Inside ------------------------------------------------------------------------------------
+
+    @property
+    def _seed(self) -> int:
+        """That of the data's order, where there is one of its own."""
+        own = self.args.data_seed
+        return super()._seed if own is None else int(own)
 
     @property
     def _batching(self) -> Batching:
@@ -216,10 +237,11 @@ class PruningMixin(PrunedEpochs):
 
     @property
     def _labels_are_shifted(self) -> bool:
-        name = type(self.accelerator.unwrap_model(self.model)).__name__
+        model = self.accelerator.unwrap_model(self.model)
         if hasattr(self.model, "get_base_model"):  # of PEFT
-            name = type(self.model.get_base_model()).__name__
-        causal = name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+            model = self.model.get_base_model()
+        names = {kind.__name__ for kind in type(model).__mro__}
+        causal = not names.isdisjoint(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
         return causal or getattr(self, "_loss_shifts_labels", False)
 
     def _items_of(self, batch: Any) -> Tensor:
@@ -251,9 +273,11 @@ class PruningMixin(PrunedEpochs):
     ) -> Tensor:
         """sum_i w_i * (the summed loss of sequence i) / the supervised items of the whole update."""
         losses, counts = self.sample_losses(outputs, labels)
-        self.pruner.record(losses, indices, scored=counts > 0, **self._recorded(outputs, labels))
-        self._indices = None
+        if not self._is_recorded:  # at the first evaluation of a step
+            self.pruner.record(losses, indices, scored=counts > 0, **self._recorded(outputs, labels))
+            self._is_recorded = True
         weights = sent_to_device(self.pruner.weights(indices), losses.device)
+        is_counted = num_items_in_batch is not None
         if num_items_in_batch is None:  # for a model whose loss is the mean of each batch
             num_items_in_batch = (counts * weights).sum() if self.pruner.plan.shrink else counts.sum()
         total = torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)
@@ -261,19 +285,40 @@ class PruningMixin(PrunedEpochs):
         # Mixtures of experts add their routers' loss themselves only when they are given labels.
         routers = outputs.get("aux_loss") if isinstance(outputs, Mapping) else None
         if routers is not None:
-            loss = loss + self.model.config.router_aux_loss_coef * routers.to(loss.device)
+            loss = loss + self._router_coefficient(is_counted) * routers.to(loss.device)
         return loss
+
+    def _router_coefficient(self, is_counted: bool) -> float:
+        """What a router's loss counts, where the Trainer has counted the items of an update or not."""
+        own = getattr(self, "router_aux_loss_coef", None)
+        if own is None:
+            return float(self.model.config.router_aux_loss_coef)
+        if not is_counted:
+            return float(own)
+        # TRL's SFTTrainer takes its mean over an update, and over the processes.
+        num_parts = self.current_gradient_accumulation_steps
+        if self.args.average_tokens_across_devices:
+            num_parts *= self.accelerator.num_processes
+        return float(own / num_parts)
 
     @torch.no_grad()
     def _check_loss(self, model: Any, inputs: Any) -> None:
-        """Compare our loss of the first batch with the one that the model itself makes of it."""
-        labels = inputs["labels"]
+        """Compare our loss of the first batch with the one that the model itself makes of it.
+
+        The model is given labels for its own loss, and for ours none, as when it is trained.
+        """
+        labels, name = inputs["labels"], type(self.model).__name__
         check_labels(labels)
+        unlabelled = {key: value for key, value in inputs.items() if key != "labels"}
         model.eval()
         outputs = model(**inputs)
+        theirs, labelled_logits = own_loss_of(outputs), found_logits(outputs)
+        with refusing_models_that_need_labels(name):
+            outputs = model(**unlabelled)
+        check_same_logits(labelled_logits, logits_of(outputs), name)
         losses, counts = self.sample_losses(outputs, labels)
         model.train()
-        check_same_loss(outputs, (losses * counts).sum() / counts.sum(), type(self.model).__name__)
+        check_same_loss(theirs, (losses * counts).sum() / counts.sum(), name)
         self._loss_is_checked = True
 
 

@@ -98,22 +98,28 @@ def rewards_of(by_function: Tensor, function_weights: Tensor) -> Tensor:
     return rewards.masked_fill(torch.isnan(by_function).all(1), math.nan)
 
 
-def spreads(advantages: Tensor, rewards: Tensor, num_generations: int) -> Tensor:
-    """The root mean square of each group's advantages, (B,), and 0 where its rewards are all equal.
-
-    Rounding gives advantages to large rewards that are equal.
+def spreads(advantages: Tensor, num_generations: int) -> Tensor:
+    """The root mean square of each group's advantages, (B,).
 
     Args:
         advantages: (B * num_generations,), or with one more dimension, of tokens.
+        num_generations: The completions of a group.
+    """
+    return advantages.float().square().reshape(len(advantages) // num_generations, -1).mean(1).sqrt()
+
+
+def have_unequal(rewards: Tensor, num_generations: int) -> Tensor:
+    """Whether a group has rewards that differ, bool (B,); rounding gives advantages to large equal ones.
+
+    Args:
         rewards: See :func:`rewards_of`.
         num_generations: The completions of a group.
     """
-    squares = advantages.float().square().reshape(len(rewards), -1).mean(1)
     groups = rewards.view(-1, num_generations)
     unknown = groups.isnan()
     lowest = groups.masked_fill(unknown, math.inf).amin(1)
     highest = groups.masked_fill(unknown, -math.inf).amax(1)
-    return squares.view(-1, num_generations).mean(1).sqrt() * (lowest < highest)
+    return lowest < highest
 
 
 def have_spread(rewards: Tensor, num_generations: int) -> Tensor:

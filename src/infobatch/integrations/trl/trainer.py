@@ -21,6 +21,7 @@ from infobatch.integrations.trl.groups import (
     GroupBatches,
     IndexedRows,
     have_spread,
+    have_unequal,
     rewards_of,
     smallest_part,
     spreads,
@@ -127,7 +128,9 @@ class GRPOPruningMixin(PrunedEpochs):
         indices = torch.tensor(own, device=advantages.device)
         indices, advantages = self.accelerator.gather((indices, advantages))
         groups = indices.view(-1, self.num_generations)[:, 0].cpu()
-        scores = spreads(advantages, self._rewards, self.num_generations)
+        scores = spreads(advantages, self.num_generations)
+        if not self._rewards_have_kl:
+            scores = scores * have_unequal(self._rewards, self.num_generations)
         scored = have_spread(self._rewards, self.num_generations)
         self.pruner.record(scores, groups, scored=scored, gradient_norms=scores)
         return self._weighted(outputs, own)
@@ -144,6 +147,11 @@ class GRPOPruningMixin(PrunedEpochs):
     def _num_prompts(self) -> int:
         """The prompts of a generation, on all processes."""
         return int(self.args.generation_batch_size // self.num_generations)
+
+    @property
+    def _rewards_have_kl(self) -> bool:
+        """Whether advantages are made of more than the functions' rewards, as RLOO's are by default."""
+        return isinstance(self, RLOOTrainer) and self.beta != 0
 
     @property
     def _num_repeats(self) -> int:

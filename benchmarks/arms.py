@@ -9,8 +9,9 @@ from pathlib import Path
 from infobatch.lab.comparison.variants import FULL, PRUNED, Arm, Variant
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
-from infobatch.lab.report.arms import ArmRuns, Run
+from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.paired import Difference
+from infobatch.lab.report.reading import read_run
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.train import train
 
@@ -31,7 +32,7 @@ def finished(name: str, base: Path, seeds: Sequence[int]) -> ArmRuns:
     """The finished runs of one way to train."""
     folders = {seed: RunFolder(base / name / f"seed-{seed}") for seed in seeds}
     arm = Arm(FULL) if name == FULL else Arm(PRUNED, Variant(name))
-    runs = {s: Run(f.config(), f.summary(), f.metrics()) for s, f in folders.items() if f.finished}
+    runs = {seed: read_run(folder) for seed, folder in folders.items() if folder.finished}
     return ArmRuns(arm, name, runs)
 
 

@@ -139,6 +139,6 @@ def test_a_schedule_that_pruning_would_cut_short_is_warned_of():
     fit(SMALLER, module=module)
     assert module.optimizers().param_groups[0]["lr"] == pytest.approx(0, abs=1e-6)
     module = Unwrapped()
-    with pytest.warns(UserWarning, match=r"ends after 52 steps, .* for each 4 .*self.pruner.lr_sche"):
+    with pytest.warns(UserWarning, match=r"ends after 52 steps, .* for 4 of .*self.pruner.lr_sche"):
         fit(SMALLER, module=module, accumulate_grad_batches=4)
     assert module.optimizers().param_groups[0]["lr"] > 0.05

@@ -37,6 +37,17 @@ def test_the_command_line_compares_a_function_of_a_file(call, tmp_path):
     assert again.split("Verdict")[1] == output.split("Verdict")[1]
 
 
+def test_a_margin_may_be_given_afterwards(call, tmp_path):
+    options = ["--own.metric", "loss", "--save", 30, "--out", tmp_path / "c"]
+    code, output, error = call("compare", *TYPED, *options)
+    assert code == 0, error
+    assert "Whether that is lossless --margin decides" in " ".join(output.split())
+    code, output, error = call("compare", "--out", tmp_path / "c", "--resume", "--margin", 90)
+    assert code == 0, error
+    assert "Verdict  lossless: " in output
+    assert Comparison.load(tmp_path / "c").margin == 90
+
+
 def test_bad_functions_are_refused_before_anything_is_trained(call, tmp_path):
     for name, message in (
         (f"{SCRIPT}:trian", "has no function trian; it has train"),

@@ -62,7 +62,11 @@ def test_a_comparison_survives_json(comparison):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"num_seeds": 0}, "--seeds is 0"), ({"margin": -1.0}, "--margin is -1.0")],
+    [
+        ({"num_seeds": 0}, "--seeds is 0"),
+        ({"margin": -1.0}, "--margin is -1.0"),
+        ({"margin": 0.0}, "must be above 0"),
+    ],
 )
 def test_bad_comparison_options_are_refused(tmp_path, options, message):
     values = {"num_seeds": 2, "margin": 0.5, **options}

@@ -42,6 +42,26 @@ def test_shares_are_not_judged_as_percentages():
     assert headlines(results)[0].word != "no verdict"
 
 
+def test_the_word_is_the_verdicts():
+    results = compared([400, 400])
+    results.pruned[0].runs[1].summary.result = float("nan")
+    assert headlines(results)[0].word == "no verdict"
+    assert verdict(results).startswith("No verdict: ours, seed 1: the result is not a finite number")
+    results = compared([400, 400])
+    for run in results.pruned[0].runs.values():
+        run.summary.num_trained = run.summary.num_full
+    assert headlines(results)[0].word == "nothing pruned"
+    assert verdict(results).startswith("Nothing was pruned: the first epoch is warm-up")
+
+
+def test_a_budget_may_allow_nothing():
+    results = compared([400, 400], metrics=[None, None])
+    for run in results.pruned[0].runs.values():
+        run.summary.num_trained = run.summary.num_full
+        run.config.policy = "noise-budget:max_noise=1.00001"
+    assert verdict(results).startswith("Nothing was pruned: the budget of noise allowed nothing to")
+
+
 def test_one_seed_has_no_interval():
     results = compared([400])
     for arm in results.arms:

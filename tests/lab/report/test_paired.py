@@ -11,7 +11,15 @@ from helpers.comparisons import CONTEST
 from helpers.results import LOSS
 from infobatch.lab.comparison.variants import Arm
 from infobatch.lab.report.arms import ArmRuns, Run
-from infobatch.lab.report.paired import Difference, holm, judge, p_text, p_value, seeds_needed
+from infobatch.lab.report.paired import (
+    Difference,
+    holm,
+    judge,
+    p_of,
+    p_text,
+    p_value,
+    seeds_needed,
+)
 from infobatch.lab.tasks.metrics import ACCURACY
 
 NAN = float("nan")
@@ -68,6 +76,22 @@ def test_the_interval_is_students_over_paired_seeds():
     assert difference.high - difference.mean == pytest.approx(half, rel=1e-6)
 
 
+def test_how_large_results_are_does_not_matter():
+    """Differences of ten millionths have a spread, too, and what rounding leaves has none."""
+    for size in (1.0, 1e-7, 1e7):
+        ours = {seed: FixedRun(size * a) for seed, a in enumerate((1.0, 2.0, 4.0))}
+        theirs = {seed: FixedRun(size * 3) for seed in range(3)}
+        difference = Difference.of(ours, theirs)
+        half = 4.302653 * math.sqrt(7 / 3) / math.sqrt(3)
+        assert difference.high - difference.mean == pytest.approx(size * half, rel=1e-6)
+        assert not difference.has_no_spread
+        assert p_of([size * (a - 3) for a in (1.0, 2.0, 4.0)]) == pytest.approx(p_of([-2.0, -1.0, 1.0]))
+        same = {seed: FixedRun(size * 3 * (1 + seed * 1e-15)) for seed in range(3)}
+        assert Difference.of(same, theirs).mean == 0
+        apart = {seed: FixedRun(size * (3.1 + seed * 1e-9)) for seed in range(3)}
+        assert Difference.of(apart, theirs).has_no_spread
+
+
 @pytest.mark.parametrize(
     ("interval", "words"),
     [
@@ -101,7 +125,7 @@ def test_holms_correction_is_that_of_a_worked_example():
 
 def runs_with(accuracies):
     """An arm with these accuracies, one a seed."""
-    runs = {s: Run(CONTEST, SimpleNamespace(result=a), ()) for s, a in enumerate(accuracies)}
+    runs = {s: Run(CONTEST, SimpleNamespace(result=a), (), ACCURACY) for s, a in enumerate(accuracies)}
     return ArmRuns(Arm("full"), "", runs)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from helpers.comparisons import FULL, PRUNED
 from infobatch.lab.comparison.comparison import Comparison
-from infobatch.lab.comparison.variants import Variant
+from infobatch.lab.comparison.variants import FEWER, FEWER_SCALED, Variant
 from infobatch.lab.recipes import RECIPES
 from infobatch.lab.report import read_comparison, read_runs
 
@@ -20,6 +20,30 @@ def test_runs_are_grouped_by_all_but_their_seed(comparison):
     assert results.full is results.arms[0]
     with pytest.raises(ValueError, match="hold the same run"):
         read_runs([*paths, paths[0]])
+
+
+def test_of_two_rates_the_one_that_did_not_diverge_is_kept(comparison, tmp_path):
+    shutil.copytree(comparison.path, tmp_path / "c")
+    made = replace(comparison, path=tmp_path / "c")
+    scaled = next(arm for arm in made.arms if arm.kind == FEWER_SCALED)
+    file = made.folder(scaled, comparison.config.seed).path / "summary.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "result": float("nan")}))
+    results = read_comparison(made.path)
+    kinds = [arm.kind for arm in results.arms]
+    assert FEWER in kinds
+    assert FEWER_SCALED not in kinds
+    assert any("the other reached no finite result." in note for note in results.notes)
+
+
+def test_small_results_have_digits(comparison, tmp_path):
+    shutil.copytree(comparison.folder(PRUNED, comparison.config.seed).path, tmp_path / "run")
+    file, options = tmp_path / "run" / "summary.json", tmp_path / "run" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "result": 3.21e-7}))
+    own = {"task": "own", "own": {"train": "f.py:train", "metric": "MSE", "lower_is_better": True}}
+    options.write_text(json.dumps({**json.loads(options.read_text()), **own}))
+    results = read_runs([tmp_path / "run"])
+    assert results.metric.text(results.arms[0].result) == "0.0000003210"
+    assert results.arms[0].runs[comparison.config.seed].metric == results.metric
 
 
 def test_runs_that_differ_in_an_option_are_told_apart(comparison, tmp_path):

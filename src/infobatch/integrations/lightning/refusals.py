@@ -132,9 +132,9 @@ def check_schedules(configs: Any, pruner: DynamicPruner, num_accumulated: int) -
             )
         elif num_accumulated > 1 and pruner.full_steps in ends_of(schedule):
             warn_user(
-                f"{type(schedule).__name__} ends after {pruner.full_steps:,} steps, the run's batches, and "
-                f"Lightning steps it once for each {num_accumulated} accumulated ones, so that it does not "
-                "come to its end; wrap it: self.pruner.lr_scheduler(schedule)"
+                f"{type(schedule).__name__} ends after {pruner.full_steps:,} steps, the run's batches, "
+                f"and Lightning steps it once for {num_accumulated} of them, so that it does not come "
+                "to its end; wrap it: self.pruner.lr_scheduler(schedule)"
             )
 
 

@@ -138,7 +138,7 @@ def compare(
             often done by hand where some are rare.
         out: Folder of the comparison; by default a new one under runs/.
         resume: Continue the comparison in --out, with the options that it was started with; --seeds may
-            be more than it had.
+            be more than it had, and --margin another.
         add_seeds: Continue the comparison in --out with so many seeds more.
     """
     resume = resume or add_seeds != 0
@@ -148,6 +148,8 @@ def compare(
         comparison = agree(lambda: Comparison.load(path))
         resumed(options, recipe, save, comparison.config, noise)
         comparison = _with_more_seeds(comparison, seeds, add_seeds)
+        if margin is not None:  # it judges what is trained, and changes nothing of it
+            comparison = replace(comparison, margin=margin)
         for kind in also:
             if not {kind, SHRUNK.get(kind, kind)} & {arm.kind for arm in comparison.arms}:
                 raise ValueError(

@@ -11,6 +11,7 @@ is shorter, those of random pruning and undersampling in each epoch.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -232,8 +233,10 @@ class Comparison:
         """
         if self.num_seeds < 1:
             raise ValueError(f"--seeds is {self.num_seeds}; it must be at least 1")
-        if self.margin is not None and self.margin < 0:
-            raise ValueError(f"--margin is {self.margin}; it must be at least 0")
+        if self.margin is not None and not 0 < self.margin < math.inf:
+            raise ValueError(
+                f"--margin is {self.margin}; it must be above 0: no interval tells that nothing is lost"
+            )
         if not self.variants:
             raise ValueError(
                 "there is nothing to compare with full data: none of the policies named can take part"

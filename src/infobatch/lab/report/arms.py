@@ -12,22 +12,18 @@ from infobatch.lab.config.noise_budget import budget_of
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.records import EpochMetrics, Summary
 from infobatch.lab.tasks.metrics import Metric
-from infobatch.lab.tasks.registry import metric_of
 
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run: its options, its summary and a record of each epoch."""
+    """One finished run: its options, its summary, a record of each epoch, and what it is judged by."""
 
     config: TrainConfig
     summary: Summary
     metrics: Sequence[EpochMetrics]
-
-    @property
-    def metric(self) -> Metric:
-        return metric_of(self.config)
+    metric: Metric
 
 
 def half_interval(values: Sequence[float]) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.paired import Difference, judge
 from infobatch.lab.report.results import Results
+from infobatch.lab.report.verdict import why_unjudged
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,11 @@ def _headline(ours: ArmRuns, full: ArmRuns, results: Results) -> Headline | None
             f"of training, {_seconds(full.mean('seconds'))} s on full data",
         ),
     ]
-    word = judge(difference, results.margin)
-    if results.has_no_percentages or not results.margin:
-        word = "no verdict"
-    if results.is_saturated:
-        word = "saturated"
+    unjudged = why_unjudged(ours, full, difference, results)
+    if unjudged is not None:
+        word = unjudged.word
+    else:
+        word = judge(difference, results.margin) if results.margin else "no verdict"
     return Headline(ours.label, word, figures)
 
 

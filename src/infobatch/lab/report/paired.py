@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from infobatch.lab.report.arms import CONFIDENCE, ArmRuns, Run, half_interval
 from infobatch.lab.tasks.metrics import ACCURACY, Metric
 
-ROUNDING = 1e-6
-"""Differences between results that are closer than this are equal, except for rounding."""
-
+ROUNDING = 1e-4
+"""Differences that differ by a smaller share of the largest are equal, except for rounding."""
+SAME = 1e-9
+"""Results that differ by a smaller share are the same, except for rounding."""
 
 SEEDS_FOR_SPREAD = 5
 """Of fewer seeds a spread is not known well enough to say that no number would do."""
@@ -68,7 +69,7 @@ class Difference:
 
         The interval then tells nothing of how other seeds would differ.
         """
-        return self.low == self.high and abs(self.mean) >= ROUNDING
+        return self.low == self.high and self.mean != 0
 
     @property
     def short(self) -> str:
@@ -85,12 +86,18 @@ class Difference:
 def _differences(ours: dict[int, Run], theirs: dict[int, Run]) -> list[float]:
     """Our results minus theirs, for each seed that both have."""
     seeds = sorted(ours.keys() & theirs.keys())
-    return [ours[seed].summary.result - theirs[seed].summary.result for seed in seeds]
+    return [_difference(ours[seed].summary.result, theirs[seed].summary.result) for seed in seeds]
+
+
+def _difference(ours: float, theirs: float) -> float:
+    """Our result minus theirs, 0 where they are the same."""
+    is_same = math.isfinite(ours) and math.isclose(ours, theirs, rel_tol=SAME)
+    return 0.0 if is_same else ours - theirs
 
 
 def _are_equal(differences: Sequence[float]) -> bool:
     """Whether all differences are the same, except for rounding."""
-    return max(differences) - min(differences) < ROUNDING
+    return max(differences) - min(differences) <= ROUNDING * max(map(abs, differences))
 
 
 def judge(difference: Difference, margin: float) -> str:

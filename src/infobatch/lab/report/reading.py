@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -46,6 +47,8 @@ NOISE_NOTE = (
 )
 OWN_DATA = ("images", OWN_TABLE, "instructions")
 """What is trained on is not told by these names, but by the folder."""
+SMALL = 1e-3
+"""Where all results are smaller, a metric's digits would hide them."""
 IN_LABELS = (
     *("seed", "device", "recipe", "policy", "prune_ratio", "target", "shrink", "delta"),
     *("epochs", "lr", "workers", "probe"),
@@ -73,7 +76,7 @@ def read_comparison(path: Path) -> Results:
         if runs:
             label = label_of(arm, comparison.config, comparison.is_contest)
             arms.append(ArmRuns(arm, label, runs))
-    metric = metric_of(comparison.config)
+    arms, metric = _with_digits(arms, metric_of(comparison.config))
     if comparison.is_contest:
         arms = _by_cost(arms)
     arms, notes = _drop_worse_rates(arms, metric)
@@ -129,13 +132,18 @@ def _published(config: TrainConfig) -> tuple[Sequence[Published], list[str]]:
 
 def _drop_worse_rates(arms: Sequence[ArmRuns], metric: Metric) -> tuple[list[ArmRuns], list[str]]:
     """Keep the better of the two learning rates that fewer epochs were trained at, and note it."""
+
+    def gain(arm: ArmRuns) -> float:
+        return metric.gain(arm.result) if math.isfinite(arm.result) else -math.inf
+
     kept, others = list(arms), []
     for same in (arm for arm in arms if arm.kind == FEWER):
         for scaled in arms:
             if scaled.kind == FEWER_SCALED and scaled.arm.variant == same.arm.variant:
-                worse = min(same, scaled, key=lambda arm: metric.gain(arm.result))
+                worse = min(same, scaled, key=gain)
                 kept.remove(worse)
-                others.append(f"{metric.text(worse.result)} {metric.unit}".rstrip())
+                reached = f"{metric.text(worse.result)} {metric.unit}".rstrip()
+                others.append(reached if math.isfinite(worse.result) else "no finite result")
     if not others:
         return kept, []
     return kept, [
@@ -198,13 +206,13 @@ def read_runs(paths: Sequence[Path]) -> Results:
                 f"these runs differ in {flag(option)} ({' and '.join(map(str, values))}), and a report "
                 "is of one network that sees one set of images; report each apart"
             )
+    arms, metric = _with_digits(arms, metric_of(configs[0]))
     longest = max((arm for arm in arms if arm.kind == FULL), key=_length, default=None)
     commands = [
         shlex.join(["infobatch", "train", *run.config.to_arguments()])
         for arm in arms
         for run in arm.runs.values()
     ]
-    metric = metric_of(configs[0])
     known = any(run.summary.mean_noise is not None for arm in arms for run in arm.runs.values())
     notes = [NOISE_NOTE] if known else []
     return Results(_title(configs[0], arms), metric, arms, longest, metric.margin, commands, notes)
@@ -212,7 +220,21 @@ def read_runs(paths: Sequence[Path]) -> Results:
 
 def read_run(folder: RunFolder) -> Run:
     """Read one finished run."""
-    return Run(folder.config(), folder.summary(), folder.metrics())
+    config = folder.config()
+    return Run(config, folder.summary(), folder.metrics(), metric_of(config))
+
+
+def _with_digits(arms: Sequence[ArmRuns], metric: Metric) -> tuple[list[ArmRuns], Metric]:
+    """Arms and their metric with four digits that count, where all results are small."""
+    results = [abs(result) for arm in arms for result in arm.results if math.isfinite(result)]
+    largest = max(results, default=0.0)
+    if metric.unit == "%" or not 0 < largest < SMALL:
+        return list(arms), metric
+    metric = replace(metric, digits=3 - math.floor(math.log10(largest)))
+    return [
+        replace(arm, runs={seed: replace(run, metric=metric) for seed, run in arm.runs.items()})
+        for arm in arms
+    ], metric
 
 
 def _length(arm: ArmRuns) -> float:

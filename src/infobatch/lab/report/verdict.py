@@ -76,21 +76,9 @@ def _verdict_on(ours: ArmRuns, full: ArmRuns, results: Results) -> str:
     difference = Difference.of(ours.runs, full.runs)
     if difference is None:
         return "No seed was trained both on full data and pruned: nothing to compare."
-    if not math.isfinite(difference.mean):
-        return f"No verdict: {_diverged([ours, full])}."
-    if ours.mean("num_trained") == ours.mean("num_full"):
-        return "Nothing was pruned: the first epoch is warm-up, and no other could be."
-    if results.is_saturated:
-        return (
-            f"No verdict: every run reached {results.metric.named(ours.result)}, the best there is, so "
-            "that it tells none apart. Take harder data, a shorter run, or a metric that has room left."
-        )
-    if results.has_no_percentages:
-        return (
-            f"No verdict: {results.metric.named(ours.result)} and all others are at most 1, as if they "
-            "were shares or losses and no percentages. Give shares times 100, or a loss its name, as in "
-            '--own.metric "log loss" --own.lower-is-better.'
-        )
+    unjudged = why_unjudged(ours, full, difference, results)
+    if unjudged is not None:
+        return unjudged.sentence
     saved = f"{results.saved(ours):.1%} of the samples saved"
     against = f"{results.metric.name} against full data {difference}{_points(results)}"
     judged = judge(difference, results.margin)
@@ -111,6 +99,40 @@ def _verdict_on(ours: ArmRuns, full: ArmRuns, results: Results) -> str:
     if judged == "lossless":
         sentences += _conclusion(places, difference.num_pairs)
     return " ".join(sentences)
+
+
+class Unjudged(NamedTuple):
+    """Why a pruned arm has no verdict: in a word or two, and in a sentence."""
+
+    word: str
+    sentence: str
+
+
+def why_unjudged(
+    ours: ArmRuns, full: ArmRuns, difference: Difference, results: Results
+) -> Unjudged | None:
+    """Why a pruned arm has no verdict; None where it has one, if there is a margin."""
+    if not math.isfinite(difference.mean):
+        return Unjudged("no verdict", f"No verdict: {_diverged([ours, full])}.")
+    if ours.mean("num_trained") == ours.mean("num_full"):
+        why = "the first epoch is warm-up, and no other could be"
+        if ours.budget is not None and len(next(iter(ours.runs.values())).metrics) > 1:
+            why = "the budget of noise allowed nothing to be left out"
+        return Unjudged("nothing pruned", f"Nothing was pruned: {why}.")
+    if results.is_saturated:
+        return Unjudged(
+            "saturated",
+            f"No verdict: every run reached {results.metric.named(ours.result)}, the best there is, so "
+            "that it tells none apart. Take harder data, a shorter run, or a metric that has room left.",
+        )
+    if results.has_no_percentages:
+        return Unjudged(
+            "no verdict",
+            f"No verdict: {results.metric.named(ours.result)} and all others are at most 1, as if they "
+            "were shares or losses and no percentages. Give shares times 100, or a loss its name, as in "
+            '--own.metric "log loss" --own.lower-is-better.',
+        )
+    return None
 
 
 def _seconds(arm: ArmRuns) -> str:

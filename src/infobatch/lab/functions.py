@@ -45,6 +45,11 @@ def load_function(text: str) -> Function:
     if text in GIVEN:
         return GIVEN[text]
     place, _, name = text.rpartition(":")
+    if place == "__main__" or "<" in name:
+        raise ValueError(
+            f"{name} is a function of a Python program or notebook that called compare with it; go on "
+            "by the same call there"
+        )
     if not is_function(text):
         raise ValueError(f"{text!r} names no function; give FILE.py:NAME or MODULE:NAME")
     module = _import(place)
@@ -129,6 +134,19 @@ def source_of(text: str) -> str:
     load_function(text)
     file = getattr(_import(text.rpartition(":")[0]), "__file__", None)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
+
+
+def source_of_given(function: Function) -> str:
+    """A mark of the source of a function that is given as such; empty where it has none.
+
+    Args:
+        function: The function; what it calls has no mark.
+    """
+    try:
+        text = inspect.getsource(inspect.unwrap(function))
+    except (OSError, TypeError):
+        return ""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _import(place: str) -> ModuleType:

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.data.marks import mark_of
 from infobatch.lab.report import read_runs
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.policies import DEFAULT_FOR_TARGET
@@ -184,6 +186,32 @@ def table(tmp_path):
     )
     file.write_text("\n".join(["amount,country,fraud,price", *rows]))
     return file
+
+
+def test_a_folder_of_runs_knows_which_table_they_are_of(call, table, tmp_path):
+    typed = ("--epochs", 2, "--seeds", 1, "--save", 30, "--out", tmp_path / "c")
+    code, _, error = call("compare", f"{table}:fraud", *typed)
+    assert code == 0, error
+    moved = table.with_name("moved.csv")
+    config = Comparison.load(tmp_path / "c").config
+    table.rename(moved)
+    assert mark_of("table", moved) == config.data_mark != ""
+    table.write_text(moved.read_text().replace("FR", "IT"))
+    code, _, error = call("compare", "--add-seeds", 1, "--out", tmp_path / "c")
+    assert code == 2
+    assert f"the data in {table} have changed since the run was started; put them back" in error
+    options = ("--task", "tabular", "--data", "table", "--tabular.target", "fraud", "--held-out", 0.2)
+    options += ("--model", "mlp", "--policies", "spaced", "--save", 30, "--epochs", 2, "--seeds", 1)
+    out = ("--out", tmp_path / "s")
+    code, _, error = call("contest", *options, "--data-dir", moved, *out)
+    assert code == 0, error
+    code, _, error = call("contest", *options, "--data-dir", table, *out)
+    assert code == 2
+    assert f"was trained on other data than are in {table} now" in error
+    table.write_text(moved.read_text())
+    code, again, error = call("contest", *options, "--data-dir", table, *out)
+    assert code == 0, error
+    assert "5 runs, 5 of them finished" in again
 
 
 def test_a_table_and_its_column_are_all_that_is_typed(call, table, tmp_path):

@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from infobatch.lab import compare
 from infobatch.lab.comparison.comparison import Comparison
-from infobatch.lab.functions import load_function
+from infobatch.lab.functions import GIVEN, load_function
 
 SCRIPT = Path(__file__).with_name("own_script.py")
 TYPED = [f"{SCRIPT}:train", "--epochs", 4, "--batch-size", 32, "--lr", 0.3, "--seeds", 2]
@@ -82,6 +83,56 @@ def test_python_compares_a_function_goes_on_and_adds_seeds(tmp_path):
     assert Comparison.load(tmp_path / "c").num_seeds == 2
     with pytest.raises(ValueError, match=r"--lr"):
         compare(counted, **{**options, "lr": 0.1})
+
+
+def trained(run, result):
+    pruner = run.pruner(range(40))
+    loader = pruner.loader(run.batch_size)
+    for _ in pruner.epochs():
+        for indices, _ in loader:
+            pruner.update(torch.ones(len(indices), requires_grad=True) + 0, indices).backward()
+    return result
+
+
+FEW = {"epochs": 2, "batch_size": 8, "save": 30, "seeds": 1}
+
+
+def test_python_knows_which_function_runs_are_of(tmp_path):
+    """Two programs may have functions of one name, and a notebook's change."""
+
+    def train(run):
+        return trained(run, 50.0)
+
+    compare(train, **FEW, out=tmp_path / "c")
+    compare(train, **FEW, out=tmp_path / "c")
+
+    def train(run):
+        return trained(run, 60.0)
+
+    with pytest.raises(ValueError, match=r"was trained by other code: the training function, or"):
+        compare(train, **FEW, out=tmp_path / "c")
+
+
+def test_what_was_begun_in_python_goes_on_there(call, tmp_path):
+    compare(lambda run: trained(run, 50.0), **FEW, out=tmp_path / "c")
+    GIVEN.clear()  # as in another process
+    code, _, error = call("compare", "--out", tmp_path / "c", "--add-seeds", 1)
+    assert code == 2
+    assert "is a function of a Python program or notebook that called compare with it" in error
+
+
+def test_an_error_of_the_function_is_told_with_its_place(call, tmp_path):
+    script = tmp_path / "failing.py"
+    script.write_text("def train(run):\n    run.pruner(range(40))\n    ['cat'].index('bird')\n")
+    code, _, error = call("compare", f"{script}:train", *TYPED[1:], "--out", tmp_path / "c")
+    assert code == 2
+    assert "train fails: ValueError: 'bird' is not in list (line 3 of failing.py)" in error
+    script = tmp_path / "importing.py"
+    script.write_text("def train(run):\n    from PIL import Imagee\n")
+    code, _, error = call("compare", f"{script}:train", *TYPED[1:], "--out", tmp_path / "d")
+    assert code == 2
+    assert "train fails: ImportError: cannot import name 'Imagee'" in error
+    assert "pip install" not in error
 
 
 def test_python_refuses_what_says_twice_how_much(tmp_path):

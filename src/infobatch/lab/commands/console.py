@@ -43,14 +43,15 @@ console = plain_console(quiet=HELPER in os.environ)
 
 @contextmanager
 def live(
-    command: str, path: Path, minutes: float | None = None
+    command: str, path: Path, minutes: float | None = None, again: str = ""
 ) -> Iterator[tuple[Progress, Callable[[], bool]]]:
     """Show progress while the block trains; Ctrl-C or SIGTERM stops it at the next step boundary.
 
     Args:
-        command: The command's name, for the line that says how to continue.
+        command: The command's name, for that line.
         path: The folder in which it trains.
         minutes: Stop after this many minutes, too; None for no limit.
+        again: What continues it; by default the command with ``--resume``.
 
     Yields:
         The progress bars, and the function that training asks whether it should stop.
@@ -78,9 +79,7 @@ def live(
         ):
             yield progress, lambda: bool(stopped_by()) or over()
     except Interrupted as stopped:
-        again = shlex.join(["infobatch", command, "--out", str(path), "--resume"])
-        if command == "sweep":
-            again = "the same command"
+        again = again or shlex.join(["infobatch", command, "--out", str(path), "--resume"])
         console.print(f"Stopped at a step boundary. To go on: {again}", soft_wrap=True)
         raise SystemExit(128 + (stopped_by() or signal.SIGINT)) from stopped
 

@@ -16,6 +16,7 @@ from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.train import TrainConfig, defaults_of, flag, of_function, of_table
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
 from infobatch.lab.data.files import FILE_SETS
+from infobatch.lab.data.marks import mark_of
 from infobatch.lab.data.table_files import is_table, named_table, own_file
 from infobatch.lab.devices import computes_in_bf16, resolve_device, resolve_precision
 from infobatch.lab.functions import is_function
@@ -190,6 +191,13 @@ def resumed(
                 "another run"
             )
     check_sources(saved)
+    folder = local_folder(saved.data_dir)
+    now = mark_of(saved.data, folder)
+    if now and saved.data_mark not in ("", now):
+        raise ValueError(
+            f"the data in {folder} have changed since the run was started; put them back, or start "
+            "another run"
+        )
     return saved
 
 
@@ -205,13 +213,20 @@ def on_this_machine(config: TrainConfig) -> TrainConfig:
         config: The run's options.
 
     Returns:
-        The options with the precision that ``auto`` stands for here, and marks of the user's code.
+        The options with the precision that ``auto`` stands for here, and marks of the user's code and
+        data.
 
     Raises:
         ValueError: If that code is not there.
     """
     precision = resolve_precision(config.precision, resolve_device(config.device))
-    return replace(config, precision=precision, source=sources_of(config))  # type: ignore[arg-type]
+    data_mark = mark_of(config.data, local_folder(config.data_dir))
+    return replace(
+        config,
+        precision=precision,  # type: ignore[arg-type]
+        source=sources_of(config),
+        data_mark=data_mark,
+    )
 
 
 def check_options(config: TrainConfig) -> None:

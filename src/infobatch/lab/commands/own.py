@@ -13,13 +13,13 @@ from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.run import run_comparison
 from infobatch.lab.comparison.variants import ON_REQUEST, Variant
 from infobatch.lab.config.noise_budget import with_budget
-from infobatch.lab.config.train import TrainConfig, of_function
-from infobatch.lab.functions import GIVEN, Function
+from infobatch.lab.config.train import TrainConfig, flag, of_function
+from infobatch.lab.functions import GIVEN, Function, source_of_given
 from infobatch.lab.processes import agree
 from infobatch.lab.report import check_drawable
 from infobatch.lab.report.reading import read_comparison
 from infobatch.lab.report.results import Results
-from infobatch.lab.runs.folder import require_same
+from infobatch.lab.runs.same_options import require_same
 from infobatch.policies import DEFAULT_FOR_TARGET
 
 Controls = tuple[Literal["same-steps", "undersampled"], ...]
@@ -93,7 +93,7 @@ def compare(
         agree(comparison.save)
     else:
         agree(comparison.create)
-    with live("compare", path) as (progress, should_stop):
+    with live("compare", path, again="call compare again") as (progress, should_stop):
         watch = ComparisonWatch([comparison], progress)
         run_comparison(comparison, load(config), watch.of(comparison), should_stop)
     agree(lambda: write_and_print([path]))
@@ -107,6 +107,8 @@ def _config_of(train: Function, noise: float | None, save: float | None, policy:
     name = f"{train.__module__}:{train.__qualname__}"
     GIVEN[name] = train
     config = of_function(name)
+    if mark := source_of_given(train):
+        config = replace(config, source=f"{flag('own.train')} {mark}")
     if save is not None:
         return replace(config, policy=policy or DEFAULT_FOR_TARGET, target=share_of(save, "save", save))
     policy = policy or config.policy

@@ -351,10 +351,11 @@ def _run(
         done = sum(comparison.folder(arm, seed).finished for arm, seed in comparison.runs)
         count = f"{len(comparison.runs)} runs, {done} of them finished"
         console.print(f"{comparison.config.recipe}: {count}")
+    folder = made.comparisons[0].path.parent
     clock = SeedClock() if minutes is None else SeedClock(time.monotonic() + 60 * minutes)
     try:
         with (
-            live("sweep", made.comparisons[0].path.parent, minutes) as (progress, should_stop),
+            live("sweep", folder, minutes, "the same command") as (progress, should_stop),
             helpers(jobs - 1, arguments),
         ):
             watch = ComparisonWatch(made.comparisons, progress, names_them=True)

@@ -15,7 +15,7 @@ import torch
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.variants import Variant
 from infobatch.lab.config.train import TrainConfig
-from infobatch.lab.runs.folder import require_same
+from infobatch.lab.runs.same_options import require_same
 
 HELPER = "INFOBATCH_SWEEP_HELPER"
 """The environment variable that marks the processes a sweep starts to share its work; they print

@@ -29,7 +29,7 @@ PASS = "pass"
 """The value of --prior-scores that asks for the losses at the initial weights."""
 PATHS = ("data_dir", "subset")
 """Options that are paths."""
-UNTYPED = ("recipe", "source")
+UNTYPED = ("recipe", "source", "data_mark")
 """Options that follow from others, and are not typed."""
 ALWAYS_THERE = ("data", "model", "epochs", "batch_size", "lr", "policy", "seed")
 """Options without which a file is not that of a run."""
@@ -184,6 +184,8 @@ class CommonConfig:
     default as many as there are cores. Other sets are held in memory, and need none."""
     source: str = ""
     """Marks of the files that the functions of --model and --transform come from."""
+    data_mark: str = ""
+    """A mark of data of the user's own; empty in runs of before there were any."""
     segmentation: SegmentationOptions = field(default_factory=SegmentationOptions)
     mae: MaskedOptions = field(default_factory=MaskedOptions)
     tuning: TuningOptions = field(default_factory=TuningOptions)

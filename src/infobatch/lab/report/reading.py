@@ -27,12 +27,14 @@ from infobatch.lab.config.policy_spec import (
     SELECTIVE_BACKPROP,
 )
 from infobatch.lab.config.train import TrainConfig, flag
-from infobatch.lab.data.table_files import OWN_TABLE, own_file
+from infobatch.lab.data.marks import OWN_DATA
+from infobatch.lab.data.table_files import own_file
 from infobatch.lab.models import is_own
 from infobatch.lab.recipes import RECIPES, Published
 from infobatch.lab.report.arms import ArmRuns, Run
 from infobatch.lab.report.results import Results
-from infobatch.lab.runs.folder import NEUTRAL_OPTIONS, RunFolder
+from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.runs.same_options import NEUTRAL_OPTIONS
 from infobatch.lab.tasks.metrics import Metric
 from infobatch.lab.tasks.registry import metric_of
 
@@ -45,13 +47,11 @@ NOISE_NOTE = (
     "as many steps, by the norms of gradients when samples were trained; in parentheses the budget. "
     "Random pruning that keeps half has 2."
 )
-OWN_DATA = ("images", OWN_TABLE, "instructions")
-"""What is trained on is not told by these names, but by the folder."""
 SMALL = 1e-3
 """Where all results are smaller, a metric's digits would hide them."""
 IN_LABELS = (
     *("seed", "device", "recipe", "policy", "prune_ratio", "target", "shrink", "delta"),
-    *("epochs", "lr", "workers", "probe"),
+    *("epochs", "lr", "workers", "probe", "data_mark"),
 )
 """Options that a label of a run tells, or that do not matter for its result."""
 SAME_OPTIONS = ("model", "pretrained", "transform", "image_size", "test", "source")

@@ -19,7 +19,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from infobatch.lab.config.annealing import delta_of
-from infobatch.lab.config.train import TrainConfig, flag
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.files import (
     PART,
     load_tensors,
@@ -39,9 +38,7 @@ from infobatch.lab.files import (
     write_whole,
 )
 from infobatch.lab.runs.records import EpochMetrics, Summary
-
-NEUTRAL_OPTIONS = ("data_dir", "device", "workers", "probe", "record")
-"""The options that say where a run is trained, or what is measured of it, and not what is trained."""
+from infobatch.lab.runs.same_options import require_same
 
 FROM_ITS_START = "remove it to train this run from its start"
 
@@ -367,29 +364,3 @@ def saved_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
             kept[name] = tensor
         places.add(place)
     return kept
-
-
-def require_same(wanted: TrainConfig, there: TrainConfig, path: Path) -> None:
-    """Check that what is in a folder was trained with the options that are wanted.
-
-    Args:
-        wanted: The options that are wanted.
-        there: The options of what is there.
-        path: The folder.
-
-    Raises:
-        ValueError: If they differ in what is trained.
-    """
-    wanted, there = (replace(each, delta=delta_of(each)) for each in (wanted, there))
-    for name, (now, then) in wanted.differences(there).items():
-        if name == "source":
-            raise ValueError(
-                f"{path} was trained by other code: a file of --model or --transform has changed since "
-                f"({then}; now {now}), and mixing them would spoil the result; choose another --out, or "
-                "put the file back"
-            )
-        if name not in NEUTRAL_OPTIONS:
-            raise ValueError(
-                f"{path} was trained with {flag(name)} {then}, but {flag(name)} {now} is wanted, and "
-                "mixing them would spoil the result; choose another --out, or remove that folder"
-            )

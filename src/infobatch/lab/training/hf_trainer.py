@@ -22,8 +22,9 @@ from infobatch.lab.data import Data
 from infobatch.lab.devices import resolve_device, resolve_precision
 from infobatch.lab.files import load_tensors, naming_damaged, naming_unwritten
 from infobatch.lab.processes import agree, replicas
-from infobatch.lab.runs.folder import RunFolder, require_same
+from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.runs.records import Summary
+from infobatch.lab.runs.same_options import require_same
 from infobatch.lab.tasks.tokens import TokenData
 from infobatch.lab.training.engine import Engine, Watch
 from infobatch.lab.training.optimization import one_cycle

@@ -14,8 +14,9 @@ from infobatch import DynamicPruner, batch_weights
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.processes import agree
-from infobatch.lab.runs.folder import RunFolder, require_same
+from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.runs.records import FORWARD_COST, Summary
+from infobatch.lab.runs.same_options import require_same
 from infobatch.lab.tasks.base import Inputs
 from infobatch.lab.training.engine import Engine, Watch
 from infobatch.lab.training.epoch_loop import make_loader, train_epochs

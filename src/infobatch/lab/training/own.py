@@ -17,7 +17,7 @@ from infobatch import DynamicPruner
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.data.own import OwnData
-from infobatch.lab.functions import load_function
+from infobatch.lab.functions import load_function, reason_of
 from infobatch.lab.processes import replicas
 from infobatch.lab.runs.environment import describe_environment
 from infobatch.lab.runs.folder import RunFolder
@@ -207,7 +207,10 @@ class OwnTraining:
         folder = record_to(self.config, self.folder, resumed=False)
         run = OwnRun(self.config, self.pauses, watch, folder)
         began = time.perf_counter()
-        result = function(run)
+        try:
+            result = function(run)
+        except (ValueError, OSError, ImportError) as error:  # which are told in a line
+            raise ValueError(f"{function.__name__} fails: {reason_of(error)}") from error
         seconds = time.perf_counter() - began
         pruner = self._trained(run, function.__name__)
         check_batches(pruner, self.config.batch_size, function.__name__)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,19 @@ def read_json(path: Path) -> Any:
     """
     with naming_damaged(path, "restore it or remove its folder"):
         return json.loads(path.read_text())
+
+
+def finite(value: Any) -> Any:
+    """A value for JSON, which has no word for numbers that are not finite: they become None.
+
+    Args:
+        value: What may be written as JSON.
+    """
+    if isinstance(value, Mapping):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load_tensors(path: Path, remedy: str) -> dict[str, Any]:

@@ -200,18 +200,38 @@ def test_a_folder_of_runs_knows_which_table_they_are_of(call, table, tmp_path):
     code, _, error = call("compare", "--add-seeds", 1, "--out", tmp_path / "c")
     assert code == 2
     assert f"the data in {table} have changed since the run was started; put them back" in error
+    same = ("--policies", "spaced", "--save", 30, "--epochs", 2, "--seeds", 1, "--out", tmp_path / "s")
     options = ("--task", "tabular", "--data", "table", "--tabular.target", "fraud", "--held-out", 0.2)
-    options += ("--model", "mlp", "--policies", "spaced", "--save", 30, "--epochs", 2, "--seeds", 1)
-    out = ("--out", tmp_path / "s")
-    code, _, error = call("contest", *options, "--data-dir", moved, *out)
+    options += same
+    code, _, error = call("contest", *options, "--data-dir", moved)
     assert code == 0, error
-    code, _, error = call("contest", *options, "--data-dir", table, *out)
+    config = Comparison.load(tmp_path / "s" / "moved-fraud").config
+    assert (config.model, config.optimizer, config.lr) == ("mlp", "adamw", 0.003)
+    (tmp_path / "s" / "moved-fraud").rename(tmp_path / "s" / "own-fraud")
+    code, _, error = call("contest", *options, "--data-dir", table)
     assert code == 2
     assert f"was trained on other data than are in {table} now" in error
     table.write_text(moved.read_text())
-    code, again, error = call("contest", *options, "--data-dir", table, *out)
+    code, again, error = call("contest", *options, "--data-dir", table)
     assert code == 0, error
-    assert "5 runs, 5 of them finished" in again
+    assert "own-fraud: 5 runs, 5 of them finished" in again
+    code, again, error = call("contest", f"{table}:fraud", *same)
+    assert code == 0, error
+    assert "own-fraud: 5 runs, 5 of them finished" in again
+    repeated = (tmp_path / "s" / "own-fraud" / "report" / "report.md").read_text()
+    assert f"infobatch contest {table}:fraud --epochs 2" in repeated
+    code, _, error = call("contest", "script.py:train")
+    assert code == 2
+    assert "script.py:train is a training function, which infobatch compare takes" in error
+
+
+def test_a_test_part_of_one_class_has_no_area(call, tmp_path):
+    file = tmp_path / "rare.csv"
+    file.write_text("\n".join(["x,y,,", *(f"{i},{int(i < 2)},," for i in range(200))]))
+    typed = (f"{file}:y", "--tabular.metric", "auc", "--epochs", 1, "--out", tmp_path / "run")
+    code, _, error = call("train", *typed)
+    assert code == 2
+    assert "all rows of the test part are of the class '0', so that there is none" in error
 
 
 def test_a_table_and_its_column_are_all_that_is_typed(call, table, tmp_path):

@@ -1,10 +1,14 @@
 """The data behind the report."""
 
 import json
+import math
+import shutil
+from dataclasses import replace
 
 import pytest
 
-from infobatch.lab.report import read_comparison, write_report
+from infobatch.lab.report import read_comparison, read_runs, write_report
+from infobatch.lab.runs.folder import RunFolder
 
 
 def test_the_data_behind_the_report_is_written_beside_it(comparison, tmp_path):
@@ -20,3 +24,18 @@ def test_the_data_behind_the_report_is_written_beside_it(comparison, tmp_path):
     assert saved["config"]["data"] == "digits"
     assert "policy" not in saved["config"]
     assert saved["commands"][0].startswith("infobatch compare --data digits")
+
+
+def test_what_is_not_finite_is_null_and_stays_so(comparison, tmp_path):
+    """NaN is no JSON: strict readers, as of browsers, refuse the whole file."""
+    folder = comparison.folder(comparison.arms[0], comparison.config.seed)
+    shutil.copytree(folder.path, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    details = {"loss": math.inf, "error %": 1.0}
+    run.write_summary(replace(run.summary(), result=math.nan, test_loss=math.nan, details=details))
+    write_report(read_runs([run.path]), tmp_path)
+    for text in ((run.path / "summary.json").read_text(), (tmp_path / "runs.json").read_text()):
+        json.loads(text, parse_constant=pytest.fail)
+    assert math.isnan(run.summary().result)
+    assert math.isnan(run.summary().details["loss"])
+    assert run.summary().details["error %"] == 1

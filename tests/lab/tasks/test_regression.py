@@ -1,6 +1,7 @@
 """Numbers of the rows of tables: figures against scikit-learn's, runs, and what is refused."""
 
 from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -59,6 +60,14 @@ def test_the_target_is_a_number_of_each_row(tmp_path):
     assert "wind" not in data.schema.numbers
 
 
+def test_the_target_may_be_a_decimal(tmp_path):
+    prices = [Decimal(f"{i}.50") for i in range(8)]
+    for split in ("train", "test"):
+        write(tmp_path, "mine", split, columns(8, 0, wind=prices))
+    data = load_data("table", tmp_path / "mine", target="wind", of_numbers=True)
+    assert data.train.labels.tolist() == [i + 0.5 for i in range(8)]
+
+
 @pytest.mark.parametrize(
     ("target", "made", "message"),
     [
@@ -79,6 +88,7 @@ def test_what_is_no_number_is_refused(tmp_path, target, made, message):
     ("options", "message"),
     [
         (["--tabular.metric", "auc"], "--tabular.metric is auc, which is for classes"),
+        (["--tabular.width", "0"], "--tabular.width is 0; it must be at least 1"),
         (["--imbalance", "10"], "no single class of several"),
         (["--policy", "undersampling"], "diabetes gives --task regression no single class"),
         (["--data", "flights"], "give --task tabular, or --data of diabetes, table"),

@@ -92,12 +92,19 @@ def shared(options: Typed, recipe: str) -> TrainConfig:
 
     Args:
         options: What was typed.
-        recipe: The recipe whose options are taken where nothing was typed.
+        recipe: The recipe whose options are taken where nothing was typed, or a table of the user's.
 
     Returns:
         The configuration, of a policy that all options go with; those of the runs are put in its place.
+
+    Raises:
+        ValueError: For a training function of the user's.
     """
-    config = options.over(find_recipe(recipe).config())
+    if is_function(recipe) and not is_table(recipe):
+        raise ValueError(
+            f"{recipe} is a training function, which infobatch compare takes: one policy at a time"
+        )
+    config = options.over(_base_of(options, recipe))
     return on_this_machine(replace(config, policy=RATIO))
 
 

@@ -35,7 +35,7 @@ from infobatch.lab.commands.show import write_and_print
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.contest import CONTESTANTS, contestants
 from infobatch.lab.comparison.run import SeedClock, run_comparison
-from infobatch.lab.comparison.sweep import Sweep, helpers
+from infobatch.lab.comparison.sweep import Sweep, helpers, name_of
 from infobatch.lab.comparison.variants import ON_REQUEST, SAME_STEPS, SHRUNK, UNDERSAMPLED, Variant
 from infobatch.lab.config.noise_budget import budget_of, has_budget
 from infobatch.lab.config.train import TrainConfig
@@ -52,6 +52,7 @@ from infobatch.policies import DEFAULT_FOR_TARGET
 
 DEFAULT_SEEDS = 5
 DEFAULT_SWEPT = "noise-budget,infobatch"
+DEFAULT_CONTEST = "mnist5k-small-cnn"
 DEFAULT_SAVING = "30"
 """The percentage that is saved in a contest of which nothing else is said."""
 
@@ -196,7 +197,7 @@ def sweep(
 
     Args:
         options: Options that replace the recipes'.
-        recipe: Names of recipes; `infobatch recipes` lists them.
+        recipe: Names of recipes; `infobatch recipes` lists them. Or tables of yours, as FILE.csv:COLUMN.
         policies: Policies, separated by commas (default: noise-budget,infobatch; with --target spaced).
         prune_ratio: Prune ratios, separated by commas, for the policies that have one.
         noise: Budgets of gradient noise, separated by commas, for the policies that have one.
@@ -224,12 +225,12 @@ def sweep(
     made = Sweep.of(configs, variants, seeds, margin, controls, out, also)
     for each in configs:
         check_options(each)
-    _run(made, {each.recipe: load(each) for each in configs}, jobs, minutes, options.arguments)
+    _run(made, {name_of(each): load(each) for each in configs}, jobs, minutes, options.arguments)
 
 
 def contest(
     options: CommonOptions,
-    recipe: RecipeName = "mnist5k-small-cnn",
+    recipe: RecipeName = "",
     save: str = "",
     noise: str = "",
     policies: str = ",".join(CONTESTANTS),
@@ -249,7 +250,8 @@ def contest(
 
     Args:
         options: Options that replace the recipe's.
-        recipe: Name of the recipe; `infobatch recipes` lists them.
+        recipe: Name of the recipe; `infobatch recipes` lists them. Or a table of yours, as
+            FILE.csv:COLUMN (default, unless --task is given: mnist5k-small-cnn).
         save: Percentages of the samples to leave out, separated by commas (default: 30).
         noise: Budgets of gradient noise, separated by commas; the policy noise-budget then leaves out
             what they allow, in place of what --save asks of the others.
@@ -269,6 +271,8 @@ def contest(
     also = _asked_for(same_steps, undersampling, controls)
     percentages = numbers("--save", save or DEFAULT_SAVING, "30,50,70")
     targets = [share_of(number, "--save", save) for number in percentages]
+    if not recipe and options.over(TrainConfig()).task == TrainConfig().task:
+        recipe = DEFAULT_CONTEST
     base = shared(options, recipe)
     names, noises = policies.split(","), budgets(noise)
     if noises and save and all(map(has_budget, names)):
@@ -293,7 +297,7 @@ def contest(
     for reason in reasons:
         console.print(reason)
     made = Sweep.of([base], variants, seeds, margin, controls, out, also)
-    _run(made, {base.recipe: data}, jobs, minutes, options.arguments)
+    _run(made, {name_of(base): data}, jobs, minutes, options.arguments)
     for reason in reasons:  # once more, below the table
         console.print(reason)
 
@@ -344,13 +348,13 @@ def _run(
     check_drawable()
     made.check()
     for comparison in made.comparisons:
-        comparison.check_data(data[comparison.config.recipe])
+        comparison.check_data(data[name_of(comparison.config)])
     agree(lambda: made.check_runs({name: len(each.train) for name, each in data.items()}))
     agree(made.save)
     for comparison in made.comparisons:
         done = sum(comparison.folder(arm, seed).finished for arm, seed in comparison.runs)
         count = f"{len(comparison.runs)} runs, {done} of them finished"
-        console.print(f"{comparison.config.recipe}: {count}")
+        console.print(f"{name_of(comparison.config)}: {count}")
     folder = made.comparisons[0].path.parent
     clock = SeedClock() if minutes is None else SeedClock(time.monotonic() + 60 * minutes)
     try:
@@ -360,7 +364,7 @@ def _run(
         ):
             watch = ComparisonWatch(made.comparisons, progress, names_them=True)
             for each in made.comparisons:
-                run_comparison(each, data[each.config.recipe], watch.of(each), should_stop, clock)
+                run_comparison(each, data[name_of(each.config)], watch.of(each), should_stop, clock)
     except SystemExit:  # stopped
         _report(made)
         raise

@@ -15,6 +15,7 @@ import torch
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.variants import Variant
 from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.data.table_files import own_file
 from infobatch.lab.runs.same_options import require_same
 
 HELPER = "INFOBATCH_SWEEP_HELPER"
@@ -46,7 +47,7 @@ class Sweep:
         """Compare the same variants for each of several recipes.
 
         Args:
-            configs: The options of each recipe, whose name is its folder's.
+            configs: The options of each recipe, or of a table of the user's.
             variants: The ways of pruning that are compared with full data.
             num_seeds: Runs of each arm, at least 1.
             margin: Largest loss, in the task's metric, for the verdict "lossless"; None takes the
@@ -65,7 +66,7 @@ class Sweep:
                     tuple(variants),
                     num_seeds,
                     margin,
-                    path / config.recipe,
+                    path / name_of(config),
                     controls,
                     also,
                 )
@@ -89,7 +90,7 @@ class Sweep:
         """Refuse a folder that holds a run of other options, before anything is written.
 
         Args:
-            num_samples: N, the number of training samples, of each recipe.
+            num_samples: N, the number of training samples, by what :func:`name_of` calls them.
 
         Raises:
             ValueError: If it does.
@@ -98,7 +99,7 @@ class Sweep:
             for arm, seed in comparison.runs:
                 folder = comparison.folder(arm, seed)
                 if folder.exists and comparison.is_ready(arm, seed):
-                    number = num_samples[comparison.config.recipe]
+                    number = num_samples[name_of(comparison.config)]
                     folder.require(comparison.run_config(arm, seed, number))
 
     def save(self) -> None:
@@ -107,6 +108,18 @@ class Sweep:
             if (comparison.path / "compare.json").exists():
                 comparison = _union(Comparison.load(comparison.path), comparison)
             comparison.save()
+
+
+def name_of(config: TrainConfig) -> str:
+    """What runs are called in a sweep, and their folder: by the recipe, else by table or data.
+
+    Args:
+        config: Their options.
+    """
+    if config.recipe:
+        return config.recipe
+    file = own_file(config.data, config.data_dir)
+    return f"{config.task}-{config.data}" if file is None else f"{file.stem}-{config.tabular.target}"
 
 
 def _union(earlier: Comparison, wanted: Comparison) -> Comparison:

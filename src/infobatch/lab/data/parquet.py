@@ -93,7 +93,8 @@ def _read_csv(path: Path) -> Any:
         is_utf8 = False
     if not is_utf8:
         raise ValueError(f"{path} has text that is not UTF-8; save it as CSV in UTF-8")
-    return table
+    named = [place for place, name in enumerate(table.column_names) if name]
+    return table.select(named) if named else table
 
 
 _READERS = {".parquet": _read_parquet, ".csv": _read_csv}

@@ -53,7 +53,7 @@ class Schema:
             if column.name == target:
                 is_class = _is_text(kind) or types.is_integer(kind) or types.is_boolean(kind)
                 is_class = is_class or _is_whole(table[target])
-                if of_numbers and not (types.is_integer(kind) or types.is_floating(kind)):
+                if of_numbers and (types.is_boolean(kind) or not _is_number(kind)):
                     raise ValueError(
                         f"the target {target!r} in {place} has type {kind}, which is no number; classes "
                         "are predicted by --task tabular"

@@ -39,8 +39,9 @@ def write_report(results: Results, folder: Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     plots = draw_plots(results, folder)
-    (folder / "report.md").write_text(to_markdown(results, plots))
-    (folder / "runs.json").write_text(to_json(results))
+    text = to_markdown(results, plots)
+    (folder / "report.md").write_text(text, encoding="utf-8", errors="replace")
+    (folder / "runs.json").write_text(to_json(results), encoding="utf-8")
     return write_page(results, plots, folder / "report.html")
 
 

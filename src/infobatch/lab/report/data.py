@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from infobatch.lab.files import finite
 from infobatch.lab.report.arms import ArmRuns, Run
 from infobatch.lab.report.results import Results
 
@@ -28,7 +29,7 @@ def to_json(results: Results) -> str:
     def line(arm: ArmRuns, run: Run, options: dict[str, Any]) -> str:
         own = {k: v for k, v in options.items() if k not in shared}
         place = {"arm": arm.arm.name, "label": arm.label, "seed": run.config.seed}
-        return f"    {json.dumps({**place, 'config': own, **_course(run)})}"
+        return f"    {json.dumps(finite({**place, 'config': own, **_course(run)}))}"
 
     lines = ",\n".join(line(*each) for each in runs)
     head = {"title": results.title, "commands": list(results.commands), "config": shared}

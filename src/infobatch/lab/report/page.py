@@ -48,7 +48,7 @@ def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
         options=_options(runs[0].config),
         environment=runs[0].summary.environment,
     )
-    path.write_text(html)
+    path.write_text(html, encoding="utf-8", errors="replace")
     return path
 
 

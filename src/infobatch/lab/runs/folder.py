@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.files import (
     PART,
+    finite,
     load_tensors,
     make_writable,
     naming_damaged,
@@ -196,7 +197,7 @@ class RunFolder:
         path = self.path / "summary.json"
         values = read_json(path)
         with naming_damaged(path, "remove the run's folder"):
-            return Summary(**values)
+            return Summary.of_json(values)
 
     def write_summary(self, summary: Summary) -> None:
         """Write the summary, which marks the run as finished.
@@ -204,7 +205,7 @@ class RunFolder:
         Args:
             summary: The finished run's.
         """
-        self._write("summary.json", json.dumps(asdict(summary), indent=2))
+        self._write("summary.json", json.dumps(finite(asdict(summary)), indent=2))
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Write a checkpoint over the last one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,6 +105,22 @@ class Summary:
     class_balance: Sequence[float] = ()
     mean_noise: float | None = None
     most_noise: float | None = None
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> Summary:
+        """The summary that a file holds; what has no number there was none that is finite.
+
+        Args:
+            values: The fields by their names.
+        """
+
+        def known(value: float | None) -> float:
+            return math.nan if value is None else value
+
+        numbers = {name: known(values[name]) for name in ("result", "test_loss")}
+        per_class = [known(each) for each in values["per_class"]]
+        details = {name: known(each) for name, each in values.get("details", {}).items()}
+        return cls(**{**values, **numbers, "per_class": per_class, "details": details})
 
     @property
     def saved(self) -> float:

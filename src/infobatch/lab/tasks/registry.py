@@ -58,6 +58,12 @@ def _with_its_metric(config: TrainConfig, data: Data) -> Data:
             f"--tabular.metric is {metric}, which is for two classes, and --data {config.data} has "
             f"{data.num_classes}; take log-loss, accuracy or balanced-accuracy"
         )
+    if metric in OF_TWO_CLASSES and len(found := data.test.labels.unique()) < 2:
+        raise ValueError(
+            f"--tabular.metric is {metric}, and all rows of the test part are of the class "
+            f"{data.class_names[int(found[0])]!r}, so that there is none; test on more rows "
+            "(--held-out), or take log-loss"
+        )
     return data
 
 

@@ -19,7 +19,7 @@ from infobatch.lab.config.task_options import (
     TabularOptions,
     TuningOptions,
 )
-from infobatch.lab.config.train import PASS, TrainConfig, flag
+from infobatch.lab.config.train import OF_OWN_TABLES, PASS, TrainConfig, flag
 from infobatch.lab.data import DATA_SETS, Data
 from infobatch.lab.devices import resolve_device
 from infobatch.lab.models import check_model
@@ -49,9 +49,10 @@ def check_config(config: TrainConfig) -> None:
     """
     choose("data set", config.data, DATA_SETS)
     check_task(config, set(config.differences(TrainConfig())))
-    if config.task in TASK_RULES:
-        group = getattr(config, config.task)
-        _require(group, TASK_RULES[config.task](group), f"{config.task}.")
+    group_name = "tabular" if config.task in OF_OWN_TABLES else config.task
+    if group_name in TASK_RULES:
+        group = getattr(config, group_name)
+        _require(group, TASK_RULES[group_name](group), f"{group_name}.")
     choose("optimizer", config.optimizer, OPTIMIZERS)
     _require(config, _rules(config))
     protected = torch.zeros(1, dtype=torch.bool) if config.segmentation.protect else None

@@ -182,7 +182,7 @@ class PruningMixin(PrunedEpochs):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         check_rows(inputs.get("labels"), indices)
         # A copy, from which labels are taken: a step may compute its loss again.
-        inputs = with_decoder_inputs({**inputs}, self.accelerator.unwrap_model(model))
+        inputs = with_decoder_inputs({**inputs}, self.model)
         if not self._loss_is_checked:
             self._check_loss(model, inputs)
         # Set for this call alone: elsewhere the Trainer would take it for the user's.

@@ -99,6 +99,13 @@ def test_other_options_in_the_same_folder_are_refused(call, swept):
     assert "was trained with --lr 0.2, but --lr 0.1 is wanted" in error
 
 
+def test_seeds_that_leave_some_out_are_refused(call, swept):
+    code, _, error = call(*BASE, *ONE, "--seed", 5, "--out", swept[0])
+    assert code == 2
+    assert "has the seeds 0 to 1, and 5 to 5 are wanted, which leaves some between them out" in error
+    assert "give --seed 2" in error
+
+
 def test_a_foreign_run_in_the_folder_is_refused(call, tmp_path):
     folder = RunFolder(tmp_path / NAME / "full" / "seed-0")
     folder.create(TrainConfig(data="digits", epochs=7))

@@ -304,6 +304,16 @@ def test_what_hardly_recurs_is_no_class(tmp_path):
         own_data(tmp_path, IDS, "id")
 
 
+def test_many_whole_numbers_that_are_classes_are_told_of(tmp_path):
+    for number, is_told in ((20, False), (21, True)):
+        prices = [100 + i % number for i in range(400)]
+        for split in ("train", "test"):
+            write(tmp_path / str(number), "mine", split, columns(400, 0, price=prices))
+        data = load_data("table", tmp_path / str(number) / "mine", target="price")
+        told = f"price has {number} values, each of which is a class; numbers are predicted by --task"
+        assert any(told in note for note in data.notes) == is_told
+
+
 def test_whole_floats_are_classes(tmp_path):
     data = own_data(tmp_path, {**IDS, "fraud": [0.0, 1.0] * 150})
     assert data.class_names == ("0", "1")

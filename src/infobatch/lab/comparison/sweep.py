@@ -83,8 +83,10 @@ class Sweep:
         for comparison in self.comparisons:
             comparison.check()
             if (comparison.path / "compare.json").exists():
-                there = Comparison.load(comparison.path).config
-                require_same(replace(comparison.config, seed=there.seed), there, comparison.path)
+                there = Comparison.load(comparison.path)
+                wanted = replace(comparison.config, seed=there.config.seed)
+                require_same(wanted, there.config, comparison.path)
+                _check_no_gap(there.seeds, comparison.seeds, comparison.path)
 
     def check_runs(self, num_samples: Mapping[str, int]) -> None:
         """Refuse a folder that holds a run of other options, before anything is written.
@@ -120,6 +122,16 @@ def name_of(config: TrainConfig) -> str:
         return config.recipe
     file = own_file(config.data, config.data_dir)
     return f"{config.task}-{config.data}" if file is None else f"{file.stem}-{config.tabular.target}"
+
+
+def _check_no_gap(there: range, wanted: range, path: Path) -> None:
+    """Raise ``ValueError`` for seeds that would leave some between them and those of a folder out."""
+    if wanted.start > there.stop or wanted.stop < there.start:
+        raise ValueError(
+            f"{path} has the seeds {there.start} to {there.stop - 1}, and {wanted.start} to "
+            f"{wanted.stop - 1} are wanted, which leaves some between them out; choose another --out, "
+            f"or give --seed {there.stop}"
+        )
 
 
 def _union(earlier: Comparison, wanted: Comparison) -> Comparison:

@@ -25,6 +25,9 @@ to be learned."""
 FEW = 100
 """Fewer test rows of the class that is looked for are told of: its recall has steps of a percent."""
 
+MANY_CLASSES = 20
+"""More classes than these that are whole numbers are told of: they may be quantities."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -78,7 +81,7 @@ class TableData(Data):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self._columns_told, *self._positive_told)
+        return (*self._columns_told, *self._classes_told, *self._positive_told)
 
     @property
     def _columns_told(self) -> tuple[str, ...]:
@@ -94,6 +97,17 @@ class TableData(Data):
             learned,
             f"not from {', '.join(self.ids)}, whose text is another in most rows, as of ids or names (a "
             "date is known by the form 2026-01-31, a number by having no unit)",
+        )
+
+    @property
+    def _classes_told(self) -> tuple[str, ...]:
+        """Whether many whole numbers are taken for classes, in a table of the user's own."""
+        are_numbers = all(name.lstrip("-").isdecimal() for name in self.class_names)
+        if self.name != OWN_TABLE or not are_numbers or self.num_classes <= MANY_CLASSES:
+            return ()
+        return (
+            f"{self.schema.target} has {self.num_classes} values, each of which is a class; numbers are "
+            "predicted by --task regression",
         )
 
     @property

@@ -238,6 +238,10 @@ def test_checkpoints_that_do_not_fit():
     later = ranks.states()
     with pytest.raises(ValueError, match="of ranks 0 and 1 were not taken at the same time"):
         Ranks(1).load([states[0], later[1]])
+    alone = Ranks(1)
+    with pytest.raises(ValueError, match="were not taken at the same time"):
+        alone.load([later[0], states[1]])
+    assert alone.pruners[0].scores["visits"].sum() == 0, "nothing was changed"
 
 
 def test_strata_that_do_not_fit_into_a_shard():

@@ -297,16 +297,16 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         codes = np.zeros(shards.num_local, np.uint8)
         recorded = np.zeros(shards.num_local, bool)
         weights = np.empty((len(shards.ids), 0), np.float32)
-        missing, first = set(shards.ids.tolist()), None
-        scores.num_nonfinite = 0
+        columns = {name: scores[name].clone() for name in scores.columns}  # until all are read
+        missing, first, num_nonfinite = set(shards.ids.tolist()), None, 0
         for state in states:
             first = first or state
             self._check_same_checkpoint(state, first)
             if state["rank"] % self.replicas.num_replicas == self.replicas.rank:
-                scores.num_nonfinite += state["scores"]["num_nonfinite"]
+                num_nonfinite += state["scores"]["num_nonfinite"]
             there = self._shards_of(state)
             weights.resize((len(shards.ids), state["weights"].shape[1]), refcheck=False)
-            pairs = [(scores[name], state["scores"]["columns"].get(name)) for name in scores.columns]
+            pairs = [(columns[name], state["scores"]["columns"].get(name)) for name in columns]
             pairs += [(torch.from_numpy(codes), state["codes"])]
             pairs += [(torch.from_numpy(recorded), state["recorded"])]
             for theirs, shard in enumerate(there.ids.tolist()):
@@ -324,6 +324,9 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
                 f"saved on {first['num_replicas'] if first else 'no'} ranks, so give load_state_dict a "
                 "list of the states of all of them"
             )
+        for name, values in columns.items():
+            scores[name].copy_(values)
+        scores.num_nonfinite = num_nonfinite
         # The epoch that they were in.
         left, num_trained = first["left"].numpy(), first["num_trained"]
         self._begun = first["epoch"] > 0 or int(left.sum()) < num_trained

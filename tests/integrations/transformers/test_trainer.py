@@ -27,7 +27,7 @@ from infobatch import DynamicPruner, InfoBatch
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from helpers.trainer import (
     NOTHING,
@@ -288,6 +288,19 @@ def test_epochs_of_any_length(accumulated, workers, tmp_path):
     assert not any(ours.notes.left_over)
     rate = output.metrics["train_samples_per_second"] * output.metrics["train_runtime"]
     assert rate == pytest.approx(120, rel=0.01)
+
+
+def test_a_run_that_is_stopped_early_reports_what_it_trained(tmp_path):
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step == 15
+
+    ours = trainer(tmp_path, pruning=SIZES, num_train_epochs=4)
+    ours.add_callback(Stop())
+    metrics = ours.train().metrics
+    assert ours.state.global_step == 15
+    rate = metrics["train_samples_per_second"] * metrics["train_runtime"]
+    assert rate == pytest.approx(40 + 5 * 4, rel=0.01)
 
 
 def test_the_stock_trainer_with_a_pruners_sampler_cuts_epochs_short(tmp_path):

@@ -163,6 +163,7 @@ class PrunedEpochs(TakesLoggers, _Base):
     def _finalize_training(self, trial: Any, num_train_samples: float, start_time: float) -> Any:
         """Report the throughput of the samples that were trained, not of full data."""
         self.pruner.finish()
+        self.state.max_steps = max(1, self.state.global_step)  # the Trainer scales by their ratio
         return super()._finalize_training(trial, self.pruner.report().num_recorded, start_time)
 
     # -- Inside ------------------------------------------------------------------------------------

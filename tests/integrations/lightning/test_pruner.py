@@ -35,5 +35,5 @@ def test_averaged_weights_share_the_pruner():
 
 
 def test_there_is_no_pruner_before_the_fit():
-    with pytest.raises(RuntimeError, match=r"no pruner yet: it is made when trainer.fit begins"):
+    with pytest.raises(RuntimeError, match=r"no pruner here: it is made when trainer.fit begins"):
         _ = PruningCallback().pruner

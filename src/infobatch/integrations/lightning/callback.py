@@ -58,8 +58,9 @@ class PruningCallback(TakesLoggers, Callback):
         """The pruner of the current fit, or of the last one; RuntimeError before the first."""
         if self._pruner is None:
             raise RuntimeError(
-                "there is no pruner yet: it is made when trainer.fit begins, from the Trainer's length "
-                "and processes"
+                "there is no pruner here: it is made when trainer.fit begins, from the Trainer's length "
+                "and processes. A strategy that starts processes (ddp_spawn, ddp_fork, ddp_notebook) "
+                "has it in those: ask it within the fit, as in on_train_end"
             )
         return self._pruner
 

@@ -48,10 +48,10 @@ def live(
     """Show progress while the block trains; Ctrl-C or SIGTERM stops it at the next step boundary.
 
     Args:
-        command: The command's name, for that line.
+        command: The command's name, for the line that says how to continue.
         path: The folder in which it trains.
         minutes: Stop after this many minutes, too; None for no limit.
-        again: What continues it; by default the command with ``--resume``.
+        again: What that line says, in place of the command with ``--resume``.
 
     Yields:
         The progress bars, and the function that training asks whether it should stop.

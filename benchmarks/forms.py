@@ -1,8 +1,8 @@
 """Four forms of policies at one cost: steps or batches shrink, batch norm counts weights or not.
 
     python benchmarks/forms.py [--recipe NAME] [--epochs N] [--save PERCENT] [--policies A,B,...]
-                               [--delta D] [--only TEXT] [--seeds N] [--seed N] [--data-dir DIR]
-                               [--device DEVICE] [--out FOLDER] [--json FILE]
+                               [--delta D] [--only TEXT] [--no-controls] [--seeds N] [--seed N]
+                               [--data-dir DIR] [--device DEVICE] [--out FOLDER] [--json FILE]
 
 Does counting each sample with its weight in batch norm undo what choosing by loss costs? Is the same
 selection better where the steps are kept and the batches shrink? Trains full data and each policy in its
@@ -10,8 +10,9 @@ four forms; prints the mean over seeds of the last epoch's metric, and the paire
 data and to the policy's first form, which is the paper's. Random pruning, fewer epochs, at the same rate
 and at one that is higher by as much as steps are fewer, and fewer epochs in the same steps are what all
 have to beat. --delta sets how much of a run is pruned, 1 for all of it, and is in the names then; --only
-limits the forms to those that have TEXT in their names. Finished runs in --out are kept; several of
-these may be started at once, and share the work.
+limits the forms to those that have TEXT in their names. --no-controls trains neither full data nor fewer
+epochs, where another file has them: paired_table.py takes both files. Finished runs in --out are kept;
+several of these may be started at once, and share the work.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from infobatch.lab.runs.environment import describe_environment
 
 FEWER, FEWER_SCALED = "fewer epochs", "fewer epochs, higher rate"
 SAME_STEPS = "fewer epochs, same steps"
+CONTROLS = (FULL, FEWER, FEWER_SCALED, SAME_STEPS)
 FORMS = [("steps", "plain"), ("steps", "weighted"), ("batches", "plain"), ("batches", "weighted")]
 
 
@@ -75,6 +77,7 @@ def main() -> None:
     parser.add_argument("--policies", default="infobatch,neyman,random")
     parser.add_argument("--delta", type=float, help="by default that of a target, 1")
     parser.add_argument("--only", default="", metavar="TEXT", help="forms that have it in their names")
+    parser.add_argument("--no-controls", action="store_true", help="train forms of policies alone")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="the first (default 0)")
     parser.add_argument("--data-dir", type=Path, metavar="DIR")
@@ -91,6 +94,8 @@ def main() -> None:
     seeds = range(options.seed, options.seed + options.seeds)
     for seed in seeds:
         for name, (config, _) in configs.items():
+            if name in CONTROLS and options.no_controls:
+                continue
             run(replace(config, seed=seed), data, options.out / name / f"seed-{seed}")
     arms = {name: finished(name, options.out, seeds) for name in configs}
     rows = [Row.of(arm, arms[FULL], arms[configs[name][1]]) for name, arm in arms.items() if arm.runs]

@@ -147,6 +147,12 @@ def test_policies_are_compared_in_four_forms(tmp_path, capsys, monkeypatch):
     assert [*again] == ["full", *controls, "random, batches, plain, delta 1"]
     assert all(again[name]["results"] == rows[name]["results"] for name in ("full", *controls))
     assert again["random, batches, plain, delta 1"]["saved"] == pytest.approx(0.25, abs=1e-3)
+    options[options.index(str(tmp_path / "runs"))] = str(tmp_path / "alone")
+    monkeypatch.setattr("sys.argv", ["forms.py", *options, *more, "--no-controls"])
+    benchmark("forms").main()
+    (alone,) = json.loads((tmp_path / "g.json").read_text())["results"]
+    assert alone["results"] == again["random, batches, plain, delta 1"]["results"]
+    assert alone["against_full"] == "", "of full data it has no run"
 
 
 def test_results_of_several_files_are_paired(tmp_path, capsys, monkeypatch):

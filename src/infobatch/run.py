@@ -134,8 +134,8 @@ class Run(Course):
 
         Over an epoch their mean is :attr:`mean_weight`; where batches shrink, in expectation.
         """
-        weights = self.current.weights_of(host_indices(indices))
-        return torch.from_numpy(self.relative(weights) if self.plan.shrink else weights)
+        weights = self._weights_of(host_indices(indices), self.plan.shrink is not None)
+        return torch.from_numpy(weights)
 
     @outside_graphs
     def observe(
@@ -243,12 +243,21 @@ class Run(Course):
 
     def factors(self, batch: IndexArray) -> FloatArray:
         """What the losses of a batch are multiplied by, float32 (B,)."""
-        weights = self.current.weights_of(batch)
-        if self.normalizer == "mean" or (self.plan.shrink and self.normalizer == "batch"):
-            weights = self.relative(weights)
+        shrinks = self.plan.shrink is not None and self.normalizer == "batch"
+        weights = self._weights_of(batch, shrinks or self.normalizer == "mean")
         if self._mean_scaling is not None and len(batch):
             weights *= self._mean_scaling.scale_of(int(batch[0]))
         return weights
+
+    def _weights_of(self, batch: IndexArray, relative: bool) -> FloatArray:
+        """Weights of the epoch, for batches whose sizes follow their samples, float32 (B,)."""
+        weights, draws = self.current.weights_of(batch), self.current.user_draws
+        if relative:
+            weights = self.relative(weights)
+        if draws is None or draws.scales is None:
+            return weights
+        scaled: FloatArray = weights * draws.scales[batch]
+        return scaled
 
     @property
     def weight_divisor(self) -> float:

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import WeightedRandomSampler
 
 from infobatch.batching import Batching
-from infobatch.scores.columns import IndexArray
+from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.state import Array, Fields
 
 T = TypeVar("T")
@@ -38,6 +38,7 @@ class UserDraws:
         expected: The same, until more is known: see :meth:`expect` and :meth:`spread`.
         mean_weight: The mean weight of what is drawn; None where it is that of the selected samples.
         full_per_draw: Draws on full data for each of the epoch's; None where they are as samples are.
+        scales: What weights are multiplied by beside, float32 (N,); None where that is 1.
         counts: How many draws of each sample have been recorded, int32 (N,).
         num_recorded: Number of draws recorded.
         length: Number of draws that the epoch has, None until the sampler has come to its end.
@@ -54,6 +55,7 @@ class UserDraws:
         self.part = part
         self.mean_weight: float | None = None
         self.full_per_draw: float | None = None
+        self.scales: FloatArray | None = None
         self.counts = np.zeros(len(selected), np.int32)
         self.num_recorded = 0
         self.length: int | None = None
@@ -119,6 +121,12 @@ class UserDraws:
             self.expected = float(len(drawn))
             self.mean_weight = float(weights_of(drawn).mean(dtype=np.float64))
             self.full_per_draw = (self.num_full or len(drawn)) / len(drawn)
+
+    def scale(self, scales: FloatArray | None) -> None:
+        """Take what weights are multiplied by for the sizes of batches, after :meth:`spread`."""
+        if scales is not None and self.full_per_draw is not None:
+            scales = scales * np.float32(self.full_per_draw)  # of which relative weights are free
+        self.scales = scales
 
     def record(self, indices: IndexArray) -> int:
         """Note that the losses of ``indices`` have been recorded; returns how many draws are new.

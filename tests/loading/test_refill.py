@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import BatchSampler, RandomSampler
 
 from helpers import Numbers, new_pruner, random_losses, train_epoch
-from infobatch import DynamicPruner, RandomPruning
+from infobatch import DynamicPruner, InfoBatch, Neyman, NoiseBudget, RandomPruning
 from infobatch.loading.refill import Refill
 
 LENGTHS = np.random.default_rng(3).integers(1, 17, 200)
@@ -51,6 +51,55 @@ def test_there_are_as_many_smaller_batches_in_any_unit_of_cost(unit, ratio):
         assert all(len(batch) >= min(2, len(whole)) for batch, whole in zip(seen, mine, strict=True))
         assert max(LENGTHS[batch].sum() for batch in seen) <= BUDGET
         assert sorted(np.concatenate(seen)) == pruner.selection.indices.tolist()
+
+
+KINDS = np.arange(200) % 2  # samples of kind 0 are easy, and soon left out
+BY_KIND = {"bucket": lambda index: KINDS[index]}
+BY_COST = {"max_cost": 40, "cost": np.where(KINDS == 0, 1, 5)}
+
+
+def of_kinds(sizes):
+    """Batches of one kind each, of so many samples; the last of a kind may be short."""
+    for kind, size in enumerate(sizes):
+        samples = np.flatnonzero(kind == KINDS).tolist()
+        yield from (samples[start : start + size] for start in range(0, len(samples), size))
+
+
+def shares_of(pruner, loader):
+    """What each sample of an epoch counts, on average over the draws: weight and batch size apart."""
+    losses = torch.from_numpy(np.where(KINDS == 0, 0.05, 1)).float() * (1 + random_losses(200) / 10)
+    shares = np.full(200, np.nan)
+    for indices, _ in loader:
+        batch = losses[indices].requires_grad_()
+        pruner.update(batch, indices).backward()
+        shares[indices] = batch.grad / pruner.selection.weights[indices]
+    return shares
+
+
+@pytest.mark.parametrize("policy", [NoiseBudget(1.5), InfoBatch(0.7), Neyman()])
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+@pytest.mark.parametrize(
+    ("sizes", "options"),
+    [((16, 16), BY_KIND), ((40, 8), BY_COST), ((40, 8), {**BY_KIND, **BY_COST})],
+    ids=["bucket", "cost", "both"],
+)
+def test_samples_count_as_in_the_users_batches(sizes, options, shrink, policy):
+    if isinstance(policy, NoiseBudget) and shrink == "steps":
+        pytest.skip("a budget keeps the steps")
+    pruner = DynamicPruner(Numbers(200), 4, policy=policy, shrink=shrink, delta=1)
+    loader = pruner.loader(batch_sampler=[*of_kinds(sizes)], **options)
+    (_, full), *pruned = ((epoch, shares_of(pruner, loader)) for epoch in pruner.epochs())
+    means = [full[kind == KINDS].mean() for kind in (0, 1)]
+    left_out = 0
+    for _, shares in pruned:
+        trained = ~np.isnan(shares)
+        left_out += np.count_nonzero(~trained & (KINDS == 0))
+        if "cost" in options:
+            assert shares[trained] == pytest.approx(full[trained], rel=1e-5)
+        else:
+            for kind, mean in enumerate(means):
+                assert shares[trained & (kind == KINDS)].mean() == pytest.approx(mean, rel=1e-5)
+    assert left_out > 50
 
 
 COSTS_HELD = {

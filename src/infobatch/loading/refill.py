@@ -12,6 +12,7 @@ from torch import Tensor
 
 from infobatch.batching import SMALLEST_LAST, ShrinkBatches
 from infobatch.loading.proportion import proportional_ends
+from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.user_warnings import warn_user
 
 Cost = Callable[[int], float] | Sequence[float] | np.ndarray | Tensor
@@ -48,6 +49,7 @@ class Refill:
         if max_cost is not None and not max_cost > 0:  # NaN too
             raise ValueError(f"max_cost is {max_cost}; it must be above 0")
         self.is_plain = bucket is None and max_cost is None
+        self._by_bucket = max_cost is None
         self._bucket = bucket or (lambda index: None)
         self._max_cost = math.inf if max_cost is None else float(max_cost)
         self._most = self._max_cost * (1 + _ROUNDING)
@@ -98,6 +100,34 @@ class Refill:
         for bucket in buckets:
             yield from islice(parts.get(bucket, iter(())), 1)
         yield from chain.from_iterable(parts.values())  # of indices whose bucket no batch began with
+
+    def scales(
+        self, user_batches: Sequence[list[int]], batches: Sequence[list[int]], num_samples: int
+    ) -> FloatArray | None:
+        """What weights are multiplied by, so that samples count in their steps as in the user's batches.
+
+        In the mean of a batch each sample counts as one by the batch's size. Buckets of which more is
+        left out have smaller batches, and would count more than on full data.
+
+        Args:
+            user_batches: The user's batches of an epoch.
+            batches: What the epoch trains in their place.
+            num_samples: N.
+
+        Returns:
+            float32 (N,): by bucket, or by sample where a budget makes a batch's size depend on its
+            samples; None where batches differ by chance alone.
+        """
+        if self.is_plain:
+            return None
+        drawn = np.fromiter(chain.from_iterable(user_batches), np.int64)
+        kinds = np.arange(num_samples)
+        if self._by_bucket:
+            numbers: defaultdict[Hashable, int] = defaultdict(lambda: len(numbers))
+            kinds[drawn] = [numbers[self._bucket(index)] for index in drawn.tolist()]
+        full, now = (_mean_shares(each, kinds) for each in (user_batches, batches))
+        scales: FloatArray = (full / np.where(now > 0, now, 1))[kinds].astype(np.float32)
+        return scales
 
     def watched(self, batches: Iterable[list[int]], source: object) -> Iterator[list[int]]:
         """Pass on the user's batches; refuse what is above the budget, warn where none is given."""
@@ -190,6 +220,14 @@ class _Pool:
         waiting, self._waiting = self._waiting, []
         for index, cost in waiting:
             yield from self.add(index, cost, size, least)
+
+
+def _mean_shares(batches: Sequence[list[int]], kinds: IndexArray) -> np.ndarray:
+    """One by the size of its batch, the mean over the draws of each kind; 0 for a kind without any."""
+    sizes = np.array([len(batch) for batch in batches if batch])
+    drawn = kinds[np.fromiter(chain.from_iterable(batches), np.int64)]
+    sums = np.bincount(drawn, np.repeat(1 / sizes, sizes), minlength=len(kinds))
+    return sums / np.maximum(np.bincount(drawn, minlength=len(kinds)), 1)
 
 
 def _as_function(cost: Cost | None) -> Callable[[int], float]:

@@ -146,8 +146,8 @@ class FilteredBatchSampler(Sampler[list[int]]):
     On full data they are the user's own. Otherwise the selected samples of successive batches are pooled
     until they make a batch as large as the user's was, so that an epoch has fewer steps, not smaller
     ones. Pools that never fill come last, as short batches. Where batches shrink there are as many as
-    the user's, each smaller by the same part; an epoch's indices are then drawn at once. Made by
-    :meth:`DynamicPruner.filter_batches`.
+    the user's, each smaller by the same part. In that case, and with buckets or a budget, a pruned
+    epoch's indices are drawn at once. Made by :meth:`DynamicPruner.filter_batches`.
 
     Args:
         run: The pruner whose epochs it gives.
@@ -178,10 +178,16 @@ class FilteredBatchSampler(Sampler[list[int]]):
         num_batches = len(self._own.sampler)  # type: ignore[arg-type]
         items = batches_of(self._own.items(epoch.number, draws, num_batches), self._own.sampler)
         # The batches are those of the whole epoch, so that a run resumed within it has the same ones.
-        batches = self._formed(draws.counted_batches(items), draws.selected)
-        if self._run.plan.shrink and not draws.selected.all():
-            batches = iter(whole := list(batches))
-            draws.spread(whole, epoch.weights_of)
+        batches: Iterable[list[int]] = draws.counted_batches(items)
+        shrinks = self._run.plan.shrink is not None
+        if draws.selected.all() or (self._refill.is_plain and not shrinks):
+            batches = self._formed(batches, draws.selected)
+        else:
+            user_batches = list(batches)
+            batches = list(self._formed(user_batches, draws.selected))
+            if shrinks:
+                draws.spread(batches, epoch.weights_of)
+            draws.scale(self._refill.scales(user_batches, batches, len(draws.selected)))
         rest = ([index for index in batch if is_unrecorded(index)] for batch in batches)
         yield from epoch.passed(draws.note_ends((batch for batch in rest if batch), self._resumes))
 

@@ -49,7 +49,7 @@ class Suspect:
     Args:
         index: Its index in the dataset.
         loss: Its latest loss.
-        visits: How often it was trained.
+        visits: In how many epochs it was trained.
         label: Its class; None where no labels were given.
     """
 

@@ -288,6 +288,8 @@ class Run(Course):
         self._recorder.take(self.current, signals)
         read = self._signals_read(self._store.signals, signals, scores)
         self._looks.at_losses(losses, scores, batch, scored, signals)
+        before = self.current.is_recorded(np.asarray(batch))
+        again = before if before.any() else None
         num_real = self.current.record(batch)
         has_repeats = num_real < len(batch)
         if has_repeats and (batch[:num_real] < 0).any():  # whoever put it in another order moved them
@@ -295,4 +297,5 @@ class Run(Course):
             batch, there = batch[places.numpy()], sent_to_device(places, scores.device)
             scores, read = scores[there], [signal[there] for signal in read]
             scored = None if scored is None else scored[there]
-        self._store.record(batch, scores.detach(), scored, read, num_real)
+            again = None if again is None else again[places.numpy()]
+        self._store.record(batch, scores.detach(), scored, read, num_real, again)

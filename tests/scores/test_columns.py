@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import Numbers
+from helpers import Numbers, random_losses
+from helpers.policies import POLICIES, made
 from infobatch import DynamicPruner, read_scores
 from infobatch.policies import IES
 from infobatch.scores import ScoreTable
@@ -29,6 +30,47 @@ def test_the_smoothed_loss_is_four_fifths_old_and_a_fifth_new():
         table.record(np.array([0]), np.array([loss], np.float32))
     assert float(table["smoothed_loss"][0]) == pytest.approx(0.8 * 1 + 0.2 * 2)
     assert math.isnan(table["smoothed_loss"][1])
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_sample_that_is_trained_again_in_an_epoch_counts_once(name, on_device, monkeypatch):
+    if on_device:
+        monkeypatch.setattr(torch.Tensor, "is_cpu", property(lambda self: False))
+
+    def run(times):
+        pruner = DynamicPruner(Numbers(60), 5, policy=made(POLICIES[name], 60), delta=1)
+        loader = pruner.loader(10)
+        for epoch in pruner.epochs():
+            losses = random_losses(60, seed=epoch)
+            for indices, _ in loader:
+                signals = dict.fromkeys(pruner.signals, losses[indices] / 10)
+                for _ in range(times):
+                    pruner.update(losses[indices], indices, **signals)
+            if pruner.policy.refreshes and len(left := pruner.left_out):
+                signals = dict.fromkeys(pruner.signals, losses[left] / 10)
+                pruner.observe(losses[left], left, **signals)
+        return pruner.state_dict()
+
+    once, twice = run(1), run(2)
+    for column, values in once["scores"]["columns"].items():
+        assert torch.equal(values.nan_to_num(), twice["scores"]["columns"][column].nan_to_num()), column
+
+
+def test_a_repeated_training_takes_the_place_of_the_epochs_first():
+    table = ScoreTable(3, ["last_loss", "recent_norms", "smoothed_norms", "smoothed_norm"])
+
+    def record(norms, again=None):
+        norms = np.array(norms, np.float32)
+        table.record(np.arange(3), np.zeros(3, np.float32), norms, again=again)
+
+    record([1, 1, 1])
+    record([2, 2, 2])
+    record([5, NAN, 4], again=np.array([True, True, False]))
+    assert table["recent_norms"].tolist() == [[1, 5], [1, 2], [2, 4]]
+    assert table["smoothed_norms"][0].tolist() == pytest.approx([1, 5, 0.8 * 1 + 0.2 * 5])
+    assert table["smoothed_norms"][2].tolist() == pytest.approx([1.2, 4, 0.8 * 1.2 + 0.2 * 4])
+    assert table["smoothed_norm"].tolist() == pytest.approx([1.2, 1.2, 0.8 * 1.2 + 0.2 * 4])
 
 
 def test_a_column_may_hold_several_numbers_a_sample(tmp_path):

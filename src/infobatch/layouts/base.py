@@ -19,7 +19,7 @@ from infobatch.noise import NormsFrom, norms_of_losses
 from infobatch.plan import RunPlan
 from infobatch.report import EpochCounts
 from infobatch.scores.buffer import LossBuffer
-from infobatch.scores.columns import FloatArray, IndexArray
+from infobatch.scores.columns import BoolArray, FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
 from infobatch.state import Fields, Rows, check_fields
 
@@ -145,6 +145,7 @@ class ScoreStore(ABC, Generic[E]):
         scored: Tensor | None,
         signals: Sequence[Tensor],
         num_real: int,
+        again: BoolArray | None = None,
     ) -> None:
         """Take in the losses of a batch that was trained.
 
@@ -154,12 +155,14 @@ class ScoreStore(ABC, Generic[E]):
             scored: False for a sample that has no score, bool (B,); None if all have one.
             signals: The :attr:`signals`, each (B,), on the device of the losses.
             num_real: Number of samples at the batch's beginning that are no repeats.
+            again: Which of its samples were trained before in the epoch, (B,); None if none was.
         """
         if num_real < len(indices):
             indices, losses = indices[:num_real], losses[:num_real]
             scored = None if scored is None else scored[:num_real]
             signals = [values[:num_real] for values in signals]
-        self._trained.put(self._rows_of(indices), losses, scored, signals)
+            again = None if again is None else again[:num_real]
+        self._trained.put(self._rows_of(indices), losses, scored, signals, again)
 
     def observe(
         self,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.scores.columns import NO_SCORE, IndexArray
+from infobatch.scores.columns import NO_SCORE, BoolArray, IndexArray
 
-# A block on its way: its batches' indices, the host's copy of their numbers, and an event that is done
-# when the copy is complete.
-_Arriving = tuple[list[IndexArray], Tensor, torch.cuda.Event | None]
+# A batch's indices, and which of its samples were trained before in the epoch.
+_Batch = tuple[IndexArray, BoolArray | None]
+# A block on its way: its batches, the host's copy of their numbers, and an event that is done when the
+# copy is complete.
+_Arriving = tuple[list[_Batch], Tensor, torch.cuda.Event | None]
 
 
 class LossBuffer:
@@ -24,7 +26,8 @@ class LossBuffer:
     in later calls. Only :meth:`drain` waits.
 
     Args:
-        sink: Takes a batch's indices, losses and signals, each (B,), on the host.
+        sink: Takes a batch's indices, losses and signals, each (B,), on the host, and by ``again=``
+            which of the samples were trained before, where some were.
         capacity: The number of losses in a block.
         num_signals: The number of signals that come with each loss.
     """
@@ -35,7 +38,7 @@ class LossBuffer:
         self._width = 1 + num_signals
         self._block: Tensor | None = None
         self._filled = 0
-        self._batches: list[IndexArray] = []  # the indices of the batches in the block
+        self._batches: list[_Batch] = []  # in the block
         self._arriving: deque[_Arriving] = deque()
 
     def put(
@@ -44,6 +47,7 @@ class LossBuffer:
         losses: Tensor,
         scored: Tensor | None = None,
         signals: Sequence[Tensor] = (),
+        again: BoolArray | None = None,
     ) -> None:
         """Queue a batch.
 
@@ -52,12 +56,13 @@ class LossBuffer:
             losses: (B,), of any float dtype, on any device.
             scored: False for a sample that has no score, bool (B,); by default all have one.
             signals: Each (B,), on the device of the losses.
+            again: Which of the samples were trained before in the epoch, (B,); None if none was.
         """
         if scored is not None:
             losses = losses.float().masked_fill(~scored, NO_SCORE)
         rows = [losses, *signals]
         if losses.is_cpu:
-            self._sink(indices, *(row.to(torch.float32).numpy() for row in rows))
+            self._hand((indices, again), [row.to(torch.float32).numpy() for row in rows])
             return
         if self._block is None or self._block.device != losses.device:
             self._send()
@@ -65,7 +70,9 @@ class LossBuffer:
             self._block = torch.empty(shape, dtype=torch.float32, device=losses.device)
         for start in range(0, len(indices), self._capacity):
             part = slice(start, start + self._capacity)
-            self._append(indices[part], [row[part] for row in rows])
+            self._append(
+                (indices[part], None if again is None else again[part]), [row[part] for row in rows]
+            )
 
     def drain(self) -> None:
         """Hand all queued losses to the sink, and wait for the device to do so."""
@@ -73,9 +80,10 @@ class LossBuffer:
         while self._arriving:
             self._take()
 
-    def _append(self, indices: IndexArray, rows: Sequence[Tensor]) -> None:
+    def _append(self, batch: _Batch, rows: Sequence[Tensor]) -> None:
         """Copy a batch into the block, which is sent first if the batch does not fit."""
         assert self._block is not None
+        indices, again = batch
         end = self._filled + len(indices)
         if end > self._capacity:
             self._send()
@@ -84,7 +92,7 @@ class LossBuffer:
             end = len(indices)
         for place, row in enumerate(rows):
             self._block[self._filled : end, place].copy_(row)
-        self._batches.append(indices.copy())
+        self._batches.append((indices.copy(), again))
         self._filled = end
 
     def _send(self) -> None:
@@ -115,6 +123,11 @@ class LossBuffer:
         batches, numbers, event = self._arriving.popleft()
         if event is not None:
             event.synchronize()
-        ends = np.cumsum([len(indices) for indices in batches])
-        for indices, part in zip(batches, np.split(numbers.numpy(), ends[:-1]), strict=True):
-            self._sink(indices, *part.T)
+        ends = np.cumsum([len(indices) for indices, _ in batches])
+        for batch, part in zip(batches, np.split(numbers.numpy(), ends[:-1]), strict=True):
+            self._hand(batch, part.T)
+
+    def _hand(self, batch: _Batch, rows: Iterable[np.ndarray]) -> None:
+        """Hand a batch to the sink."""
+        indices, again = batch
+        self._sink(indices, *rows, **({} if again is None else {"again": again}))

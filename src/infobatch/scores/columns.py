@@ -13,6 +13,7 @@ from infobatch.state import Array
 
 IndexArray = np.ndarray[Any, np.dtype[np.int64]]
 FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 NO_SCORE = -3.4028234663852886e38  # the lowest float32, which no loss takes
 """Stands for the loss of a sample that has none (no valid pixel, no supervised token)."""
@@ -48,6 +49,8 @@ class Column:
         training: Whether only training on a sample changes its value, and observing its loss does not.
         of_epoch: Whether it is of the epoch under way alone, and begins anew with each. No policy goes
             by it, so that its signal may be anything.
+        again: What stands for ``update`` where a sample was trained before in the epoch, so that an
+            epoch counts once; None where that is ``update``, too.
     """
 
     dtype: type[np.generic]
@@ -57,6 +60,7 @@ class Column:
     width: int = 1
     training: bool = False
     of_epoch: bool = False
+    again: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
     def fields(self, num_samples: int) -> Array:
         """What a checkpoint holds of it."""
@@ -98,6 +102,11 @@ def smoothed_with_latest(old: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.stack([old[:, 2], values, smoothed(old[:, 2], values)], axis=1)
 
 
+def again_with_latest(old: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The same rows, the batch's values in place of those that the epoch had before."""
+    return np.stack([old[:, 0], values, smoothed(old[:, 0], values)], axis=1)
+
+
 def smoothed_batch_mean(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
     """The running mean 0.9 s + 0.1 m of the batches' mean losses m; it begins at 0.
 
@@ -120,6 +129,11 @@ def last_few(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
     return np.concatenate([old[:, 1:], losses[:, None]], axis=1)
 
 
+def last_again(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """The same rows, the new losses in place of the latest."""
+    return np.concatenate([old[:, :-1], losses[:, None]], axis=1)
+
+
 def one_more(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
     """The old numbers plus 1."""
     return old + 1
@@ -136,22 +150,24 @@ COLUMNS = {
     # The loss of the last time, NaN for a sample that has none: the score of the paper.
     "last_loss": Column(np.float32, NAN, latest),
     # A running mean of the losses.
-    "smoothed_loss": Column(np.float32, NAN, smoothed),
-    # The last five losses, the latest last.
-    "recent_losses": Column(np.float32, NAN, last_few, width=5),
+    "smoothed_loss": Column(np.float32, NAN, smoothed, again=unchanged),
+    # The losses of the last five epochs that it was trained in, the latest last.
+    "recent_losses": Column(np.float32, NAN, last_few, width=5, again=last_again),
     # A running mean of the mean losses of the batches that trained the sample.
-    "batch_loss": Column(np.float32, 0, smoothed_batch_mean, training=True),
+    "batch_loss": Column(np.float32, 0, smoothed_batch_mean, training=True, again=unchanged),
     # 1 if the last loss lay below the mean of its batch, else 0.
     "below_batch": Column(np.uint8, 0, is_below_batch_mean, training=True),
-    # How many times the sample was trained.
-    "visits": Column(np.int32, 0, one_more, training=True),
+    # In how many epochs the sample was trained.
+    "visits": Column(np.int32, 0, one_more, training=True, again=unchanged),
     # The norm of the gradient the last time, and its running mean.
     "gradient_norm": Column(np.float32, NAN, latest, signal=NORMS),
-    "smoothed_norm": Column(np.float32, NAN, smoothed, signal=NORMS),
-    # The norms of the last two times, the latest last.
-    "recent_norms": Column(np.float32, NAN, last_few, signal=NORMS, width=2),
-    # The running mean of the norms before the last time, the norm of that time, and the mean with it.
-    "smoothed_norms": Column(np.float32, NAN, smoothed_with_latest, signal=NORMS, width=3),
+    "smoothed_norm": Column(np.float32, NAN, smoothed, signal=NORMS, again=unchanged),
+    # The norms of the last two epochs that it was trained in, the latest last.
+    "recent_norms": Column(np.float32, NAN, last_few, signal=NORMS, width=2, again=last_again),
+    # The running mean of the norms before the last epoch, the norm of that epoch, and the mean with it.
+    "smoothed_norms": Column(
+        np.float32, NAN, smoothed_with_latest, signal=NORMS, width=3, again=again_with_latest
+    ),
     # The probability that the model gave to the sample's own class the last time, in [0, 1].
     "confidence": Column(np.float32, NAN, latest, signal="confidences"),
     # How many visits the sample is owed, NaN before the first draw; see infobatch.policies.Spaced.

@@ -17,6 +17,7 @@ from infobatch.scores.columns import (
     NO_SCORE,
     NORMS,
     SIGNALS,
+    BoolArray,
     FloatArray,
     IndexArray,
 )
@@ -192,7 +193,13 @@ class ScoreTable:
         """Those of columns that observing changes, in the order that :meth:`observe` takes."""
         return _signals_of(name for name in self._values if not COLUMNS[name].training)
 
-    def record(self, indices: IndexArray, losses: FloatArray, *signals: FloatArray) -> None:
+    def record(
+        self,
+        indices: IndexArray,
+        losses: FloatArray,
+        *signals: FloatArray,
+        again: BoolArray | None = None,
+    ) -> None:
         """Take in the losses of samples that were trained on.
 
         A sample that is repeated within the batch counts once, with the last of its losses. A sample
@@ -202,8 +209,9 @@ class ScoreTable:
             indices: The batch's samples, (B,).
             losses: (B,), in which :data:`NO_SCORE` marks a sample that has none.
             *signals: What the columns follow beside losses, each (B,), in the order of :attr:`signals`.
+            again: Which of the samples were trained before in the epoch, (B,); None if none was.
         """
-        self._take_in(indices, _named(self.signals, losses, *signals), self.columns)
+        self._take_in(indices, _named(self.signals, losses, *signals), self.columns, again)
 
     def observe(self, indices: IndexArray, losses: FloatArray, *signals: FloatArray) -> None:
         """Take in the losses of samples that were observed, and not trained on.
@@ -219,7 +227,11 @@ class ScoreTable:
         self._take_in(indices, _named(self.observed_signals, losses, *signals), columns)
 
     def _take_in(
-        self, indices: IndexArray, batch: dict[str, FloatArray], columns: Sequence[str]
+        self,
+        indices: IndexArray,
+        batch: dict[str, FloatArray],
+        columns: Sequence[str],
+        again: BoolArray | None = None,
     ) -> None:
         """Change ``columns`` by a batch (B,) that has losses and perhaps signals."""
         losses = batch[LOSSES]
@@ -230,6 +242,7 @@ class ScoreTable:
         if np.count_nonzero(finite) < len(finite):
             self.num_nonfinite += int(np.count_nonzero(~finite & (losses != NO_SCORE)))
             indices = indices[finite]
+            again = None if again is None else again[finite]
             batch = {name: values[finite] for name, values in batch.items()}
         if len(indices) == 0:
             return
@@ -241,8 +254,13 @@ class ScoreTable:
             )
         for name in columns:
             values, column = self._values[name], COLUMNS[name]
-            if column.signal in batch:
-                values[indices] = column.update(values[indices], batch[column.signal])
+            if column.signal not in batch:
+                continue
+            old, followed = values[indices], batch[column.signal]
+            new = column.update(old, followed)
+            if again is not None and column.again is not None:
+                new[again] = column.again(old[again], followed[again])
+            values[indices] = new
 
     def flat(self) -> dict[str, Tensor]:
         """All columns in shape (N,): a wider one is split into ``name_0``, ``name_1`` and so on."""

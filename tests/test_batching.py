@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from helpers import Numbers, new_pruner
 from infobatch import DynamicPruner, RandomPruning, ShrinkBatches
 from infobatch.batching import (
+    BatchEnds,
     Batching,
-    ends_left,
     even_ends,
     nearest_multiple,
     regular_ends,
@@ -65,13 +65,22 @@ def test_draws_are_spread_evenly():
 
 
 def test_what_is_left_ends_where_the_whole_does():
-    ends = even_ends(10, 4)  # 3, 2, 3, 2
-    assert ends_left(ends, 10, 2).tolist() == ends.tolist()
-    assert sizes(ends_left(ends, 7, 2)) == [2, 3, 2]
-    assert sizes(ends_left(ends, 6, 2)) == [4, 2], "a first batch below the least joins the next"
-    assert sizes(ends_left(ends, 1, 2)) == [1]
-    assert sizes(ends_left(ends, 0, 2)) == []
-    assert sizes(ends_left(even_ends(0, 0), 0, 2)) == []
+    ends = BatchEnds(even_ends(10, 4), 2)  # 3, 2, 3, 2
+    assert ends.left(10).tolist() == ends.whole.tolist()
+    assert sizes(ends.left(7)) == [2, 3, 2]
+    assert sizes(ends.left(6)) == [2, 2, 2], "a first batch below the least takes from the next"
+    assert sizes(BatchEnds(even_ends(9, 3), 3).left(7)) == [4, 3], "or joins it"
+    assert sizes(ends.left(1)) == [1]
+    assert sizes(ends.left(0)) == []
+    assert sizes(BatchEnds(even_ends(0, 0), 2).left(0)) == []
+
+
+def test_what_is_left_has_no_batch_above_the_batch_size():
+    full = BatchEnds(regular_ends(100, 16), 3)  # 16 six times, 4
+    assert sizes(full.left(60)) == [8, 16, 16, 16, 4], "the first is short"
+    assert sizes(full.left(22)) == [3, 15, 4], "it takes what the least misses from the next"
+    short = BatchEnds(regular_ends(98, 16), 3)  # the last has 2, and so may others
+    assert sizes(short.left(19)) == [2, 15, 2]
 
 
 def test_what_shrinks():
@@ -90,6 +99,14 @@ def test_what_shrinks():
         ),
         (lambda: ShrinkBatches(least=0), r"least is 0; it must be a whole number, at least 1"),
         (lambda: ShrinkBatches(multiple=1.5), r"multiple is 1.5; it must be a whole number"),
+        (
+            lambda: new_pruner(200, 5, shrink=ShrinkBatches(2, 8)).loader(20),
+            r"batch_size is 20, .* a multiple of 8 samples on each rank.*give batch_size=16 or 24",
+        ),
+        (
+            lambda: new_pruner(20, 5, shrink=ShrinkBatches(2, 8)).loader(5),
+            r"batch_size is 5, .* a multiple of 8 samples on each rank.*give batch_size=8$",
+        ),
         (
             lambda: new_pruner(20, 5, shrink=ShrinkBatches(4)).loader(4),
             r"batch_size is 4, and batches shrink, .* to no fewer than 4 samples.*raise batch_size, "

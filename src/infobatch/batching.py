@@ -23,7 +23,7 @@ class ShrinkBatches:
         least: Fewest samples in a batch on each rank, at least 1. The default, 2, is the fewest that
             batch norm takes.
         multiple: Batches have a multiple of so many samples on each rank, at least 1; for code that is
-            compiled anew for each size.
+            compiled anew for each size. The batch size has to be one, too.
 
     Raises:
         ValueError: For numbers that are not whole, or below 1.
@@ -125,9 +125,13 @@ class Batching:
         """Draws on all ranks in an epoch on full data."""
         return num_samples if self.user_length is None else self.user_length * self.num_replicas
 
-    def num_trained(self, num_samples: int) -> int:
-        """How many of ``num_samples`` are trained: all, less a last batch that is dropped."""
-        return num_samples // self.multiple * self.multiple
+    def num_trained(self, num_samples: int, num_before: int = 0) -> int:
+        """How many of ``num_samples`` are trained: all, less a last batch that is dropped.
+
+        Of them ``num_before`` were trained in batches that may have been of another size.
+        """
+        num_left = max(0, num_samples - num_before)
+        return num_samples - num_left % self.multiple
 
     def num_steps(self, num_samples: int) -> int:
         """Steps that ``num_samples`` take, the last one perhaps with a short batch."""
@@ -184,12 +188,32 @@ def regular_ends(num_draws: int, batch_size: int) -> IndexArray:
     return np.minimum(ends, num_draws)
 
 
-def ends_left(ends: IndexArray, num_left: int, least: int) -> IndexArray:
-    """Where batches end of which the last ``num_left`` draws are still to be trained.
+@dataclass(frozen=True)
+class BatchEnds:
+    """Where the batches of an epoch end in the draws of each rank.
 
-    They are counted from the first draw that is left. A first batch of fewer than ``least`` draws, which
-    another batch size or number of ranks may leave, becomes part of the next.
+    Args:
+        whole: The ends in rising order, int64.
+        least: Fewest samples in a batch, where no batch of the whole epoch has fewer.
     """
-    left = ends - (ends[-1] - num_left) if len(ends) else ends
-    left = left[left > 0]
-    return left[1:] if len(left) > 1 and left[0] < least else left
+
+    whole: IndexArray
+    least: int
+
+    def left(self, num_left: int) -> IndexArray:
+        """The ends where the last ``num_left`` draws are still to be trained, from the first of those.
+
+        A first batch of fewer than the least, which another batch size or number of ranks may leave,
+        takes the missing ones from the next, or becomes part of it where that has none to spare.
+        """
+        if len(self.whole) == 0:
+            return self.whole
+        left: IndexArray = self.whole - (self.whole[-1] - num_left)
+        left = left[left > 0]
+        least = min(self.least, int(np.diff(self.whole, prepend=0).min()))
+        if len(left) < 2 or left[0] >= least:
+            return left
+        if left[1] < 2 * least:
+            return left[1:]
+        left[0] = least
+        return left

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from infobatch.batch_indices import dropped_from
-from infobatch.batching import ends_left
+from infobatch.batching import BatchEnds
 from infobatch.distributed import Replicas, ShareCheck
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.selection import Selection
@@ -35,7 +35,7 @@ class Epoch(ABC):
         number: Number of the epoch, from 0.
         replicas: The place of this rank among those that train one model.
         user_draws: The draws of the user's own sampler, where that orders the epoch; else None.
-        batch_ends: Where its batches end in the draws of a rank, int64, where batches shrink; else None.
+        batch_ends: Where its batches end in the draws of a rank, where batches shrink; else None.
 
     Attributes:
         agreed: Whether the ranks are known to train the same epoch.
@@ -50,7 +50,7 @@ class Epoch(ABC):
         number: int,
         replicas: Replicas,
         user_draws: UserDraws | None = None,
-        batch_ends: IndexArray | None = None,
+        batch_ends: BatchEnds | None = None,
     ) -> None:
         self.number = number
         self.replicas = replicas
@@ -202,7 +202,7 @@ class Epoch(ABC):
                 "yet, or filters a sampler of yours. Make it with shrink='batches', and them with "
                 "pruner.batch_sampler(batch_size)"
             )
-        return ends_left(ends, self.num_draws(), _least(ends)) if resumes else ends
+        return ends.left(self.num_draws()) if resumes else ends.whole
 
     def batches(self, resumes: bool = True) -> Iterator[list[int]]:
         """The batches that this rank has still to train; with ``resumes=False`` the whole epoch's."""
@@ -335,11 +335,6 @@ class Epoch(ABC):
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of it, tensors and numbers only."""
-
-
-def _least(ends: IndexArray) -> int:
-    """The size of the smallest batch of an epoch, given where its batches end."""
-    return int(np.diff(ends, prepend=0).min(initial=ends[0] if len(ends) else 1))
 
 
 def unselected_error(index: int, epoch: int, num_samples: int) -> ValueError:

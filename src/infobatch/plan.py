@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
 
 from infobatch.batching import (
+    BatchEnds,
     Batching,
     LastBatch,
     ShrinkBatches,
@@ -19,8 +20,7 @@ from infobatch.batching import (
 )
 from infobatch.policies import NoPruning, Policy, Request
 from infobatch.policies.base import check_one_says_how_much
-from infobatch.schedule import OutOfReach, Schedule, check_schedule
-from infobatch.scores.columns import IndexArray
+from infobatch.schedule import OutOfReach, Schedule, check_length, check_schedule
 from infobatch.user_warnings import warn_user
 
 
@@ -55,7 +55,7 @@ class RunPlan:
         ramp: float = 0.0,
         shrink: ShrinkBatches | None = None,
     ) -> None:
-        _check_length(num_samples, num_epochs, max_steps)
+        check_length(num_samples, num_epochs, max_steps)
         _check_policy(policy, num_samples)
         if shrink and policy.group_of is not None:
             raise ValueError(
@@ -151,8 +151,8 @@ class RunPlan:
         prunable = self.schedule.prunable
         return Request(num_pruned, generator, epoch, prunable, self.multiple, self.least, self.last)
 
-    def num_trained(self, epoch: int, num_selected: int) -> int:
-        """How many of an epoch's selected samples are trained."""
+    def num_trained(self, epoch: int, num_selected: int, num_before: int = 0) -> int:
+        """How many of an epoch's selected samples are trained, with those before it was resumed."""
         num_trained = self._part(epoch, num_selected)
         batching = self.batching
         if batching is None:
@@ -160,7 +160,9 @@ class RunPlan:
         if batching.has_user_order:
             whole = int(batching.global_batch_size) if batching.drop_last else 1
             return num_trained // whole * whole
-        if self.shrink is None or num_selected == self.num_samples:
+        if self.shrink is None:
+            return batching.num_trained(num_trained, num_before)
+        if num_selected == self.num_samples:
             return batching.num_trained(num_trained)
         num_batches = self.num_batches(epoch)
         if num_batches == 0:
@@ -176,8 +178,8 @@ class RunPlan:
         """Batches of an epoch on full data, and of a pruned one whose batches shrink."""
         return self._num_batches(epoch, self.full_length)
 
-    def batch_ends(self, epoch: int, num_selected: int, num_draws: int) -> IndexArray | None:
-        """Where the batches of an epoch end in the draws of each rank, int64; None where all are alike.
+    def batch_ends(self, epoch: int, num_selected: int, num_draws: int) -> BatchEnds | None:
+        """Where the batches of an epoch end in the draws of each rank; None where all are alike.
 
         Args:
             epoch: Number of the epoch.
@@ -187,8 +189,10 @@ class RunPlan:
         if self.shrink is None or self.batching is None or self.batching.has_user_order:
             return None
         if num_selected == self.num_samples:
-            return regular_ends(num_draws, int(self.batching.batch_size))
-        return even_ends(num_draws, self.num_batches(epoch), self.shrink.multiple)
+            ends = regular_ends(num_draws, int(self.batching.batch_size))
+        else:
+            ends = even_ends(num_draws, self.num_batches(epoch), self.shrink.multiple)
+        return BatchEnds(ends, self.shrink.smallest)
 
     def set_batching(self, batching: Batching, begun: bool = False) -> None:
         """Tell the plan how samples become batches; not once the run has ``begun``."""
@@ -265,6 +269,15 @@ class RunPlan:
                 f"{ranks}; lower batch_size"
             )
         self.policy.check_multiple(batching.multiple)
+        multiple = self.shrink.multiple if self.shrink and self._can_prune else 1
+        if not batching.has_user_order and (rest := batching.batch_size % multiple):
+            below = batching.batch_size - rest
+            sizes = [below, below + multiple] if below else [multiple]
+            raise ValueError(
+                f"batch_size is {batching.batch_size:g}, and batches are to have a multiple of "
+                f"{multiple} samples on each rank (ShrinkBatches.multiple); give batch_size="
+                + " or ".join(f"{size:g}" for size in sizes)
+            )
         if self.shrink and batching.batch_size <= self.shrink.smallest and self._can_prune:
             lower = "let them shrink to one: shrink=ShrinkBatches(least=1), " * (batching.batch_size > 1)
             raise ValueError(
@@ -368,22 +381,6 @@ def _highest(attempt: Callable[[float], Schedule], target: float) -> float:
             except ValueError:
                 failed = middle
     return reached / 1000 if most_pruned else 0.0
-
-
-def _check_length(num_samples: int, num_epochs: float | None, max_steps: int | None) -> None:
-    if num_samples == 0:
-        raise ValueError("the dataset is empty; there is nothing to select from")
-    if (num_epochs is None) == (max_steps is None):
-        raise ValueError(
-            f"num_epochs is {num_epochs} and max_steps is {max_steps}; give the run's length as one "
-            "of them"
-        )
-    length = num_epochs if max_steps is None else max_steps
-    if isinstance(length, bool) or not isinstance(length, Real) or not 0 < length < math.inf:
-        name = "num_epochs" if max_steps is None else "max_steps"
-        raise ValueError(f"{name} is {length!r}; it must be a number above 0")
-    if max_steps is not None and not isinstance(max_steps, Integral):
-        raise ValueError(f"max_steps is {max_steps}; it must be a whole number of batches")
 
 
 def _check_policy(policy: Policy, num_samples: int) -> None:

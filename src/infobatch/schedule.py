@@ -241,6 +241,23 @@ def _whole(shares: Sequence[float], total: int) -> list[int]:
     return numbers
 
 
+def check_length(num_samples: int, num_epochs: float | None, max_steps: int | None) -> None:
+    """Raise ``ValueError`` unless there are samples, and one length of the run is given, above 0."""
+    if num_samples == 0:
+        raise ValueError("the dataset is empty; there is nothing to select from")
+    if (num_epochs is None) == (max_steps is None):
+        raise ValueError(
+            f"num_epochs is {num_epochs} and max_steps is {max_steps}; give the run's length as one "
+            "of them"
+        )
+    length = num_epochs if max_steps is None else max_steps
+    if isinstance(length, bool) or not isinstance(length, Real) or not 0 < length < math.inf:
+        name = "num_epochs" if max_steps is None else "max_steps"
+        raise ValueError(f"{name} is {length!r}; it must be a number above 0")
+    if max_steps is not None and not isinstance(max_steps, Integral):
+        raise ValueError(f"max_steps is {max_steps}; it must be a whole number of batches")
+
+
 def check_schedule(
     delta: float, warmup_epochs: int, target: float | Sequence[int] | None, ramp: float
 ) -> None:

@@ -161,6 +161,34 @@ def test_with_another_global_batch_each_remaining_sample_is_trained_once(before,
         assert resumed.pruners[0].progress == 1
 
 
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+@pytest.mark.parametrize(("before", "after"), [(8, 16), (8, 24), (16, 8), (12, 16)])
+def test_another_batch_size_neither_ends_the_run_nor_exceeds_itself(before, after, shrink):
+    """Where last batches are dropped, what is left may be no whole number of the new ones."""
+
+    def begun(batch_size, state=None):
+        pruner = DynamicPruner(range(80), 3, policy=InfoBatch(), shrink=shrink)
+        loader = pruner.loader(batch_size, drop_last=True)
+        if state is not None:
+            pruner.load_state_dict(state)
+        return pruner, loader
+
+    def train(pruner, loader):
+        for epoch in pruner.epochs():
+            for indices, _ in loader:
+                pruner.update(random_losses(80, seed=epoch)[indices], indices)
+                yield epoch, indices.tolist(), pruner.state_dict()
+
+    for epoch, _, state in list(train(*begun(before))):
+        pruner, loader = begun(after, state)
+        due = int(((state["weights"] > 0) & ~state["recorded"]).sum())
+        rest = [(number, len(batch)) for number, batch, _ in train(pruner, loader)]
+        assert all(size == after if shrink == "steps" else size <= after for _, size in rest)
+        missing = due - sum(size for number, size in rest if number == epoch)
+        assert missing == due % after if shrink == "steps" else 0 <= missing < after
+        assert pruner.progress == 1
+
+
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 3), (3, 1)])
 def test_a_sampler_of_ones_own_goes_on_with_another_number_of_ranks(before, after):
     options = {"own": True, "policy": InfoBatch(0)}

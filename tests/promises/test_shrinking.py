@@ -107,6 +107,7 @@ def test_any_sizes_are_even_and_never_below_the_least(
     size, batch_size, shrink, ratio, num_replicas, drop_last, num_epochs, seed
 ):
     batch_size = min(batch_size, size // num_replicas)
+    batch_size -= batch_size % shrink.multiple
     least = -(-shrink.least // shrink.multiple) * shrink.multiple
     if batch_size <= least:
         return
@@ -134,9 +135,9 @@ def test_any_sizes_are_even_and_never_below_the_least(
             sizes = sizes_of(batches)
             if pruner.selection.num_selected < size:
                 assert max(sizes) - min(sizes) <= shrink.multiple
+                assert max(sizes) <= batch_size
                 assert min(sizes) >= least
                 assert all(number % shrink.multiple == 0 for number in sizes)
-                assert max(sizes) <= -(-batch_size // shrink.multiple) * shrink.multiple
             trained.append(batches)
             steps += len(batches)
             record_epoch(pruner, torch.ones(size))

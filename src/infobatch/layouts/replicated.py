@@ -113,7 +113,8 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
     ) -> ReplicatedEpoch:
         num_trained = selection.num_selected
         if draws is None:
-            num_trained = self.plan.num_trained(number, num_trained)
+            before = 0 if recorded is None else int((recorded & (selection.weights > 0)).sum())
+            num_trained = self.plan.num_trained(number, num_trained, before)
         num_draws = self.replicas.share_of(num_trained)
         ends = self.plan.batch_ends(number, selection.num_selected, num_draws)
         return ReplicatedEpoch(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.batching import BatchEnds
 from infobatch.chunks import chunks
 from infobatch.distributed import Replicas
 from infobatch.epoch import Epoch, check_left_out, unselected_error
@@ -92,7 +93,7 @@ class ReplicatedEpoch(Epoch):
         replicas: Replicas | None = None,
         recorded: Tensor | None = None,
         user_draws: UserDraws | None = None,
-        batch_ends: IndexArray | None = None,
+        batch_ends: BatchEnds | None = None,
         num_rounds: Callable[[int], int] | None = None,
     ) -> None:
         super().__init__(number, replicas or Replicas(), user_draws, batch_ends)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from infobatch.batching import BatchEnds
 from infobatch.chunks import chunks
 from infobatch.epoch import Epoch, check_left_out, unselected_error
 from infobatch.inputs import check_off
@@ -104,7 +105,7 @@ class ShardedEpoch(Epoch):
         left: IndexArray | None = None,
         multiple: int = 1,
         fingerprint: int = 0,
-        batch_ends: IndexArray | None = None,
+        batch_ends: BatchEnds | None = None,
     ) -> None:
         super().__init__(number, shards.replicas, batch_ends=batch_ends)
         self.drawn = selection

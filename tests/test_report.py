@@ -80,3 +80,12 @@ def test_a_report_can_be_asked_for_when_an_epoch_begins(policy):
         for indices, _ in loader:
             norms = losses[indices].clamp(max=1)
             pruner.update(losses[indices], indices, gradient_norms=norms)
+
+
+def test_a_run_that_trains_nothing_saves_nothing():
+    pruner = DynamicPruner(Numbers(64), num_epochs=0.4)
+    loader = pruner.loader(64, drop_last=True)
+    for _ in pruner.epochs():
+        train_epoch(pruner, loader, random_losses(64))
+    assert pruner.report().saved == 0
+    assert "0 of 0 samples" in str(pruner.report())

@@ -102,7 +102,24 @@ def test_a_state_of_other_samples_is_refused(kind):
     DynamicPruner(make(1), 3).load_state_dict(before)
 
 
+class Looked(Dataset):
+    """Looks attributes up in a dict."""
+
+    def __init__(self):
+        self.kept = {"images": range(5)}
+
+    def __getattr__(self, name):
+        return self.__dict__["kept"][name]
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return self.images[index]
+
+
 UNTOLD = {
+    "a way of its own": Looked(),
     "no list": TensorDataset(torch.rand(5)),
     "lists of tokens": Named([[5, 6, 7], [8, 9], [1], [2, 3], [4]]),
     "tensors of tokens": Named([torch.arange(3), torch.arange(2)]),

@@ -116,6 +116,10 @@ class Batching:
         not on full data.
         """
         rounds, full_rounds = (-(-number // self.num_replicas) for number in (num_samples, full_length))
+        return self.filled_up(rounds, full_rounds)
+
+    def filled_up(self, rounds: int, full_rounds: int) -> int:
+        """The draws of each rank of several, with one more where :meth:`num_rounds` tells."""
         if self.num_replicas == 1 or self.drop_last or self.has_user_order:
             return rounds
         ends_in_one = self.batch_size > 1 and rounds % self.batch_size == 1

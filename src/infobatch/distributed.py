@@ -152,7 +152,7 @@ def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
     nothing = -torch.inf
     scored = torch.from_numpy(recorded) & ~scores["last_loss"].isnan()
     rows = [row for name in scores.columns for row in scores[name].view(len(scores), -1).T]
-    packed = torch.empty(len(rows) + 1, len(scores))
+    packed = torch.empty(len(rows) + 1, len(scores), dtype=torch.float32)
     for values, row in zip(packed[:-1], rows, strict=True):
         values.copy_(row).masked_fill_(~scored | row.isnan(), nothing)
     packed[-1] = torch.from_numpy(recorded)

@@ -59,9 +59,9 @@ class Report:
 
     @property
     def saved(self) -> float:
-        """The share left out of what the epochs listed would train if nothing were pruned."""
+        """The share left out of what the epochs listed would train if nothing were pruned, or 0."""
         selected = sum(counts.num_selected for counts in self.epochs)
-        return 1 - selected / self.num_full
+        return 1 - selected / self.num_full if self.num_full else 0.0
 
     @property
     def num_full(self) -> int:

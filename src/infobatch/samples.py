@@ -140,7 +140,7 @@ def _parts(dataset: Any, lengths: Mapping[str, int] | None = None) -> dict[str, 
 def _names(dataset: Any) -> Iterator[str]:
     """The fingerprints of Hugging Face's datasets among a dataset and those that it is made of."""
     for member in _datasets(dataset):
-        name = getattr(member.dataset, "_fingerprint", None)
+        name = _attribute(member.dataset, "_fingerprint")
         if isinstance(name, str):
             yield name
 
@@ -186,7 +186,7 @@ def _listed(name: str, values: Sequence[Any], length: int) -> Iterator[_Member]:
 
 def _length(value: Any) -> int:
     """The length of a dataset; -1 for one without, and for anything else."""
-    if not isinstance(value, Dataset) and not hasattr(value, "_fingerprint"):
+    if not isinstance(value, Dataset) and _attribute(value, "_fingerprint") is None:
         return -1
     try:
         return len(value)
@@ -199,12 +199,20 @@ def _length(value: Any) -> int:
 
 def _values(dataset: Any, name: str, length: int) -> Sequence[Any] | np.ndarray | None:
     """An attribute that has one value for each of so many samples, on the host; None for any other."""
-    values = getattr(dataset, name, None)
+    values = _attribute(dataset, name)
     if isinstance(values, torch.Tensor | np.ndarray) and values.ndim != 1:
         return None
     if isinstance(values, torch.Tensor):
         values = None if values.is_floating_point() or values.is_complex() else values.cpu().numpy()
     return values if isinstance(values, Sequence | np.ndarray) and len(values) == length else None
+
+
+def _attribute(dataset: Any, name: str) -> Any:
+    """An attribute of a dataset; None also where its own way of looking it up raises anything."""
+    try:
+        return getattr(dataset, name, None)
+    except Exception:
+        return None
 
 
 def _hash(values: Sequence[Any] | np.ndarray, length: int) -> int | None:

@@ -6,6 +6,7 @@ import torch
 
 from helpers import random_losses
 from helpers.sharded import Ranks, every_policy
+from infobatch import InfoBatch
 
 
 @every_policy
@@ -32,9 +33,25 @@ def test_the_union_of_the_ranks_is_the_selection(options, drop_last, size, num_r
         assert real == weights.nonzero().flatten().tolist()
     assert len(set(real)) == len(real)
     if 12 % num_replicas == 0:
-        assert len(seen) - len(real) < (1 if drop_last else num_replicas)
+        more = num_replicas if batches[0][-1] == 2 else 0  # a batch of one that was filled up
+        assert len(seen) - len(real) < (1 if drop_last else num_replicas + more)
     else:  # some ranks have a shard more
         assert len(seen) - len(real) <= (num_replicas - 1) * (-(-size // 12) + 4)
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2, 3])
+def test_no_last_batch_is_a_single_sample_where_full_data_has_none(num_replicas):
+    for seed in range(12):
+        size = 600 + 4 * seed
+        ranks = Ranks(
+            num_replicas, size, 4 * num_replicas, shrink="steps", policy=InfoBatch(), seed=seed
+        )
+        full = [[len(indices) for indices, _ in loader] for loader in ranks.loaders]
+        ranks.score(random_losses(size, seed=seed))
+        pruned = [[len(indices) for indices, _ in loader] for loader in ranks.loaders]
+        assert min(map(min, pruned)) > 1 or min(map(min, full)) == 1
+        assert all(sizes == pruned[0] for sizes in pruned)
+        assert sum(pruned[0]) < sum(full[0])
 
 
 def test_an_epoch_has_an_order_of_its_own():

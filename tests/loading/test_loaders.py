@@ -165,6 +165,19 @@ def test_shuffle_false():
         batched_pruner().loader(4, shuffle=False)
 
 
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+@pytest.mark.parametrize("batch_size", [8.5, "8", True])
+def test_a_batch_size_is_a_whole_number(batch_size, shrink):
+    make = {"loader": lambda: new_pruner(shrink=shrink).loader(batch_size)}
+    make["sampler"] = lambda: new_pruner(shrink="steps").sampler(batch_size)
+    make["batch_sampler"] = lambda: new_pruner(shrink="batches").batch_sampler(batch_size)
+    make["filter"] = lambda: new_pruner(shrink="steps").filter(range(60), batch_size)
+    for each in make.values():
+        with pytest.raises(TypeError, match=rf"batch_size is {batch_size!r}; it must be a whole number"):
+            each()
+    assert len(new_pruner(shrink=shrink).loader(np.int64(8))) == 8
+
+
 def test_a_loader_is_not_kept_alive_by_its_pruner():
     pruner = DynamicPruner(range(40), 3, policy=InfoBatch())
     loader = pruner.loader(4, loader_class=StatefulDataLoader)

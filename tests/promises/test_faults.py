@@ -14,6 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader, Subset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from helpers import Numbers, in_pruned_epoch, random_losses, record_epoch, train_epoch
+from helpers.policies import POLICIES, made
 from infobatch import (
     DynamicPruner,
     IndexedCollate,
@@ -154,6 +155,39 @@ def test_fault_07_every_float_dtype_is_taken(dtype):
     assert pruner.scores["last_loss"].dtype == torch.float32
     assert pruner.scores["last_loss"][indices].tolist() == [0.5, 1.5, 2.0, 3.0]
     assert losses.grad.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", POLICIES)
+def test_fault_07_any_dtype_may_be_the_default(dtype, name):
+    """Weights and scores are float32, and a checkpoint of them loads."""
+
+    def run():
+        pruner = DynamicPruner(Numbers(60), 5, policy=made(POLICIES[name], 60), delta=1)
+        loader, states = pruner.loader(10), []
+        for epoch in pruner.epochs():
+            losses = random_losses(60, seed=epoch)
+            for indices, _ in loader:
+                pruner.update(losses[indices], indices, **dict.fromkeys(pruner.signals, losses[indices]))
+            if pruner.policy.refreshes and len(left := pruner.left_out):
+                pruner.observe(losses[left], left, **dict.fromkeys(pruner.signals, losses[left]))
+            states.append(pruner.state_dict())
+        return states
+
+    expected = run()
+    torch.set_default_dtype(dtype)
+    try:
+        states = run()
+        resumed = DynamicPruner(Numbers(60), 5, policy=made(POLICIES[name], 60), delta=1)
+        resumed.loader(10)
+        resumed.load_state_dict(states[-1])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(expected, states, strict=True):
+        assert torch.equal(one["weights"], other["weights"])
+        assert one["weights"].dtype == other["weights"].dtype == torch.float32
+        for column, values in one["scores"]["columns"].items():
+            assert torch.equal(values.nan_to_num(), other["scores"]["columns"][column].nan_to_num())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -132,13 +133,9 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         left: IndexArray | None = None,
         fingerprint: int = 0,
     ) -> ShardedEpoch:
-        batching, num_selected = self.plan.batching, selection.num_selected
-        drops = batching is not None and batching.drop_last
-        if self.plan.shrink and num_selected < self.plan.num_samples:
-            drops = False
-        multiple = int(batching.batch_size) if batching is not None and drops else 1
-        longest = int(self.shards.by_rank(self.shards.shared(num_trained)).max())
-        ends = self.plan.batch_ends(number, num_selected, -(-longest // multiple) * multiple)
+        num_selected = selection.num_selected
+        num_rounds = partial(self._num_rounds, num_selected < self.plan.num_samples)
+        ends = self.plan.batch_ends(number, num_selected, num_rounds(self._longest(num_trained)))
         return ShardedEpoch(
             number,
             selection,
@@ -147,10 +144,23 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
             num_trained,
             recorded,
             left,
-            multiple,
+            num_rounds,
             fingerprint,
             ends,
         )
+
+    def _num_rounds(self, is_pruned: bool, longest: int) -> int:
+        """How many draws each rank has in an epoch of which one rank has the ``longest`` share."""
+        batching = self.plan.batching
+        if batching is None or (is_pruned and self.plan.shrink):
+            return longest
+        if batching.drop_last:
+            return -(-longest // int(batching.batch_size)) * int(batching.batch_size)
+        return batching.filled_up(longest, self._longest(self.plan.num_samples))
+
+    def _longest(self, num_trained: int) -> int:
+        """How many of the samples trained are of the rank that has most of them."""
+        return int(self.shards.by_rank(self.shards.shared(num_trained)).max())
 
     def _draw(self, number: int) -> tuple[ShardedSelection, int]:
         """What a pruned epoch trains of this rank's samples, and a hash of it that all ranks share."""
@@ -174,7 +184,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         totals = [plan.num_samples]
         if self._begun:
             totals = self._reduce(torch.from_numpy(sizes.sum(0))).tolist()
-        counts = stratum_counts(totals, probabilities, plan.multiple, least=plan.least)
+        counts = stratum_counts(totals, probabilities, plan.multiple, least=plan.least, last=plan.last)
         fingerprint = zlib.crc32(repr((by_score, totals, counts)).encode())
         if sum(counts) == plan.num_samples:
             return ShardedSelection.full(shards), fingerprint

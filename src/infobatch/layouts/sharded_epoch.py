@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -89,7 +89,7 @@ class ShardedEpoch(Epoch):
             observed.
         left: Samples that each shard had still to train when the epoch began or was resumed, int64 (V,);
             None for all of them.
-        multiple: Every rank has a multiple of this many draws.
+        num_rounds: How many draws each rank has, given the most samples of a rank; by default as many.
         fingerprint: A number that ranks which drew alike have in common.
         batch_ends: Where batches end in the draws of a rank, where batches shrink; else None.
     """
@@ -103,7 +103,7 @@ class ShardedEpoch(Epoch):
         num_trained: int,
         recorded: np.ndarray | None = None,
         left: IndexArray | None = None,
-        multiple: int = 1,
+        num_rounds: Callable[[int], int] = int,
         fingerprint: int = 0,
         batch_ends: BatchEnds | None = None,
     ) -> None:
@@ -119,7 +119,7 @@ class ShardedEpoch(Epoch):
         self._seed = seed
         self._num_trained = num_trained
         self._fingerprint = fingerprint
-        self._multiple = multiple
+        self._num_rounds = num_rounds
         order = shard_order(shards, selection.codes, seed, number, num_trained)
         source = self._source_of(order)
         self._num_own = len(source)
@@ -127,11 +127,8 @@ class ShardedEpoch(Epoch):
             order = order[~self.recorded[shards.locate(order)]]
         self._lengths = shards.by_rank(self.left)
         assert len(order) == self._lengths[self.replicas.rank]
-        self._order = _filled(order, source, self._whole(int(self._lengths.max())))
+        self._order = _filled(order, source, num_rounds(int(self._lengths.max())))
         self._resumed_at_end = self.num_left == 0
-
-    def _whole(self, length: int) -> int:
-        return -(-length // self._multiple) * self._multiple
 
     # -- What is selected --------------------------------------------------------------------------
 
@@ -232,7 +229,8 @@ class ShardedEpoch(Epoch):
     def num_draws(self, resumes: bool = True) -> int:
         if resumes:
             return len(self._order)
-        return self._whole(int(self.shards.by_rank(self.shards.shared(self._num_trained)).max()))
+        longest = self.shards.by_rank(self.shards.shared(self._num_trained)).max()
+        return self._num_rounds(int(longest))
 
     def draws(self, resumes: bool = True) -> Iterator[int]:
         order = self.share_of_rank(resumes)

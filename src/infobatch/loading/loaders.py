@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
 from functools import partial
 from itertools import islice
+from numbers import Integral
 from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader, default_convert
@@ -70,7 +71,8 @@ class Loaders:
                 "up again, and there is none; give batch_sampler=, or leave them out"
             )
         options.setdefault("generator", run.worker_generator)
-        size = 1 if batch_size is None else batch_size
+        size = 1 if batch_size is None else _whole(batch_size)
+        batch_size = None if batch_size is None else size
         self.keeps_order = bool(options.get("in_order", True))
         resumes = not skips_by_itself(loader_class)
         if batch_sampler is not None:
@@ -123,12 +125,12 @@ class Loaders:
                 "a batch sampler gives batches that shrink, and this pruner leaves out steps; make it "
                 "with shrink='batches', or give the DataLoader batch_size and sampler=pruner.sampler()"
             )
-        self._take_own_order(run, batch_size, drop_last)
+        self._take_own_order(run, _whole(batch_size), drop_last)
         return PrunedBatchSampler(run, resumes)
 
     def sampler(self, run: Run, batch_size: int, drop_last: bool, resumes: bool) -> PrunedSampler:
         _check_fixed_size(run, "batch_sampler=pruner.batch_sampler(batch_size)")
-        self._take_own_order(run, batch_size, drop_last)
+        self._take_own_order(run, _whole(batch_size), drop_last)
         return PrunedSampler(run, resumes)
 
     def filter(
@@ -138,6 +140,7 @@ class Loaders:
             run, "batch_sampler=pruner.filter_batches(BatchSampler(sampler, batch_size, False))"
         )
         _check_gives_indices(sampler)
+        batch_size = _whole(batch_size)
         measure = partial(_batching_of, sampler, run.dataset, run.replicas, batch_size, drop_last)
         own = self._take_user_order(run, sampler, measure)
         return FilteredSampler(run, own, batch_size, drop_last, resumes)
@@ -208,6 +211,13 @@ class Loaders:
                 "normalizer='weights' divides by the sum of weights on all ranks, and which samples "
                 "the others train is not known with a sampler of your own; use normalizer='batch'"
             )
+
+
+def _whole(batch_size: int) -> int:
+    """A batch size as Python's own number. ``TypeError`` for one that is not whole."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral):
+        raise TypeError(f"batch_size is {batch_size!r}; it must be a whole number, at least 1")
+    return int(batch_size)
 
 
 def _batching_of(

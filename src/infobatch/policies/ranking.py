@@ -161,6 +161,6 @@ def highest(values: np.ndarray, num: int, generator: torch.Generator) -> IndexAr
 
 def ones_at(indices: IndexArray, num_samples: int) -> Tensor:
     """Weights, float32 (N,), that are 1 at ``indices`` (k,) and 0 elsewhere."""
-    weights = torch.zeros(num_samples)
+    weights = torch.zeros(num_samples, dtype=torch.float32)
     weights[torch.from_numpy(indices)] = 1
     return weights

@@ -44,8 +44,8 @@ class RePB(BiasedPolicy):
         below = scores["below_batch"].numpy()[order] > 0
         num_pruned = request.num_pruned
         if num_pruned is None:
-            chances = torch.rand(num_samples, generator=request.generator).numpy()
-            num_pruned = int(np.count_nonzero(below & (chances < self.prune_ratio)))
+            chances = torch.rand(num_samples, generator=request.generator, dtype=torch.float32)
+            num_pruned = int(np.count_nonzero(below & (chances.numpy() < self.prune_ratio)))
         num_kept = request.nearest(num_samples - num_pruned, num_samples)
         others_first = order[np.argsort(below, kind="stable")]
         visits = scores["visits"].to(torch.float32)

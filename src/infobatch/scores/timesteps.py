@@ -78,7 +78,7 @@ class TimestepScores:
     def usual(self) -> Tensor:
         """The mean loss of each bin, (num_bins,); NaN for a bin without losses."""
         if self._sums is None or self._counts is None:
-            return torch.full((self.num_bins,), torch.nan)
+            return torch.full((self.num_bins,), torch.nan, dtype=torch.float32)
         return self._sums / self._counts
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -106,7 +106,8 @@ class TimestepScores:
     def _means_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """The decayed sums and counts of the losses in each bin, on ``device``."""
         if self._sums is None or self._counts is None:
-            self._sums, self._counts = torch.zeros(2, self.num_bins, device=device).unbind()
+            zeros = torch.zeros(2, self.num_bins, dtype=torch.float32, device=device)
+            self._sums, self._counts = zeros.unbind()
         elif self._sums.device != device:  # once, after a state was loaded
             self._sums, self._counts = self._sums.to(device), self._counts.to(device)
         return self._sums, self._counts

@@ -24,7 +24,7 @@ def draw_owed(keep: KeepProbabilities, credit: Tensor, generator: torch.Generato
     """
     probabilities = keep.probabilities
     if keep.total(probabilities != 1) == 0:
-        return Selection(torch.ones(len(credit)), len(credit), credit)
+        return Selection(Selection.full(len(credit)).weights, len(credit), credit)
     num_selected = round(keep.total(probabilities))
     owed = _owed_before(keep, credit, generator)
     certain = np.empty(len(credit), bool)

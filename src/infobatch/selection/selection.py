@@ -49,4 +49,4 @@ class Selection:
     @classmethod
     def full(cls, num_samples: int) -> Selection:
         """All samples, with weight 1."""
-        return cls(torch.ones(num_samples), num_samples)
+        return cls(torch.ones(num_samples, dtype=torch.float32), num_samples)

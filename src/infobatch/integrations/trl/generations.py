@@ -32,13 +32,14 @@ class MeanTokens:
 
     def __init__(self) -> None:
         self._epoch = -1
-        self._before = torch.zeros(2)
-        self._sums = torch.zeros(2)
+        self._before = torch.zeros(2, dtype=torch.float32)
+        self._sums = torch.zeros(2, dtype=torch.float32)
 
     def add(self, epoch: int, tokens: Tensor, weights: Tensor) -> None:
         """Count completions of an epoch: their tokens and their weights, each (B,)."""
         if epoch != self._epoch:
-            self._epoch, self._before, self._sums = epoch, self._sums, torch.zeros(2)
+            self._epoch, self._before = epoch, self._sums
+            self._sums = torch.zeros(2, dtype=torch.float32)
         tokens, weights = tokens.cpu().double(), weights.cpu().double()
         self._sums = self._sums + torch.stack([tokens @ weights, weights.sum()])
 

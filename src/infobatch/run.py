@@ -288,8 +288,8 @@ class Run(Course):
         self._recorder.take(self.current, signals)
         read = self._signals_read(self._store.signals, signals, scores)
         self._looks.at_losses(losses, scores, batch, scored, signals)
-        before = self.current.is_recorded(np.asarray(batch))
-        again = before if before.any() else None
+        before = self.current.is_recorded(batch)
+        again = np.asarray(before) if np.count_nonzero(before) else None
         num_real = self.current.record(batch)
         has_repeats = num_real < len(batch)
         if has_repeats and (batch[:num_real] < 0).any():  # whoever put it in another order moved them

@@ -221,6 +221,9 @@ class ReplicatedEpoch(Epoch):
         return rank_share(order, self.replicas, self._num_rounds(len(order)))
 
     def is_recorded(self, samples: np.ndarray) -> np.ndarray:
+        if self.replicas.num_replicas == 1:  # without repeats
+            recorded: np.ndarray = self.recorded[samples]
+            return recorded
         real = samples >= 0
         real[real] = self.recorded[samples[real]]
         return real

@@ -80,6 +80,7 @@ def test_a_very_short_last_batch_is_told_of():
     )  # 770 kept of 4 epochs: 6 x 128 + 2
     assert reasons[0].startswith("At 30 % saved pruned epochs end with a batch of 2 samples")
     assert not contestants(replace(config, batch_size=110), ["random"], [0.3], 1400, labels(1400))[1]
+    assert not contestants(config, ["random"], [0.3], 1398, labels(1398))[1], "768, for 769 leave one"
 
 
 def test_a_saving_out_of_reach_says_which_could_be_met():

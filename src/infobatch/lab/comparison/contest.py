@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from infobatch.batching import Batching
 from infobatch.lab.comparison.variants import Variant
 from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.noise_budget import has_budget, with_budgets
@@ -137,6 +138,7 @@ def _check(
 
 def _schedule(config: TrainConfig, num_samples: int) -> Schedule:
     """The schedule of a run with these options."""
+    shrinks = config.shrink == "batches"
     return Schedule(
         num_samples,
         config.epochs,
@@ -144,6 +146,7 @@ def _schedule(config: TrainConfig, num_samples: int) -> Schedule:
         config.warmup_epochs,
         config.target,
         ramp=config.ramp,
+        last=None if shrinks else Batching(config.batch_size).last_batch(num_samples),
     )
 
 

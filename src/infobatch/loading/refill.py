@@ -224,7 +224,7 @@ class _Pool:
 
 def _mean_shares(batches: Sequence[list[int]], kinds: IndexArray) -> np.ndarray:
     """One by the size of its batch, the mean over the draws of each kind; 0 for a kind without any."""
-    sizes = np.array([len(batch) for batch in batches if batch])
+    sizes = np.array([len(batch) for batch in batches if batch], np.int64)
     drawn = kinds[np.fromiter(chain.from_iterable(batches), np.int64)]
     sums = np.bincount(drawn, np.repeat(1 / sizes, sizes), minlength=len(kinds))
     return sums / np.maximum(np.bincount(drawn, minlength=len(kinds)), 1)

@@ -16,7 +16,7 @@ from infobatch import (
     predict_saving,
     read_scores,
 )
-from infobatch.policies import PercentileTiers
+from infobatch.policies import Kakurenbo, PercentileTiers, SeTa
 from infobatch.scores import ScoreTable
 
 
@@ -31,6 +31,25 @@ def test_the_prediction_is_what_the_same_scores_would_save():
     for _ in pruner.epochs():
         record_epoch(pruner, losses)
     assert pruner.report().saved == pytest.approx(saving.run, abs=0.01)
+
+
+@pytest.mark.parametrize("policy", [Kakurenbo(0.3, 0.5), SeTa(), NoiseBudget(1.2, by="smoothed_norm")])
+def test_what_a_run_of_the_same_scores_leaves_out_in_the_mean_is_predicted(policy):
+    size, epochs = 200, 20
+    pruner = DynamicPruner(Numbers(size), epochs, policy=policy, delta=1, shrink="steps")
+    loader, losses = pruner.loader(8), random_losses(size)
+    signals = {"confidences": torch.exp(-losses), "gradient_norms": losses}
+    left_out = predicted = 0
+    for epoch in pruner.epochs():
+        if epoch == 1:
+            predicted = pruner.predict_saving().run
+        left_out += size - pruner.current.num_selected
+        for indices, _ in loader:
+            read = {name: signals[name][indices] for name in pruner.signals}
+            pruner.update(losses[indices], indices, **read)
+        if policy.refreshes and len(rest := pruner.left_out):
+            pruner.observe(losses[rest], rest, **{n: signals[n][rest] for n in pruner.signals})
+    assert left_out / (size * epochs) == pytest.approx(predicted, abs=0.03)
 
 
 @pytest.mark.parametrize("policy", [InfoBatch(0.6), PercentileTiers(), RandomPruning(0.5)])

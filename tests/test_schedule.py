@@ -138,6 +138,25 @@ def test_a_ramp_leaves_out_as_many_in_all(ramp, multiple):
     assert counts[-1] == pytest.approx(mean * (1 + ramp), abs=abs(ramp) * mean / 17 + multiple)
 
 
+@pytest.mark.parametrize("ramp", [-1, -0.4, 0, 1])
+@pytest.mark.parametrize("num_epochs", [4.3, 7.3, 7.9])
+def test_a_ramp_leaves_out_as_much_where_the_last_epoch_is_cut_short(num_epochs, ramp):
+    schedule = Schedule(1000, num_epochs, 1.0, target=0.35, ramp=ramp)
+    trained = [schedule.share(epoch) * schedule.num_pruned(epoch) for epoch in schedule.prunable]
+    assert sum(trained) == pytest.approx(0.35 * 1000 * num_epochs, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("size", "multiple", "target"),
+    [(5000, 1024, 0.1), (50000, 4096, 0.02), (1100, 256, 0.1), (97, 8, 0.05)],
+)
+def test_an_epoch_that_cannot_keep_more_than_all_is_made_up_for(size, multiple, target):
+    schedule = Schedule(size, 80, 1.0, target=target, multiple=multiple)
+    counts = [schedule.num_pruned(epoch) for epoch in range(80)]
+    assert all(count == 0 or (size - count) % multiple == 0 for count in counts)
+    assert sum(counts) == pytest.approx(target * size * 80, abs=multiple)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

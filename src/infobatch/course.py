@@ -89,6 +89,11 @@ class Course:
         return self.plan.schedule.num_epochs
 
     @property
+    def run_length(self) -> float:
+        """Epochs of the run, a fraction where it ends within one."""
+        return self.plan.schedule.run_length
+
+    @property
     def full_steps(self) -> int:
         """Batches the run would have on full data: the ``total_steps`` of a step-based schedule.
 
@@ -144,6 +149,12 @@ class Course:
             return 0.0
         return min(1.0, (epoch.number + epoch.done * schedule.share(epoch.number)) / schedule.run_length)
 
+    @property
+    def is_to_observe(self) -> bool:
+        """Whether a run was resumed where an epoch had been trained, and not yet observed."""
+        epoch = self.current
+        return self.policy.refreshes and epoch.resumed_at_end and epoch.num_unobserved > 0
+
     def epochs(self) -> Iterator[int]:
         """Begin each epoch that is still to be trained, and give its number.
 
@@ -154,7 +165,7 @@ class Course:
                 f"the run has trained its {self.num_epochs} epochs, so that there are none to train; "
                 "make a new pruner for a new run"
             )
-        epoch = self.epoch + self.current.finished
+        epoch = self.epoch + (self.current.finished and not self.is_to_observe)
         while epoch < self.num_epochs:
             self.set_epoch(epoch)
             if self.current.num_trained == 0:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from infobatch.noise import NormsFrom, norms_of_losses
 from infobatch.policies import NoiseBudget, Policy, Request
-from infobatch.policies.base import check_one_says_how_much
+from infobatch.policies.base import BiasedPolicy, check_one_says_how_much
 from infobatch.schedule import Schedule
 from infobatch.scores.table import ScoreTable
 from infobatch.selection import select
@@ -19,6 +21,8 @@ __all__ = ["BudgetSaving", "BudgetSavings", "Saving", "predict_budgets", "predic
 
 BUDGETS = (1.05, 1.1, 1.25, 1.5, 2.0)
 """Budgets of noise that savings are predicted for."""
+_MOST_EPOCHS = 12
+"""Epochs that are looked at, over the run, where a policy goes by their numbers."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +103,17 @@ def _predicted(
             "epoch, or give the scores of another run"
         )
     if policy.estimates_norms:
-        scores = with_norms(scores, norms_from)
+        scores = with_norms(scores, policy.columns, norms_from)
     epochs = schedule.prunable
     generator, first = torch.Generator().manual_seed(0), schedule.first_pruned
     bounds = batches or Request(None, generator)
     request = replace(bounds, num_pruned=None, generator=generator, epoch=first, prunable=epochs)
-    each = 1 - select(policy, scores, request).num_selected / scores.num_samples
+    numbers = [first]
+    if isinstance(policy, BiasedPolicy) and epochs:
+        places = np.linspace(epochs[0], epochs[-1], min(len(epochs), _MOST_EPOCHS))
+        numbers = [round(place) for place in places.tolist()]
+    kept = [select(policy, scores, replace(request, epoch=number)).num_selected for number in numbers]
+    each = 1 - fmean(kept) / scores.num_samples
     left_out = each * sum(map(schedule.share, epochs))
     return Saving(left_out / schedule.run_length, each, len(epochs), schedule.run_length)
 
@@ -172,9 +181,8 @@ def predict_budgets(
     )
 
 
-def with_norms(scores: ScoreTable, norms_from: NormsFrom) -> ScoreTable:
-    """The scores with the columns of :class:`NoiseBudget`, from losses where no norms are known."""
-    columns = NoiseBudget().columns
+def with_norms(scores: ScoreTable, columns: Sequence[str], norms_from: NormsFrom) -> ScoreTable:
+    """The scores with the columns that a policy reads, from losses where no norms are known."""
     if set(columns) <= set(scores.columns):
         return scores
     table = ScoreTable(len(scores), ("last_loss", "visits", *columns))

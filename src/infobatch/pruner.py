@@ -278,7 +278,7 @@ class DynamicPruner(Run):
             scheduler: A scheduler made for ``total_steps`` steps on full data: any of PyTorch's, timm's
                 or mmengine's that counts steps or epochs.
             total_steps: The steps that the scheduler was made for. By default :attr:`full_steps`, for
-                one that counts batches; give the number of epochs for one that counts epochs.
+                one that counts batches; give :attr:`run_length` for one that counts epochs.
             scaling: ``"linear"`` raises the rates of pruned epochs by their :attr:`mean_weight`,
                 ``"sqrt"`` by its root.
 
@@ -290,7 +290,7 @@ class DynamicPruner(Run):
         """
         steps = total_steps
         if steps is None and own_unit(scheduler) == "epochs":
-            steps = self.num_epochs
+            steps = self.run_length
         elif steps is None:
             steps = self.full_steps
             check_own_length(scheduler, self.num_epochs, self.full_steps)

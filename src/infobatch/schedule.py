@@ -189,8 +189,11 @@ class Schedule:
         """The numbers to leave out of each epoch, so that a share of the run's samples is left out."""
         counts = [0] * self.num_epochs
         epochs = self.num_prunable
+        steepness = [1 + ramp * ((2 * i + 1) / epochs - 1) for i in range(epochs)]
         # An epoch that is cut short trains, and leaves out, only its share.
-        inflated = epochs / sum(map(self.share, self.prunable)) if epochs else 1.0
+        shares = map(self.share, self.prunable)
+        reached = sum(s * share for s, share in zip(steepness, shares, strict=True))
+        inflated = epochs / reached if epochs else 1.0
         total = round(target * self.num_samples * self.run_length * inflated)
         if total == 0:
             return counts
@@ -210,7 +213,6 @@ class Schedule:
                 f"{needed} must be kept in each; {' or '.join(remedies)}",
                 math.floor(most * 1000) / 1000,
             )
-        steepness = [1 + ramp * ((2 * i + 1) / epochs - 1) for i in range(epochs)]
         largest = max(steepness) * total / epochs
         if largest > self.num_samples - self._least:
             raise ValueError(
@@ -221,13 +223,14 @@ class Schedule:
         # In whole units of `multiple` kept samples, so that every length is known beforehand.
         kept = [(self.num_samples - s * total / epochs) / self._multiple for s in steepness]
         units = round((epochs * self.num_samples - total) / self._multiple)
-        missed = 0  # for a last batch that would be too small; the next epoch makes up for it
+        missed = 0  # by a last batch that would be too small, or dropped; the next epochs make up for it
         for i, number in enumerate(_whole(kept, units)):
-            possible = wanted = min(number * self._multiple, self.num_samples)
+            wanted = number * self._multiple + missed
+            possible = min(math.floor(wanted / self._multiple + 0.5) * self._multiple, self.num_samples)
+            possible = max(possible, self._multiple)
             if self._last is not None:
-                wished = min(max(1, wanted + missed), self.num_samples)
-                possible = self._last.nearest(wished, self.num_samples)
-            missed += wanted - possible
+                possible = self._last.nearest(possible, self.num_samples)
+            missed = wanted - possible
             counts[self.first_pruned + i] = self.num_samples - possible
         return counts
 

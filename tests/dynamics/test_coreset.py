@@ -27,6 +27,14 @@ def test_samples_that_were_never_trained_come_last():
         assert 3 not in coreset(SAMPLES, 0.8, "aum", prefer)
 
 
+@pytest.mark.parametrize("by", ["learned_epoch", "forgetting"])
+@pytest.mark.parametrize("prefer", ["hard", "easy"])
+def test_a_number_that_stands_for_never_trained_is_none_of_a_sample(by, prefer):
+    signals = {"learned_epoch": np.array([2, 0, -1, -1]), "forgetting": np.array([1, 2, 0, 0])}
+    signals["times_trained"] = np.array([3, 3, 3, 0])
+    assert coreset(signals, 0.75, by, prefer).tolist() == [0, 1, 2]
+
+
 def test_of_equal_samples_some_are_drawn():
     signals = {"forgetting": np.array([0, 5] + [1] * 998)}
     kept = coreset(signals, 0.5, "forgetting")

@@ -5,7 +5,7 @@ import torch
 from torch.optim import lr_scheduler as lr
 
 from helpers import Numbers, random_losses
-from infobatch import DynamicPruner, InfoBatch
+from infobatch import DynamicPruner, InfoBatch, NoPruning
 
 SIZE, BATCH, EPOCHS = 1000, 10, 20
 STEPS = EPOCHS * SIZE // BATCH
@@ -156,10 +156,26 @@ BY_EPOCHS = {
 @pytest.mark.parametrize("make", BY_EPOCHS.values(), ids=BY_EPOCHS)
 def test_a_schedule_of_epochs_needs_their_number(make):
     pruner, _ = batched()
-    with pytest.raises(ValueError, match=r"seems to count epochs: .*total_steps=pruner.num_epochs"):
+    with pytest.raises(ValueError, match=r"seems to count epochs: .*total_steps=pruner.run_length"):
         pruner.lr_scheduler(make(optimizer()))
-    pruner.lr_scheduler(make(optimizer()), total_steps=pruner.num_epochs)
+    pruner.lr_scheduler(make(optimizer()), total_steps=pruner.run_length)
     DynamicPruner(Numbers(SIZE), EPOCHS).loader(SIZE)  # as many steps as epochs are no mistake
+
+
+@pytest.mark.parametrize("length", [{"max_steps": 21}, {"num_epochs": 2.1}])
+def test_a_schedule_of_epochs_is_stepped_when_they_end_also_in_a_run_that_ends_within_one(length):
+    pruner = DynamicPruner(Numbers(100), policy=NoPruning(), **length)
+    loader = pruner.loader(10)
+    assert pruner.run_length == pytest.approx(2.1)
+    trained, rates = optimizer(), []
+    schedule = pruner.lr_scheduler(lr.MultiStepLR(trained, [2], 0.1), total_steps=pruner.run_length)
+    for _ in pruner.epochs():
+        for indices, _ in loader:
+            pruner.update(torch.ones(len(indices)), indices)
+            trained.step()
+            schedule.step()
+            rates.append(schedule.get_last_lr()[0])
+    assert rates == pytest.approx([rates[0]] * 19 + [rates[0] / 10] * 2)
 
 
 BY_STEPS = {

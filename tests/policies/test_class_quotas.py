@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from helpers import random_losses, request, table_of
 from helpers.policies import sizes_kept
-from infobatch import InfoBatch, Neyman, RandomPruning
+from infobatch import InfoBatch, Neyman, NoiseBudget, RandomPruning
 from infobatch.policies import ClassQuotas, PercentileTiers, Proportional, SeTa
 from infobatch.selection import draw
 
@@ -83,6 +83,11 @@ def test_any_classes_keep_their_share(sizes, ratio, seed):
         (lambda: ClassQuotas([0], "infobatch"), TypeError, "policy is 'infobatch'; give an object"),
         (lambda: ClassQuotas([0], SeTa()), ValueError, "SeTa.* cannot be asked for each class alone"),
         (lambda: ClassQuotas([0], ClassQuotas([0])), ValueError, "one that needs no labels"),
+        (
+            lambda: ClassQuotas([0], NoiseBudget(1.1)),
+            ValueError,
+            r"is NoiseBudget\(.*whose budget of noise is not kept.*or NoiseBudget\(None\) with",
+        ),
         (
             lambda: ClassQuotas([0, 0, 1, 1, 1], InfoBatch(0.5)).check_target(3, 5),
             ValueError,

@@ -10,7 +10,7 @@ from infobatch import DynamicPruner, InfoBatch, NoiseBudget, Spaced
 from infobatch.noise import noise_of, noise_sums
 from infobatch.policies import ClassQuotas, Protected
 from infobatch.scores import ScoreTable
-from infobatch.selection import select
+from infobatch.selection import inclusion_probabilities, select
 
 SIZE = 20_000
 
@@ -140,18 +140,19 @@ def test_a_loss_of_minus_zero_is_no_loss():
     assert pruner.predict_budgets()[1].saving.epoch > 0.3
 
 
+AROUND = {
+    "spaced": Spaced,
+    "protected": lambda policy: Protected(policy, torch.arange(400) % 4 == 0),
+    "class-quotas": lambda policy: ClassQuotas(torch.arange(400) % 10, policy),  # without a budget
+}
+
+
 @pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda policy: Spaced(policy),
-        lambda policy: Protected(policy, torch.arange(400) % 4 == 0),
-        lambda policy: ClassQuotas(torch.arange(400) % 10, policy),
-    ],
-    ids=["spaced", "protected", "class-quotas"],
+    ("wrap", "target"),
+    [("spaced", None), ("protected", None), ("spaced", 0.3), ("protected", 0.3), ("class-quotas", 0.3)],
 )
-@pytest.mark.parametrize("target", [None, 0.3])
 def test_policies_around_it_are_taken_as_it_is(wrap, target):
-    policy = wrap(NoiseBudget(None if target else 1.3))
+    policy = AROUND[wrap](NoiseBudget(None if target else 1.3))
     pruner = DynamicPruner(Numbers(400), 5, policy=policy, target=target)
     loader = pruner.loader(20)
     losses = torch.from_numpy(np.random.default_rng(0).exponential(size=400) ** 3).float()
@@ -239,3 +240,24 @@ def test_a_budget_and_a_target_are_not_both_taken(wrap):
         DynamicPruner(Numbers(400), 5, policy=wrap(NoiseBudget(1.3)), target=0.3)
     with pytest.raises(ValueError, match=r"neither a budget nor a target.*give max_noise, such as 1.1"):
         DynamicPruner(Numbers(400), 5, policy=wrap(NoiseBudget(None)))
+
+
+@pytest.mark.parametrize("multiple", [1, 64, 512])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_budget_is_kept_where_the_number_kept_is_a_multiple(multiple, seed):
+    """What a multiple takes away or adds is spread over all strata, so that none is left with few."""
+    rng = np.random.default_rng(seed)
+    size = int(512 * (8 + rng.random()))
+    before = np.minimum(rng.lognormal(-2, rng.uniform(0.3, 2.5), size), 1.4).astype(np.float32)
+    norms = (before * rng.lognormal(0, 0.3, size)).astype(np.float32)
+    policy = NoiseBudget(1.1)
+    table = ScoreTable(size, ["last_loss", "visits", *policy.columns])
+    for values in (before, norms):
+        table.record(np.arange(size), values, values)
+    table.adopt("weight", torch.ones(size))
+    keep = policy.keep_probabilities(table, request(epoch=2))
+    chances = inclusion_probabilities(keep, multiple).numpy()
+    squares = norms.astype(np.float64) ** 2
+    assert (squares / chances).sum() / squares.sum() < 1.2
+    assert chances.min() > 0.8 * policy.floor
+    assert multiple == 1 or round(chances.sum()) % multiple == 0

@@ -153,6 +153,31 @@ def test_a_checkpoint_knows_what_was_observed(layout, num_observed):
     assert resumed.scores["last_loss"].tolist() == pruner.scores["last_loss"].tolist()
 
 
+@pytest.mark.parametrize("observed", [0, 10, 24])
+def test_a_state_from_before_observing_goes_on_with_it(observed):
+    """Saved after an epoch's last batch: the epoch is given once more, without batches."""
+    pruner, losses = in_pruned_epoch()
+    part = pruner.left_out[:observed]
+    if observed:
+        pruner.observe(losses[part], part)
+    resumed = DynamicPruner(Numbers(60), 8, policy=Looking(0.4))
+    loader = resumed.loader(8)
+    resumed.load_state_dict(pruner.state_dict())
+    given = []
+    for epoch in resumed.epochs():
+        batches = [indices for indices, _ in loader]
+        given.append((epoch, len(batches)))
+        assert len(loader) == len(batches)
+        for indices in batches:
+            resumed.record(losses[indices], indices)
+        left_out = resumed.left_out
+        if len(left_out):
+            resumed.observe(losses[left_out], left_out)
+    assert [epoch for epoch, _ in given] == [*range(1 if observed < 24 else 2, 8)]
+    assert observed == 24 or given[0] == (1, 0)
+    assert resumed.progress == 1
+
+
 def test_streams_and_trainers_refuse_what_they_cannot_give():
     message = r"IES\(threshold=0.001\) goes by the losses of all samples, and .* does not fetch"
     with pytest.raises(ValueError, match=message):

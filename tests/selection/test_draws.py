@@ -11,7 +11,9 @@ from helpers.policies import POLICIES, UNBIASED, check_strata, generator, stratu
 from infobatch import DynamicPruner
 from infobatch.chunks import CHUNK
 from infobatch.policies import BiasedPolicy, KeepProbabilities, Policy, Request
-from infobatch.selection import Selection, draw, inclusion_probabilities
+from infobatch.scores import ScoreTable
+from infobatch.selection import Selection, draw, inclusion_probabilities, select
+from infobatch.selection.strata import stratum_counts as counts_of
 
 seeds = st.integers(0, 2**31)
 
@@ -303,3 +305,38 @@ def test_keep_probabilities_that_cannot_be(probabilities, strata, message):
     strata = None if strata is None else torch.tensor(strata, dtype=torch.uint8)
     with pytest.raises(ValueError, match=message):
         draw(KeepProbabilities(torch.tensor(probabilities), strata), torch.Generator())
+
+
+def test_what_a_multiple_takes_away_is_spread_over_the_pruned_strata():
+    sizes, probabilities = [1000, 400, 100, 50, 0], [0.1, 0.4, 0.9, 1.0, 0.5]  # 100, 160, 90 and 50
+    assert counts_of(sizes, probabilities) == [100, 160, 90, 50, 0]
+    assert counts_of(sizes, probabilities, 320) == [77, 124, 69, 50, 0]  # by 270 of 350
+    assert counts_of(sizes, probabilities, 450) == [
+        116,
+        184,
+        100,
+        50,
+        0,
+    ]  # none above its size
+    assert counts_of(sizes, probabilities, 50, total=50) == [1, 1, 1, 47, 0]
+
+
+class Thirds(Policy):
+    """Three strata, of which each keeps what the target lets it."""
+
+    def keep_probabilities(self, scores, request):
+        share = (len(scores) - request.num_pruned) / len(scores)
+        return KeepProbabilities(
+            torch.full((3,), share).double(), (torch.arange(30) % 3).to(torch.uint8)
+        )
+
+    def check_target(self, num_pruned, num_samples):
+        pass
+
+
+@pytest.mark.parametrize("num_pruned", [1, 8, 10, 17, 27])
+def test_strata_of_a_policy_of_ones_own_meet_a_target(num_pruned):
+    scores, asked = ScoreTable(30), Request(num_pruned, generator(0))
+    selection = select(Thirds(), scores, asked)
+    assert selection.num_selected == 30 - num_pruned
+    assert float(selection.weights.sum()) == pytest.approx(30)

@@ -45,6 +45,8 @@ def coreset(
     if by == "learned_epoch":
         values[values < 0] = np.inf  # never: the hardest
     known = ~np.isnan(values)
+    if by not in ("times_trained", "times_left_out"):
+        known &= np.asarray(signals.get("times_trained", 1)) > 0
     if not known.any() or values[known].min() == values[known].max():
         raise ValueError(f"all samples have the same {by}, which tells none from another; take another")
     if (by in EASY_IF_HIGH) == (prefer == "hard"):

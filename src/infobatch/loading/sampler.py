@@ -252,11 +252,11 @@ def begin_pass(run: Run, resumes: bool = True) -> Epoch:
     """The epoch that a sampler is about to iterate. ``RuntimeError`` if nothing is left of it.
 
     A loader that skips by itself (not ``resumes``) may go through an epoch that the run was resumed at
-    the end of, to skip it.
+    the end of, to skip it, and so may a loop that has still to observe what the epoch left out.
     """
     epoch = run.current
     run.seed_workers()
-    may_be_finished = epoch.resumed_at_end and not resumes
+    may_be_finished = epoch.resumed_at_end and (not resumes or run.is_to_observe)
     if epoch.given_out and not epoch.finished:
         raise RuntimeError(
             f"epoch {epoch.number} has been given out to its end, but only {epoch.num_done:,} of its "

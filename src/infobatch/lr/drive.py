@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import MultiplicativeLR
 
 from infobatch.lr.rates import LRScaling, Rates, driven_rates
 from infobatch.lr.schedules import advance_from_start
@@ -192,6 +193,8 @@ def _first_factor(schedule: Any, group: int) -> float | None:
         factors = [_first_factor(part, group) for part in schedule._schedulers]
         known = [factor for factor in factors if factor is not None]
         return math.prod(known) if len(known) == len(factors) else None
+    if isinstance(schedule, MultiplicativeLR) and schedule.last_epoch == 0:
+        return 1.0
     closed_form = getattr(schedule, "_get_closed_form_lr", None)
     if closed_form is None or schedule.last_epoch != 0 or not schedule.base_lrs[group]:
         return None

@@ -55,7 +55,7 @@ def check_own_length(schedule: Any, num_epochs: int, full_steps: int) -> None:
         raise ValueError(
             f"{type(schedule).__name__} seems to count epochs: {sign}, and the run has {num_epochs} "
             f"epochs of {full_steps:,} batches in all, each of which would be a step. Give "
-            "total_steps=pruner.num_epochs, or total_steps=pruner.full_steps if it does count batches"
+            "total_steps=pruner.run_length, or total_steps=pruner.full_steps if it does count batches"
         )
 
 

@@ -25,8 +25,8 @@ class ClassQuotas(Policy):
 
     Args:
         labels: The class of each sample, integers (N,).
-        policy: An unbiased policy that needs no labels; ``Proportional()`` by default. Without a target
-            it also decides how many samples are kept in all.
+        policy: An unbiased policy that needs no labels and has no budget of noise; ``Proportional()`` by
+            default. Without a target it also decides how many samples are kept in all.
     """
 
     labels: InitVar[Numbers | None] = None
@@ -41,6 +41,11 @@ class ClassQuotas(Policy):
     def __post_init__(self, labels: Numbers | None) -> None:
         policy = Proportional() if self.policy is None else self.policy
         check_divides(policy, "for each class alone", "Proportional()")
+        if policy.max_noise is not None:
+            raise ValueError(
+                f"policy is {policy!r}, whose budget of noise is not kept where each class keeps the "
+                "same share; give another, such as Proportional(), or NoiseBudget(None) with a target"
+            )
         members = members_of(classes_of(labels, "ClassQuotas"))
         counts = np.array([len(indices) for indices in members])
         num_samples = int(counts.sum())

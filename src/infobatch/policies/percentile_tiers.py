@@ -40,6 +40,8 @@ class PercentileTiers(Policy):
                 f"percentiles {percentiles} and keep {keep} differ in length or are "
                 "empty; give one keep probability for each tier below a percentile"
             )
+        if len(percentiles) > 200:
+            raise ValueError(f"there are {len(percentiles)} percentiles; give 200 or fewer")
         bounds = [0.0, *percentiles]
         if any(a >= b for a, b in itertools.pairwise(bounds)) or bounds[-1] > 1:
             raise ValueError(f"percentiles are {percentiles}; they must rise within (0, 1]")

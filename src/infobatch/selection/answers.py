@@ -33,7 +33,8 @@ def select(policy: Policy, scores: ScoreTable, request: Request) -> Selection:
         return Selection.of(weights)
     keep = policy.keep_probabilities(scores, request)
     _check_probabilities(keep, policy, len(scores), request)
-    return draw(keep, request.generator, request.multiple, request.least, request.last)
+    wanted = None if request.num_pruned is None else len(scores) - request.num_pruned
+    return draw(keep, request.generator, request.multiple, request.least, request.last, wanted)
 
 
 def _check_probabilities(

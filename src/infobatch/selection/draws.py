@@ -22,6 +22,7 @@ def draw(
     multiple: int = 1,
     least: int = 1,
     last: LastBatch | None = None,
+    wanted: int | None = None,
 ) -> Selection:
     """Select samples with given probabilities; their number is known before the draw.
 
@@ -38,6 +39,8 @@ def draw(
             to be left out: the global batch size, where the loader drops the last short batch.
         least: The fewest samples to select.
         last: What the last batch of the selected samples may be; None if anything.
+        wanted: How many samples are to be selected, as near as the others allow, where strata are
+            rounded one by one; by default the sum of what that gives.
 
     Returns:
         The selected samples and their weights.
@@ -72,7 +75,8 @@ def draw(
         whole = made_whole(keep, multiple, least, last)
         return _draw_systematic(whole.per_sample(), keep.order, generator)
     sizes = torch.bincount(keep.strata, minlength=len(probabilities)).tolist()
-    counts = stratum_counts(sizes, probabilities.tolist(), multiple, least=least, last=last)
+    chances = probabilities.tolist()
+    counts = stratum_counts(sizes, chances, multiple, least=least, last=last, wanted=wanted)
     return draw_stratified(sizes, counts, keep.strata, generator)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from infobatch.batching import LastBatch, nearest_multiple
 from infobatch.chunks import chunks
+from infobatch.policies.allocation import whole
 from infobatch.seeding import permutation
 from infobatch.selection.selection import Selection
 
@@ -56,29 +57,50 @@ def stratum_counts(
     total: int | None = None,
     least: int = 1,
     last: LastBatch | None = None,
+    wanted: int | None = None,
 ) -> list[int]:
     """Numbers to draw from each stratum: at least one from any that is not empty.
 
-    They sum to ``total``, by default to the multiple nearest to the sum of the probabilities, not below
-    ``least`` and with a ``last`` batch that is not too small.
+    They sum to ``total``, by default to the multiple nearest to the number ``wanted``, or to the sum of
+    what is kept of each stratum, not below ``least`` and with a ``last`` batch that is not too small.
     """
     counts = [
         min(max(round(n * p), 1), n) if n else 0 for n, p in zip(sizes, probabilities, strict=True)
     ]
     if total is None:
-        if counts == list(sizes):
-            return counts
+        kept = sum(counts) if wanted is None else wanted
+        if kept == sum(sizes):
+            return list(sizes)
         least = max(least, sum(size > 0 for size in sizes))
-        total = nearest_multiple(sum(counts), multiple, sum(sizes), least, last)
-    missing = total - sum(counts)
-    # Pruned strata first, large before small; those kept whole only where the others do not suffice.
-    # Whatever the count, the weight n / k keeps the draw unbiased.
-    for s in sorted(range(len(sizes)), key=lambda s: (probabilities[s] == 1, -sizes[s])):
-        if sizes[s]:
-            changed = min(max(counts[s] + missing, 1), sizes[s])
-            missing -= changed - counts[s]
-            counts[s] = changed
+        total = nearest_multiple(kept, multiple, sum(sizes), least, last)
+    # Pruned strata first; those kept whole only where the others do not suffice. Whatever the count, the
+    # weight n / k keeps the draw unbiased.
+    are_whole = [p == 1 for p in probabilities]
+    for strata in (_where(are_whole, False), _where(are_whole, True)):
+        spread = _with_sum(counts, sizes, strata, total - sum(counts))
+        counts = [spread.get(s, count) for s, count in enumerate(counts)]
     return counts
+
+
+def _where(values: Sequence[bool], value: bool) -> list[int]:
+    return [s for s, each in enumerate(values) if each == value]
+
+
+def _with_sum(
+    counts: Sequence[int], sizes: Sequence[int], strata: Sequence[int], missing: int
+) -> dict[int, int]:
+    """The counts of some strata with as many more as are missing, or fewer, all by the same factor.
+
+    None exceeds its size or, unless that is 0, falls below 1; the rest of what is missing stays so.
+    """
+    filled = [s for s in strata if sizes[s]]
+    now, most = sum(counts[s] for s in filled), sum(sizes[s] for s in filled)
+    total = min(max(now + missing, len(filled)), most)
+    if not filled or total == now:
+        return {}
+    shares = np.array([counts[s] for s in filled]) * (total / now)
+    numbers = whole(shares, total, np.array([sizes[s] for s in filled]))
+    return dict(zip(filled, numbers.tolist(), strict=True))
 
 
 def leave_out(codes: np.ndarray, kept: Sequence[int], generator: torch.Generator) -> None:

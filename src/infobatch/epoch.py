@@ -41,6 +41,7 @@ class Epoch(ABC):
         agreed: Whether the ranks are known to train the same epoch.
         is_read: Whether a loader has begun to read the epoch.
         given_out: Whether one came to its end while losses were recorded.
+        num_draws_before: Draws of the user's own sampler on this rank that were recorded when it began.
         num_own: Draws, no repeats, that this rank recorded since the epoch began or was resumed.
         num_twice: Samples recorded again since the epoch began or was resumed.
     """
@@ -57,7 +58,7 @@ class Epoch(ABC):
         self.user_draws = user_draws
         self._batch_ends = batch_ends
         self.agreed = False
-        self._num_draws_before = 0 if user_draws is None else user_draws.num_recorded
+        self.num_draws_before = 0 if user_draws is None else user_draws.num_recorded
         self.is_read = self.given_out = False
         self._share_check: ShareCheck | None = None
         self._is_shared_once = user_draws is not None  # or, once looked at, known to be
@@ -150,7 +151,7 @@ class Epoch(ABC):
     def is_untouched(self) -> bool:
         """Whether nothing was recorded since it began or was resumed."""
         draws = self.user_draws  # of which one may be of a sample that was recorded before
-        return self._num_seen == 0 if draws is None else draws.num_recorded == self._num_draws_before
+        return self._num_seen == 0 if draws is None else draws.num_recorded == self.num_draws_before
 
     @property
     def num_full(self) -> int | None:

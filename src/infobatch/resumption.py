@@ -9,6 +9,7 @@ import numpy as np
 from infobatch.batching import Batching
 from infobatch.epoch import Epoch
 from infobatch.scores.columns import IndexArray
+from infobatch.user_warnings import warn_user
 
 _SKIPPERS = (
     "accelerate's skip_first_batches, a `continue` in the loop, or a StatefulDataLoader over a sampler "
@@ -46,7 +47,11 @@ def check_goes_on(epoch: Epoch, batch: IndexArray, batching: Batching | None) ->
 
 
 def check_went_on(epoch: Epoch) -> None:
-    """Refuse with ``RuntimeError`` to end a resumed epoch of which the rest was skipped."""
+    """Refuse with ``RuntimeError`` to end a resumed epoch of which the rest was skipped.
+
+    A stream may lose samples behind its filter, too: it is refused if as many are missing as were
+    trained before, and else warned of.
+    """
     if not epoch.is_resumed or epoch.finished:
         return
     if epoch.is_untouched:
@@ -58,11 +63,15 @@ def check_went_on(epoch: Epoch) -> None:
     draws = epoch.user_draws
     if draws is not None and draws.length is not None and draws.most_dropped is not None:
         num_missing = draws.length - draws.num_recorded
-        if num_missing > draws.most_dropped:
-            raise RuntimeError(
-                f"{_resumed(epoch)}; since then its stream gave {num_missing:,} that were not recorded. "
-                f"Both skip, the filter and {_SKIPPERS}: take the other out"
-            )
+        if num_missing <= draws.most_dropped:
+            return
+        told = f"{_resumed(epoch)}; since then its stream gave {num_missing:,} that were not recorded"
+        if abs(num_missing - epoch.num_draws_before) <= draws.most_dropped:  # as many as one skips
+            raise RuntimeError(f"{told}. Both skip, the filter and {_SKIPPERS}: take the other out")
+        warn_user(
+            f"{told}: what comes after the filter drops samples (broken ones, or the last short batch "
+            f"of each worker), or both skip, the filter and {_SKIPPERS}"
+        )
 
 
 def _first_left(epoch: Epoch, batching: Batching) -> np.ndarray:

@@ -3,7 +3,7 @@
 from itertools import islice
 
 import pytest
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader, IterableDataset, default_collate
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from helpers.streams import BATCH, SIZE, Shards, make
@@ -64,3 +64,28 @@ def test_a_last_batch_that_is_dropped(workers):
     loader = DataLoader(stream, BATCH, drop_last=True, num_workers=workers)
     assert len(list(train(keep, loader))) < SIZE - BATCH
     pruner.set_epoch(1)
+
+
+class Decoded(IterableDataset):
+    """Passes over what cannot be decoded: every other sample."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __iter__(self):
+        return (sample for sample in self.stream if sample["id"] % 2)
+
+
+def test_samples_that_are_lost_behind_the_filter_are_told_of():
+    def start():
+        pruner, keep, stream = make(stream=Shards())
+        return pruner, keep, DataLoader(Decoded(stream), BATCH)
+
+    pruner, keep, loader = start()
+    trained = list(train(keep, islice(loader, 1)))
+    resumed, keep, loader = start()
+    resumed.load_state_dict(pruner.state_dict())
+    trained += train(keep, loader)
+    assert sorted(trained) == list(range(1, SIZE, 2))
+    with pytest.warns(UserWarning, match=r"resumed after .* drops samples .*, or both skip, the filter"):
+        resumed.set_epoch(1)

@@ -12,7 +12,7 @@ from infobatch.scores.columns import FloatArray
 SIGNALS = {
     "index": "The sample's index in the dataset.",
     "times_trained": "The recorded epochs that trained it.",
-    "times_left_out": "Those that did not train it, left out or not reached, since it is in the dataset.",
+    "times_left_out": "Those, since it is in the dataset, that left it out or did not reach it.",
     "first_loss": "Its loss the first time, NaN where it has none.",
     "last_loss": "Its loss the last time.",
     "mean_loss": "The mean of its losses.",

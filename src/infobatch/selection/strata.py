@@ -75,15 +75,12 @@ def stratum_counts(
         total = nearest_multiple(kept, multiple, sum(sizes), least, last)
     # Pruned strata first; those kept whole only where the others do not suffice. Whatever the count, the
     # weight n / k keeps the draw unbiased.
-    are_whole = [p == 1 for p in probabilities]
-    for strata in (_where(are_whole, False), _where(are_whole, True)):
+    pruned = [s for s, p in enumerate(probabilities) if p != 1]
+    others = [s for s, p in enumerate(probabilities) if p == 1]
+    for strata in (pruned, others):
         spread = _with_sum(counts, sizes, strata, total - sum(counts))
         counts = [spread.get(s, count) for s, count in enumerate(counts)]
     return counts
-
-
-def _where(values: Sequence[bool], value: bool) -> list[int]:
-    return [s for s, each in enumerate(values) if each == value]
 
 
 def _with_sum(

@@ -232,12 +232,13 @@ def test_prune_ratio_0_gives_weight_1_everywhere():
 def test_signals_reach_the_columns_that_are_made_of_them(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "is_cpu", property(lambda self: False))
     monkeypatch.setattr("infobatch.run.sent_to_device", lambda weights, device: weights)
-    pruner = DynamicPruner(Numbers(6), 3, policy=Proportional(by="smoothed_norm"))
+    pruner = DynamicPruner(Numbers(6), 3, policy=Proportional(by="smoothed_norm"), warmup_epochs=2)
     indices = np.arange(6)
     norms = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], dtype=torch.bfloat16)
-    for factor in (1, 2):
-        pruner.record(torch.ones(3) * factor, indices[:3], gradient_norms=norms[:3] * factor)
     pruner.record(torch.ones(3), indices[3:], gradient_norms=norms[3:], confidences=torch.ones(3))
+    for epoch, factor in enumerate((1, 2)):
+        pruner.set_epoch(epoch)
+        pruner.record(torch.ones(3) * factor, indices[:3], gradient_norms=norms[:3] * factor)
     scores = pruner.scores
     assert scores.columns == ("last_loss", "visits", "smoothed_norm")
     expected = norms.float() * torch.tensor([1.2, 1.2, 1.2, 1, 1, 1])  # 0.8 s + 0.2 (2 s)

@@ -311,13 +311,8 @@ def test_what_a_multiple_takes_away_is_spread_over_the_pruned_strata():
     sizes, probabilities = [1000, 400, 100, 50, 0], [0.1, 0.4, 0.9, 1.0, 0.5]  # 100, 160, 90 and 50
     assert counts_of(sizes, probabilities) == [100, 160, 90, 50, 0]
     assert counts_of(sizes, probabilities, 320) == [77, 124, 69, 50, 0]  # by 270 of 350
-    assert counts_of(sizes, probabilities, 450) == [
-        116,
-        184,
-        100,
-        50,
-        0,
-    ]  # none above its size
+    # None exceeds its size.
+    assert counts_of(sizes, probabilities, 450) == [116, 184, 100, 50, 0]
     assert counts_of(sizes, probabilities, 50, total=50) == [1, 1, 1, 47, 0]
 
 

@@ -135,7 +135,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
     ) -> ShardedEpoch:
         num_selected = selection.num_selected
         num_rounds = partial(self._num_rounds, num_selected < self.plan.num_samples)
-        ends = self.plan.batch_ends(number, num_selected, num_rounds(self._longest(num_trained)))
+        ends = self.plan.batch_ends(number, num_selected, num_rounds(self.shards.longest(num_trained)))
         return ShardedEpoch(
             number,
             selection,
@@ -156,11 +156,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
             return longest
         if batching.drop_last:
             return -(-longest // int(batching.batch_size)) * int(batching.batch_size)
-        return batching.filled_up(longest, self._longest(self.plan.num_samples))
-
-    def _longest(self, num_trained: int) -> int:
-        """How many of the samples trained are of the rank that has most of them."""
-        return int(self.shards.by_rank(self.shards.shared(num_trained)).max())
+        return batching.filled_up(longest, self.shards.longest(self.plan.num_samples))
 
     def _draw(self, number: int) -> tuple[ShardedSelection, int]:
         """What a pruned epoch trains of this rank's samples, and a hash of it that all ranks share."""

@@ -229,8 +229,7 @@ class ShardedEpoch(Epoch):
     def num_draws(self, resumes: bool = True) -> int:
         if resumes:
             return len(self._order)
-        longest = self.shards.by_rank(self.shards.shared(self._num_trained)).max()
-        return self._num_rounds(int(longest))
+        return self._num_rounds(self.shards.longest(self._num_trained))
 
     def draws(self, resumes: bool = True) -> Iterator[int]:
         order = self.share_of_rank(resumes)

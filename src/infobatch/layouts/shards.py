@@ -75,6 +75,10 @@ class Shards:
         sums = np.bincount(ranks, counts, minlength=self.replicas.num_replicas)
         return sums.astype(np.int64)
 
+    def longest(self, count: int) -> int:
+        """The share of the rank that has most of ``count`` samples, shared out among all shards."""
+        return int(self.by_rank(self.shared(count)).max())
+
     def part(self, column: int) -> slice:
         """Where this rank's ``column``-th shard lies in its arrays."""
         return slice(int(self.offsets[column]), int(self.offsets[column + 1]))

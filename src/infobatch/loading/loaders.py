@@ -71,8 +71,8 @@ class Loaders:
                 "up again, and there is none; give batch_sampler=, or leave them out"
             )
         options.setdefault("generator", run.worker_generator)
-        size = 1 if batch_size is None else _whole(batch_size)
-        batch_size = None if batch_size is None else size
+        batch_size = None if batch_size is None else _whole(batch_size)
+        size = 1 if batch_size is None else batch_size
         self.keeps_order = bool(options.get("in_order", True))
         resumes = not skips_by_itself(loader_class)
         if batch_sampler is not None:

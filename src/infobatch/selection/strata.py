@@ -73,31 +73,17 @@ def stratum_counts(
             return list(sizes)
         least = max(least, sum(size > 0 for size in sizes))
         total = nearest_multiple(kept, multiple, sum(sizes), least, last)
-    # Pruned strata first; those kept whole only where the others do not suffice. Whatever the count, the
-    # weight n / k keeps the draw unbiased.
-    pruned = [s for s, p in enumerate(probabilities) if p != 1]
-    others = [s for s, p in enumerate(probabilities) if p == 1]
-    for strata in (pruned, others):
-        spread = _with_sum(counts, sizes, strata, total - sum(counts))
-        counts = [spread.get(s, count) for s, count in enumerate(counts)]
-    return counts
-
-
-def _with_sum(
-    counts: Sequence[int], sizes: Sequence[int], strata: Sequence[int], missing: int
-) -> dict[int, int]:
-    """The counts of some strata with as many more as are missing, or fewer, all by the same factor.
-
-    None exceeds its size or, unless that is 0, falls below 1; the rest of what is missing stays so.
-    """
-    filled = [s for s in strata if sizes[s]]
-    now, most = sum(counts[s] for s in filled), sum(sizes[s] for s in filled)
-    total = min(max(now + missing, len(filled)), most)
-    if not filled or total == now:
-        return {}
-    shares = np.array([counts[s] for s in filled]) * (total / now)
-    numbers = whole(shares, total, np.array([sizes[s] for s in filled]))
-    return dict(zip(filled, numbers.tolist(), strict=True))
+    # Pruned strata first, all by the same factor; those kept whole only where the others do not suffice.
+    # Whatever the count, the weight n / k keeps the draw unbiased.
+    numbers, most, are_whole = np.array(counts), np.array(sizes), np.array(probabilities) == 1
+    for part in (~are_whole, are_whole):
+        now, of_part = int(numbers[part].sum()), most[part]
+        due = now + total - int(numbers.sum())
+        due = min(max(due, int(np.count_nonzero(of_part))), int(of_part.sum()))
+        if due != now:
+            numbers[part] = whole(numbers[part] * (due / now), due, of_part)
+    drawn: list[int] = numbers.tolist()
+    return drawn
 
 
 def leave_out(codes: np.ndarray, kept: Sequence[int], generator: torch.Generator) -> None:

@@ -17,10 +17,10 @@ class BatchIndices(np.ndarray):
 
     Attributes:
         dropped: Indices of samples that were fetched for the batch and are not in it, int64. They count
-            as trained, without a loss.
+            as trained, without a loss. A part of the indices knows those of the whole batch.
     """
 
-    dropped: IndexArray = _NONE
+    dropped: IndexArray
 
     @classmethod
     def of(cls, indices: Iterable[int], dropped: IndexArray | None = None) -> BatchIndices:
@@ -29,6 +29,9 @@ class BatchIndices(np.ndarray):
         if dropped is not None:
             made.dropped = np.asarray(dropped)
         return made
+
+    def __array_finalize__(self, source: np.ndarray | None) -> None:
+        self.dropped = getattr(source, "dropped", _NONE)
 
     def to(self, *args: Any, **kwargs: Any) -> BatchIndices:
         """The indices themselves, so that a loop may send all of a batch to the device."""

@@ -43,7 +43,7 @@ class Epoch(ABC):
         given_out: Whether one came to its end while losses were recorded.
         num_draws_before: Draws of the user's own sampler on this rank that were recorded when it began.
         num_own: Draws, no repeats, that this rank recorded since the epoch began or was resumed.
-        num_twice: Samples recorded again since the epoch began or was resumed.
+        num_twice: Samples in batches that were recorded again since the epoch began or was resumed.
     """
 
     def __init__(
@@ -247,10 +247,10 @@ class Epoch(ABC):
             if not self._is_shared_once:
                 self._check_shared_once(np.concatenate([real, dropped]))
         num_new = self._record_new(real)
+        self.num_twice += len(real) - num_new
         if len(dropped):
             num_new += self._record_new(dropped)
         self.num_own += num_new
-        self.num_twice += len(real) + len(dropped) - num_new
         if len(repeats):
             num_new += self._num_new_repeats(repeats.tolist())
         if num_new:

@@ -142,6 +142,17 @@ def readable(samples):
     return Kept(torch.tensor([samples[place] for place in kept]), kept)
 
 
+def test_parts_of_a_batch_know_what_was_dropped_from_it():
+    pruner = DynamicPruner(Numbers(60), 4, policy=InfoBatch(), delta=1)
+    loader = pruner.loader(6, collate_fn=readable)
+    for _ in pruner.epochs():
+        for indices, batch in loader:
+            for part in (slice(0, 2), slice(2, None)):
+                pruner.record(batch[part].float(), indices[part])
+        assert pruner.current.finished
+    assert pruner.report().num_unreached == 0
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_samples_dropped_in_the_collate_function_count_as_trained(workers):
     pruner = DynamicPruner(Numbers(60), 4, policy=InfoBatch(), delta=1)

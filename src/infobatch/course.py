@@ -259,6 +259,7 @@ class Course:
 
         Raises:
             ValueError: If the state is of another run, or of other samples.
+            FileExistsError: If ``record_to`` has epochs of a run with another seed.
 
         Warns:
             UserWarning: If the run was saved with a policy of another kind.

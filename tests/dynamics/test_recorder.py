@@ -181,6 +181,33 @@ def test_another_run_into_the_folder_is_refused_before_it_trains(tmp_path):
     assert contents(tmp_path) == before
 
 
+def test_a_state_of_a_run_with_another_seed_is_refused_before_anything_is_removed(tmp_path):
+    trained(*made(tmp_path / "other"))
+    before = contents(tmp_path / "other")
+    pruner, loader = made(tmp_path / "own", seed=7)
+    for number, _ in enumerate(steps(pruner, loader)):
+        if number == 6:
+            break
+    resumed, _ = made(tmp_path / "other", seed=7)
+    with pytest.raises(
+        FileExistsError, match=r"00000\.parquet is of a run with seed 0, and this run has seed 7; give"
+    ):
+        resumed.load_state_dict(pruner.state_dict())
+    assert contents(tmp_path / "other") == before
+
+
+def test_a_damaged_epoch_does_not_stop_a_run_that_goes_on(tmp_path):
+    pruner, loader = made(tmp_path)
+    for number, _ in enumerate(steps(pruner, loader)):
+        if number == 6:
+            break
+    (tmp_path / "epoch-00000.parquet").write_bytes(b"PAR1 cut short")
+    resumed, loader = made(tmp_path)
+    resumed.load_state_dict(pruner.state_dict())
+    trained(resumed, loader)
+    assert sorted(contents(tmp_path)) == [f"epoch-{epoch:05}.parquet" for epoch in range(EPOCHS)]
+
+
 def test_the_folder_stays_where_it_was_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pruner = DynamicPruner(range(8), 1, policy=NoPruning(), record_to="run")

@@ -125,6 +125,16 @@ def write_epoch(folder: Path, record: EpochRecord, rank: int | None, num_files: 
     return path
 
 
+def seed_of(path: Path) -> int | None:
+    """The seed of the run that wrote a file; None if the file does not say."""
+    pyarrow, parquet = import_parquet()
+    try:
+        metadata = parquet.read_metadata(path).metadata or {}
+        return int(metadata[f"{_KEY}seed".encode()])
+    except (pyarrow.ArrowException, OSError, KeyError, ValueError):
+        return None
+
+
 def read_epoch(epoch: int, paths: Mapping[int | None, Path], index: int | None = None) -> EpochRecord:
     """Read the files of an epoch; with an ``index`` the row of that sample alone, if there is one.
 

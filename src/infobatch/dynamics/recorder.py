@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
-from infobatch.dynamics.files import EpochRecord, epoch_files, import_parquet, write_epoch
+from infobatch.dynamics.files import EpochRecord, epoch_files, import_parquet, seed_of, write_epoch
 from infobatch.dynamics.recording import Recording
 from infobatch.epoch import Epoch
 from infobatch.layouts.base import ScoreStore
@@ -112,7 +113,12 @@ class EpochRecorder(Recorder):
         """Go on where a state was taken.
 
         Warns if what was trained before is not all in the folder.
+
+        Raises:
+            FileExistsError: If the folder has epochs of a run with another seed.
         """
+        there = epoch_files(self._folder)
+        self._check_seed(next(iter(files.values())) for files in there.values())
         columns, epoch = state["scores"]["columns"], state["epoch"]
         was_recorded, has_trained = "epoch_loss" in columns, bool(state["recorded"].any())
         if was_recorded and (epoch or has_trained):
@@ -120,7 +126,7 @@ class EpochRecorder(Recorder):
             self._store.keep([_COLUMNS[name] for name in self._brought])
         self._unknown = epoch if has_trained and not was_recorded else None
         self._is_resumed, self._has_begun = True, False
-        there, num_epochs = epoch_files(self._folder), self._store.plan.schedule.num_epochs
+        num_epochs = self._store.plan.schedule.num_epochs
         missing = [e for e in range(epoch) if self._recording.takes(e, num_epochs) and e not in there]
         missing += [] if self._unknown is None else [epoch]
         if missing:
@@ -129,6 +135,15 @@ class EpochRecorder(Recorder):
                 f"{', '.join(map(str, missing))}: it was not recorded then, or into another folder. "
                 "Signals will be made of the epochs that are there"
             )
+
+    def _check_seed(self, paths: Iterable[Path]) -> None:
+        """Refuse to go on in a folder with epochs of another seed, which would be removed."""
+        for path in paths:
+            if (seed := seed_of(path)) not in (None, self._store.seed):
+                raise FileExistsError(
+                    f"{path} is of a run with seed {seed}, and this run has seed {self._store.seed}; "
+                    "give record_to= the folder of the run whose state is loaded"
+                )
 
     def _begin_training(self, number: int) -> None:
         """Refuse another run's epochs in the folder; remove those that a resumed run trains anew."""

@@ -38,7 +38,7 @@ def finished(name: str, base: Path, seeds: Sequence[int]) -> ArmRuns:
 
 @dataclass(frozen=True)
 class Row:
-    """One way to train: ``results`` by seed; ``saved`` and ``noise``, if known, are means.
+    """One way to train: ``results`` by seed; ``saved`` of full data, and ``noise``, if known, are means.
 
     ``against_full`` and ``against_other``: paired differences to full data and to another way.
     """
@@ -53,8 +53,9 @@ class Row:
     @classmethod
     def of(cls, arm: ArmRuns, full: ArmRuns, other: ArmRuns) -> Row:
         results = {seed: run.summary.result for seed, run in arm.runs.items()}
-        saved = 1 - arm.mean("num_trained") / arm.mean("num_full")
-        to_other = _difference(arm, other) if saved else ""
+        of_full = full if full.runs else arm  # a shorter run counts as full what it trains
+        saved = 1 - arm.mean("num_trained") / of_full.mean("num_full")
+        to_other = "" if full is arm or full is other else _difference(arm, other)
         return cls(arm.label, results, saved, arm.noise, _difference(arm, full), to_other)
 
 

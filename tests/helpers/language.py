@@ -1,5 +1,6 @@
 """Tiny language data and models, and what the frameworks' tests compare runs by."""
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 
@@ -188,12 +189,6 @@ class FullOrder(Sampler):
         return iter(epoch_order(self.seed, self.epoch, Selection.full(self.size)).tolist())
 
 
-def _num_items(pruner, indices, batch):
-    """The supervised items of a batch, weighted where it is smaller than on full data."""
-    counts = batch["labels"].ne(-100).sum(1)
-    return float((counts * pruner.weights(indices)).sum() if pruner.plan.shrink else counts.sum())
-
-
 def train_plainly(pruner, model, num_accumulated=1, label_smoothing=0.0, lr=0.1, batch_size=4):
     """What the Trainer should do, as a loop; the learning rates and the batches' samples."""
     loader = pruner.loader(batch_size, collate_fn=pad)
@@ -202,12 +197,20 @@ def train_plainly(pruner, model, num_accumulated=1, label_smoothing=0.0, lr=0.1,
     optimizer = torch.optim.SGD(model.parameters(), lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / total)
     schedule = pruner.lr_scheduler(schedule, total)
-    rates, seen = [], []
+    rates, seen, sums = [], [], torch.zeros(2)
     for _ in pruner.epochs():
+        before, sums = sums, torch.zeros(2)
+        is_pruned = pruner.selection.num_selected < pruner.num_samples
         batches = list(loader)
         for start in range(0, len(batches), num_accumulated):
             group = batches[start : start + num_accumulated]
-            items = sum(_num_items(pruner, *of_batch) for of_batch in group)
+            indices = np.concatenate([of_batch for of_batch, _ in group])
+            counts = torch.cat([batch["labels"].ne(-100).sum(1) for _, batch in group]).float()
+            weights = pruner.weights(indices)
+            weights = weights if pruner.plan.shrink else weights / pruner.weight_divisor
+            sums += torch.stack([counts @ weights, weights.sum()])
+            expected = before[0] / before[1] * len(indices) if before.any() else counts @ weights
+            items = expected if is_pruned else counts.sum()
             for indices, batch in group:
                 labels = batch.pop("labels")
                 logits = model(**batch).logits

@@ -203,8 +203,12 @@ class ByLength(Watched):
         return loss
 
 
-def test_a_smaller_batch_estimates_the_loss_of_full_data(tmp_path):
-    """Items without weights would make the loss too large: those kept are short."""
+@pytest.mark.parametrize("batch_size", [48, 8])
+def test_a_smaller_batch_estimates_the_loss_of_full_data(batch_size, tmp_path):
+    """Items without weights would make the loss too large: those kept are short.
+
+    Those of the batch itself, with weights, would do so where batches are small.
+    """
     data = sentences(96)
     pruning = {"policy": InfoBatch(0.7), "delta": 1, "shrink": "batches"}
     ours = trainer(
@@ -213,15 +217,15 @@ def test_a_smaller_batch_estimates_the_loss_of_full_data(tmp_path):
         data=data,
         pruning=pruning,
         num_train_epochs=26,
-        per_device_train_batch_size=48,
+        per_device_train_batch_size=batch_size,
         learning_rate=0.0,
     )
     ours.train()
     counts = torch.tensor([float(sample["labels"][1:].ne(-100).sum()) for sample in data])
     items = torch.tensor([float(sample["labels"].ne(-100).sum()) for sample in data])
     full = float((9 / counts.clamp(min=1) ** 2 * counts).sum() / items.sum())
-    losses = torch.tensor(ours.losses[2:])
-    assert len(losses) == 50
+    losses = torch.tensor(ours.losses[96 // batch_size :])
+    assert len(losses) == 25 * 96 // batch_size
     assert float(losses.mean()) == pytest.approx(full, rel=0.03)
     weights = ours.pruner.selection.weights
     kept = weights > 0

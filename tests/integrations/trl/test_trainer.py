@@ -27,8 +27,8 @@ from helpers.trl import (
     trainer,
 )
 from infobatch import InfoBatch, NoiseBudget, RandomPruning
+from infobatch.integrations.transformers.items import MeanItems, sums_of
 from infobatch.integrations.trl import GRPOPruningMixin
-from infobatch.integrations.trl.generations import MeanTokens
 
 pytestmark = [
     pytest.mark.integrations,
@@ -134,8 +134,8 @@ def test_tokens_are_those_that_all_prompts_had_in_the_epoch_before(tmp_path):
     pruning = {**SMALLER, "policy": NoiseBudget(max_noise=None), "target": [0, 12, 12]}
     ours = trainer(tmp_path, pruning=pruning, per_device_train_batch_size=32)
     ours.train()
-    ours._mean_tokens = MeanTokens()
-    ours._mean_tokens.add(1, torch.tensor([2, 4]), torch.tensor([1.0, 3.0]))
+    ours._mean_tokens = MeanItems()
+    ours._mean_tokens.add(1, sums_of(torch.tensor([2, 4]), torch.tensor([1.0, 3.0])))
     ours.pruner.weights = lambda indices: torch.tensor([2.0, 0.5, 1.0, 1.0])
     mask = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 0, 0]])
     outputs = {
@@ -146,7 +146,7 @@ def test_tokens_are_those_that_all_prompts_had_in_the_epoch_before(tmp_path):
     weighted = ours._weighted(outputs, [0, 1, 2, 3])
     assert weighted["advantages"].tolist() == [2, 0.5, 1, 1]
     assert weighted["num_items_in_batch"] == 4 * 3.5
-    ours._mean_tokens = MeanTokens()
+    ours._mean_tokens = MeanItems()
     assert ours._weighted(outputs, [0, 1, 2, 3])["num_items_in_batch"] == 9, "with weights, at first"
     tools = torch.tensor([[1, 0, 1], [1, 1, 1], [0, 1, 1], [1, 1, 1]])
     assert ours._weighted({**outputs, "tool_mask": tools}, [0, 1, 2, 3])["num_items_in_batch"] == 6

@@ -107,6 +107,11 @@ class PrunedEpochs(TakesLoggers, _Base):
         """Give the values of an epoch that has ended to the Trainer's own loggers."""
         self.log(values)
 
+    @property
+    def _more_files(self) -> Mapping[str, Any]:
+        """What a checkpoint holds beside the pruner, by the names of its files."""
+        return {}
+
     @abstractmethod
     def _resume(self, checkpoint: Path) -> tuple[int, int]:
         """Load what was saved; the epoch to go on with, and how many of its batches were trained."""
@@ -157,7 +162,8 @@ class PrunedEpochs(TakesLoggers, _Base):
                 name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
                 folder = Path(self._get_output_dir(trial=trial)) / name
                 folder.mkdir(parents=True, exist_ok=True)
-                torch.save(state, folder / STATE_FILE)
+                for name, values in {STATE_FILE: state, **self._more_files}.items():
+                    torch.save(values, folder / name)
         super()._save_checkpoint(model, trial)
 
     def _finalize_training(self, trial: Any, num_train_samples: float, start_time: float) -> Any:

@@ -22,13 +22,14 @@ from infobatch.integrations.transformers.batches import (
     own_loss_of,
     with_decoder_inputs,
 )
-from infobatch.integrations.transformers.epochs import PrunedEpochs
+from infobatch.integrations.transformers.epochs import PrunedEpochs, read_state
 from infobatch.integrations.transformers.installed import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     Trainer,
     is_datasets_available,
     seed_worker,
 )
+from infobatch.integrations.transformers.items import MeanItems, sums_of
 from infobatch.integrations.transformers.refusals import (
     check_labels,
     check_rows,
@@ -48,6 +49,9 @@ from infobatch.losses import (
     sequence_losses,
 )
 from infobatch.scores.columns import IndexArray
+
+ITEMS_FILE = "items.pt"
+"""What a run knows of its samples' numbers of items, within a checkpoint's folder."""
 
 
 class PruningMixin(PrunedEpochs):
@@ -71,6 +75,7 @@ class PruningMixin(PrunedEpochs):
     def __init__(self, *args: Any, pruning: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, pruning=pruning, **kwargs)
         check_trainer(self, self.pruning)
+        self._mean_items = MeanItems()
         self._loss_is_checked = False
         self._has_weighed_batch_norm: bool | None = None
         self._indices: IndexArray | None = None  # of the batch that is trained
@@ -105,6 +110,7 @@ class PruningMixin(PrunedEpochs):
     # -- What the Trainer calls --------------------------------------------------------------------
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
+        self._mean_items = MeanItems()
         self._has_weighed_batch_norm = None
         self._loss_is_checked = type(self).sample_losses is not PruningMixin.sample_losses
         return super().train(*args, **kwargs)
@@ -142,19 +148,22 @@ class PruningMixin(PrunedEpochs):
         )
 
     def _get_num_items_in_batch(self, batch_samples: Any, device: Any) -> Any:
-        """The supervised items of an update; where batches shrink, counted with their weights.
+        """The supervised items of an update; in a pruned epoch as many as its samples have in the mean.
 
-        A smaller batch stands for one of full data, whose items its own must estimate: those of samples
-        that are kept may be longer or shorter than the others.
+        Those of the samples that are kept may be longer or shorter than the others.
         """
         number = super()._get_num_items_in_batch(batch_samples, device)
-        is_training = bool(batch_samples) and INDICES in batch_samples[0]
-        if number is None or not is_training or not self.pruner.plan.shrink:
+        if not batch_samples or INDICES not in batch_samples[0]:  # evaluation
             return number
-        pairs = torch.stack([self._items_of(batch) for batch in batch_samples]).sum(0)
-        if self.args.average_tokens_across_devices and self.args.world_size > 1:
-            pairs = self.accelerator.gather(pairs.to(device)).view(-1, 2).sum(0)
-        return number * (pairs[0] / pairs[1].clamp(min=1)).to(number.device)
+        own = [self._item_sums(batch.get("labels"), batch[INDICES]) for batch in batch_samples]
+        sums = of_all = torch.stack(own).sum(0)
+        if self.args.world_size > 1:
+            of_all = self.accelerator.gather(sums.to(device)).view(-1, 4).sum(0)
+        self._mean_items.add(self.pruner.epoch, of_all)
+        if number is None or not self._is_pruned:
+            return number
+        sums = of_all if self.args.average_tokens_across_devices else sums
+        return number * self._share_of_items(sums).to(number.device)
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """A step in which weighted batch norm, if the model has any, knows the batch's weights."""
@@ -212,9 +221,15 @@ class PruningMixin(PrunedEpochs):
     def _samples_in_update(self) -> float:
         return self._batching.global_batch_size * self.args.gradient_accumulation_steps
 
+    @property
+    def _more_files(self) -> Mapping[str, Any]:
+        return {ITEMS_FILE: self._mean_items.state_dict()}
+
     def _resume(self, checkpoint: Path) -> tuple[int, int]:
         """Load the pruner; returns the epoch to go on with and how many of its batches were trained."""
         self._load_pruner(checkpoint)
+        if (path := checkpoint / ITEMS_FILE).exists():  # older ones have none
+            self._mean_items.load_state_dict(read_state(path))
         epoch = self.pruner.current
         if epoch.finished:
             return epoch.number + 1, 0
@@ -244,14 +259,25 @@ class PruningMixin(PrunedEpochs):
         causal = not names.isdisjoint(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
         return causal or getattr(self, "_loss_shifts_labels", False)
 
-    def _items_of(self, batch: Any) -> Tensor:
-        """The supervised items of a batch counted with their weights, and without: float32 (2,)."""
-        labels = batch.get("labels")
-        check_rows(labels, batch[INDICES])
+    @property
+    def _is_pruned(self) -> bool:
+        """Whether the epoch leaves anything out."""
+        return self.pruner.current.num_selected < self.pruner.num_samples
+
+    def _item_sums(self, labels: Any, indices: IndexArray) -> Tensor:
+        """The sums over a batch of its supervised items and weights: see :func:`sums_of`."""
+        check_rows(labels, indices)
         if labels.ndim > 1 and getattr(self, "_loss_shifts_labels", False):
             labels = labels[..., 1:]
-        counts = labels.ne(NOT_SUPERVISED).reshape(len(labels), -1).sum(1).float().cpu()
-        return torch.stack([counts @ self.pruner.weights(batch[INDICES]), counts.sum()])
+        items = labels.ne(NOT_SUPERVISED).reshape(len(labels), -1).sum(1)
+        weights = self.pruner.weights(indices)
+        if not self.pruner.plan.shrink:
+            weights = torch.from_numpy(self.pruner.relative(weights.numpy()))
+        return sums_of(items, sent_to_device(weights, items.device))
+
+    def _share_of_items(self, sums: Tensor) -> Tensor:
+        """The items that samples have in the mean of all data over those that these have."""
+        return self._mean_items.expected(sums) / sums[0].clamp(min=1)
 
     def _recorded(self, outputs: Any, labels: Tensor) -> dict[str, Tensor]:
         """What is recorded of a batch beside its losses: the margins of sequences that have a class."""
@@ -279,7 +305,10 @@ class PruningMixin(PrunedEpochs):
         weights = sent_to_device(self.pruner.weights(indices), losses.device)
         is_counted = num_items_in_batch is not None
         if num_items_in_batch is None:  # for a model whose loss is the mean of each batch
-            num_items_in_batch = (counts * weights).sum() if self.pruner.plan.shrink else counts.sum()
+            num_items_in_batch = counts.sum()
+            if self._is_pruned:
+                share = self._share_of_items(self._item_sums(labels, indices))
+                num_items_in_batch = num_items_in_batch * share.to(counts.device)
         total = torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)
         loss: Tensor = self.pruner.shown((losses * counts * weights).sum() / total)
         # Mixtures of experts add their routers' loss themselves only when they are given labels.

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from infobatch.integrations.transformers.epochs import read_state
 
@@ -21,39 +17,6 @@ SIZES = (
     "gradient_accumulation_steps",
 )
 """The arguments by which prompts become optimizer steps."""
-
-
-class MeanTokens:
-    """The mean number of tokens of a completion, of all prompts, as the epoch before tells it.
-
-    Losses that are divided by the tokens of a generation would otherwise depend on which prompts were
-    drawn for it, and be biased wherever the score of a prompt goes with the length of its completions.
-    """
-
-    def __init__(self) -> None:
-        self._epoch = -1
-        self._before = torch.zeros(2, dtype=torch.float32)
-        self._sums = torch.zeros(2, dtype=torch.float32)
-
-    def add(self, epoch: int, tokens: Tensor, weights: Tensor) -> None:
-        """Count completions of an epoch: their tokens and their weights, each (B,)."""
-        if epoch != self._epoch:
-            self._epoch, self._before = epoch, self._sums
-            self._sums = torch.zeros(2, dtype=torch.float32)
-        tokens, weights = tokens.cpu().double(), weights.cpu().double()
-        self._sums = self._sums + torch.stack([tokens @ weights, weights.sum()])
-
-    @property
-    def known(self) -> float | None:
-        """The mean, by the epoch before; None if there was none."""
-        total, count = self._before.tolist()
-        return total / count if count else None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self._epoch, "before": self._before, "sums": self._sums}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._epoch, self._before, self._sums = state["epoch"], state["before"], state["sums"]
 
 
 def sizes_of(args: Any) -> dict[str, int]:

@@ -16,7 +16,8 @@ from torch.utils.data import BatchSampler, DataLoader, Sampler
 from infobatch.batching import ShrinkBatches, shrink_of
 from infobatch.integrations.transformers.epochs import PrunedEpochs, read_state
 from infobatch.integrations.transformers.installed import PREFIX_CHECKPOINT_DIR, Trainer, seed_worker
-from infobatch.integrations.trl.generations import FILE, MeanTokens, read_generations, sizes_of
+from infobatch.integrations.transformers.items import MeanItems, sums_of
+from infobatch.integrations.trl.generations import FILE, read_generations, sizes_of
 from infobatch.integrations.trl.groups import (
     GroupBatches,
     IndexedRows,
@@ -67,13 +68,13 @@ class GRPOPruningMixin(PrunedEpochs):
         check_trainer(self, self.pruning)
         self._num_trained = 0  # batches of the epoch
         self._rewards = torch.empty(0)  # of the latest generation, on all processes
-        self._mean_tokens = MeanTokens()
+        self._mean_tokens = MeanItems()
 
     # -- What TRL and the Trainer call ---------------------------------------------------------------
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         self._step, self._num_trained, self._buffered_inputs = 0, 0, None
-        self._mean_tokens = MeanTokens()
+        self._mean_tokens = MeanItems()
         return super().train(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -216,16 +217,15 @@ class GRPOPruningMixin(PrunedEpochs):
             mask = outputs["completion_mask"]
             mask = mask * outputs["tool_mask"] if "tool_mask" in outputs else mask
             all_tokens, all_weights = self.accelerator.gather((mask.sum(1), weights))
-            self._mean_tokens.add(self.pruner.epoch, all_tokens, all_weights)
+            sums = sums_of(all_tokens, all_weights)
+            self._mean_tokens.add(self.pruner.epoch, sums)
         if self.pruner.current.num_selected == self.pruner.num_samples:
             return outputs  # as they are
         advantages = outputs["advantages"]
         each = weights.view(-1, *[1] * (advantages.dim() - 1))
         weighted = {**outputs, "advantages": advantages * each}
         if counts_tokens:
-            mean = self._mean_tokens.known
-            tokens = (all_tokens * all_weights).sum() if mean is None else mean * len(all_tokens)
-            weighted["num_items_in_batch"] = torch.as_tensor(tokens, device=weights.device)
+            weighted["num_items_in_batch"] = self._mean_tokens.expected(sums).to(weights)
         return weighted
 
     def _generation_file(self, checkpoint: Path) -> Path:

@@ -177,6 +177,11 @@ class Run(Course):
         return self._store.signals
 
     @property
+    def layout(self) -> str:
+        """Who holds the scores: ``"replicated"``, each rank those of all samples, or ``"sharded"``."""
+        return self._store.layout
+
+    @property
     def scores(self) -> ScoreTable:
         """The score table, with everything recorded so far on this rank; waits for the device."""
         return self._store.scores

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from helpers import Numbers, error_without, launch
 from helpers.language import FullOrder, parameters
 from helpers.points import SIZE, new_layers, points
-from infobatch import DynamicPruner, NoPruning
+from infobatch import DynamicPruner, NoPruning, Sharded
 
 pytest.importorskip("accelerate")
 
@@ -188,6 +188,14 @@ def test_the_pruner_is_registered_once():
 def test_a_pruner_for_other_processes_is_refused():
     pruner = new_pruner(rank=0, num_replicas=2)
     with pytest.raises(ValueError, match=r"for 2 processes and the accelerator has 1.*before the Dyn"):
+        pruned_loader(Accelerator(cpu=True), pruner, BATCH)
+
+
+def test_sharded_scores_of_several_processes_are_refused(monkeypatch):
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    layout = Sharded(2, reduce=lambda values: values)
+    pruner = DynamicPruner(points(), 2, layout=layout, rank=0, num_replicas=2)
+    with pytest.raises(ValueError, match=r"first process alone.*make the pruner without it, or take"):
         pruned_loader(Accelerator(cpu=True), pruner, BATCH)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from infobatch.integrations.refusals import check_processes
+from infobatch.integrations.refusals import check_layout, check_processes
 from infobatch.journal import EpochLog
 from infobatch.pruner import DynamicPruner
 
@@ -51,7 +51,8 @@ def pruned_loader(
         host, where :meth:`DynamicPruner.update` reads them.
 
     Raises:
-        ValueError: If the pruner was made for another number of processes than the accelerator has.
+        ValueError: If the pruner was made for another number of processes than the accelerator has, or
+            has sharded scores on several.
     """
     check_processes(
         pruner,
@@ -59,6 +60,7 @@ def pruned_loader(
         "the accelerator",
         "make the Accelerator before the DynamicPruner",
     )
+    check_layout(pruner)
     placed = accelerator.device if accelerator.device_placement else None
 
     def make(*arguments: Any, **its_options: Any) -> PrunedShard:  # no class: it does not skip by itself

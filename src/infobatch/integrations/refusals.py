@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from infobatch.layouts import Replicated
 from infobatch.policies.base import refuse_refreshing
 from infobatch.pruner import DynamicPruner
 
@@ -33,7 +34,7 @@ def check_settings(holder: Any, refusals: Mapping[str, Refusal]) -> None:
 
 
 def check_run_options(options: Mapping[str, Any], trainer: str, receiver: str, source: str) -> None:
-    """Refuse options of a pruner that are the Trainer's, and policies that it cannot serve.
+    """Refuse options of a pruner that are the Trainer's, or that it cannot serve.
 
     An error names the ``trainer``, the ``receiver`` that the options were given to, and the ``source``
     that the Trainer takes its own values from.
@@ -45,6 +46,12 @@ def check_run_options(options: Mapping[str, Any], trainer: str, receiver: str, s
                 f"{receiver} is given {name}={options[name]!r}; {trainer} takes it from {source}, so "
                 "leave it out"
             )
+    layout = options.get("layout")
+    if layout is not None and not isinstance(layout, Replicated):
+        raise ValueError(
+            f"{receiver} is given the layout {layout!r}: checkpoints of {trainer} hold the pruner's "
+            "state of the first process alone, and with sharded scores each has its own; leave it out"
+        )
 
 
 def no_pruner_in(checkpoint: str, saved: str, remedy: str) -> str:
@@ -62,4 +69,14 @@ def check_processes(pruner: DynamicPruner, num_processes: int, framework: str, r
         raise ValueError(
             f"the pruner was made for {num_replicas} processes and {framework} has {num_processes}, so "
             f"that each would train another's samples too; {remedy}"
+        )
+
+
+def check_layout(pruner: DynamicPruner) -> None:
+    """Refuse a pruner whose processes hold a part of the scores each, of which one alone is saved."""
+    if pruner.layout != Replicated.name and pruner.replicas.num_replicas > 1:
+        raise ValueError(
+            "save_state of Accelerate holds the pruner's state of the first process alone, and with "
+            "layout=Sharded() each has its own; make the pruner without it, or take pruner.loader, and "
+            "save and load each process's state_dict under its rank"
         )

@@ -40,7 +40,7 @@ def test_arguments_that_do_not_go_together_with_pruning(options, message):
         ({"rank": 0}, "is given rank=0; Lightning's Trainer takes it from"),
         (
             {"layout": object()},
-            r"the layout <object.*>: Lightning's checkpoints hold .* the first process alone",
+            r"the layout <object.*>: checkpoints of Lightning's Trainer hold .* the first process alone",
         ),
     ],
 )

@@ -14,6 +14,7 @@ from helpers.language import (
     reversals,
     sentences,
 )
+from infobatch import Sharded
 from infobatch.policies import IES
 
 pytest.importorskip("transformers")
@@ -54,6 +55,7 @@ def test_arguments_that_do_not_go_together_with_pruning(arguments, message, tmp_
             {"num_epochs": 3},
             "pruning is given num_epochs=3; the Trainer takes it from TrainingArguments",
         ),
+        ({"layout": Sharded()}, r"the layout Sharded\(.*\): checkpoints of the Trainer hold .* alone"),
         ({"normalizer": "weights"}, "num_items_in_batch.*leave it at 'batch'"),
         ({"policy": IES()}, "losses of all samples, and the Trainer does not fetch"),
     ],

@@ -14,24 +14,16 @@ from infobatch.integrations.refusals import (
     check_settings,
     no_pruner_in,
 )
-from infobatch.layouts import Replicated
 from infobatch.lr import ProgressScheduler, ends_of
 from infobatch.pruner import DynamicPruner
 from infobatch.user_warnings import warn_user
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse options of a pruner that are the Trainer's, or that its checkpoints cannot hold."""
+    """Refuse options of a pruner that are the Trainer's, or that it cannot serve."""
     check_run_options(
         options, "Lightning's Trainer", "PruningCallback", "its own arguments and processes"
     )
-    layout = options.get("layout")
-    if layout is not None and not isinstance(layout, Replicated):
-        raise ValueError(
-            f"PruningCallback is given the layout {layout!r}: Lightning's checkpoints hold the "
-            "callback's state of the first process alone, and with sharded scores each has its own; "
-            "leave it out"
-        )
 
 
 def check_loader(loader: PrunedLoader | None) -> PrunedLoader:

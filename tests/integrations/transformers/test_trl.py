@@ -27,6 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing.*` is deprecated:FutureWarning"),
 ]
 
+EPOCH = "infobatch/epoch"
 WORDS = ["<pad>", "<eos>", *(f"w{i}" for i in range(VOCABULARY - 2))]
 
 
@@ -94,6 +95,18 @@ def test_nothing_pruned_is_the_stock_trainer(accumulated, tmp_path):
     assert (parameters(stock.model) - parameters(ours.model)).abs().max() < 1e-6
     assert got == pytest.approx(expected, rel=1e-6)
     assert ours.notes.rates == pytest.approx(stock.notes.rates)
+
+
+def test_an_epochs_log_takes_nothing_from_the_trainers_own_metrics(tmp_path):
+    logs = []
+    for kind, pruning in [(StockSFTTrainer, None), (PruningSFTTrainer, NOTHING)]:
+        options = {"logging_strategy": "steps", "logging_steps": 10, "num_train_epochs": 2}
+        made = sft_trainer(tmp_path, kind, pruning, **options)
+        made.train()
+        logs.append([log["mean_token_accuracy"] for log in made.state.log_history if "loss" in log])
+        assert all("mean_token_accuracy" not in log for log in made.state.log_history if EPOCH in log)
+    assert len(logs[0]) == 2
+    assert logs[1] == pytest.approx(logs[0])
 
 
 @pytest.mark.parametrize("accumulated", [1, 4])

@@ -12,7 +12,7 @@ import torch
 
 from infobatch.integrations.logging import TakesLoggers
 from infobatch.integrations.refusals import no_pruner_in
-from infobatch.integrations.transformers.installed import PREFIX_CHECKPOINT_DIR
+from infobatch.integrations.transformers.installed import PREFIX_CHECKPOINT_DIR, Trainer
 from infobatch.integrations.transformers.refusals import own_loader
 from infobatch.loading.dataset import IndexedDataset
 from infobatch.lr import ProgressScheduler
@@ -104,8 +104,11 @@ class PrunedEpochs(TakesLoggers, _Base):
         return True
 
     def _log_epoch(self, values: dict[str, float]) -> None:
-        """Give the values of an epoch that has ended to the Trainer's own loggers."""
-        self.log(values)
+        """Give the values of an epoch that has ended to the Trainer's own loggers.
+
+        TRL's ``log`` adds the means of its metrics, which begin anew then.
+        """
+        Trainer.log(self, values)
 
     @property
     def _more_files(self) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from infobatch.batching import ShrinkBatches, shrink_of
 from infobatch.integrations.transformers.epochs import PrunedEpochs, read_state
-from infobatch.integrations.transformers.installed import PREFIX_CHECKPOINT_DIR, Trainer, seed_worker
+from infobatch.integrations.transformers.installed import PREFIX_CHECKPOINT_DIR, seed_worker
 from infobatch.integrations.transformers.items import MeanItems, sums_of
 from infobatch.integrations.trl.generations import FILE, read_generations, sizes_of
 from infobatch.integrations.trl.groups import (
@@ -197,9 +197,6 @@ class GRPOPruningMixin(PrunedEpochs):
     @property
     def _tells(self) -> bool:
         return bool(self.args.process_index == 0)  # each process has a pruner of its own
-
-    def _log_epoch(self, values: dict[str, float]) -> None:
-        Trainer.log(self, values)  # TRL's adds the means of its metrics, which begin anew then
 
     def _make_pruner(self) -> DynamicPruner:
         accumulated = self.args.gradient_accumulation_steps

@@ -28,9 +28,18 @@ def adapted():
     return peft.get_peft_model(causal_model(), config)
 
 
-def test_nothing_pruned_is_the_stock_trainer(tmp_path):
-    stock = trainer(tmp_path, Stock, adapted(), num_train_epochs=2)
-    ours = trainer(tmp_path, model=adapted(), pruning=NOTHING, num_train_epochs=2)
+def prompted():
+    """A model with tokens of its own before each sequence, whose logits come first."""
+    model = causal_model()
+    torch.manual_seed(5)
+    config = peft.PromptEncoderConfig("CAUSAL_LM", num_virtual_tokens=3, encoder_hidden_size=8)
+    return peft.get_peft_model(model, config)
+
+
+@pytest.mark.parametrize("made", [adapted, prompted])
+def test_nothing_pruned_is_the_stock_trainer(made, tmp_path):
+    stock = trainer(tmp_path, Stock, made(), num_train_epochs=2)
+    ours = trainer(tmp_path, model=made(), pruning=NOTHING, num_train_epochs=2)
     stock.train()
     ours.train()
     assert (parameters(stock.model) - parameters(ours.model)).abs().max() < 1e-6

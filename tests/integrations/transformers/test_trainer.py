@@ -408,6 +408,29 @@ def test_a_mixture_of_experts_keeps_its_routers_loss(tmp_path):
     assert (parameters(stock.model) - parameters(ours.model)).abs().max() < 1e-6
 
 
+class Routed(Watched):
+    """Notes the gradient of the router, which no data reaches, and what it is of its own loss alone."""
+
+    def training_step(self, model, inputs, *args, **kwargs):
+        alone = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        gate = self.model.model.layers[0].mlp.gate.weight
+        (own,) = torch.autograd.grad(self.model(**alone).aux_loss, gate)
+        factor = self.model.config.router_aux_loss_coef * self.pruner.mean_weight
+        self.__dict__.setdefault("pairs", []).append((gate.grad.clone(), factor * own))
+        return loss
+
+
+@pytest.mark.parametrize("pruning", [VARYING, SMALLER], ids=["steps", "batches"])
+def test_a_routers_loss_counts_as_much_beside_the_others_in_pruned_epochs(pruning, tmp_path):
+    ours = trainer(tmp_path, Routed, mixture_of_experts(), pruning=pruning, learning_rate=0.0)
+    ours.train()
+    assert (ours.pruner.mean_weight > 1.2) == (pruning is VARYING)
+    for gradient, expected in ours.pairs:
+        assert expected.norm() > 0
+        assert (gradient - expected).norm() < 1e-5 * expected.norm()
+
+
 class Twice(Trainer):
     """Takes the loss twice in a step, as adversarial training does; here of the same parameters."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils.data import DataLoader
 
 from infobatch.batch_norm import batch_weights, is_weighed
@@ -104,6 +105,8 @@ class PruningMixin(PrunedEpochs):
             losses = classification_losses(logits, labels.flatten(), label_smoothing=smoothing)
             return losses, labels.flatten().ne(NOT_SUPERVISED)
         shift = self._labels_are_shifted
+        # PEFT's prompts are tokens before those that have labels.
+        labels = pad(labels, (max(0, logits.shape[1] - labels.shape[1]), 0), value=NOT_SUPERVISED)
         losses = sequence_losses(logits, labels, label_smoothing=smoothing, shift=shift)
         return losses, labels[:, int(shift) :].ne(NOT_SUPERVISED).sum(1)
 
@@ -310,12 +313,13 @@ class PruningMixin(PrunedEpochs):
                 share = self._share_of_items(self._item_sums(labels, indices))
                 num_items_in_batch = num_items_in_batch * share.to(counts.device)
         total = torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)
-        loss: Tensor = self.pruner.shown((losses * counts * weights).sum() / total)
+        loss = (losses * counts * weights).sum() / total
         # Mixtures of experts add their routers' loss themselves only when they are given labels.
         routers = outputs.get("aux_loss") if isinstance(outputs, Mapping) else None
-        if routers is not None:
-            loss = loss + self._router_coefficient(is_counted) * routers.to(loss.device)
-        return loss
+        if routers is not None:  # to count as much beside a loss that is larger where steps are fewer
+            coefficient = self._router_coefficient(is_counted) * self.pruner.mean_weight
+            loss = loss + coefficient * routers.to(loss.device)
+        return self.pruner.shown(loss)
 
     def _router_coefficient(self, is_counted: bool) -> float:
         """What a router's loss counts, where the Trainer has counted the items of an update or not."""

@@ -11,7 +11,7 @@ from infobatch import DynamicPruner, NoPruning, RandomPruning
 
 pytest.importorskip("lightning")
 
-from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
 
 from helpers.lightning import (
     BATCH,
@@ -40,6 +40,8 @@ pytestmark = MARKS
         {"max_steps": 30, "max_epochs": None},
         {"max_steps": 14, "max_epochs": 2, "accumulate_grad_batches": 2},
         {"max_steps": 9, "max_epochs": None, "accumulate_grad_batches": 3},
+        {"max_steps": 20, "max_epochs": -1, "limit_train_batches": 5},
+        {"max_steps": 18, "max_epochs": 10, "limit_train_batches": 5},
         {"limit_train_batches": 5},
         {"fast_dev_run": 7},
         {"precision": "bf16-mixed"},
@@ -183,6 +185,58 @@ def test_validation_changes_nothing_and_comes_when_asked_for():
         assert torch.equal(parameters(module), parameters(expected))
         trainer.validate(module, held_out, verbose=False)
         assert callback.pruner.report().num_recorded == sum(map(len, module.batches))
+
+
+@pytest.mark.parametrize("accumulated", [{0: 1, 1: 5}, {0: 5, 2: 1}], ids=str)
+def test_max_steps_are_those_of_batches_that_are_accumulated_by_epochs(accumulated):
+    options = {"max_steps": 20, "max_epochs": -1}
+    theirs = stock_fit(callbacks=[GradientAccumulationScheduler(accumulated)], **options)
+    callbacks = [GradientAccumulationScheduler(accumulated)]
+    ours, _, trainer = fit({"policy": NoPruning()}, callbacks=callbacks, **options)
+    assert ours.batch_counts == theirs.batch_counts
+    assert trainer.global_step == theirs.trainer.global_step == 20
+
+
+@pytest.mark.parametrize("pruning", [{"policy": NoPruning()}, VARYING, SMALLER])
+def test_a_fit_that_was_stopped_within_an_epoch_goes_on_with_the_next_as_stock_lightning(pruning):
+    class Stopped:
+        def training_step(self, batch, batch_idx):
+            self.trainer.should_stop |= self.trainer.global_step == 16
+            return super().training_step(batch, batch_idx)
+
+    class Ours(Stopped, Module):
+        pass
+
+    class Theirs(Stopped, Stock):
+        pass
+
+    theirs = stock_fit(Theirs())
+    theirs.trainer.should_stop = False
+    theirs.trainer.fit(theirs, theirs.trainer.train_dataloader)
+    module, callback, trainer = fit(pruning, Ours())
+    stopped = trainer.global_step
+    trainer.should_stop = False
+    trainer.fit(module, callback.loader(points(), BATCH))
+    epochs = [epoch for epoch, *_ in module.seen]
+    assert max(epochs) == 3
+    assert trainer.current_epoch == theirs.trainer.current_epoch == 4
+    if pruning is VARYING:
+        assert trainer.global_step > stopped
+    else:
+        assert trainer.global_step == theirs.trainer.global_step
+
+
+def test_more_steps_of_one_trainer_are_taken_where_an_epoch_begins():
+    for steps in (26, 15):
+        module, callback, trainer = fit({"policy": NoPruning()}, max_steps=steps, max_epochs=-1)
+        trainer.fit_loop.epoch_loop.max_steps = 40
+        loader = callback.loader(points(), BATCH)
+        if steps == 26:
+            trainer.fit(module, loader)
+            assert trainer.global_step == 40
+        else:
+            with pytest.raises(ValueError, match=r"ended within epoch 1, as its max_steps said, .*path"):
+                trainer.fit(module, loader)
 
 
 def test_fitting_again_goes_on_or_begins_anew():

@@ -11,6 +11,7 @@ from infobatch.integrations.lightning.installed import Callback, averages_weight
 from infobatch.integrations.lightning.loader import PrunedLoader
 from infobatch.integrations.lightning.pruner import LightningPruner, make_pruner
 from infobatch.integrations.lightning.refusals import (
+    check_begins_next,
     check_checkpoint,
     check_loader,
     check_loader_options,
@@ -50,6 +51,7 @@ class PruningCallback(TakesLoggers, Callback):
         self._pruner: LightningPruner | None = None
         self._loader: PrunedLoader | None = None
         self._trainer: Any = None
+        self._max_epochs: int | None = None  # as the Trainer was given them
         self._has_weighed_batch_norm = False
         self._batch_norm = ExitStack()  # open while it knows the weights of a batch
 
@@ -95,9 +97,13 @@ class PruningCallback(TakesLoggers, Callback):
         check_trainer(trainer, pl_module)
         pruner = make_pruner(trainer, loader, self._options)
         loader.attach(pruner, trainer)
-        trainer.fit_loop.max_epochs = pruner.num_epochs
-        if trainer.current_epoch and self._pruner is not None:  # fitted for more epochs
-            pruner.load_state_dict(self._pruner.state_dict())
+        self._max_epochs, trainer.fit_loop.max_epochs = trainer.max_epochs, pruner.num_epochs
+        before, epoch = self._pruner, trainer.current_epoch
+        if epoch and before is not None:  # fitted again, for more epochs or after a stop
+            if before.epoch < epoch < before.num_epochs:
+                before.set_epoch(epoch)  # one that it stopped in is over for Lightning
+            pruner.load_state_dict(before.state_dict())
+            check_begins_next(pruner, epoch)
         self._pruner = pl_module.pruner = pruner
         self._trainer = trainer
         self._attach_loggers(pruner, self._log)
@@ -156,6 +162,7 @@ class PruningCallback(TakesLoggers, Callback):
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if stage == "fit" and self._loader is not None:
             self._loader.detach()
+            trainer.fit_loop.max_epochs = self._max_epochs
             self._trainer = None
 
     def state_dict(self) -> dict[str, Any]:

@@ -41,6 +41,15 @@ def averages_weights(trainer: Any) -> bool:
     return any(isinstance(callback, average) for callback in trainer.callbacks)
 
 
+def accumulated_in(trainer: Any, epoch: int) -> int:
+    """The batches that a Trainer accumulates for an update in an epoch."""
+    scheduler = _lightning.callbacks.GradientAccumulationScheduler
+    for callback in trainer.callbacks:
+        if isinstance(callback, scheduler):
+            return int(callback.get_accumulate_grad_batches(epoch))
+    return int(trainer.accumulate_grad_batches)
+
+
 _lightning = _import_lightning()
 check_version(_lightning.__version__)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 from torch.optim.lr_scheduler import LRScheduler
 
+from infobatch.integrations.lightning.installed import accumulated_in
 from infobatch.integrations.lightning.loader import PrunedLoader
 from infobatch.lr import ProgressScheduler
 from infobatch.policies import NoPruning
@@ -43,13 +45,22 @@ def _replicas(trainer: Any) -> dict[str, Any]:
 
 def _run_length(trainer: Any, loader: PrunedLoader, replicas: dict[str, Any]) -> dict[str, int]:
     """The run's length on full data, in epochs or, where ``max_steps`` ends it sooner, in batches."""
-    epochs, steps = trainer.max_epochs, trainer.max_steps
-    if trainer.fast_dev_run or steps < 0:
+    epochs, left = trainer.max_epochs, trainer.max_steps
+    if trainer.fast_dev_run or left < 0:
         return {"num_epochs": epochs}
     one_epoch = DynamicPruner(loader.dataset, 1, policy=NoPruning(), **replicas)
     one_epoch.loader(**loader.options)
-    num_batches, num_accumulated = one_epoch.full_steps, trainer.accumulate_grad_batches
-    whole, rest = divmod(steps, -(-num_batches // num_accumulated))
-    if 0 <= epochs <= whole:
-        return {"num_epochs": epochs}
-    return {"max_steps": whole * num_batches + rest * num_accumulated}
+    limit, num_batches = trainer.limit_train_batches, one_epoch.full_steps
+    is_limited = isinstance(limit, int) and limit < num_batches
+    num_batches = limit if is_limited else num_batches
+    for epoch in count():
+        num_accumulated = accumulated_in(trainer, epoch)
+        num_steps = -(-num_batches // num_accumulated)
+        if epoch == epochs:
+            return {"num_epochs": epochs}
+        if left < num_steps:
+            break
+        left -= num_steps
+    if is_limited:  # whose epochs are whole ones here, of which not all is trained
+        return {"num_epochs": epoch + (left > 0)}
+    return {"max_steps": epoch * num_batches + left * num_accumulated}

@@ -26,6 +26,16 @@ def check_options(options: Mapping[str, Any]) -> None:
     )
 
 
+def check_begins_next(pruner: DynamicPruner, epoch: int) -> None:
+    """Refuse to begin an epoch while another is not through, which a longer run would have to end."""
+    if pruner.epoch < epoch and not pruner.current.finished:
+        raise ValueError(
+            f"the last fit ended within epoch {pruner.epoch}, as its max_steps said, and this Trainer "
+            f"would now begin epoch {epoch}; to go on save a checkpoint, and fit by a new Trainer on "
+            "its ckpt_path"
+        )
+
+
 def check_loader(loader: PrunedLoader | None) -> PrunedLoader:
     """The callback's loader; refuses to fit without one."""
     if loader is None:

@@ -22,7 +22,7 @@ from helpers.language import (
     sentences,
     train_plainly,
 )
-from infobatch import DynamicPruner, InfoBatch
+from infobatch import DynamicPruner, InfoBatch, NoiseBudget
 
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
@@ -232,6 +232,17 @@ def test_a_smaller_batch_estimates_the_loss_of_full_data(batch_size, tmp_path):
     weights = weights / weights[kept].mean()
     naive = float((weights * 9 / counts.clamp(min=1) ** 2 * counts).sum() / items[kept].sum())
     assert naive > 1.1 * full
+
+
+def test_a_budgets_norms_grow_with_the_root_of_the_items(tmp_path):
+    data = sentences()
+    ours = trainer(tmp_path, data=data, pruning={"policy": NoiseBudget()}, num_train_epochs=1)
+    ours.train()
+    counts = torch.tensor([float(sample["labels"][1:].ne(-100).sum()) for sample in data])
+    losses = ours.pruner.scores["last_loss"]
+    assert len(counts[counts > 0].unique()) > 2
+    expected = (-torch.expm1(-losses) * counts.sqrt())[counts > 0]
+    assert torch.allclose(ours.pruner.scores.last_norms[counts > 0], expected)
 
 
 @pytest.mark.parametrize("arguments", [{"num_train_epochs": 2.3}, {"max_steps": 17}])

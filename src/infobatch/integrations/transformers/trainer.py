@@ -49,7 +49,8 @@ from infobatch.losses import (
     sent_to_device,
     sequence_losses,
 )
-from infobatch.scores.columns import IndexArray
+from infobatch.noise import norms_of_losses
+from infobatch.scores.columns import NORMS, IndexArray
 
 ITEMS_FILE = "items.pt"
 """What a run knows of its samples' numbers of items, within a checkpoint's folder."""
@@ -278,12 +279,31 @@ class PruningMixin(PrunedEpochs):
             weights = torch.from_numpy(self.pruner.relative(weights.numpy()))
         return sums_of(items, sent_to_device(weights, items.device))
 
+    def _items_in(self, labels: Tensor, indices: IndexArray, counted: Tensor) -> Tensor:
+        """What the sum over a batch is divided by, of which the items were ``counted``."""
+        if not self._is_pruned:
+            return counted
+        return counted * self._share_of_items(self._item_sums(labels, indices)).to(counted.device)
+
     def _share_of_items(self, sums: Tensor) -> Tensor:
         """The items that samples have in the mean of all data over those that these have."""
         return self._mean_items.expected(sums) / sums[0].clamp(min=1)
 
-    def _recorded(self, outputs: Any, labels: Tensor) -> dict[str, Tensor]:
-        """What is recorded of a batch beside its losses: the margins of sequences that have a class."""
+    def _signals(
+        self, outputs: Any, labels: Tensor, losses: Tensor, counts: Tensor
+    ) -> dict[str, Tensor]:
+        """What is given of a batch beside its losses.
+
+        The norm of the gradient of a sequence's sum follows from its mean loss, and grows with the root
+        of its items, as where their gradients are independent.
+        """
+        given = self._margins(outputs, labels)
+        if self.pruner.policy.estimates_norms:
+            given[NORMS] = norms_of_losses(losses, self.pruner.norms_from) * counts.sqrt()
+        return given
+
+    def _margins(self, outputs: Any, labels: Tensor) -> dict[str, Tensor]:
+        """The margins of sequences that have a class, where they are recorded."""
         if "record_to" not in self.pruning or type(self).sample_losses is not PruningMixin.sample_losses:
             return {}
         logits = logits_of(outputs)
@@ -303,15 +323,13 @@ class PruningMixin(PrunedEpochs):
         """sum_i w_i * (the summed loss of sequence i) / the supervised items of the whole update."""
         losses, counts = self.sample_losses(outputs, labels)
         if not self._is_recorded:  # at the first evaluation of a step
-            self.pruner.record(losses, indices, scored=counts > 0, **self._recorded(outputs, labels))
+            signals = self._signals(outputs, labels, losses, counts)
+            self.pruner.record(losses, indices, scored=counts > 0, **signals)
             self._is_recorded = True
         weights = sent_to_device(self.pruner.weights(indices), losses.device)
         is_counted = num_items_in_batch is not None
         if num_items_in_batch is None:  # for a model whose loss is the mean of each batch
-            num_items_in_batch = counts.sum()
-            if self._is_pruned:
-                share = self._share_of_items(self._item_sums(labels, indices))
-                num_items_in_batch = num_items_in_batch * share.to(counts.device)
+            num_items_in_batch = self._items_in(labels, indices, counts.sum())
         total = torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)
         loss = (losses * counts * weights).sum() / total
         # Mixtures of experts add their routers' loss themselves only when they are given labels.

@@ -32,7 +32,7 @@ from infobatch.lab.training.optimizers import make_optimizer
 from infobatch.lab.training.pauses import Pauses
 from infobatch.lab.training.pruner_options import pruner_options
 from infobatch.lab.training.static_scores import StaticScores
-from infobatch.losses import NOT_SUPERVISED, sent_to_device
+from infobatch.losses import NOT_SUPERVISED
 
 ACCOUNT = "account.pt"
 """The file with the engine's state, in the folder of each of the Trainer's checkpoints."""
@@ -166,18 +166,11 @@ class _Trainer(PruningTrainer):
     ) -> Tensor:
         num_items = num_items_in_batch
         if num_items is None:
-            num_items = self._num_items(indices, labels)
+            counted = labels[:, 1:].ne(NOT_SUPERVISED).sum()
+            num_items = self._items_in(labels, indices, counted)
         loss = super()._weighted_loss(indices, outputs, labels, num_items)
         self.engine.add_loss(loss, torch.as_tensor(num_items, device=loss.device))
         return loss
-
-    def _num_items(self, indices: Any, labels: Tensor) -> Tensor:
-        """The tokens of a batch that are trained on; where batches shrink, with their weights."""
-        counts = labels[:, 1:].ne(NOT_SUPERVISED).sum(1)
-        if not self.pruner.plan.shrink:
-            return counts.sum()
-        weights = sent_to_device(self.pruner.weights(indices), counts.device)
-        return (counts * weights).sum()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         engine = self.engine

@@ -45,6 +45,9 @@ IN_BATCHES = [[2, 3], [6, 7], [10, 11]]
         (1, [[0, 1], [4, 5]], None),
         (1, [[7, 2], [9, 4]], None),  # a batch sampler of the user's own orders the share
         (1, [[1, 2, 3], [4, 5, 6]], None),
+        (1, [[], []], None),  # of repeats alone
+        (0, [[0, 1], [], []], None),
+        (1, [[], *IN_BATCHES], 2),
     ],
 )
 def test_a_share_that_is_shared_out_again_shows_in_its_first_batches(rank, places, raises_at):

@@ -88,6 +88,8 @@ class ShareCheck:
 
     def see(self, indices: np.ndarray) -> None:
         """See a batch. ``RuntimeError`` if batches so far are every R-th draw, or every R-th batch."""
+        if len(indices) == 0:  # of repeats alone, which tells nothing
+            return
         rank, stride = self._replicas.rank, self._replicas.num_replicas
         self._places.append(np.flatnonzero(np.isin(self._share, indices)))
         places = np.concatenate(self._places)

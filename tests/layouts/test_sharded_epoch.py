@@ -136,6 +136,19 @@ def test_one_ranks_state_is_enough_for_it(stop):
     assert before + resumed.train(losses) == Ranks(3, 303).train(losses)
 
 
+def test_ranks_that_have_repeats_alone_left_go_on():
+    losses, runs = random_losses(303), []
+    for stop in (None, 30):  # of 8 ranks on 12 shards four have trained their own by then
+        run = Ranks(8, 303, num_epochs=2)
+        steps = run.train(losses, stop)
+        if stop:
+            states, run = run.states(), Ranks(8, 303, num_epochs=2)
+            run.each(lambda pruner, state: pruner.load_state_dict(state), states)
+            steps += run.train(losses)
+        runs.append([[max(indices[0], -1) for indices, _ in made] for _, made in steps])
+    assert runs[0] == runs[1]
+
+
 def test_an_epoch_of_which_nothing_was_recorded_is_refused_by_all():
     ranks = Ranks(2)
     with pytest.raises(RuntimeError, match="ends without a single recorded loss"):

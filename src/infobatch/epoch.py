@@ -61,7 +61,8 @@ class Epoch(ABC):
         self.num_draws_before = 0 if user_draws is None else user_draws.num_recorded
         self.is_read = self.given_out = False
         self._share_check: ShareCheck | None = None
-        self._is_shared_once = user_draws is not None  # or, once looked at, known to be
+        # Or, once looked at, known to be.
+        self._is_shared_once = user_draws is not None or replicas.num_replicas == 1
         self._num_seen = 0  # draws recorded since it began or was resumed, repeats among them
         self._seen_repeats: set[int] = set()
         self._first: IndexArray | None = None  # the first batch recorded since then
@@ -240,12 +241,10 @@ class Epoch(ABC):
             ValueError: If another sampler than the run's gave the batch.
         """
         real, repeats, dropped = indices, indices[:0], dropped_from(indices)
-        if self.replicas.num_replicas > 1:
-            are_repeats = indices < 0
-            if are_repeats.any():
-                real, repeats = indices[~are_repeats], indices[are_repeats]
-            if not self._is_shared_once:
-                self._check_shared_once(np.concatenate([real, dropped]))
+        if np.minimum.reduce(indices, initial=0) < 0:
+            real, repeats = indices[indices >= 0], indices[indices < 0]
+        if not self._is_shared_once:
+            self._check_shared_once(np.concatenate([real, dropped]))
         num_new = self._record_new(real)
         self.num_twice += len(real) - num_new
         if len(dropped):

@@ -149,6 +149,25 @@ def test_ranks_that_have_repeats_alone_left_go_on():
     assert runs[0] == runs[1]
 
 
+def test_one_rank_too_fills_up_with_repeats():
+    losses, options = random_losses(101), {"num_shards": 7, "drop_last": True, "num_epochs": 2}
+    run = Ranks(3, 101, 3, **options)
+    run.train(losses, 20)
+    states = run.states()
+    resumed = Ranks(1, 101, 4, **options)
+    resumed.load(states)
+    steps = resumed.train(losses)
+    assert steps[9][1][0][0][-1] < 0, "39 of 99 samples are left"
+    assert steps[-1][1][0][1] == 1
+    (pruner,) = resumed.pruners
+    held, trained = pruner._store.shards.held, pruner.scores["visits"].numpy() > 0
+    expected = losses[held] / 2
+    first = pruner.scores["visits"].numpy() == 1  # of two epochs
+    expected[first & ~pruner.current.recorded] *= 2
+    assert pruner.scores["visits"].max() == 2
+    assert torch.equal(pruner.scores["last_loss"][trained], expected[trained])
+
+
 def test_an_epoch_of_which_nothing_was_recorded_is_refused_by_all():
     ranks = Ranks(2)
     with pytest.raises(RuntimeError, match="ends without a single recorded loss"):

@@ -38,6 +38,15 @@ def test_a_policy_leaves_out_what_it_does_with_all_scores_on_each_rank():
         assert int(always.sum()) == int((theirs == 1).sum()) == int((ours == 1).sum()), name
 
 
+@pytest.mark.parametrize("policy", [InfoBatch(), PercentileTiers()])
+def test_a_target_is_met_where_losses_are_tied(policy):
+    losses = (random_losses(2400) - random_losses(2400).quantile(0.7)).clamp(min=0)
+    for seed in range(4):
+        ranks = Ranks(2, 2400, num_shards=48, target=0.2, policy=policy, seed=seed).score(losses)
+        assert ranks.pruners[0].current.num_selected == 1760, "20 % of four epochs, left out of three"
+        assert ranks.weights.count_nonzero() == 1760
+
+
 def test_infobatch_goes_by_a_running_mean():
     first = torch.arange(600.0)
     ranks = Ranks(2, policy=InfoBatch(by="smoothed_loss")).score(first)

@@ -180,7 +180,10 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         totals = [plan.num_samples]
         if self._begun:
             totals = self._reduce(torch.from_numpy(sizes.sum(0))).tolist()
-        counts = stratum_counts(totals, probabilities, plan.multiple, least=plan.least, last=plan.last)
+        wanted = None if num_pruned is None else plan.num_samples - num_pruned
+        counts = stratum_counts(
+            totals, probabilities, plan.multiple, least=plan.least, last=plan.last, wanted=wanted
+        )
         fingerprint = zlib.crc32(repr((by_score, totals, counts)).encode())
         if sum(counts) == plan.num_samples:
             return ShardedSelection.full(shards), fingerprint

@@ -8,7 +8,7 @@ import pytest
 
 from helpers import UNMERGED, Numbers, batched_pruner, random_losses, record_epoch, train_epoch
 from infobatch import DynamicPruner, InfoBatch, NoPruning, RandomPruning
-from infobatch.policies import PercentileTiers
+from infobatch.policies import ClassQuotas, PercentileTiers, Proportional
 
 
 @pytest.mark.parametrize("policy", [InfoBatch(0.5), PercentileTiers(), RandomPruning()])
@@ -195,6 +195,32 @@ def test_where_no_target_can_be_met_none_is_named(policy):
     with pytest.raises(ValueError, match="the target leaves out") as caught:
         DynamicPruner(Numbers(99), 9, policy=policy, target=0.3)
     assert "highest" not in str(caught.value)
+
+
+OF_CLASSES = np.repeat(np.arange(11), [9, 5, 5, 1, 5, 10, 1, 3, 9, 2, 10])
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "message"),
+    [
+        (Proportional(cap=0.8), {"target": 0.3, "ramp": -1}, "cap is 0.8, but 0.817 of the samples"),
+        (Proportional(cap=0.8), {"target": [0] + 8 * [20] + [6]}, "cap is 0.8, but 0.9 of the samples"),
+        (
+            ClassQuotas(OF_CLASSES, InfoBatch()),  # 26 of 60 it can leave out
+            {"target": [0] + 8 * [26] + [25]},
+            "of class number 7, the target leaves out 2 of 3 samples",
+        ),
+    ],
+    ids=str,
+)
+def test_a_target_that_only_a_later_epoch_cannot_meet_is_refused_at_once(policy, options, message):
+    with pytest.raises(ValueError, match=message):
+        DynamicPruner(Numbers(60), 10, policy=policy, **options)
+
+
+def test_an_option_without_effect_is_warned_of_once_for_all_epochs(recwarn):
+    DynamicPruner(Numbers(60), 10, policy=RandomPruning(0.2), target=0.3, ramp=1)
+    assert ["prune_ratio=0.2 has no effect" in str(each.message) for each in recwarn] == [True]
 
 
 def test_numbers_for_each_epoch_may_come_as_an_array():

@@ -19,7 +19,7 @@ from infobatch.batching import (
     regular_ends,
 )
 from infobatch.policies import NoPruning, Policy, Request
-from infobatch.policies.base import check_one_says_how_much
+from infobatch.policies.base import check_one_says_how_much, check_targets
 from infobatch.schedule import OutOfReach, Schedule, check_length, check_schedule
 from infobatch.user_warnings import warn_user
 
@@ -328,7 +328,7 @@ class RunPlan:
                 self.least,
                 self.last,
             )
-            self.policy.check_target(schedule.most_pruned, self.num_samples)
+            check_targets(self.policy, schedule.numbers_pruned, self.num_samples)
             return schedule
 
         try:

@@ -12,7 +12,7 @@ import torch
 
 from infobatch.noise import NormsFrom, norms_of_losses
 from infobatch.policies import NoiseBudget, Policy, Request
-from infobatch.policies.base import BiasedPolicy, check_one_says_how_much
+from infobatch.policies.base import BiasedPolicy, check_one_says_how_much, check_targets
 from infobatch.schedule import Schedule
 from infobatch.scores.table import ScoreTable
 from infobatch.selection import select
@@ -81,7 +81,7 @@ def predict_saving(
     check_one_says_how_much(policy, schedule.has_target)
     if not schedule.has_target:
         return _predicted(scores, policy, schedule, norms_from, batches)
-    policy.check_target(schedule.most_pruned, scores.num_samples)
+    check_targets(policy, schedule.numbers_pruned, scores.num_samples)
     epochs = [epoch for epoch in range(schedule.num_epochs) if schedule.prunes(epoch)]
     num_pruned = sum(schedule.share(e) * (schedule.num_pruned(e) or 0) for e in epochs)
     left_out = num_pruned / scores.num_samples

@@ -117,6 +117,11 @@ class Schedule:
         """The largest number that a target leaves out of one epoch."""
         return max(self._num_pruned or [0])
 
+    @property
+    def numbers_pruned(self) -> list[int]:
+        """The numbers above 0 that a target leaves out of epochs, each once, the largest first."""
+        return sorted({*(self._num_pruned or [])} - {0}, reverse=True)
+
     def prunes(self, epoch: int) -> bool:
         """Whether samples are left out of an epoch; of none after the last."""
         if self._num_pruned is not None and epoch < self.num_epochs:

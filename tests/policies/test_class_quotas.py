@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import random_losses, request, table_of
-from helpers.policies import sizes_kept
+from helpers.policies import keep_probabilities, sizes_kept
 from infobatch import InfoBatch, Neyman, NoiseBudget, RandomPruning
 from infobatch.policies import ClassQuotas, PercentileTiers, Proportional, SeTa
 from infobatch.selection import draw
@@ -92,6 +92,11 @@ def test_any_classes_keep_their_share(sizes, ratio, seed):
             lambda: ClassQuotas([0, 0, 1, 1, 1], InfoBatch(0.5)).check_target(3, 5),
             ValueError,
             r"of class number 1, .* smallest prune_ratio that meets it is 0\.667",
+        ),
+        (
+            lambda: keep_probabilities(ClassQuotas([0, 0, 1, 1, 1], InfoBatch()), torch.ones(5), 3),
+            ValueError,
+            "of class number 1, the target leaves out 2 of 3 samples",
         ),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -266,6 +268,15 @@ def check_some_are_kept(num_pruned: int, num_samples: int) -> None:
             f"the target leaves out {num_pruned:,} of {num_samples:,} samples in an epoch; "
             "at least one must be kept, so lower the target"
         )
+
+
+def check_targets(policy: Policy, numbers_pruned: Sequence[int], num_samples: int) -> None:
+    """Check a target in each of the numbers that it leaves out of epochs; it is warned of once."""
+    for place, num_pruned in enumerate(numbers_pruned):
+        with warnings.catch_warnings():
+            if place:
+                warnings.simplefilter("ignore")
+            policy.check_target(num_pruned, num_samples)
 
 
 def reads_losses(policy: Policy) -> bool:

@@ -57,6 +57,7 @@ class ClassQuotas(Policy):
         left_out: list[int | None] = [None] * len(self.members)
         if request.num_pruned is not None:
             quotas = self._quotas(len(scores) - request.num_pruned, request)
+            self._check_quotas(quotas)
             left_out = [*(self.counts - quotas).tolist()]
         asked = [replace(request, num_pruned=num, multiple=1, least=1, last=None) for num in left_out]
         kept = [
@@ -89,9 +90,12 @@ class ClassQuotas(Policy):
         check_some_are_kept(num_pruned, num_samples)
         check_every_class_is_kept(num_pruned, num_samples, len(self.members))
         kept = whole(self.counts * (1 - num_pruned / num_samples), num_samples - num_pruned, self.counts)
-        left_out = self.counts - kept
-        for place, (members, num) in enumerate(zip(self.members, left_out.tolist(), strict=True)):
+        self._check_quotas(kept)
+
+    def _check_quotas(self, quotas: IndexArray) -> None:
+        """Raise ``ValueError`` if the policy cannot keep so few, or so many, of each class."""
+        for place, (quota, count) in enumerate(zip(quotas.tolist(), self.counts.tolist(), strict=True)):
             try:
-                self.policy.check_target(num, len(members))
+                self.policy.check_target(count - quota, count)
             except ValueError as error:
                 raise ValueError(f"of class number {place}, {error}") from error

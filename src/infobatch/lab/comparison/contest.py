@@ -25,6 +25,7 @@ from infobatch.lab.names import choose
 from infobatch.lab.runs.records import FORWARD_COST
 from infobatch.lab.training.validate import check_config
 from infobatch.policies import BELOW_MEAN, POLICIES
+from infobatch.policies.base import check_targets
 from infobatch.schedule import Schedule
 
 WELL_LEARNED = 0.75
@@ -122,11 +123,10 @@ def _check(
 ) -> None:
     """Raise ``ValueError`` if the policy cannot be trained, or cannot leave out as much as it has to."""
     check_config(config)
-    policy, most = make_policy(config, labels, torch.zeros(num_samples), protected), 0
+    policy = make_policy(config, labels, torch.zeros(num_samples), protected)
     try:
         if config.target is not None:
-            most = _schedule(config, num_samples).most_pruned
-        policy.check_target(most, num_samples)
+            check_targets(policy, _schedule(config, num_samples).numbers_pruned, num_samples)
     except ValueError as error:
         if policy.refreshes:
             raise ValueError(

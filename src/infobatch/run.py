@@ -251,7 +251,8 @@ class Run(Course):
         shrinks = self.plan.shrink is not None and self.normalizer == "batch"
         weights = self._weights_of(batch, shrinks or self.normalizer == "mean")
         if self._mean_scaling is not None and len(batch):
-            weights *= self._mean_scaling.scale_of(int(batch[0]))
+            first = batch[(batch >= 0).argmax()]  # no repeat, which may be of another batch's sample
+            weights *= self._mean_scaling.scale_of(int(first))
         return weights
 
     def _weights_of(self, batch: IndexArray, relative: bool) -> FloatArray:

@@ -52,6 +52,20 @@ def test_the_ranks_means_over_weights_are_those_of_the_global_batch(
         assert np.mean(means) == pytest.approx(float(one.update(losses[indices], indices)), rel=1e-5)
 
 
+@pytest.mark.parametrize("normalizer", ["batch", "weights"])
+def test_a_batch_may_have_its_repeats_first(normalizer):
+    losses = random_losses(35, seed=5)
+    made = ranks(35, 2, 4, normalizer=normalizer, policy=PercentileTiers())
+    num_first = 0
+    for pruner, loader in made:
+        for indices, batch in loader:
+            places = np.argsort(indices)
+            num_first += indices[places[0]] < 0 <= indices.max()
+            turned = pruner.weigh(losses[batch.long()][places], indices[places])
+            assert float(turned) == pytest.approx(float(pruner.weigh(losses[batch.long()], indices)))
+    assert num_first > 0
+
+
 def test_a_mean_over_weights_is_the_same_after_resuming():
     losses = random_losses(57, seed=5)
     made = ranks(57, 2, 8, normalizer="weights")

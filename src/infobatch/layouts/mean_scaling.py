@@ -23,7 +23,7 @@ class MeanScaling(ABC):
 
     @abstractmethod
     def scale_of(self, index: int) -> float:
-        """The factor of the batch that a sample, or a repeat, of this rank is trained in."""
+        """The factor of the batch that a sample of this rank is trained in; any number for a repeat."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class SamplesScaling(MeanScaling):
     """For means over samples: a batch that the ranks cannot share equally is scaled.
 
     Args:
-        scales: For each sample and repeat of this rank in such a batch, the slots of the batch (repeats
-            included) over its real samples; samples of other batches are not in it.
+        scales: For each sample of this rank in such a batch, the slots of the batch (repeats included)
+            over its real samples; samples of other batches are not in it.
     """
 
     scales: Mapping[int, float]

@@ -103,7 +103,9 @@ class Course:
 
     @property
     def total_steps(self) -> int:
-        """Batches the run has with pruning; ``RuntimeError`` where no target makes that known."""
+        """Batches the run has with pruning; ``RuntimeError`` where no target makes that known, or groups
+        are left out whole that do not add up to it.
+        """
         return self.plan.total_steps
 
     @property

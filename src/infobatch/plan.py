@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Real
 
 import torch
@@ -20,7 +19,7 @@ from infobatch.batching import (
 )
 from infobatch.policies import NoPruning, Policy, Request
 from infobatch.policies.base import check_one_says_how_much, check_targets
-from infobatch.schedule import OutOfReach, Schedule, check_length, check_schedule
+from infobatch.schedule import OutOfReach, Schedule, check_length, check_schedule, highest_target
 from infobatch.user_warnings import warn_user
 
 
@@ -132,7 +131,7 @@ class RunPlan:
 
     @property
     def total_steps(self) -> int:
-        """Batches that the run has. ``RuntimeError`` where the policy decides how many."""
+        """Batches that the run has. ``RuntimeError`` where it is the policy, or groups, that decide."""
         schedule = self.schedule
         if self.shrink or not self._can_prune or not schedule.prunable:
             return self.full_steps
@@ -140,6 +139,11 @@ class RunPlan:
             raise RuntimeError(
                 "how many samples the policy leaves out is known only when an epoch begins; set "
                 "target= for lengths known beforehand, or drive schedules by pruner.lr_scheduler"
+            )
+        if not all(map(self.policy.leaves_out_exactly, schedule.numbers_pruned)):
+            raise RuntimeError(
+                "groups are left out whole, and how many samples are in them is known only when an "
+                "epoch begins; drive schedules by pruner.lr_scheduler"
             )
         left_out = [schedule.num_pruned(epoch) or 0 for epoch in range(schedule.num_epochs)]
         kept = [(self.num_samples - count) / self.num_samples for count in left_out]
@@ -334,7 +338,7 @@ class RunPlan:
         try:
             return with_target(target)
         except ValueError as error:
-            highest = _highest(with_target, float(target)) if isinstance(target, Real) else 0
+            highest = highest_target(with_target, float(target)) if isinstance(target, Real) else 0
             if not highest:
                 raise
             reason = error.reason if isinstance(error, OutOfReach) else error
@@ -366,21 +370,6 @@ class RunPlan:
                 "pruner.sampler(batch_size))"
             )
         return self.batching
-
-
-def _highest(attempt: Callable[[float], Schedule], target: float) -> float:
-    """The highest target that can be met, to a thousandth, below one that cannot; 0 if none can."""
-    reached, failed, most_pruned = 0, math.ceil(target * 1000), 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what has no effect
-        while failed - reached > 1:
-            middle = (reached + failed) // 2
-            try:
-                most_pruned = attempt(middle / 1000).most_pruned
-                reached = middle
-            except ValueError:
-                failed = middle
-    return reached / 1000 if most_pruned else 0.0
 
 
 def _check_policy(policy: Policy, num_samples: int) -> None:

@@ -59,8 +59,9 @@ def predict_saving(
 ) -> Saving:
     """Predict what a run would save if every pruned epoch saw scores distributed as these are.
 
-    It is exact where the schedule has a target. Otherwise it extrapolates: as a run goes on, most losses
-    fall below the mean, so that an early prediction tends to be low.
+    It is exact where the schedule has a target, but for whole groups, which come near it. Otherwise it
+    extrapolates: as a run goes on, most losses fall below the mean, so that an early prediction tends to
+    be low.
 
     Args:
         scores: Scores of all samples, such as :func:`read_scores` gives.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 
 import numpy as np
@@ -247,6 +248,21 @@ def _whole(shares: Sequence[float], total: int) -> list[int]:
     for i in nearest[: total - sum(numbers)]:
         numbers[i] += 1
     return numbers
+
+
+def highest_target(attempt: Callable[[float], Schedule], target: float) -> float:
+    """The highest target that can be met, to a thousandth, below one that cannot; 0 if none can."""
+    reached, failed, most_pruned = 0, math.ceil(target * 1000), 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what has no effect
+        while failed - reached > 1:
+            middle = (reached + failed) // 2
+            try:
+                most_pruned = attempt(middle / 1000).most_pruned
+                reached = middle
+            except ValueError:
+                failed = middle
+    return reached / 1000 if most_pruned else 0.0
 
 
 def check_length(num_samples: int, num_epochs: float | None, max_steps: int | None) -> None:

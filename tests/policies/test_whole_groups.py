@@ -51,6 +51,31 @@ def test_a_target_of_equal_groups_is_met():
     assert select(policy, table, request(41)).num_selected == 80
 
 
+@pytest.mark.parametrize(
+    ("groups", "drop_last", "target", "is_known"),
+    [
+        (UNEQUAL, False, 0.2, False),
+        (GROUPS, False, [0, 40, 20, 8], True),
+        (GROUPS, False, [0, 41, 20, 8], False),
+        (GROUPS, True, [0, 40, 24, 8], True),
+        (np.arange(120) // 3, True, [0, 40, 24, 8], False),
+        (np.arange(120) // 3, True, [0, 48, 24, 0], True),
+    ],
+)
+def test_the_steps_of_a_target_are_told_where_they_are_known(groups, drop_last, target, is_known):
+    pruner = DynamicPruner(torch.zeros(len(groups)), 4, policy=WholeGroups(groups), target=target)
+    loader, num_steps = pruner.loader(8, drop_last=drop_last), 0
+    for _ in pruner.epochs():
+        for indices, _ in loader:
+            pruner.record(torch.rand(len(indices)), indices)
+            num_steps += 1
+    if is_known:
+        assert pruner.total_steps == num_steps
+    else:
+        with pytest.raises(RuntimeError, match=r"groups are left out whole.*pruner\.lr_scheduler"):
+            _ = pruner.total_steps
+
+
 def test_whole_groups_fill_whole_batches_where_the_last_is_dropped():
     pruner = DynamicPruner(torch.zeros(120), 3, policy=WholeGroups(GROUPS), delta=1)
     loader = pruner.loader(8, drop_last=True)

@@ -204,6 +204,10 @@ class Policy(ABC):
             ValueError: If it cannot; the message names the remedy.
         """
 
+    def leaves_out_exactly(self, num_pruned: int) -> bool:
+        """Whether an epoch of which a target leaves out so many samples leaves out no other number."""
+        return True
+
     @abstractmethod
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         """Check that an epoch can leave out as many samples as a target asks for.

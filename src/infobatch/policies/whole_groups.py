@@ -76,6 +76,10 @@ class WholeGroups(Policy):
                 f"there are {self.num_samples:,}; leave out drop_last, or take another batch size"
             )
 
+    def leaves_out_exactly(self, num_pruned: int) -> bool:
+        sizes = np.bincount(self.group_of)
+        return bool((sizes == sizes[0]).all()) and num_pruned % int(sizes[0]) == 0
+
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         check_some_are_kept(num_pruned, num_samples)
         try:

@@ -182,20 +182,26 @@ class RunPlan:
         """Batches of an epoch on full data, and of a pruned one whose batches shrink."""
         return self._num_batches(epoch, self.full_length)
 
-    def batch_ends(self, epoch: int, num_selected: int, num_draws: int) -> BatchEnds | None:
+    def batch_ends(
+        self, epoch: int, num_selected: int, num_draws: int, full_draws: int | None = None
+    ) -> BatchEnds | None:
         """Where the batches of an epoch end in the draws of each rank; None where all are alike.
 
         Args:
             epoch: Number of the epoch.
             num_selected: How many samples it selects.
             num_draws: How many draws each rank has, its repeats among them.
+            full_draws: How many each has on full data; by default an equal share.
         """
         if self.shrink is None or self.batching is None or self.batching.has_user_order:
             return None
         if num_selected == self.num_samples:
             ends = regular_ends(num_draws, int(self.batching.batch_size))
         else:
-            ends = even_ends(num_draws, self.num_batches(epoch), self.shrink.multiple)
+            num_batches = self.num_batches(epoch)
+            if full_draws is not None:
+                num_batches = -(-full_draws // int(self.batching.batch_size))
+            ends = even_ends(num_draws, num_batches, self.shrink.multiple)
         return BatchEnds(ends, self.shrink.smallest)
 
     def set_batching(self, batching: Batching, begun: bool = False) -> None:

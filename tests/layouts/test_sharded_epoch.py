@@ -6,7 +6,7 @@ import torch
 
 from helpers import random_losses
 from helpers.sharded import Ranks, every_policy
-from infobatch import InfoBatch
+from infobatch import InfoBatch, RandomPruning
 
 
 @every_policy
@@ -52,6 +52,24 @@ def test_no_last_batch_is_a_single_sample_where_full_data_has_none(num_replicas)
         assert min(map(min, pruned)) > 1 or min(map(min, full)) == 1
         assert all(sizes == pruned[0] for sizes in pruned)
         assert sum(pruned[0]) < sum(full[0])
+
+
+@pytest.mark.parametrize(
+    ("num_replicas", "size", "num_shards", "batch_size"),
+    [(3, 240, 4, 24), (7, 1200, 60, 56), (2, 240, 4, 16)],
+)
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_batches_that_shrink_are_as_many_as_the_longest_share_has(
+    num_replicas, size, num_shards, batch_size, drop_last
+):
+    options = {"policy": RandomPruning(0.1), "shrink": "batches", "drop_last": drop_last}
+    ranks = Ranks(num_replicas, size, batch_size, num_shards, **options)
+    full = [len(indices) for indices, _ in ranks.loaders[0]]
+    ranks.score(random_losses(size))
+    pruned = [[len(indices) for indices, _ in loader] for loader in ranks.loaders]
+    assert all(sizes == pruned[0] for sizes in pruned)
+    assert len(pruned[0]) == len(full)
+    assert max(pruned[0]) <= max(full)
 
 
 def test_an_epoch_has_an_order_of_its_own():

@@ -135,7 +135,9 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
     ) -> ShardedEpoch:
         num_selected = selection.num_selected
         num_rounds = partial(self._num_rounds, num_selected < self.plan.num_samples)
-        ends = self.plan.batch_ends(number, num_selected, num_rounds(self.shards.longest(num_trained)))
+        num_draws = num_rounds(self.shards.longest(num_trained))
+        full = self.shards.longest(self.plan.num_trained(number, self.plan.num_samples))
+        ends = self.plan.batch_ends(number, num_selected, num_draws, self._num_rounds(False, full))
         return ShardedEpoch(
             number,
             selection,

@@ -90,8 +90,11 @@ class Course:
 
     @property
     def run_length(self) -> float:
-        """Epochs of the run, a fraction where it ends within one."""
-        return self.plan.schedule.run_length
+        """Epochs of the run, a fraction where it ends within one.
+
+        An end that is cut so short that the loader drops its only batch is not counted.
+        """
+        return self.plan.run_length
 
     @property
     def full_steps(self) -> int:
@@ -149,7 +152,7 @@ class Course:
         epoch, schedule = self._epoch, self.plan.schedule
         if epoch is None:
             return 0.0
-        return min(1.0, (epoch.number + epoch.done * schedule.share(epoch.number)) / schedule.run_length)
+        return min(1.0, (epoch.number + epoch.done * schedule.share(epoch.number)) / self.run_length)
 
     @property
     def is_to_observe(self) -> bool:

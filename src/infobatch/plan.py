@@ -125,6 +125,14 @@ class RunPlan:
         return self.batching.full_length(self.num_samples) if self.batching else self.num_samples
 
     @property
+    def run_length(self) -> float:
+        """Epochs that are trained, a fraction where the run ends within one, if not before a batch."""
+        schedule = self.schedule
+        last = schedule.num_epochs - 1
+        trains_last = last == 0 or self.batching is None or self.num_batches(last) > 0
+        return schedule.run_length if trains_last else float(last)
+
+    @property
     def full_steps(self) -> int:
         """Batches that the run would have on full data."""
         return self._num_steps([self.full_length] * self.schedule.num_epochs)

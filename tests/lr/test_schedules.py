@@ -178,6 +178,26 @@ def test_a_schedule_of_epochs_is_stepped_when_they_end_also_in_a_run_that_ends_w
     assert rates == pytest.approx([rates[0]] * 19 + [rates[0] / 10] * 2)
 
 
+@pytest.mark.parametrize(("num_epochs", "size", "by_epochs"), [(2.2, 100, False), (2.1, 200, True)])
+def test_a_last_epoch_without_a_whole_batch_is_not_waited_for(num_epochs, size, by_epochs):
+    pruner = DynamicPruner(Numbers(size), num_epochs, policy=NoPruning())
+    loader = pruner.loader(32, drop_last=True)
+    trained, rates = optimizer(), []
+    assert pruner.run_length == 2
+    total = 2 if by_epochs else pruner.full_steps
+    made = lr.LinearLR(trained, 1, 0.01, total)
+    schedule = pruner.lr_scheduler(made, total_steps=pruner.run_length if by_epochs else None)
+    for _ in pruner.epochs():
+        for indices, _ in loader:
+            pruner.update(torch.ones(len(indices)), indices)
+            trained.step()
+            schedule.step()
+            rates.append(schedule.get_last_lr()[0])
+    assert len(rates) == pruner.full_steps
+    assert rates[-1] == pytest.approx(trained.defaults["lr"] / 100)
+    assert pruner.progress == 1
+
+
 BY_STEPS = {
     "a warm-up": lambda o: lr.LinearLR(o, 0.1, 1, EPOCHS),
     "a constant one": lambda o: lr.ConstantLR(o, 0.5, EPOCHS),

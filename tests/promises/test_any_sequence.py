@@ -304,7 +304,7 @@ class AnySequence(RuleBasedStateMachine):
         (progress,) = progresses
         assert progress >= self.progress
         self.progress = progress
-        length = self.pruner.plan.schedule.run_length
+        length = self.pruner.run_length
         if self.pruner.current.finished:
             assert progress == min(1.0, (self.pruner.epoch + 1) / length)
 

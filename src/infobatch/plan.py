@@ -18,7 +18,7 @@ from infobatch.batching import (
     regular_ends,
 )
 from infobatch.policies import NoPruning, Policy, Request
-from infobatch.policies.base import check_one_says_how_much, check_targets
+from infobatch.policies.base import BiasedPolicy, check_one_says_how_much, check_policy, check_targets
 from infobatch.schedule import OutOfReach, Schedule, check_length, check_schedule, highest_target
 from infobatch.user_warnings import warn_user
 
@@ -55,7 +55,7 @@ class RunPlan:
         shrink: ShrinkBatches | None = None,
     ) -> None:
         check_length(num_samples, num_epochs, max_steps)
-        _check_policy(policy, num_samples)
+        check_policy(policy, num_samples)
         if shrink and policy.group_of is not None:
             raise ValueError(
                 f"shrink='batches' takes samples out of each batch, and {policy!r} keeps groups whole; "
@@ -186,6 +186,18 @@ class RunPlan:
         least = num_batches * self.shrink.smallest * batching.num_replicas
         return nearest_multiple(num_trained, self.multiple, num_selected, least)
 
+    def saves_nothing(self, epoch: int, num_selected: int) -> bool:
+        """Whether so many samples, in smaller batches, are as many as full data trains.
+
+        It trains whole batches alone where a last one is dropped. What a biased policy leaves out stays
+        out, and of a user's own sampler it is not known.
+        """
+        if self.shrink is None or self.batching is None or self.batching.has_user_order:
+            return False
+        if isinstance(self.policy, BiasedPolicy):
+            return False
+        return self.num_trained(epoch, num_selected) >= self.num_trained(epoch, self.num_samples)
+
     def num_batches(self, epoch: int) -> int:
         """Batches of an epoch on full data, and of a pruned one whose batches shrink."""
         return self._num_batches(epoch, self.full_length)
@@ -260,7 +272,7 @@ class RunPlan:
             self._check_length_may_change(
                 f"the dataset has {num_samples:,} samples, and had {self.num_samples:,} before"
             )
-        _check_policy(self.policy, num_samples)
+        check_policy(self.policy, num_samples)
         self.num_samples = num_samples
         if self._schedule is not None:
             self._schedule = self._make_schedule()
@@ -384,16 +396,3 @@ class RunPlan:
                 "pruner.sampler(batch_size))"
             )
         return self.batching
-
-
-def _check_policy(policy: Policy, num_samples: int) -> None:
-    if not isinstance(policy, Policy):
-        given = "its class" if isinstance(policy, type) else f"a {type(policy).__name__}"
-        raise TypeError(
-            f"policy is {policy!r}; give an object such as NoiseBudget(max_noise=1.1), not {given}"
-        )
-    if policy.num_samples not in (None, num_samples):
-        raise ValueError(
-            f"{policy!r} was given the {policy.given} of {policy.num_samples:,} samples, but the "
-            f"dataset has {num_samples:,}; give one for each, in the dataset's order"
-        )

@@ -61,7 +61,8 @@ def predict_saving(
 
     It is exact where the schedule has a target, but for whole groups, which come near it. Otherwise it
     extrapolates: as a run goes on, most losses fall below the mean, so that an early prediction tends to
-    be low.
+    be low. Shares are of all samples: where a loader drops a last short batch, full data trains fewer,
+    and the saving is less by as much.
 
     Args:
         scores: Scores of all samples, such as :func:`read_scores` gives.

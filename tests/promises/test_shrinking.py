@@ -24,6 +24,8 @@ from infobatch import (
     InfoBatch,
     NoPruning,
     RandomPruning,
+    Replicated,
+    Sharded,
     ShrinkBatches,
     weighted_mean,
 )
@@ -150,6 +152,18 @@ def test_any_sizes_are_even_and_never_below_the_least(
         assert len({tuple(sizes_of(batches)) for batches in epochs}) == 1
         real = [index for batches in epochs for batch in batches for index in batch if index >= 0]
         assert len(set(real)) == len(real)
+
+
+@pytest.mark.parametrize("layout", [Replicated(), Sharded(4)], ids=repr)
+@pytest.mark.parametrize(("ratio", "num_selected"), [(0.05, 100), (0.1, 100), (0.15, 85)])
+def test_what_full_data_drops_is_not_left_out_as_well(layout, ratio, num_selected):
+    policy = RandomPruning(ratio)
+    pruner = DynamicPruner(Numbers(100), 3, policy=policy, shrink="batches", delta=1, layout=layout)
+    loader = pruner.loader(30, drop_last=True)
+    for epoch in pruner.epochs():
+        train_epoch(pruner, loader, torch.ones(100))
+        assert pruner.current.num_selected == (num_selected if epoch else 100)
+        assert pruner.report().epochs[-1].num_recorded == min(pruner.current.num_selected, 90)
 
 
 @pytest.mark.parametrize("drop_last", [False, True])

@@ -141,7 +141,10 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
         if not self.plan.schedule.prunes(epoch):
             return Selection.full(self.plan.num_samples)
         request = self.plan.request(epoch, epoch_generator(self.seed, epoch, Stream.DRAW))
-        return select(self.plan.policy, self.scores, request)
+        selection = select(self.plan.policy, self.scores, request)
+        if self.plan.saves_nothing(epoch, selection.num_selected):
+            return Selection.full(self.plan.num_samples)
+        return selection
 
     def _user_draws(self, epoch: int, selection: Selection) -> UserDraws | None:
         """The draws of the user's own sampler on this rank, if that orders the epoch."""

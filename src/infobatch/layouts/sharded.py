@@ -187,7 +187,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
             totals, probabilities, plan.multiple, least=plan.least, last=plan.last, wanted=wanted
         )
         fingerprint = zlib.crc32(repr((by_score, totals, counts)).encode())
-        if sum(counts) == plan.num_samples:
+        if sum(counts) == plan.num_samples or plan.saves_nothing(number, sum(counts)):
             return ShardedSelection.full(shards), fingerprint
         least, num_strata = sum(counts) // shards.num_shards, sum(total > 0 for total in totals)
         if least < num_strata:  # asked of the whole, so that all ranks raise

@@ -265,6 +265,20 @@ def check_one_says_how_much(policy: Policy, has_target: bool) -> None:
         )
 
 
+def check_policy(policy: Policy, num_samples: int) -> None:
+    """Refuse what is no policy, or one that was given values of another number of samples."""
+    if not isinstance(policy, Policy):
+        given = "its class" if isinstance(policy, type) else f"a {type(policy).__name__}"
+        raise TypeError(
+            f"policy is {policy!r}; give an object such as NoiseBudget(max_noise=1.1), not {given}"
+        )
+    if policy.num_samples not in (None, num_samples):
+        raise ValueError(
+            f"{policy!r} was given the {policy.given} of {policy.num_samples:,} samples, but the "
+            f"dataset has {num_samples:,}; give one for each, in the dataset's order"
+        )
+
+
 def check_some_are_kept(num_pruned: int, num_samples: int) -> None:
     """Refuse a target that leaves out all samples."""
     if num_pruned >= num_samples:

@@ -327,6 +327,15 @@ def test_other_separators_than_commas_are_told_of(tmp_path):
         load_data("table", tmp_path / "own.csv", target="fraud", holds_out=True)
 
 
+def test_quoted_text_may_have_line_breaks_in_a_file_of_several_blocks(tmp_path):
+    said = "\n".join(["a,b", "7,8", "x" * 90])
+    rows = [f'"{said} {n % 3}",{n},{n % 2}' for n in range(15_000)]
+    (tmp_path / "own.csv").write_text("\n".join(["said,amount,fraud", *rows]))
+    data = load_data("table", tmp_path / "own.csv", target="fraud", holds_out=True)
+    assert len(data.train) == 15_000
+    assert (data.schema.numbers, data.num_codes) == (("amount",), (4,))
+
+
 def test_a_file_and_a_column_are_named_together(own_file):
     assert is_table(f"{own_file}:fraud")
     assert named_table(f"{own_file}:fraud") == (own_file, "fraud")

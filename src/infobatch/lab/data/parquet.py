@@ -86,7 +86,11 @@ def _read_csv(path: Path) -> Any:
     """A file of values with commas between them; what is empty or NA is missing."""
     from pyarrow import csv, types
 
-    table = csv.read_csv(path, convert_options=csv.ConvertOptions(strings_can_be_null=True))
+    table = csv.read_csv(
+        path,
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(strings_can_be_null=True),
+    )
     try:
         is_utf8 = bool(table.column_names) and not any(map(types.is_binary, table.schema.types))
     except UnicodeDecodeError:  # of a name

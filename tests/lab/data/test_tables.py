@@ -253,9 +253,37 @@ def test_dates_and_times_are_numbers(own_file):
     assert data.schema.numbers == ("day", "at", "amount")
     days, seconds, _ = data.train.numbers.T
     first = (datetime.date(2026, 1, 1) - datetime.date(1970, 1, 1)).days
-    assert (days[[0, 1, 3]] - first).tolist() == [0, 2, 31]
-    assert (seconds[[0, 1, 3]] - 86400 * days[[0, 1, 3]]).tolist() == [1, 1, 1]
+    assert (days[[0, 1, 3]] / 86400 - first).tolist() == [0, 2, 31]
+    assert (seconds[[0, 1, 3]] - days[[0, 1, 3]]).tolist() == [1, 1, 1]
     assert days.isnan().tolist() == seconds.isnan().tolist() == [False, False, True, False]
+
+
+MORNING = datetime.datetime(2026, 1, 31, 6, 0, 1)
+FIRST = datetime.datetime(1970, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested", "value", "other"),
+    [
+        (pa.timestamp("s"), pa.timestamp("ns"), MORNING, MORNING),
+        (pa.timestamp("ns"), pa.timestamp("us"), MORNING, MORNING),
+        (pa.date32(), pa.timestamp("ms"), MORNING.date(), MORNING),
+        (pa.timestamp("us", tz="UTC"), pa.date64(), MORNING, MORNING.date()),
+        (pa.time32("s"), pa.time64("ns"), MORNING.time(), MORNING.time()),
+        (pa.duration("ms"), pa.duration("s"), MORNING - FIRST, MORNING - FIRST),
+    ],
+)
+def test_dates_and_times_of_several_files_have_one_unit(tmp_path, trained, tested, value, other):
+    fraud = pa.array([0, 1])
+    write(tmp_path, "table", "train-0", {"at": pa.array([value, None], trained), "fraud": fraud})
+    for place in ("train-1", "test"):
+        write(tmp_path, "table", place, {"at": pa.array([other, None], tested), "fraud": fraud})
+    data = load_data("table", tmp_path, target="fraud")
+    of_day = 6 * 3600 + 1
+    midnight = 0 if pa.types.is_time(trained) else (MORNING - FIRST).total_seconds() - of_day
+    ours, theirs = (midnight + (0 if type(each) is datetime.date else of_day) for each in (value, other))
+    assert data.train.numbers[[0, 2], 0].tolist() == [ours, theirs]
+    assert data.test.numbers[0, 0] == theirs
 
 
 def test_a_column_without_a_value_is_missing_throughout(tmp_path):

@@ -310,8 +310,10 @@ class _Columns:
         kind = columns[0].type.value_type if types.is_dictionary(columns[0].type) else columns[0].type
         if name == self.schema.target and not self.schema.of_numbers and types.is_floating(kind):
             kind = pyarrow.int64()
+        is_time, kind = types.is_temporal(kind), _in_one_unit(kind)
         try:
-            return pyarrow.chunked_array([c for each in columns for c in each.cast(kind).chunks], kind)
+            same = [each.cast(kind, safe=not is_time) for each in columns]
+            return pyarrow.chunked_array([chunk for each in same for chunk in each.chunks], kind)
         except pyarrow.ArrowException as error:
             raise ValueError(
                 f"column {name!r} has other types in {' and '.join(map(str, self._paths))} ({error}); "
@@ -326,9 +328,10 @@ class _Columns:
         try:
             if pyarrow.types.is_boolean(column.type):
                 column = column.cast(pyarrow.int8())
-            if pyarrow.types.is_temporal(column.type):  # whole days, seconds or parts of them
-                column = column.cast(f"int{column.type.bit_width}")
+            is_time = pyarrow.types.is_temporal(column.type)
+            column = column.cast(pyarrow.int64()) if is_time else column
             numbers: np.ndarray = column.cast(pyarrow.float64(), safe=False).to_numpy()
+            numbers = numbers / 1e6 if is_time else numbers  # in seconds
         except pyarrow.ArrowException as error:
             raise ValueError(
                 f"column {name!r} in {self._paths[0]} does not hold numbers, as in the training file "
@@ -364,6 +367,18 @@ class _Columns:
             row -= self._tables[file].num_rows
             file += 1
         return f"row {row} (from 0) of {self._paths[file]}"
+
+
+def _in_one_unit(kind: Any) -> Any:
+    """A type of pyarrow: dates, times of day and durations in microseconds, however a file has them."""
+    import pyarrow
+    import pyarrow.types as types
+
+    if types.is_date(kind) or types.is_timestamp(kind):
+        return pyarrow.timestamp("us")
+    if types.is_time(kind):
+        return pyarrow.time64("us")
+    return pyarrow.duration("us") if types.is_duration(kind) else kind
 
 
 def _positive(rows: Table, class_names: Sequence[str], given: str) -> int:

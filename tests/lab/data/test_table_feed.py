@@ -49,6 +49,20 @@ def test_a_column_without_any_number_says_nothing():
     assert codes.shape == (2, 0)
 
 
+def test_numbers_that_differ_by_little_of_their_mean_are_standardized():
+    ids = 1e12 + torch.arange(1000, dtype=torch.float64)
+    rows = table(ids[:, None].tolist(), [[]] * 1000)
+    numbers, _, _ = Encoder(rows, ())(rows)
+    assert numbers.mean() == pytest.approx(0, abs=1e-3)
+    assert numbers.std(correction=0) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_constant_column_becomes_zero_but_for_rounding():
+    rows = table([[0.1, 1.7e9 + 0.1]] * 1001, [[]] * 1001)
+    numbers, _, _ = Encoder(rows, ())(rows)
+    assert numbers.abs().max() < 1e-5
+
+
 def test_batches_are_the_rows_of_their_indices(tmp_path):
     data = load_data("flights", flights(tmp_path))
     feed = TableFeed(data, torch.device("cpu"))

@@ -15,6 +15,10 @@ Rows = tuple[Tensor, Tensor, Tensor]
 """Numbers float32 (B, F), codes int64 (B, K) and labels: int64 (B,), or float32 if they are numbers."""
 
 
+ROUNDING = 1e-14
+"""A constant column of float64 has at most so much of its mean as deviation."""
+
+
 class Encoder:
     """Makes of a table's rows what a network takes, by what the rows that are trained on hold.
 
@@ -31,7 +35,7 @@ class Encoder:
         numbers = table.numbers
         self._mean = numbers.nanmean(0).nan_to_num()  # a column may lack them all
         std = (numbers - self._mean).square().nanmean(0).nan_to_num().sqrt()
-        self._std = std.where(std > 1e-9 * self._mean.abs(), 1.0)  # a constant becomes 0
+        self._std = std.where(std > ROUNDING * self._mean.abs(), 1.0)  # a constant becomes 0
         self._incomplete = numbers.isnan().any(0)
         self.target_mean, self.target_std = 0.0, 1.0
         if table.labels.is_floating_point():

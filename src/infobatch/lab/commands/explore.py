@@ -15,6 +15,7 @@ from infobatch.lab.explorer import Contents, contents_of, open_run, write_page
 from infobatch.lab.explorer.explore import MOST
 from infobatch.lab.explorer.thumbnails import LARGEST
 from infobatch.lab.runs.folder import RunFolder, check_is_one_run
+from infobatch.lab.runs.sources import check_data
 
 
 def explore(
@@ -64,6 +65,7 @@ def _data_of(run: Path, data_dir: Path | None) -> tuple[Contents, str]:
         return Contents(), run.name
     if data_dir is not None:
         config = replace(config, data_dir=data_dir)
+    check_data(config)
     return contents_of(load(config)), config.data
 
 

@@ -22,7 +22,7 @@ from infobatch.lab.devices import computes_in_bf16, resolve_device, resolve_prec
 from infobatch.lab.functions import is_function
 from infobatch.lab.names import choose
 from infobatch.lab.recipes import find_recipe
-from infobatch.lab.runs.sources import check_sources, sources_of
+from infobatch.lab.runs.sources import check_data, check_sources, sources_of
 from infobatch.lab.tasks.registry import TASKS
 from infobatch.lab.training.scoring_costs import pruned_throughout
 from infobatch.lab.training.validate import check_config
@@ -177,7 +177,7 @@ def resumed(
         ``saved``.
 
     Raises:
-        ValueError: If anything was typed that differs from it, or the user's code has changed.
+        ValueError: If anything was typed that differs from it, or the user's code or data have changed.
     """
     typed: dict[str, tuple[Any, Any]] = {}
     if recipe:
@@ -198,13 +198,7 @@ def resumed(
                 "another run"
             )
     check_sources(saved)
-    folder = local_folder(saved.data_dir)
-    now = mark_of(saved.data, folder)
-    if now and saved.data_mark not in ("", now):
-        raise ValueError(
-            f"the data in {folder} have changed since the run was started; put them back, or start "
-            "another run"
-        )
+    check_data(saved)
     return saved
 
 

@@ -25,7 +25,7 @@ from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.report import read_comparison, read_runs, write_report
 from infobatch.lab.report.classes import class_headings, class_rows
 from infobatch.lab.runs.folder import RunFolder, check_is_one_run
-from infobatch.lab.runs.sources import check_sources
+from infobatch.lab.runs.sources import check_data, check_sources
 from infobatch.lab.tasks.metrics import digits_of
 from infobatch.lab.tasks.registry import TASKS, metric_of
 from infobatch.noise import NormsFrom
@@ -77,6 +77,7 @@ def evaluate(run: PositionalPath, data_dir: OptionalPath = None, device: str = "
     check_sources(config)
     if data_dir:
         config = replace(config, data_dir=data_dir)
+    check_data(config)
     summary = folder.summary()
     data = load(config)
     metric = metric_of(config)

@@ -1,8 +1,10 @@
-"""Which code of the user's a run is trained by, so that runs of other code are not taken for it."""
+"""Which code and data of the user's a run is trained by, so that others are not taken for them."""
 
 from __future__ import annotations
 
 from infobatch.lab.config.train import TrainConfig, flag
+from infobatch.lab.data import local_folder
+from infobatch.lab.data.marks import mark_of
 from infobatch.lab.functions import GIVEN, source_of
 from infobatch.lab.models import is_own
 
@@ -51,5 +53,23 @@ def check_sources(config: TrainConfig) -> None:
         option = "the training function" if option == "own.train" else flag(option)
         raise ValueError(
             f"the file of {option} {name} has changed since the run was started; put it back, or start "
+            "another run"
+        )
+
+
+def check_data(config: TrainConfig) -> None:
+    """Refuse to go on with a run, or to show it, by other data than it was started with.
+
+    Args:
+        config: The options that the run was started with, and where its data is now.
+
+    Raises:
+        ValueError: If the data has changed since.
+    """
+    folder = local_folder(config.data_dir)
+    now = mark_of(config.data, folder)
+    if now and config.data_mark not in ("", now):
+        raise ValueError(
+            f"the data in {folder} have changed since the run was started; put them back, or start "
             "another run"
         )

@@ -27,7 +27,7 @@ def test_a_table_in_a_file_is_named_with_its_column():
     made = replace(COMPARISON, config=config, variants=(budget,), margin=None)
     assert command_of(made) == "infobatch compare 'my data.csv:fraud' --seeds 2"
     made = replace(made, config=replace(of_table(Path("a.csv"), "price", "regression"), held_out=0.1))
-    assert command_of(made) == "infobatch compare a.csv:price --held-out 0.1 --seeds 2"
+    assert command_of(made) == "infobatch compare a.csv:price --task regression --held-out 0.1 --seeds 2"
 
 
 def test_several_variants_are_a_sweep():

@@ -53,7 +53,7 @@ def command_of(comparison: Comparison) -> str:
         recipe, base = [config.own.train], of_function(config.own.train)
     if (file := own_file(config.data, config.data_dir)) is not None:
         recipe = [f"{file}:{config.tabular.target}"]
-        base = of_table(file, config.tabular.target, config.task)
+        base = of_table(file, config.tabular.target, "")
     base = base or defaults_of(config.task)
     if name != "compare":  # its policies are typed as such
         config = replace(config, policy=base.policy)

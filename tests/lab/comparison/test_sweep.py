@@ -3,14 +3,16 @@
 import io
 import time
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 
 from helpers.commands import start
 from infobatch.lab import cli
 from infobatch.lab.comparison.comparison import Comparison
+from infobatch.lab.comparison.sweep import name_of
 from infobatch.lab.comparison.variants import Arm, Variant
-from infobatch.lab.config.train import TrainConfig
+from infobatch.lab.config.train import TrainConfig, of_table
 from infobatch.lab.recipes.published import Published
 from infobatch.lab.report import read_comparison, to_markdown
 from infobatch.lab.report.results import Results
@@ -113,6 +115,24 @@ def test_a_foreign_run_in_the_folder_is_refused(call, tmp_path):
     assert code == 2
     assert "seed-0 was trained with" in error
     assert not (tmp_path / NAME / "compare.json").exists(), "refused before anything is written"
+
+
+def test_two_tables_of_one_name_are_not_trained_in_one_folder(call, tmp_path):
+    files = [tmp_path / folder / "data.csv" for folder in "ab"]
+    for number, file in enumerate(files):
+        file.parent.mkdir()
+        file.write_text("x,y\n" + "".join(f"{n + number},{n % 2}\n" for n in range(40)))
+    typed = ("--epochs", 2, "--seeds", 1, "--no-controls", "--out", tmp_path / "out")
+    code, _, error = call("sweep", *(f"{file}:y" for file in files), *typed)
+    assert code == 2
+    assert f"{files[0]}:y and {files[1]}:y would both be trained in {tmp_path}/out/data-y" in error
+    assert "give each an --out of its own" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_column_with_a_slash_makes_one_folder():
+    config = of_table(Path("data.csv"), "price/unit", "regression")
+    assert name_of(config) == "data-price-unit"
 
 
 def test_a_killed_sweep_goes_on_with_the_same_command(call, tmp_path):

@@ -78,8 +78,18 @@ class Sweep:
         """Refuse options that could only fail later, or do not fit what is in the folder.
 
         Raises:
-            ValueError: If an option does not hold, or the folder's runs have other options.
+            ValueError: If an option does not hold, two comparisons would share a folder, or the folder's
+                runs have other options.
         """
+        places: dict[Path, TrainConfig] = {}
+        for comparison in self.comparisons:
+            first, config = places.setdefault(comparison.path, comparison.config), comparison.config
+            if first != config:
+                tables = (f"{each.data_dir}:{each.tabular.target}" for each in (first, config))
+                raise ValueError(
+                    f"{' and '.join(tables)} would both be trained in {comparison.path}; give each an "
+                    "--out of its own"
+                )
         for comparison in self.comparisons:
             comparison.check()
             if (comparison.path / "compare.json").exists():
@@ -121,7 +131,9 @@ def name_of(config: TrainConfig) -> str:
     if config.recipe:
         return config.recipe
     file = own_file(config.data, config.data_dir)
-    return f"{config.task}-{config.data}" if file is None else f"{file.stem}-{config.tabular.target}"
+    if file is None:
+        return f"{config.task}-{config.data}"
+    return f"{file.stem}-{config.tabular.target}".replace("/", "-")  # the name of one folder
 
 
 def _check_no_gap(there: range, wanted: range, path: Path) -> None:

@@ -88,6 +88,24 @@ def test_a_folder_of_ones_own_says_what_the_data_are(comparison, tmp_path):
         read_runs(paths[2:])
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (({"data_mark": "a"}, {"data_mark": "b"}), r"different data, .* though each is called table"),
+        (({"tabular": {"target": "x"}}, {"tabular": {"target": "y"}}), r"--tabular\.target \(x and y\)"),
+        (({"held_out": 0.1}, {"held_out": 0.2}), r"differ in --held-out \(0\.1 and 0\.2\)"),
+    ],
+)
+def test_runs_of_other_data_have_no_common_report(comparison, tmp_path, options, message):
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path, arm, given in zip(paths, (PRUNED, FULL), options, strict=True):
+        shutil.copytree(comparison.folder(arm, comparison.config.seed).path, path)
+        config = {**json.loads((path / "config.json").read_text()), "data": "table", **given}
+        (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message):
+        read_runs(paths)
+
+
 def test_unfinished_runs_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no run"):
         read_runs([tmp_path])

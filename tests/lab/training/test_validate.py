@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import run
+from helpers import run, tables
 from helpers.digits import LOOKING, QUICK
+from infobatch.lab.config.task_options import TabularOptions
+from infobatch.lab.data import load_data
+from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.validate import check_config, check_run
 
 
@@ -69,3 +72,29 @@ def test_scores_of_a_run_on_other_samples_are_refused_before_training(data, tmp_
     with pytest.raises(ValueError, match=message):
         check_run(config, data.split(0, 900))
     check_run(replace(config, subset=other.subset, train_samples=0), data.subset(torch.arange(900)))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "message"),
+    [
+        ({"data_mark": "a"}, r"scores\.npz are of a run on other data, though both are called table"),
+        (
+            {"tabular": TabularOptions("price")},
+            r"of a run with --tabular\.target price, and this one has",
+        ),
+        ({"data_mark": "b"}, None),
+        ({}, None),
+    ],
+)
+def test_scores_of_another_table_are_refused(tmp_path, theirs, message):
+    data = load_data("breast-cancer")
+    config = replace(tables.QUICK, data="table", data_mark="b", policy="infobatch", warmup_epochs=0)
+    folder = RunFolder(tmp_path)
+    folder.create(replace(config, **{"data_mark": "", **theirs}))
+    np.savez(folder.scores_path, last_loss=np.ones(len(data.train), np.float32))
+    config = replace(config, prior_scores=str(folder.scores_path))
+    if message is None:
+        check_run(config, data)
+        return
+    with pytest.raises(ValueError, match=message):
+        check_run(config, data)

@@ -54,7 +54,10 @@ IN_LABELS = (
     *("epochs", "lr", "workers", "probe", "data_mark"),
 )
 """Options that a label of a run tells, or that do not matter for its result."""
-SAME_OPTIONS = ("model", "pretrained", "transform", "image_size", "test", "source")
+SAME_OPTIONS = (
+    *("model", "pretrained", "transform", "image_size", "test", "source"),
+    *("held_out", "tabular.target"),
+)
 """The options that the runs of a report have in common, beside their task and data set."""
 
 
@@ -162,8 +165,7 @@ def read_runs(paths: Sequence[Path]) -> Results:
         What a report shows of them.
 
     Raises:
-        ValueError: If a run is given twice, or the runs differ in their task, data set, metric
-            or network.
+        ValueError: If a run is given twice, or the runs differ in their task, data, metric or network.
     """
     groups: dict[str, ArmRuns] = {}
     for path in paths:
@@ -201,11 +203,17 @@ def read_runs(paths: Sequence[Path]) -> Results:
             f"these runs are of different tasks, data sets or metrics ({names}); report each apart"
         )
     for option in SAME_OPTIONS:
-        if len(values := {getattr(config, option): None for config in configs}) > 1:
+        if len(values := {config.options()[option]: None for config in configs}) > 1:
             raise ValueError(
                 f"these runs differ in {flag(option)} ({' and '.join(map(str, values))}), and a report "
-                "is of one network that sees one set of images; report each apart"
+                "is of one network on one set of data; report each apart"
             )
+    places = {config.data_mark: str(config.data_dir) for config in configs if config.data_mark}
+    if len(places) > 1:
+        raise ValueError(
+            f"these runs are of different data, which were in {' and in '.join(places.values())}, "
+            f"though each is called {configs[0].data}; report each apart"
+        )
     arms, metric = _with_digits(arms, metric_of(configs[0]))
     longest = max((arm for arm in arms if arm.kind == FULL), key=_length, default=None)
     commands = [

@@ -263,8 +263,8 @@ def _check_prior_scores(config: TrainConfig, policy: Policy) -> None:
         )
 
 
-SAMPLE_OPTIONS = ("data", "subset", "held_out", "train_samples", "imbalance")
-"""The options that say which samples are trained, and in which order they are numbered."""
+SAMPLE_OPTIONS = ("data", "subset", "held_out", "train_samples", "imbalance", "tabular.target")
+"""The options that say which samples are trained, for what, and in which order they are numbered."""
 
 
 def check_run(config: TrainConfig, data: Data) -> None:
@@ -313,5 +313,10 @@ def _check_same_samples(config: TrainConfig, scores: Path) -> None:
             other, ours = theirs[name]
             raise ValueError(
                 f"--prior-scores {scores} are of a run with {flag(name)} {other}, and this one has "
-                f"{flag(name)} {ours}: its rows are others; give scores of the same samples"
+                f"{flag(name)} {ours}: its samples are others; give scores of the same samples"
             )
+    if all(theirs.get("data_mark", ("", ""))):
+        raise ValueError(
+            f"--prior-scores {scores} are of a run on other data, though both are called {config.data}; "
+            "give scores of the same samples"
+        )

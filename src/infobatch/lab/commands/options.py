@@ -259,7 +259,7 @@ def check_options(config: TrainConfig) -> None:
 
 
 def load(config: TrainConfig) -> Data:
-    """The data of a run, after its subset, its split and what its task makes of it.
+    """The data of a run, after its split, its subset and what its task makes of it.
 
     Args:
         config: The run's options.
@@ -285,10 +285,9 @@ def load(config: TrainConfig) -> Data:
         own["positive"] = config.tabular.positive
         own["holds_out"] = config.held_out > 0
     data = load_data(config.data, config.data_dir, **own)
-    if config.subset is not None:
-        data = data.subset(read_subset(config.subset, len(data.train)))
-    if config.held_out or config.train_samples:
-        data = data.split(config.held_out, config.train_samples)
+    subset = None if config.subset is None else read_subset(config.subset, len(data.train))
+    if config.held_out or config.train_samples or subset is not None:
+        data = data.split(config.held_out, config.train_samples, subset)
     if config.imbalance > 1:
         data = data.long_tailed(config.imbalance)
     data = replace(TASKS[config.task].prepare(config, data), origin=data.origin)

@@ -83,29 +83,44 @@ class Data:
             )
         return rare
 
-    def split(self, held_out: float, num_train: int) -> Data:
+    def split(self, held_out: float, num_train: int, subset: Tensor | None = None) -> Data:
         """Hold out a random part of the training set as the test set, and train on a part of the rest.
 
         Args:
             held_out: The share that is held out, in [0, 1); 0 keeps the test set.
             num_train: How many samples to train on; 0 for all that are left.
+            subset: Of which training samples, int64 (n,), those that are left are trained on; by default
+                of all. What is held out does not depend on it.
 
         Returns:
             The same parts for the same numbers.
 
         Raises:
-            ValueError: If fewer than ``num_train`` samples are left.
+            ValueError: If no sample is held out, or none is left, or fewer than ``num_train``.
         """
-        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
+        order = _in_random_order(torch.arange(len(self.train)))
         num_held = round(held_out * len(order))
-        left = order[num_held:]
+        if held_out and not num_held:
+            raise ValueError(
+                f"--held-out is {held_out:g}, which is none of the {len(order):,} training samples of "
+                f"{self.name}; raise it"
+            )
+        held, left = order[:num_held], order[num_held:]
+        if subset is not None:
+            left = _in_random_order(subset[~torch.isin(subset, held)])
+        if not len(left):
+            whose = "" if subset is None else " that --subset names"
+            raise ValueError(
+                f"--held-out is {held_out:g}, which leaves none of the samples of {self.name}{whose} to "
+                "train on; lower it"
+            )
         if num_train > len(left):
             raise ValueError(
                 f"--train-samples is {num_train:,}, but {self.name} has only {len(left):,} to train on; "
                 "lower it"
             )
         train = left[: num_train or None].sort().values
-        return self.subset(train, order[:num_held].sort().values if num_held else None)
+        return self.subset(train, held.sort().values if num_held else None)
 
     def long_tailed(self, factor: float) -> Data:
         """Train on fewer samples of each class than of the one before it.
@@ -158,6 +173,11 @@ class Data:
     def _choose(self, indices: Tensor) -> Any:
         """Some of the training samples."""
         return self.train.subset(indices)
+
+
+def _in_random_order(indices: Tensor) -> Tensor:
+    """The indices in an order that is always the same for as many."""
+    return indices[torch.randperm(len(indices), generator=torch.Generator().manual_seed(0))]
 
 
 class DataSource(Protocol):

@@ -73,6 +73,22 @@ def test_arms_are_told_apart_by_p_values_corrected_for_their_number(num_controls
     assert "A run trained for 1.0 s, on full data 1.0 s." in told
 
 
+@pytest.mark.parametrize(
+    ("spread", "words"),
+    [
+        (0.0002, "So a shorter run (fewer epochs) does as well here, as far as 2 seeds tell."),
+        (0.02, "Whether a shorter run (fewer epochs) does as well here, 2 seeds do not tell."),
+    ],
+)
+def test_a_shorter_run_does_as_well_only_where_the_interval_tells_it(spread, words):
+    results = replace(compared([400] * 2), margin=0.01)
+    _, ours, fewer = results.arms
+    for seed in (0, 1):
+        ours.runs[seed].summary.result = 0.12 + 0.0001 * seed
+        fewer.runs[seed].summary.result = 0.12 + 0.0001 * seed + spread * (seed - 0.5)
+    assert words in verdict(results)
+
+
 def test_the_same_difference_in_every_seed_tells_nothing_apart():
     """As where each is of one test image: the interval has no width, and says nothing of other seeds."""
     results = compared([400] * 2)

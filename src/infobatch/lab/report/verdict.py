@@ -97,7 +97,7 @@ def _verdict_on(ours: ArmRuns, full: ArmRuns, results: Results) -> str:
     places = _places(ours, results)
     sentences += _against_controls(places)
     if judged == "lossless":
-        sentences += _conclusion(places, difference.num_pairs)
+        sentences += _conclusion(places, difference.num_pairs, results.margin)
     return " ".join(sentences)
 
 
@@ -172,6 +172,11 @@ class _Place(NamedTuple):
     control: ArmRuns
     word: str
     phrase: str
+    difference: Difference
+
+    def does_as_well(self, margin: float) -> bool:
+        """Whether the control loses less than the margin to the arm, as far as can be told."""
+        return self.difference.most_gain < margin and not self.difference.has_no_spread
 
 
 def _places(ours: ArmRuns, results: Results) -> list[_Place]:
@@ -183,7 +188,8 @@ def _places(ours: ArmRuns, results: Results) -> list[_Place]:
         if difference is None:
             continue
         if math.isnan(difference.mean):
-            places.append(_Place(control, "without a finite result to compare with of", control.label))
+            word = "without a finite result to compare with of"
+            places.append(_Place(control, word, control.label, difference))
             continue
         p, word = p_values[control.label], ALIKE
         is_apart = difference.least_gain > 0 or difference.most_gain < 0
@@ -194,7 +200,8 @@ def _places(ours: ArmRuns, results: Results) -> list[_Place]:
             told += " in every seed, so that there is no spread to judge by"
         elif is_apart:
             told += f" with a corrected p of {p_text(p)}"
-        places.append(_Place(control, word, f"{control.label}{_cost_gap(control, ours)}, {told}"))
+        phrase = f"{control.label}{_cost_gap(control, ours)}, {told}"
+        places.append(_Place(control, word, phrase, difference))
     return places
 
 
@@ -207,12 +214,19 @@ def _against_controls(places: Sequence[_Place]) -> list[str]:
     return [f"At the same cost it is {'; '.join(said)}."] if said else []
 
 
-def _conclusion(places: Sequence[_Place], num_seeds: int) -> list[str]:
+def _conclusion(places: Sequence[_Place], num_seeds: int, margin: float) -> list[str]:
     """What a user is to do, of a pruned arm that is lossless."""
     shorter = [place for place in places if place.control.kind in SHORTER]
-    for word, advice in (("behind", "is the better choice"), (ALIKE, "does as well")):
-        if better := [place.control.label for place in shorter if place.word == word]:
-            return [f"So a shorter run ({better[0]}) {advice} here, as far as {num_seeds} seeds tell."]
+    alike = [place for place in shorter if place.word == ALIKE]
+    better = [place for place in shorter if place.word == "behind"]
+    equal = [place for place in alike if place.does_as_well(margin)]
+    for found, advice in ((better, "is the better choice"), (equal, "does as well")):
+        if found:
+            label = found[0].control.label
+            return [f"So a shorter run ({label}) {advice} here, as far as {num_seeds} seeds tell."]
+    if alike:
+        label = alike[0].control.label
+        return [f"Whether a shorter run ({label}) does as well here, {num_seeds} seeds do not tell."]
     if shorter and all(place.word == "ahead of" for place in shorter):
         return ["So pruning pays here."]
     return []

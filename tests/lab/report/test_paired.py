@@ -45,6 +45,12 @@ def test_of_few_seeds_no_spread_is_known():
     assert judge(Difference(-0.3, -10.0, 9.4, 4), margin=0.5) == "too few seeds to say"
 
 
+def test_the_same_results_tell_of_others_only_in_several_seeds():
+    assert judge(Difference(0.0, 0.0, 0.0, 4), margin=0.5) == "too few seeds to say"
+    assert seeds_needed(Difference(0.0, 0.0, 0.0, 4), 0.5) is None
+    assert judge(Difference(0.0, 0.0, 0.0, 5), margin=0.5) == "lossless"
+
+
 def test_as_many_seeds_as_are_advised_would_decide():
     differences = [-0.9, 0.1, -0.2, -0.6]
     ours = {seed: FixedRun(each) for seed, each in enumerate(differences)}

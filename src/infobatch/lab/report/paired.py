@@ -65,11 +65,12 @@ class Difference:
 
     @property
     def has_no_spread(self) -> bool:
-        """Whether all seeds differ by the same, as where a few test samples decide, and not by 0.
+        """Whether all seeds differ by the same, as where a few test samples decide.
 
-        The interval then tells nothing of how other seeds would differ.
+        The interval then tells nothing of how other seeds would differ; only no difference in each of
+        several seeds tells that others have none.
         """
-        return self.low == self.high and self.mean != 0
+        return self.low == self.high and (self.mean != 0 or self.num_pairs < SEEDS_FOR_SPREAD)
 
     @property
     def short(self) -> str:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.comparisons import FULL, PRUNED
+from helpers.comparisons import FULL, HALF, PRUNED
 from infobatch.lab.comparison.comparison import Comparison
-from infobatch.lab.comparison.variants import FEWER, FEWER_SCALED, Variant
+from infobatch.lab.comparison.variants import FEWER, FEWER_SCALED, Arm, Variant
 from infobatch.lab.recipes import RECIPES
 from infobatch.lab.report import read_comparison, read_runs
 
@@ -33,6 +33,20 @@ def test_of_two_rates_the_one_that_did_not_diverge_is_kept(comparison, tmp_path)
     assert FEWER in kinds
     assert FEWER_SCALED not in kinds
     assert any("the other reached no finite result." in note for note in results.notes)
+
+
+def test_of_two_rates_the_better_is_so_in_the_seeds_that_both_have(comparison, tmp_path):
+    """The other is ahead only in a seed that the first one has not finished, which is an easier one."""
+    shutil.copytree(comparison.path, tmp_path / "copy")
+    made = Comparison.load(tmp_path / "copy")
+    for kind, results in ((FEWER, (80.0, 90.0)), (FEWER_SCALED, (81.0, None))):
+        for seed, result in zip(made.seeds, results, strict=True):
+            file = made.folder(Arm(kind, HALF), seed).path / "summary.json"
+            summary = {**json.loads(file.read_text()), "result": result}
+            file.write_text(json.dumps(summary)) if result else file.unlink()
+    kinds = [arm.kind for arm in read_comparison(made.path).arms]
+    assert FEWER_SCALED in kinds
+    assert FEWER not in kinds
 
 
 def test_small_results_have_digits(comparison, tmp_path):

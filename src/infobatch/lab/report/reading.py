@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 from infobatch.lab.comparison.command import command_of
 from infobatch.lab.comparison.comparison import Comparison
@@ -134,16 +136,21 @@ def _published(config: TrainConfig) -> tuple[Sequence[Published], list[str]]:
 
 
 def _drop_worse_rates(arms: Sequence[ArmRuns], metric: Metric) -> tuple[list[ArmRuns], list[str]]:
-    """Keep the better of the two learning rates that fewer epochs were trained at, and note it."""
+    """Keep the better of the two learning rates that fewer epochs were trained at, and note it.
 
-    def gain(arm: ArmRuns) -> float:
-        return metric.gain(arm.result) if math.isfinite(arm.result) else -math.inf
+    They are compared over the seeds that both have; without one both are kept.
+    """
+
+    def gain(arm: ArmRuns, seeds: Collection[int]) -> float:
+        result = fmean(arm.runs[seed].summary.result for seed in seeds)
+        return metric.gain(result) if math.isfinite(result) else -math.inf
 
     kept, others = list(arms), []
     for same in (arm for arm in arms if arm.kind == FEWER):
         for scaled in arms:
-            if scaled.kind == FEWER_SCALED and scaled.arm.variant == same.arm.variant:
-                worse = min(same, scaled, key=gain)
+            seeds = same.runs.keys() & scaled.runs.keys()
+            if scaled.kind == FEWER_SCALED and scaled.arm.variant == same.arm.variant and seeds:
+                worse = min(same, scaled, key=partial(gain, seeds=seeds))
                 kept.remove(worse)
                 reached = f"{metric.text(worse.result)} {metric.unit}".rstrip()
                 others.append(reached if math.isfinite(worse.result) else "no finite result")

@@ -2,7 +2,9 @@
 
 import re
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from helpers.explorer import record
@@ -79,6 +81,21 @@ def test_predict_tells_what_budgets_of_noise_would_save(call, finished, tmp_path
     assert len(shares) == 5
     assert shares == sorted(shares)
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_predict_takes_losses_for_what_the_runs_task_has(call, tmp_path):
+    folder, losses = RunFolder(tmp_path / "run"), tmp_path / "losses.npz"
+    folder.create(of_table(Path("own.csv"), "price", "regression"))
+    for file in (folder.scores_path, losses):
+        np.savez(file, last_loss=np.random.default_rng(0).exponential(size=200).astype(np.float32))
+    _, squared, _ = call("predict", folder.path)
+    assert call("predict", folder.scores_path)[1] == squared
+    assert call("predict", folder.path, "--norms-from", "squared-error")[1] == squared
+    _, entropies, _ = call("predict", losses)
+    assert call("predict", folder.path, "--norms-from", "cross-entropy")[1] == entropies != squared
+    code, _, error = call("predict", folder.path, "--norms-from", "none")
+    assert code == 2
+    assert "--norms-from" in error
 
 
 def test_recipes_are_listed_with_what_they_need(call):

@@ -14,6 +14,7 @@ import docstring_parser
 import tyro
 
 from infobatch.lab.config.train import UNTYPED, CommonConfig, TrainConfig
+from infobatch.noise import NORMS_FROM, NormsFrom
 
 Command = Callable[..., None]
 
@@ -191,6 +192,7 @@ CONFIGURED: dict[Any, type[CommonConfig]] = {Options: TrainConfig, CommonOptions
 OptionalPath = Annotated[Path | None, _unset("PATH")]
 OptionalFloat = Annotated[float | None, _unset("FLOAT"), _number(float)]
 OptionalInt = Annotated[int | None, _unset("INT"), _number(int)]
+OptionalNormsFrom = Annotated[NormsFrom | None, _unset("{" + ",".join(NORMS_FROM) + "}")]
 RecipeName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE]")]
 RecipeNames = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RECIPE ...]")]
 OutPath = Annotated[Path, tyro.conf.arg(metavar="PATH")]

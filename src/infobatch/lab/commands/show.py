@@ -11,6 +11,7 @@ from rich.table import Table
 
 from infobatch.lab.commands.arguments import (
     OptionalFloat,
+    OptionalNormsFrom,
     OptionalPath,
     Paths,
     PositionalPath,
@@ -19,6 +20,7 @@ from infobatch.lab.commands.arguments import (
 from infobatch.lab.commands.console import console, plain_console, print_recipe
 from infobatch.lab.commands.options import load
 from infobatch.lab.commands.results import print_results
+from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import DOWNLOADS
 from infobatch.lab.data.images import write_picture
 from infobatch.lab.recipes import RECIPES, find_recipe
@@ -28,7 +30,6 @@ from infobatch.lab.runs.folder import RunFolder, check_is_one_run
 from infobatch.lab.runs.sources import check_data, check_sources
 from infobatch.lab.tasks.metrics import digits_of
 from infobatch.lab.tasks.registry import TASKS, metric_of
-from infobatch.noise import NormsFrom
 from infobatch.policies import InfoBatch, NoiseBudget, Policy
 from infobatch.prediction import predict_budgets, predict_saving
 from infobatch.schedule import Schedule
@@ -131,7 +132,7 @@ def predict(
     prune_ratio: float = 0.5,
     delta: OptionalFloat = None,
     warmup_epochs: int = 1,
-    norms_from: NormsFrom = "cross-entropy",
+    norms_from: OptionalNormsFrom = None,
     plot: OptionalPath = None,
 ) -> None:
     """Predict what pruning would save, from the scores of any run: InfoBatch, and budgets of noise.
@@ -143,11 +144,14 @@ def predict(
         delta: Share of the run after which all data is used again (annealing); by default 0.875 for
             InfoBatch, and 1, which is none, for a budget.
         warmup_epochs: Number of unpruned epochs at the start.
-        norms_from: What the losses are, for norms of gradients to follow from them.
+        norms_from: What the losses are, for norms of gradients to follow from them; by default those of
+            the run's task, and cross-entropies where the scores are in no run's folder.
         plot: A .png file for a plot of the saving against the noise of a step.
     """
     check_is_one_run(scores)
     table = read_scores(scores / "scores.npz" if scores.is_dir() else scores)
+    run = RunFolder(scores if scores.is_dir() else scores.parent)
+    norms_from = norms_from or TASKS[run.config().task if run.exists else TrainConfig().task].norms_from
 
     def schedule_of(policy: type[Policy]) -> Schedule:
         return Schedule(

@@ -10,8 +10,9 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
@@ -136,17 +137,42 @@ def source_of(text: str) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
 
 
-def source_of_given(function: Function) -> str:
+def source_of_given(function: Function, _within: tuple[Function, ...] = ()) -> str:
     """A mark of the source of a function that is given as such; empty where it has none.
 
     Args:
-        function: The function; what it calls has no mark.
+        function: The function. Its defaults, and what it takes from a function that it is made in, count
+            where they are numbers, texts and the like, or functions. What it calls has no mark.
+        _within: Functions to which it belongs.
     """
+    function = inspect.unwrap(function)
     try:
-        text = inspect.getsource(inspect.unwrap(function))
+        text = inspect.getsource(function)
     except (OSError, TypeError):
         return ""
+    within = (*_within, function)
+    for value in _held_by(function):
+        if inspect.isfunction(value) and not any(value is each for each in within):
+            text += source_of_given(value, within)
+        elif _is_plain(value):
+            text += f"\n{value!r}"
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _held_by(function: Function) -> Iterator[Any]:
+    """The defaults of a function, and what it takes from a function that it is made in."""
+    yield from getattr(function, "__defaults__", None) or ()
+    yield from (getattr(function, "__kwdefaults__", None) or {}).values()
+    for cell in getattr(function, "__closure__", None) or ():
+        with suppress(ValueError):  # of one that holds nothing yet
+            yield cell.cell_contents
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value cannot change, and says by its text what it is."""
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (int, float, complex, str, bytes, type, PurePath))
 
 
 def _import(place: str) -> ModuleType:

@@ -1,5 +1,6 @@
 """A training function of the user's, compared from the command line and from Python."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -111,6 +112,35 @@ def test_python_knows_which_function_runs_are_of(tmp_path):
 
     with pytest.raises(ValueError, match=r"was trained by other code: the training function, or"):
         compare(train, **FEW, out=tmp_path / "c")
+
+
+def test_python_knows_what_a_function_was_made_with(tmp_path):
+    def same(value):
+        return value
+
+    def half(value):
+        return value / 2
+
+    def made(result, calls, inner):
+        def train(run):
+            calls.append(inner)
+            return trained(run, inner(result))
+
+        return train
+
+    compare(made(50.0, [], same), **FEW, out=tmp_path / "c")
+    calls = ["of another call"]
+    compare(made(50.0, calls, same), **FEW, out=tmp_path / "c")
+    assert len(calls) == 1, "it goes on, whatever its lists hold"
+    for other in (made(20.0, [], same), made(50.0, [], half)):
+        with pytest.raises(ValueError, match="trained by other code"):
+            compare(other, **FEW, out=tmp_path / "c")
+
+
+def test_python_takes_functions_alone(tmp_path):
+    with pytest.raises(ValueError, match=r"train is functools\.partial\(.*; give a function, such as"):
+        compare(functools.partial(trained, result=1), **FEW, out=tmp_path / "c")
+    assert not (tmp_path / "c").exists()
 
 
 def test_what_was_begun_in_python_goes_on_there(call, tmp_path):

@@ -74,7 +74,8 @@ def compare(
         What the report shows: ``results.rows()`` are the lines of its table.
 
     Raises:
-        ValueError: For options out of their ranges, or a folder that holds another comparison.
+        ValueError: For options out of their ranges, what is no function, or a folder that holds another
+            comparison.
     """
     path = Path(out)
     config = _config_of(train, noise, save, policy)
@@ -104,6 +105,11 @@ def _config_of(train: Function, noise: float | None, save: float | None, policy:
     """The options of the function's pruned runs, but for its length, batch and learning rate."""
     if noise is not None and save is not None:
         raise ValueError(f"noise is {noise:g} and save {save:g}, and each says how much is left out")
+    if not hasattr(train, "__qualname__"):
+        raise ValueError(
+            f"train is {train!r}, which has no name by which its runs are known; give a function, such "
+            "as `def train(run): return made(run)`"
+        )
     name = f"{train.__module__}:{train.__qualname__}"
     GIVEN[name] = train
     config = of_function(name)

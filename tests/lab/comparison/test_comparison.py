@@ -92,6 +92,22 @@ def test_controls_are_given_what_was_computed_not_only_what_was_trained(tmp_path
     assert comparison.run_config(Arm("fewer-epochs", variant), 0).epochs == pytest.approx(2.8)
 
 
+@pytest.mark.parametrize(("batch_size", "in_epoch"), [(30, 90), (50, 100), (300, 100)])
+def test_an_epoch_of_the_controls_is_without_a_last_batch_that_is_dropped(
+    tmp_path, batch_size, in_epoch
+):
+    config = replace(COMPARED, batch_size=batch_size, drop_last=True)
+    made = Comparison(config, (HALF,), 1, 0.5, tmp_path)
+    folder = made.folder(PRUNED, 3)
+    folder.create(made.pruned_config(HALF))
+    others = (0.1, 0.1, 90.0, 1.0, 0.1, 0, [])
+    counts = (in_epoch, in_epoch // 2, in_epoch // 2, in_epoch)
+    folder.write_metrics([EpochMetrics(n, kept, 100, *others) for n, kept in enumerate(counts)])
+    folder.write_summary(Summary(90.0, 0.1, [], sum(counts), 4 * in_epoch, 30, 0.1, 0.1, 0, {}))
+    assert made.run_config(FEWER, 3).epochs == pytest.approx(3)
+    assert made.run_config(FEWER_SCALED, 3).lr == pytest.approx(COMPARED.lr * 4 / 3)
+
+
 def test_policies_of_one_cost_share_its_controls(tmp_path):
     variants = [Variant(name, 0.5, share) for share in (0.3, 0.5) for name in ("infobatch", "rs2")]
     comparison = Comparison(CONTEST, tuple(variants), 1, 0.5, tmp_path)

@@ -223,7 +223,9 @@ class Comparison:
         costs = [round(m.cost) for m in reference.metrics()]
         num_samples, cost = reference.metrics()[0].num_samples, reference.summary().cost
         kept = kept_at_cost(costs, num_samples, cost, self.config.epochs % 1 or 1.0)
-        return tuple(num_samples - k for k in kept), cost / num_samples
+        size = min(self.config.batch_size, num_samples)
+        in_epoch = num_samples - num_samples % size if self.config.drop_last else num_samples
+        return tuple(num_samples - k for k in kept), cost / in_epoch
 
     def check(self) -> None:
         """Refuse options that could only fail later.

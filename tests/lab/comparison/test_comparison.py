@@ -2,6 +2,7 @@
 
 import json
 import types
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -282,6 +283,15 @@ def test_undersampling_is_refused_before_training_where_it_cannot_be(tmp_path, d
     )
     with pytest.raises(ValueError, match="undersampling"):
         made.check_data(unlabelled)
+
+
+@pytest.mark.parametrize("epochs", [2.7, 3.0])
+def test_undersampling_is_not_said_to_prune_nothing_where_it_does(tmp_path, data, epochs):
+    config = replace(COMPARED, epochs=epochs, policy="spaced", target=0.3)
+    made = Comparison(config, (Variant("spaced"),), 1, 0.5, tmp_path, also=(UNDERSAMPLED,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made.check_data(data)
 
 
 @pytest.mark.parametrize("epochs", [1, 2])

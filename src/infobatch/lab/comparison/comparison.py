@@ -176,7 +176,9 @@ class Comparison:
         for variant in self.variants:
             check_run(self.pruned_config(variant), data)
         if UNDERSAMPLED in self.also:
-            check_run(replace(self.config, policy="undersampling", target=None, prior_scores=""), data)
+            of_each_epoch = (0,) * math.ceil(round(self.config.epochs, 9))  # known once ours are trained
+            config = replace(self.config, policy="undersampling", target=of_each_epoch, prior_scores="")
+            check_run(config, data)
 
     def run_config(self, arm: Arm, seed: int, num_samples: int = 0) -> TrainConfig:
         """The options of one run.

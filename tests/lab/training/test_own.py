@@ -1,6 +1,7 @@
 """Runs that a function of the user's trains: what it is given, and what it must do."""
 
 import math
+import sys
 from dataclasses import replace
 
 import pytest
@@ -83,6 +84,7 @@ def test_the_comparison_decides_what_is_left_out(tmp_path):
     [
         (lambda run: 1.0, "made no pruner; write `pruner = run.pruner"),
         (lambda run: run.pruner(range(8)) and 1.0, "trained 0% of its run; go through"),
+        (lambda run: sys.exit(), r"ends the program \(SystemExit: None\), .* let it return the metric"),
         (lambda run: loop(run) and None, "gave None; give the metric after the last epoch"),
         (lambda run: [run.pruner(range(8)), run.pruner(range(8))], "this is the second"),
         (lambda run: run.pruner(range(8), target=0.3), "target is what the comparison decides on"),

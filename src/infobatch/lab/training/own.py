@@ -211,6 +211,11 @@ class OwnTraining:
             result = function(run)
         except (ValueError, OSError, ImportError) as error:  # which are told in a line
             raise ValueError(f"{function.__name__} fails: {reason_of(error)}") from error
+        except SystemExit as error:
+            raise ValueError(
+                f"{function.__name__} ends the program (SystemExit: {error.code}), and other runs "
+                "follow; let it return the metric after the last epoch, or raise an error"
+            ) from error
         seconds = time.perf_counter() - began
         pruner = self._trained(run, function.__name__)
         check_batches(pruner, self.config.batch_size, function.__name__)

@@ -118,6 +118,9 @@ def test_a_metric_of_two_classes_needs_two(tmp_path, call):
     code, _, error = call("compare", *TYPED, *own, *wanted, "--out", str(out))
     assert code == 2
     assert "metric is auc, which is for two classes, and --data table has 3; take log-loss" in error
+    code, _, error = call("compare", *TYPED, *own, "--tabular.positive", "b", "--out", str(out))
+    assert code == 2
+    assert "--tabular.positive is b, of two classes the one that is looked for, and kind has 3" in error
     assert not out.exists()
 
 

@@ -51,8 +51,13 @@ def _as_it_is(config: TrainConfig, data: Data) -> Data:
 
 
 def _with_its_metric(config: TrainConfig, data: Data) -> Data:
-    """The data as it is, if it has what the metric needs."""
-    metric = config.tabular.metric
+    """The data as it is, if it has what the metric needs, and two classes where one is looked for."""
+    metric, positive = config.tabular.metric, config.tabular.positive
+    if positive and data.num_classes != 2:
+        raise ValueError(
+            f"--tabular.positive is {positive}, of two classes the one that is looked for, and "
+            f"{config.tabular.target} has {data.num_classes}; leave it out"
+        )
     if metric in OF_TWO_CLASSES and data.num_classes != 2:
         raise ValueError(
             f"--tabular.metric is {metric}, which is for two classes, and --data {config.data} has "

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.integrations, pytest.mark.slow]
 
 OPTIONS = [
     *("--task", "tuning", "--data", "instructions", "--model", "llama-tiny", "--epochs", "3.5"),
-    *("--batch-size", "8", "--optimizer", "adamw", "--lr", "0.01", "--label-smoothing", "0"),
+    *("--batch-size", "8", "--optimizer", "sgd", "--lr", "0.1", "--label-smoothing", "0"),
     *("--device", "cpu", "--prior-scores", "pass", "--warmup-epochs", "0"),
     *("--tuning.num-generated", "3"),
 ]
@@ -40,7 +40,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
     assert np.array_equal(scores[0]["weight"], scores[1]["weight"])
     np.testing.assert_allclose(scores[0]["last_loss"], scores[1]["last_loss"], rtol=1e-4)
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("1", "2")]
-    assert max(abs(weights[0][name] - weights[1][name]).max() for name in weights[0]) < 1e-5
+    assert max(abs(weights[0][name] - weights[1][name]).max() for name in weights[0]) < 2e-6
     results = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("1", "2")]
     assert results[0]["result"] == pytest.approx(results[1]["result"], rel=1e-5)
     assert results[0]["details"] == results[1]["details"]

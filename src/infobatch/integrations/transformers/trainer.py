@@ -287,7 +287,7 @@ class PruningMixin(PrunedEpochs):
 
     def _share_of_items(self, sums: Tensor) -> Tensor:
         """The items that samples have in the mean of all data over those that these have."""
-        return self._mean_items.expected(sums) / sums[0].clamp(min=1)
+        return (self._mean_items.expected(sums) / sums[0].clamp(min=1)).float()
 
     def _signals(
         self, outputs: Any, labels: Tensor, losses: Tensor, counts: Tensor

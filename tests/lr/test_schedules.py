@@ -162,19 +162,26 @@ def test_a_schedule_of_epochs_needs_their_number(make):
     DynamicPruner(Numbers(SIZE), EPOCHS).loader(SIZE)  # as many steps as epochs are no mistake
 
 
-@pytest.mark.parametrize("length", [{"max_steps": 21}, {"num_epochs": 2.1}])
-def test_a_schedule_of_epochs_is_stepped_when_they_end_also_in_a_run_that_ends_within_one(length):
-    pruner = DynamicPruner(Numbers(100), policy=NoPruning(), **length)
-    loader = pruner.loader(10)
-    assert pruner.run_length == pytest.approx(2.1)
-    trained, rates = optimizer(), []
-    schedule = pruner.lr_scheduler(lr.MultiStepLR(trained, [2], 0.1), total_steps=pruner.run_length)
+def rates_of(pruner, loader, trained, schedule):
+    """The rates after each step of a run."""
+    rates = []
     for _ in pruner.epochs():
         for indices, _ in loader:
             pruner.update(torch.ones(len(indices)), indices)
             trained.step()
             schedule.step()
             rates.append(schedule.get_last_lr()[0])
+    return rates
+
+
+@pytest.mark.parametrize("length", [{"max_steps": 21}, {"num_epochs": 2.1}])
+def test_a_schedule_of_epochs_is_stepped_when_they_end_also_in_a_run_that_ends_within_one(length):
+    pruner = DynamicPruner(Numbers(100), policy=NoPruning(), **length)
+    loader = pruner.loader(10)
+    assert pruner.run_length == pytest.approx(2.1)
+    trained = optimizer()
+    schedule = pruner.lr_scheduler(lr.MultiStepLR(trained, [2], 0.1), total_steps=pruner.run_length)
+    rates = rates_of(pruner, loader, trained, schedule)
     assert rates == pytest.approx([rates[0]] * 19 + [rates[0] / 10] * 2)
 
 
@@ -182,17 +189,12 @@ def test_a_schedule_of_epochs_is_stepped_when_they_end_also_in_a_run_that_ends_w
 def test_a_last_epoch_without_a_whole_batch_is_not_waited_for(num_epochs, size, by_epochs):
     pruner = DynamicPruner(Numbers(size), num_epochs, policy=NoPruning())
     loader = pruner.loader(32, drop_last=True)
-    trained, rates = optimizer(), []
+    trained = optimizer()
     assert pruner.run_length == 2
     total = 2 if by_epochs else pruner.full_steps
     made = lr.LinearLR(trained, 1, 0.01, total)
     schedule = pruner.lr_scheduler(made, total_steps=pruner.run_length if by_epochs else None)
-    for _ in pruner.epochs():
-        for indices, _ in loader:
-            pruner.update(torch.ones(len(indices)), indices)
-            trained.step()
-            schedule.step()
-            rates.append(schedule.get_last_lr()[0])
+    rates = rates_of(pruner, loader, trained, schedule)
     assert len(rates) == pruner.full_steps
     assert rates[-1] == pytest.approx(trained.defaults["lr"] / 100)
     assert pruner.progress == 1

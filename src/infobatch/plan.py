@@ -129,8 +129,9 @@ class RunPlan:
         """Epochs that are trained, a fraction where the run ends within one, if not before a batch."""
         schedule = self.schedule
         last = schedule.num_epochs - 1
-        trains_last = last == 0 or self.batching is None or self.num_batches(last) > 0
-        return schedule.run_length if trains_last else float(last)
+        if last == 0 or schedule.share(last) == 1 or self.batching is None or self.num_batches(last):
+            return schedule.run_length
+        return float(last)
 
     @property
     def full_steps(self) -> int:

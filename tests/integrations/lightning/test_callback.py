@@ -187,6 +187,11 @@ def test_validation_changes_nothing_and_comes_when_asked_for():
         assert callback.pruner.report().num_recorded == sum(map(len, module.batches))
 
 
+def test_a_fit_that_trains_no_batches_ends():
+    _, _, trainer = fit(max_steps=20, max_epochs=-1, limit_train_batches=0)
+    assert trainer.global_step == 0
+
+
 @pytest.mark.parametrize("accumulated", [{0: 1, 1: 5}, {0: 5, 2: 1}], ids=str)
 def test_max_steps_are_those_of_batches_that_are_accumulated_by_epochs(accumulated):
     options = {"max_steps": 20, "max_epochs": -1}

@@ -51,7 +51,7 @@ def _run_length(trainer: Any, loader: PrunedLoader, replicas: dict[str, Any]) ->
     one_epoch = DynamicPruner(loader.dataset, 1, policy=NoPruning(), **replicas)
     one_epoch.loader(**loader.options)
     limit, num_batches = trainer.limit_train_batches, one_epoch.full_steps
-    is_limited = isinstance(limit, int) and limit < num_batches
+    is_limited = isinstance(limit, int) and 0 < limit < num_batches  # at 0 nothing is trained at all
     num_batches = limit if is_limited else num_batches
     for epoch in count():
         num_accumulated = accumulated_in(trainer, epoch)

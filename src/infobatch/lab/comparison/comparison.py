@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from infobatch.batching import Batching
 from infobatch.lab.comparison.variants import (
     BESIDE_FEWER_STEPS,
     BESIDE_SMALLER_BATCHES,
@@ -226,7 +227,7 @@ class Comparison:
         num_samples, cost = reference.metrics()[0].num_samples, reference.summary().cost
         kept = kept_at_cost(costs, num_samples, cost, self.config.epochs % 1 or 1.0)
         size = min(self.config.batch_size, num_samples)
-        in_epoch = num_samples - num_samples % size if self.config.drop_last else num_samples
+        in_epoch = Batching(size, self.config.drop_last).num_trained(num_samples)
         return tuple(num_samples - k for k in kept), cost / in_epoch
 
     def check(self) -> None:

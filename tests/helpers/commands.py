@@ -1,6 +1,7 @@
 """The lab's commands in processes of their own, which are forks of one that has imported the library."""
 
 import os
+import re
 
 import torch
 
@@ -31,6 +32,14 @@ ON_RANKS = """
         said.append((code, words.getvalue()))
     torch.save(said, f"{folder}/{rank}.pt")
 """
+
+
+def refused_as_changed(called):
+    """The data that a command refused because they have changed since its run; None if it did not."""
+    code, _, error = called
+    found = re.search("the data in (.+) have changed since the run was started; put them back", error)
+    assert found is None or code == 2
+    return found and found.group(1)
 
 
 def on_ranks(commands, num_replicas, folder):

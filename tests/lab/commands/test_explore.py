@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from helpers.commands import refused_as_changed
 from helpers.explorer import record
 from infobatch.lab.commands.options import load
 from infobatch.lab.config.train import TrainConfig
@@ -87,6 +88,13 @@ def test_other_data_than_the_runs_is_refused(call, run):
     assert code == 2
     assert "entries, but" in error
     assert "was recorded of 60 samples; give those of the data that it was trained on" in error
+
+
+def test_data_that_have_changed_are_refused(call, of_changed_data):
+    folder, table, before = of_changed_data
+    assert refused_as_changed(call("explore", folder)) == str(table)
+    assert refused_as_changed(call("explore", folder, "--data-dir", table)) == str(table)
+    assert refused_as_changed(call("explore", folder, "--data-dir", before)) is None
 
 
 def test_a_run_that_was_not_recorded_is_told_the_remedy(call, run):

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.explorer import record
-from infobatch.lab.commands.options import on_this_machine
+from helpers.commands import refused_as_changed
 from infobatch.lab.config.train import of_table
 from infobatch.lab.runs.folder import RunFolder
 
@@ -28,20 +27,11 @@ def test_eval_gives_the_accuracy_of_the_run_and_of_each_class(call, finished):
     assert accuracy == pytest.approx(RunFolder(finished).summary().result, abs=0.01)
 
 
-@pytest.mark.parametrize("command", ["eval", "explore"])
-def test_a_run_is_not_shown_by_other_data_than_it_was_trained_on(call, tmp_path, command):
-    table, moved = tmp_path / "own.csv", tmp_path / "moved.csv"
-    table.write_text("amount,fraud\n" + "".join(f"{n},{n % 2}\n" for n in range(60)))
-    folder = RunFolder(tmp_path / "run")
-    folder.create(on_this_machine(of_table(table, "fraud", "")))
-    record(folder.path, 48)
-    moved.write_bytes(table.read_bytes())
-    table.write_text(table.read_text() + "60,0\n")
-    for typed, said in (((), table), (("--data-dir", table), table), (("--data-dir", moved), None)):
-        code, _, error = call(command, folder.path, *typed)
-        has_changed = f"the data in {said} have changed since the run was started; put them back"
-        assert (code == 2 and has_changed in error) == (said is not None)
-        assert said is not None or "have changed" not in error
+def test_eval_refuses_data_that_have_changed(call, of_changed_data):
+    folder, table, before = of_changed_data
+    assert refused_as_changed(call("eval", folder)) == str(table)
+    assert refused_as_changed(call("eval", folder, "--data-dir", table)) == str(table)
+    assert refused_as_changed(call("eval", folder, "--data-dir", before)) is None
 
 
 def test_report_draws_any_finished_runs(call, finished, tmp_path):

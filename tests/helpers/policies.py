@@ -40,12 +40,14 @@ def request(num_pruned=None, seed=0, epoch=1, prunable=range(1, 9), **options):
 
 
 def table_of(losses, policy):
-    """The score table that ``policy`` needs, the losses recorded in batches of ten."""
+    """The score table that ``policy`` needs, the losses recorded in batches of ten at about one time."""
     losses = np.asarray(losses, dtype=np.float32)
     table = ScoreTable(len(losses), list(dict.fromkeys(["last_loss", "visits", *policy.columns])))
     for start in range(0, len(losses), 10):
         batch = np.arange(start, min(start + 10, len(losses)))
         table.record(batch, *[losses[batch]] * (1 + len(table.signals)))
+    if "trained_at" in table.columns:
+        table["trained_at"].fill_(1)
     return table
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from infobatch.policies.calibration import (
     MIDDLES,
+    as_seen_last,
     bins_of,
     calibrated_moments,
     guessed_moments,
@@ -40,6 +41,29 @@ def test_guessed_moments_lie_between_the_stratums_and_the_mean_of_all():
     means = guessed_moments(counts, strata, 4, 0.2).means[strata[bins_of(norms)]]
     assert means[0] == pytest.approx(0.8 * 0.01 + 0.2 * 0.505, rel=0.04)
     assert means[-1] == pytest.approx(0.8 * 1 + 0.2 * 0.505, rel=0.04)
+
+
+def test_norms_are_taken_as_if_all_had_been_seen_last():
+    generator = np.random.default_rng(0)
+    hardness = generator.lognormal(0, 1, 8000).astype(np.float32)
+    times = generator.permutation(8000) // 20  # batches of 20
+    learned = 1 - 0.99 * times / times.max()  # the level of norms falls to a hundredth
+    moved = as_seen_last((hardness * learned).astype(np.float32), times)
+    of_last = hardness * 0.01
+    assert np.corrcoef(np.log(moved), np.log(of_last))[0, 1] > 0.95
+    assert np.sqrt((moved**2).mean()) < 0.2 * np.sqrt((hardness**2).mean())
+
+
+def test_norms_that_nothing_tells_the_time_of_stay_as_they_are():
+    norms = np.random.default_rng(0).uniform(size=1000).astype(np.float32)
+    at_once, too_few = np.ones(1000, np.int32), np.arange(100)
+    assert (as_seen_last(norms, at_once) == norms).all()
+    assert (as_seen_last(norms[:100], too_few) == norms[:100]).all()
+    assert as_seen_last(norms[:0], too_few[:0]).size == 0
+    assert (as_seen_last(norms, np.arange(1000)) == norms).all()  # nothing was learned
+    norms[::3] = np.nan
+    norms[:900] *= 10
+    assert (np.isnan(as_seen_last(norms, np.arange(1000))) == np.isnan(norms)).all()
 
 
 def test_calibrated_moments_are_those_of_the_fresh_norms():

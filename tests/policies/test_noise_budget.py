@@ -47,6 +47,21 @@ def test_the_noise_that_is_got_is_the_one_asked_for(budget, by):
     assert max(noises) < 1 + 1.5 * (budget - 1)
 
 
+@pytest.mark.parametrize("share_easy", [0.0, 0.9])
+def test_what_was_learned_in_the_first_epoch_does_not_spend_the_budget_of_the_second(share_easy):
+    policy, norms = NoiseBudget(), norms_of(0, share_easy)
+    table = ScoreTable(SIZE, ["last_loss", "visits", *policy.columns])
+    order = np.random.default_rng(1).permutation(SIZE)
+    for number, batch in enumerate(np.array_split(order, 200)):
+        level = 1 if number < 80 else 0.05  # learned all of a sudden
+        table.record(batch, np.ones(len(batch), np.float32), level * norms[batch])
+    table["weight"].fill_(1)
+    weights = select(policy, table, request(epoch=1)).weights.numpy()
+    again = norms * np.random.default_rng(2).lognormal(0, 0.2, SIZE)
+    assert noise_of(noise_sums(again, weights)) < 1.13
+    assert (weights == 0).mean() > (0.4 if share_easy else 0.09)
+
+
 def test_what_is_left_out_is_what_the_data_allow():
     easy = np.mean([kept for kept, _ in run(NoiseBudget(), share_easy=0.95)[1:]])
     alike = np.mean([kept for kept, _ in run(NoiseBudget(), share_easy=0.0)[1:]])

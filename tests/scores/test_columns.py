@@ -57,6 +57,23 @@ def test_a_sample_that_is_trained_again_in_an_epoch_counts_once(name, on_device,
         assert torch.equal(values.nan_to_num(), twice["scores"]["columns"][column].nan_to_num()), column
 
 
+def test_a_sample_was_trained_at_the_number_of_its_last_batch():
+    def record(table, *indices, again=None):
+        table.record(np.array(indices), np.ones(len(indices), np.float32), again=again)
+
+    table = ScoreTable(5, ["last_loss", "trained_at"])
+    record(table, 0, 1)
+    record(table, 2, 3)
+    table.observe(np.array([4]), np.ones(1, np.float32))
+    record(table, 2, 4, again=np.array([True, False]))
+    record(table, 0)
+    assert table["trained_at"].tolist() == [3, 1, 2, 2, 2]
+    resumed = ScoreTable(5, ["last_loss", "trained_at"])
+    resumed.load_state_dict(table.state_dict())
+    record(resumed, 3)
+    assert resumed["trained_at"].tolist() == [3, 1, 2, 4, 2]
+
+
 def test_a_repeated_training_takes_the_place_of_the_epochs_first():
     table = ScoreTable(3, ["last_loss", "recent_norms", "smoothed_norms", "smoothed_norm"])
 

@@ -106,6 +106,65 @@ def guessed_moments(counts: np.ndarray, strata: np.ndarray, num_strata: int, reg
     return Moments.exact(means)
 
 
+NUM_TIMES = 8
+"""Parts of the first epoch, by time, whose norms are compared with those of the last part."""
+LEAST_PART = 64
+"""The fewest samples in a part."""
+BY_CHANCE = 3
+"""The standard errors by which the ranks of the last part may be off the mean with nothing learned."""
+
+
+def as_seen_last(norms: FloatArray, times: np.ndarray) -> FloatArray:
+    """The norms that samples would have had at the end of the epoch that has seen each of them once.
+
+    A norm that was seen early is of a model that had learned less, and says how early rather than how
+    hard. So a sample takes the norm of equal rank among those that were seen last, its rank being among
+    the samples seen at about the same time.
+
+    Args:
+        norms: (N,), NaN where unknown.
+        times: Which batch each is of, (N,).
+
+    Returns:
+        (N,), the ``norms`` themselves where they do not change with time, or are too few to say.
+    """
+    parts = _parts_by_time(times, ~np.isnan(norms))
+    latest = int(parts.max(initial=0))
+    last = np.sort(norms[parts == latest])
+    if abs(_mean_rank(last, np.sort(norms[parts >= 0])) - 0.5) * np.sqrt(12 * len(last)) < BY_CHANCE:
+        return norms
+    moved = norms.copy()
+    for number in range(latest):
+        part = np.flatnonzero(parts == number)
+        by_norm = part[np.argsort(norms[part], kind="stable")]
+        moved[by_norm] = last[np.arange(len(part)) * len(last) // max(len(part), 1)]
+    return moved
+
+
+def _parts_by_time(times: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The part of each sample, numbered by time, int8 (N,), -1 for one that is not ``known``.
+
+    Parts have about as many samples each. No batch is torn apart.
+    """
+    sizes = np.zeros(int(times.max(initial=0)) + 1, np.int64)
+    for some in chunks(len(times)):
+        sizes += np.bincount(times[some][known[some]], minlength=len(sizes))
+    num_known = int(sizes.sum())
+    num_parts = max(1, min(NUM_TIMES, num_known // LEAST_PART))
+    part_of = ((np.cumsum(sizes) - sizes) * num_parts // max(num_known, 1)).astype(np.int8)
+    parts: np.ndarray = part_of[times]
+    parts[~known] = -1
+    return parts
+
+
+def _mean_rank(some: FloatArray, ordered: FloatArray) -> float:
+    """The mean rank that ``some`` have among all, which are ``ordered``, in [0, 1]."""
+    if len(some) == 0:
+        return 0.5
+    ranks = np.searchsorted(ordered, some) + np.searchsorted(ordered, some, "right")
+    return float(ranks.mean() / (2 * len(ordered)))
+
+
 class Trained:
     """The samples just trained, piece by piece: what they were selected by, fresh norms, and weights.
 
@@ -117,29 +176,29 @@ class Trained:
         weights: One over the probability with which each was selected, 0 for one that was not, (N,).
             With None all count, with weight 1.
 
-    Attributes:
-        unit: What the fresh norms are divided by, above 0.
+    The fresh norms are divided by their largest, so that no power overflows.
     """
 
     def __init__(self, norms: FloatArray, weights: FloatArray | None) -> None:
         self._norms, self._weights = norms, weights
-        self.unit: float = 1
+        self._unit: float = 1
+        self._unit = max((fresh.max(initial=0) for _, fresh, _ in self), default=0) or 1
 
     def __iter__(self) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
         for part in chunks(len(self._norms)):
             before, fresh = self._norms[part].T
             weights = np.ones_like(fresh) if self._weights is None else self._weights[part]
             trained = ~np.isnan(fresh) & (weights > 0)
-            yield before[trained], fresh[trained] / np.float32(self.unit), weights[trained]
+            yield before[trained], fresh[trained] / np.float32(self._unit), weights[trained]
 
     @property
     def share_with_both(self) -> float:
-        """The share that samples with a norm before have in the sum of weights, in [0, 1]."""
+        """The share of samples with a norm before in the sum of weights; 0 if none was trained."""
         with_both, of_all = 0.0, 0.0
         for before, _, weights in self:
             with_both += float(weights[~np.isnan(before)].sum(dtype=np.float64))
             of_all += float(weights.sum(dtype=np.float64))
-        return with_both / of_all
+        return with_both / of_all if of_all else 0.0
 
 
 def calibrated_moments(

@@ -13,6 +13,7 @@ from infobatch.policies.base import KeepProbabilities, Policy, Request, check_so
 from infobatch.policies.calibration import (
     Moments,
     Trained,
+    as_seen_last,
     calibrated_moments,
     count_in_bins,
     guessed_moments,
@@ -82,11 +83,18 @@ class NoiseBudget(Policy):
             )
         check_column(self.by, tuple(COLUMNS))
         use_plain_numbers(self)
-        set_fields(self, columns=(COLUMNS[self.by], "weight"), needs_target=self.max_noise is None)
+        columns = (COLUMNS[self.by], "weight", "trained_at")
+        set_fields(self, columns=columns, needs_target=self.max_noise is None)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         norms: FloatArray = scores[COLUMNS[self.by]].numpy()
         selected_by = norms[:, -1]
+        trained = Trained(norms[:, :2], scores["weight"].numpy())
+        is_guess = trained.share_with_both < 0.5
+        if is_guess:
+            if np.isnan(norms[:, 0]).all():  # all samples have been trained once at most
+                selected_by = as_seen_last(selected_by, scores["trained_at"].numpy())
+            trained = Trained(np.column_stack([selected_by, selected_by]), None)
         num_samples, num_strata = len(norms), NUM_STRATA
         if request.num_pruned is not None:  # at least one of each stratum is drawn
             num_kept = request.num_kept(num_samples, 0)
@@ -101,9 +109,11 @@ class NoiseBudget(Policy):
         if in_bins.any():
             stratum_of = strata_of_bins(in_bins, num_strata)
             counts[:-1] = np.bincount(stratum_of, in_bins, num_strata)
-            weights = scores["weight"].numpy()
-            moments, least = self._moments(norms[:, :2], weights, in_bins, stratum_of, num_strata)
-            floor = max(floor, least)
+            if is_guess:
+                moments = guessed_moments(in_bins, stratum_of, num_strata, REGRESS)
+            else:
+                moments = calibrated_moments(trained, num_strata)
+            floor = max(floor, self._least(trained))
         probabilities = self._probabilities(moments, counts, floor, request, num_samples)
         strata = strata_of(selected_by, stratum_of, num_strata)
         return KeepProbabilities(torch.from_numpy(probabilities), torch.from_numpy(strata))
@@ -111,26 +121,10 @@ class NoiseBudget(Policy):
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         check_some_are_kept(num_pruned, num_samples)
 
-    def _moments(
-        self,
-        norms: FloatArray,
-        weights: FloatArray,
-        in_bins: np.ndarray,
-        stratum_of: np.ndarray,
-        num_strata: int,
-    ) -> tuple[Moments, float]:
-        """The strata's moments, and the least probability that a single surprise can be borne at."""
-        trained = Trained(norms, weights)
-        is_prior = not any(len(fresh) for _, fresh, _ in trained)
-        if is_prior:
-            trained = Trained(norms, None)
-        # In no unit, so that no power overflows.
-        trained.unit = max((fresh.max(initial=0) for _, fresh, _ in trained), default=0) or 1
+    def _least(self, trained: Trained) -> float:
+        """The least probability that a single surprise can be borne at."""
         spare = (self.max_noise or USUAL) - 1
-        least = 1 / (1 + math.sqrt(SURPRISE * spare * _num_carrying(trained)))
-        if is_prior or trained.share_with_both < 0.5:
-            return guessed_moments(in_bins, stratum_of, num_strata, REGRESS), least
-        return calibrated_moments(trained, num_strata), least
+        return 1 / (1 + math.sqrt(SURPRISE * spare * _num_carrying(trained)))
 
     def _probabilities(
         self, moments: Moments, counts: np.ndarray, floor: float, request: Request, num_samples: int

@@ -32,6 +32,8 @@ SIGNALS = {
 for error messages: the calls that compute the signals for classification."""
 DRAW = "draw"
 """What a column follows that no batch changes, only the draw of an epoch."""
+CLOCK = "clock"
+"""What a column follows that counts the batches of a rank, whatever they bring."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Column:
         initial: The number of a sample that no batch has had yet.
         update: Gives the new values of a batch's samples, (B,) or (B, width), from their old ones and
             the batch's signal, (B,).
-        signal: What the column follows: :data:`LOSSES`, a key of :data:`SIGNALS`, or :data:`DRAW`.
+        signal: What the column follows: :data:`LOSSES`, a key of :data:`SIGNALS`, :data:`DRAW` or
+            :data:`CLOCK`.
         width: The numbers kept for each sample; the column has shape (N,) if it is 1, the default, or
             else (N, width).
         training: Whether only training on a sample changes its value, and observing its loss does not.
@@ -168,6 +171,8 @@ COLUMNS = {
     "smoothed_norms": Column(
         np.float32, NAN, smoothed_with_latest, signal=NORMS, width=3, again=again_with_latest
     ),
+    # Which of its rank's batches trained it the last time, from 1.
+    "trained_at": Column(np.int32, 0, latest, signal=CLOCK, training=True, again=unchanged),
     # The probability that the model gave to the sample's own class the last time, in [0, 1].
     "confidence": Column(np.float32, NAN, latest, signal="confidences"),
     # How many visits the sample is owed, NaN before the first draw; see infobatch.policies.Spaced.

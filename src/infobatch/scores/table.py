@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from infobatch.scores.columns import (
+    CLOCK,
     COLUMNS,
     DRAW,
     LOSSES,
@@ -50,6 +51,7 @@ class ScoreTable:
         self.num_samples = num_samples
         self.num_nonfinite = 0  # losses or signals that were NaN or infinite
         self._values = {name: COLUMNS[name].make(num_samples) for name in columns}
+        self._num_batches: int | None = None  # None if only the columns know
 
     @property
     def last_norms(self) -> Tensor | None:
@@ -137,6 +139,7 @@ class ScoreTable:
             values: (N,), which nobody may write to from then on.
         """
         self._values[column] = values.numpy()
+        self._num_batches = None
 
     def part(self, indices: IndexArray) -> ScoreTable:
         """Copy the rows of some samples into a table of their own.
@@ -211,7 +214,10 @@ class ScoreTable:
             *signals: What the columns follow beside losses, each (B,), in the order of :attr:`signals`.
             again: Which of the samples were trained before in the epoch, (B,); None if none was.
         """
-        self._take_in(indices, _named(self.signals, losses, *signals), self.columns, again)
+        batch = _named(self.signals, losses, *signals)
+        if "trained_at" in self._values:
+            batch[CLOCK] = np.full(len(indices), self._time(moves_on=again is None), np.int32)
+        self._take_in(indices, batch, self.columns, again)
 
     def observe(self, indices: IndexArray, losses: FloatArray, *signals: FloatArray) -> None:
         """Take in the losses of samples that were observed, and not trained on.
@@ -225,6 +231,13 @@ class ScoreTable:
         """
         columns = [name for name in self.columns if not COLUMNS[name].training]
         self._take_in(indices, _named(self.observed_signals, losses, *signals), columns)
+
+    def _time(self, moves_on: bool) -> int:
+        """How many batches have been recorded, and with this one if time ``moves_on``."""
+        if self._num_batches is None:
+            self._num_batches = int(self._values["trained_at"].max(initial=0))
+        self._num_batches += moves_on
+        return self._num_batches
 
     def _take_in(
         self,

@@ -70,6 +70,8 @@ def test_main_takes_its_arguments(capsys):
     ("arguments", "message"),
     [
         (["train", "--data", "mnst5k"], "no data set 'mnst5k'; did you mean mnist5k"),
+        (["compare", "--data", "x.csv:label"], "named without --data: infobatch compare x.csv:label"),
+        (["train", "--data", "x.csv"], "named without --data: infobatch compare x.csv:COLUMN"),
         (["train", "--delta", "2"], "--delta is 2.0; it must be between 0 and 1"),
         (["train", "--lr", "inf"], "--lr is inf; it must be above 0 and finite"),
         (["train", "--policy", "none", "--prune-ratio", "0.3"], "the policy none has none; leave it"),

@@ -26,9 +26,10 @@ from infobatch.lab.data.files import FILE_SETS
 from infobatch.lab.data.hub import HUB_SETS
 from infobatch.lab.data.images import ImageData, Images, Normalize
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
-from infobatch.lab.data.own import OwnSource
+from infobatch.lab.data.own import OWN, OwnSource
 from infobatch.lab.data.segmentation import SEGMENTATION_SETS, SegmentationData
 from infobatch.lab.data.streamed import StreamedData
+from infobatch.lab.data.table_files import is_table
 from infobatch.lab.data.table_sets import REGRESSION_SETS, TABLE_SETS
 from infobatch.lab.data.tables import TableData
 from infobatch.lab.names import choose
@@ -41,7 +42,6 @@ DATA_SETS: dict[str, DataSource] = {
     **SEGMENTATION_SETS,
     **TABLE_SETS,
     **REGRESSION_SETS,
-    OwnSource.name: OwnSource(),
 }
 
 DOWNLOADS = {name: source.download for name, source in DATA_SETS.items() if source.download}
@@ -65,7 +65,30 @@ def load_data(name: str, data_dir: Path | None = None, **options: Any) -> Data:
         FileNotFoundError: If the folder does not hold the set, or the set has no download.
         ConnectionError: If the set cannot be downloaded.
     """
-    return choose("data set", name, DATA_SETS)(local_folder(data_dir), **options)
+    return find_source(name)(local_folder(data_dir), **options)
+
+
+def find_source(name: str) -> DataSource:
+    """Where the data set of a name lies.
+
+    Args:
+        name: One of :data:`DATA_SETS`, or ``own`` for what a training function of the user's reads.
+
+    Returns:
+        The set's source.
+
+    Raises:
+        ValueError: For a name that is no set's.
+    """
+    if name == OWN:
+        return OwnSource()
+    if is_table(name):
+        named = name if ":" in name else f"{name}:COLUMN"
+        raise ValueError(
+            f"--data is {name}, a table of your own, which is named without --data: infobatch compare "
+            f"{named}"
+        )
+    return choose("data set", name, DATA_SETS)
 
 
 def local_folder(data_dir: Path | None) -> Path | None:
@@ -89,6 +112,7 @@ __all__ = [
     "SegmentationData",
     "StreamedData",
     "TableData",
+    "find_source",
     "load_data",
     "local_folder",
     "make_feed",

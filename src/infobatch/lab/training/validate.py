@@ -20,7 +20,7 @@ from infobatch.lab.config.task_options import (
     TuningOptions,
 )
 from infobatch.lab.config.train import OF_OWN_TABLES, PASS, TrainConfig, flag
-from infobatch.lab.data import DATA_SETS, Data
+from infobatch.lab.data import Data, find_source
 from infobatch.lab.devices import resolve_device
 from infobatch.lab.models import check_model
 from infobatch.lab.names import choose
@@ -47,7 +47,7 @@ def check_config(config: TrainConfig) -> None:
             another option; also if the device is not here.
         FileNotFoundError: If ``--prior-scores`` names a file that does not exist.
     """
-    choose("data set", config.data, DATA_SETS)
+    find_source(config.data)
     check_task(config, set(config.differences(TrainConfig())))
     group_name = "tabular" if config.task in OF_OWN_TABLES else config.task
     if group_name in TASK_RULES:

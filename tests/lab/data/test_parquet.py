@@ -1,9 +1,9 @@
-"""Parquet files that are missing, damaged or of other columns."""
+"""Files that are missing, damaged or of other columns."""
 
 import pytest
 
 from helpers.images import cifar10
-from infobatch.lab.data import load_data
+from infobatch.lab.data import load_data, parquet
 
 
 def test_missing_files_name_the_folders_searched(tmp_path):
@@ -19,5 +19,13 @@ def test_malformed_parquet_is_named(tmp_path):
 
 
 def test_missing_column_is_named(tmp_path):
-    with pytest.raises(ValueError, match="no 'img'; cifar10 needs 'img' and 'label'"):
+    with pytest.raises(ValueError, match=r"train\.parquet has no column 'img' among image, label"):
         load_data("cifar10", cifar10(tmp_path, column="image"))
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_values_that_are_not_parted_by_commas_are_told_so(tmp_path, mark):
+    table = tmp_path / "own.csv"
+    table.write_text("amount,label\n1.5,a\n".replace(",", mark))
+    with pytest.raises(ValueError, match=r"own\.csv has one column, 'amount.*part its values by commas"):
+        parquet.read(table, ("label",))

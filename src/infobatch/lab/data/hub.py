@@ -91,7 +91,7 @@ class HubSet:
         return images
 
     def _columns(self, path: Path) -> tuple[list[dict[str, Any]], np.ndarray]:
-        table = parquet.read(self.name, path, (self.image_column, self.label_column))
+        table = parquet.read(path, (self.image_column, self.label_column))
         labels = table[self.label_column].to_numpy().astype(np.int64)
         return table[self.image_column].to_pylist(), labels
 

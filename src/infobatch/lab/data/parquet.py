@@ -8,6 +8,9 @@ from typing import Any
 
 from infobatch.lab.data.locations import download, hub_remedy, places
 
+MARKS = frozenset(";\t|")
+"""What other programs part values by in place of commas."""
+
 
 def find_splits(
     name: str,
@@ -52,7 +55,7 @@ def _of_one_kind(folder: Path, split: str, endings: Sequence[str]) -> list[Path]
     return found
 
 
-def read(name: str, path: Path, columns: Sequence[str]) -> Any:
+def read(path: Path, columns: Sequence[str]) -> Any:
     """A file's table, which has these columns and at least one row."""
     import pyarrow
 
@@ -68,8 +71,8 @@ def read(name: str, path: Path, columns: Sequence[str]) -> Any:
     for column in columns:
         if column not in table.column_names:
             raise ValueError(
-                f"{path} has columns {', '.join(table.column_names)}, but no {column!r}; "
-                f"{name} needs {' and '.join(map(repr, columns))}"
+                f"{path} has no column {column!r} among {', '.join(table.column_names)}; check the "
+                "name, and the file"
             )
     if table.num_rows == 0:
         raise ValueError(f"{path} holds no rows; get it again")
@@ -97,6 +100,8 @@ def _read_csv(path: Path) -> Any:
         is_utf8 = False
     if not is_utf8:
         raise ValueError(f"{path} has text that is not UTF-8; save it as CSV in UTF-8")
+    if len(table.column_names) == 1 and not MARKS.isdisjoint(table.column_names[0]):
+        raise ValueError(f"{path} has one column, {table.column_names[0]!r}; part its values by commas")
     named = [place for place, name in enumerate(table.column_names) if name]
     return table.select(named) if named else table
 

@@ -150,7 +150,7 @@ class SegmentationSet:
         import pyarrow
         import pyarrow.compute as compute
 
-        tables = [parquet.read(self.name, path, ("image", "annotation")) for path in paths]
+        tables = [parquet.read(path, ("image", "annotation")) for path in paths]
         images, annotations = (
             pyarrow.chunked_array(
                 [chunk for t in tables for chunk in compute.struct_field(t[column], "bytes").chunks]

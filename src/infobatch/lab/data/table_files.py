@@ -41,6 +41,6 @@ def named_table(text: str) -> tuple[Path, str]:
     if not Path(file).is_file():
         raise FileNotFoundError(f"there is no file {file}; check the name")
     if not column:
-        names = ", ".join(parquet.read(OWN_TABLE, Path(file), ()).column_names)
+        names = ", ".join(parquet.read(Path(file), ()).column_names)
         raise ValueError(f"{file} is a table; name the column to predict, as {file}:COLUMN: {names}")
     return Path(file), column

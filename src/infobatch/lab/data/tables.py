@@ -159,9 +159,9 @@ class TableSet:
         paths = self._paths(data_dir, holds_out)
         target = self.target or target
         schema = self._schema(paths["train"][0], target, leave_out, of_numbers)
-        train = test = _Columns(self.name, paths["train"], schema)
+        train = test = _Columns(paths["train"], schema)
         if paths["test"] != paths["train"]:
-            test = _Columns(self.name, paths["test"], schema)
+            test = _Columns(paths["test"], schema)
         vocabularies = {name: train.values(name) for name in schema.categories}
         ids = tuple(name for name, values in vocabularies.items() if train.is_of_ids(values))
         if ids:
@@ -222,7 +222,7 @@ class TableSet:
 
     def _schema(self, path: Path, target: str, leave_out: Sequence[str], of_numbers: bool) -> Schema:
         """The columns of the training files, of which ``path`` is the first."""
-        table = parquet.read(self.name, path, (target,))
+        table = parquet.read(path, (target,))
         for name in leave_out:
             choose(f"column of {path}", name, dict.fromkeys(table.column_names))
         return Schema.of(table, target, (*self.left_out, *leave_out), str(path), of_numbers)
@@ -232,15 +232,14 @@ class _Columns:
     """The files of one split.
 
     Args:
-        name: The name of the set.
         paths: The files.
         schema: The columns to read.
     """
 
-    def __init__(self, name: str, paths: Sequence[Path], schema: Schema) -> None:
+    def __init__(self, paths: Sequence[Path], schema: Schema) -> None:
         self.schema = schema
         self._paths = paths
-        self._tables = [parquet.read(name, path, schema.columns) for path in paths]
+        self._tables = [parquet.read(path, schema.columns) for path in paths]
 
     @property
     def num_rows(self) -> int:

@@ -53,11 +53,13 @@ def test_predict_takes_a_runs_folder(call, finished):
     assert of_file[0] == 0
 
 
-@pytest.mark.parametrize("command", ["predict", "explore"])
-def test_of_several_runs_one_has_to_be_named(call, finished, tmp_path, command):
+@pytest.mark.parametrize("typed", [["predict"], ["explore"], ["coreset", "--keep", 0.5], ["report"]])
+def test_of_several_runs_one_has_to_be_named(call, finished, tmp_path, typed):
     seed = tmp_path / "full" / "seed-0"
     shutil.copytree(finished, seed)
-    code, _, error = call(command, tmp_path)
+    (tmp_path / "compare.json").write_text("{}")
+    others = [finished] if typed == ["report"] else []  # of a comparison alone it reports all
+    code, _, error = call(*typed, tmp_path, *others)
     assert code == 2
     assert f"{tmp_path} holds 1 runs; give one of them, such as {seed}" in error
 

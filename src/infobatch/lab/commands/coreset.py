@@ -19,7 +19,7 @@ from infobatch.lab.commands.console import console
 from infobatch.lab.commands.options import load
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.files import write_whole
-from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.runs.folder import RunFolder, check_is_one_run
 from infobatch.lab.runs.sources import check_data
 
 PARTS = ("subset", "held_out", "train_samples", "imbalance")
@@ -51,6 +51,7 @@ def coreset(
         raise ValueError(f"--out is {out}; name it .json or .csv")
     if out.exists():
         raise FileExistsError(f"{out} is there already; choose another --out")
+    check_is_one_run(run)
     dynamics = read_dynamics(run)
     signals = dynamics.signals()
     rows = choose_coreset(signals, keep, by, prefer)

@@ -35,7 +35,7 @@ from infobatch.lab.models import is_own
 from infobatch.lab.recipes import RECIPES, Published
 from infobatch.lab.report.arms import ArmRuns, Run
 from infobatch.lab.report.results import Results
-from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.runs.folder import RunFolder, check_is_one_run
 from infobatch.lab.runs.same_options import NEUTRAL_OPTIONS
 from infobatch.lab.tasks.metrics import Metric
 from infobatch.lab.tasks.registry import metric_of
@@ -172,10 +172,12 @@ def read_runs(paths: Sequence[Path]) -> Results:
         What a report shows of them.
 
     Raises:
-        ValueError: If a run is given twice, or the runs differ in their task, data, metric or network.
+        ValueError: If a folder holds several runs, a run is given twice, or the runs differ in their
+            task, data, metric or network.
     """
     groups: dict[str, ArmRuns] = {}
     for path in paths:
+        check_is_one_run(path)
         run = read_run(RunFolder(path))
         same = replace(run.config, delta=delta_of(run.config))
         options = {**same.to_json(), **dict.fromkeys(("seed", *NEUTRAL_OPTIONS))}

@@ -69,10 +69,11 @@ def test_seeds_are_added_to_a_comparison(call, tmp_path):
 
 
 def test_a_sweep_stops_after_the_minutes_given(call, tmp_path):
-    options = ["--data", "digits", "--epochs", 500, "--seeds", 1, "--minutes", 0.02, "--out", tmp_path]
-    code, output, _ = call("sweep", NAME, *options)
+    options = ["--data", "digits", "--epochs", 500, "--seeds", 1, "--minutes", 0.02]
+    code, output, _ = call("sweep", NAME, *options, "--out", tmp_path / "my runs")
     assert code == 130
-    assert "To go on: the same command" in output
+    again = f"infobatch sweep {NAME} {' '.join(map(str, options))} --out '{tmp_path}/my runs'"
+    assert f"To go on: {again}\n" in output
     assert list(tmp_path.rglob("checkpoint.pt"))
 
 

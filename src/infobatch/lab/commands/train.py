@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -357,9 +358,10 @@ def _run(
         console.print(f"{name_of(comparison.config)}: {count}")
     folder = made.comparisons[0].path.parent
     clock = SeedClock() if minutes is None else SeedClock(time.monotonic() + 60 * minutes)
+    again = shlex.join(["infobatch", *arguments])
     try:
         with (
-            live("sweep", folder, minutes, "the same command") as (progress, should_stop),
+            live("sweep", folder, minutes, again) as (progress, should_stop),
             helpers(jobs - 1, arguments),
         ):
             watch = ComparisonWatch(made.comparisons, progress, names_them=True)

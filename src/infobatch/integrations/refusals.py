@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any, NamedTuple
 
 from infobatch.layouts import Replicated
+from infobatch.policies import POLICIES, takes
 from infobatch.policies.base import refuse_refreshing
 from infobatch.pruner import DynamicPruner
 
@@ -34,7 +36,7 @@ def check_settings(holder: Any, refusals: Mapping[str, Refusal]) -> None:
 
 
 def check_run_options(options: Mapping[str, Any], trainer: str, receiver: str, source: str) -> None:
-    """Refuse options of a pruner that are the Trainer's, or that it cannot serve.
+    """Refuse options of a pruner that are the Trainer's, that it cannot serve, or that it does not have.
 
     An error names the ``trainer``, the ``receiver`` that the options were given to, and the ``source``
     that the Trainer takes its own values from.
@@ -46,12 +48,28 @@ def check_run_options(options: Mapping[str, Any], trainer: str, receiver: str, s
                 f"{receiver} is given {name}={options[name]!r}; {trainer} takes it from {source}, so "
                 "leave it out"
             )
+    _check_names(options, receiver)
     layout = options.get("layout")
     if layout is not None and not isinstance(layout, Replicated):
         raise ValueError(
             f"{receiver} is given the layout {layout!r}: checkpoints of {trainer} hold the pruner's "
             "state of the first process alone, and with sharded scores each has its own; leave it out"
         )
+
+
+def _check_names(options: Mapping[str, Any], receiver: str) -> None:
+    """Refuse options that a pruner does not have, among them those of its policy."""
+    known = [name for name in signature(DynamicPruner).parameters if name != "dataset"]
+    for name in options.keys() - set(known):
+        option = f"{name}={options[name]!r:.60}"
+        of_policies = [kind.__name__ for policy, kind in POLICIES.items() if takes(policy, name)]
+        if of_policies:
+            reason = "which its policy takes"
+            remedy = f"give policy={of_policies[0]}({option}) or the like"
+        else:
+            reason = "which is no option of a pruner"
+            remedy = f"there are {', '.join(each for each in known if each not in RUN_OPTIONS)}"
+        raise TypeError(f"{receiver} is given {option}, {reason}; {remedy}")
 
 
 def no_pruner_in(checkpoint: str, saved: str, remedy: str) -> str:

@@ -49,6 +49,11 @@ def test_options_that_are_the_trainers(pruning, message):
         PruningCallback(**pruning)
 
 
+def test_what_is_no_option():
+    with pytest.raises(TypeError, match=r"PruningCallback is given max_noise=2, which its policy takes"):
+        PruningCallback(max_noise=2)
+
+
 def test_replicated_scores_are_accepted():
     _, callback, _ = fit(pruning={"layout": Replicated(), "policy": NoPruning()}, max_epochs=2)
     assert callback.pruner.report().num_recorded == 2 * 50

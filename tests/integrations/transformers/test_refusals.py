@@ -14,7 +14,7 @@ from helpers.language import (
     reversals,
     sentences,
 )
-from infobatch import Sharded
+from infobatch import NoiseBudget, Sharded
 from infobatch.policies import IES
 
 pytest.importorskip("transformers")
@@ -62,6 +62,12 @@ def test_arguments_that_do_not_go_together_with_pruning(arguments, message, tmp_
 )
 def test_options_that_are_the_trainers(pruning, message, tmp_path):
     with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, pruning=pruning)
+
+
+@pytest.mark.parametrize("pruning", [True, "noise-budget", NoiseBudget()])
+def test_what_is_no_mapping_of_options(pruning, tmp_path):
+    with pytest.raises(TypeError, match=r'; give options: pruning=\{"policy": NoiseBudget\('):
         trainer(tmp_path, pruning=pruning)
 
 

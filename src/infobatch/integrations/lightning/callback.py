@@ -41,6 +41,7 @@ class PruningCallback(TakesLoggers, Callback):
     Raises:
         ValueError: For options that are the Trainer's or that its checkpoints cannot hold; when the fit
             begins, for settings of the Trainer that do not go together with pruning.
+        TypeError: For what is no option.
     """
 
     state_key: str

@@ -16,7 +16,7 @@ from infobatch.integrations.transformers.installed import PREFIX_CHECKPOINT_DIR,
 from infobatch.integrations.transformers.refusals import own_loader
 from infobatch.loading.dataset import IndexedDataset
 from infobatch.lr import ProgressScheduler
-from infobatch.policies import Policy
+from infobatch.policies import NoiseBudget, Policy
 from infobatch.pruner import DynamicPruner
 
 STATE_FILE = "pruner.pt"
@@ -39,14 +39,15 @@ class PrunedEpochs(TakesLoggers, _Base):
         **kwargs: The Trainer's own keyword arguments.
 
     Raises:
-        TypeError: If ``pruning`` is a policy in place of a mapping of options.
+        TypeError: If ``pruning`` is no mapping of options, such as a policy.
     """
 
     lr_scheduler: Any
 
     def __init__(self, *args: Any, pruning: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        if isinstance(pruning, Policy):
-            raise TypeError(f'pruning is {pruning!r}; give options: pruning={{"policy": {pruning!r}}}')
+        if not isinstance(pruning, Mapping | None):
+            policy = pruning if isinstance(pruning, Policy) else NoiseBudget()
+            raise TypeError(f'pruning is {pruning!r}; give options: pruning={{"policy": {policy!r}}}')
         super().__init__(*args, **kwargs)
         self.pruning = dict(pruning or {})
         self._pruner: DynamicPruner | None = None

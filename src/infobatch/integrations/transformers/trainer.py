@@ -69,7 +69,7 @@ class PruningMixin(PrunedEpochs):
 
     Raises:
         ValueError: For arguments that do not go together with pruning; each with the remedy.
-        TypeError: If ``pruning`` is a policy in place of a mapping of options.
+        TypeError: If ``pruning`` is no mapping of options, such as a policy, or has what is no option.
     """
 
     compute_loss_func: Any

@@ -57,7 +57,8 @@ class GRPOPruningMixin(PrunedEpochs):
 
     Raises:
         ValueError: For arguments that do not go together with pruning; each with the remedy.
-        TypeError: If ``pruning`` is a policy in place of a mapping of options, or prompts are a stream.
+        TypeError: If ``pruning`` is no mapping of options, such as a policy, or has what is no option;
+            also if prompts are a stream.
     """
 
     _step: int

@@ -75,6 +75,16 @@ def test_predict_tells_what_budgets_of_noise_would_save(call, finished, tmp_path
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(("visits", "told"), [([9, 2, 5], True), ([9, 9, 8], False), ([9, 9, 0], False)])
+def test_predict_says_where_scores_are_those_of_a_run_that_pruned(call, tmp_path, visits, told):
+    losses = np.array([0.1, 0.5, 2.0], np.float32)
+    np.savez(tmp_path / "scores.npz", last_loss=losses, visits=np.array(visits, np.int32))
+    code, output, _ = call("predict", tmp_path / "scores.npz")
+    assert code == 0
+    assert ("left samples out" in output) == told
+    assert output.index("What a budget of noise would save") < output.index("InfoBatch, prune ratio")
+
+
 def test_predict_takes_losses_for_what_the_runs_task_has(call, tmp_path):
     folder, losses = RunFolder(tmp_path / "run"), tmp_path / "losses.npz"
     folder.create(of_table(Path("own.csv"), "price", "regression"))

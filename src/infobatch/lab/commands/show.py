@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
+from torch import Tensor
 
 from infobatch.lab.commands.arguments import (
     OptionalFloat,
@@ -135,7 +136,7 @@ def predict(
     norms_from: OptionalNormsFrom = None,
     plot: OptionalPath = None,
 ) -> None:
-    """Predict what pruning would save, from the scores of any run: InfoBatch, and budgets of noise.
+    """Predict what pruning would save, from the scores of any run: budgets of noise, and InfoBatch.
 
     Args:
         scores: A run's folder, or an .npz or .parquet file with a column last_loss.
@@ -158,16 +159,27 @@ def predict(
             len(table), epochs, policy.default_delta if delta is None else delta, warmup_epochs
         )
 
-    saving = predict_saving(table, InfoBatch(prune_ratio), schedule_of(InfoBatch))
-    console.print(f"InfoBatch, prune ratio {prune_ratio:g}: {saving}")
     schedule = schedule_of(NoiseBudget)
-    console.print("\nWhat a budget of noise would save, in batches and not in steps:")
+    console.print("What a budget of noise would save, in batches and not in steps:")
     console.print(str(predict_budgets(table, schedule, norms_from)))
+    saving = predict_saving(table, InfoBatch(prune_ratio), schedule_of(InfoBatch))
+    console.print(f"\nInfoBatch, prune ratio {prune_ratio:g}: {saving}")
+    if _tells_of_pruning(table["visits"]):
+        console.print(
+            "\nThe run of these scores left samples out, and they tell of its last epochs: a first "
+            "pruned epoch leaves out less. Better are the scores of a run on full data."
+        )
     if plot:
         from infobatch.lab.report.budgets import draw_budgets  # matplotlib takes its time
 
         draw_budgets(table, schedule, norms_from).savefig(plot, dpi=110)
         console.print(f"The plot is {plot}", soft_wrap=True)
+
+
+def _tells_of_pruning(visits: Tensor) -> bool:
+    """Whether samples were trained unequally often; by one more or less they are in any cut epoch."""
+    seen = visits[visits > 0]
+    return len(seen) > 0 and int(seen.max() - seen.min()) > 1
 
 
 def write_and_print(paths: Sequence[Path], out: Path | None = None) -> None:

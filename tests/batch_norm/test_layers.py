@@ -12,6 +12,7 @@ from helpers import COMPILE_BACKENDS
 from helpers.processes import launch
 from infobatch.batch_norm import batch_weights, unweigh_batch_norm, weigh_batch_norm
 from infobatch.batch_norm.layers import WEIGHTED, WeightedBatchNorm
+from infobatch.batch_norm.weights import batch_shares, packed_shares
 
 WEIGHTS = torch.tensor([1.0, 2, 0.5, 1])
 
@@ -237,13 +238,15 @@ def test_processes_share_the_statistics_of_their_whole_batch(tmp_path):
         x, factors = (torch.randn(len(weights), 3, 4, 5, dtype=torch.float64) for _ in range(2))
         weights = torch.tensor(weights, dtype=torch.float64)
         cases.append({"first": first, "x": 2 + x, "weights": weights, "factors": factors})
+    values, alone = torch.randn(2, 3, dtype=torch.float64), torch.tensor([3, 0], dtype=torch.float64)
+    cases.append({"first": 1, "x": values, "weights": alone, "factors": values.square()})
     torch.save(cases, tmp_path / "cases.pt")
     saved = launch(SYNCHRONIZED, 2, tmp_path)
     single = weigh_batch_norm(nn.SyncBatchNorm(3, dtype=torch.float64))
     for case, *ranks in zip(cases, *saved, strict=True):
         x = case["x"].requires_grad_()
         single.zero_grad()
-        with batch_weights(single, case["weights"]):
+        with batch_shares(single, *packed_shares(case["weights"])):  # repeats by the others' statistics
             outputs = single(x)
         (outputs * case["factors"]).sum().backward()
         assert torch.allclose(torch.cat([rank["outputs"] for rank in ranks]), outputs)

@@ -91,15 +91,36 @@ def test_the_running_variance_is_unbiased(positions):
     assert float(layer.running_var.mean()) == pytest.approx(4, rel=0.03)
 
 
-def test_one_sample_with_a_weight_has_no_variance():
-    layer = weigh_batch_norm(nn.BatchNorm1d(3))
-    x = torch.randn(4, 3, requires_grad=True)
+@pytest.mark.parametrize("positions", [(), (1, 1)])
+def test_a_value_that_alone_has_a_weight_is_normalized_with_all_and_not_tracked(positions):
+    kind = nn.BatchNorm2d if positions else nn.BatchNorm1d
+    plain, layer = pair(kind)
+    x = torch.randn(4, 3, *positions, dtype=torch.float64, requires_grad=True)
+    expected = plain(x)
     with batch_weights(layer, torch.tensor([0.0, 3, 0, 0])):
         outputs = layer(x)
-    outputs[1].sum().backward()
-    assert torch.allclose(outputs[1], torch.zeros(3), atol=1e-3)
-    assert x.grad.isfinite().all()
-    assert torch.allclose(layer.running_var, torch.full((3,), 0.9))
+    assert torch.allclose(outputs, expected)
+    (ours,), (theirs,) = (torch.autograd.grad(out[1].sum(), x) for out in (outputs, expected))
+    assert torch.allclose(ours, theirs)
+    assert torch.equal(layer.running_var, torch.ones_like(layer.running_var))
+    assert layer.num_batches_tracked == 0
+
+
+def test_a_repeat_is_normalized_as_if_all_weights_were_equal():
+    plain, layer = pair(nn.BatchNorm2d)
+    x = torch.randn(4, 3, 2, 5, dtype=torch.float64)
+    with batch_weights(layer, torch.tensor([1.0, 2, 0, 0])):
+        outputs = layer(x)
+    assert torch.allclose(outputs[2:], plain(x)[2:])
+
+
+@pytest.mark.parametrize("weights", [[1.0, 0], [2.0, 2, 0], [1.0, 2, 1, 0]])
+def test_repeats_do_not_grow_in_a_deep_network(weights):
+    torch.manual_seed(0)
+    blocks = [(nn.Linear(32, 32), nn.BatchNorm1d(32), nn.ReLU()) for _ in range(50)]
+    model = weigh_batch_norm(nn.Sequential(*(layer for block in blocks for layer in block)))
+    with batch_weights(model, torch.tensor(weights)), torch.no_grad():
+        assert model(torch.randn(len(weights), 32)).max() <= len(weights) ** 0.5
 
 
 def test_a_mean_far_from_zero_does_not_spoil_the_variance():

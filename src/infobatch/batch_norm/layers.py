@@ -16,6 +16,7 @@ from infobatch.batch_norm.statistics import (
     Statistics,
     WeightedNormalization,
     gathered,
+    per_channel,
     weighted_statistics,
 )
 from infobatch.user_warnings import warn_user
@@ -44,19 +45,26 @@ class WeightedBatchNorm(_BatchNorm):
             return super().forward(input)
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            statistics = weighted_statistics(input, batch)
+            statistics = weighted_statistics(input, batch, whole=group is None)
             if group is not None:
                 statistics = gathered(statistics, group)
             self._track(statistics)
+        normalized = self._normalized(input, statistics, group)
+        if group is not None or not batch.repeats:
+            return normalized
+        # Repeats have no say in these statistics, and would grow by them from layer to layer.
+        with torch.no_grad():
+            alike = weighted_statistics(input, batch.alike())
+        counts = per_channel(statistics.shares[:, None] > 0, input.dim())
+        return torch.where(counts, normalized, self._normalized(input, alike))
+
+    def _normalized(
+        self, x: Tensor, statistics: Statistics, group: ProcessGroup | None = None
+    ) -> Tensor:
+        """The input by statistics that are made of it."""
+        mean, var, shares = statistics.mean, statistics.var, statistics.shares
         normalized: Tensor = WeightedNormalization.apply(  # type: ignore[no-untyped-call]
-            input,
-            self.weight,
-            self.bias,
-            statistics.mean,
-            statistics.var,
-            statistics.shares,
-            self.eps,
-            group,
+            x, self.weight, self.bias, mean, var, shares, self.eps, group
         )
         return normalized
 
@@ -65,7 +73,7 @@ class WeightedBatchNorm(_BatchNorm):
         return None
 
     def _track(self, batch: Statistics) -> None:
-        """Move the running averages, unless the batch holds repeats alone."""
+        """Move the running averages, unless the batch's mass is 0."""
         mean, var = self.running_mean, self.running_var
         if not self.track_running_stats or mean is None or var is None:
             return

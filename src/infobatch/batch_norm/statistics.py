@@ -26,12 +26,19 @@ class BatchShares(NamedTuple):
         mass: (), the sum of the weights. At 0 the batch holds repeats alone, and running averages stay.
         squares: (), the sum of the squares of the shares, in [1/B, 1].
         equal: Whether all weights are equal and above 0; the tensors then stay on the host.
+        repeats: Whether some of the weights, not all, are 0.
     """
 
     shares: Tensor
     mass: Tensor
     squares: Tensor
     equal: bool
+    repeats: bool = False
+
+    def alike(self) -> BatchShares:
+        """The same batch, of which each sample counts alike."""
+        each = torch.full_like(self.shares, 1 / len(self.shares))
+        return self._replace(shares=each, squares=each[0])
 
 
 class Statistics(NamedTuple):
@@ -43,7 +50,7 @@ class Statistics(NamedTuple):
         shares: (B,), the share of each value of each sample here: over the whole batch, all samples and
             their positions, shares sum to 1.
         squares: (), the sum of the squares of the shares over the whole batch.
-        mass: (), the sum of the weights over the whole batch.
+        mass: (), the sum of the weights over the whole batch; 0 where running averages stay.
     """
 
     mean: Tensor
@@ -65,11 +72,23 @@ def over_positions(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values.sum(tuple(range(2, values.dim())), dtype=dtype)
 
 
-def weighted_statistics(x: Tensor, batch: BatchShares) -> Statistics:
-    """The statistics of a batch (B, C, *positions): one read for the mean, one for the variance."""
+def weighted_statistics(x: Tensor, batch: BatchShares, whole: bool = True) -> Statistics:
+    """The statistics of a batch (B, C, *positions): one read for the mean, one for the variance.
+
+    A value that alone has a weight has no variance; then all samples count alike, and it has mass 0.
+
+    Args:
+        x: The batch, or this rank's part of it.
+        batch: What each of its samples counts.
+        whole: Whether it is no part of a group's batch, for which :func:`gathered` sees to that.
+    """
     dtype = torch.promote_types(x.dtype, torch.float32)
     shares, mass, squares = (t.to(x.device, dtype, non_blocking=True) for t in batch[:3])
     positions = math.prod(x.shape[2:])
+    if whole and positions == 1:
+        alone = squares >= 1
+        shares, squares = (torch.where(alone, 1 / len(shares), t) for t in (shares, squares))
+        mass = mass * ~alone
     means, variances = _moments_of_samples(x, positions, dtype)
     column = shares[:, None]
     mean = (column * means).sum(0)
@@ -105,11 +124,13 @@ def gathered(own: Statistics, group: ProcessGroup) -> Statistics:
     mass = masses.sum()
     parts = torch.where(mass > 0, masses, counts)
     parts = parts / parts.sum()
+    alone = (parts.square() * squares).sum() >= 1
+    parts = torch.where(alone, counts / counts.sum(), parts)
     column = parts[:, None]
     mean = (column * means).sum(0)
     var = (column * (variances + (means - mean).square())).sum(0)
     own_part = parts[dist.get_rank(group)]
-    return Statistics(mean, var, own.shares * own_part, (parts.square() * squares).sum(), mass)
+    return Statistics(mean, var, own.shares * own_part, (parts.square() * squares).sum(), mass * ~alone)
 
 
 class WeightedNormalization(torch.autograd.Function):

@@ -23,8 +23,9 @@ def batch_weights(model: nn.Module, weights: Tensor) -> Iterator[None]:
     is not changed. Inside the block belong the forward pass and, with ``torch.utils.checkpoint``, which
     runs it again, the backward pass. Where ``SyncBatchNorm`` spans several ranks, all of them enter.
 
-    A batch of weights 0 alone, repeats that keep a rank in step, is normalized with equal weights and
-    leaves the running averages as they are.
+    A sample of weight 0, a repeat that keeps a rank in step, has no say in the statistics, and is itself
+    normalized as if all weights were equal. So is a whole batch of them, and one in which a single
+    sample of one position has a weight, since it has no variance; both leave the running averages.
 
     Args:
         model: The model, or a wrapper of it such as DDP or ``torch.compile``'s.
@@ -36,18 +37,21 @@ def batch_weights(model: nn.Module, weights: Tensor) -> Iterator[None]:
         ValueError: For weights of another shape, below 0, not finite or not on the host; in the forward
             pass, for a batch of another size.
     """
-    with batch_shares(model, *packed_shares(weights)):
+    packed, equal = packed_shares(weights)
+    with batch_shares(model, packed, equal, repeats=bool((packed[:-2] == 0).any())):
         yield
 
 
 @contextmanager
-def batch_shares(model: nn.Module, packed: Tensor, equal: bool) -> Iterator[None]:
+def batch_shares(
+    model: nn.Module, packed: Tensor, equal: bool, repeats: bool = False
+) -> Iterator[None]:
     """:func:`batch_weights`, of what :func:`packed_shares` gives, which may be on the model's device."""
     layers = [layer for layer in model.modules() if isinstance(layer, WeightedBatchNorm)]
     before = [layer.__dict__.get("_batch") for layer in layers]
     try:
         if layers:
-            _give(layers, packed, equal)
+            _give(layers, packed, equal, repeats)
         yield
     finally:
         for layer, batch in zip(layers, before, strict=True):
@@ -87,13 +91,13 @@ def packed_shares(weights: Tensor) -> tuple[Tensor, bool]:
     return packed, equal and bool(mass > 0)
 
 
-def _unpacked(packed: Tensor, equal: bool) -> BatchShares:
-    return BatchShares(packed[:-2], packed[-2], packed[-1], equal)
+def _unpacked(packed: Tensor, equal: bool, repeats: bool = False) -> BatchShares:
+    return BatchShares(packed[:-2], packed[-2], packed[-1], equal, repeats)
 
 
-def _give(layers: list[WeightedBatchNorm], packed: Tensor, equal: bool) -> None:
+def _give(layers: list[WeightedBatchNorm], packed: Tensor, equal: bool, repeats: bool) -> None:
     """Set the batch of each layer, sent once to each device, and not at all where none needs it."""
-    on_device = {packed.device: _unpacked(packed, equal)}
+    on_device = {packed.device: _unpacked(packed, equal, repeats)}
     default = packed.device
     for layer in layers:
         default = next((t.device for t in chain(layer.parameters(), layer.buffers())), default)
@@ -101,5 +105,5 @@ def _give(layers: list[WeightedBatchNorm], packed: Tensor, equal: bool) -> None:
         if equal and layer._group() is None:
             device = packed.device
         if device not in on_device:
-            on_device[device] = _unpacked(sent_to_device(packed, device), equal)
+            on_device[device] = _unpacked(sent_to_device(packed, device), equal, repeats)
         layer._batch = on_device[device]

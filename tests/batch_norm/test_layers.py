@@ -2,15 +2,22 @@
 
 import copy
 import io
+from contextlib import nullcontext
 
 import pytest
 import torch
 import torch._dynamo.testing
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from helpers import COMPILE_BACKENDS
 from helpers.processes import launch
-from infobatch.batch_norm import batch_weights, unweigh_batch_norm, weigh_batch_norm
+from infobatch.batch_norm import (
+    batch_weights,
+    unweigh_batch_norm,
+    unweighted_batch_norms,
+    weigh_batch_norm,
+)
 from infobatch.batch_norm.layers import WEIGHTED, WeightedBatchNorm
 from infobatch.batch_norm.weights import batch_shares, packed_shares
 
@@ -75,24 +82,34 @@ def test_states_are_exchanged_with_plain_models():
     assert torch.equal(plain.eval()(x), weighted.eval()(x))
 
 
-@pytest.mark.parametrize("inside", [False, True])
-def test_copies_and_pickles(inside):
-    model = weigh_batch_norm(network())
+def saved_and_loaded(model):
     file = io.BytesIO()
-    if inside:
-        with batch_weights(model, WEIGHTS):
-            copied = copy.deepcopy(model)
-            torch.save(model, file)
-    else:
-        copied = copy.deepcopy(model)
-        torch.save(model, file)
-    loaded = torch.load(io.BytesIO(file.getvalue()), weights_only=False)
-    for other in (copied, loaded):
-        torch.manual_seed(1)
-        expected = step(model, model, WEIGHTS)
-        torch.manual_seed(1)
-        assert torch.equal(step(other, other, WEIGHTS), expected)
-        model = other
+    torch.save(model, file)
+    return torch.load(io.BytesIO(file.getvalue()), weights_only=False)
+
+
+COPIES = [copy.deepcopy, saved_and_loaded, lambda model: AveragedModel(model).module]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("copied", COPIES)
+def test_copies_and_pickles(inside, copied):
+    model = weigh_batch_norm(network())
+    with batch_weights(model, WEIGHTS) if inside else nullcontext():
+        other = copied(model)
+    torch.manual_seed(1)
+    expected = step(model, model, WEIGHTS)
+    torch.manual_seed(1)
+    assert torch.equal(step(other, other, WEIGHTS), expected)
+    assert other(torch.randn(7, 3, 8, 8)).isfinite().all()  # no weights of another batch
+
+
+@pytest.mark.parametrize("copied", COPIES)
+def test_copies_are_known_to_be_converted(copied):
+    model = copied(weigh_batch_norm(network()))
+    assert unweighted_batch_norms(model(torch.randn(4, 3, 8, 8)).sum(1)) == 2  # one has no parameters
+    unweigh_batch_norm(model)
+    assert unweighted_batch_norms(model(torch.randn(4, 3, 8, 8)).sum(1)) == 0
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import torch
@@ -67,6 +67,17 @@ class WeightedBatchNorm(_BatchNorm):
             x, self.weight, self.bias, mean, var, shares, self.eps, group
         )
         return normalized
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the batch: a copy, even one that is made inside its block, has no weights."""
+        state = vars(self).copy()
+        state.pop("_batch", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy is a converted layer, too."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        _converted.add(self)
 
     def _group(self) -> ProcessGroup | None:
         """The processes that share their statistics, where there are several."""

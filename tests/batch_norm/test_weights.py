@@ -162,6 +162,18 @@ def test_weights_are_sent_once_to_each_device(monkeypatch):
     assert devices == ["cpu", "cpu", "meta", "meta", "meta"]
 
 
+def test_shares_are_as_exact_as_the_layer():
+    model = weigh_batch_norm(nn.Sequential(nn.BatchNorm1d(3).double(), nn.BatchNorm1d(3)))
+    x = 1e8 + torch.randn(64, 3, dtype=torch.float64)
+    weights = 0.5 + torch.rand(64)  # float32, as of pruner.weights
+    shares = (weights.double() / weights.double().sum())[:, None]
+    mean = (shares * x).sum(0)
+    expected = (x - mean) / ((shares * (x - mean).square()).sum(0) + model[0].eps).sqrt()
+    with batch_weights(model, weights):
+        assert torch.allclose(model[0](x), expected, atol=1e-6)
+        assert [batch.shares.dtype for batch in held(model)] == [torch.float64, torch.float32]
+
+
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpointed_layers_within_the_block(reentrant):
     plain, saving = (weigh_batch_norm(network()) for _ in range(2))

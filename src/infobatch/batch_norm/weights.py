@@ -61,7 +61,7 @@ def batch_shares(
 
 
 def packed_shares(weights: Tensor) -> tuple[Tensor, bool]:
-    """The shares of a batch, its mass and squares in one tensor (B + 2,), and whether they are equal."""
+    """The shares of a batch, its mass and squares, float64 (B + 2,), and whether they are equal."""
     if not isinstance(weights, Tensor):
         raise TypeError(
             f"the weights of a batch are a {type(weights).__name__}; give a tensor of one for each "
@@ -86,8 +86,7 @@ def packed_shares(weights: Tensor) -> tuple[Tensor, bool]:
     mass = exact.sum()
     equal = bool((exact == exact[0]).all())
     shares = exact / mass if mass > 0 else torch.full_like(exact, 1 / len(exact))
-    dtype = torch.promote_types(weights.dtype, torch.float32)
-    packed = torch.cat([shares, mass[None], shares.square().sum()[None]]).to(dtype)
+    packed = torch.cat([shares, mass[None], shares.square().sum()[None]])
     return packed, equal and bool(mass > 0)
 
 
@@ -96,14 +95,21 @@ def _unpacked(packed: Tensor, equal: bool, repeats: bool = False) -> BatchShares
 
 
 def _give(layers: list[WeightedBatchNorm], packed: Tensor, equal: bool, repeats: bool) -> None:
-    """Set the batch of each layer, sent once to each device, and not at all where none needs it."""
-    on_device = {packed.device: _unpacked(packed, equal, repeats)}
-    default = packed.device
+    """Set the batch of each layer, sent once to each device, and not at all where none needs it.
+
+    It has the precision of the layer's own tensors, and float32 at least.
+    """
+    prepared: dict[tuple[torch.device, torch.dtype], BatchShares] = {}
+    device, dtype = packed.device, torch.float32
     for layer in layers:
-        default = next((t.device for t in chain(layer.parameters(), layer.buffers())), default)
-        device = default
-        if equal and layer._group() is None:
-            device = packed.device
-        if device not in on_device:
-            on_device[device] = _unpacked(sent_to_device(packed, device), equal, repeats)
-        layer._batch = on_device[device]
+        for tensor in chain(layer.parameters(), layer.buffers()):
+            device, dtype = tensor.device, torch.promote_types(tensor.dtype, torch.float32)
+            break
+        stays = equal and layer._group() is None
+        kind = packed.device if stays else device, dtype
+        if kind not in prepared:
+            sent = packed.to(dtype)
+            if sent.device != kind[0]:
+                sent = sent_to_device(sent, kind[0])
+            prepared[kind] = _unpacked(sent, equal, repeats)
+        layer._batch = prepared[kind]

@@ -59,7 +59,8 @@ class DeviceEpochs:
         packed, equal = zip(
             *(packed_shares(self._pruner.weights(batch)) for batch in batches), strict=True
         )
-        return _split(self._sent(packed), [len(shares) for shares in packed]), equal
+        single = [shares.float() for shares in packed]  # float64 is slow on a device, or not there
+        return _split(self._sent(single), [len(shares) for shares in packed]), equal
 
     def _sent(self, parts: Sequence[Tensor]) -> Tensor:
         return sent_to_device(torch.cat(list(parts)), self._device)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch._dynamo.testing
 from torch import nn
+from torch.distributed import fsdp
 from torch.optim.swa_utils import AveragedModel
 
 from helpers import COMPILE_BACKENDS
@@ -273,6 +274,44 @@ def test_processes_share_the_statistics_of_their_whole_batch(tmp_path):
         assert torch.allclose(sum(biases), single.bias.grad)
         for key, value in single.state_dict().items():
             assert all(torch.allclose(rank["state"][key], value) for rank in ranks), key
+
+
+SHARDED = """
+    import sys
+    import torch
+    import torch.distributed as dist
+    from torch import nn
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from infobatch.batch_norm import is_weighed, unweigh_batch_norm, weigh_batch_norm
+
+    dist.init_process_group("gloo")
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        late, early = (nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3)) for _ in range(2))
+        weigh_batch_norm(early)
+        errors = []
+        for convert, model in ((weigh_batch_norm, late), (unweigh_batch_norm, early)):
+            before = is_weighed(model)
+            fully_shard(model[1], mesh=mesh)
+            try:
+                convert(model)
+            except ValueError as error:
+                errors.append(str(error))
+            assert is_weighed(model) is before
+        weigh_batch_norm(early)  # as it is already
+        torch.save(errors, f"{sys.argv[3]}/0.pt")
+    finally:
+        dist.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(not hasattr(fsdp, "fully_shard"), reason="FSDP2 came with torch 2.6")
+def test_layers_that_are_sharded_by_themselves_are_refused(tmp_path):
+    ((weigh, unweigh),) = launch(SHARDED, 1, tmp_path)
+    assert weigh.startswith("batch norm 1 is sharded by itself (FSDPBatchNorm1d), and its class cannot be")
+    assert weigh.endswith("; call weigh_batch_norm(model) before fully_shard")
+    assert unweigh.endswith("; call unweigh_batch_norm(model) before fully_shard")
 
 
 PARALLEL = """

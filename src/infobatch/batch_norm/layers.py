@@ -172,7 +172,11 @@ def weigh_batch_norm(model: Model) -> Model:
 
     Returns:
         The model itself.
+
+    Raises:
+        ValueError: For a layer that ``fully_shard`` has wrapped: convert before.
     """
+    _check_not_sharded(model, converted=False)
     others: dict[str, str] = {}
     for name, layer in model.named_modules():
         if type(layer) in WEIGHTED:
@@ -198,12 +202,30 @@ def unweigh_batch_norm(model: Model) -> Model:
 
     Returns:
         The model itself.
+
+    Raises:
+        ValueError: For a layer that ``fully_shard`` has wrapped: convert before.
     """
+    _check_not_sharded(model, converted=True)
     for layer in model.modules():
         if type(layer) in PLAIN:
             layer.__class__ = PLAIN[type(layer)]
             _converted.discard(layer)
     return model
+
+
+def _check_not_sharded(model: nn.Module, converted: bool) -> None:
+    """Refuse layers to convert whose class is one that FSDP2 has made for them."""
+    for name, layer in model.named_modules():
+        kind = type(layer)
+        if not isinstance(layer, _BatchNorm) or isinstance(layer, WeightedBatchNorm) is not converted:
+            continue
+        if any(base.__module__.startswith("torch.distributed.") for base in kind.__mro__):
+            call = "unweigh_batch_norm" if converted else "weigh_batch_norm"
+            raise ValueError(
+                f"batch norm {name or 'of the model itself'} is sharded by itself ({kind.__name__}), and "
+                f"its class cannot be changed; call {call}(model) before fully_shard"
+            )
 
 
 def converted_weights() -> list[Tensor]:

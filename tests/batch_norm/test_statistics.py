@@ -148,6 +148,17 @@ def test_gradients_are_those_of_finite_differences(kind, positions, options):
         assert torch.autograd.gradcheck(lambda x, *_: layer(x), (x, *layer.parameters()))
 
 
+@pytest.mark.parametrize("weights", [[0.3, 2, 1], [1.0, 0, 2], [1.0, 0, 0]])
+@pytest.mark.parametrize("options", [{}, {"affine": False}])
+@pytest.mark.parametrize(("kind", "positions"), KINDS[:2])
+def test_second_derivatives_are_those_of_finite_differences(kind, positions, options, weights):
+    layer = weigh_batch_norm(kind(2, dtype=torch.float64, track_running_stats=False, **options))
+    weights = torch.tensor(weights, dtype=torch.float64)
+    x = torch.randn(3, 2, *positions, dtype=torch.float64, requires_grad=True)
+    with batch_weights(layer, weights):
+        assert torch.autograd.gradgradcheck(lambda x, *_: layer(x), (x, *layer.parameters()))
+
+
 def test_only_gradients_that_are_needed_are_made():
     layer = weigh_batch_norm(nn.BatchNorm1d(3)).requires_grad_(False)
     x = torch.randn(4, 3, requires_grad=True)

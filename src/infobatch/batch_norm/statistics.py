@@ -168,25 +168,41 @@ class WeightedNormalization(torch.autograd.Function):
         ctx.save_for_backward(x, weight, mean, var, shares)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients in x, weight and bias; over a group x's takes the sums of all ranks."""
-        x, weight, mean, var, shares = ctx.saved_tensors
-        inverse = torch.rsqrt(var + ctx.eps)
-        scale = inverse if weight is None else inverse * weight
-        centered = x - per_channel(mean, x.dim())
-        total = over_positions(gradient, mean.dtype).sum(0)
-        along = over_positions(centered * gradient, mean.dtype).sum(0)
-        in_weight = None if weight is None else (along * inverse).to(weight.dtype)
-        in_bias = None if ctx.bias_dtype is None else total.to(ctx.bias_dtype)
-        in_x = None
-        if ctx.needs_input_grad[0]:
-            if ctx.group is not None:
-                both = torch.stack([total, along])
-                dist.all_reduce(both, group=ctx.group)
-                total, along = both.unbind()
-            through_mean = per_channel(-shares[:, None] * (scale * total), x.dim())
-            through_var = per_channel(-shares[:, None] * (scale * inverse.square() * along), x.dim())
-            in_x = torch.addcmul(through_mean, centered, through_var)
-            in_x = in_x.addcmul_(gradient, per_channel(scale, x.dim())).to(x.dtype)
-        return in_x, in_weight, in_bias, None, None, None, None, None
+        """Gradients in x, weight and bias; over a group x's takes the sums of all ranks, and once only."""
+        if ctx.group is None:
+            return _gradients(ctx, gradient)
+        return torch.autograd.function.once_differentiable(_gradients)(ctx, gradient)
+
+
+def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """What :class:`WeightedNormalization` gives; itself differentiable where gradients are recorded."""
+    x, weight, mean, var, shares = ctx.saved_tensors
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        mean, var = _moments_of_values(x, shares, mean.dtype)
+    inverse = torch.rsqrt(var + ctx.eps)
+    scale = inverse if weight is None else inverse * weight
+    centered = x - per_channel(mean, x.dim())
+    total = over_positions(gradient, mean.dtype).sum(0)
+    along = over_positions(centered * gradient, mean.dtype).sum(0)
+    in_weight = None if weight is None else (along * inverse).to(weight.dtype)
+    in_bias = None if ctx.bias_dtype is None else total.to(ctx.bias_dtype)
+    in_x = None
+    if ctx.needs_input_grad[0]:
+        if ctx.group is not None:
+            both = torch.stack([total, along])
+            dist.all_reduce(both, group=ctx.group)
+            total, along = both.unbind()
+        through_mean = per_channel(-shares[:, None] * (scale * total), x.dim())
+        through_var = per_channel(-shares[:, None] * (scale * inverse.square() * along), x.dim())
+        in_x = torch.addcmul(through_mean, centered, through_var)
+        in_x = in_x.addcmul_(gradient, per_channel(scale, x.dim())).to(x.dtype)
+    return in_x, in_weight, in_bias, None, None, None, None, None
+
+
+def _moments_of_values(x: Tensor, shares: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The mean and variance (C,) of a batch by the shares (B,) of its values."""
+    column = shares[:, None]
+    mean = (column * over_positions(x, dtype)).sum(0)
+    var = (column * over_positions((x - per_channel(mean, x.dim())).square(), dtype)).sum(0)
+    return mean, var

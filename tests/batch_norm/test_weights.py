@@ -2,6 +2,7 @@
 
 import copy
 import re
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -186,6 +187,27 @@ def test_checkpointed_layers_within_the_block(reentrant):
         (outputs.square().sum() + outputs.sum()).backward()
     assert torch.equal(outputs, expected)
     assert torch.allclose(x.grad, expected_gradient)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpoint_that_is_repeated_outside_of_its_block_is_refused(reentrant):
+    model = weigh_batch_norm(network())
+    x = torch.randn(4, 3, requires_grad=True)
+    with batch_weights(model, WEIGHTS):
+        outputs = checkpoint(model, x, use_reentrant=reentrant)
+    with pytest.raises(RuntimeError, match=r"outside of the block .*; run the backward pass inside"):
+        outputs.sum().backward()
+
+
+@pytest.mark.parametrize("weights", [None, torch.ones(4)])
+def test_a_checkpoint_without_weights_is_repeated_anywhere(weights):
+    model = weigh_batch_norm(network())
+    x = torch.randn(4, 3, requires_grad=True)
+    with batch_weights(model, WEIGHTS):
+        model(x).sum().backward()
+    with nullcontext() if weights is None else batch_weights(model, weights):
+        outputs = checkpoint(model, x, use_reentrant=True)
+    outputs.sum().backward()
 
 
 def test_gradients_accumulate_over_batches():

@@ -33,6 +33,8 @@ class WeightedBatchNorm(_BatchNorm):
         """PyTorch's own in evaluation mode, without weights and with equal ones."""
         batch = self._batch
         if batch is None or not self.training:
+            if batch is None and self.training and not torch.compiler.is_compiling():
+                self._check_no_repetition()
             return super().forward(input)
         if len(input) != len(batch.shares):
             raise ValueError(
@@ -78,6 +80,16 @@ class WeightedBatchNorm(_BatchNorm):
         """A copy is a converted layer, too."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         _converted.add(self)
+
+    def _check_no_repetition(self) -> None:
+        """Refuse that a checkpoint repeats a forward pass without the weights that it had."""
+        if torch._C._current_graph_task_id() == -1:  # no backward pass is running
+            weighed.discard(self)
+        elif self in weighed:
+            raise RuntimeError(
+                "a checkpoint repeats the forward pass of batch norm outside of the block that gave it "
+                "weights; run the backward pass inside of `with batch_weights(...)`, too"
+            )
 
     def _group(self) -> ProcessGroup | None:
         """The processes that share their statistics, where there are several."""
@@ -158,6 +170,9 @@ PLAIN: dict[type[nn.Module], type[nn.Module]] = {weighted: plain for plain, weig
 
 _converted: WeakSet[nn.Module] = WeakSet()
 
+weighed: WeakSet[nn.Module] = WeakSet()
+"""The layers whose newest forward pass in training may have had unequal weights."""
+
 
 def weigh_batch_norm(model: Model) -> Model:
     """Convert the batch norm layers of a model, in place, so that they take :func:`batch_weights`.
@@ -223,8 +238,8 @@ def _check_not_sharded(model: nn.Module, converted: bool) -> None:
         if any(base.__module__.startswith("torch.distributed.") for base in kind.__mro__):
             call = "unweigh_batch_norm" if converted else "weigh_batch_norm"
             raise ValueError(
-                f"batch norm {name or 'of the model itself'} is sharded by itself ({kind.__name__}), and "
-                f"its class cannot be changed; call {call}(model) before fully_shard"
+                f"batch norm {name or 'of the model itself'} is sharded by itself ({kind.__name__}), "
+                f"and its class cannot be changed; call {call}(model) before fully_shard"
             )
 
 

@@ -169,7 +169,7 @@ class WeightedNormalization(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients in x, weight and bias; over a group x's takes the sums of all ranks, and once only."""
+        """Gradients in x, weight and bias; over a group x's takes the sums of all ranks, once only."""
         if ctx.group is None:
             return _gradients(ctx, gradient)
         return torch.autograd.function.once_differentiable(_gradients)(ctx, gradient)

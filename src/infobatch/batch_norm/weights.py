@@ -9,7 +9,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from infobatch.batch_norm.layers import WeightedBatchNorm
+from infobatch.batch_norm.layers import WeightedBatchNorm, weighed
 from infobatch.batch_norm.statistics import BatchShares
 from infobatch.losses import sent_to_device
 
@@ -36,6 +36,7 @@ def batch_weights(model: nn.Module, weights: Tensor) -> Iterator[None]:
         TypeError: For weights that are no tensor.
         ValueError: For weights of another shape, below 0, not finite or not on the host; in the forward
             pass, for a batch of another size.
+        RuntimeError: Where a checkpoint repeats a forward pass of unequal weights outside the block.
     """
     packed, equal = packed_shares(weights)
     with batch_shares(model, packed, equal, repeats=bool((packed[:-2] == 0).any())):
@@ -43,9 +44,7 @@ def batch_weights(model: nn.Module, weights: Tensor) -> Iterator[None]:
 
 
 @contextmanager
-def batch_shares(
-    model: nn.Module, packed: Tensor, equal: bool, repeats: bool = False
-) -> Iterator[None]:
+def batch_shares(model: nn.Module, packed: Tensor, equal: bool, repeats: bool = False) -> Iterator[None]:
     """:func:`batch_weights`, of what :func:`packed_shares` gives, which may be on the model's device."""
     layers = [layer for layer in model.modules() if isinstance(layer, WeightedBatchNorm)]
     before = [layer.__dict__.get("_batch") for layer in layers]
@@ -113,3 +112,4 @@ def _give(layers: list[WeightedBatchNorm], packed: Tensor, equal: bool, repeats:
                 sent = sent_to_device(sent, kind[0])
             prepared[kind] = _unpacked(sent, equal, repeats)
         layer._batch = prepared[kind]
+        (weighed.discard if stays else weighed.add)(layer)

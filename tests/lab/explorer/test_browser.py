@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from helpers.dynamics import write_epochs
 from helpers.explorer import HOSTILE, NUM_EPOCHS, NUM_SAMPLES, pictures, record
+from infobatch.dynamics.files import EpochRecord
 
 pytest.importorskip("bokeh")
 
@@ -125,6 +127,26 @@ def test_lists_are_in_their_order_and_can_be_turned_round(open_page, images):
     assert cards(page)[:2] == [31, 32]
     page.get_by_role("button", name="Near-duplicates").click()
     assert cards(page) == [4, 9]
+
+
+def test_a_range_has_the_samples_at_its_bounds(open_page, tmp_path):
+    index = np.arange(11)
+    values = np.float32(0.1) + np.float32(0.0123) * index
+    margins = [np.where(index > epoch, 1, -1).astype(np.float32) for epoch in range(10)]
+    epochs = [EpochRecord(epoch, 11, 0, index, values, margins[epoch]) for epoch in range(10)]
+    write_epochs(tmp_path / "dynamics", *epochs)
+    page = open_page(explore(tmp_path))
+    page.click("#range-part summary")
+    for right in range(1, 10):  # the sample of this number was right in so many of ten epochs
+        for what in ("least", "most"):
+            page.get_by_label(f"{what} correctness").fill(str(right / 10))
+        page.keyboard.press("Tab")
+        assert count(page) == "1 sample"
+    page.click("#clear")
+    for field in page.locator("#ranges input").all():
+        field.fill(field.get_attribute("placeholder"))
+        page.keyboard.press("Tab")
+    assert count(page) == "11 samples"
 
 
 def test_a_sample_shows_its_picture_its_label_and_its_losses(open_page, images):

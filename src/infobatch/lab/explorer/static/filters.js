@@ -76,6 +76,14 @@ function makeRanges() {
   });
 }
 
+// A bound as the page shows it, rounded so that it lies not within: down for -1, up for 1.
+function outward(name, value, way) {
+  const shown = shownNumber(name, value);
+  if (way * Math.fround(shown) >= way * value) return shown;
+  const digit = shown.includes("e") ? shown.split("e")[1] - 2 : -3;
+  return shownNumber(name, Number(shown) + way * 10 ** digit);
+}
+
 // Two fields for the least and the most of a signal, empty for no bound.
 function rangeOf(name) {
   const element = document.createElement("fieldset");
@@ -85,11 +93,11 @@ function rangeOf(name) {
   element.append(legend);
   let [least, most] = [Infinity, -Infinity];
   for (const value of signal(name)) [least, most] = [value < least ? value : least, value > most ? value : most];
-  const fields = [["least", least], ["most", most]].map(([what, value]) => {
+  const fields = [["least", least, -1], ["most", most, 1]].map(([what, value, way]) => {
     const field = document.createElement("input");
     field.type = "number";
     field.step = "any";
-    field.placeholder = Number.isFinite(value) ? shownNumber(name, value) : "";
+    field.placeholder = Number.isFinite(value) ? outward(name, value, way) : "";
     field.setAttribute("aria-label", `${what} ${titled(name)}`);
     field.addEventListener("change", take);
     element.append(field);

@@ -44,7 +44,8 @@ export function clear() {
 
 function filtered() {
   const from = state.list ? list(state.list) : null;
-  const ranges = [...state.ranges].map(([name, bounds]) => [signal(name), ...bounds]);
+  // Signals have the precision of float32, and so have the bounds that they are compared with.
+  const ranges = [...state.ranges].map(([name, bounds]) => [signal(name), ...bounds.map(Math.fround)]);
   const passesQuery = queryTest(state.query.trim());
   const passed = [];
   const length = from ? from.length : size;

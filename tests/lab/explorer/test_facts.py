@@ -48,6 +48,13 @@ def test_columns_of_a_table_are_numbers_or_words():
     assert [told.arrays[f"column-{k}"].tolist() for k in range(3)] == [[2, 3], [0, 1], [0, 1]]
 
 
+@pytest.mark.parametrize("values", [[2**62 + 1], [-(2**63)], [np.uint64(2**64 - 1)]])
+def test_whole_numbers_that_a_browser_does_not_have_are_words(values):
+    told = Facts(np.arange(1), 1)
+    told.add_contents(Contents(table={"id": np.array(values)}))
+    assert told.facts["table"] == [{"name": "id", "words": [str(values[0])]}]
+
+
 def test_a_column_of_lists_is_one_of_words():
     told = Facts(np.arange(2), 2)
     lists = np.empty(2, dtype=object)

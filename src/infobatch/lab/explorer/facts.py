@@ -114,7 +114,9 @@ class Facts:
     def _column(self, place: int, named: tuple[str, Any]) -> dict[str, Any]:
         name, values = named
         shown = np.asarray(values)[self._shown]
-        if np.issubdtype(shown.dtype, np.number) or shown.dtype == bool:
+        if shown.dtype in (np.float16, np.float32):
+            shown = shown.astype(str).astype(np.float64)  # without the digits that float64 would add
+        if _fits_float64(shown):
             self.arrays[f"column-{place}"] = shown.astype(np.float64)
             return {"name": str(name)}
         words, codes = np.unique([str(value) for value in shown], return_inverse=True)
@@ -127,6 +129,13 @@ class Facts:
         places[places == len(self._shown)] = 0
         found: np.ndarray = places[self._shown[places] == indices].astype(np.int32)
         return found
+
+
+def _fits_float64(values: np.ndarray) -> bool:
+    """Whether values are numbers that a browser has to the last digit; it has no greater whole ones."""
+    if np.issubdtype(values.dtype, np.integer):
+        return bool(values.min(initial=0) >= -(2**53) and values.max(initial=0) <= 2**53)
+    return bool(np.issubdtype(values.dtype, np.number) or values.dtype == bool)
 
 
 def _cut(text: str) -> str:

@@ -47,12 +47,10 @@ export function shownNumber(name, value) {
 export function row(sample) {
   return (facts.table ?? []).map((column, place) => {
     const value = array(`column-${place}`, "float64")[sample];
-    const words = column.words ? column.words[value] : Number.isNaN(value) ? "" : shortened(value);
+    const words = column.words ? column.words[value] : Number.isNaN(value) ? "" : String(value);
     return [column.name, words];
   });
 }
-
-const shortened = (value) => String(Number.isInteger(value) ? value : +value.toPrecision(7));
 
 // A test whether a sample's row has these words in one of its columns of words.
 export function rowTest(words) {

@@ -172,6 +172,15 @@ def test_near_duplicates_lead_to_one_another(open_page, images):
     assert page.locator("#detail h2").inner_text() == "Sample 9"
 
 
+def test_near_duplicates_of_a_class_of_any_name(open_page, tmp_path):
+    vectors = np.eye(NUM_SAMPLES)
+    vectors[5] = vectors[8]
+    page = open_page(explore(record(tmp_path), labels=LABELS, classes=CLASSES, embeddings=vectors))
+    page.click(".card >> nth=5")
+    page.get_by_role("button", name="Near-duplicate: sample 8").click()
+    assert page.locator("#detail h2").inner_text() == "Sample 8"
+
+
 def test_an_image_that_does_not_open_has_a_crossed_box(open_page, images):
     page = open_page(images)
     assert "1 image does not open" in page.inner_text("header")

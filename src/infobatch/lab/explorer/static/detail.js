@@ -36,7 +36,7 @@ function show() {
     table("Signals", facts.signals.map(({ name, meaning }) => [titled(name), shownNumber(name, signal(name)[sample]), meaning])),
     ...(facts.table ? [table("Row", row(sample))] : []),
   );
-  if (focused) detail.querySelector(`[aria-label="${focused}"]`)?.focus();
+  if (focused) detail.querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
 }
 
 function made(name, properties = {}, ...children) {

@@ -59,6 +59,15 @@ def test_a_loss_that_was_not_finite_counts_as_trained_alone():
     assert (signals["first_loss"][0], signals["mean_loss"][0], signals["std_loss"][0]) == (3, 3, 0)
 
 
+@pytest.mark.filterwarnings("error")
+def test_losses_below_0_are_of_no_probability():
+    signals = signals_of([epoch_of(0, {0: 4, 1: 1}), epoch_of(1, {0: -3, 1: -120})], 2)
+    assert np.isnan([*signals["confidence"], *signals["variability"]]).all()
+    assert signals["mean_loss"].tolist() == [0.5, -59.5]
+    rounded = signals_of([epoch_of(0, {0: -1e-6, 1: 1})], 2)
+    assert rounded["confidence"] == pytest.approx([1, np.exp(-1)])
+
+
 def test_recorded_confidences_are_taken_as_they_are():
     values = np.array([0.25], np.float32)
     record = EpochRecord(0, 5, 0, np.array([2]), values, None, values)

@@ -18,7 +18,8 @@ SIGNALS = {
     "mean_loss": "The mean of its losses.",
     "std_loss": "Their standard deviation, 0 for a single one.",
     "confidence": "The mean probability of its own class: as recorded, else exp(-loss), which it is for "
-    "a cross-entropy without smoothing or class weights (Swayamdipta et al., 2020).",
+    "a cross-entropy without smoothing or class weights (Swayamdipta et al., 2020). NaN where losses of "
+    "the run lie below 0, as those of densities do.",
     "variability": "The standard deviation of that probability (Swayamdipta et al., 2020).",
     "correctness": "The share of its epochs in which it was classified right: with a margin above 0 "
     "(Swayamdipta et al., 2020).",
@@ -29,6 +30,9 @@ SIGNALS = {
 }
 """What :meth:`Dynamics.signals` tells of a sample, by the name of its column. Those from ``correctness``
 on need margins."""
+
+ROUNDING = 1e-3
+"""How far below 0 a cross-entropy may lie by the rounding of what it is made of."""
 
 EASY_IF_HIGH = ("times_left_out", "confidence", "correctness", "aum")
 """The signals that are high for an easy sample; the others are for a hard one."""
@@ -111,6 +115,7 @@ def signals_of(epochs: Iterable[EpochRecord], num_samples: int) -> dict[str, np.
     last_loss = first_loss.copy()
     losses, confidences = _Moments(num_samples), _Moments(num_samples)
     margins, turns = None, None
+    are_densities = False
     for record in epochs:
         index, loss = record.index, record.loss
         times_trained[index] += 1
@@ -120,6 +125,7 @@ def signals_of(epochs: Iterable[EpochRecord], num_samples: int) -> dict[str, np.
         last_loss[index[known]] = loss[known]
         first_loss = np.where(np.isnan(first_loss), last_loss, first_loss)
         losses.add(index, loss)
+        are_densities |= record.confidence is None and bool((loss < -ROUNDING).any())
         confidences.add(index, _confidence(record))
         if record.margin is not None:
             margins = margins or _Moments(num_samples)
@@ -134,8 +140,8 @@ def signals_of(epochs: Iterable[EpochRecord], num_samples: int) -> dict[str, np.
         last_loss=last_loss,
         mean_loss=losses.mean,
         std_loss=losses.std,
-        confidence=confidences.mean,
-        variability=confidences.std,
+        confidence=np.full(num_samples, np.nan) if are_densities else confidences.mean,
+        variability=np.full(num_samples, np.nan) if are_densities else confidences.std,
     )
     if margins is not None and turns is not None:
         table["correctness"] = turns.correctness
@@ -148,5 +154,5 @@ def signals_of(epochs: Iterable[EpochRecord], num_samples: int) -> dict[str, np.
 def _confidence(record: EpochRecord) -> FloatArray:
     if record.confidence is not None:
         return record.confidence
-    confidence: FloatArray = np.exp(-record.loss)
+    confidence: FloatArray = np.exp(-np.maximum(record.loss, 0))
     return confidence

@@ -275,3 +275,12 @@ def test_without_margins_labels_and_pictures_there_are_numbers(open_page, tmp_pa
     page.click(".card >> nth=3")
     assert page.locator("#detail canvas").count() == 0
     assert "mean loss" in page.inner_text("#detail")
+
+
+def test_losses_below_0_are_on_the_map_by_their_mean(open_page, tmp_path):
+    index = np.arange(5)
+    epochs = [EpochRecord(epoch, 5, 0, index, -np.float32(epoch + index)) for epoch in range(3)]
+    write_epochs(tmp_path / "dynamics", *epochs)
+    page = open_page(explore(tmp_path))
+    assert page.inner_text("#map-count") == "5 on the map"
+    assert [page.input_value(f"#axis-{axis}") for axis in "xy"] == ["std_loss", "mean_loss"]

@@ -37,6 +37,12 @@ def test_without_margins_suspects_have_the_highest_losses():
     assert found["hard"] == [1]
 
 
+def test_without_probabilities_hard_samples_are_those_of_losses_that_change():
+    deviations = {"std_loss": np.array([0.0, 0.1, 0.5, 0.1, np.nan])}
+    found = lists_of({**SIGNALS, **deviations, "variability": np.full(5, np.nan)})
+    assert found["hard"] == [2]
+
+
 def test_a_list_that_would_be_empty_is_not_there():
     kept = {**SIGNALS, "times_left_out": np.zeros(5, dtype=int)}
     assert "left-out" not in lists_of(kept)

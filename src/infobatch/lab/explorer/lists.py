@@ -95,12 +95,13 @@ def _suspects(signals: Mapping[str, np.ndarray], trained: np.ndarray) -> SampleL
 
 
 def _hard(signals: Mapping[str, np.ndarray], trained: np.ndarray) -> SampleList:
-    """Samples whose mean rank by loss and by variability is highest."""
-    ranks = [_ranks(np.nan_to_num(signals[name])) for name in ("mean_loss", "variability")]
+    """Samples whose mean rank by loss and by variability is highest; without that, by the loss's own."""
+    by = "variability" if np.isfinite(signals["variability"]).any() else "std_loss"
+    ranks = [_ranks(np.nan_to_num(signals[name])) for name in ("mean_loss", by)]
     score = ranks[0] + ranks[1]
-    chosen = _ranked(-score, trained & np.isfinite(signals["variability"]))[: _longest(score)]
+    chosen = _ranked(-score, trained & np.isfinite(signals[by]))[: _longest(score)]
     meaning = "A high loss that changes much from epoch to epoch."
-    return SampleList("hard", "Hard", meaning, "variability", chosen)
+    return SampleList("hard", "Hard", meaning, by, chosen)
 
 
 def _longest(values: np.ndarray) -> int:

@@ -40,8 +40,9 @@ function addOptions(select, names, chosen) {
 }
 
 export async function makePlot() {
-  addOptions(x, signalNames, "variability");
-  addOptions(y, signalNames, "confidence");
+  const hasProbabilities = !signal("confidence").every(Number.isNaN); // losses of densities are of none
+  addOptions(x, signalNames, hasProbabilities ? "variability" : "std_loss");
+  addOptions(y, signalNames, hasProbabilities ? "confidence" : "mean_loss");
   if (labels) color.add(new Option(BY_CLASS, BY_CLASS));
   addOptions(color, signalNames, signalNames.includes("correctness") ? "correctness" : labels ? "" : "mean_loss");
   const item = JSON.parse(document.getElementById("map-item").textContent);

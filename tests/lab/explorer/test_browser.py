@@ -14,6 +14,7 @@ pytest.importorskip("bokeh")
 
 from infobatch.lab import explore
 from infobatch.lab.commands.subsets import read_subset
+from infobatch.lab.explorer import histories
 
 CLASSES = ("shirt", "coat", HOSTILE)
 LABELS = np.arange(NUM_SAMPLES) % 3
@@ -163,6 +164,17 @@ def test_a_sample_shows_its_picture_its_label_and_its_losses(open_page, images):
     page.keyboard.press("Escape")
     assert detail.is_hidden()
     assert page.get_by_role("button", name="Left out most").get_attribute("aria-pressed") == "true"
+
+
+def test_a_long_run_says_that_some_of_its_epochs_are_drawn(open_page, tmp_path, monkeypatch):
+    monkeypatch.setattr(histories, "MOST_LOSSES", 3 * NUM_SAMPLES)
+    page = open_page(explore(record(tmp_path)))
+    assert "The curves of losses have one of every 2 recorded epochs" in page.inner_text("header")
+    page.click(".card >> nth=1")
+    detail = page.locator("#detail")
+    assert "loss by epoch, one of every 2; left out of 4 of 6" in " ".join(detail.inner_text().split())
+    assert "left out of 4 of 6 epochs" in detail.locator("svg").get_attribute("aria-label")
+    assert detail.locator("svg .left-out").count() == 2
 
 
 def test_near_duplicates_lead_to_one_another(open_page, images):

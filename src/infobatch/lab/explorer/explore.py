@@ -13,7 +13,7 @@ from infobatch.dynamics import Dynamics, read_dynamics
 from infobatch.lab.explorer.contents import ByIndex, Contents
 from infobatch.lab.explorer.duplicates import near_duplicates
 from infobatch.lab.explorer.facts import Facts, choose_shown
-from infobatch.lab.explorer.histories import read_histories
+from infobatch.lab.explorer.histories import Histories, read_histories
 from infobatch.lab.explorer.lists import SampleList, make_lists
 from infobatch.lab.explorer.page import write_explorer
 from infobatch.lab.explorer.scatter import import_bokeh
@@ -118,11 +118,12 @@ def write_page(
     if contents.images is not None:
         thumbnails = make_thumbnails(contents.images, shown, thumbnail)
         told.add_thumbnails(thumbnails)
-    told.add_histories(read_histories(dynamics, shown))
+    histories = read_histories(dynamics, shown)
+    told.add_histories(histories)
     head = {
         "title": title or folder.name,
         "figures": _figures(dynamics, signals, lists, contents),
-        "notes": _notes(shown, signals, contents, thumbnails),
+        "notes": _notes(shown, signals, contents, thumbnails, histories),
     }
     sheets = thumbnails.sheets if thumbnails else ()
     return write_explorer(page, head, told.facts, told.arrays, sheets)
@@ -215,6 +216,7 @@ def _notes(
     signals: Mapping[str, np.ndarray],
     contents: Contents,
     thumbnails: Thumbnails | None,
+    histories: Histories,
 ) -> list[str]:
     """What a reader must know of what is not on the page."""
     notes = []
@@ -232,6 +234,11 @@ def _notes(
     never = int((signals["times_trained"][shown] == 0).sum())
     if never:
         notes.append(f"{never:,} samples were never trained: they have no signals, and are on no map.")
+    if histories.every > 1:
+        notes.append(
+            f"The curves of losses have one of every {histories.every:,} recorded epochs; all else is "
+            "of all of them."
+        )
     if thumbnails and thumbnails.broken:
         number = len(thumbnails.broken)
         images = "1 image does" if number == 1 else f"{number:,} images do"

@@ -85,6 +85,7 @@ class Facts:
     def add_histories(self, histories: Histories) -> None:
         """Tell the losses of each epoch."""
         self.facts["epochs"] = histories.epochs
+        self.facts["everyEpoch"] = histories.every
         self.arrays["losses"] = histories.losses
 
     def add_contents(self, contents: Contents) -> None:

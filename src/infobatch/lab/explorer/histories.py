@@ -21,10 +21,12 @@ class Histories:
         losses: Float16 (n, E), as exact as they were recorded; NaN where an epoch left a sample out.
             Infinity where it trained a sample without a finite loss, and -infinity where the dataset did
             not have the sample yet.
+        every: How many recorded epochs there are for each of these.
     """
 
     epochs: list[int]
     losses: np.ndarray
+    every: int = 1
 
 
 def read_histories(dynamics: Dynamics, indices: np.ndarray) -> Histories:
@@ -37,8 +39,8 @@ def read_histories(dynamics: Dynamics, indices: np.ndarray) -> Histories:
     Returns:
         Their losses in all recorded epochs or, of a long run, in every k-th.
     """
-    every = -(-len(indices) * dynamics.num_epochs // MOST_LOSSES)
-    epochs = dynamics.epochs[:: max(1, every)]
+    every = max(1, -(-len(indices) * dynamics.num_epochs // MOST_LOSSES))
+    epochs = dynamics.epochs[::every]
     losses = np.full((len(indices), len(epochs)), np.nan, np.float16)
     largest = np.finfo(np.float16).max
     for column, epoch in enumerate(epochs):
@@ -47,4 +49,4 @@ def read_histories(dynamics: Dynamics, indices: np.ndarray) -> Histories:
         known = np.clip(record.loss[rows], -largest, largest)
         losses[places, column] = np.where(np.isnan(known), np.inf, known)
         losses[indices >= record.num_samples, column] = -np.inf
-    return Histories(epochs, losses)
+    return Histories(epochs, losses, every)

@@ -1,6 +1,6 @@
 // A sample's losses by epoch as a small curve, with the epochs that left it out marked.
 
-import { facts } from "explorer/data";
+import { facts, history, signal } from "explorer/data";
 
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [340, 130, 34, 22, 8];
 
@@ -12,10 +12,12 @@ function add(parent, name, attributes, text) {
   return element;
 }
 
-export function curveOf(losses) {
-  const { epochs } = facts;
+export function curveOf(sample) {
+  const { epochs, everyEpoch } = facts;
+  const losses = history(sample);
   const trained = losses.map((loss, k) => [k, loss]).filter(([, loss]) => Number.isFinite(loss));
-  const missing = losses.filter(Number.isNaN).length;
+  const missing = signal("times_left_out")[sample]; // of all epochs, drawn or not
+  const number = missing + signal("times_trained")[sample];
   const most = Math.max(1e-6, ...trained.map(([, loss]) => loss));
   const least = Math.min(0, ...trained.map(([, loss]) => loss));
   const x = (k) => LEFT + (WIDTH - LEFT - 8) * (epochs.length > 1 ? k / (epochs.length - 1) : 0.5);
@@ -23,7 +25,7 @@ export function curveOf(losses) {
 
   const figure = document.createElement("figure");
   const svg = add(figure, "svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
-  svg.setAttribute("aria-label", told(trained, missing, losses.length));
+  svg.setAttribute("aria-label", told(trained, missing, number));
   add(svg, "line", { class: "frame", x1: LEFT, x2: WIDTH - 8, y1: y(least), y2: y(least) });
   add(svg, "text", { x: LEFT - 4, y: y(most) + 4, "text-anchor": "end" }, String(+most.toPrecision(2)));
   add(svg, "text", { x: LEFT - 4, y: y(least) + 3, "text-anchor": "end" }, String(+least.toPrecision(2)));
@@ -44,11 +46,11 @@ export function curveOf(losses) {
     add(add(svg, "line", mark), "title", {}, `left out of epoch ${epochs[k]}`);
   });
   const caption = document.createElement("figcaption");
-  caption.append("loss by epoch");
+  caption.append(everyEpoch > 1 ? `loss by epoch, one of every ${everyEpoch}` : "loss by epoch");
   if (missing) {
     const key = document.createElement("span");
     key.className = "key";
-    caption.append("; ", key, ` left out of ${missing} of ${losses.length}`);
+    caption.append("; ", key, ` left out of ${missing} of ${number}`);
   }
   figure.append(caption);
   return figure;

@@ -31,7 +31,7 @@ function show() {
     ...(className(sample) ? [made("p", {}, "labelled ", made("strong", { textContent: className(sample) }))] : []),
     ...(hasPictures ? picture(sample) : []),
     ...(facts.texts ? [made("div", { className: "words", textContent: facts.texts[sample] })] : []),
-    curveOf(history(sample)),
+    curveOf(sample),
     ...twins(sample),
     table("Signals", facts.signals.map(({ name, meaning }) => [titled(name), shownNumber(name, signal(name)[sample]), meaning])),
     ...(facts.table ? [table("Row", row(sample))] : []),

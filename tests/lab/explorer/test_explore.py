@@ -36,6 +36,7 @@ def test_labels_may_be_names_numbers_or_tensors(tmp_path):
     numbers = torch.arange(NUM_SAMPLES) % 3
     assert facts_of(explore(tmp_path, labels=numbers))["classes"] == ["0", "1", "2"]
     assert facts_of(explore(tmp_path, labels=numbers, classes="abc"))["classes"] == ["a", "b", "c"]
+    assert facts_of(explore(tmp_path, labels=numbers.float()))["classes"] == ["0", "1", "2"]
 
 
 def test_classes_are_a_list_not_a_mapping(tmp_path):
@@ -97,7 +98,9 @@ def test_near_duplicates_are_listed_where_there_are_embeddings(tmp_path):
         ({"texts": ["a"]}, "texts has 1 entries"),
         ({"images": pictures(9)}, "images has 9 entries"),
         ({"labels": np.zeros((60, 2), int)}, r"labels have the shape \(60, 2\); give one class"),
-        ({"labels": np.zeros(60)}, "labels are of type float64; give numbers or names of classes"),
+        ({"labels": np.full(60, 0.5)}, "labels are of type float64; give whole numbers or names of"),
+        ({"labels": np.full(60, np.inf)}, "labels are of type float64; give whole numbers or names of"),
+        ({"labels": [0] * 60, "classes": "aba"}, "classes has 'a' more than once; give each class a na"),
         ({"labels": ["a"] * 60, "classes": ["b"]}, "labels has 'a', which is none of the classes"),
         ({"labels": [2] * 60, "classes": ["a", "b"]}, "labels has 2, but there are 2 classes"),
         ({"table": {"a": np.zeros((60, 2))}}, r"table\['a'\] has the shape \(60, 2\); give one value"),

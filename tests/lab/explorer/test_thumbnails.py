@@ -39,8 +39,9 @@ def shades_on(sheet, pitch, number):
         torch.from_numpy(RED / 255).permute(2, 0, 1),
         torch.from_numpy(RED / 255).permute(2, 0, 1).bfloat16(),
         (RED, 7),
+        [RED, 7],
     ],
-    ids=["array", "bytes", "file", "picture", "palette", "tensor", "floats", "half", "item"],
+    ids=["array", "bytes", "file", "picture", "palette", "tensor", "floats", "half", "item", "list"],
 )
 def test_all_kinds_of_images_are_taken(image):
     picture = picture_of(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -149,17 +150,21 @@ def _numbered(labels: Any, classes: Sequence[str]) -> tuple[np.ndarray | None, S
     if isinstance(classes, Mapping):
         raise ValueError(f"classes is {classes!r}; give a list of names, in the order of their numbers")
     names = tuple(map(str, classes))
+    twice = [name for name, number in Counter(names).items() if number > 1]
+    if twice:
+        raise ValueError(f"classes has {twice[0]!r} more than once; give each class a name of its own")
     if labels is None:
         return None, names
     values = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
     if values.ndim != 1:
         raise ValueError(f"labels have the shape {values.shape}; give one class for each sample, (N,)")
-    if values.dtype.kind in "iub":
+    if values.dtype.kind in "iub" or _are_whole_floats(values):
         values = values.astype(np.int64)
         return values, names or tuple(map(str, range(int(values.max(initial=-1)) + 1)))
     if values.dtype.kind not in "USOT":
         raise ValueError(
-            f"labels are of type {values.dtype}; give numbers or names of classes, or leave them out"
+            f"labels are of type {values.dtype}; give whole numbers or names of classes, or leave them "
+            "out"
         )
     words = values.astype(str)
     names = names or tuple(np.unique(words).tolist())
@@ -170,6 +175,12 @@ def _numbered(labels: Any, classes: Sequence[str]) -> tuple[np.ndarray | None, S
         )
     numbers = {name: number for number, name in enumerate(names)}
     return np.array([numbers[word] for word in words.tolist()], dtype=np.int64), names
+
+
+def _are_whole_floats(values: np.ndarray) -> bool:
+    if values.dtype.kind != "f":
+        return False
+    return bool((np.isfinite(values) & (values == np.trunc(values))).all())
 
 
 def _duplicates(embeddings: Any, num_samples: int) -> tuple[np.ndarray, np.ndarray]:

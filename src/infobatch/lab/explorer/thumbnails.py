@@ -106,8 +106,8 @@ def picture_of(image: Any) -> Image:
 
     Args:
         image: A path, an open file, bytes, a picture of Pillow, an array (H, W) or (H, W, C), a tensor
-            (H, W) or (C, H, W), or a tuple whose first entry is one of these. Of floats, those from 0 to
-            1 are shades; others are stretched from their least to their greatest.
+            (H, W) or (C, H, W), or a tuple or list whose first entry is one of these. Of floats, those
+            from 0 to 1 are shades; others are stretched from their least to their greatest.
 
     Returns:
         The picture, which may be changed.
@@ -118,7 +118,7 @@ def picture_of(image: Any) -> Image:
     """
     from PIL import Image
 
-    if isinstance(image, tuple):
+    if isinstance(image, (tuple, list)) and image:
         image = image[0]
     if isinstance(image, torch.Tensor):
         image = image.detach().cpu()

@@ -1,7 +1,7 @@
 // One sample with all that is known of it.
 
 import { curveOf } from "explorer/curve";
-import { className, duplicatesOf, facts, history, indices, row, shownNumber, signal, titled } from "explorer/data";
+import { className, duplicatesOf, facts, indices, row, shownNumber, signal, titled } from "explorer/data";
 import { focusCurrent, move } from "explorer/grid";
 import { draw, hasPictures, opens } from "explorer/sheets";
 import { change, describe, follow, found, state } from "explorer/state";

@@ -89,6 +89,13 @@ class Batching:
         return self.user_length is not None
 
     @property
+    def described(self) -> str:
+        """Its batches, in words."""
+        dropped = ", the last short one dropped" * self.drop_last
+        given = "" if self.user_length is None else f" of {self.user_length:,} indices"
+        return f"batches of {self.batch_size:g}{given}{dropped}"
+
+    @property
     def global_batch_size(self) -> float:
         """Samples that all ranks together train in one step."""
         return self.batch_size * self.num_replicas

@@ -318,11 +318,15 @@ class UserSampler(Generic[T]):
     Args:
         sampler: Gives indices, or batches of them.
         measure: Tells how samples become batches now.
+
+    Attributes:
+        is_latest: Whether no other was made after it for the same run.
     """
 
     def __init__(self, sampler: Iterable[T], measure: Callable[[], Batching]) -> None:
         self.sampler = sampler
         self.measure = measure
+        self.is_latest = True
         self._rest: _Rest | None = None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -342,3 +342,33 @@ def test_persistent_workers_are_renewed_when_the_dataset_grows(loader_class, shr
             ended = worker
     assert pids[0] == pids[1] != pids[2] == pids[3]
     assert not ended.is_alive()
+
+
+OTHER_BATCHES = {
+    "the pruner's": ({"batch_size": 10}, {"batch_size": 30}),
+    "dropped": ({"batch_size": 10}, {"batch_size": 10, "drop_last": True}),
+    "a sampler": ({"batch_size": 10, "sampler": range(60)}, {"batch_size": 30, "sampler": range(60)}),
+    "a part": ({"batch_size": 10, "sampler": range(60)}, {"batch_size": 10, "sampler": range(30)}),
+}
+
+
+@pytest.mark.parametrize(("options", "others"), OTHER_BATCHES.values(), ids=OTHER_BATCHES)
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_a_loader_is_not_changed_by_another_of_its_pruner(options, others, shrink):
+    pruner = new_pruner(shrink=shrink)
+    loader, latest = pruner.loader(**options), pruner.loader(**others)
+    with pytest.raises(RuntimeError, match=r"made last has batches of .*, but this one has batches of 10"):
+        next(iter(loader))
+    assert len(next(iter(latest))[0]) == others["batch_size"]
+    pruner.loader(**options)
+    assert [len(indices) for indices, _ in loader] == [10] * 6
+
+
+@pytest.mark.parametrize("own", [{}, {"sampler": range(60)}], ids=str)
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_a_loader_that_is_made_once_more_is_as_good(own, shrink):
+    pruner = new_pruner(shrink=shrink)
+    first, second = pruner.loader(10, **own), pruner.loader(10, **own)
+    for epoch in pruner.epochs():
+        seen = train_epoch(pruner, second if epoch % 2 else first, random_losses(60))
+        assert sorted(np.concatenate(seen)) == pruner.selection.indices.tolist()

@@ -197,6 +197,8 @@ class Loaders:
         self._check_user_order(run)
         own = UserSampler(sampler, measure)
         run.set_batching(measure() if run.begun is None else own.begin(run.begun))
+        if self._own is not None:
+            self._own.is_latest = False
         self._own = own
         return own
 

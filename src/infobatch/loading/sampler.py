@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DistributedSampler, Sampler
 
+from infobatch.batching import Batching
 from infobatch.epoch import Epoch
 from infobatch.loading.refill import Refill
 from infobatch.policies import NoPruning
@@ -44,15 +45,14 @@ class PrunedSampler(ShareSampler):
 
     def __init__(self, run: Run, resumes: bool = True) -> None:
         super().__init__(run)
+        self._batching = run.plan.batching
         self._resumes = resumes
 
     def __len__(self) -> int:
         return self._run.current.num_draws(self._resumes)
 
     def __iter__(self) -> Iterator[int]:
-        epoch = begin_pass(self._run, self._resumes)
-        if epoch.user_draws is not None:
-            raise _other_order("filters a sampler of yours", "has the library's own order")
+        epoch = _begin_own_order(self._run, self._batching, self._resumes)
         return epoch.passed(epoch.draws(self._resumes))
 
 
@@ -69,6 +69,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
 
     def __init__(self, run: Run, resumes: bool = True) -> None:
         self._run = run
+        self._batching = run.plan.batching
         self._resumes = resumes
 
     def set_epoch(self, epoch: int) -> None:
@@ -79,9 +80,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
         return len(self._run.current.batch_ends(self._resumes))
 
     def __iter__(self) -> Iterator[list[int]]:
-        epoch = begin_pass(self._run, self._resumes)
-        if epoch.user_draws is not None:
-            raise _other_order("filters a sampler of yours", "has the library's own order")
+        epoch = _begin_own_order(self._run, self._batching, self._resumes)
         return epoch.passed(epoch.batches(self._resumes))
 
 
@@ -128,7 +127,7 @@ class FilteredSampler(ShareSampler):
 
         If fewer are left for it, the batch before gives it some of its own.
         """
-        epoch, draws = _begin_filtering(self._run, self._resumes)
+        epoch, draws = _begin_filtering(self._run, self._own, self._resumes)
         selected, is_unrecorded = draws.selected, draws.unrecorded(self._resumes)
         share = self._run.replicas.share_of(len(selected))
         items = self._own.items(epoch.number, draws, num_draws(self.sampler, share))
@@ -173,7 +172,7 @@ class FilteredBatchSampler(Sampler[list[int]]):
         self._run.follow(epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
-        epoch, draws = _begin_filtering(self._run, self._resumes)
+        epoch, draws = _begin_filtering(self._run, self._own, self._resumes)
         is_unrecorded = draws.unrecorded(self._resumes)
         num_batches = len(self._own.sampler)  # type: ignore[arg-type]
         items = batches_of(self._own.items(epoch.number, draws, num_batches), self._own.sampler)
@@ -275,16 +274,33 @@ def begin_pass(run: Run, resumes: bool = True) -> Epoch:
     return epoch
 
 
-def _begin_filtering(run: Run, resumes: bool) -> tuple[Epoch, UserDraws]:
+def _begin_own_order(run: Run, batching: Batching | None, resumes: bool) -> Epoch:
+    """The epoch that is about to be iterated in the library's own order, in batches as it has them."""
+    epoch = begin_pass(run, resumes)
+    if epoch.user_draws is not None:
+        raise _other_loader("filters a sampler of yours", "has the library's own order", "order")
+    _check_latest(batching, run.plan.batching)
+    return epoch
+
+
+def _begin_filtering(run: Run, own: UserSampler[Any], resumes: bool) -> tuple[Epoch, UserDraws]:
     """The epoch that a user's own sampler is about to order, and its draws."""
     epoch = begin_pass(run, resumes)
     if epoch.user_draws is None:
-        raise _other_order("has the library's own order", "filters a sampler of yours")
+        raise _other_loader("has the library's own order", "filters a sampler of yours", "order")
+    if not own.is_latest:
+        _check_latest(own.measure(), run.plan.batching)
     return epoch, epoch.user_draws
 
 
-def _other_order(last: str, this: str) -> RuntimeError:
+def _check_latest(made: Batching | None, latest: Batching | None) -> None:
+    """Refuse a sampler ``made`` for other batches than the run has by the ``latest`` one."""
+    if made is not None and latest is not None and made != latest:
+        raise _other_loader(f"has {latest.described}", f"has {made.described}", "kind of batches")
+
+
+def _other_loader(last: str, this: str, what: str) -> RuntimeError:
     return RuntimeError(
-        f"the loader made last {last}, but this one {this}; a run has one order, so make one loader "
-        "for a pruner"
+        f"the loader made last {last}, but this one {this}; a run has one {what}, so make one loader "
+        "for a pruner, and for evaluation a DataLoader of its own"
     )

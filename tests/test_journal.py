@@ -72,6 +72,33 @@ def test_a_run_that_stops_early_is_told_of_by_finish():
     assert [log.epoch for log in logs] == [0, 1]
 
 
+def test_an_epoch_that_goes_on_after_finish_is_told_of_whole():
+    whole = logged()[1]
+    pruner, logs = logged(stop=7)
+    pruner.finish()
+    pruner.finish()
+    trained(pruner)
+    assert [log.epoch for log in logs] == [0, 1, 1, 2, 3, 4]
+    assert [str(log) for log in logs[:1] + logs[2:]] == [str(log) for log in whole]
+
+
+def test_a_logger_that_fails_takes_no_epoch_from_the_others():
+    seen, faults = [], [ConnectionError()]
+    pruner = DynamicPruner(Numbers(SIZE), EPOCHS, policy=InfoBatch(0.5), delta=1)
+
+    def failing(log):
+        if log.epoch == 1 and faults:
+            raise faults.pop()
+        seen.append(("failing", log.epoch))
+
+    pruner.log_to(lambda log: seen.append(("before", log.epoch)), failing)
+    pruner.log_to(lambda log: seen.append(("after", log.epoch)))
+    with pytest.raises(ConnectionError):
+        trained(pruner)
+    trained(pruner)
+    assert sorted(seen) == [(name, i) for name in ("after", "before", "failing") for i in range(EPOCHS)]
+
+
 def test_a_resumed_run_goes_on_with_the_epoch_under_way():
     whole = logged()[1]
     pruner, before = logged(stop=12)

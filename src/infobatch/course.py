@@ -184,7 +184,8 @@ class Course:
         """Give each rank all scores; write and log the epoch under way, where it is recorded or logged.
 
         :meth:`epochs` does it when the last epoch has ended, and so do frameworks' plug-ins. Call it, on
-        all ranks, after a loop that calls :meth:`set_epoch` itself, or stops early.
+        all ranks, after a loop that calls :meth:`set_epoch` itself, or stops early. An epoch that goes
+        on after it is written and logged once more.
         """
         if self._epoch is not None:
             self._end(self._epoch)

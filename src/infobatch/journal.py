@@ -18,6 +18,7 @@ __all__ = ["EpochLog", "Histogram", "Logger", "Suspect"]
 
 NUM_BINS = 64
 NUM_SUSPECTS = 20
+_NOTHING = (-1, 0)
 
 
 class Histogram(NamedTuple):
@@ -88,13 +89,13 @@ Logger = Callable[[EpochLog], object]
 
 
 class Journal:
-    """The loggers of a run, and which of its epochs they were told of."""
+    """The loggers of a run, and what of it each was told last."""
 
     def __init__(self) -> None:
         self.loggers: list[Logger] = []
         self._labels: IndexArray | None = None
         self._num_suspects = NUM_SUSPECTS
-        self._told = -1
+        self._told: list[tuple[int, int]] = []  # of each logger: the epoch, and what was recorded of it
 
     def add(
         self,
@@ -122,10 +123,11 @@ class Journal:
                     "samples; give the class of each, in the dataset's order"
                 )
         self.loggers += loggers
+        self._told += [_NOTHING] * len(loggers)
 
     def resume(self) -> None:
         """Go on where a state was taken."""
-        self._told = -1
+        self._told = [_NOTHING] * len(self.loggers)
 
     def tell(
         self,
@@ -134,7 +136,9 @@ class Journal:
         trained: IndexArray | None,
         effective_share: float | None,
     ) -> None:
-        """Tell the loggers of the last epoch of a report, unless they were told of it.
+        """Tell the loggers of the last epoch of a report, unless they were told of all its samples.
+
+        One that raises, and those after it, are told when the epoch is told of again.
 
         Args:
             report: The epochs so far.
@@ -143,13 +147,15 @@ class Journal:
             effective_share: What the selection is worth: see :attr:`Selection.effective_share`; None for
                 an epoch that was not pruned, or where it is not known.
         """
-        epoch = report.epochs[-1].epoch
-        if epoch <= self._told:
+        counts = report.epochs[-1]
+        now = counts.epoch, counts.num_recorded
+        waiting = [place for place, told in enumerate(self._told) if told < now]
+        if not waiting:
             return
-        self._told = epoch
         log = self._log(report, scores, trained, effective_share)
-        for logger in self.loggers:
-            logger(log)
+        for place in waiting:
+            self.loggers[place](log)
+            self._told[place] = now
 
     def _log(
         self,

@@ -76,9 +76,8 @@ class FirstLooks:
         """
         if not self._first_losses or not len(indices):
             return
-        self._first_losses = False
         if self._policy.estimates_norms and NORMS in given:
-            self._scores = False
+            self._first_losses = self._scores = False
             return
         if self._policy.estimates_norms and self._norms_from == "cross-entropy":
             self._look_for_errors(losses)
@@ -90,6 +89,7 @@ class FirstLooks:
                 f"the loss of sample {indices[at]} is {values[at]:.4g}, and {self._policy!r} takes "
                 f"losses as sizes, for which they must be at least 0; {self._remedy}"
             )
+        self._first_losses = False
 
     def _look_for_errors(self, losses: Tensor) -> None:
         """Warn of losses that are made of errors, as far as their graph tells."""

@@ -199,7 +199,7 @@ class Course:
         ``set_epoch``, which frameworks call by counts of their own, has no effect.
 
         Args:
-            epoch: Number of the epoch: that of the one under way, which changes nothing, or the next.
+            epoch: Number of the epoch: the next, or that of the one under way, which is gone on with.
 
         Raises:
             ValueError: If the run has no such epoch, or it is not the next: the run has not begun, or
@@ -308,6 +308,8 @@ class Course:
             self._samples.check_unchanged()
             self._close(self._epoch)
             self._make(epoch)
+        else:
+            self._epoch.begin_anew()
         self._store.agree(self.current)
 
     def _make(self, number: int) -> None:

@@ -223,6 +223,10 @@ class Epoch(ABC):
         self.is_read = True
         return chain(items, self._ends(self._num_seen))
 
+    def begin_anew(self) -> None:
+        """Let what a loader has given out, and the loop not recorded, be given once more."""
+        self.given_out = False
+
     def _ends(self, num_seen: int) -> Iterator[Any]:
         """Gives nothing, but notes whether losses were recorded since the pass began."""
         self.given_out |= self._num_seen > num_seen

@@ -168,6 +168,39 @@ def test_a_batch_sampler_of_ones_own_with_workers():
         assert indices.tolist() == batch.tolist()
 
 
+ORDERS = {
+    "the pruner's": lambda: {"batch_size": 8},
+    "a sampler": lambda: {"batch_size": 8, "sampler": RandomSampler(range(60))},
+    "batches": lambda: {"batch_sampler": BatchSampler(SequentialSampler(range(60)), 8, False)},
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+@pytest.mark.parametrize("persistent_workers", [False, True])
+def test_a_loop_that_was_left_when_all_was_given_out_goes_on(order, shrink, persistent_workers):
+    """Workers have been given the last batches long before those are trained."""
+    pruner, seen = new_pruner(shrink=shrink), []
+    loader = pruner.loader(num_workers=2, persistent_workers=persistent_workers, **ORDERS[order]())
+
+    def train(stop=None):
+        for epoch in pruner.epochs():
+            for step, (indices, _) in enumerate(loader):
+                if (epoch, step) == stop:
+                    return
+                pruner.update(random_losses(60)[indices], indices)
+                if epoch == 1:
+                    seen.extend(indices.tolist())
+            if epoch == 1:
+                assert sorted(seen) == pruner.selection.indices.tolist()
+
+    train((1, 4))
+    assert pruner.current.given_out
+    assert not pruner.current.finished
+    train()
+    assert pruner.report().epochs[1].num_recorded == len(seen)
+
+
 class Sizes(SequentialSampler):
     """Gives each index with a size, as for training at several resolutions."""
 

@@ -263,7 +263,8 @@ def begin_pass(run: Run, resumes: bool = True) -> Epoch:
             "would train the rest of it as if it were the next. Either something reads ahead into the "
             "next epoch, which is drawn by what this one records (MultiEpochsDataLoader, for which "
             "persistent_workers=True does the same), or batches go without pruner.update(losses, "
-            "indices). Begin each epoch with `for epoch in pruner.epochs():`, and iterate once in it"
+            "indices), or the loop was left before they had it. Begin each epoch with `for epoch in "
+            "pruner.epochs():`, and iterate once in it: of an epoch that was left, the rest is given"
         )
     if epoch.finished and epoch.num_trained and not may_be_finished:
         raise RuntimeError(

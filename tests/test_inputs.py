@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
 
 from helpers import Numbers, batched_pruner, in_pruned_epoch
 from infobatch import DynamicPruner, InfoBatch
@@ -49,6 +51,30 @@ def test_losses_and_indices_that_do_not_fit(losses, indices, error, message, cal
         getattr(made, call)(losses, indices)
     assert made.scores["last_loss"].isnan().all()
     assert made.current.num_recorded == 0
+
+
+@pytest.fixture
+def shared():
+    tensors = pytest.importorskip("torch.distributed.tensor")
+    if not hasattr(tensors, "DTensor"):
+        pytest.skip("it came there with torch 2.5")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    mesh = init_device_mesh("cpu", (1,))
+    yield lambda values: tensors.DTensor.from_local(values, mesh, [tensors.Replicate()])
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", ["losses", "scored", "scores", "gradient_norms"])
+@pytest.mark.parametrize("call", ["update", "record"])
+def test_tensors_that_ranks_hold_together_are_refused(name, call, shared):
+    made = batched_pruner()
+    given = {"losses": torch.rand(4), name: torch.rand(4) > 0.5 if name == "scored" else torch.rand(4)}
+    given[name] = shared(given[name])
+    with pytest.raises(TypeError, match=rf"{name} are a DTensor, .* give .*: {name}\.full_tensor\(\)"):
+        getattr(made, call)(indices=[0, 1, 2, 3], **given)
+    assert made.progress == made.current.num_recorded == 0
+    given[name] = given[name].full_tensor()
+    getattr(made, call)(indices=[0, 1, 2, 3], **given)
 
 
 @pytest.mark.parametrize("scored", [[True], [True, False, True]])

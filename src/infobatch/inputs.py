@@ -39,6 +39,7 @@ def check_losses(losses: Tensor, indices: IndexArray, scored: Tensor | None) -> 
             f"losses are a {type(losses).__name__}; give the tensor that the loss function made, shape "
             "(B,), for gradients flow through it"
         )
+    _check_whole("losses", losses)
     if losses.ndim > 1 and losses.numel() == num_indices > 1:
         raise ValueError(
             f"losses have shape {tuple(losses.shape)}; give them as (B,), by losses.flatten()"
@@ -82,6 +83,7 @@ def remembered_of(losses: Tensor, scores: Tensor | None) -> Tensor:
             f"scores are {what}, and the losses of shape {tuple(losses.shape)} on {losses.device}; give "
             "a tensor with one number for each sample, beside its loss"
         )
+    _check_whole("scores", scores)
     if not scores.is_floating_point():
         raise TypeError(f"scores have dtype {scores.dtype}; they must be floating point")
     return scores
@@ -103,6 +105,7 @@ def signals_read(
                 f"{name} have shape {shape} and the losses {tuple(losses.shape)}; give a tensor with "
                 "one number for each sample"
             )
+        _check_whole(name, values)
     if estimated and NORMS in names and NORMS not in given:
         given = {**given, NORMS: norms_of_losses(losses, estimated)}
     for name in names:
@@ -122,10 +125,20 @@ def check_scored(scored: Tensor, losses: Tensor) -> None:
             f"scored is {kind}; give a bool tensor on the losses' device, true for the samples that "
             "have a score"
         )
+    _check_whole("scored", scored)
     if scored.shape != losses.shape:
         raise ValueError(
             f"scored has shape {tuple(scored.shape)} and the losses {tuple(losses.shape)}; give one "
             "truth value for each sample"
+        )
+
+
+def _check_whole(name: str, values: Tensor) -> None:
+    """Refuse with ``TypeError`` a DTensor, of which this rank may hold a part alone."""
+    if hasattr(values, "full_tensor"):
+        raise TypeError(
+            f"{name} are a {type(values).__name__}, which the ranks hold together; give the numbers "
+            f"themselves, on each rank those of its batch: {name}.full_tensor()"
         )
 
 

@@ -107,6 +107,33 @@ def test_losses_that_are_never_differentiated_are_told_of_once():
     assert len(told) == 1
 
 
+@torch.no_grad()
+def updated_without_gradients(pruner, losses, indices):
+    pruner.update(losses, indices)
+
+
+@pytest.mark.parametrize(
+    "give",
+    [updated_without_gradients, lambda pruner, losses, at: pruner.update(losses.detach(), at)],
+    ids=["no_grad", "detach"],
+)
+def test_losses_given_without_a_gradient_are_told_of_where_something_is_trained(give):
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+
+    def by_mean(pruner, losses, indices):
+        give(pruner, losses, indices)
+        (weight.sum() + losses.mean()).backward()
+        optimizer.step()
+
+    unused = (
+        r"none of the 4 losses .* by the end of epoch 0 .* losses without a gradient .* takes record"
+    )
+    with pytest.warns(UserWarning, match=unused) as told:
+        epochs_of(5, by_mean)
+    assert len(told) == 1
+
+
 STEPS = {
     "backward": lambda pruner, losses, indices: pruner.update(losses, indices).backward(),
     "with another loss": lambda pruner, losses, indices: (

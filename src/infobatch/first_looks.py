@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any
 
 import numpy as np
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from infobatch.autograd_graph import nodes_behind
 from infobatch.batch_norm import warn_if_unweighted
@@ -29,6 +32,12 @@ PASSING_ON = (
 """And those of nodes between them and what a sample's loss is: means, factors, other shapes."""
 
 
+_NO_GRADIENTS = (
+    ", and none can be, for update() was given losses without a gradient (detach(), torch.no_grad()), "
+    "while an optimizer made updates"
+)
+
+
 class FirstLooks:
     """Looks at the first batch and at the first scores that tell; each fault is told once.
 
@@ -46,6 +55,8 @@ class FirstLooks:
         self._num_nonfinite = 0
         self._num_returned = 0
         self._awaits_backward = True
+        self._have_gradients = False  # the losses that were returned, some of them
+        self._updates_before: int | None = None  # when the first came that has none
 
     def begin(self, scores: ScoreTable, prunes: bool) -> None:
         """Look at the scores with which an epoch begins or is gone on with."""
@@ -103,10 +114,18 @@ class FirstLooks:
             )
 
     def at_returned(self, loss: Tensor) -> None:
-        """Note whether a loss that the loop was given is differentiated, until one has been."""
-        if self._awaits_backward and loss.requires_grad:
-            self._num_returned += 1
+        """Note whether a loss that the loop was given is differentiated, until one has been.
+
+        Where none can be, it is updates of optimizers that tell that something is trained.
+        """
+        if not self._awaits_backward:
+            return
+        self._num_returned += 1
+        if loss.requires_grad:
+            self._have_gradients = True
             loss.register_hook(self._see_backward)  # type: ignore[no-untyped-call]
+        elif self._updates_before is None:
+            self._updates_before = _updates()[0]
 
     def _see_backward(self, gradient: Tensor) -> None:
         self._awaits_backward = False
@@ -119,11 +138,12 @@ class FirstLooks:
             num_recorded: The samples that this rank recorded since it began or was gone on with.
             num_nonfinite: The losses and signals of the run, so far, that were NaN or infinite.
         """
-        if self._awaits_backward and self._num_returned:
+        if self._awaits_backward and (self._have_gradients or self._has_updates):
             self._awaits_backward = False
+            why = "" if self._have_gradients else _NO_GRADIENTS
             warn_user(
                 f"none of the {self._num_returned:,} losses that update() returned by the end of epoch "
-                f"{epoch} was differentiated: call backward() on what it returns, for a mean of "
+                f"{epoch} was differentiated{why}: call backward() on what it returns, for a mean of "
                 "losses lacks their weights, which makes pruned epochs biased; a loop that weighs them "
                 "itself takes record() in place of update()"
             )
@@ -132,6 +152,11 @@ class FirstLooks:
                 f"all losses of epoch {epoch} were NaN or infinite: training has diverged, and what is "
                 "left out is still decided by the losses from before"
             )
+
+    @property
+    def _has_updates(self) -> bool:
+        """Whether something was trained since a loss was returned that has no gradient."""
+        return self._updates_before is not None and _updates()[0] > self._updates_before
 
     def _look_at_scores(self, scores: ScoreTable) -> None:
         """Warn of losses that have become negative."""
@@ -163,6 +188,19 @@ class FirstLooks:
             f"give update {norms}scores=... that are at least 0, or take a policy that goes by the "
             "order of losses alone, such as InfoBatch()"
         )
+
+
+@cache
+def _updates() -> list[int]:
+    """How many updates by gradients there were in this process since this was called first, in a list."""
+    number = [0]
+
+    def count(optimizer: Optimizer, *_: Any) -> None:
+        groups = optimizer.param_groups
+        number[0] += any(each.grad is not None for group in groups for each in group["params"])
+
+    register_optimizer_step_post_hook(count)
+    return number
 
 
 def _kind(node: Any) -> str:

@@ -357,7 +357,9 @@ OTHER_BATCHES = {
 def test_a_loader_is_not_changed_by_another_of_its_pruner(options, others, shrink):
     pruner = new_pruner(shrink=shrink)
     loader, latest = pruner.loader(**options), pruner.loader(**others)
-    with pytest.raises(RuntimeError, match=r"made last has batches of .*, but this one has batches of 10"):
+    with pytest.raises(
+        RuntimeError, match=r"made last has batches of .*, but this one has batches of 10"
+    ):
         next(iter(loader))
     assert len(next(iter(latest))[0]) == others["batch_size"]
     pruner.loader(**options)

@@ -217,7 +217,7 @@ OTHERS = {
 def test_errors_are_told_of_where_something_else_is_remembered():
     outputs = torch.linspace(-1, 2, 12).reshape(4, 3).requires_grad_()
     pruner = DynamicPruner(Numbers(20), 5)
-    with pytest.warns(UserWarning, match=r"are errors, by their \w+, and NoiseBudget"):
+    with pytest.warns(UserWarning, match=r"look like errors \(\w+ made them\), and NoiseBudget"):
         pruner.update(squared_errors(outputs), range(4), scores=torch.ones(4))
 
 
@@ -230,7 +230,7 @@ def first_update(losses_of, signals=(), **options):
 @pytest.mark.parametrize("losses_of", ERRORS.values(), ids=ERRORS)
 def test_errors_taken_for_cross_entropies_are_told_of(losses_of):
     with pytest.warns(
-        UserWarning, match=r"are errors, by their \w+, and NoiseBudget.*norms_from="
+        UserWarning, match=r"look like errors \(\w+ made them\), and NoiseBudget.*norms_from="
     ) as told:
         first_update(losses_of)
     assert [warning.filename for warning in told] == [__file__]

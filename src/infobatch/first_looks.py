@@ -107,10 +107,11 @@ class FirstLooks:
         made_of = [node for node in nodes_behind(losses, _passes_on) if not _passes_on(node)]
         if made_of and all(_is_error(node) for node in made_of):
             warn_user(
-                f"the losses are errors, by their {_kind(made_of[0])}, and {self._policy!r} estimates "
-                "norms of gradients from them as if they were cross-entropies, so that the wrong "
-                'samples are left out; DynamicPruner(..., norms_from="squared-error") is for squared '
-                'errors, "losses" for others, and update(..., gradient_norms=...) for norms of your own'
+                f"the losses look like errors ({_kind(made_of[0])} made them), and {self._policy!r} "
+                "estimates norms of gradients from them as if they were cross-entropies, so that the "
+                'wrong samples are left out; DynamicPruner(..., norms_from="squared-error") is for '
+                'squared errors, "losses" for others, and update(..., gradient_norms=...) for norms of '
+                "your own"
             )
 
     def at_returned(self, loss: Tensor) -> None:
@@ -192,7 +193,7 @@ class FirstLooks:
 
 @cache
 def _updates() -> list[int]:
-    """How many updates by gradients there were in this process since this was called first, in a list."""
+    """How many updates by gradients this process made since this was called first, in a list."""
     number = [0]
 
     def count(optimizer: Optimizer, *_: Any) -> None:

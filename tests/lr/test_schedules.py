@@ -1,5 +1,7 @@
 """Which schedules are driven, and which are refused before the first step."""
 
+import math
+
 import pytest
 import torch
 from torch.optim import lr_scheduler as lr
@@ -150,6 +152,12 @@ BY_EPOCHS = {
     "Chained": lambda o: lr.ChainedScheduler(
         [lr.LinearLR(o, 0.1, 1, 5), lr.CosineAnnealingLR(o, EPOCHS)]
     ),
+    "Step, often": lambda o: lr.StepLR(o, 1, 0.99),
+    "Exponential, slow": lambda o: lr.ExponentialLR(o, 0.99),
+    "Sequential, Step": lambda o: lr.SequentialLR(o, [lr.LinearLR(o, 0.1, 1, 5), lr.StepLR(o, 5)], [5]),
+    "Lambda": lambda o: lr.LambdaLR(o, lambda epoch: 0.95**epoch),
+    "Lambda to 0": lambda o: lr.LambdaLR(o, lambda epoch: max(0, 1 - epoch / EPOCHS)),
+    "Lambda below 0": lambda o: lr.LambdaLR(o, lambda epoch: 1 - epoch / EPOCHS),
 }
 
 
@@ -160,6 +168,31 @@ def test_a_schedule_of_epochs_needs_their_number(make):
         pruner.lr_scheduler(make(optimizer()))
     pruner.lr_scheduler(make(optimizer()), total_steps=pruner.run_length)
     DynamicPruner(Numbers(SIZE), EPOCHS).loader(SIZE)  # as many steps as epochs are no mistake
+
+
+def test_milestones_of_epochs_are_told_where_epochs_have_few_batches():
+    pruner = DynamicPruner(Numbers(SIZE), 200, policy=InfoBatch(0.5))
+    pruner.loader(SIZE // 20)
+    with pytest.raises(ValueError, match="seems to count epochs: its last change comes at 150"):
+        pruner.lr_scheduler(lr.MultiStepLR(optimizer(), [100, 150]))
+
+
+PERHAPS_BY_EPOCHS = {
+    "a warm-up before": lambda o: lr.CosineAnnealingLR(o, EPOCHS - 5),
+    "a warm-up counted twice": lambda o: lr.SequentialLR(
+        o, [lr.LinearLR(o, 0.1, 1, 5), lr.CosineAnnealingLR(o, EPOCHS)], [5]
+    ),
+    "one too few": lambda o: lr.PolynomialLR(o, EPOCHS - 1),
+    "restarts": lambda o: lr.CosineAnnealingWarmRestarts(o, 5),
+}
+
+
+@pytest.mark.parametrize("make", PERHAPS_BY_EPOCHS.values(), ids=PERHAPS_BY_EPOCHS)
+def test_a_schedule_that_may_count_epochs_is_warned_of(make):
+    pruner, _ = batched()
+    with pytest.warns(UserWarning, match=r"seems to count epochs: .*total_steps=pruner.run_length"):
+        pruner.lr_scheduler(make(optimizer()))
+    pruner.lr_scheduler(make(optimizer()), total_steps=pruner.full_steps)
 
 
 def rates_of(pruner, loader, trained, schedule):
@@ -207,6 +240,19 @@ BY_STEPS = {
     "a slow decay": lambda o: lr.ExponentialLR(o, 0.999),
     "small steps": lambda o: lr.StepLR(o, 5, 0.99),
     "a cycle": lambda o: lr.CyclicLR(o, 0.01, 0.1, 10),
+    "a wave an epoch": lambda o: lr.CosineAnnealingLR(o, STEPS // EPOCHS),
+    "restarts with epochs": lambda o: lr.CosineAnnealingWarmRestarts(o, STEPS // EPOCHS, 2),
+    "to the end": lambda o: lr.CosineAnnealingLR(o, STEPS),
+    "hundreds of steps": lambda o: lr.StepLR(o, 100, 0.4),
+    "a decay after a warm-up": lambda o: lr.SequentialLR(
+        o, [lr.LinearLR(o, 0.1, 1, 100), lr.StepLR(o, 10, 0.9)], [100]
+    ),
+    "a function to 0": lambda o: lr.LambdaLR(o, lambda step: max(0, 1 - step / STEPS)),
+    "a function of waves": lambda o: lr.LambdaLR(
+        o, lambda step: 1 + math.cos(2 * math.pi * step / STEPS)
+    ),
+    "a table": lambda o: lr.LambdaLR(o, lambda step: [1.0, 0.5][step]),
+    "one frozen": lambda o: lr.LambdaLR(o, lambda step: 0.0),
 }
 
 

@@ -37,7 +37,7 @@ from infobatch.lab.devices import resolve_device
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.runs.environment import describe_environment
 from infobatch.policies import POLICIES, KeepProbabilities, Request
-from infobatch.policies.calibration import Moments, guessed_moments
+from infobatch.policies.calibration import Moments, Trained, guessed_moments
 from infobatch.policies.options import set_fields
 from infobatch.scores import ScoreTable
 
@@ -49,7 +49,7 @@ class ByLosses(NoiseBudget):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        set_fields(self, columns=("recent_losses", "weight"))
+        set_fields(self, columns=("recent_losses", "weight", "trained_at"))
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         return super().keep_probabilities(_LossesForNorms(scores), request)  # type: ignore[arg-type]
@@ -74,14 +74,12 @@ class ByStaleNorms(NoiseBudget):
     """The budget as the norms of an epoch ago have it."""
 
     def _moments(
-        self,
-        norms: np.ndarray,
-        weights: np.ndarray,
-        in_bins: np.ndarray,
-        stratum_of: np.ndarray,
-        num_strata: int,
-    ) -> tuple[Moments, float]:
-        return guessed_moments(in_bins, stratum_of, num_strata, regress=0.0), 0.0
+        self, in_bins: np.ndarray, stratum_of: np.ndarray, num_strata: int, trained: Trained | None
+    ) -> Moments:
+        return guessed_moments(in_bins, stratum_of, num_strata, regress=0.0)
+
+    def _least(self, trained: Trained) -> float:
+        return 0.0
 
 
 OWN_POLICIES: dict[str, type[NoiseBudget]] = {"by-losses": ByLosses, "by-stale-norms": ByStaleNorms}

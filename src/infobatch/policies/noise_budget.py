@@ -109,10 +109,8 @@ class NoiseBudget(Policy):
         if in_bins.any():
             stratum_of = strata_of_bins(in_bins, num_strata)
             counts[:-1] = np.bincount(stratum_of, in_bins, num_strata)
-            if is_guess:
-                moments = guessed_moments(in_bins, stratum_of, num_strata, REGRESS)
-            else:
-                moments = calibrated_moments(trained, num_strata)
+            known = None if is_guess else trained
+            moments = self._moments(in_bins, stratum_of, num_strata, known)
             floor = max(floor, self._least(trained))
         probabilities = self._probabilities(moments, counts, floor, request, num_samples)
         strata = strata_of(selected_by, stratum_of, num_strata)
@@ -120,6 +118,14 @@ class NoiseBudget(Policy):
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         check_some_are_kept(num_pruned, num_samples)
+
+    def _moments(
+        self, in_bins: np.ndarray, stratum_of: np.ndarray, num_strata: int, trained: Trained | None
+    ) -> Moments:
+        """The strata's moments, by what became of the samples just ``trained`` where that is known."""
+        if trained is None:
+            return guessed_moments(in_bins, stratum_of, num_strata, REGRESS)
+        return calibrated_moments(trained, num_strata)
 
     def _least(self, trained: Trained) -> float:
         """The least probability that a single surprise can be borne at."""

@@ -168,15 +168,14 @@ def _mean_rank(some: FloatArray, ordered: FloatArray) -> float:
 class Trained:
     """The samples just trained, piece by piece: what they were selected by, fresh norms, and weights.
 
-    Copies of all of them would take 12 bytes a sample.
+    Copies of all of them would take 12 bytes a sample. The fresh norms are divided by their largest, so
+    that no power overflows.
 
     Args:
         norms: Of each sample the norm, or mean of norms, that it was selected by, and the norm that it
             had then, (N, 2); NaN where unknown.
         weights: One over the probability with which each was selected, 0 for one that was not, (N,).
             With None all count, with weight 1.
-
-    The fresh norms are divided by their largest, so that no power overflows.
     """
 
     def __init__(self, norms: FloatArray, weights: FloatArray | None) -> None:

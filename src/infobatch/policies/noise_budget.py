@@ -94,7 +94,7 @@ class NoiseBudget(Policy):
         if is_guess:
             if np.isnan(norms[:, 0]).all():  # all samples have been trained once at most
                 selected_by = as_seen_last(selected_by, scores["trained_at"].numpy())
-            trained = Trained(np.column_stack([selected_by, selected_by]), None)
+            trained = Trained(np.broadcast_to(selected_by[:, None], (len(norms), 2)), None)
         num_samples, num_strata = len(norms), NUM_STRATA
         if request.num_pruned is not None:  # at least one of each stratum is drawn
             num_kept = request.num_kept(num_samples, 0)

@@ -139,7 +139,8 @@ class ScoreTable:
             values: (N,), which nobody may write to from then on.
         """
         self._values[column] = values.numpy()
-        self._num_batches = None
+        if column == "trained_at":
+            self._num_batches = None
 
     def part(self, indices: IndexArray) -> ScoreTable:
         """Copy the rows of some samples into a table of their own.

@@ -28,6 +28,16 @@ def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
+def after(diff):
+    """What a diff leaves."""
+    return textwrap.dedent("\n".join(line[1:] for line in diff.splitlines() if line[:1] != "-"))
+
+
+def programs(page):
+    """The Python of a page, in its order; the README shows it as what changes in a loop."""
+    return [*map(after, blocks(page, "diff"))] if page.stem == "README" else blocks(page, "python")
+
+
 def commands():
     lines = [line for page in PAGES for block in blocks(page, "sh") for line in block.splitlines()]
     lines += re.findall(r"^infobatch .*", "\n".join(lines), re.MULTILINE)
@@ -130,7 +140,7 @@ PAGE_NAMES = {
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem
+    "page", [page for page in PAGES if programs(page)], ids=lambda page: page.stem
 )
 def test_python_blocks_run_in_their_order(page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
@@ -151,7 +161,7 @@ def test_python_blocks_run_in_their_order(page, tmp_path, monkeypatch, request):
         # Of Lightning: on loggers, and on how it uses PyTorch.
         warnings.filterwarnings("ignore", message="Starting from v1.9.0, `tensorboardX`")
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec")
-        for block in blocks(page, "python"):
+        for block in programs(page):
             exec(compile(block, str(page), "exec"), names)
 
 
@@ -171,8 +181,7 @@ def test_the_notebook_runs(monkeypatch):
 )
 def test_diffs_end_in_python_that_imports_what_exists(page):
     for block in blocks(page, "diff"):
-        after = textwrap.dedent("\n".join(line[1:] for line in block.splitlines() if line[:1] != "-"))
-        for node in ast.walk(ast.parse(after)):
+        for node in ast.walk(ast.parse(after(block))):
             if not isinstance(node, ast.ImportFrom) or not node.module.startswith("infobatch"):
                 continue
             if node.module.startswith("infobatch.integrations."):

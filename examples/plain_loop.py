@@ -33,7 +33,7 @@ def main():
     train_set, test_set = digits()
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
-    # The paper's rule; without a policy it is a budget of noise, and batches get smaller instead of fewer.
+    # The paper's rule; without a policy it is a budget of noise, and batches get smaller.
     pruner = DynamicPruner(train_set, num_epochs=EPOCHS, policy=InfoBatch(prune_ratio=0.5))
     loader = pruner.loader(BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=pruner.full_steps)

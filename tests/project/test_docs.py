@@ -139,9 +139,7 @@ PAGE_NAMES = {
 }
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if programs(page)], ids=lambda page: page.stem
-)
+@pytest.mark.parametrize("page", [page for page in PAGES if programs(page)], ids=lambda page: page.stem)
 def test_python_blocks_run_in_their_order(page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     request.addfinalizer(partial(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM)))

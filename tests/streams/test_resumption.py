@@ -3,12 +3,14 @@
 from itertools import islice
 
 import pytest
-from torch.utils.data import DataLoader, IterableDataset, default_collate
+import torch
+from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from helpers.streams import BATCH, SIZE, Shards, make
+from helpers.streams import BATCH, EPOCHS, SIZE, Shards, make
 from helpers.training import random_losses
-from infobatch.streams.filter import ENTRY
+from infobatch import DynamicPruner
+from infobatch.streams.filter import ENTRY, StreamFilter
 
 
 def start(workers, shrink="steps", loader_class=DataLoader):
@@ -64,6 +66,35 @@ def test_a_last_batch_that_is_dropped(workers):
     loader = DataLoader(stream, BATCH, drop_last=True, num_workers=workers)
     assert len(list(train(keep, loader))) < SIZE - BATCH
     pruner.set_epoch(1)
+
+
+class Interleaved(IterableDataset):
+    """Ids that workers share out one by one."""
+
+    def __iter__(self):
+        worker = get_worker_info()
+        return ({"id": number} for number in range(worker.id, 200, worker.num_workers))
+
+
+def test_a_last_batch_that_each_worker_drops():
+    """As many samples are missing as were trained before, about."""
+
+    def start():
+        pruner, size = DynamicPruner(range(200), EPOCHS, shrink="steps"), 40
+        keep = StreamFilter(pruner, "id", size)
+        return pruner, keep, DataLoader(keep(Interleaved()), size, drop_last=True, num_workers=2)
+
+    def record(keep, batches):
+        for batch in batches:
+            keep.update(torch.ones(40), batch[ENTRY])
+
+    pruner, keep, loader = start()
+    record(keep, islice(loader, 1))
+    resumed, keep, loader = start()
+    resumed.load_state_dict(pruner.state_dict())
+    record(keep, loader)
+    assert resumed.current.num_recorded == 160
+    resumed.set_epoch(1)
 
 
 class Decoded(IterableDataset):

@@ -39,8 +39,8 @@ class Gate:
         self._tables = _shared(2, num_samples, dtype=torch.uint8)
         self._batch_sizes = _shared(2, dtype=torch.float64)
         self._turn = _shared(1, dtype=torch.int64)  # 2 * epoch + the table in use
-        self._in_process = True  # whether passes are made without workers
-        # For each table: the number of workers, then 1 + what each found in a pass, 0 before its end.
+        # For each table: the number of workers, -1 for a pass without any; then 1 + what each found in a
+        # pass, 0 before its end.
         self._found = _shared(2, 1 + MOST_WORKERS, dtype=torch.int64)
 
     def open(self, epoch: int, wanted: np.ndarray, batch_size: float) -> None:
@@ -65,7 +65,7 @@ class Gate:
     def num_found(self) -> int | None:
         """Number of samples in the epoch, None until each worker has come to the end of a pass."""
         found = self._found[int(self._turn) % 2].numpy()
-        of_workers = found[1 : 1 + found[0]]
+        of_workers = found[1 : 1 + abs(found[0])]
         return int((of_workers - 1).sum()) if len(of_workers) and of_workers.all() else None
 
     def most_dropped(self, batch_size: int) -> int:
@@ -73,9 +73,9 @@ class Gate:
 
         A loader may drop the last batch of each worker, and a loop may end before what was prefetched.
         """
-        if self._in_process:
-            return batch_size - 1
         num_workers = int(self._found[int(self._turn) % 2, 0])
+        if num_workers < 0:
+            return batch_size - 1
         return num_workers * (1 + PREFETCHED) * batch_size
 
     def passing(self, samples: Iterable[T], index_of: Callable[[T], int]) -> Iterator[tuple[int, T]]:
@@ -106,8 +106,7 @@ class Gate:
 
     def _note_end(self, turn: int, num_found: int) -> None:
         worker = get_worker_info()
-        self._in_process = worker is None
-        place, num_workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        place, num_workers = (0, -1) if worker is None else (worker.id, worker.num_workers)
         if num_workers <= MOST_WORKERS:
             self._found[turn % 2, 1 + place] = 1 + num_found
             self._found[turn % 2, 0] = num_workers

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import WeightedRandomSampler
 
 from helpers import Numbers, random_losses
 from helpers.policies import POLICIES, made
@@ -66,12 +67,24 @@ def test_a_sample_was_trained_at_the_number_of_its_last_batch():
     record(table, 2, 3)
     table.observe(np.array([4]), np.ones(1, np.float32))
     record(table, 2, 4, again=np.array([True, False]))
+    record(table, 4, 2, again=np.array([True, True]))  # no new batch
     record(table, 0)
-    assert table["trained_at"].tolist() == [3, 1, 2, 2, 2]
+    assert table["trained_at"].tolist() == [4, 1, 3, 2, 3]
     resumed = ScoreTable(5, ["last_loss", "trained_at"])
     resumed.load_state_dict(table.state_dict())
     record(resumed, 3)
-    assert resumed["trained_at"].tolist() == [3, 1, 2, 4, 2]
+    assert resumed["trained_at"].tolist() == [4, 1, 3, 5, 3]
+
+
+def test_a_sampler_that_draws_with_replacement_is_told_the_time_of_all_its_batches():
+    pruner = DynamicPruner(Numbers(1000), 2)
+    loader = pruner.loader(50, sampler=WeightedRandomSampler(torch.ones(1000), 1000))
+    latest = {}
+    for number, (indices, _) in enumerate(loader, 1):
+        pruner.update(torch.ones(50), indices)
+        latest.update(dict.fromkeys(indices.tolist(), number))
+    assert number == 20
+    assert pruner.scores["trained_at"].tolist() == [latest.get(index, 0) for index in range(1000)]
 
 
 def test_a_repeated_training_takes_the_place_of_the_epochs_first():

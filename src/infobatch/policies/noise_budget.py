@@ -92,7 +92,7 @@ class NoiseBudget(Policy):
         trained = Trained(norms[:, :2], scores["weight"].numpy())
         is_guess = trained.share_with_both < 0.5
         if is_guess:
-            if np.isnan(norms[:, 0]).all():  # all samples have been trained once at most
+            if np.isnan(norms[:, 0]).all():  # all samples were trained in one epoch at most
                 selected_by = as_seen_last(selected_by, scores["trained_at"].numpy())
             trained = Trained(np.broadcast_to(selected_by[:, None], (len(norms), 2)), None)
         num_samples, num_strata = len(norms), NUM_STRATA

@@ -172,7 +172,7 @@ COLUMNS = {
         np.float32, NAN, smoothed_with_latest, signal=NORMS, width=3, again=again_with_latest
     ),
     # Which of its rank's batches trained it the last time, from 1.
-    "trained_at": Column(np.int32, 0, latest, signal=CLOCK, training=True, again=unchanged),
+    "trained_at": Column(np.int32, 0, latest, signal=CLOCK, training=True),
     # The probability that the model gave to the sample's own class the last time, in [0, 1].
     "confidence": Column(np.float32, NAN, latest, signal="confidences"),
     # How many visits the sample is owed, NaN before the first draw; see infobatch.policies.Spaced.

@@ -217,7 +217,8 @@ class ScoreTable:
         """
         batch = _named(self.signals, losses, *signals)
         if "trained_at" in self._values:
-            batch[CLOCK] = np.full(len(indices), self._time(moves_on=again is None), np.int32)
+            is_new = again is None or not again.all()  # else a second evaluation of a step, say
+            batch[CLOCK] = np.full(len(indices), self._time(moves_on=is_new), np.int32)
         self._take_in(indices, batch, self.columns, again)
 
     def observe(self, indices: IndexArray, losses: FloatArray, *signals: FloatArray) -> None:

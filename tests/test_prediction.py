@@ -1,5 +1,7 @@
 """Savings are predicted from scores."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -127,6 +129,20 @@ def test_norms_that_a_file_holds_are_used(tmp_path):
     assert predicted[1].saving.epoch > 0.4
     scores = read_scores(pruner.export(tmp_path / "scores.npz"))
     assert predict_budgets(scores, Schedule(2000, 10, delta=1)) == predicted
+
+
+def test_a_file_written_within_an_epoch_has_the_weights_of_what_was_recorded(tmp_path):
+    pruner = DynamicPruner(Numbers(2000), 10, policy=NoiseBudget())
+    loader, losses = pruner.loader(100), torch.from_numpy(easy_losses(0.9, 2000))
+    for epoch in pruner.epochs():
+        for indices, _ in islice(loader, 10):
+            pruner.update(losses[indices], indices)
+        if epoch == 2:
+            scores = read_scores(pruner.export(tmp_path / "scores.npz"))
+            recorded = torch.from_numpy(pruner.current.recorded)
+            assert torch.equal(scores["weight"], pruner.selection.weights * recorded)
+            schedule = Schedule(2000, 10, delta=1)
+            assert predict_budgets(scores, schedule) == pruner.predict_budgets()
 
 
 def test_any_policy_is_predicted_from_the_file_of_its_run(tmp_path):

@@ -354,6 +354,7 @@ class Course:
         if len(self.history) > epoch.number:
             return  # it was closed before an error or an interrupt kept the next from being made
         self._merge(epoch)
+        self._store.end(epoch)
         self._look_back(epoch)
         check_all_observed(self.policy, epoch.number, epoch.num_unobserved)
         epoch.close()

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence, 
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -312,8 +311,14 @@ class DynamicPruner(Run):
         return float(losses[~losses.isnan()].double().mean())
 
     def export(self, path: str | Path) -> Path:
-        """Write scores, visits and the selection's weights to a ``.parquet`` or ``.npz`` file."""
-        return export_table(path, {**self.scores.flat(), "weight": self.selection.weights})
+        """Write scores, visits and the selection's weights to a ``.parquet`` or ``.npz`` file.
+
+        A budget of noise goes by weights: its file has them of what the epoch has recorded alone, so
+        that a prediction from it is the run's.
+        """
+        weights = self.selection.weights
+        columns = self._store.whole_scores(self.current).flat()
+        return export_table(path, {**columns, "weight": columns.get("weight", weights)})
 
     def predict_saving(self) -> Saving:
         """What the run would save if the scores kept the distribution they have now."""
@@ -349,17 +354,9 @@ class DynamicPruner(Run):
     # -- Inside ------------------------------------------------------------------------------------
 
     def _scores_to_predict(self) -> tuple[ScoreTable, Request]:
-        """The scores so far, and the bounds of this run's batches.
-
-        A weight belongs to the norm that was recorded with it. Of samples that the epoch under way has
-        not recorded yet the table has the new weight beside an old norm: those weights are left out.
-        """
-        scores, epoch = self._store.whole_scores, self.current
-        batches = self.plan.request(epoch.number, torch.Generator())
-        if "weight" in scores.columns:
-            is_recorded = torch.from_numpy(epoch.is_recorded(np.arange(self.num_samples)))
-            scores = scores.replacing("weight", scores["weight"] * is_recorded)
-        return scores, batches
+        """The scores so far, and the bounds of this run's batches."""
+        scores = self._store.whole_scores(self.current)
+        return scores, self.plan.request(self.epoch, torch.Generator())
 
     def _prepare(self, number: int) -> None:
         self._loaders.begin(self, number)

@@ -83,6 +83,48 @@ def test_processes_share_scores_and_resume(num_replicas, tmp_path):
         assert f"{trained.sum()} of 228 samples trained" in report
 
 
+CALIBRATION = """
+    import sys, torch, torch.distributed as dist
+    from itertools import islice
+    from infobatch import DynamicPruner, NoiseBudget
+    rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=num_replicas)
+
+    class Watched(NoiseBudget):
+        def keep_probabilities(self, scores, request):
+            shown.append(scores["weight"].clone())
+            return super().keep_probabilities(scores, request)
+
+    shown, trained, weights = [], [], []
+    try:
+        losses = torch.rand(80, generator=torch.Generator().manual_seed(0)) ** 4
+        pruner = DynamicPruner(range(80), 4, policy=Watched(2.0))
+        loader = pruner.loader(5)
+        shown.clear()  # of the rehearsal
+        for epoch in pruner.epochs():
+            weights.append(pruner.selection.weights)
+            trained.append(torch.zeros(80, dtype=torch.bool))
+            for _ in range(2):
+                pruner.load_state_dict(pruner.state_dict())
+                for indices, batch in islice(loader, 2):
+                    trained[-1][indices[indices >= 0]] = True
+                    pruner.update(losses[batch], indices)
+        torch.save([shown, trained, weights], f"{folder}/{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+"""
+
+
+def test_ranks_calibrate_by_what_any_of_them_trained(tmp_path):
+    saved = launch(CALIBRATION, 2, tmp_path)
+    for shown, _, weights in saved:
+        for epoch in range(3):
+            trained = saved[0][1][epoch] | saved[1][1][epoch]
+            assert torch.equal(shown[epoch], weights[epoch] * trained)
+            assert 0 < torch.count_nonzero(shown[epoch]) < torch.count_nonzero(weights[epoch])
+
+
 def test_ranks_without_a_process_group_do_not_drift_apart():
     pruner = DynamicPruner(Numbers(40), 3, rank=1, num_replicas=2, policy=InfoBatch())
     loader = pruner.loader(4)

@@ -1,8 +1,11 @@
 """The noise budget: it leaves out as much as it may, and the noise is the one asked for."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import WeightedRandomSampler
 
 from helpers import Numbers, record_epoch
 from helpers.policies import made, request, table_of
@@ -60,6 +63,31 @@ def test_what_was_learned_in_the_first_epoch_does_not_spend_the_budget_of_the_se
     again = norms * np.random.default_rng(2).lognormal(0, 0.2, SIZE)
     assert noise_of(noise_sums(again, weights)) < 1.13
     assert (weights == 0).mean() > (0.4 if share_easy else 0.09)
+
+
+class Watched(NoiseBudget):
+    """Keeps what weights it was shown."""
+
+    def keep_probabilities(self, scores, request):
+        object.__setattr__(self, "shown", scores["weight"].clone())
+        return super().keep_probabilities(scores, request)
+
+
+@pytest.mark.parametrize("num_batches", [3, 100])
+@pytest.mark.parametrize("with_replacement", [False, True])
+def test_it_calibrates_by_what_the_last_epoch_trained(num_batches, with_replacement):
+    """A sampler passes some samples over, and a loop may leave an epoch early."""
+    pruner = DynamicPruner(Numbers(400), 5, policy=Watched(2.0), seed=1)
+    draws = WeightedRandomSampler(torch.ones(400), 400) if with_replacement else None
+    loader = pruner.loader(20, sampler=draws)
+    losses = torch.from_numpy(np.random.default_rng(0).exponential(size=400) ** 3).float()
+    for epoch in pruner.epochs():
+        if epoch > 0:
+            assert torch.equal(pruner.policy.shown, weights * trained)
+        weights, trained = pruner.selection.weights, torch.zeros(400, dtype=torch.bool)
+        for indices, _ in islice(loader, num_batches):
+            pruner.update(losses[indices], indices)
+            trained[indices] = True
 
 
 def test_what_is_left_out_is_what_the_data_allow():

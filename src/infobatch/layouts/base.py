@@ -124,10 +124,13 @@ class ScoreStore(ABC, Generic[E]):
     def num_parts(self) -> int:
         """How many ranks hold a part of the scores each; 1 where every rank holds all of them."""
 
-    @property
     @abstractmethod
-    def whole_scores(self) -> ScoreTable:
-        """The scores of all samples. ``RuntimeError`` where no rank has them."""
+    def whole_scores(self, epoch: E) -> ScoreTable:
+        """The scores of all samples, with the weights of those alone that an epoch has recorded.
+
+        A weight belongs to the norm that was recorded with it, and others have a new weight beside an
+        old norm. ``RuntimeError`` where no rank has all scores.
+        """
 
     @abstractmethod
     def take_prior(self, losses: FloatArray, norms: FloatArray) -> None:
@@ -195,6 +198,9 @@ class ScoreStore(ABC, Generic[E]):
     @abstractmethod
     def merge(self, epoch: E) -> None:
         """Take over what the other ranks recorded. A collective."""
+
+    def end(self, epoch: E) -> None:
+        """Keep what columns follow of an epoch that has ended, merged."""
 
     @abstractmethod
     def mean_scaling(

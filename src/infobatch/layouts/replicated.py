@@ -70,9 +70,10 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
     def num_parts(self) -> int:
         return 1
 
-    @property
-    def whole_scores(self) -> ScoreTable:
-        return self.scores
+    def whole_scores(self, epoch: ReplicatedEpoch) -> ScoreTable:
+        if "weight" not in self.scores.columns:
+            return self.scores
+        return self.scores.replacing("weight", epoch.recorded_weights)
 
     def take_prior(self, losses: FloatArray, norms: FloatArray) -> None:
         self._scores.begin(losses, norms)
@@ -174,6 +175,10 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
         if self.replicas.num_replicas > 1:
             self.agree(epoch)  # before tensors of N samples meet
             epoch.merge(self._merge(scores, epoch.recorded))
+
+    def end(self, epoch: ReplicatedEpoch) -> None:
+        if "weight" in self.scores.columns:
+            self.scores.adopt("weight", epoch.recorded_weights)
 
     def mean_scaling(
         self, epoch: ReplicatedEpoch, batching: Batching | None, normalizer: Normalizer

@@ -137,6 +137,14 @@ class ReplicatedEpoch(Epoch):
         return float(self.weights.sum(dtype=np.float64)) / self._selection.num_selected
 
     @property
+    def recorded_weights(self) -> Tensor:
+        """Weights of the samples that were recorded, 0 for all others, float32 (N,)."""
+        weights = self._selection.weights
+        if self._num_recorded == self._selection.num_selected:
+            return weights
+        return weights * torch.from_numpy(self.recorded)
+
+    @property
     def fingerprint(self) -> int:
         return zlib.crc32(self.weights.data)
 

@@ -97,8 +97,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
     def num_parts(self) -> int:
         return self.replicas.num_replicas
 
-    @property
-    def whole_scores(self) -> ScoreTable:
+    def whole_scores(self, epoch: ShardedEpoch) -> ScoreTable:
         raise RuntimeError(
             "with layout=Sharded() no rank has all scores, from which a saving is predicted; "
             "`pruner.scores` are those of this rank"

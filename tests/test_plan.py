@@ -71,6 +71,28 @@ def test_replicas_that_count_in_steps_take_that_many(drop_last):
         assert num_steps == pruner.full_steps == 31
 
 
+@pytest.mark.parametrize("target", [[50], [50, 0], [0, 50, 0, 30], [0, 0]])
+def test_a_list_says_which_epochs_are_pruned(target):
+    """Also the first and the last, which by the other options are trained on all data."""
+    options = {"policy": RandomPruning(), "target": target, "delta": 0.5}
+    pruner = DynamicPruner(Numbers(100), len(target), **options)
+    loader, promised = pruner.loader(10), pruner.total_steps
+    num_steps = 0
+    for epoch in pruner.epochs():
+        assert pruner.selection.num_selected == 100 - target[epoch]
+        num_steps += len(train_epoch(pruner, loader, random_losses(100)))
+    assert num_steps == promised == sum(10 - count // 10 for count in target)
+
+
+def test_a_list_that_prunes_the_first_epoch_is_tried_at_once():
+    class Broken(RandomPruning):
+        def keep_probabilities(self, scores, request):
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        DynamicPruner(Numbers(100), 1, policy=Broken(), target=[50])
+
+
 def test_without_a_target_total_steps_are_not_known():
     pruner = DynamicPruner(Numbers(20), 4, policy=InfoBatch())
     pruner.loader(4)

@@ -177,6 +177,8 @@ def test_counts_may_be_given_for_each_epoch():
     schedule = Schedule(10, 3, target=[0, 4, 1])
     assert [schedule.num_pruned(epoch) for epoch in range(3)] == [0, 4, 1]
     assert [schedule.prunes(epoch) for epoch in range(3)] == [False, True, True]
+    assert Schedule(10, 5, delta=0.5, warmup_epochs=3, target=[0, 4, 0, 2, 0]).prunable == range(1, 4)
+    assert not Schedule(10, 3, target=[0, 0, 0]).prunable
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,8 @@ class DynamicPruner(Run):
             default 1 with a target or a budget of noise, and the paper's 0.875 where a rule decides.
         warmup_epochs: Unpruned epochs at the start, at least 0. After one, all samples have a score.
         target: Share of the run's samples to leave out, in [0, 1), met exactly with all lengths known
-            beforehand; or a list of how many to leave out of each epoch. None leaves it to the policy.
+            beforehand; or a list of how many to leave out of each epoch, whatever ``delta`` and
+            ``warmup_epochs`` say. None leaves it to the policy.
         ramp: How such a share is spread over the epochs, in [-1, 1]: -1 leaves out most in the first
             pruned epochs, 0 equally many in each, 1 most in the last.
         seed: Seed of everything random here, at least 0.

@@ -45,7 +45,8 @@ class Schedule:
         delta: Share of the run, in [0, 1], after which all data is used again. 0.875 is the paper's.
         warmup_epochs: Unpruned epochs at the start, at least 0.
         target: Share of the run's samples to leave out, in [0, 1), spread over the prunable epochs; or
-            a list with the number to leave out of each epoch. None leaves it to the policy.
+            a list with the number to leave out of each epoch, which says itself what ``delta`` and
+            ``warmup_epochs`` say of other targets. None leaves it to the policy.
         multiple: The numbers of samples kept in pruned epochs are multiples of this.
         ramp: How a share is spread over the epochs, in [-1, 1]: 0 evenly, 1 from nothing in the first to
             twice the mean in the last, -1 the other way round.
@@ -97,6 +98,9 @@ class Schedule:
             self._num_pruned = self._spread(float(target), float(ramp))
         elif isinstance(target, Iterable):
             self._num_pruned = self._check_counts([int(count) for count in target])
+            pruned = [epoch for epoch, count in enumerate(self._num_pruned) if count]
+            self.first_pruned = min(pruned, default=self.num_epochs)
+            self.annealing_start = max(pruned, default=self.num_epochs - 1) + 1
 
     @property
     def prunable(self) -> range:

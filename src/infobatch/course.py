@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from infobatch.batching import Batching
-from infobatch.distributed import has_process_group
 from infobatch.dynamics.recorder import Recorder
 from infobatch.epoch import Epoch
 from infobatch.foreign_indices import check_own
@@ -340,7 +339,7 @@ class Course:
     def _end(self, epoch: Epoch, is_last: bool = False) -> None:
         """What :meth:`finish` does; the last epoch of a run is looked back on, too."""
         is_told = self._recorder.is_on or bool(self._journal.loggers)
-        if is_told or has_process_group():
+        if is_told or self._store.can_merge:
             self._merge(epoch)
         if is_last:
             self._look_back(epoch)

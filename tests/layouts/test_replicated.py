@@ -159,6 +159,21 @@ def test_ranks_may_merge_their_scores_themselves():
         assert torch.equal(pruner.selection.weights, made[0].selection.weights)
 
 
+def test_ranks_that_merge_by_themselves_have_all_scores_at_the_end():
+    def merge(scores, recorded):
+        """What the other rank would have recorded."""
+        scores["last_loss"][~recorded] = 7
+        return np.ones_like(recorded)
+
+    for finish in (lambda pruner: list(pruner.epochs()), DynamicPruner.finish):
+        layout = Replicated(merge=merge)
+        pruner = DynamicPruner(Numbers(40), 1, rank=0, num_replicas=2, layout=layout)
+        for indices, _ in pruner.loader(4):
+            pruner.update(torch.ones(4), indices)
+        finish(pruner)
+        assert sorted(pruner.scores["last_loss"].tolist()) == [1] * 20 + [7] * 20
+
+
 @pytest.mark.parametrize("num_replicas", [2, 4])
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("options", [{}, {"target": 0.25}], ids=str)

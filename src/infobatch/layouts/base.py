@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from infobatch.batching import Batching
-from infobatch.distributed import Replicas, check_agreement, check_alone
+from infobatch.distributed import Replicas, check_agreement, check_alone, has_process_group
 from infobatch.epoch import Epoch
 from infobatch.layouts.mean_scaling import MeanScaling
 from infobatch.losses import Normalizer
@@ -246,6 +246,11 @@ class ScoreStore(ABC, Generic[E]):
         if self.replicas.num_replicas > 1 and not epoch.agreed and self._uses_process_group:
             check_agreement(self._facts(epoch))
         epoch.agreed = True
+
+    @property
+    def can_merge(self) -> bool:
+        """Whether there is a way to share scores: torch.distributed's, or a function of the user's."""
+        return has_process_group() or not self._uses_process_group
 
     @property
     @abstractmethod

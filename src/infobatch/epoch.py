@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -281,10 +282,12 @@ class Epoch(ABC):
         self._seen_repeats |= new
         return len(new)
 
-    @property
+    @cached_property
     def _repeats_differ(self) -> bool:
         """Whether no two repeats of this rank are of the same sample."""
-        return True
+        share = self.share_of_rank()
+        repeats = share[share < 0]
+        return len(np.unique(repeats)) == len(repeats)
 
     def _check_not_over(self, indices: IndexArray) -> None:
         """Refuse a batch that a finished epoch has had, unless it is the latest, used several times."""
@@ -339,6 +342,17 @@ class Epoch(ABC):
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of it, tensors and numbers only."""
+
+
+def filled(order: np.ndarray, source: np.ndarray, length: int) -> np.ndarray:
+    """What is left of an epoch's ``source``, filled up to a length with repeats (``~index``).
+
+    They are of the source's last samples, so that a run resumed within the epoch has the same ones.
+    """
+    missing = length - len(order)
+    if missing == 0:
+        return order
+    return np.concatenate([order, ~source[::-1][np.arange(missing) % len(source)]])
 
 
 def unselected_error(index: int, epoch: int, num_samples: int) -> ValueError:

@@ -10,7 +10,7 @@ from torch.utils.data import BatchSampler, DistributedSampler
 
 from helpers import UNMERGED, Numbers, new_pruner, random_losses, record_epoch
 from helpers.replicated import LAYOUTS, ranks
-from infobatch import DynamicPruner, InfoBatch
+from infobatch import DynamicPruner, InfoBatch, RandomPruning, Replicated
 from infobatch.chunks import CHUNK
 from infobatch.loading import Kept
 from infobatch.seeding import epoch_generator
@@ -71,6 +71,35 @@ def test_any_number_of_ranks_share_any_number_of_samples(
     assert num_repeats in (fewest, fewest + more)
     if pruner.selection.num_selected < size or not drop_last:
         assert sorted(order) == pruner.selection.indices.tolist()
+
+
+@pytest.mark.parametrize("num_pruned", [6, 22])
+def test_a_resumed_epoch_has_the_repeats_that_it_would_have_had(num_pruned):
+    """Also where there are fewer samples than repeats."""
+    done = np.zeros(24, bool)  # on any rank
+    layout = Replicated(merge=lambda scores, recorded: recorded | done)
+
+    def start(rank):
+        options = {"policy": RandomPruning(), "target": [0, num_pruned], "layout": layout}
+        pruner = DynamicPruner(Numbers(24), 2, rank=rank, num_replicas=4, **options)
+        return pruner, pruner.loader(2)
+
+    made, steps = [start(rank) for rank in range(4)], []
+    for pruner, loader in made:
+        pruner.record(torch.ones(24), np.arange(24))
+        pruner.set_epoch(1)
+        steps.append([indices.tolist() for indices, _ in loader])
+    for num_done in range(len(steps[0])):
+        done[[i for rank in steps for batch in rank[:num_done] for i in batch if i >= 0]] = True
+        for rank in range(4):
+            pruner, loader = start(rank)
+            pruner.load_state_dict(made[rank][0].state_dict())
+            rest = []
+            for indices, _ in loader:
+                rest.append(indices.tolist())
+                pruner.record(torch.ones(2), indices)
+            assert rest == steps[rank][num_done:]
+            assert pruner.current.finished
 
 
 def test_repeats_are_not_recorded():

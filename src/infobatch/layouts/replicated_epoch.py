@@ -15,7 +15,7 @@ from torch import Tensor
 from infobatch.batching import BatchEnds
 from infobatch.chunks import chunks
 from infobatch.distributed import Replicas
-from infobatch.epoch import Epoch, check_left_out, unselected_error
+from infobatch.epoch import Epoch, check_left_out, filled, unselected_error
 from infobatch.inputs import all_below, check_off
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.seeding import epoch_generator, permutation
@@ -44,20 +44,6 @@ def epoch_order(seed: int, epoch: int, selection: Selection) -> Tensor:
 def _at(values: Tensor, order: Tensor) -> Tensor:
     """``values[order]``, without a copy of the order as int64."""
     return values.index_select(0, order)
-
-
-def rank_share(order: Tensor, replicas: Replicas, num_rounds: int) -> Tensor:
-    """Every ``num_replicas``-th sample of ``order``, as many on each rank as there are rounds.
-
-    Where the order does not fill the rounds, the last ones are repeats.
-    """
-    if replicas.num_replicas == 1:
-        return order
-    missing = num_rounds * replicas.num_replicas - len(order)
-    if missing and len(order):
-        # From the end, so that a run resumed within the epoch has the same ones.
-        order = torch.cat([order, ~order.flip(0)[torch.arange(missing) % len(order)]])
-    return order[replicas.rank :: replicas.num_replicas]
 
 
 class ReplicatedEpoch(Epoch):
@@ -226,7 +212,12 @@ class ReplicatedEpoch(Epoch):
         return share
 
     def _share_of(self, order: Tensor) -> Tensor:
-        return rank_share(order, self.replicas, self._num_rounds(len(order)))
+        """Every R-th sample of what is left, and repeats where that does not fill the rounds."""
+        rank, num_replicas = self.replicas.rank, self.replicas.num_replicas
+        if num_replicas == 1:
+            return order
+        length = self._num_rounds(len(order)) * num_replicas
+        return torch.from_numpy(filled(order.numpy(), self.order.numpy(), length))[rank::num_replicas]
 
     def is_recorded(self, samples: np.ndarray) -> np.ndarray:
         if self.replicas.num_replicas == 1:  # without repeats

@@ -12,7 +12,7 @@ import torch
 
 from infobatch.batching import BatchEnds
 from infobatch.chunks import chunks
-from infobatch.epoch import Epoch, check_left_out, unselected_error
+from infobatch.epoch import Epoch, check_left_out, filled, unselected_error
 from infobatch.inputs import check_off
 from infobatch.layouts.shards import Shards
 from infobatch.scores.columns import FloatArray, IndexArray
@@ -127,7 +127,7 @@ class ShardedEpoch(Epoch):
             order = order[~self.recorded[shards.locate(order)]]
         self._lengths = shards.by_rank(self.left)
         assert len(order) == self._lengths[self.replicas.rank]
-        self._order = _filled(order, source, num_rounds(int(self._lengths.max())))
+        self._order = filled(order, source, num_rounds(int(self._lengths.max())))
         self._resumed_at_end = self.num_left == 0
 
     # -- What is selected --------------------------------------------------------------------------
@@ -249,7 +249,7 @@ class ShardedEpoch(Epoch):
 
     def _whole_order(self) -> np.ndarray:
         order = shard_order(self.shards, self.drawn.codes, self._seed, self.number, self._num_trained)
-        return _filled(order, self._source_of(order), self.num_draws(resumes=False))
+        return filled(order, self._source_of(order), self.num_draws(resumes=False))
 
     def _source_of(self, order: np.ndarray) -> np.ndarray:
         """The samples that repeats are made of, from the last: those of the whole epoch, or any one."""
@@ -262,11 +262,6 @@ class ShardedEpoch(Epoch):
         num_new = check_off(self.recorded, places, self._marks)
         self._num_recorded += num_new
         return num_new
-
-    @property
-    def _repeats_differ(self) -> bool:
-        own = int(self._lengths[self.replicas.rank])
-        return len(self._order) - own <= max(1, self._num_own)
 
     @property
     def left_out(self) -> IndexArray:
@@ -306,11 +301,3 @@ class ShardedEpoch(Epoch):
             "weights": torch.from_numpy(self.drawn.weights.copy()),
             "recorded": torch.from_numpy(self.recorded.copy()),
         }
-
-
-def _filled(order: np.ndarray, source: np.ndarray, length: int) -> np.ndarray:
-    """The order, filled up to a length with repeats (``~index``) of its ``source``'s last samples."""
-    missing = length - len(order)
-    if missing == 0:
-        return order
-    return np.concatenate([order, ~source[::-1][np.arange(missing) % len(source)]])

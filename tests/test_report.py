@@ -4,7 +4,7 @@ import pytest
 from torch.utils.data import BatchSampler
 
 from helpers import Numbers, random_losses, train_epoch, without_address
-from infobatch import DynamicPruner, NoiseBudget, NoPruning
+from infobatch import DynamicPruner, NoiseBudget, NoPruning, RandomPruning
 from infobatch.policies import Proportional
 
 
@@ -17,6 +17,34 @@ def test_an_epoch_broken_off_is_reported_as_far_as_it_went():
             break
     (counts,) = pruner.report().epochs
     assert counts == (0, 100, 32, 100, None, 1.0)
+
+
+class Interrupted(RandomPruning):
+    """Does not come to draw epoch 2."""
+
+    def keep_probabilities(self, scores, request):
+        if request.epoch == 2:
+            raise KeyboardInterrupt
+        return super().keep_probabilities(scores, request)
+
+
+def test_an_epoch_is_counted_once_where_the_next_could_not_be_made():
+    def start():
+        pruner = DynamicPruner(Numbers(100), 4, policy=Interrupted(0.5), delta=1)
+        return pruner, pruner.loader(10)
+
+    pruner, loader = start()
+    logs = []
+    with pytest.raises(KeyboardInterrupt):
+        for _ in pruner.epochs():
+            train_epoch(pruner, loader, random_losses(100))
+    pruner.log_to(logs.append)
+    pruner.finish()
+    resumed, _ = start()
+    resumed.load_state_dict(pruner.state_dict())
+    for each in (pruner, resumed):
+        assert [counts.num_recorded for counts in each.report().epochs] == [100, 50]
+    assert logs[0].values["infobatch/saved"] == 0.25
 
 
 @pytest.mark.parametrize("drop_last", [False, True])

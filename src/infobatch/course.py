@@ -39,7 +39,8 @@ class Course:
 
     Attributes:
         plan: The lengths and the policy of the run.
-        history: Counts of the epochs that have ended.
+        history: Counts of the epochs that have ended: the one under way, too, once it was closed, if an
+            error or an interrupt kept the next from being made.
         worker_generator: What loaders seed their workers from; its state depends on the epoch alone.
     """
 
@@ -251,7 +252,7 @@ class Course:
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on, tensors, numbers and names only. Call it on every rank."""
         self._merge(self.current)
-        history = [list(counts) for counts in self.history]
+        history = [list(counts) for counts in self.history[: self.epoch]]
         of_run = {"samples": self._samples.fingerprint, "policy": type(self.policy).__name__}
         return {**self._store.state_dict(self.current), "history": history, **of_run}
 
@@ -373,7 +374,7 @@ class Course:
         """Tell the first rank's loggers of an epoch, which is merged."""
         if not self._journal.loggers or self.replicas.rank > 0 or epoch.number >= self.num_epochs:
             return
-        report, share = Report([*self.history, counts], 0), None
+        report, share = Report([*self.history[: epoch.number], counts], 0), None
         if self._store.layout == "sharded":  # no rank has all scores
             self._journal.tell(report, None, None, None)
             return

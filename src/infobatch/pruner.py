@@ -341,7 +341,7 @@ class DynamicPruner(Run):
         alone = self.replicas.num_replicas == 1  # else known once the epoch has ended
         noise = self._noise(self.current) if alone else None
         is_of_run = self.epoch < self.num_epochs
-        counts = [*self.history, *([self._counts(noise)] if is_of_run else [])]
+        counts = [*self.history[: self.epoch], *([self._counts(noise)] if is_of_run else [])]
         batching, shrinks = self.plan.batching, self.plan.shrink is not None
         batch_size = None if batching is None else batching.global_batch_size
         num_nonfinite = self.scores.num_nonfinite

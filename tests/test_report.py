@@ -1,9 +1,10 @@
 """What was trained, left out, and how noisy its steps were."""
 
 import pytest
+import torch
 from torch.utils.data import BatchSampler
 
-from helpers import Numbers, random_losses, train_epoch, without_address
+from helpers import UNMERGED, Numbers, random_losses, train_epoch, without_address
 from infobatch import DynamicPruner, NoiseBudget, NoPruning, RandomPruning
 from infobatch.policies import Proportional
 
@@ -59,6 +60,15 @@ def test_the_report_counts_what_was_trained(drop_last):
     full = 6 * (96 if drop_last else 100)
     assert report.saved == pytest.approx(1 - sum(trained) / full)
     assert f"6 epochs: {sum(trained)} of {full} samples trained" in str(report)
+
+
+@pytest.mark.parametrize(("num_replicas", "where"), [(1, ""), (2, " on this rank alone")])
+def test_losses_that_are_not_finite_are_counted_on_each_rank(num_replicas, where):
+    options = {"rank": 0, "num_replicas": num_replicas, "layout": UNMERGED}
+    pruner = DynamicPruner(Numbers(100), 6, **options)
+    indices, _ = next(iter(pruner.loader(8)))
+    pruner.update(torch.tensor([1.0] * 7 + [float("nan")]), indices)
+    assert f"1 losses or signals were NaN or infinite{where}; those" in str(pruner.report())
 
 
 class Untold:

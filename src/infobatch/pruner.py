@@ -338,14 +338,15 @@ class DynamicPruner(Run):
 
     def report(self) -> Report:
         """What was trained and left out so far."""
-        alone = self.replicas.num_replicas == 1  # else known once the epoch has ended
-        noise = self._noise(self.current) if alone else None
+        num_replicas = self.replicas.num_replicas
+        # On several ranks it is known once the epoch has ended.
+        noise = self._noise(self.current) if num_replicas == 1 else None
         is_of_run = self.epoch < self.num_epochs
         counts = [*self.history[: self.epoch], *([self._counts(noise)] if is_of_run else [])]
         batching, shrinks = self.plan.batching, self.plan.shrink is not None
         batch_size = None if batching is None else batching.global_batch_size
-        num_nonfinite = self.scores.num_nonfinite
-        return Report(counts, num_nonfinite, self.policy.max_noise, batch_size, shrinks)
+        budget = self.policy.max_noise
+        return Report(counts, self.scores.num_nonfinite, budget, batch_size, shrinks, num_replicas)
 
     def load_state_dict(self, state: dict[str, Any] | Iterable[dict[str, Any]]) -> None:
         """Go on where a state was taken: see :meth:`Run.load_state_dict`. Schedules follow."""

@@ -40,10 +40,12 @@ class Report:
 
     Args:
         epochs: The epochs begun so far.
-        num_nonfinite: Losses and signals that were NaN or infinite.
+        num_nonfinite: Losses and signals that were NaN or infinite, on this rank alone. A resumed run
+            goes on from the number in the state that it loads.
         max_noise: The budget of noise that the policy kept to; None if it has none.
         batch_size: Samples in a batch of full data, on all ranks; None if it is not known.
         shrinks_batches: Whether pruned epochs have smaller batches, and not fewer of them.
+        num_replicas: Ranks that train one model.
     """
 
     epochs: Sequence[EpochCounts]
@@ -51,6 +53,7 @@ class Report:
     max_noise: float | None = None
     batch_size: float | None = None
     shrinks_batches: bool = False
+    num_replicas: int = 1
 
     @property
     def num_recorded(self) -> int:
@@ -118,8 +121,9 @@ class Report:
         if self.noise is not None:
             lines.append(self._noise_line())
         if self.num_nonfinite:
+            there = " on this rank alone" * (self.num_replicas > 1)
             lines.append(
-                f"{self.num_nonfinite:,} losses or signals were NaN or infinite; those samples kept "
-                "their scores"
+                f"{self.num_nonfinite:,} losses or signals were NaN or infinite{there}; those samples "
+                "kept their scores"
             )
         return "\n".join(lines)

@@ -49,7 +49,7 @@ class ScoreTable:
                 f"unknown score column {unknown[0]!r}: the table keeps {', '.join(COLUMNS)}"
             )
         self.num_samples = num_samples
-        self.num_nonfinite = 0  # losses or signals that were NaN or infinite
+        self.num_nonfinite = 0  # losses or signals that were NaN or infinite, on this rank
         self._values = {name: COLUMNS[name].make(num_samples) for name in columns}
         self._num_batches: int | None = None  # None if only the columns know
 

@@ -167,6 +167,14 @@ def test_ranks_that_have_repeats_alone_left_go_on():
     assert runs[0] == runs[1]
 
 
+@pytest.mark.parametrize("sample", [2, 14, 29])
+def test_a_sample_of_another_rank_is_told_of_whatever_its_shard(sample):
+    """Of 15 shards rank 0 has one more."""
+    pruner = Ranks(2, 30, 3, 15).pruners[1]
+    with pytest.raises(ValueError, match=rf"sample {sample} belongs to rank 0, this is rank 1"):
+        pruner.weights([sample])
+
+
 def test_one_rank_too_fills_up_with_repeats():
     losses, options = random_losses(101), {"num_shards": 7, "drop_last": True, "num_epochs": 2}
     run = Ranks(3, 101, 3, **options)

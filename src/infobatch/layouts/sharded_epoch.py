@@ -158,12 +158,11 @@ class ShardedEpoch(Epoch):
     def weights_of(self, indices: IndexArray) -> FloatArray:
         samples = np.where(indices < 0, ~indices, indices)
         places = self.shards.locate(samples)
-        weights: FloatArray = self.drawn.weights[
-            self.shards.columns(samples), self.drawn.codes[np.maximum(places, 0)]
-        ]
-        unselected = (places < 0) | (weights == 0)
-        if unselected.any():
-            raise self._unselected_error(int(samples[unselected][0]))
+        if (places < 0).any():
+            raise self._unselected_error(int(samples[places < 0][0]))
+        weights: FloatArray = self.drawn.weights[self.shards.columns(samples), self.drawn.codes[places]]
+        if (weights == 0).any():
+            raise self._unselected_error(int(samples[weights == 0][0]))
         weights[indices < 0] = 0
         return weights
 

@@ -35,6 +35,13 @@ def test_a_number_that_stands_for_never_trained_is_none_of_a_sample(by, prefer):
     assert coreset(signals, 0.75, by, prefer).tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("prefer", ["hard", "easy"])
+def test_samples_that_were_never_learned_come_before_those_never_trained(prefer):
+    signals = {"learned_epoch": np.array([0] * 10 + [-1] * 90), "times_trained": np.ones(100)}
+    signals["times_trained"][50:] = 0
+    assert coreset(signals, 0.5, "learned_epoch", prefer).tolist() == list(range(50))
+
+
 def test_of_equal_samples_some_are_drawn():
     signals = {"forgetting": np.array([0, 5] + [1] * 998)}
     kept = coreset(signals, 0.5, "forgetting")

@@ -51,8 +51,7 @@ def coreset(
         raise ValueError(f"all samples have the same {by}, which tells none from another; take another")
     if (by in EASY_IF_HIGH) == (prefer == "hard"):
         values = -values
-    values[~known] = -np.inf
     number = max(1, round(keep * len(values)))
     ties = np.random.default_rng(0).permutation(len(values))
-    chosen: IndexArray = np.sort(np.lexsort((ties, -values))[:number])
+    chosen: IndexArray = np.sort(np.lexsort((ties, -values, ~known))[:number])
     return chosen

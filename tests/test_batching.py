@@ -58,6 +58,9 @@ def test_draws_are_spread_evenly():
     assert sizes(even_ends(12, 4)) == [3] * 4
     assert sizes(even_ends(24, 5, multiple=4)) == [8, 4, 4, 4, 4]
     assert sizes(even_ends(23, 3, multiple=4)) == [8, 8, 7]
+    assert sizes(even_ends(7, 5, least=2)) == [3, 2, 2]
+    assert sizes(even_ends(1, 5, least=2)) == [1]
+    assert sizes(even_ends(3, 5)) == [1, 1, 1]
     assert sizes(even_ends(0, 0)) == []
     assert sizes(regular_ends(10, 4)) == [4, 4, 2]
     assert sizes(regular_ends(8, 4)) == [4, 4]

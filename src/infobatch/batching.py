@@ -183,11 +183,13 @@ def nearest_multiple(
     return nearest if last is None else last.nearest(nearest, num_samples)
 
 
-def even_ends(num_draws: int, num_batches: int, multiple: int = 1) -> IndexArray:
+def even_ends(num_draws: int, num_batches: int, multiple: int = 1, least: int = 1) -> IndexArray:
     """Where each of some batches ends if draws are spread evenly over them, int64 (num_batches,).
 
-    Sizes differ by at most ``multiple``, of which all but perhaps the last are multiples.
+    Sizes differ by at most ``multiple``, of which all but perhaps the last are multiples. There are fewer
+    batches where so many would have fewer than ``least`` draws.
     """
+    num_batches = min(num_batches, max(num_draws // least, min(num_draws, 1)))
     units = -(-num_draws // multiple)
     ends: IndexArray = -(-np.arange(1, num_batches + 1) * units // num_batches) * multiple
     return np.minimum(ends, num_draws)

@@ -222,7 +222,7 @@ class RunPlan:
             num_batches = self.num_batches(epoch)
             if full_draws is not None:
                 num_batches = -(-full_draws // int(self.batching.batch_size))
-            ends = even_ends(num_draws, num_batches, self.shrink.multiple)
+            ends = even_ends(num_draws, num_batches, self.shrink.multiple, self.shrink.smallest)
         return BatchEnds(ends, self.shrink.smallest)
 
     def set_batching(self, batching: Batching, begun: bool = False) -> None:

@@ -279,3 +279,28 @@ def test_the_length_stays_what_it_was_when_the_epoch_was_resumed():
         pruner.update(torch.ones(len(indices)), indices)
         lengths.append(len(loader))
     assert lengths == [9] * 9
+
+
+@pytest.mark.parametrize("batch_size", [20, 10, 5, 4])
+def test_a_smaller_batch_size_leaves_no_batch_below_the_least(batch_size):
+    """The epoch under way kept enough for batches of 4 or 2 alone, and has no more than it can fill."""
+
+    def start(batch_size):
+        policy = RandomPruning(0.9)
+        pruner = DynamicPruner(range(200), 3, policy=policy, shrink="batches", delta=1)
+        return pruner, pruner.loader(batch_size)
+
+    pruner, loader = start(40)
+    pruner.record(torch.ones(200), np.arange(200))
+    pruner.set_epoch(1)
+    first, _ = next(iter(loader))
+    pruner.record(torch.ones(len(first)), first)
+    resumed, loader = start(batch_size)
+    resumed.load_state_dict(pruner.state_dict())
+    num_batches, trained = len(loader), first.tolist()
+    for indices, _ in loader:
+        resumed.record(torch.ones(2), indices)
+        trained += indices.tolist()
+    assert len(trained) == 4 + 2 * num_batches == 20
+    assert sorted(trained) == pruner.selection.indices.tolist()
+    assert resumed.current.finished

@@ -127,6 +127,17 @@ def test_bad_input_is_told_before_training(arguments, options, error, message):
         pruner.log_to(*arguments, **options)
 
 
+def test_what_is_refused_changes_nothing():
+    pruner, logs = DynamicPruner(Numbers(SIZE), EPOCHS), []
+    pruner.loader(BATCH)
+    with pytest.raises(ValueError, match="labels have the shape"):
+        pruner.log_to(print, labels=[1, 2], num_suspects=3)
+    pruner.log_to(logs.append)
+    trained(pruner)
+    assert not any("keep_rate" in name for name in logs[-1].values)
+    assert len(logs[-1].suspects) == min(SIZE, 20)
+
+
 RANKS = """
     import sys
 

@@ -111,17 +111,17 @@ class Journal:
                     f"{logger!r} is no logger: it must be called with an EpochLog; those of "
                     "infobatch.integrations.loggers take what a tracker gives, as TensorBoard(writer)"
                 )
-        if num_suspects is not None:
-            if num_suspects < 0:
-                raise ValueError(f"num_suspects is {num_suspects}; it must be at least 0")
-            self._num_suspects = num_suspects
-        if labels is not None:
-            self._labels = _whole(as_array(labels, "labels"))
-            if self._labels.shape != (num_samples,):
-                raise ValueError(
-                    f"labels have the shape {self._labels.shape}, but the dataset has {num_samples:,} "
-                    "samples; give the class of each, in the dataset's order"
-                )
+        if num_suspects is not None and num_suspects < 0:
+            raise ValueError(f"num_suspects is {num_suspects}; it must be at least 0")
+        classes = None if labels is None else _whole(as_array(labels, "labels"))
+        if classes is not None and classes.shape != (num_samples,):
+            raise ValueError(
+                f"labels have the shape {classes.shape}, but the dataset has {num_samples:,} samples; "
+                "give the class of each, in the dataset's order"
+            )
+        # Nothing is taken in before all of it is known to be right.
+        self._num_suspects = self._num_suspects if num_suspects is None else num_suspects
+        self._labels = self._labels if classes is None else classes
         self.loggers += loggers
         self._told += [_NOTHING] * len(loggers)
 

@@ -160,6 +160,21 @@ def test_an_epoch_broken_off_goes_on_and_the_next_one_can_begin(workers):
     assert seen.tolist() == pruner.current.order.tolist()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 64}, "batch_size .*beside batch_sampler"),
+        ({"sampler": range(60)}, "sampler .*beside batch_sampler"),
+        ({"batch_size": 8, "sampler": range(60), "drop_last": True}, "batch_size and sampler and drop_l"),
+    ],
+)
+def test_a_batch_sampler_makes_the_batches_alone(options, message):
+    batches = BatchSampler(range(60), 8, False)
+    with pytest.raises(ValueError, match=message):
+        new_pruner().loader(batch_sampler=batches, **options)
+    assert len(next(iter(new_pruner().loader(batch_sampler=batches)))[0]) == 8
+
+
 def test_shuffle_false():
     with pytest.raises(ValueError, match="shuffle=False has no meaning here"):
         batched_pruner().loader(4, shuffle=False)

@@ -70,6 +70,8 @@ class Loaders:
                 "bucket, max_cost and cost say how the batches of a batch sampler of yours are filled "
                 "up again, and there is none; give batch_sampler=, or leave them out"
             )
+        if batch_sampler is not None:
+            _check_alone(batch_size, sampler, drop_last)
         options.setdefault("generator", run.worker_generator)
         batch_size = None if batch_size is None else _whole(batch_size)
         size = 1 if batch_size is None else batch_size
@@ -236,6 +238,17 @@ def _batching_of_batches(
     """The batches of the user's own sampler of batches, as it is now."""
     length = num_batch_draws(batch_sampler, replicas.share_of(len(dataset)))
     return Batching(length / max(1, len(batch_sampler)), False, replicas.num_replicas, length)
+
+
+def _check_alone(batch_size: int | None, sampler: object, drop_last: bool) -> None:
+    """Refuse, as DataLoader does, what a batch sampler says itself."""
+    given = {"batch_size": batch_size not in (1, None), "sampler": sampler is not None}
+    beside = [name for name, is_given in {**given, "drop_last": drop_last}.items() if is_given]
+    if beside:
+        raise ValueError(
+            f"{' and '.join(beside)} are given beside batch_sampler, which makes the batches by itself, "
+            "and would have no effect; leave out one or the other"
+        )
 
 
 def _check_gives_indices(sampler: object) -> None:

@@ -206,6 +206,12 @@ def test_what_cannot_be_sharded(options, error, message):
         Ranks(3, **options)
 
 
+@pytest.mark.parametrize("num_shards", [0, -3, 2.5, "12"])
+def test_a_number_of_shards_that_is_none(num_shards):
+    with pytest.raises(ValueError, match=rf"num_shards is {num_shards!r}; it must be a whole number"):
+        Sharded(num_shards)
+
+
 def test_what_no_rank_knows():
     ranks = Ranks(3)
     pruner = ranks.pruners[1]

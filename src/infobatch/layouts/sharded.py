@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,9 @@ class Sharded(Layout):
             15 * 2^k, by the number of samples alone, so that most numbers of ranks divide it.
         reduce: Sums a tensor over the ranks. By default over torch.distributed's default group; give
             another for the data-parallel group of a mesh: see :data:`infobatch.distributed.Reduce`.
+
+    Raises:
+        ValueError: For a number of shards that is not whole, or below 1.
     """
 
     num_shards: int | None = None
@@ -49,6 +53,13 @@ class Sharded(Layout):
 
     name = "sharded"
     needs_strata = True
+
+    def __post_init__(self) -> None:
+        number = self.num_shards
+        if number is not None and (not isinstance(number, Integral) or number < 1):
+            raise ValueError(
+                f"num_shards is {number!r}; it must be a whole number, at least 1 and that of the ranks"
+            )
 
     def make_store(
         self, plan: RunPlan, seed: int, replicas: Replicas, normalizer: Normalizer
@@ -62,7 +73,9 @@ class Sharded(Layout):
             check_world(replicas.num_replicas)
         if type(plan.policy).score_bounds is Policy.score_bounds:
             plan.policy.score_bounds(NoScores(plan.num_samples), None)  # says why not
-        num_shards = self.num_shards or default_num_shards(plan.num_samples)
+        num_shards = self.num_shards
+        if num_shards is None:
+            num_shards = default_num_shards(plan.num_samples)
         return ShardedStore(plan, seed, Shards(plan.num_samples, num_shards, replicas), self.reduce)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class Replicas:
         assumed: Whether this rank was taken to be alone, because there was no process group yet.
 
     Raises:
-        ValueError: If ``rank`` is not among them.
+        ValueError: If there is no rank, or ``rank`` is not among them.
     """
 
     rank: int = 0
@@ -47,8 +48,14 @@ class Replicas:
         return -(-num_samples // self.num_replicas)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.num_replicas:
-            raise ValueError(f"rank is {self.rank}; it must lie in 0..{self.num_replicas - 1}")
+        if not isinstance(self.num_replicas, Integral) or self.num_replicas < 1:
+            raise ValueError(
+                f"num_replicas is {self.num_replicas!r}; it must be a whole number, at least 1"
+            )
+        if not isinstance(self.rank, Integral) or not 0 <= self.rank < self.num_replicas:
+            raise ValueError(
+                f"rank is {self.rank!r}; it must be a whole number in 0..{self.num_replicas - 1}"
+            )
 
 
 def find_replicas(rank: int | None, num_replicas: int | None) -> Replicas:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from helpers import Numbers, new_pruner, random_losses, record_epoch
+from helpers import UNMERGED, Numbers, new_pruner, random_losses, record_epoch
 from infobatch import (
     DynamicPruner,
     InfoBatch,
@@ -40,6 +40,15 @@ def test_negative_losses_are_refused_at_the_first_batch(policy):
             pruner.update(torch.tensor([0.5, -0.25]), [2, 3])
     assert pruner.progress == 0
     pruner.update(torch.tensor([0.5, 0.25]), [2, 3])
+
+
+def test_of_a_repeat_the_sample_is_named():
+    pruner = DynamicPruner(Numbers(21), 5, policy=Neyman(), rank=1, num_replicas=2, layout=UNMERGED)
+    pruner.loader(5)
+    repeat = int(pruner.current.share_of_rank()[-1])
+    assert repeat < 0
+    with pytest.raises(ValueError, match=rf"the loss of sample {~repeat} is -0\.25"):
+        pruner.update(torch.tensor([0.5, -0.25]), [int(pruner.current.share_of_rank()[0]), repeat])
 
 
 def test_a_target_alone_takes_losses_as_sizes():

@@ -45,8 +45,8 @@ from infobatch import DynamicPruner, InfoBatch, NoiseBudget, NoPruning, Sharded,
         ((Numbers(9), 5), {"rank": 1}, ValueError, "rank is 1 and num_replicas is None; give both"),
         ((Numbers(9), 5), {"rank": 2, "num_replicas": 2}, ValueError, r"rank is 2; .* 0\.\.1"),
         ((Numbers(9), 5), {"rank": 0.5, "num_replicas": 2}, ValueError, r"rank is 0\.5; .* whole"),
-        ((Numbers(9), 5), {"rank": 0, "num_replicas": 0}, ValueError, "num_replicas is 0; .* at least 1"),
-        ((Numbers(9), 5), {"rank": 0, "num_replicas": 1.5}, ValueError, r"num_replicas is 1\.5; .*whole"),
+        ((Numbers(9), 5), {"rank": 0, "num_replicas": 0}, ValueError, "num_replicas is 0; .*at least 1"),
+        ((Numbers(9), 5), {"rank": 0, "num_replicas": 1.5}, ValueError, r"num_replicas is 1\.5; .* 1"),
     ],
 )
 def test_a_pruner_that_cannot_be(arguments, options, error, message):

@@ -36,9 +36,11 @@ def test_an_epoch_is_counted_once_where_the_next_could_not_be_made():
 
     pruner, loader = start()
     logs = []
+    for epoch in (0, 1):
+        pruner.set_epoch(epoch)
+        train_epoch(pruner, loader, random_losses(100))
     with pytest.raises(KeyboardInterrupt):
-        for _ in pruner.epochs():
-            train_epoch(pruner, loader, random_losses(100))
+        pruner.set_epoch(2)
     pruner.log_to(logs.append)
     pruner.finish()
     resumed, _ = start()
@@ -69,6 +71,15 @@ def test_losses_that_are_not_finite_are_counted_on_each_rank(num_replicas, where
     indices, _ = next(iter(pruner.loader(8)))
     pruner.update(torch.tensor([1.0] * 7 + [float("nan")]), indices)
     assert f"1 losses or signals were NaN or infinite{where}; those" in str(pruner.report())
+
+
+def test_epochs_that_train_something_are_counted():
+    pruner = DynamicPruner(Numbers(100), 1.05, policy=NoPruning())
+    loader = pruner.loader(10, drop_last=True)
+    for _ in pruner.epochs():
+        train_epoch(pruner, loader, random_losses(100))
+    assert pruner.epoch == 1, "whose only batch is dropped"
+    assert str(pruner.report()).startswith("1 epoch: 100 of 100 samples")
 
 
 class Untold:

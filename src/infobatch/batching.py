@@ -186,8 +186,8 @@ def nearest_multiple(
 def even_ends(num_draws: int, num_batches: int, multiple: int = 1, least: int = 1) -> IndexArray:
     """Where each of some batches ends if draws are spread evenly over them, int64 (num_batches,).
 
-    Sizes differ by at most ``multiple``, of which all but perhaps the last are multiples. There are fewer
-    batches where so many would have fewer than ``least`` draws.
+    Sizes differ by at most ``multiple``, of which all but perhaps the last are multiples. Where batches
+    would have fewer than ``least`` draws there are fewer of them.
     """
     num_batches = min(num_batches, max(num_draws // least, min(num_draws, 1)))
     units = -(-num_draws // multiple)

@@ -96,8 +96,9 @@ class FirstLooks:
         values = known.float().cpu().numpy()
         if _are_negative(values):
             at = int(np.nanargmin(values))
+            sample = max(indices[at], ~indices[at])  # of which it may be a repeat
             raise ValueError(
-                f"the loss of sample {indices[at]} is {values[at]:.4g}, and {self._policy!r} takes "
+                f"the loss of sample {sample} is {values[at]:.4g}, and {self._policy!r} takes "
                 f"losses as sizes, for which they must be at least 0; {self._remedy}"
             )
         self._first_losses = False

@@ -341,7 +341,7 @@ class DynamicPruner(Run):
         num_replicas = self.replicas.num_replicas
         # On several ranks it is known once the epoch has ended.
         noise = self._noise(self.current) if num_replicas == 1 else None
-        is_of_run = self.epoch < self.num_epochs
+        is_of_run = self.epoch < self.run_length
         counts = [*self.history[: self.epoch], *([self._counts(noise)] if is_of_run else [])]
         batching, shrinks = self.plan.batching, self.plan.shrink is not None
         batch_size = None if batching is None else batching.global_batch_size

@@ -112,8 +112,9 @@ class Report:
         return line
 
     def __str__(self) -> str:
+        epochs = "1 epoch" if len(self.epochs) == 1 else f"{len(self.epochs)} epochs"
         lines = [
-            f"{len(self.epochs)} epochs: {self.num_recorded:,} of {self.num_full:,} samples trained, "
+            f"{epochs}: {self.num_recorded:,} of {self.num_full:,} samples trained, "
             f"{self.saved:.1%} left out"
         ]
         if self.num_unreached:

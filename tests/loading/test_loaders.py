@@ -165,7 +165,7 @@ def test_an_epoch_broken_off_goes_on_and_the_next_one_can_begin(workers):
     [
         ({"batch_size": 64}, "batch_size .*beside batch_sampler"),
         ({"sampler": range(60)}, "sampler .*beside batch_sampler"),
-        ({"batch_size": 8, "sampler": range(60), "drop_last": True}, "batch_size and sampler and drop_l"),
+        ({"batch_size": 8, "sampler": range(60), "drop_last": True}, "batch_size and sampler and drop"),
     ],
 )
 def test_a_batch_sampler_makes_the_batches_alone(options, message):

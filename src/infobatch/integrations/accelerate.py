@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from infobatch.integrations.refusals import check_layout, check_processes
+from infobatch.integrations.refusals import check_processes
 from infobatch.journal import EpochLog
+from infobatch.layouts import Replicated
 from infobatch.pruner import DynamicPruner
 
 try:
@@ -60,7 +61,7 @@ def pruned_loader(
         "the accelerator",
         "make the Accelerator before the DynamicPruner",
     )
-    check_layout(pruner)
+    _check_layout(pruner)
     placed = accelerator.device if accelerator.device_placement else None
 
     def make(*arguments: Any, **its_options: Any) -> PrunedShard:  # no class: it does not skip by itself
@@ -75,6 +76,16 @@ def pruned_loader(
         accelerator.register_for_checkpointing(pruner)
         pruner.log_to(partial(_log, accelerator))
     return loader
+
+
+def _check_layout(pruner: DynamicPruner) -> None:
+    """Refuse a pruner whose processes hold a part of the scores each, of which one alone is saved."""
+    if pruner.layout != Replicated.name and pruner.replicas.num_replicas > 1:
+        raise ValueError(
+            "save_state of Accelerate holds the pruner's state of the first process alone, and with "
+            "layout=Sharded() each has its own; make the pruner without it, or take pruner.loader, and "
+            "save and load each process's state_dict under its rank"
+        )
 
 
 def _log(accelerator: Accelerator, log: EpochLog) -> None:

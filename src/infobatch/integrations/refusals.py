@@ -88,13 +88,3 @@ def check_processes(pruner: DynamicPruner, num_processes: int, framework: str, r
             f"the pruner was made for {num_replicas} processes and {framework} has {num_processes}, so "
             f"that each would train another's samples too; {remedy}"
         )
-
-
-def check_layout(pruner: DynamicPruner) -> None:
-    """Refuse a pruner whose processes hold a part of the scores each, of which one alone is saved."""
-    if pruner.layout != Replicated.name and pruner.replicas.num_replicas > 1:
-        raise ValueError(
-            "save_state of Accelerate holds the pruner's state of the first process alone, and with "
-            "layout=Sharded() each has its own; make the pruner without it, or take pruner.loader, and "
-            "save and load each process's state_dict under its rank"
-        )

@@ -5,6 +5,7 @@ import json
 import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import torch
 
 from infobatch.lab.data import load_data
@@ -50,3 +51,14 @@ def test_tasks_are_its_classes(tmp_path):
     assert [row.place for row in some.train] == [f"row {i} (from 0) of train.parquet" for i in (3, 4, 5)]
     assert some.train_labels.tolist() == [1, 0, 1]
     assert len(data.split(0.25, 8).train) == 8
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.json"])
+def test_text_may_have_any_character_and_files_a_byte_order_mark(tmp_path, name):
+    said = ["one\u2028two", "three\x85four", "five\u2029six", "Grüße"]
+    rows = [{"instruction": text, "output": text} for text in said]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    text = "\n\n".join(lines) if name.endswith("l") else f"[{','.join(lines)}]"
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    data = load_data("instructions", tmp_path)
+    assert sorted(row.output for row in (*data.train, *data.test)) == sorted(said)

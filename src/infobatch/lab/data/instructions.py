@@ -147,10 +147,12 @@ def _records(path: Path) -> list[Mapping[str, Any]]:
             import pyarrow.parquet as parquet
 
             records: list[Mapping[str, Any]] = parquet.read_table(path).to_pylist()
-        elif path.suffix == ".json":
-            records = json.loads(path.read_text())
         else:
-            records = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+            with path.open(encoding="utf-8-sig") as file:  # some programs begin files with a mark
+                if path.suffix == ".json":
+                    records = json.load(file)
+                else:
+                    records = [json.loads(line) for line in file if line.strip()]
     except (ValueError, OSError) as error:  # pyarrow's errors are of these
         raise ValueError(f"{path} cannot be read ({error}); mend it, or download it again") from error
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):

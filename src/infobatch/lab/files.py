@@ -111,6 +111,20 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         part.unlink(missing_ok=True)
 
 
+def write_text_whole(path: Path, text: str) -> None:
+    """Replace a file by a text in one go: see :func:`write_whole`.
+
+    Args:
+        path: The file to replace.
+        text: Its new content. Names of files that are no UTF-8 have characters that cannot be written,
+            in place of which it has question marks.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8", errors="replace"))
+
+
 @contextmanager
 def naming_unwritten(path: Path) -> Iterator[None]:
     """Write a file or a folder within this context, and errors of the disk name it and the remedy.

@@ -10,7 +10,7 @@ import pytest
 from helpers.commands import start
 from infobatch.lab import cli
 from infobatch.lab.comparison.comparison import Comparison
-from infobatch.lab.comparison.sweep import name_of
+from infobatch.lab.comparison.sweep import HELPER, name_of
 from infobatch.lab.comparison.variants import Arm, Variant
 from infobatch.lab.config.train import TrainConfig, of_table
 from infobatch.lab.recipes.published import Published
@@ -72,6 +72,15 @@ def test_what_is_finished_is_skipped_and_what_is_missing_is_added(call, swept):
     assert {path.parent.parent.parent.name for path in added} == {"infobatch-0.7"}
     assert all(after[path] == before[path] for path in before)
     assert len(Comparison.load(out / NAME).variants) == 4
+
+
+def test_a_helper_leaves_the_report_to_who_started_it(call, swept, monkeypatch):
+    page = swept[0] / NAME / "report" / "report.html"
+    before = page.stat().st_mtime_ns
+    monkeypatch.setenv(HELPER, "1")
+    code, _, error = call(*BASE, "--seeds", 2, *TWO, "--prune-ratio", "0.3,0.5", "--out", swept[0])
+    assert code == 0, error
+    assert page.stat().st_mtime_ns == before
 
 
 def test_the_command_that_repeats_it_is_in_the_report(swept):

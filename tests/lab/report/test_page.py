@@ -26,6 +26,17 @@ def test_the_report_is_one_page_with_its_plots_inside(comparison, tmp_path):
     assert "![differences](differences.png)" in text
 
 
+def test_each_file_of_a_report_is_replaced_whole(comparison, tmp_path):
+    """Another process may read it, or write it, too."""
+    results = read_comparison(comparison.path)
+    write_report(results, tmp_path)
+    before = {path: path.stat().st_ino for path in tmp_path.iterdir()}
+    write_report(results, tmp_path)
+    after = {path: path.stat().st_ino for path in tmp_path.iterdir()}
+    assert after.keys() == before.keys()
+    assert all(after[path] != number for path, number in before.items())
+
+
 def test_names_from_elsewhere_are_text_on_the_page_and_stay_in_their_cells(comparison, tmp_path):
     hostile = """<script>alert("&')</script> | x\ny"""
     results = read_comparison(comparison.path)

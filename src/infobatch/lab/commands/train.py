@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ from infobatch.lab.commands.show import write_and_print
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.contest import CONTESTANTS, contestants
 from infobatch.lab.comparison.run import SeedClock, run_comparison
-from infobatch.lab.comparison.sweep import Sweep, helpers, name_of
+from infobatch.lab.comparison.sweep import HELPER, Sweep, helpers, name_of
 from infobatch.lab.comparison.variants import ON_REQUEST, SAME_STEPS, SHRUNK, UNDERSAMPLED, Variant
 from infobatch.lab.config.noise_budget import budget_of, has_budget
 from infobatch.lab.config.train import TrainConfig
@@ -374,7 +375,9 @@ def _run(
 
 
 def _report(made: Sweep) -> None:
-    """Report on what is finished of each comparison."""
+    """Report on what is finished of each comparison; helpers leave that to who started them."""
+    if HELPER in os.environ:
+        return
     for comparison in made.comparisons:
         if agree(lambda made=comparison: any(made.folder(*run).finished for run in made.runs)):  # type: ignore[misc]
             agree(lambda path=comparison.path: write_and_print([path]))  # type: ignore[misc]

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from infobatch.lab.explorer.scatter import TOOLS, empty_map, plot_library
-from infobatch.lab.files import write_whole
+from infobatch.lab.files import write_text_whole
 
 ROOM = "infobatch.lab.explorer"
 SCRIPTS = [
@@ -64,8 +64,7 @@ def write_explorer(
         sheets=sheets,
         tools=TOOLS,
     )
-    # Names of files that are no UTF-8 have characters that cannot be written.
-    write_whole(path, lambda part: part.write_text(html, encoding="utf-8", errors="replace"))
+    write_text_whole(path, html)
     return path
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from infobatch.lab.files import write_text_whole
 from infobatch.lab.report.data import to_json
 from infobatch.lab.report.markdown import to_markdown
 from infobatch.lab.report.page import write_page
@@ -26,7 +27,7 @@ def check_drawable() -> None:
 
 
 def write_report(results: Results, folder: Path) -> Path:
-    """Write plots, data and pages of results.
+    """Write plots, data and pages of results, each file whole: other processes may write it, too.
 
     Args:
         results: What to show.
@@ -40,8 +41,8 @@ def write_report(results: Results, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     plots = draw_plots(results, folder)
     text = to_markdown(results, plots)
-    (folder / "report.md").write_text(text, encoding="utf-8", errors="replace")
-    (folder / "runs.json").write_text(to_json(results), encoding="utf-8")
+    for name, content in (("report.md", text), ("runs.json", to_json(results))):
+        write_text_whole(folder / name, content)
     return write_page(results, plots, folder / "report.html")
 
 

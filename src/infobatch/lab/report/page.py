@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from infobatch.lab.config.train import TrainConfig, defaults_of, flag
+from infobatch.lab.files import write_text_whole
 from infobatch.lab.recipes import RECIPES
 from infobatch.lab.report.headline import headlines
 from infobatch.lab.report.results import Results
@@ -48,7 +49,7 @@ def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
         options=_options(runs[0].config),
         environment=runs[0].summary.environment,
     )
-    path.write_text(html, encoding="utf-8", errors="replace")
+    write_text_whole(path, html)
     return path
 
 

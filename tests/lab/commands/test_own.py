@@ -137,6 +137,18 @@ def test_python_knows_what_a_function_was_made_with(tmp_path):
             compare(other, **FEW, out=tmp_path / "c")
 
 
+def test_python_keeps_the_controls_of_earlier_calls(tmp_path):
+    def train(run):
+        return trained(run, 50.0)
+
+    options = {**FEW, "out": tmp_path / "c"}
+    first = compare(train, **options, also=("same-steps",))
+    more = compare(train, **{**options, "seeds": 2})
+    assert Comparison.load(tmp_path / "c").also == ("same-steps",)
+    assert [row.label for row in more.rows()] == [row.label for row in first.rows()]
+    assert {row.num_seeds for row in more.rows()} == {2}
+
+
 def test_python_takes_functions_alone(tmp_path):
     with pytest.raises(ValueError, match=r"train is functools\.partial\(.*; give a function, such as"):
         compare(functools.partial(trained, result=1), **FEW, out=tmp_path / "c")

@@ -66,8 +66,8 @@ def compare(
         lower_is_better: Whether less of it is better.
         margin: What may be lost of it for the verdict "lossless"; by default 0.5 for percentages, else
             none.
-        also: Further controls, ``"same-steps"`` and ``"undersampled"``; the second needs
-            ``run.pruner(train_set, labels=...)``.
+        also: Further controls, ``"same-steps"`` and ``"undersampled"``, beside those of earlier calls;
+            the second needs ``run.pruner(train_set, labels=...)``.
         out: The comparison's folder.
 
     Returns:
@@ -90,7 +90,8 @@ def compare(
     if (path / "compare.json").exists():
         there = Comparison.load(path)
         require_same(config, there.config, path)
-        comparison = replace(comparison, num_seeds=max(seeds, there.num_seeds))
+        kinds = tuple(dict.fromkeys([*there.also, *also]))
+        comparison = replace(comparison, num_seeds=max(seeds, there.num_seeds), also=kinds)
         agree(comparison.save)
     else:
         agree(comparison.create)

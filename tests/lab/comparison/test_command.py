@@ -1,4 +1,4 @@
-"""The command line that repeats a comparison."""
+"""The command lines that repeat a comparison."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,12 +6,17 @@ from pathlib import Path
 import pytest
 
 from helpers.comparisons import COMPARED, CONTEST, HALF
-from infobatch.lab.comparison.command import command_of
+from infobatch.lab.comparison.command import commands_of
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.variants import SAME_STEPS, UNDERSAMPLED, Variant
 from infobatch.lab.config.train import of_table
 
 COMPARISON = Comparison(COMPARED, (HALF,), num_seeds=2, margin=0.5, path=Path("c"))
+
+
+def command_of(comparison):
+    (command,) = commands_of(comparison)
+    return command
 
 
 def test_one_variant_with_controls_is_a_comparison():
@@ -37,6 +42,24 @@ def test_several_variants_are_a_sweep():
         "infobatch sweep mnist5k-small-cnn --seeds 2 --margin 0.5 "
         "--policies infobatch,percentile-tiers --prune-ratio 0.3,0.5 --no-controls"
     )
+
+
+def test_ratios_of_policies_that_do_not_read_them_are_not_typed():
+    """Where a target says how much is left out."""
+    variants = (Variant("infobatch", 0.3), Variant("infobatch", 0.7), Variant("random"))
+    config = replace(CONTEST, target=0.3)
+    made = replace(COMPARISON, config=config, variants=variants, margin=None)
+    assert command_of(made).endswith("--policies infobatch,random --prune-ratio 0.3,0.7")
+
+
+def test_a_sweep_that_was_added_to_is_repeated_by_several_commands():
+    mixed = (("noise-budget", 0.5), ("infobatch", 0.3), ("bls", 0.7), ("percentile-tiers", 0.5))
+    variants = tuple(Variant(*each) for each in mixed)
+    made = replace(COMPARISON, config=CONTEST, variants=variants, margin=None)
+    first, second = commands_of(made)
+    sweep = "infobatch sweep mnist5k-small-cnn --seeds 2"
+    assert first == f"{sweep} --policies noise-budget,infobatch,percentile-tiers --prune-ratio 0.3"
+    assert second == f"{sweep} --policies bls --prune-ratio 0.7"
 
 
 def test_budgets_are_options_of_their_policy_or_of_a_contest():

@@ -22,6 +22,13 @@ def test_arguments_name_what_differs_from_the_defaults():
     ]
 
 
+def test_arguments_have_all_digits():
+    config = TrainConfig(epochs=17.98765432, lr=1e-05, target=1 / 3)
+    typed = ["--epochs", "17.98765432", "--target", repr(1 / 3), "--lr", "1e-05"]
+    assert config.to_arguments() == typed
+    assert TrainConfig(epochs=4.0).to_arguments() == ["--epochs", "4"]
+
+
 def test_boolean_arguments_can_be_switched_off():
     base = TrainConfig(compile=True, drop_last=False)
     assert TrainConfig(drop_last=True).to_arguments(base) == ["--drop-last", "--no-compile"]

@@ -9,7 +9,7 @@ from typing import Any
 from infobatch.lab.commands.arguments import Typed
 from infobatch.lab.commands.console import console
 from infobatch.lab.commands.subsets import read_indices, read_subset
-from infobatch.lab.comparison.variants import Variant
+from infobatch.lab.comparison.variants import Variant, reads_ratio
 from infobatch.lab.config.noise_budget import BUDGETED, budget_of, with_budget, with_budgets
 from infobatch.lab.config.policy_spec import name_of
 from infobatch.lab.config.shrinking import shrinks_batches
@@ -320,8 +320,7 @@ def variants_of(
     for policy in names:
         choose("policy", name_of(policy), POLICIES)
     for policy in with_budgets(names, budgets(noise)):
-        name = name_of(policy)
-        has_ratio = name in BELOW_MEAN if has_target else has_prune_ratio(name)
+        has_ratio = reads_ratio(policy, has_target)
         variants += [Variant(policy, ratio) for ratio in ratios] if has_ratio else [Variant(policy)]
     return list(dict.fromkeys(variants))
 

@@ -1,52 +1,43 @@
-"""The command line that repeats a comparison."""
+"""The command lines that repeat a comparison."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from infobatch.lab.comparison.comparison import Comparison
-from infobatch.lab.comparison.variants import ON_REQUEST
+from infobatch.lab.comparison.variants import ON_REQUEST, Variant, reads_ratio
 from infobatch.lab.config.noise_budget import without_budget
-from infobatch.lab.config.policy_spec import name_of
-from infobatch.lab.config.train import defaults_of, of_function, of_table
+from infobatch.lab.config.train import defaults_of, of_function, of_table, typed
 from infobatch.lab.data.table_files import own_file
 from infobatch.lab.recipes import RECIPES, find_recipe
-from infobatch.policies import has_prune_ratio
 
 
-def command_of(comparison: Comparison) -> str:
-    """The command line that repeats a comparison: compare, sweep or contest with its options.
+def commands_of(comparison: Comparison) -> list[str]:
+    """The command lines that repeat a comparison: compare, sweep or contest with its options.
 
     Args:
         comparison: The comparison.
 
     Returns:
-        One line for a shell, without the device.
+        A line for a shell, without the device; several, of one folder, for a sweep whose policies have
+        other prune ratios than one another.
     """
     variants, config = comparison.variants, replace(comparison.config, device="auto")
     options = ["--seeds", str(comparison.num_seeds)]
     if comparison.margin is not None:
-        options += ["--margin", f"{comparison.margin:g}"]
-    policies = ",".join(dict.fromkeys(variant.policy for variant in variants))
+        options += ["--margin", typed(comparison.margin)]
+    choices: list[list[str]] = [[]]
     if comparison.is_contest:
-        name = "contest"
-        targets = dict.fromkeys(v.target for v in variants if v.target is not None)
-        typed = [without_budget(v.policy) if v.target is None else (v.policy, None) for v in variants]
-        policies = ",".join(dict.fromkeys(policy for policy, _ in typed))
-        noises = ",".join(dict.fromkeys(f"{noise:g}" for _, noise in typed if noise is not None))
-        options += ["--policies", policies, "--save", ",".join(f"{100 * t:g}" for t in targets)]
-        options += ["--noise", noises] if noises else []
+        name, choices = "contest", [_of_contest(variants)]
     elif len(variants) == 1 and comparison.controls:
         name = "compare"
         config = replace(config, policy=variants[0].policy, prune_ratio=variants[0].prune_ratio)
     else:
-        name = "sweep"
-        ratios = dict.fromkeys(v.prune_ratio for v in variants if has_prune_ratio(name_of(v.policy)))
-        options += ["--policies", policies]
-        options += ["--prune-ratio", ",".join(f"{r:g}" for r in ratios)] if ratios else []
-    options += [] if comparison.controls else ["--no-controls"]
-    options += [typed for kind, typed in ON_REQUEST.items() if kind in comparison.also]
+        name, choices = "sweep", _of_sweep(variants, config.target is not None)
+    controls = [] if comparison.controls else ["--no-controls"]
+    controls += [option for kind, option in ON_REQUEST.items() if kind in comparison.also]
     recipe = [config.recipe] if config.recipe else []
     base = find_recipe(config.recipe).config() if config.recipe in RECIPES else None
     if config.task == "own":
@@ -57,4 +48,41 @@ def command_of(comparison: Comparison) -> str:
     base = base or defaults_of(config.task)
     if name != "compare":  # its policies are typed as such
         config = replace(config, policy=base.policy)
-    return shlex.join(["infobatch", name, *recipe, *config.to_arguments(base), *options])
+    command = ["infobatch", name, *recipe, *config.to_arguments(base), *options]
+    return [shlex.join([*command, *choice, *controls]) for choice in choices]
+
+
+def _of_contest(variants: Sequence[Variant]) -> list[str]:
+    """What is typed for the variants of a contest."""
+    targets = dict.fromkeys(v.target for v in variants if v.target is not None)
+    specs = [without_budget(v.policy) if v.target is None else (v.policy, None) for v in variants]
+    noises = _listed(noise for _, noise in specs if noise is not None)
+    saved = _listed(round(100 * target, 9) for target in targets)
+    options = ["--policies", _listed(policy for policy, _ in specs), "--save", saved]
+    return [*options, "--noise", noises] if noises else options
+
+
+def _of_sweep(variants: Sequence[Variant], has_target: bool) -> list[list[str]]:
+    """What is typed for the variants of a sweep, once for each choice of prune ratios.
+
+    One command takes each of its policies at each of its ratios, which those that were added to a folder
+    need not be.
+    """
+    ratios: dict[str, list[float]] = {variant.policy: [] for variant in variants}
+    for variant in variants:
+        if reads_ratio(variant.policy, has_target):
+            ratios[variant.policy].append(variant.prune_ratio)
+    listed = {policy: _listed(own) for policy, own in ratios.items()}
+    first = next(filter(None, listed.values()), "")
+    choices: dict[str, list[str]] = {}
+    for policy, choice in listed.items():
+        choices.setdefault(choice or first, []).append(policy)
+    return [
+        ["--policies", _listed(policies), *(["--prune-ratio", choice] if choice else [])]
+        for choice, policies in choices.items()
+    ]
+
+
+def _listed(values: Iterable[object]) -> str:
+    """Values as they are typed, each once, with commas between them."""
+    return ",".join(dict.fromkeys(map(typed, values)))

@@ -16,12 +16,13 @@ from infobatch.lab.comparison.variants import (
     UNDERSAMPLED,
     UNDERSAMPLED_SAME_STEPS,
     Arm,
+    reads_ratio,
 )
 from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.config.policy_spec import chooses_within_batches, name_of
 from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.train import TrainConfig
-from infobatch.policies import BELOW_MEAN, POLICIES, BiasedPolicy, has_prune_ratio
+from infobatch.policies import POLICIES, BiasedPolicy
 
 KINDS = {
     FULL: "full data",
@@ -107,7 +108,7 @@ def policy_label(config: TrainConfig) -> str:
     if budget is not None:
         options.insert(0, f"{budget:g}")
     label = " ".join([NAMES.get(name, name.replace("-", " ")), *options])
-    if has_prune_ratio(name) and (config.target is None or name in BELOW_MEAN):
+    if reads_ratio(name, config.target is not None):
         label += f" r={config.prune_ratio:g}"
     if isinstance(config.target, float):
         label += f", {100 * config.target:g} % saved"

@@ -68,8 +68,7 @@ class Variant:
         if self.is_budget:
             return f"save-{100 * (self.target or 0):g}"
         parts = [folder_name(self.policy)]
-        name = name_of(self.policy)
-        if (self.target is None or name in BELOW_MEAN) and has_prune_ratio(name):
+        if reads_ratio(self.policy, self.target is not None):
             parts.append(f"{self.prune_ratio:g}")
         if self.target is not None:
             parts.append(f"save-{100 * self.target:g}")
@@ -117,6 +116,17 @@ class Variant:
         if other is None:
             return False
         return self == other or (self.target is not None and self.target == other.target)
+
+
+def reads_ratio(policy: str, has_target: bool) -> bool:
+    """Whether a policy has a prune ratio, and by it leaves out what it does.
+
+    Args:
+        policy: The policy's spec.
+        has_target: Whether a target says how much is left out.
+    """
+    name = name_of(policy)
+    return name in BELOW_MEAN if has_target else has_prune_ratio(name)
 
 
 def _backward_share(saved: float, config: TrainConfig) -> float:

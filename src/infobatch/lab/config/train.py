@@ -253,8 +253,7 @@ class TrainConfig(CommonConfig):
             if isinstance(value, bool):
                 arguments.append(flag(name) if value else flag(_negated(name)))
             elif name not in UNTYPED:
-                texts = (f"{v:g}" if isinstance(v, float) else str(v) for v in values)
-                arguments += [flag(name), *texts]
+                arguments += [flag(name), *map(typed, values)]
         return arguments
 
     def options(self) -> dict[str, Any]:
@@ -345,6 +344,11 @@ def defaults_of(task: str) -> TrainConfig:
 def flag(name: str) -> str:
     """What is typed for an option of that name, such as ``--mae.mask-ratio`` for ``mae.mask_ratio``."""
     return "--" + name.replace("_", "-")
+
+
+def typed(value: object) -> str:
+    """What is typed for a value, of a number all digits: ``0.1``, and ``4`` for 4.0."""
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _negated(name: str) -> str:

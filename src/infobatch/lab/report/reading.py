@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from infobatch.lab.comparison.command import command_of
+from infobatch.lab.comparison.command import commands_of
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.labels import label_of, policy_label
 from infobatch.lab.comparison.variants import (
@@ -98,7 +98,7 @@ def read_comparison(path: Path) -> Results:
         arms=arms,
         full=next((arm for arm in arms if arm.kind == FULL), None),
         margin=metric.margin if comparison.margin is None else comparison.margin,
-        commands=[command_of(comparison)],
+        commands=commands_of(comparison),
         notes=[*notes, *differs],
         published=published,
     )

@@ -23,6 +23,27 @@ def test_images_are_known_by_their_names_and_sizes_wherever_they_are(tmp_path):
     assert len(marks) == 3
 
 
+def test_images_of_the_hubs_layout_have_a_mark(tmp_path):
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "train-00000-of-00001.parquet"
+    file.write_bytes(bytes(10))
+    first = mark_of("images", tmp_path)
+    file.write_bytes(bytes(11))
+    assert len({"", first, mark_of("images", tmp_path)}) == 3
+
+
+def test_images_to_evaluate_on_may_have_a_folder_of_any_name(tmp_path):
+    for split in ("train", "mine"):
+        (tmp_path / split / "cats").mkdir(parents=True)
+        (tmp_path / split / "cats" / "0.png").write_bytes(bytes(10))
+    alone = mark_of("images", tmp_path)
+    marks = [mark_of("images", tmp_path, test) for test in ("mine", str(tmp_path / "mine"), "train")]
+    assert marks[0] == marks[1] != alone == marks[2]
+    (tmp_path / "mine" / "cats" / "0.png").write_bytes(bytes(11))
+    assert mark_of("images", tmp_path) == alone
+    assert mark_of("images", tmp_path, "mine") != marks[0]
+
+
 def test_tables_and_instructions_are_known_by_their_content(tmp_path):
     for data, name in (("table", "train.csv"), ("instructions", "train.jsonl")):
         folder = tmp_path / data

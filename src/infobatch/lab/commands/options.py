@@ -221,7 +221,7 @@ def on_this_machine(config: TrainConfig) -> TrainConfig:
         ValueError: If that code is not there.
     """
     precision = resolve_precision(config.precision, resolve_device(config.device))
-    data_mark = mark_of(config.data, local_folder(config.data_dir))
+    data_mark = mark_of(config.data, local_folder(config.data_dir), config.test)
     return replace(
         config,
         precision=precision,  # type: ignore[arg-type]

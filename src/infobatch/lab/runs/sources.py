@@ -67,7 +67,7 @@ def check_data(config: TrainConfig) -> None:
         ValueError: If the data has changed since.
     """
     folder = local_folder(config.data_dir)
-    now = mark_of(config.data, folder)
+    now = mark_of(config.data, folder, config.test)
     if now and config.data_mark not in ("", now):
         raise ValueError(
             f"the data in {folder} have changed since the run was started; put them back, or start "

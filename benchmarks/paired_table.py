@@ -80,7 +80,8 @@ def table(results: Results, against: Sequence[str], only: str = "") -> list[list
             raise ValueError(
                 f"{name!r} and {other!r} have {len(values)} seeds in common; give 2 or more"
             )
-    p_values = dict(zip(pairs, holm([p_of(found[pair]) for pair in pairs]), strict=True))
+    tests = {frozenset(pair): p_of(values) for pair, values in found.items()}  # either way around
+    p_values = dict(zip(tests, holm([*tests.values()]), strict=True))
 
     def cell(name: str, other: str) -> str:
         if name == other:
@@ -89,7 +90,7 @@ def table(results: Results, against: Sequence[str], only: str = "") -> list[list
         mean = round(statistics.fmean(values), 9) + 0.0  # where they cancel out, no -1e-15
         half = half_interval(values)
         interval = f"{mean - half:+.4g} to {mean + half:+.4g}"
-        return f"{mean:+.4g} ({interval}), p {p_text(p_values[name, other])}"
+        return f"{mean:+.4g} ({interval}), p {p_text(p_values[frozenset((name, other))])}"
 
     lines = [["", "mean ± deviation", "seeds", *(f"against {name}" for name in against)]]
     for name in shown:

@@ -18,13 +18,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from scipy import stats
-
 from infobatch.lab.report.arms import half_interval
-from infobatch.lab.report.paired import holm, p_text
+from infobatch.lab.report.paired import holm, p_of, p_text
+from infobatch.policies import BELOW_MEAN
 
-ARM = re.compile(r"(?:(?P<policy>.+?)(?:-0\.\d+)?-)?save-(?P<saved>[\d.]+)/(?P<kind>.+)")
-"""InfoBatch has a prune ratio of its own at each cost; controls name no policy."""
+ARM = re.compile(r"(?:(?P<policy>.+)-)?save-(?P<saved>[\d.]+)/(?P<kind>.+)")
+"""Controls name no policy."""
+WITH_RATIO = re.compile(rf"((?:{'|'.join(BELOW_MEAN)})\b.*)-0\.\d+")
+"""These have a prune ratio of their own at each cost."""
 
 Results = dict[str, dict[float, dict[int, float]]]
 """Of each policy and control, at each cost, by seed."""
@@ -35,8 +36,8 @@ def read(paths: Sequence[Path]) -> Results:
     for path in paths:
         for run in json.loads(path.read_text())["runs"]:
             if found := ARM.fullmatch(run["arm"]):
-                name, saved = found["policy"] or found["kind"], float(found["saved"])
-                results[name][saved][run["seed"]] = run["result"]
+                name = WITH_RATIO.sub(r"\1", found["policy"] or found["kind"])
+                results[name][float(found["saved"])][run["seed"]] = run["result"]
     return results
 
 
@@ -65,7 +66,7 @@ def main() -> None:
         costs = sorted(wanted & results[rival].keys())
         values = differences(results, options.policy, rival, costs) if costs else []
         if len(values) > 1:
-            rows.append((rival, costs, values, float(stats.ttest_1samp(values, 0).pvalue)))
+            rows.append((rival, costs, values, p_of(values)))
     corrected = holm([p for *_, p in rows])
     for (rival, costs, values, _), p in zip(rows, corrected, strict=True):
         mean, half = statistics.fmean(values), half_interval(values)

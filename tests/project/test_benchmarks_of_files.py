@@ -86,3 +86,11 @@ def test_gains_are_averaged_over_the_costs_that_both_have(tmp_path, monkeypatch,
     with pytest.raises(SystemExit):
         benchmark("averaged").main()
     assert "--save has 70, at which spaced was not run" in capsys.readouterr().err
+
+
+def test_only_ratios_are_left_out_of_the_names_of_policies(tmp_path):
+    names = ("infobatch-0.5", "infobatch-0.773", "bls-by-x-0.5", "proportional-floor-0.1")
+    runs = [{"arm": f"{name}-save-30/pruned", "seed": 0, "result": 1.0} for name in names]
+    path = tmp_path / "runs.json"
+    path.write_text(json.dumps({"runs": runs}))
+    assert [*benchmark("averaged").read([path])] == ["infobatch", "bls-by-x", "proportional-floor-0.1"]

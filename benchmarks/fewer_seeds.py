@@ -11,14 +11,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import statistics
+import math
 from collections import defaultdict
 from pathlib import Path
 
-from scipy import stats
-
-from infobatch.lab.report.arms import half_interval
-from infobatch.lab.report.paired import holm
+from infobatch.lab.report.paired import Difference, holm, judge, p_of
+from infobatch.lab.tasks.metrics import Metric
 
 FULL, PRUNED = "full", "pruned"
 
@@ -38,20 +36,21 @@ def main() -> None:
     parser.add_argument("--margin", type=float, default=0.001)
     parser.add_argument("--lower-is-better", action="store_true")
     options = parser.parse_args()
-    results, sign = read(options.path), -1 if options.lower_is_better else 1
+    results, metric = read(options.path), Metric("result", "", not options.lower_is_better)
     rivals = [name for name in results if name not in (FULL, PRUNED)]
     num_lossless, p_values = 0, defaultdict(list)
     choices = list(itertools.combinations(sorted(results[FULL]), options.seeds))
     for seeds in choices:
 
         def gains(over: str, seeds: tuple[int, ...] = seeds) -> list[float]:
-            return [sign * (results[PRUNED][seed] - results[over][seed]) for seed in seeds]
+            return [metric.gain(results[PRUNED][seed] - results[over][seed]) for seed in seeds]
 
-        to_full = gains(FULL)
-        num_lossless += statistics.fmean(to_full) - half_interval(to_full) > -options.margin
-        tests = [stats.ttest_1samp(gains(rival), 0) for rival in rivals]
-        for rival, test, p in zip(rivals, tests, holm([t.pvalue for t in tests]), strict=True):
-            p_values[rival].append(p if test.statistic > 0 else 1.0)
+        to_full = Difference.of_pairs(gains(FULL))
+        num_lossless += judge(to_full, options.margin) == "lossless"
+        corrected = holm([p_of(gains(rival)) for rival in rivals])
+        for rival, p in zip(rivals, corrected, strict=True):
+            is_ahead = sum(gains(rival)) > 0 and not math.isnan(p)  # NaN: no spread to judge by
+            p_values[rival].append(p if is_ahead else 1.0)
     print(f"{len(choices)} choices of {options.seeds} seeds: lossless in {num_lossless}")
     for rival, values in p_values.items():
         below = sum(p < 0.01 for p in values)

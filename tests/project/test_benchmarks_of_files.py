@@ -94,3 +94,20 @@ def test_only_ratios_are_left_out_of_the_names_of_policies(tmp_path):
     path = tmp_path / "runs.json"
     path.write_text(json.dumps({"runs": runs}))
     assert [*benchmark("averaged").read([path])] == ["infobatch", "bls-by-x", "proportional-floor-0.1"]
+
+
+def test_fewer_seeds_are_judged_as_a_report_judges(tmp_path, monkeypatch, capsys):
+    """Where all seeds differ by the same, as of few test samples, there is no spread to judge by."""
+    results = {"full": [80.0] * 4, "p/pruned": [80.5] * 4, "p/fewer-epochs": [79.0, 80.0, 79.5, 79.2]}
+    runs = [
+        {"arm": arm, "seed": seed, "result": result}
+        for arm, values in results.items()
+        for seed, result in enumerate(values)
+    ]
+    path = tmp_path / "runs.json"
+    path.write_text(json.dumps({"runs": runs}))
+    monkeypatch.setattr(sys, "argv", ["fewer_seeds.py", "--seeds", "3", str(path)])
+    benchmark("fewer_seeds").main()
+    said = capsys.readouterr().out
+    assert "4 choices of 3 seeds: lossless in 0" in said
+    assert "ahead of fewer-epochs" in said

@@ -45,9 +45,12 @@ class Difference:
     def of(cls, ours: dict[int, Run], theirs: dict[int, Run]) -> Difference | None:
         """Ours minus theirs, over the seeds that both have; None without a common seed."""
         pairs = _differences(ours, theirs)
-        if not pairs:
-            return None
-        metric, mean = next(iter(ours.values())).metric, statistics.fmean(pairs)
+        return cls.of_pairs(pairs, next(iter(ours.values())).metric) if pairs else None
+
+    @classmethod
+    def of_pairs(cls, pairs: Sequence[float], metric: Metric = ACCURACY) -> Difference:
+        """As :meth:`of`, of the differences of each seed, of which there is one at least."""
+        mean = statistics.fmean(pairs)
         if len(pairs) == 1:
             return cls(mean, -math.inf, math.inf, 1, metric)
         half = 0.0 if _are_equal(pairs) else half_interval(pairs)

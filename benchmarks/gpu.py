@@ -95,9 +95,9 @@ def gather(contest: Path, out: Path) -> None:
         folder = summary.parent
         try:
             runs[str(folder.relative_to(contest))] = {
-                name: json.loads((folder / f"{name}.json").read_text())
-                for name in ("config", "summary", "metrics")
-                if (folder / f"{name}.json").exists()
+                "config": json.loads((folder / "config.json").read_text()),
+                "summary": json.loads(summary.read_text()),
+                "metrics": [*map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())],
             }
         except ValueError:
             continue  # is being written

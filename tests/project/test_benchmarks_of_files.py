@@ -111,3 +111,15 @@ def test_fewer_seeds_are_judged_as_a_report_judges(tmp_path, monkeypatch, capsys
     said = capsys.readouterr().out
     assert "4 choices of 3 seeds: lossless in 0" in said
     assert "ahead of fewer-epochs" in said
+
+
+def test_the_epochs_of_a_contest_are_gathered(tmp_path):
+    run, out = tmp_path / "contest" / "full" / "seed-0", tmp_path / "out"
+    run.mkdir(parents=True)
+    out.mkdir()
+    for name in ("config", "summary"):
+        (run / f"{name}.json").write_text("{}")
+    (run / "metrics.jsonl").write_text('{"epoch": 0}\n{"epoch": 1}\n')
+    benchmark("gpu").gather(tmp_path / "contest", out)
+    (found,) = json.loads((out / "runs.json").read_text()).values()
+    assert found == {"config": {}, "summary": {}, "metrics": [{"epoch": 0}, {"epoch": 1}]}

@@ -1,7 +1,8 @@
 """Whether the device is kept busy: a training epoch against as many steps on one batch that stays there.
 
-    python benchmarks/data_path.py [--recipe NAME] [--epochs N] [--data-dir DIR] [--device DEVICE]
-                                   [--repeats N] [--peak TFLOPS] [--json FILE]
+    python benchmarks/data_path.py [--recipe NAME] [--batch-size N] [--train-samples N]
+                                   [--data-dir DIR] [--device DEVICE] [--repeats N] [--peak TFLOPS]
+                                   [--json FILE]
 
 Each pair is one epoch of full data through the loader, the augmentation and the pruner, and as many
 steps of the same model and optimizer on one augmented batch, taking turns; of a resident recipe, both
@@ -27,7 +28,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from infobatch import DynamicPruner, NoPruning
-from infobatch.lab.data import load_data
+from infobatch.lab.commands.options import load
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.runs.environment import describe_environment
 from infobatch.lab.tasks.classification import Classification
@@ -45,12 +46,14 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         config = find_recipe(options.recipe).config()
         config = replace(config, data_dir=options.data_dir, device=options.device, drop_last=True)
-        if options.batch_size:
-            config = replace(config, batch_size=options.batch_size)
+        config = replace(
+            config,
+            batch_size=options.batch_size or config.batch_size,
+            train_samples=options.train_samples or config.train_samples,
+        )
         check_config(config)
         self.config = config
-        data = load_data(config.data, config.data_dir).split(0.0, options.train_samples)
-        self.task = Classification(config, data)
+        self.task = Classification(config, load(config))
         num_epochs = options.repeats + 2
         options = {"policy": NoPruning(), "seed": config.seed}
         self.pruner = DynamicPruner(self.task.feed.dataset, num_epochs, **options)
@@ -138,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="mnist5k-small-cnn")
     parser.add_argument("--batch-size", type=int, help="by default the recipe's")
-    parser.add_argument("--train-samples", type=int, default=0, help="by default all")
+    parser.add_argument("--train-samples", type=int, default=0, help="by default the recipe's")
     parser.add_argument("--data-dir", type=Path, metavar="DIR")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--repeats", type=int, default=5, help="pairs (default 5)")

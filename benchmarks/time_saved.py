@@ -24,8 +24,9 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from infobatch.lab.commands.options import load
 from infobatch.lab.config.train import TrainConfig
-from infobatch.lab.data import Data, load_data
+from infobatch.lab.data import Data
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.runs.records import Summary
@@ -110,7 +111,7 @@ def main() -> None:
         shrink=options.shrink,
         target=options.save and options.save / 100,
     )
-    data = load_data(base.data, base.data_dir)
+    data = load(base)
     pairs = []
     with tempfile.TemporaryDirectory(prefix="infobatch-time-saved-") as folder:
         measure_pair(replace(base, epochs=1, target=None), data, 0, Path(folder) / "discarded")

@@ -2,7 +2,8 @@
 
     python benchmarks/normalizers.py [--recipe NAME] [--epochs N] [--save PERCENT] [--policy POLICY]
                                      [--optimizers sgd,adamw,...] [--held-out SHARE] [--seeds N]
-                                     [--seed N] [--data-dir DIR] [--out FOLDER] [--json FILE]
+                                     [--seed N] [--data-dir DIR] [--device DEVICE] [--out FOLDER]
+                                     [--json FILE]
 
 For each optimizer, at a peak learning rate of its own, full data and the pruned run with every choice:
 weights as they are (batch), divided by their mean (mean) or by the batch's (weights); with "mean" the

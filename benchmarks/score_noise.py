@@ -1,7 +1,8 @@
 """How much of a sample's score is the sample's, and how much the noise of a mask, a step or a crop.
 
-    python benchmarks/score_noise.py [--recipe NAME] [--epochs N] [--run FOLDER] [--samples N]
-                                     [--draws K] [--data-dir DIR] [--device DEVICE] [--json FILE]
+    python benchmarks/score_noise.py [--recipe NAME] [--epochs N] [--train-samples N] [--run FOLDER]
+                                     [--samples N] [--draws K] [--data-dir DIR] [--device DEVICE]
+                                     [--json FILE]
 
 A short run is trained on full data, or the model of a finished one is taken. At its weights, which stay
 as they are, each sample is then given K fresh draws of its randomness, those of K epochs that no run

@@ -1,7 +1,8 @@
 """What deciding an epoch's selection costs beside the epoch's training, for every policy.
 
     python benchmarks/selection.py [--json FILE] [--only POLICY ...] [--samples N ...] [--repeats N]
-                                   [--recipe NAME] [--rate IMAGES_A_SECOND] [--target SHARE]
+                                   [--steps N] [--recipe NAME] [--rate IMAGES_A_SECOND]
+                                   [--target SHARE]
 
 Keep probabilities and draw of a policy, with scores like those of a training under way, against the
 time that full data of as many samples takes to train: at the rate measured in the same process with the

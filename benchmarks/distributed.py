@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
@@ -27,8 +26,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-import infobatch
 from infobatch import DynamicPruner, InfoBatch, NoiseBudget, RandomPruning, Sharded
+from infobatch.lab.runs.environment import describe_environment
 from infobatch.policies import PercentileTiers
 
 NUM_SAMPLES = 1_281_167  # ImageNet-1k's training set
@@ -289,14 +288,7 @@ def main() -> None:
         parser.error(f"--plot is {options.plot}, but the plan is not measured; add plan to --only")
     if options.repeats < 2 or options.steps < 2:
         parser.error(f"--repeats is {options.repeats} and --steps {options.steps}; give at least 2")
-    where = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "load": round(os.getloadavg()[0], 2),
-        "infobatch": infobatch.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
+    where = describe_environment(torch.device("cpu")) | {"load": round(os.getloadavg()[0], 2)}
     print(", ".join(f"{name} {value}" for name, value in where.items()))
     rows: list[Row] = []
     for name in options.only:

@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import random
 import select
 import signal
@@ -31,7 +30,7 @@ from typing import Any
 import torch
 from killed_runs import SET_UPS, Place, SetUp
 
-import infobatch
+from infobatch.lab.runs.environment import describe_environment
 
 LANDINGS = ("before the first checkpoint", "within a checkpoint's writing", "later")
 SPANS = (0.6, 0.6, 0.6, 0.05)
@@ -248,15 +247,9 @@ def main() -> None:
     if options.kills < len(options.only):
         parser.error(f"--kills is {options.kills}; give at least one for each of {len(options.only)}")
     seed = time.time_ns() % 10**6 if options.seed is None else options.seed
-    where = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "infobatch": infobatch.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-    print(f"seed {seed}, " + ", ".join(f"{name} {value}" for name, value in where.items()), flush=True)
     torch.set_num_threads(1)
+    where = describe_environment(torch.device("cpu"))
+    print(f"seed {seed}, " + ", ".join(f"{name} {value}" for name, value in where.items()), flush=True)
     warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork")
     rng, rows, began = random.Random(seed), [], time.perf_counter()
     share, more = divmod(options.kills, len(options.only))

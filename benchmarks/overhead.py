@@ -15,7 +15,6 @@ import gc
 import itertools
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
@@ -30,8 +29,8 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
-import infobatch
 from infobatch import DynamicPruner, InfoBatch, NoPruning
+from infobatch.lab.runs.environment import describe_environment
 from infobatch.policies import PercentileTiers
 
 NUM_SAMPLES = 1_281_167  # ImageNet-1k's training set
@@ -403,17 +402,10 @@ MEASUREMENTS: dict[str, Callable[[int], list[Result]]] = {
 
 
 def environment() -> dict[str, Any]:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
     return {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{os.cpu_count()} cores, {names[0] if names else platform.machine()}",
+        **describe_environment(torch.device("cpu")),
         "load": round(os.getloadavg()[0], 2),
-        "threads": torch.get_num_threads(),
-        "infobatch": infobatch.__version__,
-        "torch": torch.__version__,
         "numpy": np.__version__,
-        "python": platform.python_version(),
         "seed": SEED,
     }
 

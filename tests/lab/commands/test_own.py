@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from infobatch.dynamics import read_dynamics
 from infobatch.lab import compare
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.functions import GIVEN, load_function
+from infobatch.lab.runs.folder import RunFolder
 
 SCRIPT = Path(__file__).with_name("own_script.py")
 TYPED = [f"{SCRIPT}:train", "--epochs", 4, "--batch-size", 32, "--lr", 0.3, "--seeds", 2]
@@ -37,6 +39,15 @@ def test_the_command_line_compares_a_function_of_a_file(call, tmp_path):
     code, again, error = call("compare", "--out", tmp_path / "c", "--resume")
     assert code == 0, error
     assert again.split("Verdict")[1] == output.split("Verdict")[1]
+
+
+def test_the_runs_of_a_function_are_recorded(call, tmp_path):
+    code, _, error = call("compare", *TYPED, "--save", 30, "--record", "--out", tmp_path / "c")
+    assert code == 0, error
+    folders = [path.parent for path in tmp_path.rglob("summary.json")]
+    assert len(folders) == 10
+    for folder in folders:
+        assert read_dynamics(folder).num_epochs == len(RunFolder(folder).metrics())
 
 
 def test_a_margin_may_be_given_afterwards(call, tmp_path):

@@ -126,7 +126,7 @@ def _check_own(config: TrainConfig) -> None:
 OF_THE_FUNCTION = (
     *("own", "source", "data_mark", "epochs", "batch_size", "lr", "seed", "device"),
     *("policy", "prune_ratio", "target", "ramp", "delta", "warmup_epochs"),
-    *("normalizer", "shrink", "least_batch", "batch_multiple"),
+    *("normalizer", "shrink", "least_batch", "batch_multiple", "record"),
 )
 """The options that runs of a training function of the user's have."""
 

@@ -315,12 +315,21 @@ def warn_if_prior_scores_unused(policy: Policy, warmup_epochs: int) -> None:
         )
 
 
-def refuse_refreshing(policy: Policy | None, where: str) -> None:
-    """Refuse a policy that needs the losses of left-out samples where nothing fetches those samples."""
+def refuse_refreshing(policy: Policy | None, where: str, otherwise: str = "a loop of your own") -> None:
+    """Refuse a policy that needs the losses of left-out samples where nothing fetches those samples.
+
+    Args:
+        policy: The policy; None is refused nowhere.
+        where: What would have to fetch them.
+        otherwise: What does, for the error.
+
+    Raises:
+        ValueError: If it needs them.
+    """
     if policy is not None and policy.refreshes:
         raise ValueError(
             f"{policy!r} goes by the losses of all samples, and {where} does not fetch what is left "
-            "out; take a policy that needs no more than what is trained, or a loop of your own"
+            f"out; take a policy that needs no more than what is trained, or {otherwise}"
         )
 
 

@@ -72,6 +72,14 @@ def test_bad_functions_are_refused_before_anything_is_trained(call, tmp_path):
         assert not (tmp_path / "c").exists()
 
 
+def test_what_a_function_does_not_fetch_is_told(call, tmp_path):
+    code, _, error = call("compare", *TYPED, "--policy", "kakurenbo", "--out", tmp_path / "c")
+    assert code == 2
+    said = " ".join(error.split())
+    assert "and a training function does not fetch what is left out; take a policy" in said
+    assert "or a task of the lab" in said
+
+
 def test_python_compares_a_function_goes_on_and_adds_seeds(tmp_path):
     train = load_function(f"{SCRIPT}:train")
 

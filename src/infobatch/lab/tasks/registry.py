@@ -370,7 +370,9 @@ def check_policy(config: TrainConfig, policy: Policy) -> None:
         ValueError: If the policy reads what the task does not have.
     """
     spec = TASKS[config.task]
-    if not spec.observes_left_out:
+    if config.task == "own":
+        refuse_refreshing(policy, "a training function", "a task of the lab, such as classification")
+    elif not spec.observes_left_out:
         refuse_refreshing(policy, "the Trainer")
     if isinstance(policy, Static) and config.task != "classification":
         raise ValueError(

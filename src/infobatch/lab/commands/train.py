@@ -258,7 +258,8 @@ def contest(
         noise: Budgets of gradient noise, separated by commas; the policy noise-budget then leaves out
             what they allow, in place of what --save asks of the others.
         policies: Policies, separated by commas; options follow a name, as in proportional:floor=0.1.
-        controls: Also train fewer epochs at each cost, at two learning rates.
+        controls: Also train at each cost fewer epochs, at two learning rates, and random pruning, where
+            it is none of the policies.
         same_steps: Also train fewer epochs with smaller batches, in as many steps as full data; where
             batches shrink that is among the controls in any case.
         undersampling: Also leave out as many samples by their class alone, of the larger classes, as is

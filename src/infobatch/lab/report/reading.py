@@ -44,7 +44,7 @@ COST_NOTE = (
     "What is saved is of the cost, in samples trained: a forward pass alone counts as a third of one, "
     "scores made beforehand in full. So a policy with such passes or scores trains on fewer than others."
 )
-NOISE_NOTE = (
+NOISE_COLUMN_NOTE = (
     "Noise: mean over pruned epochs of the second moment of a step's gradient, relative to full data in "
     "as many steps, by the norms of gradients when samples were trained; in parentheses the budget. "
     "Random pruning that keeps half has 2."
@@ -89,7 +89,7 @@ def read_comparison(path: Path) -> Results:
     if any(run.summary.cost > run.summary.num_trained for arm in arms for run in arm.runs.values()):
         notes.append(COST_NOTE)
     if any(run.summary.mean_noise is not None for arm in arms for run in arm.runs.values()):
-        notes.append(NOISE_NOTE)
+        notes.append(NOISE_COLUMN_NOTE)
     if num_missing:
         notes.append(f"Unfinished: {num_missing} of the {len(comparison.runs)} runs are missing.")
     return Results(
@@ -231,7 +231,7 @@ def read_runs(paths: Sequence[Path]) -> Results:
         for run in arm.runs.values()
     ]
     known = any(run.summary.mean_noise is not None for arm in arms for run in arm.runs.values())
-    notes = [NOISE_NOTE] if known else []
+    notes = [NOISE_COLUMN_NOTE] if known else []
     return Results(_title(configs[0], arms), metric, arms, longest, metric.margin, commands, notes)
 
 

@@ -4,6 +4,7 @@ config.json        the options
 metrics.jsonl      a line for each epoch
 scores.npz         each sample's last loss, visits and weight in the last selection
 static-scores.npz  the scores that a static policy goes by
+dynamics/          with --record, what was recorded of each epoch, sample by sample
 checkpoint.pt      the state to resume from, loaded with weights_only=True; gone once finished
 trainer/           the same for tasks that the Hugging Face Trainer trains
 model.safetensors  the trained model

@@ -99,6 +99,11 @@ def test_a_running_run_is_not_trained_by_another(call, tmp_path):
         (["--seeds", 1], "name a recipe to sweep"),
         ([NAME, "--prune-ratio", "half"], "--prune-ratio is 'half'; give numbers"),
         ([NAME, "--policies", "infobach"], "no policy 'infobach'; did you mean infobatch"),
+        ([NAME, "--policies", "infobatch, infobach"], "no policy 'infobach'; did you mean infobatch"),
+        (
+            [NAME, "--policies", "noise-budget, noise-budget:max_noise=1.1"],
+            "noise-budget:max_noise=1.1 is noise-budget, with options at their defaults; name it once",
+        ),
         ([NAME, "--jobs", 0], "--jobs is 0"),
         ([NAME, "--minutes", -1], "--minutes is -1; it must be above 0"),
         (

@@ -9,6 +9,7 @@ from typing import Any
 from infobatch.lab.commands.arguments import Typed
 from infobatch.lab.commands.console import console
 from infobatch.lab.commands.subsets import read_indices, read_subset
+from infobatch.lab.comparison.contest import distinct_policies
 from infobatch.lab.comparison.variants import Variant, reads_ratio
 from infobatch.lab.config.noise_budget import BUDGETED, budget_of, with_budget, with_budgets
 from infobatch.lab.config.policy_spec import name_of
@@ -297,11 +298,12 @@ def load(config: TrainConfig) -> Data:
 
 
 def variants_of(
-    policies: str, prune_ratio: str, noise: str = "", has_target: bool = False
+    config: TrainConfig, policies: str, prune_ratio: str, noise: str = "", has_target: bool = False
 ) -> list[Variant]:
     """The variants of a sweep.
 
     Args:
+        config: The options that runs share.
         policies: The policies, separated by commas.
         prune_ratio: Prune ratios, separated by commas, for those policies that have one.
         noise: Budgets of noise, separated by commas, for those policies that have one; empty for their
@@ -312,14 +314,14 @@ def variants_of(
         Each policy at each ratio or budget, each once.
 
     Raises:
-        ValueError: If a policy does not exist or a ratio is no number.
+        ValueError: If a policy does not exist or is named twice, or a ratio is no number.
     """
     ratios = numbers("--prune-ratio", prune_ratio, "0.3,0.5,0.7")
     variants = []
-    names = policies.split(",")
+    names = [name.strip() for name in policies.split(",")]
     for policy in names:
         choose("policy", name_of(policy), POLICIES)
-    for policy in with_budgets(names, budgets(noise)):
+    for policy in distinct_policies(config, with_budgets(names, budgets(noise))):
         has_ratio = reads_ratio(policy, has_target)
         variants += [Variant(policy, ratio) for ratio in ratios] if has_ratio else [Variant(policy)]
     return list(dict.fromkeys(variants))

@@ -223,7 +223,7 @@ def sweep(
     if noise and targets:
         refuse_both(noise, f"--target {targets[0]}")
     policies = policies or (DEFAULT_FOR_TARGET if targets else DEFAULT_SWEPT)
-    variants = variants_of(policies, prune_ratio, noise, bool(targets))
+    variants = variants_of(configs[0], policies, prune_ratio, noise, bool(targets))
     made = Sweep.of(configs, variants, seeds, margin, controls, out, also)
     for each in configs:
         check_options(each)

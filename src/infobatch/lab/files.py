@@ -15,6 +15,10 @@ import torch
 
 _OF_CONTENT = (ValueError, TypeError, KeyError, AttributeError, EOFError, RuntimeError)
 
+FREE = "make room, or give write access"
+"""What to do where a file cannot be written."""
+GO_ON = f"{FREE}, and go on: with --resume, or a sweep or contest with the same command"
+"""What to do where training ends by that."""
 PART = ".part"
 """How the names of files end that are being written, or that a killed process left half written."""
 
@@ -90,19 +94,20 @@ def load_tensors(path: Path, remedy: str) -> dict[str, Any]:
     return state
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+def write_whole(path: Path, write: Callable[[Path], Any], remedy: str = GO_ON) -> None:
     """Replace a file in one go, so that nobody ever reads half of it.
 
     Args:
         path: The file to replace.
         write: Writes the new content to the path it is given, which is another file beside ``path``.
+        remedy: What to do where it cannot be written.
 
     Raises:
         OSError: If it cannot be written, as on a full disk; the file is then as it was.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
     try:
-        with naming_unwritten(path):
+        with naming_unwritten(path, remedy):
             write(part)
             with suppress(OSError):  # some file systems have no modes
                 part.chmod(0o666 & ~_umask())  # some writers let nobody else read
@@ -122,15 +127,16 @@ def write_text_whole(path: Path, text: str) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8", errors="replace"))
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8", errors="replace"), FREE)
 
 
 @contextmanager
-def naming_unwritten(path: Path) -> Iterator[None]:
+def naming_unwritten(path: Path, remedy: str = GO_ON) -> Iterator[None]:
     """Write a file or a folder within this context, and errors of the disk name it and the remedy.
 
     Args:
         path: What is written.
+        remedy: What to do where it cannot be written.
 
     Raises:
         OSError: If the operating system refuses it.
@@ -142,8 +148,7 @@ def naming_unwritten(path: Path) -> Iterator[None]:
         if reason is None:
             raise
         raise OSError(
-            f"{path} cannot be written ({reason}), and what was there before is kept; make room, or "
-            "give write access, and go on with --resume"
+            f"{path} cannot be written ({reason}), and what was there before is kept; {remedy}"
         ) from error
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import full_disk
 from helpers.commands import refused_as_changed
 from helpers.dynamics import epoch_of, write_epochs
 from infobatch.dynamics import read_dynamics
@@ -56,6 +57,16 @@ def test_epochs_of_a_loop_of_ones_own_make_one(call, tmp_path):
     out = tmp_path / "easy.json"
     assert call("coreset", folder, "--keep", 0.4, "--prefer", "easy", "--out", out)[0] == 0
     assert json.loads(out.read_text()) == [1, 2]
+    deep = tmp_path / "new" / "x.json"
+    assert call("coreset", folder, "--keep", 0.4, "--out", deep)[0] == 0
+    assert len(json.loads(deep.read_text())) == 2
+    code, _, error = call("coreset", folder, "--keep", 0.4, "--out", out / "x.json")
+    assert code == 2
+    assert f"nothing can be written to {out} (File exists); choose another --out" in error
+    with full_disk(0):
+        code, _, error = call("coreset", folder, "--keep", 0.4, "--out", tmp_path / "y.json")
+    assert code == 2
+    assert "make room, or give write access\n" in error
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from infobatch.lab.commands.arguments import OptionalPath, PositionalPath
 from infobatch.lab.commands.console import console
 from infobatch.lab.commands.options import load
 from infobatch.lab.config.train import TrainConfig
-from infobatch.lab.files import write_whole
+from infobatch.lab.files import FREE, make_writable, write_whole
 from infobatch.lab.runs.folder import RunFolder, check_is_one_run
 from infobatch.lab.runs.sources import check_data
 
@@ -55,11 +55,12 @@ def coreset(
     dynamics = read_dynamics(run)
     signals = dynamics.signals()
     rows = choose_coreset(signals, keep, by, prefer)
+    make_writable(out.parent)
     inside = RunFolder(run.parent)
     folder = inside if inside.exists else RunFolder(run)
     indices = _indices_of(folder, dynamics.num_samples, data_dir)
     table = {name: values[rows] for name, values in {**signals, "index": indices}.items()}
-    write_whole(out, lambda path: _write(path, table, out.suffix))
+    write_whole(out, lambda path: _write(path, table, out.suffix), FREE)
     console.print(
         f"{out} has {len(rows):,} of {dynamics.num_samples:,} samples, the {prefer} ones by {by}. "
         f"To train on them, give `infobatch train` the same data and --subset {out}",

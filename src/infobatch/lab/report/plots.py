@@ -26,7 +26,7 @@ from infobatch.lab.comparison.variants import (
     UNDERSAMPLED_SAME_STEPS,
 )
 from infobatch.lab.config.noise_budget import without_budget
-from infobatch.lab.files import write_whole
+from infobatch.lab.files import FREE, write_whole
 from infobatch.lab.report.arms import ArmRuns, Run
 from infobatch.lab.report.noise import by_epoch, measured
 from infobatch.lab.report.results import Results
@@ -78,7 +78,7 @@ def draw_plots(results: Results, folder: Path) -> list[Path]:
     if any(measured(arm, lambda m: m.noise_ratio) for arm in results.pruned):
         figures["noise.png"] = draw_noise(results)
     for name, figure in figures.items():
-        write_whole(folder / name, partial(figure.savefig, format="png", dpi=110))
+        write_whole(folder / name, partial(figure.savefig, format="png", dpi=110), FREE)
     return [folder / name for name in figures]
 
 

@@ -35,35 +35,27 @@ class Epoch(ABC):
     Args:
         number: Number of the epoch, from 0.
         replicas: The place of this rank among those that train one model.
-        user_draws: The draws of the user's own sampler, where that orders the epoch; else None.
         batch_ends: Where its batches end in the draws of a rank, where batches shrink; else None.
 
     Attributes:
+        user_draws: The draws of the user's own sampler, where that orders the epoch; else None.
         agreed: Whether the ranks are known to train the same epoch.
         is_read: Whether a loader has begun to read the epoch.
         given_out: Whether one came to its end while losses were recorded.
-        num_draws_before: Draws of the user's own sampler on this rank that were recorded when it began.
         num_own: Draws, no repeats, that this rank recorded since the epoch began or was resumed.
         num_twice: Samples in batches that were recorded again since the epoch began or was resumed.
     """
 
-    def __init__(
-        self,
-        number: int,
-        replicas: Replicas,
-        user_draws: UserDraws | None = None,
-        batch_ends: BatchEnds | None = None,
-    ) -> None:
+    user_draws: UserDraws | None = None
+
+    def __init__(self, number: int, replicas: Replicas, batch_ends: BatchEnds | None = None) -> None:
         self.number = number
         self.replicas = replicas
-        self.user_draws = user_draws
         self._batch_ends = batch_ends
         self.agreed = False
-        self.num_draws_before = 0 if user_draws is None else user_draws.num_recorded
         self.is_read = self.given_out = False
         self._share_check: ShareCheck | None = None
-        # Or, once looked at, known to be.
-        self._is_shared_once = user_draws is not None or replicas.num_replicas == 1
+        self._is_shared_once = replicas.num_replicas == 1  # or, once looked at, known to be
         self._num_seen = 0  # draws recorded since it began or was resumed, repeats among them
         self._seen_repeats: set[int] = set()
         self._first: IndexArray | None = None  # the first batch recorded since then
@@ -140,9 +132,7 @@ class Epoch(ABC):
     @property
     def num_done(self) -> int:
         """Draws that all ranks together have recorded."""
-        if self.user_draws is None:
-            return round(self.done * self.length)
-        return self.user_draws.num_recorded * self.replicas.num_replicas
+        return round(self.done * self.length)
 
     @property
     def is_resumed(self) -> bool:
@@ -152,15 +142,12 @@ class Epoch(ABC):
     @property
     def is_untouched(self) -> bool:
         """Whether nothing was recorded since it began or was resumed."""
-        draws = self.user_draws  # of which one may be of a sample that was recorded before
-        return self._num_seen == 0 if draws is None else draws.num_recorded == self.num_draws_before
+        return self._num_seen == 0
 
     @property
     def num_full(self) -> int | None:
-        """Draws on all ranks if nothing were left out, once the user's own sampler has given them."""
-        if self.user_draws is None or self.user_draws.num_full is None:
-            return None
-        return self.user_draws.num_full * self.replicas.num_replicas
+        """Draws on all ranks if nothing were left out, where the user's own sampler has given them."""
+        return None
 
     @property
     @abstractmethod
@@ -332,8 +319,7 @@ class Epoch(ABC):
 
     def close(self) -> None:
         """End the epoch, whatever of it is still missing."""
-        if self.user_draws is not None:
-            self.user_draws.close()
+        return
 
     @abstractmethod
     def release(self) -> None:

@@ -66,7 +66,7 @@ def check_went_on(epoch: Epoch) -> None:
         if num_missing <= draws.most_dropped:
             return
         told = f"{_resumed(epoch)}; since then its stream gave {num_missing:,} that were not recorded"
-        if abs(num_missing - epoch.num_draws_before) <= draws.most_dropped:  # as many as one skips
+        if abs(num_missing - draws.num_before) <= draws.most_dropped:  # as many as one skips
             raise RuntimeError(f"{told}. Both skip, the filter and {_SKIPPERS}: take the other out")
         warn_user(
             f"{told}: what comes after the filter drops samples (broken ones, or the last short batch "

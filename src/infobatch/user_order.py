@@ -41,6 +41,7 @@ class UserDraws:
         scales: What weights are multiplied by beside, float32 (N,); None where that is 1.
         counts: How many draws of each sample have been recorded, int32 (N,).
         num_recorded: Number of draws recorded.
+        num_before: Number of them when the epoch began or was resumed.
         length: Number of draws that the epoch has, None until the sampler has come to its end.
         first: The draws that a pass gave first, as many as are in a batch or more.
         most_dropped: How many draws a loader may drop or not come to at an epoch's end; None if any.
@@ -57,7 +58,7 @@ class UserDraws:
         self.full_per_draw: float | None = None
         self.scales: FloatArray | None = None
         self.counts = np.zeros(len(selected), np.int32)
-        self.num_recorded = 0
+        self.num_recorded = self.num_before = 0
         self.length: int | None = None
         self.first: list[int] = []
         self.most_dropped: int | None = None
@@ -162,7 +163,7 @@ class UserDraws:
     def take_over(self, samples: IndexArray) -> None:
         """Take samples, each once, to be drawn and recorded before the sampler orders the epoch."""
         self.counts[samples] = 1
-        self.num_recorded = len(samples)
+        self.num_recorded = self.num_before = len(samples)
         self._drawn = _tally_of(self.counts)
 
     def give_freely(self) -> None:
@@ -287,7 +288,7 @@ class UserDraws:
         self.counts[:] = state["counts"].numpy()
         self._drawn = _tally_of(self.counts)
         self.start, self.following = state["start"], state["following"]
-        self.num_recorded = round(scale * state["num_recorded"])
+        self.num_recorded = self.num_before = round(scale * state["num_recorded"])
         finished = state["length"] is not None and state["num_recorded"] >= state["length"]
         if scale == 1:
             self.length, self.num_full = state["length"], state["num_full"]

@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import Sampler
 
 from infobatch import sequence_losses
-from infobatch.layouts.replicated_epoch import epoch_order
+from infobatch.layouts.shuffled_epoch import epoch_order
 from infobatch.selection import Selection
 
 VOCABULARY = 29

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from infobatch.chunks import CHUNK
-from infobatch.layouts.replicated_epoch import epoch_order
+from infobatch.layouts.shuffled_epoch import epoch_order
 from infobatch.policies import KeepProbabilities
 from infobatch.policies.ranking import strata_by_rank
 from infobatch.seeding import epoch_generator, permutation

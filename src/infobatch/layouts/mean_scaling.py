@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from infobatch.batching import Batching
-from infobatch.layouts.replicated_epoch import ReplicatedEpoch
+from infobatch.layouts.shuffled_epoch import ShuffledEpoch
 from infobatch.losses import Normalizer
 from infobatch.scores.columns import FloatArray, IndexArray
 
@@ -65,8 +65,8 @@ class UnknownScaling(MeanScaling):
         )
 
 
-def scaling_of_replicated(
-    epoch: ReplicatedEpoch, batching: Batching | None, normalizer: Normalizer
+def scaling_of_shuffled(
+    epoch: ShuffledEpoch, batching: Batching | None, normalizer: Normalizer
 ) -> MeanScaling | None:
     """The scaling of an epoch whose order every rank knows; None where nothing needs it."""
     if normalizer == "weights" and epoch.replicas.num_replicas > 1:
@@ -74,7 +74,7 @@ def scaling_of_replicated(
             return UnknownScaling()
         return WeightsScaling(_scales_by_weights(epoch, _batch_starts(epoch, batching)))
     num_replicas, num_draws = epoch.replicas.num_replicas, len(epoch.share)
-    if batching is None or batching.has_user_order or num_draws == 0:
+    if batching is None or num_draws == 0:
         return None
     if batching.drop_last and not epoch.shrinks_batches:
         return None
@@ -86,14 +86,14 @@ def scaling_of_replicated(
     return SamplesScaling(dict.fromkeys(epoch.share[start:].tolist(), num_slots / num_real))
 
 
-def _batch_starts(epoch: ReplicatedEpoch, batching: Batching) -> IndexArray:
+def _batch_starts(epoch: ShuffledEpoch, batching: Batching) -> IndexArray:
     """Where the batches of this rank that are left begin in its draws, int64."""
     if epoch.shrinks_batches:
         return np.concatenate([[0], epoch.batch_ends()[:-1]])
     return np.arange(0, len(epoch.share), int(batching.batch_size))
 
 
-def _scales_by_weights(epoch: ReplicatedEpoch, batch_starts: IndexArray) -> FloatArray:
+def _scales_by_weights(epoch: ShuffledEpoch, batch_starts: IndexArray) -> FloatArray:
     scales = np.ones(len(epoch.weights), np.float32)
     order, num_replicas = epoch.resume_order.numpy(), epoch.replicas.num_replicas
     if len(order):

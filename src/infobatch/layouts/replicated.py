@@ -14,8 +14,10 @@ from infobatch.batching import Batching
 from infobatch.chunks import chunks
 from infobatch.distributed import Merge, Replicas, merge_scores
 from infobatch.layouts.base import Layout, ScoreStore
-from infobatch.layouts.mean_scaling import MeanScaling, scaling_of_replicated
+from infobatch.layouts.mean_scaling import MeanScaling, scaling_of_shuffled
 from infobatch.layouts.replicated_epoch import ReplicatedEpoch
+from infobatch.layouts.shuffled_epoch import ShuffledEpoch
+from infobatch.layouts.user_ordered_epoch import UserOrderedEpoch
 from infobatch.losses import Normalizer
 from infobatch.noise import NormsFrom, noise_sums
 from infobatch.plan import RunPlan
@@ -112,23 +114,14 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
     def _epoch_of(
         self, number: int, selection: Selection, draws: UserDraws | None, recorded: Tensor | None = None
     ) -> ReplicatedEpoch:
-        num_trained = selection.num_selected
-        if draws is None:
-            before = 0 if recorded is None else int((recorded & (selection.weights > 0)).sum())
-            num_trained = self.plan.num_trained(number, num_trained, before)
+        if draws is not None:
+            return UserOrderedEpoch(number, selection, draws, self.replicas, recorded)
+        before = 0 if recorded is None else int((recorded & (selection.weights > 0)).sum())
+        num_trained = self.plan.num_trained(number, selection.num_selected, before)
         num_draws = self.replicas.share_of(num_trained)
         ends = self.plan.batch_ends(number, selection.num_selected, num_draws)
-        return ReplicatedEpoch(
-            number,
-            selection,
-            self.seed,
-            num_trained,
-            self.replicas,
-            recorded,
-            draws,
-            ends,
-            self._num_rounds,
-        )
+        order = (self.seed, num_trained)
+        return ShuffledEpoch(number, selection, *order, self.replicas, recorded, ends, self._num_rounds)
 
     def _num_rounds(self, num_samples: int) -> int:
         """How many draws each rank has of ``num_samples``."""
@@ -183,7 +176,9 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
     def mean_scaling(
         self, epoch: ReplicatedEpoch, batching: Batching | None, normalizer: Normalizer
     ) -> MeanScaling | None:
-        return scaling_of_replicated(epoch, batching, normalizer)
+        if isinstance(epoch, ShuffledEpoch):
+            return scaling_of_shuffled(epoch, batching, normalizer)
+        return None  # what the other ranks train is not known in the order of the user's own sampler
 
     @property
     def _uses_process_group(self) -> bool:

@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset
 from infobatch.compiling import outside_graphs
 from infobatch.epoch import unselected_error
 from infobatch.inputs import Indices, all_below, check_losses, host_indices, remembered_of
-from infobatch.layouts.replicated_epoch import ReplicatedEpoch
+from infobatch.layouts.shuffled_epoch import epoch_order
 from infobatch.loading.sampler import begin_pass
 from infobatch.losses import sent_to_device, weighted_mean
 from infobatch.policies.base import refuse_refreshing
@@ -267,7 +267,6 @@ class StreamFilter:
     def _begin(self) -> None:
         """Let workers see the epoch that has begun, or was resumed."""
         pruner, draws, current = self._pruner, self._draws, self._pruner.current
-        assert isinstance(current, ReplicatedEpoch)  # sharded scores refuse a user's order
         epoch, selection = current.number, current.selection
         before = {number: weights for number, weights in self._weights.items() if number == epoch - 1}
         weights: FloatArray = selection.weights.numpy()
@@ -279,7 +278,7 @@ class StreamFilter:
         self._weights = {**before, epoch: weights}
         num_trained = pruner.plan.num_trained(epoch, selection.num_selected)
         wanted = np.zeros(pruner.num_samples, bool)
-        wanted[current.order[:num_trained].numpy()] = True
+        wanted[epoch_order(pruner.seed, epoch, selection)[:num_trained].numpy()] = True
         self._num_before = draws.num_recorded
         draws.give_freely()
         self._gate.open(epoch, wanted & (draws.counts == 0), size)

@@ -32,7 +32,7 @@ def export_table(path: str | Path, columns: Mapping[str, Tensor]) -> Path:
     path = Path(path)
     arrays = {name: values.numpy() for name, values in columns.items()}
     if path.suffix == ".npz":
-        np.savez_compressed(path, **arrays)
+        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # of an option that NumPy 2 has
     elif path.suffix == ".parquet":
         pyarrow, parquet = _import_parquet()
         parquet.write_table(pyarrow.table(arrays), path)

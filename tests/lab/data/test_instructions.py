@@ -37,6 +37,7 @@ def test_at_most_2000_rows_are_held_out(tmp_path):
     (tmp_path / "alpaca_data_cleaned.json").write_text(json.dumps(1000 * ROWS))
     data = load_data("alpaca-cleaned", tmp_path)
     assert (len(data.train), len(data.test)) == (28_000, MOST_HELD_OUT)
+    assert data.origin is None, "what is left is what --subset counts in"
 
 
 def test_tasks_are_its_classes(tmp_path):

@@ -40,7 +40,7 @@ def test_data_that_a_function_alone_knows_shows_nothing():
     assert contents_of(OwnData()) == Contents()
 
 
-@pytest.mark.parametrize("part", ["labels", "images", "texts", "table"])
+@pytest.mark.parametrize("part", ["labels", "images", "texts", "table", "origin"])
 def test_data_of_another_length_is_refused(part):
     values = {"a": np.zeros(4)} if part == "table" else np.zeros(4, dtype=int)
     name = r"table\['a'\]" if part == "table" else part

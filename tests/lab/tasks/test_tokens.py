@@ -6,8 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from helpers.explorer import record
 from helpers.tuning import MARKS, QUICK, rows
+from infobatch.dynamics import read_dynamics
+from infobatch.dynamics.coreset import coreset as choose_coreset
 from infobatch.lab.commands import options
+from infobatch.lab.explorer.contents import contents_of
+from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.tokens import prompt_of
 from infobatch.lab.training.validate import check_config, check_run
 
@@ -55,6 +60,27 @@ def test_bad_rows_are_refused_or_left_out_and_counted(config, tmp_path):
         "1 of 12 training rows are left out: the prompt alone fills --tuning.max-length 192",
     )
     assert (len(data.train), len(data.test)) == (11, 4)
+
+
+@pytest.mark.parametrize("has_test_split", [True, False])
+def test_samples_have_the_numbers_that_a_subset_is_read_by(call, config, tmp_path, has_test_split):
+    made = rows(30, 0)
+    made[3]["output"] = made[11]["output"] = "  "
+    (tmp_path / "train.json").write_text(json.dumps(made))
+    if has_test_split:
+        (tmp_path / "test.json").write_text(json.dumps(rows(4, 1)))
+    tuning = replace(config.tuning, skip_bad=True)
+    config, file = replace(config, data_dir=tmp_path, tuning=tuning), tmp_path / "half.json"
+    folder, trained = RunFolder(tmp_path / "run"), options.load(config).train
+    folder.create(config)
+    record(folder.path, len(trained))
+    assert call("coreset", folder.path, "--keep", 0.5, "--out", file)[0] == 0
+    chosen = choose_coreset(read_dynamics(folder.path).signals(), 0.5)
+    again = options.load(replace(config, subset=file))
+    places = [example.row.place for example in again.train]
+    assert places == [trained[index].row.place for index in chosen]
+    numbers = contents_of(options.load(config)).origin
+    assert json.loads(file.read_text()) == numbers[chosen].tolist()
 
 
 def test_without_a_test_split_a_tenth_is_held_out(config, tmp_path):

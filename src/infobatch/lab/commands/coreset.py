@@ -82,19 +82,19 @@ def _indices_of(folder: RunFolder, num_samples: int, data_dir: Path | None) -> n
     if not folder.exists:  # recorded by a loop of the user's own
         return np.arange(num_samples)
     config = folder.config()
-    if all(getattr(config, name) == getattr(TrainConfig, name) for name in PARTS):
+    is_whole = all(getattr(config, name) == getattr(TrainConfig, name) for name in PARTS)
+    if is_whole and not config.tuning.skip_bad:
         return np.arange(num_samples)
     if data_dir is not None:
         config = replace(config, data_dir=data_dir)
     check_data(config)
-    origin = load(config).origin
-    assert origin is not None
-    if len(origin) != num_samples:
+    data = load(config)
+    if len(data.train) != num_samples:
         raise ValueError(
             f"{folder.path} was recorded of {num_samples:,} samples, and its options now choose "
-            f"{len(origin):,}: the data or the file of --subset have changed since; put them back"
+            f"{len(data.train):,}: the data or the file of --subset have changed since; put them back"
         )
-    return origin.numpy()
+    return np.arange(num_samples) if data.origin is None else data.origin.numpy()
 
 
 def _write(path: Path, table: Mapping[str, np.ndarray], suffix: str) -> None:

@@ -291,7 +291,7 @@ def load(config: TrainConfig) -> Data:
         data = data.split(config.held_out, config.train_samples, subset)
     if config.imbalance > 1:
         data = data.long_tailed(config.imbalance)
-    data = replace(TASKS[config.task].prepare(config, data), origin=data.origin)
+    data = TASKS[config.task].prepare(config, data)
     for note in data.notes:
         console.print(note)
     return data

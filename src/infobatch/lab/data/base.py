@@ -164,10 +164,14 @@ class Data:
             The set with these samples alone.
         """
         tested = self.test if test is None else self._choose(test)
-        return replace(self, train=self._choose(train), test=tested, origin=self._origin_of(train))
+        return replace(self, train=self._choose(train), test=tested, origin=self.origin_of(train))
 
-    def _origin_of(self, train: Tensor) -> Tensor:
-        """The indices in the whole set of some of the training samples."""
+    def origin_of(self, train: Tensor) -> Tensor:
+        """The indices in the whole set of some of the training samples.
+
+        Args:
+            train: Indices into the training set, int64 (n,).
+        """
         return train if self.origin is None else self.origin[train]
 
     def _choose(self, indices: Tensor) -> Any:

@@ -92,7 +92,8 @@ class InstructionSet:
             return data
         data = replace(data, test=train)
         num_held = max(1, min(len(train) // 10, MOST_HELD_OUT))
-        return data.split(num_held / len(train), 0)  # type: ignore[return-value]
+        data = data.split(num_held / len(train), 0)  # type: ignore[assignment]
+        return replace(data, origin=None)  # what is left is the whole set, as in one with a test split
 
     def _folder(self, data_dir: Path | None) -> Path:
         """The folder with the set's files, downloaded where no folder is given."""

@@ -104,7 +104,7 @@ class StreamedData(Data):
         )
 
     def subset(self, train: Tensor, test: Tensor | None = None) -> StreamedData:
-        part = replace(self, train=self.train.subset(train), origin=self._origin_of(train))
+        part = replace(self, train=self.train.subset(train), origin=self.origin_of(train))
         if test is None:
             return part
         return replace(part, test=self.train.subset(test), tested_on="train")

@@ -54,7 +54,8 @@ class Contents:
             ValueError: If a part has another length, or a label has no class.
         """
         columns = {f"table[{name!r}]": values for name, values in (self.table or {}).items()}
-        parts = {"labels": self.labels, "images": self.images, "texts": self.texts, **columns}
+        own = {name: getattr(self, name) for name in ("labels", "images", "texts", "origin")}
+        parts = {**own, **columns}
         for name, part in parts.items():
             if part is not None and len(part) != num_samples:
                 raise ValueError(

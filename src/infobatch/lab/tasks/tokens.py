@@ -129,10 +129,10 @@ def tokenize(config: TrainConfig, data: Data) -> TokenData:
             "tokens at most; lower it"
         )
     tokenizer = make_tokenizer(config.model, (prompt_of(row) + row.output for row in data.train))
-    kept, left_out = [], []
+    found, left_out = [], []
     for split, rows in (("training", data.train), ("test", data.test)):
         examples, bad = _examples(rows, tokenizer, options)
-        kept.append(examples)
+        found.append(examples)
         left_out += [
             f"{count:,} of {len(rows):,} {split} rows are left out: {reason}"
             for reason, count in bad.items()
@@ -141,33 +141,36 @@ def tokenize(config: TrainConfig, data: Data) -> TokenData:
             raise ValueError(
                 f"{data.name} has no {split} rows of which anything is learned; give others"
             )
-    labels = [data.tasks_of(tuple(example.row for example in examples)) for examples in kept]
+    train, test = (tuple(examples.values()) for examples in found)
+    labels = [data.tasks_of(tuple(example.row for example in split)) for split in (train, test)]
+    is_part = len(train) < len(data.train)
     has_tasks = labels[0] is not None and labels[1] is not None
     return TokenData(
         name=data.name,
-        train=kept[0],
-        test=kept[1],
+        train=train,
+        test=test,
         class_names=data.class_names,
         tokenizer=tokenizer,
         labels=(labels[0], labels[1]) if has_tasks else None,  # type: ignore[arg-type]
         left_out=tuple(left_out),
+        origin=data.origin_of(torch.tensor([*found[0]])) if is_part else data.origin,
     )
 
 
 def _examples(
     rows: Sequence[Row], tokenizer: Any, options: TuningOptions
-) -> tuple[tuple[Example, ...], Counter[str]]:
-    """An example for each row that can be trained on, and the number of the others by reason."""
+) -> tuple[dict[int, Example], Counter[str]]:
+    """The rows that can be trained on by their indices, and the number of the others by reason."""
     left_out: Counter[str] = Counter()
     if not rows:
-        return (), left_out
+        return {}, left_out
     end = tokenizer.eos_token_id
     prompts = tokenizer([prompt_of(row) for row in rows], return_attention_mask=False)["input_ids"]
     answers = tokenizer(
         [row.output for row in rows], add_special_tokens=False, return_attention_mask=False
     )["input_ids"]
-    examples = []
-    for row, prompt, answer in zip(rows, prompts, answers, strict=True):
+    examples = {}
+    for index, (row, prompt, answer) in enumerate(zip(rows, prompts, answers, strict=True)):
         prompt = prompt[:-1] if prompt[-1] == end else prompt  # which some tokenizers add
         reason = ""
         if not row.output.strip():
@@ -183,8 +186,8 @@ def _examples(
             left_out[reason] += 1
             continue
         tokens = np.array([*prompt, *answer, end][: options.max_length], np.int32)
-        examples.append(Example(tokens, len(prompt), row))
-    return tuple(examples), left_out
+        examples[index] = Example(tokens, len(prompt), row)
+    return examples, left_out
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.variants import FEWER, FEWER_SCALED, Arm, Variant
 from infobatch.lab.recipes import RECIPES
 from infobatch.lab.report import read_comparison, read_runs
+from infobatch.lab.report.tables import sections
+from infobatch.lab.report.verdict import verdict
 
 
 def test_runs_are_grouped_by_all_but_their_seed(comparison):
@@ -20,6 +22,18 @@ def test_runs_are_grouped_by_all_but_their_seed(comparison):
     assert results.full is results.arms[0]
     with pytest.raises(ValueError, match="hold the same run"):
         read_runs([*paths, paths[0]])
+
+
+def test_runs_that_have_targets_are_no_contest(comparison, tmp_path):
+    paths = [comparison.folder(FULL, comparison.config.seed).path]
+    for target in (0.3, 0.5):
+        paths.append(tmp_path / f"{target}")
+        shutil.copytree(comparison.folder(PRUNED, comparison.config.seed).path, paths[-1])
+        file = paths[-1] / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "target": target}))
+    results = read_runs(paths)
+    assert len(verdict(results).splitlines()) == 3, "one for each, and what the interval covers"
+    assert "At the same cost" not in [section.title for section in sections(results)]
 
 
 def test_of_two_rates_the_one_that_did_not_diverge_is_kept(comparison, tmp_path):

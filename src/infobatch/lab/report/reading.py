@@ -101,6 +101,7 @@ def read_comparison(path: Path) -> Results:
         commands=commands_of(comparison),
         notes=[*notes, *differs],
         published=published,
+        is_contest=comparison.is_contest and sum(arm.kind == PRUNED for arm in arms) > 1,
     )
 
 

@@ -68,6 +68,7 @@ class Results:
         commands: The commands that repeat the runs.
         notes: Sentences on how to read the tables.
         published: What others report for the same experiment.
+        is_contest: Whether several policies were brought to the same cost.
     """
 
     title: str
@@ -78,17 +79,13 @@ class Results:
     commands: Sequence[str]
     notes: Sequence[str] = ()
     published: Sequence[Published] = ()
+    is_contest: bool = False
 
     # -- Which arms there are ----------------------------------------------------------------------
 
     @property
     def pruned(self) -> list[ArmRuns]:
         return [arm for arm in self.arms if arm.kind == PRUNED]
-
-    @property
-    def is_contest(self) -> bool:
-        """Whether several policies were brought to the same cost."""
-        return sum(arm.arm.variant.target is not None for arm in self.pruned if arm.arm.variant) > 1
 
     def controls_of(self, ours: ArmRuns) -> list[ArmRuns]:
         """What a user would do instead, at the cost of a pruned arm."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import time
@@ -359,7 +360,7 @@ def _run(
         count = f"{len(comparison.runs)} runs, {done} of them finished"
         console.print(f"{name_of(comparison.config)}: {count}")
     folder = made.comparisons[0].path.parent
-    clock = SeedClock() if minutes is None else SeedClock(time.monotonic() + 60 * minutes)
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     again = shlex.join(["infobatch", *arguments])
     try:
         with (
@@ -368,6 +369,7 @@ def _run(
         ):
             watch = ComparisonWatch(made.comparisons, progress, names_them=True)
             for each in made.comparisons:
+                clock = SeedClock(end, jobs)
                 run_comparison(each, data[name_of(each.config)], watch.of(each), should_stop, clock)
     except SystemExit:  # stopped
         _report(made)

@@ -27,14 +27,16 @@ Watch = Callable[[Arm, int, Progress | None], None]
 
 
 class SeedClock:
-    """Says whether all runs of a further seed fit into the time that is left.
+    """Says whether all runs of a further seed of a comparison fit into the time that is left.
 
     Args:
         end: When the time is over, by ``time.monotonic``; by default never.
+        num_processes: How many processes share the work.
     """
 
-    def __init__(self, end: float = math.inf) -> None:
+    def __init__(self, end: float = math.inf, num_processes: int = 1) -> None:
         self._end = end
+        self._num_processes = num_processes
         self._began: dict[int, float] = {}
         self._longest = 0.0
 
@@ -42,9 +44,15 @@ class SeedClock:
         """Note that a seed has begun, unless it had already."""
         self._began.setdefault(seed, time.monotonic())
 
-    def finish(self, seed: int) -> None:
-        """Note that the last run of a seed is finished."""
-        self._longest = max(self._longest, time.monotonic() - self._began[seed])
+    def finish(self, seed: int, seconds: float) -> None:
+        """Note that the last run of a seed is finished.
+
+        Args:
+            seed: The seed.
+            seconds: What its runs took in all, also those that were trained before.
+        """
+        here = time.monotonic() - self._began[seed]
+        self._longest = max(self._longest, here, seconds / self._num_processes)
 
     def has_time_for(self, seed: int) -> bool:
         """Whether a seed has begun, or would be finished in time if it took as long as the longest."""
@@ -96,12 +104,18 @@ def run_comparison(
         agree(folder.release)
         watch(arm, seed, None)
         if all(seed != other for _, other, _ in waiting):
-            clock.finish(seed)
+            clock.finish(seed, agree(partial(_seconds_of, comparison, seed)))
 
 
 def _in_time(clock: SeedClock, seeds: set[int]) -> set[int]:
     """Those of the seeds that have begun, or that there is time for."""
     return {seed for seed in seeds if clock.has_time_for(seed)}
+
+
+def _seconds_of(comparison: Comparison, seed: int) -> float:
+    """What the runs of a seed took, as recorded when they were finished."""
+    summaries = [comparison.folder(arm, seed).summary() for arm in comparison.arms]
+    return sum(summary.seconds + summary.evaluation_seconds for summary in summaries)
 
 
 def _claim(comparison: Comparison, waiting: Sequence[tuple[Arm, int, RunFolder]]) -> int | None:

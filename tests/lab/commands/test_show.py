@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from helpers.commands import refused_as_changed
+from helpers.comparisons import COMPARED, HALF
+from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.config.train import of_table
 from infobatch.lab.runs.folder import RunFolder
 
@@ -39,6 +41,19 @@ def test_report_draws_any_finished_runs(call, finished, tmp_path):
     assert code == 0
     assert "noise budget 1.1, 3 epochs, lr 0.2" in output
     assert (tmp_path / "report.html").exists()
+
+
+def test_of_a_sweep_what_has_a_finished_run_is_reported_and_the_rest_named(call, finished, tmp_path):
+    for name in "abc":
+        Comparison(COMPARED, (HALF,), 1, None, tmp_path / name, controls=False).create()
+    code, _, error = call("report", tmp_path)
+    assert code == 2
+    assert f"none of the runs in {tmp_path} is finished; nothing to report yet" in error
+    shutil.copytree(finished, tmp_path / "b" / "full" / f"seed-{COMPARED.seed}")
+    code, output, error = call("report", tmp_path)
+    assert code == 0, error
+    assert "No run is finished yet of a, c" in output
+    assert (tmp_path / "b" / "report" / "report.html").exists()
 
 
 def test_predict_reads_a_runs_scores(call, finished):

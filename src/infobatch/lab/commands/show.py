@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.table import Table
@@ -21,9 +22,11 @@ from infobatch.lab.commands.arguments import (
 from infobatch.lab.commands.console import console, plain_console, print_recipe
 from infobatch.lab.commands.options import load
 from infobatch.lab.commands.results import print_results
+from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import DOWNLOADS
 from infobatch.lab.data.images import write_picture
+from infobatch.lab.processes import agree
 from infobatch.lab.recipes import RECIPES, find_recipe
 from infobatch.lab.report import read_comparison, read_runs, write_report
 from infobatch.lab.report.classes import class_headings, class_rows
@@ -120,8 +123,8 @@ def report(runs: Paths, out: OptionalPath = None) -> None:
     """
     if len(runs) == 1 and not (runs[0] / "compare.json").exists():
         inside = sorted(path.parent for path in runs[0].glob("*/compare.json"))
-        for path in inside:
-            write_and_print([path], out and out / path.name)
+        if inside and not report_each(inside, out):
+            raise FileNotFoundError(f"none of the runs in {runs[0]} is finished; nothing to report yet")
         if inside:
             return
     write_and_print(runs, out)
@@ -180,6 +183,30 @@ def _tells_of_pruning(visits: Tensor) -> bool:
     """Whether samples were trained unequally often; by one more or less they are in any cut epoch."""
     seen = visits[visits > 0]
     return len(seen) > 0 and int(seen.max() - seen.min()) > 1
+
+
+def report_each(paths: Sequence[Path], out: Path | None = None) -> bool:
+    """Report on each comparison that has a finished run, and name the others.
+
+    Args:
+        paths: Folders of comparisons.
+        out: The folder in which each has its report; by default report/ in the comparison's folder.
+
+    Returns:
+        Whether there was one.
+    """
+    ready = [path for path in paths if agree(partial(_has_finished, path))]
+    for path in ready:
+        agree(partial(write_and_print, [path], out and out / path.name))
+    if others := [path.name for path in paths if path not in ready]:
+        console.print(f"No run is finished yet of {', '.join(others)}")
+    return bool(ready)
+
+
+def _has_finished(path: Path) -> bool:
+    """Whether a comparison has a finished run."""
+    made = Comparison.load(path)
+    return any(made.folder(arm, seed).finished for arm, seed in made.runs)
 
 
 def write_and_print(paths: Sequence[Path], out: Path | None = None) -> None:

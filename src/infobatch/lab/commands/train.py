@@ -34,7 +34,7 @@ from infobatch.lab.commands.options import (
     started,
     variants_of,
 )
-from infobatch.lab.commands.show import write_and_print
+from infobatch.lab.commands.show import report_each, write_and_print
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.contest import CONTESTANTS, contestants
 from infobatch.lab.comparison.run import SeedClock, run_comparison
@@ -359,12 +359,12 @@ def _run(
         done = sum(comparison.folder(arm, seed).finished for arm, seed in comparison.runs)
         count = f"{len(comparison.runs)} runs, {done} of them finished"
         console.print(f"{name_of(comparison.config)}: {count}")
-    folder = made.comparisons[0].path.parent
+    paths = [comparison.path for comparison in made.comparisons]
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     again = shlex.join(["infobatch", *arguments])
     try:
         with (
-            live("sweep", folder, minutes, again) as (progress, should_stop),
+            live("sweep", paths[0].parent, minutes, again) as (progress, should_stop),
             helpers(jobs - 1, arguments),
         ):
             watch = ComparisonWatch(made.comparisons, progress, names_them=True)
@@ -372,18 +372,15 @@ def _run(
                 clock = SeedClock(end, jobs)
                 run_comparison(each, data[name_of(each.config)], watch.of(each), should_stop, clock)
     except SystemExit:  # stopped
-        _report(made)
+        _report(paths)
         raise
-    _report(made)
+    _report(paths)
 
 
-def _report(made: Sweep) -> None:
+def _report(paths: Sequence[Path]) -> None:
     """Report on what is finished of each comparison; helpers leave that to who started them."""
-    if HELPER in os.environ:
-        return
-    for comparison in made.comparisons:
-        if agree(lambda made=comparison: any(made.folder(*run).finished for run in made.runs)):  # type: ignore[misc]
-            agree(lambda path=comparison.path: write_and_print([path]))  # type: ignore[misc]
+    if HELPER not in os.environ:
+        report_each(paths)
 
 
 def _resumed_path(out: Path | None) -> Path:

@@ -1,5 +1,9 @@
 """Every run of a comparison is trained, once."""
 
+from dataclasses import replace
+
+import pytest
+
 from helpers.comparisons import FEWER, FEWER_SCALED, FULL, PRUNED, RANDOM, kept
 from infobatch.lab.comparison.run import run_comparison
 from infobatch.lab.data import load_data
@@ -25,3 +29,16 @@ def test_a_finished_comparison_is_only_read_again(comparison):
     before = (comparison.folder(FULL, 3).path / "summary.json").stat().st_mtime_ns
     run_comparison(comparison, load_data("digits"), lambda arm, seed, progress: None, lambda: False)
     assert (comparison.folder(FULL, 3).path / "summary.json").stat().st_mtime_ns == before
+
+
+def test_an_error_that_is_kept_as_in_a_notebook_locks_no_run(data, comparison, tmp_path):
+    made = replace(comparison, path=tmp_path / "c")
+    made.create()
+
+    def stop(arm, seed, progress):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as kept:
+        run_comparison(made, data, stop, lambda: False)
+    assert kept.tb is not None
+    assert made.folder(*made.runs[0]).claim()

@@ -98,10 +98,12 @@ def run_comparison(
             continue
         arm, seed, folder = waiting.pop(place)
         clock.begin(seed)
-        config = agree(partial(_prepare, comparison, arm, seed, folder, len(data.train)))
-        if config is not None:
-            train(config, data, folder, partial(watch, arm, seed), should_stop)
-        agree(folder.release)
+        try:
+            config = agree(partial(_prepare, comparison, arm, seed, folder, len(data.train)))
+            if config is not None:
+                train(config, data, folder, partial(watch, arm, seed), should_stop)
+        finally:  # an error that is kept, as in a notebook, would keep the lock
+            folder.release()
         watch(arm, seed, None)
         if all(seed != other for _, other, _ in waiting):
             clock.finish(seed, agree(partial(_seconds_of, comparison, seed)))

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from infobatch.lab.data.own import OwnData
 from infobatch.lab.functions import GIVEN, load_function
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.registry import check_task, metric_of
+from infobatch.lab.training import own
 from infobatch.lab.training.pauses import Interrupted
 from infobatch.lab.training.train import train as train_run
 
@@ -70,6 +72,48 @@ def test_a_run_is_recorded_by_its_pruner(tmp_path):
     assert [m.result for m in folder.metrics()] == [None, None, None, 50.0]
     assert folder.finished
     assert folder.scores_path.exists()
+
+
+def test_seconds_are_those_of_its_epochs(tmp_path):
+    def train(run):
+        time.sleep(0.3)  # as to load the data
+        pruner = run.pruner(TensorDataset(SAMPLES))
+        for _ in pruner.epochs():
+            for indices, (values,) in pruner.loader(run.batch_size):
+                pruner.update(values / 64, indices)
+            time.sleep(0.3)  # as to evaluate
+        return 50.0
+
+    summary, folder = train_with(train, tmp_path / "run", epochs=2)
+    assert summary.seconds == sum(m.seconds for m in folder.metrics())
+    assert 0 < summary.seconds < 0.3
+
+
+def test_losses_that_are_recorded_apart_count_as_well(tmp_path):
+    def train(run):
+        pruner = run.pruner(TensorDataset(SAMPLES))
+        for _ in pruner.epochs():
+            for indices, (values,) in pruner.loader(run.batch_size):
+                pruner.weigh(values / 64, indices)
+                pruner.record(values / 64, indices)
+        return 50.0
+
+    summary, folder = train_with(train, tmp_path / "run", policy="none")
+    assert summary.num_steps == 4 * 8
+    assert all(m.seconds > 0 and math.isfinite(m.train_loss) for m in folder.metrics())
+
+
+def test_the_machine_is_that_of_the_losses(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(own, "describe_environment", lambda device: asked.append(device) or {})
+
+    def train(run):
+        value = loop(run)
+        run.made.device = torch.device("meta")  # as if the last losses had been there
+        return value
+
+    train_with(train, tmp_path / "run")
+    assert asked == [torch.device("meta")]
 
 
 def test_the_comparison_decides_what_is_left_out(tmp_path):

@@ -49,6 +49,10 @@ NOISE_COLUMN_NOTE = (
     "as many steps, by the norms of gradients when samples were trained; in parentheses the budget. "
     "Random pruning that keeps half has 2."
 )
+OWN_NOTE = (
+    "Seconds are those of the epochs, from the beginning of each to its last losses, and a step is one "
+    "call of pruner.update or pruner.record: a step accumulated of several batches counts as several."
+)
 SMALL = 1e-3
 """Where all results are smaller, a metric's digits would hide them."""
 IN_LABELS = (
@@ -90,6 +94,8 @@ def read_comparison(path: Path) -> Results:
         notes.append(COST_NOTE)
     if any(run.summary.mean_noise is not None for arm in arms for run in arm.runs.values()):
         notes.append(NOISE_COLUMN_NOTE)
+    if comparison.config.task == "own":
+        notes.append(OWN_NOTE)
     if num_missing:
         notes.append(f"Unfinished: {num_missing} of the {len(comparison.runs)} runs are missing.")
     return Results(
@@ -233,6 +239,7 @@ def read_runs(paths: Sequence[Path]) -> Results:
     ]
     known = any(run.summary.mean_noise is not None for arm in arms for run in arm.runs.values())
     notes = [NOISE_COLUMN_NOTE] if known else []
+    notes += [OWN_NOTE] if configs[0].task == "own" else []
     return Results(_title(configs[0], arms), metric, arms, longest, metric.margin, commands, notes)
 
 

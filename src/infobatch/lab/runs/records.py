@@ -27,7 +27,7 @@ class EpochMetrics:
         test_loss: The mean loss on the test set; None for an epoch that was not evaluated.
         result: The task's metric on the test set; None for an epoch that was not evaluated.
         seconds: The time its training took.
-        lr: The learning rate of its last step.
+        lr: The learning rate of its last step; of a training function of the user's the run's highest.
         samples_so_far: The samples trained in the run up to its end.
         score_quantiles: Quantiles of all samples' scores, at ``SCORE_QUANTILES``; None without scores.
         effective_share: Of a pruned epoch, see :class:`Selection`; None for others.

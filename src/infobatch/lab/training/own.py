@@ -124,25 +124,40 @@ class WatchedPruner(DynamicPruner):
             pauses: Asked after each step.
             watch: Called after each epoch.
         """
-        self._told, self._pauses, self.num_steps = 0, pauses, 0
+        self._pauses, self.num_steps = pauses, 0
+        self.device = torch.device("cpu")
         self._metric, self._lr = metric_of(config), config.lr
         self._watch = watch
         self.seconds: list[float] = []
         self._losses: list[float] = []  # at the end of each epoch
         self._began = time.perf_counter()
 
+    def set_epoch(self, epoch: int) -> None:
+        """See :meth:`DynamicPruner.set_epoch`; what comes between two epochs is on no epoch's clock."""
+        self._began = time.perf_counter()
+        super().set_epoch(epoch)
+
     def update(self, losses: Tensor, indices: Any, *args: Any, **signals: Any) -> Tensor:
         """See :meth:`DynamicPruner.update`."""
         mean = super().update(losses, indices, *args, **signals)
+        self._tell(losses.device)
+        return mean
+
+    def record(self, losses: Tensor, indices: Any, *args: Any, **signals: Any) -> None:
+        """See :meth:`DynamicPruner.record`."""
+        super().record(losses, indices, *args, **signals)
+        self._tell(losses.device)
+
+    def _tell(self, device: torch.device) -> None:
+        """Note that a batch was trained, and ask whether to stop."""
+        self.device = device
         self.num_steps += 1
         if self.current.finished:
             now = time.perf_counter()
             self.seconds.append(now - self._began)
             self._losses.append(self.mean_loss)
-            self._began = now
             self._watch(Progress(self.progress, self.metrics()[-1], self._metric))
         self._pauses.pause()
-        return mean
 
     def metrics(self, result: float | None = None) -> list[EpochMetrics]:
         """What is recorded of the epochs.
@@ -206,7 +221,6 @@ class OwnTraining:
         function = load_function(self.config.own.train)
         folder = record_to(self.config, self.folder, resumed=False)
         run = OwnRun(self.config, self.pauses, watch, folder)
-        began = time.perf_counter()
         try:
             result = function(run)
         except (ValueError, OSError, ImportError) as error:  # which are told in a line
@@ -216,7 +230,6 @@ class OwnTraining:
                 f"{function.__name__} ends the program (SystemExit: {error.code}), and other runs "
                 "follow; let it return the metric after the last epoch, or raise an error"
             ) from error
-        seconds = time.perf_counter() - began
         pruner = self._trained(run, function.__name__)
         check_batches(pruner, self.config.batch_size, function.__name__)
         value = _number(result, function.__name__)
@@ -238,10 +251,10 @@ class OwnTraining:
             num_trained=report.num_recorded,
             num_full=report.num_full,
             num_steps=pruner.num_steps,
-            seconds=seconds,
+            seconds=sum(pruner.seconds),
             evaluation_seconds=0.0,
             num_nonfinite=pruner.scores.num_nonfinite,
-            environment=describe_environment(torch.device("cpu")),
+            environment=describe_environment(pruner.device),
             visits=quantiles(pruner.scores["visits"].double(), VISIT_QUANTILES),
             mean_noise=fmean(noises) if noises else None,
             most_noise=max(noises, default=None),

@@ -3,8 +3,11 @@
 import math
 from types import SimpleNamespace
 
-from helpers.results import compared
-from infobatch.lab.report.plots import draw_courses, draw_differences, draw_kept
+from helpers.results import LOSS, compared, ran
+from infobatch.lab.comparison.variants import PRUNED, Arm, Variant
+from infobatch.lab.report.arms import ArmRuns
+from infobatch.lab.report.plots import draw_courses, draw_differences, draw_kept, draw_noise
+from infobatch.lab.report.results import Results
 
 
 def test_runs_that_are_evaluated_once_are_drawn_as_dots():
@@ -39,6 +42,16 @@ def test_the_differences_stand_beside_the_margin():
     upright = {line.get_xdata()[0] for line in axis.lines if len(set(line.get_xdata())) == 1}
     assert {0, 0.001} <= upright, "less of a loss is better: the margin lies above 0"
     assert "better to the left" in axis.get_xlabel()
+
+
+def test_the_noise_of_a_contest_names_the_policies_of_every_cost():
+    metrics = [SimpleNamespace(epoch=epoch, noise_ratio=1.5, bias=0.0) for epoch in (1, 2)]
+    arms = [
+        ArmRuns(Arm(PRUNED, Variant(policy, target=target)), policy, {0: ran(0.1, 400, metrics)})
+        for policy, target in (("random", 0.3), ("random", 0.5), ("spaced", 0.5))
+    ]
+    figure = draw_noise(Results("a contest", LOSS, arms, None, 0.001, [], is_contest=True))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["random", "spaced"]
 
 
 def test_an_arm_has_one_color_in_all_plots():

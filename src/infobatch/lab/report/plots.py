@@ -165,7 +165,12 @@ def draw_noise(results: Results) -> Figure:
     for axis, (label, _) in zip(grid[:, 0], rows, strict=True):
         axis.set_ylabel(label)
     grid[0, 0].set_ylim(top=min(MOST_NOISE, grid[0, 0].get_ylim()[1]))
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    named = {
+        label: line
+        for axis in grid[0]
+        for line, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(named.values(), named.keys(), loc="outside right upper", fontsize=8)
     figure.suptitle(results.title)
     return figure
 

@@ -1,6 +1,7 @@
 """One run by class, on an example worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -28,3 +29,23 @@ def test_the_most_pruned_class_comes_first():
 
 def test_without_figures_of_classes_there_are_no_rows():
     assert class_rows(DATA, SCORES, Evaluation(75.0, 0.5), num_full=12) == []
+
+
+def test_what_was_left_out_within_batches_is_not_told_of_classes():
+    rows = class_rows(DATA, SCORES, EVALUATION, num_full=None)
+    headings = class_headings(ACCURACY, tells_left_out=False)
+    assert "left out %" not in headings
+    assert headings[0] == "class"
+    assert [row.name for row in rows] == ["cats", "dogs"]
+    assert [len(row.cells(ACCURACY)) for row in rows] == [len(headings)] * 2
+
+
+def test_classes_without_training_samples_come_last():
+    """Of 15 digits or so; a NaN among the keys of a sort leaves no order."""
+    labels = torch.tensor([1, 1, 3, 4])
+    images = Images(IMAGES.pixels, labels)
+    data = replace(DATA, train=images, class_names=tuple("abcde"))
+    scores = {**SCORES, "visits": torch.tensor([3, 2, 1, 3])}
+    evaluation = Evaluation(75.0, 0.5, per_class=[70.0] * 5, counts=[5] * 5)
+    rows = class_rows(data, scores, evaluation, num_full=12)
+    assert [row.name for row in rows] == ["d", "b", "e", "a", "c"]

@@ -100,14 +100,15 @@ def evaluate(run: PositionalPath, data_dir: OptionalPath = None, device: str = "
         path = run / "samples.png"
         write_picture(picture, path)
         console.print(f"What the model makes is in {path}", soft_wrap=True)
+    num_full = summary.num_full if config.backward_share == 1 else None
     rows, metric = (
-        class_rows(data, folder.scores(), result, summary.num_full),
+        class_rows(data, folder.scores(), result, num_full),
         result.class_metric or metric,
     )
     if not rows:
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for place, heading in enumerate(class_headings(metric)):
+    for place, heading in enumerate(class_headings(metric, num_full is not None)):
         table.add_column(heading, justify="right" if place else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row.cells(metric))

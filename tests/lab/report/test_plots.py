@@ -1,6 +1,7 @@
 """The plots of a report."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 from helpers.results import LOSS, compared, ran
@@ -42,6 +43,12 @@ def test_the_differences_stand_beside_the_margin():
     upright = {line.get_xdata()[0] for line in axis.lines if len(set(line.get_xdata())) == 1}
     assert {0, 0.001} <= upright, "less of a loss is better: the margin lies above 0"
     assert "better to the left" in axis.get_xlabel()
+
+
+def test_without_a_margin_there_is_no_line_of_one():
+    axis = draw_differences(replace(compared([400, 400]), margin=0.0)).axes[0]
+    assert "margin" not in [text.get_text() for text in axis.texts]
+    assert sum(line.get_linestyle() == "--" for line in axis.lines) == 0
 
 
 def test_the_noise_of_a_contest_names_the_policies_of_every_cost():

@@ -111,3 +111,9 @@ def test_without_a_margin_nothing_is_called_lossless():
     assert told.startswith("33.3% of the samples saved, denoising loss against full data +0.0150 (")
     assert "Whether that is lossless --margin decides, the most of the denoising loss that" in told
     assert "seeds would tell" not in told
+    assert "Lossless means" not in told
+    for place, run in results.pruned[0].runs.items():
+        run.summary.result = 0.05 + place / 1000
+    told = verdict(results)
+    assert "it is ahead of" in told
+    assert "So pruning pays" not in told

@@ -176,7 +176,7 @@ def draw_noise(results: Results) -> Figure:
 
 
 def draw_differences(results: Results) -> Figure:
-    """Each arm's difference to full data, with its 95 % interval; the margin as a line."""
+    """Each arm's difference to full data, with its 95 % interval; the margin, if any, as a line."""
     rows = [(arm, results.difference_to_full(arm)) for arm in results.arms]
     drawn = [(arm, each) for arm, each in rows if each is not None]
     figure = Figure(figsize=(7.5, 1.4 + 0.38 * len(drawn)), layout="constrained")
@@ -186,10 +186,12 @@ def draw_differences(results: Results) -> Figure:
         half = each.high - each.mean if each.num_pairs > 1 else 0
         axis.errorbar(each.mean, place, xerr=half, fmt="o", color=_color(results, arm), capsize=3, lw=2)
     metric = results.metric
-    margin = -metric.gain(results.margin)
     axis.axvline(0, color="black", lw=1)
-    axis.axvline(margin, color="#D55E00", ls="--", lw=1)
-    axis.annotate("margin", (margin, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=8)
+    if results.margin:
+        margin = -metric.gain(results.margin)
+        axis.axvline(margin, color="#D55E00", ls="--", lw=1)
+        above = (margin, 1.01)
+        axis.annotate("margin", above, xycoords=("data", "axes fraction"), ha="center", fontsize=8)
     axis.set_yticks(range(len(drawn)), [arm.label for arm, _ in drawn])
     axis.invert_yaxis()
     side = "right" if metric.higher_is_better else "left"

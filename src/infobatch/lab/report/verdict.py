@@ -96,7 +96,7 @@ def _verdict_on(ours: ArmRuns, full: ArmRuns, results: Results) -> str:
     sentences.append(f"A run trained for {_seconds(ours)} s, on full data {_seconds(full)} s.")
     places = _places(ours, results)
     sentences += _against_controls(places)
-    if judged == "lossless":
+    if results.margin and judged == "lossless":
         sentences += _conclusion(places, difference.num_pairs, results.margin)
     return " ".join(sentences)
 
@@ -158,12 +158,14 @@ def _scope(results: Results) -> list[str]:
         return []
     if max(counts) == 1:
         return ["One seed gives no interval."]
-    bound = f"{'above -' if results.metric.higher_is_better else 'below +'}{results.margin:g}"
-    return [
+    scope = (
         "± is the standard deviation over seeds, in parentheses is the 95 % interval of the mean "
-        f"paired difference: it covers the {max(counts)} seeds, not the choice of the test set. "
-        f"Lossless means {bound}{_points(results)}."
-    ]
+        f"paired difference: it covers the {max(counts)} seeds, not the choice of the test set."
+    )
+    if not results.margin:
+        return [scope]
+    bound = f"{'above -' if results.metric.higher_is_better else 'below +'}{results.margin:g}"
+    return [f"{scope} Lossless means {bound}{_points(results)}."]
 
 
 class _Place(NamedTuple):

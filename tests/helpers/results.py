@@ -13,7 +13,7 @@ LOSS = Metric("denoising loss", "", higher_is_better=False, digits=4, margin=0.0
 def ran(result, cost, metrics=(), noise=None, policy="none"):
     counts = {"num_trained": cost, "num_full": 600, "num_steps": 9, "seconds": 1.0, "cost": cost}
     summary = SimpleNamespace(result=result, mean_noise=noise, **counts)
-    config = SimpleNamespace(epochs=3, target=None, policy=policy)
+    config = SimpleNamespace(epochs=3, target=None, policy=policy, delta=None, warmup_epochs=1)
     return SimpleNamespace(summary=summary, metric=LOSS, metrics=metrics, config=config)
 
 

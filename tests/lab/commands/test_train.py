@@ -29,6 +29,16 @@ def test_train_leaves_a_new_folder_where_none_is_named(call, tmp_path, monkeypat
     assert [bool(noise) for _, noise in epochs] == [False, True, True]
 
 
+def test_train_says_why_nothing_was_pruned(call, tmp_path):
+    for name, typed, why in (
+        ("ies", ["--policy", "ies"], "the policy left nothing out of the epochs that could be pruned"),
+        ("short", ["--policy", "infobatch", "--epochs", 1], "no epoch could be pruned: warm-up"),
+    ):
+        code, output, error = call("train", *TYPED, *typed, "--out", tmp_path / name)
+        assert code == 0, error
+        assert f"Nothing was pruned: {why}" in " ".join(output.split())
+
+
 def test_to_resume_a_finished_run_says_so(call, finished):
     code, printed, error = call("train", "--out", finished, "--resume")
     assert code == 0, error

@@ -51,7 +51,10 @@ def test_the_word_is_the_verdicts():
     for run in results.pruned[0].runs.values():
         run.summary.num_trained = run.summary.num_full
     assert headlines(results)[0].word == "nothing pruned"
-    assert verdict(results).startswith("Nothing was pruned: the first epoch is warm-up")
+    assert verdict(results).startswith("Nothing was pruned: the policy left nothing out of the epochs")
+    for run in results.pruned[0].runs.values():
+        run.config.warmup_epochs = 3
+    assert verdict(results).startswith("Nothing was pruned: no epoch could be pruned: warm-up")
 
 
 def test_a_budget_may_allow_nothing():

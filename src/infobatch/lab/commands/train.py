@@ -40,6 +40,7 @@ from infobatch.lab.comparison.contest import CONTESTANTS, contestants
 from infobatch.lab.comparison.run import SeedClock, run_comparison
 from infobatch.lab.comparison.sweep import HELPER, Sweep, helpers, name_of
 from infobatch.lab.comparison.variants import ON_REQUEST, SAME_STEPS, SHRUNK, UNDERSAMPLED, Variant
+from infobatch.lab.config.annealing import why_nothing_left_out
 from infobatch.lab.config.noise_budget import budget_of, has_budget
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
@@ -102,12 +103,7 @@ def train(
         summary = train_run(config, data, folder, RunWatch(progress, before), should_stop)
     print_summary(summary, metric_of(config), budget_of(config))
     if summary.saved == 0 and config.policy != "none":
-        console.print(
-            "Nothing was left out: the first epochs (--warmup-epochs) leave nothing out, and the others "
-            "what the budget allows."
-            if has_budget(config.policy)
-            else "No epoch was prunable: the first is warm-up, and the last anneals."
-        )
+        console.print(f"Nothing was pruned: {why_nothing_left_out(config)}.")
     console.print(f"The run is in {folder.path}", soft_wrap=True)
 
 

@@ -34,7 +34,7 @@ from infobatch.lab.comparison.variants import (
     Variant,
     kept_at_cost,
 )
-from infobatch.lab.config.annealing import delta_of
+from infobatch.lab.config.annealing import delta_of, num_prunable
 from infobatch.lab.config.shrinking import shrinks_batches, smaller_batch
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
@@ -42,7 +42,6 @@ from infobatch.lab.files import make_writable, naming_damaged, read_json, write_
 from infobatch.lab.processes import replicas
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.validate import check_config, check_run
-from infobatch.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -251,8 +250,8 @@ class Comparison:
                 raise ValueError("--policy is none; leave it out, or give compare one that prunes")
             config = self.pruned_config(variant)
             check_config(config)
-            delta = delta_of(config)
-            if not Schedule(1, config.epochs, delta, config.warmup_epochs).num_prunable:
+            if not num_prunable(config):
+                delta = delta_of(config)
                 annealing = f" and annealing what follows {delta:g} of the run" if delta < 1 else ""
                 raise ValueError(
                     f"--epochs is {config.epochs:g}, of which none can be pruned, for warm-up takes "

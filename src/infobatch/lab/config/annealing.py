@@ -1,10 +1,12 @@
-"""When a run's pruning ends, so that it finishes on all data."""
+"""When a run's pruning begins and ends, and why a run left nothing out."""
 
 from __future__ import annotations
 
+from infobatch.lab.config.noise_budget import has_budget
 from infobatch.lab.config.policy_spec import inner_name
 from infobatch.lab.config.train import TrainConfig
 from infobatch.policies import POLICIES, Policy, default_delta
+from infobatch.schedule import Schedule
 
 
 def delta_of(config: TrainConfig) -> float:
@@ -18,3 +20,28 @@ def delta_of(config: TrainConfig) -> float:
         return config.delta
     kind = POLICIES.get(inner_name(config.policy), Policy)
     return default_delta(kind, config.target is not None)
+
+
+def num_prunable(config: TrainConfig) -> int:
+    """The number of a run's epochs in which samples may be left out.
+
+    Args:
+        config: The run's options.
+    """
+    return Schedule(1, config.epochs, delta_of(config), config.warmup_epochs).num_prunable
+
+
+def why_nothing_left_out(config: TrainConfig) -> str:
+    """Why a run that prunes has trained on everything.
+
+    Args:
+        config: The run's options.
+
+    Returns:
+        A clause that follows a colon.
+    """
+    if not num_prunable(config):
+        return "no epoch could be pruned: warm-up (--warmup-epochs) and annealing (--delta) take all"
+    if has_budget(config.policy):
+        return "the budget of noise allowed nothing to be left out"
+    return "the policy left nothing out of the epochs that could be pruned"

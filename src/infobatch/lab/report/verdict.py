@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from infobatch.lab.comparison.variants import FEWER, FEWER_SCALED, SAME_STEPS
+from infobatch.lab.config.annealing import why_nothing_left_out
 from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.paired import (
     MOST_SEEDS,
@@ -115,9 +116,7 @@ def why_unjudged(
     if not math.isfinite(difference.mean):
         return Unjudged("no verdict", f"No verdict: {_diverged([ours, full])}.")
     if ours.mean("num_trained") == ours.mean("num_full"):
-        why = "the first epoch is warm-up, and no other could be"
-        if ours.budget is not None and len(next(iter(ours.runs.values())).metrics) > 1:
-            why = "the budget of noise allowed nothing to be left out"
+        why = why_nothing_left_out(next(iter(ours.runs.values())).config)
         return Unjudged("nothing pruned", f"Nothing was pruned: {why}.")
     if results.is_saturated:
         return Unjudged(

@@ -37,6 +37,15 @@ def test_each_file_of_a_report_is_replaced_whole(comparison, tmp_path):
     assert all(after[path] != number for path, number in before.items())
 
 
+def test_every_machine_is_named(comparison, tmp_path):
+    results = read_comparison(comparison.path)
+    last = list(results.arms[-1].runs.values())[-1]
+    last.summary.environment["device"] = "cuda (another)"
+    for text in (write_page(results, [], tmp_path / "page.html").read_text(), to_markdown(results)):
+        assert text.count("cuda (another)") == 1
+        assert text.count("cpu (") == 1
+
+
 def test_names_from_elsewhere_are_text_on_the_page_and_stay_in_their_cells(comparison, tmp_path):
     hostile = """<script>alert("&')</script> | x\ny"""
     results = read_comparison(comparison.path)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infobatch.lab.report.results import Results
-from infobatch.lab.report.tables import Section, sections
+from infobatch.lab.report.tables import Section, environments, sections
 from infobatch.lab.report.verdict import control_lines, verdict
 
 
@@ -48,8 +48,8 @@ def _cell(text: str) -> str:
 def _environment(results: Results) -> str:
     """Every machine and version that runs came from, and their seeds."""
     runs = [run for arm in results.arms for run in arm.runs.values()]
-    places = dict.fromkeys(
-        ", ".join(f"{name} {value}" for name, value in run.summary.environment.items()) for run in runs
-    )
+    places = [
+        ", ".join(f"{name} {value}" for name, value in each.items()) for each in environments(results)
+    ]
     seeds = sorted({run.config.seed for run in runs})
     return f"{'; '.join(places)}. Seeds {', '.join(map(str, seeds))}. Every run is in runs.json."

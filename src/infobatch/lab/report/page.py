@@ -14,7 +14,7 @@ from infobatch.lab.files import write_text_whole
 from infobatch.lab.recipes import RECIPES
 from infobatch.lab.report.headline import headlines
 from infobatch.lab.report.results import Results
-from infobatch.lab.report.tables import sections
+from infobatch.lab.report.tables import environments, sections
 from infobatch.lab.report.verdict import control_lines, verdict
 from infobatch.lab.tasks.registry import TASKS
 
@@ -47,7 +47,7 @@ def write_page(results: Results, plots: Sequence[Path], path: Path) -> Path:
         label=shown.label,
         changed=_changed(runs[0].config),
         options=_options(runs[0].config),
-        environment=runs[0].summary.environment,
+        environments=environments(results),
     )
     write_text_whole(path, html)
     return path

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from infobatch.lab.report.arms import deviation_of
 from infobatch.lab.report.equal_cost import EQUAL_COST_NOTE, equal_cost_table
@@ -55,6 +56,12 @@ def sections(results: Results) -> list[Section]:
     if noise_rows(results):
         made.append(Section("Why a policy wins or loses", *noise_table(results), NOISE_NOTE))
     return made
+
+
+def environments(results: Results) -> list[dict[str, Any]]:
+    """Every machine and version that runs came from, each once, in the order of the runs."""
+    runs = [run for arm in results.arms for run in arm.runs.values()]
+    return [dict(each) for each in dict.fromkeys(tuple(r.summary.environment.items()) for r in runs)]
 
 
 def main_table(results: Results) -> tuple[list[str], list[list[str]]]:

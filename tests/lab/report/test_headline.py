@@ -17,6 +17,14 @@ def test_a_pruned_arm_has_a_word_and_three_figures():
     )
 
 
+def test_what_is_saved_is_of_the_cost_where_more_was_computed_than_trained():
+    results = compared([400, 400])
+    for run in results.pruned[0].runs.values():
+        run.summary.num_trained = 300  # and forward passes for 100 more
+    assert headlines(results)[0].figures[0].meaning == "of the cost saved"
+    assert "33.3% of the cost saved" in verdict(results)
+
+
 def test_a_metric_that_every_run_is_at_the_end_of_is_no_success():
     results = replace(compared([400, 400]), metric=ACCURACY)
     for arm in results.arms:

@@ -102,6 +102,11 @@ class ArmRuns:
         """The budget of noise that its runs kept to; None without one."""
         return budget_of(next(iter(self.runs.values())).config)
 
+    @property
+    def saves(self) -> str:
+        """What it saves: samples, or cost where it computed more than training on those that it kept."""
+        return "samples" if self.mean("cost") == self.mean("num_trained") else "cost"
+
     def mean(self, field: str) -> float:
         """The mean over seeds of a field of the summaries."""
         return statistics.fmean(getattr(run.summary, field) for run in self.runs.values())

@@ -57,7 +57,7 @@ def _headline(ours: ArmRuns, full: ArmRuns, results: Results) -> Headline | None
         interval = "one seed"
     points = " points" * (metric.unit == "%")
     figures = [
-        Figure(f"{100 * results.saved(ours):.0f} %", "of the samples saved"),
+        Figure(f"{100 * results.saved(ours):.0f} %", f"of the {ours.saves} saved"),
         Figure(
             metric.signed(difference.mean) + points,
             f"{metric.name} against full data ({interval})",

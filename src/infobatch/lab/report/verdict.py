@@ -80,7 +80,7 @@ def _verdict_on(ours: ArmRuns, full: ArmRuns, results: Results) -> str:
     unjudged = why_unjudged(ours, full, difference, results)
     if unjudged is not None:
         return unjudged.sentence
-    saved = f"{results.saved(ours):.1%} of the samples saved"
+    saved = f"{results.saved(ours):.1%} of the {ours.saves} saved"
     against = f"{results.metric.name} against full data {difference}{_points(results)}"
     judged = judge(difference, results.margin)
     number = seeds_needed(difference, results.margin) if judged == TOO_FEW else None

@@ -48,8 +48,10 @@ def measure(name: str, num_samples: int) -> None:
         order = pruner.current.share_of_rank()
         for place in range(0, len(order), PIECE):
             piece = order[place : place + PIECE]
-            signals = {key: torch.rand(len(piece), generator=generator) for key in pruner.signals}
-            pruner.record(torch.rand(len(piece), generator=generator) ** 3, piece, **signals)
+            learned = 1 - 0.5 * place / len(order)  # sizes fall as a model learns
+            sizes = torch.rand(1 + len(pruner.signals), len(piece), generator=generator) * learned
+            losses, *others = sizes
+            pruner.record(losses**3, piece, **dict(zip(pruner.signals, others, strict=True)))
         num_selected = len(order)
         del order, piece  # as a loader does, which has come to its end
         print(

@@ -285,16 +285,14 @@ class Course:
         self._begin(epoch)
 
     def _checked_state(self, state: dict[str, Any]) -> dict[str, Any]:
-        if isinstance(state, dict):  # older ones tell neither
-            state = {"samples": None, "policy": None, **state}
         checked = self._store.check_state(state)
         self._samples.check_saved(state["samples"])
         return checked
 
     # -- Inside ------------------------------------------------------------------------------------
 
-    def _warn_of_another_policy(self, name: str | None) -> None:
-        if name not in (None, type(self.policy).__name__):
+    def _warn_of_another_policy(self, name: str) -> None:
+        if name != type(self.policy).__name__:
             warn_user(
                 f"the checkpoint was saved with the policy {name}, and the run goes on with "
                 f"{self.policy!r}; give DynamicPruner the policy of then, unless another is meant"

@@ -30,7 +30,7 @@ COMMON: Fields = {
     **{"version": int, "num_samples": int, "seed": int, "num_replicas": int, "layout": str},
     **{"epoch": int, "scores": dict, "history": Rows(len(EpochCounts._fields))},
     "samples": (str, None),
-    "policy": (str, None),
+    "policy": str,
 }
 """What every state holds."""
 

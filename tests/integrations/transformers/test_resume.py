@@ -86,6 +86,13 @@ def test_a_checkpoint_without_a_pruner_is_refused(tmp_path):
         trainer(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-13"))
 
 
+def test_a_checkpoint_without_its_numbers_of_items_is_refused(tmp_path):
+    trainer(tmp_path, save_strategy="epoch").train()
+    (tmp_path / "checkpoint-13" / "items.pt").unlink()
+    with pytest.raises(ValueError, match=r"items.pt cannot be read .*resume from an older checkpoint"):
+        trainer(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-13"))
+
+
 def test_another_batch_size_is_refused_where_it_does_not_fit(tmp_path):
     paper = {"policy": InfoBatch()}
     trainer(tmp_path, pruning=paper, save_strategy="steps", save_steps=5).train()

@@ -232,8 +232,7 @@ class PruningMixin(PrunedEpochs):
     def _resume(self, checkpoint: Path) -> tuple[int, int]:
         """Load the pruner; returns the epoch to go on with and how many of its batches were trained."""
         self._load_pruner(checkpoint)
-        if (path := checkpoint / ITEMS_FILE).exists():  # older ones have none
-            self._mean_items.load_state_dict(read_state(path))
+        self._mean_items.load_state_dict(read_state(checkpoint / ITEMS_FILE))
         epoch = self.pruner.current
         if epoch.finished:
             return epoch.number + 1, 0

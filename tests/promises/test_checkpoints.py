@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import infobatch
-from helpers import after_one_epoch, new_pruner, random_losses, record_epoch
+from helpers import after_one_epoch, new_pruner, random_losses
 from infobatch import DynamicPruner, InfoBatch, RandomPruning, Sharded, Spaced
 from infobatch.policies import Neyman
 
@@ -97,7 +97,7 @@ def test_a_faulty_state_is_refused_and_changes_nothing(path, layout):
         ("left", by(lambda left: left + 1), "samples left to train than it says"),
         ("codes", by(lambda codes: codes + 9), "strata that its weights do not have"),
         ("num_trained", to(7), "samples left to train than it says"),
-        ("rank", to(1), r"rank is 1; it must lie in 0\.\.0"),
+        ("rank", to(1), r"rank is 1; it must be a whole number in 0\.\.0"),
         ("num_shards", to("2"), "'num_shards' in the checkpoint is a str"),
         ("weights", by(lambda values: values[:1]), r"'weights' in .* where \(2, any\) is expected"),
     ],
@@ -119,7 +119,7 @@ def test_what_is_no_state_is_refused():
 def test_a_state_with_draws_of_another_length_is_refused():
     pruner = DynamicPruner(range(20), 4, policy=InfoBatch())
     pruner.filter(range(20), 4)
-    record_epoch(pruner, random_losses(20))
+    pruner.record(random_losses(20), torch.arange(20))
     state = pruner.state_dict()
     pruner.load_state_dict(state)
     state["draws"]["counts"] = state["draws"]["counts"][:5]

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from infobatch.scores.columns import FloatArray, IndexArray
+from infobatch.scores.files import import_parquet
 
 VERSION = 1
 """Version of the format. A change that older code cannot read raises it."""
@@ -156,18 +157,6 @@ def read_epoch(epoch: int, paths: Mapping[int | None, Path], index: int | None =
         for name in ("index", *record.values)
     }
     return EpochRecord(epoch, record.num_samples, record.seed, **joined)
-
-
-def import_parquet() -> tuple[Any, Any]:
-    """Import pyarrow and its module for Parquet; ``ImportError`` names the remedy."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError(
-            "recorded epochs are Parquet files, which need pyarrow: pip install 'infobatch[parquet]'"
-        ) from error
-    return pyarrow, pyarrow.parquet
 
 
 def _read_file(path: Path, epoch: int, index: int | None) -> tuple[EpochRecord, int]:

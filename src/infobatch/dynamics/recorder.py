@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from infobatch.dynamics.files import EpochRecord, epoch_files, import_parquet, seed_of, write_epoch
+from infobatch.dynamics.files import EpochRecord, epoch_files, seed_of, write_epoch
 from infobatch.dynamics.recording import Recording
 from infobatch.epoch import Epoch
 from infobatch.layouts.base import ScoreStore
+from infobatch.scores.files import import_parquet
 from infobatch.user_warnings import warn_user
 
 _COLUMNS = {"margins": "epoch_margin", "confidences": "epoch_confidence"}

@@ -34,7 +34,7 @@ def export_table(path: str | Path, columns: Mapping[str, Tensor]) -> Path:
     if path.suffix == ".npz":
         np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # of an option that NumPy 2 has
     elif path.suffix == ".parquet":
-        pyarrow, parquet = _import_parquet()
+        pyarrow, parquet = import_parquet()
         parquet.write_table(pyarrow.table(arrays), path)
     else:
         raise _unknown_format(path)
@@ -69,7 +69,7 @@ def read_scores(path: str | Path) -> ScoreTable:
                 "the scores again"
             ) from error
     elif path.suffix == ".parquet":
-        _, parquet = _import_parquet()
+        _, parquet = import_parquet()
         table = parquet.read_table(path)
         arrays = {name: table[name].to_numpy() for name in table.column_names}
     else:
@@ -100,12 +100,14 @@ def _unknown_format(path: Path) -> ValueError:
     return ValueError(f"{path} ends in {path.suffix!r}; name it .npz or .parquet")
 
 
-def _import_parquet() -> tuple[Any, Any]:
+def import_parquet() -> tuple[Any, Any]:
+    """Import pyarrow and its module for Parquet; ``ImportError`` names the remedy."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
-            "parquet files need pyarrow: pip install 'infobatch[parquet]', or use .npz"
+            "Parquet files need pyarrow: pip install 'infobatch[parquet]'. Recorded epochs are such "
+            "files; scores may be .npz instead"
         ) from error
     return pyarrow, pyarrow.parquet

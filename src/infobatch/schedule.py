@@ -10,6 +10,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from infobatch.batching import LastBatch, nearest_multiple
+from infobatch.policies.allocation import whole
 
 __all__ = ["Schedule"]
 
@@ -234,7 +235,8 @@ class Schedule:
         kept = [(self.num_samples - s * total / epochs) / self._multiple for s in steepness]
         units = round((epochs * self.num_samples - total) / self._multiple)
         missed = 0  # by a last batch that would be too small, or dropped; the next epochs make up for it
-        for i, number in enumerate(_whole(kept, units)):
+        full = np.full(epochs, -(-self.num_samples // self._multiple))
+        for i, number in enumerate(whole(np.array(kept), units, full).tolist()):
             wanted = number * self._multiple + missed
             possible = min(math.floor(wanted / self._multiple + 0.5) * self._multiple, self.num_samples)
             possible = max(possible, self._multiple)
@@ -243,15 +245,6 @@ class Schedule:
             missed = wanted - possible
             counts[self.first_pruned + i] = self.num_samples - possible
         return counts
-
-
-def _whole(shares: Sequence[float], total: int) -> list[int]:
-    """Whole numbers near ``shares`` that sum to ``total``; among equal ones the first are rounded up."""
-    numbers = [math.floor(share + _ROUNDING) for share in shares]
-    nearest = sorted(range(len(shares)), key=lambda i: numbers[i] - shares[i])
-    for i in nearest[: total - sum(numbers)]:
-        numbers[i] += 1
-    return numbers
 
 
 def highest_target(attempt: Callable[[float], Schedule], target: float) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from infobatch.integrations.refusals import Refusal, check_run_options, check_settings, other_than
 from infobatch.integrations.transformers.batches import INDICES
-from infobatch.integrations.transformers.refusals import check_epochs
+from infobatch.integrations.transformers.refusals import check_epochs, own_loader
 from infobatch.policies import Policy
 from infobatch.scores.columns import COLUMNS, NORMS, SIGNALS
 
@@ -127,14 +127,8 @@ _REFUSED = {
 
 def check_rows(rows: Sequence[Mapping[str, Any]], trainer: object) -> None:
     """Refuse rows of another loader than ours."""
-    if all(INDICES in row for row in rows):
-        return
-    name = "get_train_dataloader"
-    owner = next(kind.__name__ for kind in type(trainer).__mro__ if name in vars(kind))
-    raise RuntimeError(
-        f"the rows have no {INDICES!r}: {name} of {owner} makes a loader of its own, whose prompts are "
-        "not the selected ones; leave it out"
-    )
+    if not all(INDICES in row for row in rows):
+        raise own_loader(trainer)
 
 
 def check_can_shrink(part: int, num_prompts: int) -> None:

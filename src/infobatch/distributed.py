@@ -160,17 +160,19 @@ def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
         )
     nothing = -torch.inf
     scored = torch.from_numpy(recorded) & ~scores["last_loss"].isnan()
-    rows = [row for name in scores.columns for row in scores[name].view(len(scores), -1).T]
+    columns = {name: scores[name].view(len(scores), -1).T for name in scores.columns}
+    rows = [row for column in columns.values() for row in column]
     packed = torch.empty(len(rows) + 1, len(scores), dtype=torch.float32)
     for values, row in zip(packed[:-1], rows, strict=True):
         values.copy_(row).masked_fill_(~scored | row.isnan(), nothing)
     packed[-1] = torch.from_numpy(recorded)
     packed = packed.to(collective_device())
     dist.all_reduce(packed, dist.ReduceOp.MAX)
-    *merged, union = packed.cpu()
-    for row, values in zip(rows, merged, strict=True):
-        row.copy_(torch.where(values > nothing, values, row))  # a view of its column
-    recorded_by_any: np.ndarray = (union > 0).numpy()
+    *merged, union = packed.cpu().split_with_sizes([*map(len, columns.values()), 1])
+    for (name, column), values in zip(columns.items(), merged, strict=True):
+        known = torch.where(values > nothing, values, column)
+        scores.write(name, known.T.reshape(scores[name].shape))
+    recorded_by_any: np.ndarray = (union[0] > 0).numpy()
     return recorded_by_any
 
 

@@ -193,5 +193,5 @@ def with_norms(scores: ScoreTable, columns: Sequence[str], norms_from: NormsFrom
     if norms is None:
         norms = norms_of_losses(losses, norms_from)
     table.begin(losses.numpy(), norms.numpy())
-    table["visits"].copy_(scores["visits"])
+    table.write("visits", scores["visits"])
     return table

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from infobatch.scores import ScoreTable
 
@@ -24,6 +25,19 @@ def test_a_part_of_a_table_has_the_rows_that_were_named():
     assert part["visits"].tolist() == [1, 0, 1]
     part.record(np.array([1]), np.array([9.0], np.float32))
     assert table["last_loss"][0].isnan()
+
+
+def test_a_column_that_is_written_keeps_its_dtype_and_tells_the_time():
+    table = ScoreTable(3, ["last_loss", "visits", "recent_norms", "trained_at"])
+    table.record(np.array([0]), np.array([1.0], np.float32), np.array([1.0], np.float32))
+    table.write("visits", np.array([3.0, 0.0, 1.0]))
+    table.write("recent_norms", np.arange(6).reshape(3, 2))
+    table.write("trained_at", np.array([4, 9, 0]))
+    assert table["visits"].tolist() == [3, 0, 1]
+    assert table["visits"].dtype == torch.int32
+    assert table["recent_norms"].tolist() == [[0, 1], [2, 3], [4, 5]]
+    table.record(np.array([2]), np.array([1.0], np.float32), np.array([1.0], np.float32))
+    assert table["trained_at"].tolist() == [4, 9, 10]
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are():

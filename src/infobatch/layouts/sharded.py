@@ -348,7 +348,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
                 "list of the states of all of them"
             )
         for name, values in columns.items():
-            scores[name].copy_(values)
+            scores.write(name, values)
         scores.num_nonfinite = num_nonfinite
         # The epoch that they were in.
         left, num_trained = first["left"].numpy(), first["num_trained"]

@@ -83,7 +83,7 @@ def read_scores(path: str | Path) -> ScoreTable:
     losses = torch.from_numpy(np.array(arrays["last_loss"], np.float32))
     table = ScoreTable.from_losses(losses, list(dict.fromkeys(["last_loss", "visits", *found])))
     for name, values in found.items():
-        table[name].copy_(torch.from_numpy(np.array(values, COLUMNS[name].dtype)))
+        table.write(name, np.array(values, COLUMNS[name].dtype))
     return table
 
 

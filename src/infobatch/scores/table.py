@@ -31,7 +31,7 @@ class ScoreTable:
     """The columns of all N samples, on the host.
 
     ``table["last_loss"]`` is a column as a tensor, shape (N,), or (N, width) for a column of several
-    numbers a sample. It shares the table's memory: read it, do not write to it.
+    numbers a sample. It shares the table's memory: read it, and write by :meth:`write`.
 
     Args:
         num_samples: N.
@@ -139,6 +139,17 @@ class ScoreTable:
             values: (N,), which nobody may write to from then on.
         """
         self._values[column] = values.numpy()
+        if column == "trained_at":
+            self._num_batches = None
+
+    def write(self, column: str, values: Tensor | np.ndarray) -> None:
+        """Copy values into a column, of its shape; its dtype stays.
+
+        Args:
+            column: Its name.
+            values: (N,), or (N, width) for a column of several numbers a sample.
+        """
+        self[column].copy_(torch.as_tensor(values))
         if column == "trained_at":
             self._num_batches = None
 

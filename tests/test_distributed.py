@@ -1,9 +1,11 @@
-"""What the ranks compare before they train an epoch."""
+"""What the ranks compare before they train an epoch, and what they tell one another."""
 
 import numpy as np
 import pytest
+import torch
 
-from infobatch.distributed import Replicas, ShareCheck, check_agreement
+from infobatch.distributed import Replicas, ShareCheck, check_agreement, merge_scores
+from infobatch.scores import ScoreTable
 
 
 def test_selections_of_one_size_are_told_apart(monkeypatch):
@@ -26,6 +28,21 @@ def test_selections_of_one_size_are_told_apart(monkeypatch):
 
 def test_without_a_process_group_nothing_is_compared():
     check_agreement({"selection": 1})
+
+
+def test_columns_of_the_draw_cross_no_ranks(monkeypatch):
+    rows = []
+    monkeypatch.setattr("infobatch.distributed.has_process_group", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_backend", lambda group: "gloo")
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda packed, _: rows.append(len(packed)))
+    scores = ScoreTable(3, ["last_loss", "visits", "recent_norms", "credit", "weight"])
+    weights, recorded = torch.tensor([2.0, 0.0, 1.0]), np.array([True, False, True])
+    scores.adopt("weight", weights)
+    ones = np.ones(3, np.float32)
+    scores.record(np.arange(3), ones, ones)
+    assert merge_scores(scores, recorded).tolist() == [True, False, True]
+    assert rows == [5], "last_loss, visits, two norms, and which were recorded"
+    assert scores["weight"].data_ptr() == weights.data_ptr()
 
 
 STRIDED = [[1, 3, 5], [7, 9, 11]]

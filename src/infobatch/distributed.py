@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from infobatch.scores.columns import COLUMNS, DRAW
 from infobatch.scores.table import ScoreTable
 
 __all__ = ["Merge", "Reduce", "Replicas", "merge_scores", "sum_over_group", "sum_over_ranks"]
@@ -139,7 +140,8 @@ def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
     """Give every rank the scores that any rank recorded: a :data:`Merge`, the default.
 
     It is a single all-reduce, to be called on all ranks. A sample takes the values of the rank that
-    recorded it, bitwise equal everywhere; merging twice changes nothing.
+    recorded it, bitwise equal everywhere; merging twice changes nothing. Columns of the draw stay: each
+    rank made the same draw.
 
     Args:
         scores: The scores of this rank, which are changed in place.
@@ -160,7 +162,8 @@ def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
         )
     nothing = -torch.inf
     scored = torch.from_numpy(recorded) & ~scores["last_loss"].isnan()
-    columns = {name: scores[name].view(len(scores), -1).T for name in scores.columns}
+    merging = [name for name in scores.columns if COLUMNS[name].signal != DRAW]  # which are equal
+    columns = {name: scores[name].view(len(scores), -1).T for name in merging}
     rows = [row for column in columns.values() for row in column]
     packed = torch.empty(len(rows) + 1, len(scores), dtype=torch.float32)
     for values, row in zip(packed[:-1], rows, strict=True):

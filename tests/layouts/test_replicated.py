@@ -86,7 +86,7 @@ def test_processes_share_scores_and_resume(num_replicas, tmp_path):
 CALIBRATION = """
     import sys, torch, torch.distributed as dist
     from itertools import islice
-    from infobatch import DynamicPruner, NoiseBudget
+    from infobatch import DynamicPruner, NoiseBudget, Spaced
     rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=num_replicas)
@@ -110,7 +110,13 @@ CALIBRATION = """
                 for indices, batch in islice(loader, 2):
                     trained[-1][indices[indices >= 0]] = True
                     pruner.update(losses[batch], indices)
-        torch.save([shown, trained, weights], f"{folder}/{rank}.pt")
+        spaced = DynamicPruner(range(80), 4, policy=Spaced(NoiseBudget(2.0)))
+        loader = spaced.loader(5)
+        for epoch in spaced.epochs():
+            for indices, batch in loader:
+                spaced.update(losses[batch] / (epoch + 1), indices)
+        columns = spaced.state_dict()["scores"]["columns"]
+        torch.save([shown, trained, weights, columns], f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()
 """
@@ -118,11 +124,15 @@ CALIBRATION = """
 
 def test_ranks_calibrate_by_what_any_of_them_trained(tmp_path):
     saved = launch(CALIBRATION, 2, tmp_path)
-    for shown, _, weights in saved:
+    for shown, _, weights, _ in saved:
         for epoch in range(3):
             trained = saved[0][1][epoch] | saved[1][1][epoch]
             assert torch.equal(shown[epoch], weights[epoch] * trained)
             assert 0 < torch.count_nonzero(shown[epoch]) < torch.count_nonzero(weights[epoch])
+    one, other = (columns for *_, columns in saved)
+    assert {"credit", "weight", "trained_at"} < one.keys()
+    for name in one:
+        assert torch.equal(one[name].nan_to_num(-1), other[name].nan_to_num(-1)), name
 
 
 def test_ranks_without_a_process_group_do_not_drift_apart():

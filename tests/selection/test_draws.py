@@ -33,6 +33,16 @@ def test_the_chances_that_are_told_are_the_inverse_weights(name, multiple):
         assert bool((chances[selection.weights == 0] < 1).all())
 
 
+@pytest.mark.parametrize("wanted", [None, 2, 3, 5])
+def test_the_chances_that_are_told_are_those_of_the_number_that_is_wanted(wanted):
+    keep = KeepProbabilities(torch.tensor([0.5, 0.5]), torch.tensor([0, 0, 0, 1, 1, 1]).byte())
+    chances = inclusion_probabilities(keep, wanted=wanted)
+    selection = draw(keep, generator(0), wanted=wanted)
+    assert selection.num_selected == (wanted or 4)
+    kept = selection.indices
+    torch.testing.assert_close(1 / chances[kept].float(), selection.weights[kept])
+
+
 def test_the_effective_share_is_that_of_a_worked_example():
     # Kish (1965): of 1, 1 and 2, (1 + 1 + 2)^2 / (3 (1 + 1 + 4)) = 16 / 18.
     assert Selection.of(torch.tensor([1.0, 0, 1, 2, 0])).effective_share == pytest.approx(8 / 9)

@@ -81,15 +81,20 @@ def draw(
 
 
 def inclusion_probabilities(
-    keep: KeepProbabilities, multiple: int = 1, least: int = 1, last: LastBatch | None = None
+    keep: KeepProbabilities,
+    multiple: int = 1,
+    least: int = 1,
+    last: LastBatch | None = None,
+    wanted: int | None = None,
 ) -> Tensor:
     """The probability with which :func:`draw` selects each sample, float64 (N,): 1 / its weight.
 
     Args:
         keep: The keep probabilities.
-        multiple: See :func:`draw`; so are ``least`` and ``last``.
+        multiple: See :func:`draw`; so are the others.
         least: The fewest samples to select.
         last: What the last batch may be.
+        wanted: How many samples are to be selected, where strata are rounded.
     """
     if keep.groups is not None:
         asked = _in_groups(keep, multiple, least, last)
@@ -98,7 +103,8 @@ def inclusion_probabilities(
     if keep.strata is None or keep.credit is not None:
         return made_whole(keep, multiple, least, last).per_sample()
     sizes = torch.bincount(keep.strata, minlength=len(probabilities))
-    counts = stratum_counts(sizes.tolist(), probabilities.tolist(), multiple, least=least, last=last)
+    chances = probabilities.tolist()
+    counts = stratum_counts(sizes.tolist(), chances, multiple, least=least, last=last, wanted=wanted)
     shares = torch.tensor(counts, dtype=torch.float64) / sizes.clamp(min=1)
     return shares[keep.strata.long()]
 

@@ -115,7 +115,9 @@ def influence_of(
     if isinstance(policy, BiasedPolicy):
         return _influence_by_draws(policy, scores, request, probed)
     asked = request(0)
-    chances = inclusion_probabilities(policy.keep_probabilities(scores, asked), asked.multiple)
+    keep = policy.keep_probabilities(scores, asked)
+    wanted = None if asked.num_pruned is None else len(scores) - asked.num_pruned
+    chances = inclusion_probabilities(keep, asked.multiple, asked.least, asked.last, wanted)
     none = torch.zeros(len(probed), dtype=torch.float64)
     return Influence(none, none, float(chances.mean()) / chances[probed])
 

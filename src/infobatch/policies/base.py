@@ -70,13 +70,11 @@ class KeepProbabilities:
 
         Args:
             values: (S,) with ``strata``, else (N,).
-            samples: Which samples: a slice, indices (n,), or bool (N,). By default all.
+            samples: Which samples: a slice, or indices (n,). By default all.
         """
-        # In numpy, which finds what a mask keeps without a list of places of 8 bytes a sample.
-        index = samples.numpy() if isinstance(samples, Tensor) else samples
         if self.strata is None:
-            return torch.from_numpy(values.numpy()[index])
-        return values.index_select(0, torch.from_numpy(self.strata.numpy()[index]).int())
+            return values[samples]
+        return values.index_select(0, self.strata[samples].int())
 
 
 @dataclass(frozen=True)

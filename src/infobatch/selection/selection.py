@@ -15,7 +15,8 @@ class Selection:
     The number of samples of each class in it is ``labels[selection.indices].bincount()``.
 
     Args:
-        weights: Weight of each sample, float32 (N,): at least 1 where selected, 0 where left out.
+        weights: Weight of each sample, float32 (N,): 0 where left out, above 0 where selected; of
+            unbiased policies at least 1 there.
         num_selected: Number of samples selected.
         credit: Visits that each sample is owed after this epoch, (N,), where the draw counts them; else
             None.

@@ -18,9 +18,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from infobatch.lab.config.policy_spec import BELOW_MEAN
 from infobatch.lab.report.arms import half_interval
 from infobatch.lab.report.paired import holm, p_of, p_text
-from infobatch.policies import BELOW_MEAN
 
 ARM = re.compile(r"(?:(?P<policy>.+)-)?save-(?P<saved>[\d.]+)/(?P<kind>.+)")
 """Controls name no policy."""

@@ -67,9 +67,6 @@ DEFAULT = "noise-budget"
 DEFAULT_FOR_TARGET = "spaced"
 """The policy of a run with a target that names none."""
 
-BELOW_MEAN = ("infobatch", "bls")
-"""Policies whose prune ratio is a share of the samples below the mean; it matters with a target, too."""
-
 
 def default_policy(meets_target: bool, needs_strata: bool) -> Policy:
     """The policy of a run that names none.
@@ -107,13 +104,7 @@ def takes(name: str, option: str) -> bool:
     return option in signature(POLICIES[name]).parameters
 
 
-def has_prune_ratio(name: str) -> bool:
-    """Whether the policy with this name in ``POLICIES`` takes a prune ratio."""
-    return takes(name, "prune_ratio")
-
-
 __all__ = [
-    "BELOW_MEAN",
     "BLS",
     "DEFAULT",
     "DEFAULT_FOR_TARGET",
@@ -147,6 +138,5 @@ __all__ = [
     "WholeGroups",
     "default_delta",
     "default_policy",
-    "has_prune_ratio",
     "takes",
 ]

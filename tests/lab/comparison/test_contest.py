@@ -8,10 +8,10 @@ import torch
 from helpers.comparisons import CONTEST
 from helpers.digits import LOOKING, SCORED, STATIC
 from infobatch.lab.comparison.contest import CONTESTANTS, contestants
-from infobatch.lab.config.policy_spec import SELECTIVE_BACKPROP
+from infobatch.lab.config.policy_spec import BELOW_MEAN, SELECTIVE_BACKPROP
 from infobatch.lab.report import read_comparison
 from infobatch.lab.runs.folder import RunFolder
-from infobatch.policies import BELOW_MEAN, POLICIES
+from infobatch.policies import POLICIES
 
 
 def labels(num_samples):

@@ -12,7 +12,7 @@ from infobatch.lab.commands.subsets import read_indices, read_subset
 from infobatch.lab.comparison.contest import distinct_policies
 from infobatch.lab.comparison.variants import Variant, reads_ratio
 from infobatch.lab.config.noise_budget import BUDGETED, budget_of, with_budget, with_budgets
-from infobatch.lab.config.policy_spec import name_of
+from infobatch.lab.config.policy_spec import BELOW_MEAN, has_prune_ratio, name_of
 from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.train import TrainConfig, defaults_of, flag, of_function, of_table
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
@@ -27,7 +27,7 @@ from infobatch.lab.runs.sources import check_data, check_sources, sources_of
 from infobatch.lab.tasks.registry import TASKS
 from infobatch.lab.training.scoring_costs import pruned_throughout
 from infobatch.lab.training.validate import check_config
-from infobatch.policies import BELOW_MEAN, DEFAULT_FOR_TARGET, POLICIES, has_prune_ratio
+from infobatch.policies import DEFAULT_FOR_TARGET, POLICIES
 
 RATIO = "infobatch"
 """The policy that ``--prune-ratio`` alone stands for."""

@@ -13,6 +13,7 @@ from infobatch.lab.comparison.variants import Variant
 from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.noise_budget import has_budget, with_budgets
 from infobatch.lab.config.policy_spec import (
+    BELOW_MEAN,
     SELECTIVE_BACKPROP,
     WITHIN_BATCHES,
     chooses_within_batches,
@@ -24,7 +25,7 @@ from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.names import choose
 from infobatch.lab.runs.records import FORWARD_COST
 from infobatch.lab.training.validate import check_config
-from infobatch.policies import BELOW_MEAN, POLICIES
+from infobatch.policies import POLICIES
 from infobatch.policies.base import check_targets
 from infobatch.schedule import Schedule
 

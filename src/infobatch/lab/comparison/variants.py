@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from infobatch.lab.config.annealing import delta_of
-from infobatch.lab.config.policy_spec import chooses_within_batches, folder_name, name_of, proxy_of
+from infobatch.lab.config.policy_spec import (
+    BELOW_MEAN,
+    chooses_within_batches,
+    folder_name,
+    has_prune_ratio,
+    name_of,
+    proxy_of,
+)
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.records import FORWARD_COST
 from infobatch.lab.training.scoring_costs import (
@@ -16,7 +23,7 @@ from infobatch.lab.training.scoring_costs import (
     pruned_throughout,
     without_unread_scores,
 )
-from infobatch.policies import BELOW_MEAN, POLICIES, has_prune_ratio
+from infobatch.policies import POLICIES
 from infobatch.schedule import Schedule
 
 FULL = "full"

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.names import choose
-from infobatch.policies import BELOW_MEAN, POLICIES, Policy, Protected, Spaced, takes
+from infobatch.policies import POLICIES, Policy, Protected, Spaced, takes
 
 FROM_THE_DATA = ("labels", "scores")
 """Options of policies that the data set gives, and a spec cannot."""
+BELOW_MEAN = ("infobatch", "bls")
+"""Policies whose prune ratio is a share of the samples below the mean; it matters with a target, too."""
 SELECTIVE_BACKPROP, PROXY_FILTERING = "selective-backprop", "proxy-filtering"
 """What chooses samples within each batch, by the names that it has among the policies of a contest."""
 WITHIN_BATCHES = (SELECTIVE_BACKPROP, PROXY_FILTERING)
@@ -33,6 +35,11 @@ def inner_name(spec: str) -> str:
         option.removeprefix("policy=") for option in spec.split(":") if option.startswith("policy=")
     ]
     return names[-1] if names else name_of(spec)
+
+
+def has_prune_ratio(name: str) -> bool:
+    """Whether the policy with this name in ``POLICIES`` takes a prune ratio."""
+    return takes(name, "prune_ratio")
 
 
 def chooses_within_batches(spec: str) -> bool:

@@ -9,6 +9,8 @@ from torch.utils.data import RandomSampler
 
 from helpers import UNMERGED, Numbers, batched_pruner, random_losses, record_epoch
 from infobatch import DynamicPruner, InfoBatch, NoPruning, Sharded
+from infobatch.chunks import CHUNK
+from infobatch.epoch import tick_off
 
 
 def test_samples_that_were_not_selected():
@@ -161,3 +163,14 @@ def test_the_last_epoch_too_must_record_losses(num_epochs):
     loader = pruner.loader(5)
     with pytest.raises(RuntimeError, match=f"epoch {num_epochs - 1} ends without a single recorded"):
         train_all_but_the_last(pruner, loader)
+
+
+@pytest.mark.parametrize("size", [7, CHUNK, 5 * CHUNK // 2])
+def test_what_a_batch_of_any_size_repeats_is_counted_once(size):
+    rng = np.random.default_rng(0)
+    recorded, marks = np.zeros(size, bool), np.empty(size, np.uint16)
+    for _ in range(2):
+        places = rng.integers(0, size, size)
+        before = np.flatnonzero(recorded)
+        assert tick_off(recorded, places, marks) == len(np.setdiff1d(places, before))
+        assert np.array_equal(np.flatnonzero(recorded), np.union1d(before, places))

@@ -8,8 +8,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from helpers import Numbers, batched_pruner, in_pruned_epoch
 from infobatch import DynamicPruner, InfoBatch
-from infobatch.chunks import CHUNK
-from infobatch.inputs import check_losses, check_off
+from infobatch.inputs import check_losses
 from infobatch.policies import Proportional
 
 
@@ -133,17 +132,6 @@ def test_scores_that_do_not_fit_their_losses_are_refused(scores, message):
     with pytest.raises((TypeError, ValueError), match=message):
         pruner.update(torch.ones(4), [0, 1, 2, 3], scores=scores)
     assert pruner.current.num_recorded == 0
-
-
-@pytest.mark.parametrize("size", [7, CHUNK, 5 * CHUNK // 2])
-def test_what_a_batch_of_any_size_repeats_is_counted_once(size):
-    rng = np.random.default_rng(0)
-    recorded, marks = np.zeros(size, bool), np.empty(size, np.uint16)
-    for _ in range(2):
-        places = rng.integers(0, size, size)
-        before = np.flatnonzero(recorded)
-        assert check_off(recorded, places, marks) == len(np.setdiff1d(places, before))
-        assert np.array_equal(np.flatnonzero(recorded), np.union1d(before, places))
 
 
 def test_losses_in_a_column_are_told_from_those_of_pixels():

@@ -18,6 +18,7 @@ import torch
 
 from infobatch.batch_indices import dropped_from
 from infobatch.batching import BatchEnds
+from infobatch.chunks import chunks
 from infobatch.distributed import Replicas, ShareCheck
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.selection import Selection
@@ -339,6 +340,27 @@ def filled(order: np.ndarray, source: np.ndarray, length: int) -> np.ndarray:
     if missing == 0:
         return order
     return np.concatenate([order, ~source[::-1][np.arange(missing) % len(source)]])
+
+
+def tick_off(recorded: np.ndarray, places: IndexArray, marks: np.ndarray) -> int:
+    """Note that some places are recorded, and count those that were not; quicker than by sorting.
+
+    Args:
+        recorded: Whether each place is, bool (N,); it is changed.
+        places: Those of a batch, each below N, (B,), of which some may be equal.
+        marks: Room to write in, uint16 (N,), of any content.
+
+    Returns:
+        The number of different places that were not recorded before.
+    """
+    num_new = 0
+    for part in chunks(len(places)):
+        new = places[part][~recorded[places[part]]]
+        turns = np.arange(len(new), dtype=np.uint16)
+        marks[new] = turns
+        num_new += int(np.count_nonzero(marks[new] == turns))
+        recorded[new] = True
+    return num_new
 
 
 def unselected_error(index: int, epoch: int, num_samples: int) -> ValueError:

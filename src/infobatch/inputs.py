@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from infobatch.batch_indices import dropped_from
-from infobatch.chunks import chunks
 from infobatch.noise import NormsFrom, norms_of_losses
 from infobatch.scores.columns import NORMS, SIGNALS, IndexArray
 
@@ -149,27 +148,6 @@ def all_below(indices: IndexArray, size: int) -> bool:
     every step.
     """
     return bool(np.maximum.reduce(indices.view(np.uint64), initial=0) < size)
-
-
-def check_off(recorded: np.ndarray, places: IndexArray, marks: np.ndarray) -> int:
-    """Note that some places are recorded, and count those that were not; quicker than by sorting.
-
-    Args:
-        recorded: Whether each place is, bool (N,); it is changed.
-        places: Those of a batch, each below N, (B,), of which some may be equal.
-        marks: Room to write in, uint16 (N,), of any content.
-
-    Returns:
-        The number of different places that were not recorded before.
-    """
-    num_new = 0
-    for part in chunks(len(places)):
-        new = places[part][~recorded[places[part]]]
-        turns = np.arange(len(new), dtype=np.uint16)
-        marks[new] = turns
-        num_new += int(np.count_nonzero(marks[new] == turns))
-        recorded[new] = True
-    return num_new
 
 
 def host_indices(indices: Indices) -> IndexArray:

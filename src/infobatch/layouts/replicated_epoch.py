@@ -13,8 +13,8 @@ from torch import Tensor
 
 from infobatch.batching import BatchEnds
 from infobatch.distributed import Replicas
-from infobatch.epoch import Epoch, check_left_out, unselected_error
-from infobatch.inputs import all_below, check_off
+from infobatch.epoch import Epoch, check_left_out, tick_off, unselected_error
+from infobatch.inputs import all_below
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.selection import Selection
 from infobatch.user_warnings import warn_user
@@ -113,7 +113,7 @@ class ReplicatedEpoch(Epoch):
         return real
 
     def _record_new(self, indices: IndexArray) -> int:
-        num_new = check_off(self.recorded, indices, self._marks)
+        num_new = tick_off(self.recorded, indices, self._marks)
         self._num_recorded += num_new
         return num_new
 

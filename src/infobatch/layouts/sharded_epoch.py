@@ -12,8 +12,7 @@ import torch
 
 from infobatch.batching import BatchEnds
 from infobatch.chunks import chunks
-from infobatch.epoch import Epoch, check_left_out, filled, unselected_error
-from infobatch.inputs import check_off
+from infobatch.epoch import Epoch, check_left_out, filled, tick_off, unselected_error
 from infobatch.layouts.shards import Shards
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.seeding import epoch_generator
@@ -258,7 +257,7 @@ class ShardedEpoch(Epoch):
 
     def _record_new(self, indices: IndexArray) -> int:
         places = self.shards.locate(indices)
-        num_new = check_off(self.recorded, places, self._marks)
+        num_new = tick_off(self.recorded, places, self._marks)
         self._num_recorded += num_new
         return num_new
 

@@ -317,8 +317,8 @@ class Course:
             self.plan.grow(num_samples)
             self._store.grow(num_samples)
         self._prepare(number)
-        self._recorder.begin()
         epoch, before = self._store.make_epoch(number), self._epoch
+        self._recorder.begin()  # once nothing keeps the epoch from being made
         if before is not None and before.user_draws is not None and epoch.user_draws is not None:
             epoch.user_draws.start = before.user_draws.following
         self._begin(epoch)

@@ -1,7 +1,12 @@
 """The report is one page, with its plots inside."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+
+from infobatch.lab.config.train import of_function, of_table
 from infobatch.lab.report import read_comparison, to_markdown, write_report
 from infobatch.lab.report.page import write_page
 from infobatch.lab.report.verdict import verdict
@@ -44,6 +49,22 @@ def test_every_machine_is_named(comparison, tmp_path):
     for text in (write_page(results, [], tmp_path / "page.html").read_text(), to_markdown(results)):
         assert text.count("cuda (another)") == 1
         assert text.count("cpu (") == 1
+
+
+@pytest.mark.parametrize(
+    "config", [of_table(Path("my.csv"), "fraud", ""), of_function("my_script.py:train")]
+)
+def test_options_that_follow_from_a_table_or_a_function_are_none_that_differ(
+    config, comparison, tmp_path
+):
+    results = read_comparison(comparison.path)
+    marked = replace(config, lr=0.07, data_mark="abc", source="def")
+    ours = results.pruned[0]
+    runs = {seed: replace(run, config=marked) for seed, run in ours.runs.items()}
+    results = replace(results, arms=[replace(ours, runs=runs)])
+    html = write_page(results, [], tmp_path / "page.html").read_text()
+    differing = html[html.index("that differ from") : html.index("All options of")]
+    assert re.findall("<td>(--.*?)</td>", differing) == ["--lr"]
 
 
 def test_names_from_elsewhere_are_text_on_the_page_and_stay_in_their_cells(comparison, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 from infobatch.lab.commands.arguments import Typed
 from infobatch.lab.commands.console import console
 from infobatch.lab.commands.subsets import read_indices, read_subset
+from infobatch.lab.comparison.command import start_of
 from infobatch.lab.comparison.contest import distinct_policies
 from infobatch.lab.comparison.variants import Variant, reads_ratio
 from infobatch.lab.config.noise_budget import BUDGETED, budget_of, with_budget, with_budgets
@@ -18,7 +19,7 @@ from infobatch.lab.config.train import TrainConfig, defaults_of, flag, of_functi
 from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
 from infobatch.lab.data.files import FILE_SETS
 from infobatch.lab.data.marks import mark_of
-from infobatch.lab.data.table_files import is_table, named_table, own_file
+from infobatch.lab.data.table_files import is_table, named_table
 from infobatch.lab.devices import computes_in_bf16, resolve_device, resolve_precision
 from infobatch.lab.functions import is_function
 from infobatch.lab.names import choose
@@ -138,15 +139,6 @@ def _base_of(options: Typed, recipe: str) -> TrainConfig:
     return find_recipe(recipe).config() if recipe else defaults_of(task)
 
 
-def _started_from(config: TrainConfig) -> str:
-    """What was typed for the recipe, where that can be told from the configuration."""
-    if config.task == "own":
-        return config.own.train
-    if (file := own_file(config.data, config.data_dir)) is not None:
-        return f"{file}:{config.tabular.target}"
-    return config.recipe
-
-
 def _check_shrinking(config: TrainConfig, base: TrainConfig) -> None:
     """Raise ``ValueError`` for options of batches that shrink, typed where they do not."""
     for option in ("least_batch", "batch_multiple"):
@@ -182,7 +174,7 @@ def resumed(
     """
     typed: dict[str, tuple[Any, Any]] = {}
     if recipe:
-        typed["the recipe"] = (recipe, _started_from(saved))
+        typed["the recipe"] = (recipe, start_of(saved)[0])
     if save is not None:
         is_share = isinstance(saved.target, float)
         typed["--save"] = (f"{save:g}", f"{100 * saved.target:g}" if is_share else None)  # type: ignore[operator]

@@ -9,9 +9,9 @@ from dataclasses import replace
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.variants import ON_REQUEST, Variant, reads_ratio
 from infobatch.lab.config.noise_budget import without_budget
-from infobatch.lab.config.train import defaults_of, of_function, of_table, typed
+from infobatch.lab.config.train import TrainConfig, defaults_of, of_function, of_table, typed
 from infobatch.lab.data.table_files import own_file
-from infobatch.lab.recipes import RECIPES, find_recipe
+from infobatch.lab.recipes import RECIPES
 
 
 def commands_of(comparison: Comparison) -> list[str]:
@@ -38,18 +38,30 @@ def commands_of(comparison: Comparison) -> list[str]:
         name, choices = "sweep", _of_sweep(variants, config.target is not None)
     controls = [] if comparison.controls else ["--no-controls"]
     controls += [option for kind, option in ON_REQUEST.items() if kind in comparison.also]
-    recipe = [config.recipe] if config.recipe else []
-    base = find_recipe(config.recipe).config() if config.recipe in RECIPES else None
-    if config.task == "own":
-        recipe, base = [config.own.train], of_function(config.own.train)
-    if (file := own_file(config.data, config.data_dir)) is not None:
-        recipe = [f"{file}:{config.tabular.target}"]
-        base = of_table(file, config.tabular.target, "")
-    base = base or defaults_of(config.task)
+    start, base = start_of(config)
     if name != "compare":  # its policies are typed as such
         config = replace(config, policy=base.policy)
-    command = ["infobatch", name, *recipe, *config.to_arguments(base), *options]
+    command = ["infobatch", name, *filter(None, [start]), *config.to_arguments(base), *options]
     return [shlex.join([*command, *choice, *controls]) for choice in choices]
+
+
+def start_of(config: TrainConfig) -> tuple[str, TrainConfig]:
+    """What a configuration starts from: a function or a table of the user's, a recipe, or its task.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        What is typed after the command's name, empty for a task, and the configuration that it gives
+        where no option is typed.
+    """
+    if config.task == "own":
+        return config.own.train, of_function(config.own.train)
+    if (file := own_file(config.data, config.data_dir)) is not None:
+        target = config.tabular.target
+        return f"{file}:{target}", of_table(file, target, "")
+    recipe = RECIPES.get(config.recipe)
+    return config.recipe, recipe.config() if recipe else defaults_of(config.task)
 
 
 def _of_contest(variants: Sequence[Variant]) -> list[str]:

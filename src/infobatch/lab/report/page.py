@@ -9,9 +9,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from infobatch.lab.config.train import TrainConfig, defaults_of, flag
+from infobatch.lab.comparison.command import start_of
+from infobatch.lab.config.train import UNTYPED, TrainConfig, flag
 from infobatch.lab.files import write_text_whole
-from infobatch.lab.recipes import RECIPES
 from infobatch.lab.report.headline import headlines
 from infobatch.lab.report.results import Results
 from infobatch.lab.report.tables import environments, sections
@@ -62,7 +62,7 @@ def _options(config: TrainConfig) -> dict[str, Any]:
 
 
 def _changed(config: TrainConfig) -> dict[str, Any]:
-    """The options in which a run differs from its recipe, or from the defaults of its task."""
-    recipe = RECIPES.get(config.recipe)
-    base = recipe.config() if recipe else defaults_of(config.task)
-    return {flag(name): value for name, (value, _) in config.differences(base).items()}
+    """The options in which a run differs from what it started from, but for those that nobody types."""
+    _, base = start_of(config)
+    differences = config.differences(base).items()
+    return {flag(name): value for name, (value, _) in differences if name not in UNTYPED}

@@ -10,6 +10,7 @@ from infobatch.lab.comparison.command import commands_of
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.variants import SAME_STEPS, UNDERSAMPLED, Variant
 from infobatch.lab.config.train import of_table
+from infobatch.lab.recipes import find_recipe
 
 COMPARISON = Comparison(COMPARED, (HALF,), num_seeds=2, margin=0.5, path=Path("c"))
 
@@ -25,6 +26,15 @@ def test_one_variant_with_controls_is_a_comparison():
     third = replace(COMPARISON, variants=(Variant("infobatch", 0.3),), margin=None)
     assert "--prune-ratio 0.3" in command_of(third)
     assert "--margin" not in command_of(third)
+
+
+def test_the_policy_of_a_recipe_is_typed_beside_a_target_which_alone_stands_for_another():
+    """Without ``--policy`` a target is met by the policy that is made for targets."""
+    config = replace(find_recipe("cifar10-resnet18").config(), target=0.3)
+    for policy, typed in (("infobatch", "--policy infobatch "), ("spaced", "")):
+        made = replace(COMPARISON, config=config, variants=(Variant(policy),), margin=None)
+        command = command_of(made).replace("--target 0.3 ", "")
+        assert command == f"infobatch compare cifar10-resnet18 {typed}--seeds 2"
 
 
 def test_a_table_in_a_file_is_named_with_its_column():

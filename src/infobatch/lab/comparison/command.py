@@ -12,6 +12,7 @@ from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.config.train import TrainConfig, defaults_of, of_function, of_table, typed
 from infobatch.lab.data.table_files import own_file
 from infobatch.lab.recipes import RECIPES
+from infobatch.policies import DEFAULT_FOR_TARGET
 
 
 def commands_of(comparison: Comparison) -> list[str]:
@@ -41,6 +42,8 @@ def commands_of(comparison: Comparison) -> list[str]:
     start, base = start_of(config)
     if name != "compare":  # its policies are typed as such
         config = replace(config, policy=base.policy)
+    elif config.target != base.target:  # which alone stands for a policy of its own
+        base = replace(base, policy=DEFAULT_FOR_TARGET)
     command = ["infobatch", name, *filter(None, [start]), *config.to_arguments(base), *options]
     return [shlex.join([*command, *choice, *controls]) for choice in choices]
 

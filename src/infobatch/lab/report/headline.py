@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infobatch.lab.report.arms import ArmRuns
-from infobatch.lab.report.paired import Difference, judge
+from infobatch.lab.report.paired import Difference
 from infobatch.lab.report.results import Results
-from infobatch.lab.report.verdict import why_unjudged
+from infobatch.lab.report.verdict import judgements
 
 
 @dataclass(frozen=True)
@@ -40,23 +40,22 @@ class Headline:
 
 
 def headlines(results: Results) -> list[Headline]:
-    """A headline for each pruned arm; none for a contest, or without full data."""
-    if results.full is None or results.is_contest:
-        return []
-    made = [_headline(arm, results.full, results) for arm in results.pruned]
-    return [each for each in made if each is not None]
+    """A headline for each judgement of a pruned arm that has seeds in common with full data."""
+    return [
+        Headline(arm.label, word, _figures(arm, difference, results))
+        for arm, difference, word, _ in judgements(results)
+        if difference is not None
+    ]
 
 
-def _headline(ours: ArmRuns, full: ArmRuns, results: Results) -> Headline | None:
-    difference = Difference.of(ours.runs, full.runs)
-    if difference is None:
-        return None
+def _figures(ours: ArmRuns, difference: Difference, results: Results) -> list[Figure]:
+    assert results.full is not None
     metric = results.metric
     interval = f"{metric.signed(difference.low)} to {metric.signed(difference.high)}, 95 % interval"
     if difference.num_pairs == 1:
         interval = "one seed"
     points = " points" * (metric.unit == "%")
-    figures = [
+    return [
         Figure(f"{100 * results.saved(ours):.0f} %", f"of the {ours.saves} saved"),
         Figure(
             metric.signed(difference.mean) + points,
@@ -64,15 +63,9 @@ def _headline(ours: ArmRuns, full: ArmRuns, results: Results) -> Headline | None
         ),
         Figure(
             f"{_seconds(ours.mean('seconds'))} s",
-            f"of training, {_seconds(full.mean('seconds'))} s on full data",
+            f"of training, {_seconds(results.full.mean('seconds'))} s on full data",
         ),
     ]
-    unjudged = why_unjudged(ours, full, difference, results)
-    if unjudged is not None:
-        word = unjudged.word
-    else:
-        word = judge(difference, results.margin) if results.margin else "no verdict"
-    return Headline(ours.label, word, figures)
 
 
 def _seconds(seconds: float) -> str:

@@ -31,6 +31,25 @@ LARGEST_P = 0.05
 """Arms whose p value, corrected for the number of tests, is at least this are not told apart."""
 
 
+class Judgement(NamedTuple):
+    """What is found of a pruned arm beside full data: in a word or a few, and in sentences.
+
+    ``difference`` is None where no seed was trained both ways.
+    """
+
+    arm: ArmRuns
+    difference: Difference | None
+    word: str
+    text: str
+
+
+def judgements(results: Results) -> list[Judgement]:
+    """Judge each pruned arm; none for a contest, which has a table of its own, and without full data."""
+    if results.full is None or results.is_contest:
+        return []
+    return [_judgement(arm, results.full, results) for arm in results.pruned]
+
+
 def verdict(results: Results) -> str:
     """Say whether pruning was lossless, and what it saved.
 
@@ -38,15 +57,13 @@ def verdict(results: Results) -> str:
         results: What the report shows.
 
     Returns:
-        A line for each pruned arm and one on what the interval covers; empty for a contest, which has
-        a table of its own, and without full data.
+        A line for each judgement and one on what the interval covers; empty where there is none.
     """
-    if results.full is None or results.is_contest:
+    made = judgements(results)
+    if not made:
         return ""
-    lines = [_verdict_on(arm, results.full, results) for arm in results.pruned]
-    if len(lines) > 1:
-        lines = [f"{arm.label}: {line}" for arm, line in zip(results.pruned, lines, strict=True)]
-    return "\n".join([*lines, *_scope(results)])
+    lines = [each.text if len(made) == 1 else f"{each.arm.label}: {each.text}" for each in made]
+    return "\n".join([*lines, _scope(results)])
 
 
 def control_lines(results: Results) -> list[str]:
@@ -62,76 +79,72 @@ def control_lines(results: Results) -> list[str]:
         return []
     tests = _tests(results)
     lines = [
-        f"  {ours.label} against {control.label}{_cost_gap(control, ours)}: "
-        f"{Difference.of(ours.runs, control.runs)}{_points(results)}"
-        f"{f', p {p_text(p)}' * (not math.isnan(p))}"
-        for ours, control, p in tests
+        f"  {each.ours.label} against {each.named}: {each.difference}{_points(results)}"
+        f"{f', p {p_text(each.p)}' * (not math.isnan(each.p))}"
+        for each in tests
     ]
     heading = "At the same cost, the samples that each seed's pruned run trained on"
     tested = " (p of a paired t test, after Holm's correction over these lines)"
-    tested = "" if all(math.isnan(p) for *_, p in tests) else tested
+    tested = "" if all(math.isnan(each.p) for each in tests) else tested
     return [f"{heading}{tested}:", *lines] if lines else []
 
 
-def _verdict_on(ours: ArmRuns, full: ArmRuns, results: Results) -> str:
+def _judgement(ours: ArmRuns, full: ArmRuns, results: Results) -> Judgement:
     difference = Difference.of(ours.runs, full.runs)
     if difference is None:
-        return "No seed was trained both on full data and pruned: nothing to compare."
-    unjudged = why_unjudged(ours, full, difference, results)
-    if unjudged is not None:
-        return unjudged.sentence
+        none = "No seed was trained both on full data and pruned: nothing to compare."
+        return Judgement(ours, None, "no verdict", none)
+    if unjudged := _why_unjudged(ours, full, difference, results):
+        return Judgement(ours, difference, *unjudged)
     saved = f"{results.saved(ours):.1%} of the {ours.saves} saved"
-    against = f"{results.metric.name} against full data {difference}{_points(results)}"
-    judged = judge(difference, results.margin)
-    number = seeds_needed(difference, results.margin) if judged == TOO_FEW else None
-    sentences = [f"{judged}: {saved}, {against}."]
-    if not results.margin:
-        sentences = [
-            f"{saved}, {against}. Whether that is lossless --margin decides, the most of the "
-            f"{results.metric.name} that you would give up."
-        ]
-    elif judged == TOO_NEAR:
-        sentences.append(f"At this spread not even {MOST_SEEDS} seeds would tell.")
-    elif number is not None:
-        sentences.append(f"At this spread about {number} seeds would tell.")
-    sentences.append(f"A run trained for {_seconds(ours)} s, on full data {_seconds(full)} s.")
+    found = f"{saved}, {results.metric.name} against full data {difference}{_points(results)}."
+    took = f"A run trained for {_seconds(ours)} s, on full data {_seconds(full)} s."
     places = _places(ours, results)
-    sentences += _against_controls(places)
-    if results.margin and judged == "lossless":
+    beside = [took, *_against_controls(places)]
+    if not results.margin:
+        asked = (
+            f"Whether that is lossless --margin decides, the most of the {results.metric.name} that you "
+            "would give up."
+        )
+        return Judgement(ours, difference, "no verdict", " ".join([found, asked, *beside]))
+    word = judge(difference, results.margin)
+    sentences = [f"{word}: {found}", *_what_would_tell(word, difference, results.margin), *beside]
+    if word == "lossless":
         sentences += _conclusion(places, difference.num_pairs, results.margin)
-    return " ".join(sentences)
+    return Judgement(ours, difference, word, " ".join(sentences))
 
 
-class Unjudged(NamedTuple):
-    """Why a pruned arm has no verdict: in a word or two, and in a sentence."""
-
-    word: str
-    sentence: str
-
-
-def why_unjudged(
+def _why_unjudged(
     ours: ArmRuns, full: ArmRuns, difference: Difference, results: Results
-) -> Unjudged | None:
-    """Why a pruned arm has no verdict; None where it has one, if there is a margin."""
+) -> tuple[str, str] | None:
+    """Why an arm has no verdict, in a word or two and a sentence; None where a margin gives it one."""
     if not math.isfinite(difference.mean):
-        return Unjudged("no verdict", f"No verdict: {_diverged([ours, full])}.")
+        return "no verdict", f"No verdict: {_diverged([ours, full])}."
     if ours.mean("num_trained") == ours.mean("num_full"):
         why = why_nothing_left_out(next(iter(ours.runs.values())).config)
-        return Unjudged("nothing pruned", f"Nothing was pruned: {why}.")
+        return "nothing pruned", f"Nothing was pruned: {why}."
     if results.is_saturated:
-        return Unjudged(
+        return (
             "saturated",
             f"No verdict: every run reached {results.metric.named(ours.result)}, the best there is, so "
             "that it tells none apart. Take harder data, a shorter run, or a metric that has room left.",
         )
     if results.has_no_percentages:
-        return Unjudged(
+        return (
             "no verdict",
             f"No verdict: {results.metric.named(ours.result)} and all others are at most 1, as if they "
             "were shares or losses and no percentages. Give shares times 100, or a loss its name, as in "
             '--own.metric "log loss" --own.lower-is-better.',
         )
     return None
+
+
+def _what_would_tell(word: str, difference: Difference, margin: float) -> list[str]:
+    """How many seeds would give a verdict, where those that there are do not and it can be told."""
+    if word == TOO_NEAR:
+        return [f"At this spread not even {MOST_SEEDS} seeds would tell."]
+    number = seeds_needed(difference, margin) if word == TOO_FEW else None
+    return [] if number is None else [f"At this spread about {number} seeds would tell."]
 
 
 def _seconds(arm: ArmRuns) -> str:
@@ -150,21 +163,45 @@ def _diverged(arms: Sequence[ArmRuns]) -> str:
     return f"{'; '.join(named)}: the result is not a finite number, so training diverged"
 
 
-def _scope(results: Results) -> list[str]:
+def _scope(results: Results) -> str:
     """What the interval covers, and what "lossless" means."""
-    counts = [len(arm.runs) for arm in results.pruned]
-    if not counts:
-        return []
-    if max(counts) == 1:
-        return ["One seed gives no interval."]
+    most = max(len(arm.runs) for arm in results.pruned)
+    if most == 1:
+        return "One seed gives no interval."
     scope = (
         "± is the standard deviation over seeds, in parentheses is the 95 % interval of the mean "
-        f"paired difference: it covers the {max(counts)} seeds, not the choice of the test set."
+        f"paired difference: it covers the {most} seeds, not the choice of the test set."
     )
     if not results.margin:
-        return [scope]
+        return scope
     bound = f"{'above -' if results.metric.higher_is_better else 'below +'}{results.margin:g}"
-    return [f"{scope} Lossless means {bound}{_points(results)}."]
+    return f"{scope} Lossless means {bound}{_points(results)}."
+
+
+class _Test(NamedTuple):
+    """A pruned arm beside a control of its cost; p is corrected for the number of tests."""
+
+    ours: ArmRuns
+    control: ArmRuns
+    difference: Difference
+    p: float
+
+    @property
+    def named(self) -> str:
+        """The control, and by how much it cost more or less where that matters."""
+        return f"{self.control.label}{_cost_gap(self.control, self.ours)}"
+
+
+def _tests(results: Results) -> list[_Test]:
+    """Each pruned arm beside each of its controls that has a seed of it."""
+    pairs = [
+        (ours, control, difference)
+        for ours in results.pruned
+        for control in results.controls_of(ours)
+        if (difference := Difference.of(ours.runs, control.runs)) is not None
+    ]
+    p_values = holm([p_value(ours, control) for ours, control, _ in pairs])
+    return [_Test(*pair, p) for pair, p in zip(pairs, p_values, strict=True)]
 
 
 class _Place(NamedTuple):
@@ -182,28 +219,23 @@ class _Place(NamedTuple):
 
 def _places(ours: ArmRuns, results: Results) -> list[_Place]:
     """Where an arm stands beside each of its controls."""
-    p_values = {control.label: p for each, control, p in _tests(results) if each is ours}
-    places = []
-    for control in results.controls_of(ours):
-        difference = Difference.of(ours.runs, control.runs)
-        if difference is None:
-            continue
-        if math.isnan(difference.mean):
-            word = "without a finite result to compare with of"
-            places.append(_Place(control, word, control.label, difference))
-            continue
-        p, word = p_values[control.label], ALIKE
-        is_apart = difference.least_gain > 0 or difference.most_gain < 0
-        told = f"{difference}"
-        if is_apart and p < LARGEST_P:
-            word = "ahead of" if difference.least_gain > 0 else "behind"
-        elif difference.has_no_spread:
-            told += " in every seed, so that there is no spread to judge by"
-        elif is_apart:
-            told += f" with a corrected p of {p_text(p)}"
-        phrase = f"{control.label}{_cost_gap(control, ours)}, {told}"
-        places.append(_Place(control, word, phrase, difference))
-    return places
+    return [_place(test) for test in _tests(results) if test.ours is ours]
+
+
+def _place(test: _Test) -> _Place:
+    _, control, difference, p = test
+    if math.isnan(difference.mean):
+        word = "without a finite result to compare with of"
+        return _Place(control, word, control.label, difference)
+    word, told = ALIKE, f"{difference}"
+    is_apart = difference.least_gain > 0 or difference.most_gain < 0
+    if is_apart and p < LARGEST_P:
+        word = "ahead of" if difference.least_gain > 0 else "behind"
+    elif difference.has_no_spread:
+        told += " in every seed, so that there is no spread to judge by"
+    elif is_apart:
+        told += f" with a corrected p of {p_text(p)}"
+    return _Place(control, word, f"{test.named}, {told}", difference)
 
 
 def _against_controls(places: Sequence[_Place]) -> list[str]:
@@ -233,13 +265,6 @@ def _conclusion(places: Sequence[_Place], num_seeds: int, margin: float) -> list
     return []
 
 
-def _tests(results: Results) -> list[tuple[ArmRuns, ArmRuns, float]]:
-    """Each pruned arm, each of its controls, and the p value, corrected for the number of tests."""
-    pairs = [(ours, control) for ours in results.pruned for control in results.controls_of(ours)]
-    p_values = holm([p_value(*pair) for pair in pairs])
-    return [(*pair, p) for pair, p in zip(pairs, p_values, strict=True)]
-
-
 def _points(results: Results) -> str:
     return " points" if results.metric.unit == "%" else ""
 
@@ -247,8 +272,6 @@ def _points(results: Results) -> str:
 def _cost_gap(control: ArmRuns, ours: ArmRuns) -> str:
     """By how much a control's cost differs, where cutting its epochs at whole batches matters."""
     seeds = control.runs.keys() & ours.runs.keys()
-    if not seeds:
-        return ""
     costs = [sum(arm.runs[seed].summary.cost for seed in seeds) for arm in (control, ours)]
     more = costs[0] / costs[1] - 1
     if abs(more) < EQUAL_COST:

@@ -17,12 +17,9 @@ several of these may be started at once, and share the work.
 
 from __future__ import annotations
 
-import argparse
-import json
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
-from arms import Row, finished, print_rows, run
+import arms
 
 from infobatch.lab.commands.options import load
 from infobatch.lab.comparison.contest import contestants
@@ -30,9 +27,6 @@ from infobatch.lab.comparison.variants import FULL
 from infobatch.lab.config.shrinking import smaller_batch
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
-from infobatch.lab.devices import resolve_device
-from infobatch.lab.recipes import find_recipe
-from infobatch.lab.runs.environment import describe_environment
 
 FEWER, FEWER_SCALED = "fewer epochs", "fewer epochs, higher rate"
 SAME_STEPS = "fewer epochs, same steps"
@@ -70,49 +64,23 @@ def configs_of(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipe", default="mnist5k-small-cnn")
-    parser.add_argument("--epochs", type=float, help="by default the recipe's")
+    parser = arms.parser(__doc__, recipe="mnist5k-small-cnn", out="runs/forms")
     parser.add_argument("--save", type=float, default=50, help="percent left out (default 50)")
     parser.add_argument("--policies", default="infobatch,neyman,random")
     parser.add_argument("--delta", type=float, help="by default that of a target, 1")
     parser.add_argument("--only", default="", metavar="TEXT", help="forms that have it in their names")
     parser.add_argument("--no-controls", action="store_true", help="train forms of policies alone")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0, help="the first (default 0)")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, default=Path("runs/forms"), metavar="FOLDER")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     options = parser.parse_args()
-    base = find_recipe(options.recipe).config()
-    base = replace(base, data_dir=options.data_dir, device=options.device)
-    base = replace(base, epochs=options.epochs or base.epochs, delta=options.delta)
+    base = arms.base_of(options, delta=options.delta)
     ending = "" if options.delta is None else f", delta {options.delta:g}"
     data, policies = load(base), options.policies.split(",")
     configs = configs_of(base, policies, options.save / 100, data, ending, options.only)
-    seeds = range(options.seed, options.seed + options.seeds)
-    for seed in seeds:
-        for name, (config, _) in configs.items():
-            if name in CONTROLS and options.no_controls:
-                continue
-            run(replace(config, seed=seed), data, options.out / name / f"seed-{seed}")
-    arms = {name: finished(name, options.out, seeds) for name in configs}
-    rows = [Row.of(arm, arms[FULL], arms[configs[name][1]]) for name, arm in arms.items() if arm.runs]
-    metric = next(run.metric for arm in arms.values() for run in arm.runs.values())
-    print(f"{metric.name}, {len(seeds)} seeds; against full data, and against the policy's first form")
-    print_rows(rows, arms)
-    if options.json:
-        asked = {
-            name: getattr(options, name) for name in ("recipe", "save", "policies", "delta", "only")
-        }
-        found = {
-            "options": {**asked, "epochs": base.epochs, "seeds": list(seeds)},
-            "environment": describe_environment(resolve_device(base.device)),
-            "metric": metric.name,
-            "results": [asdict(row) for row in rows],
-        }
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    left_out = CONTROLS if options.no_controls else ()
+    trained = {name: config for name, (config, _) in configs.items() if name not in left_out}
+    arms.measure(trained, data, options)
+    others = {name: other for name, (_, other) in configs.items()}
+    asked = ("recipe", "save", "policies", "delta", "only")
+    arms.report(others, "the policy's first form", options, asked, base)
 
 
 if __name__ == "__main__":

@@ -15,20 +15,14 @@ at once, and share the work.
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import replace
-from pathlib import Path
 
-from arms import finished, run
+import arms
 
 from infobatch.lab.commands.options import load
 from infobatch.lab.comparison.variants import FULL
 from infobatch.lab.config.train import TrainConfig
-from infobatch.lab.devices import resolve_device
-from infobatch.lab.recipes import find_recipe
 from infobatch.lab.report.paired import Difference
-from infobatch.lab.runs.environment import describe_environment
 from infobatch.policies import DEFAULT_FOR_TARGET
 
 PEAK = {"sgd": (0.4, 5e-4), "adamw": (0.02, 0.05), "lars": (10.4, 5e-4), "lamb": (0.02, 0.01)}
@@ -58,9 +52,7 @@ def configs_of(base: TrainConfig, optimizer: str) -> dict[str, TrainConfig]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipe", default="cifar10-5k-resnet8")
-    parser.add_argument("--epochs", type=float, help="by default the recipe's")
+    parser = arms.parser(__doc__, recipe="cifar10-5k-resnet8", out="runs/normalizers")
     parser.add_argument("--save", type=float, default=35, help="percent left out (default 35)")
     parser.add_argument("--policy", default=DEFAULT_FOR_TARGET)
     parser.add_argument("--optimizers", default=",".join(PEAK))
@@ -71,49 +63,30 @@ def main() -> None:
         metavar="SHARE",
         help="evaluate on this share of the training data, which is then not trained on",
     )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0, help="the first (default 0)")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, default=Path("runs/normalizers"), metavar="FOLDER")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     options = parser.parse_args()
     optimizers = options.optimizers.split(",")
     unknown = [name for name in optimizers if name not in PEAK]
     if unknown:
         parser.error(f"--optimizers has {unknown[0]!r}; there are {', '.join(PEAK)}")
-    base = find_recipe(options.recipe).config()
-    base = replace(base, data_dir=options.data_dir, device=options.device)
-    base = replace(base, held_out=options.held_out)
-    base = replace(base, policy=options.policy, target=options.save / 100, delta=0.875)
-    base = replace(base, epochs=options.epochs or base.epochs)
-    data = load(base)
-    seeds = range(options.seed, options.seed + options.seeds)
+    pruned = {"policy": options.policy, "target": options.save / 100, "delta": 0.875}
+    base = arms.base_of(options, held_out=options.held_out, **pruned)
+    configs = {
+        (optimizer, choice): config
+        for optimizer in optimizers
+        for choice, config in configs_of(base, optimizer).items()
+    }
+    arms.measure({"/".join(names): config for names, config in configs.items()}, load(base), options)
     rows = []
-    for seed in seeds:
-        for optimizer in optimizers:
-            for name, config in configs_of(base, optimizer).items():
-                folder = options.out / optimizer / name / f"seed-{seed}"
-                run(replace(config, seed=seed), data, folder)
-    for optimizer in optimizers:
-        full = finished(FULL, options.out / optimizer, seeds)
-        for name in configs_of(base, optimizer):
-            arm = finished(name, options.out / optimizer, seeds)
-            if not arm.runs:
-                continue
-            to_full = "" if name == FULL else str(Difference.of(arm.runs, full.runs) or "")
-            print(
-                f"{optimizer:6} {name:22} {arm.result:6.2f} ± {arm.deviation:.2f}  {to_full}",
-                flush=True,
-            )
-            row = {"optimizer": optimizer, "choice": name, "accuracy": arm.results}
-            rows.append({**row, "against_full": to_full})
-    if options.json:
-        asked = {name: getattr(options, name) for name in ("recipe", "policy", "save", "held_out")}
-        asked |= {"epochs": base.epochs, "seeds": list(seeds)}
-        environment = describe_environment(resolve_device(base.device))
-        found = {"options": asked, "environment": environment, "results": rows}
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    for optimizer, choice in configs:
+        arm, full = (arms.finished(f"{optimizer}/{name}", options) for name in (choice, FULL))
+        if not arm.runs:
+            continue
+        to_full = "" if choice == FULL else str(Difference.of(arm.runs, full.runs) or "")
+        line = f"{optimizer:6} {choice:22} {arm.result:6.2f} ± {arm.deviation:.2f}  {to_full}"
+        print(line, flush=True)
+        row = {"optimizer": optimizer, "choice": choice, "accuracy": arm.results}
+        rows.append({**row, "against_full": to_full})
+    arms.write(options, ("recipe", "policy", "save", "held_out"), base, results=rows)
 
 
 if __name__ == "__main__":

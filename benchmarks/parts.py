@@ -19,23 +19,16 @@ that was, and the paired differences to full data and to the budget with all its
 
 from __future__ import annotations
 
-import argparse
-import json
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
+import arms
 import numpy as np
-from arms import Row, finished, print_rows, run
 from torch import Tensor
 
 from infobatch import NoiseBudget
 from infobatch.lab.commands.options import load
 from infobatch.lab.comparison.variants import FULL
 from infobatch.lab.config.train import TrainConfig
-from infobatch.lab.devices import resolve_device
-from infobatch.lab.recipes import find_recipe
-from infobatch.lab.runs.environment import describe_environment
 from infobatch.policies import POLICIES, KeepProbabilities, Request
 from infobatch.policies.calibration import Moments, Trained, guessed_moments
 from infobatch.policies.options import set_fields
@@ -104,46 +97,17 @@ def configs_of(base: TrainConfig, noise: float) -> dict[str, TrainConfig]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipe", default="mnist5k-small-cnn")
-    parser.add_argument("--epochs", type=float, help="by default the recipe's")
+    parser = arms.parser(__doc__, recipe="mnist5k-small-cnn", out="runs/parts")
     parser.add_argument("--noise", type=float, default=1.1, metavar="BUDGET", help="default 1.1")
     parser.add_argument("--held-out", type=float, default=0.0, metavar="SHARE")
     parser.add_argument("--imbalance", type=float, default=1.0, metavar="FACTOR")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0, help="the first (default 0)")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, default=Path("runs/parts"), metavar="FOLDER")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     options = parser.parse_args()
     POLICIES.update(OWN_POLICIES)
-    base = find_recipe(options.recipe).config()
-    base = replace(base, data_dir=options.data_dir, device=options.device, held_out=options.held_out)
-    base = replace(base, epochs=options.epochs or base.epochs, imbalance=options.imbalance)
+    base = arms.base_of(options, held_out=options.held_out, imbalance=options.imbalance)
     data, configs = load(base), configs_of(base, options.noise)
-    seeds = range(options.seed, options.seed + options.seeds)
-    for seed in seeds:
-        for name, config in configs.items():
-            run(replace(config, seed=seed), data, options.out / name / f"seed-{seed}")
-    arms = {name: finished(name, options.out, seeds) for name in configs}
-    rows = [Row.of(arm, arms[FULL], arms[ALL]) for arm in arms.values() if arm.runs]
-    metric = next(run.metric for arm in arms.values() for run in arm.runs.values())
-    print(f"{metric.name}, {len(seeds)} seeds; against full data, and against {ALL}")
-    print_rows(rows, arms)
-    if options.json:
-        asked: dict[str, Any] = {
-            name: getattr(options, name) for name in ("recipe", "noise", "held_out", "imbalance")
-        }
-        asked |= {"epochs": base.epochs, "seeds": list(seeds)}
-        environment = describe_environment(resolve_device(base.device))
-        found = {
-            "options": asked,
-            "environment": environment,
-            "metric": metric.name,
-            "results": [asdict(row) for row in rows],
-        }
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    arms.measure(configs, data, options)
+    asked = ("recipe", "noise", "held_out", "imbalance")
+    arms.report(dict.fromkeys(configs, ALL), ALL, options, asked, base)
 
 
 if __name__ == "__main__":

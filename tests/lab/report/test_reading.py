@@ -11,6 +11,7 @@ from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.variants import FEWER, FEWER_SCALED, Arm, Variant
 from infobatch.lab.recipes import RECIPES
 from infobatch.lab.report import read_comparison, read_runs
+from infobatch.lab.report.reading import COST_NOTE
 from infobatch.lab.report.tables import sections
 from infobatch.lab.report.verdict import verdict
 
@@ -34,6 +35,15 @@ def test_runs_that_have_targets_are_no_contest(comparison, tmp_path):
     results = read_runs(paths)
     assert len(verdict(results).splitlines()) == 3, "one for each, and what the interval covers"
     assert "At the same cost" not in [section.title for section in sections(results)]
+
+
+def test_a_report_of_runs_notes_that_passes_count_as_cost(comparison, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(comparison.folder(PRUNED, comparison.config.seed).path, run)
+    assert COST_NOTE not in read_runs([run]).notes
+    file = run / "summary.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "num_forward": 300}))
+    assert COST_NOTE in read_runs([run]).notes
 
 
 def test_of_two_rates_the_one_that_did_not_diverge_is_kept(comparison, tmp_path):

@@ -90,12 +90,7 @@ def read_comparison(path: Path) -> Results:
         arms = _by_cost(arms)
     arms, notes = _drop_worse_rates(arms, metric)
     published, differs = _published(comparison.config)
-    if any(run.summary.cost > run.summary.num_trained for arm in arms for run in arm.runs.values()):
-        notes.append(COST_NOTE)
-    if any(run.summary.mean_noise is not None for arm in arms for run in arm.runs.values()):
-        notes.append(NOISE_COLUMN_NOTE)
-    if comparison.config.task == "own":
-        notes.append(OWN_NOTE)
+    notes += _notes_on(arms)
     if num_missing:
         notes.append(f"Unfinished: {num_missing} of the {len(comparison.runs)} runs are missing.")
     return Results(
@@ -140,6 +135,17 @@ def _published(config: TrainConfig) -> tuple[Sequence[Published], list[str]]:
         return recipe.published, []
     names = ", ".join(map(flag, changed))
     return (), [f"Not beside what others report: it differs from the recipe in {names}."]
+
+
+def _notes_on(arms: Sequence[ArmRuns]) -> list[str]:
+    """How to read what the tables have of some runs alone."""
+    runs = [run for arm in arms for run in arm.runs.values()]
+    of_some = {
+        COST_NOTE: any(run.summary.cost > run.summary.num_trained for run in runs),
+        NOISE_COLUMN_NOTE: any(run.summary.mean_noise is not None for run in runs),
+        OWN_NOTE: any(run.config.task == "own" for run in runs),
+    }
+    return [note for note, is_of_some in of_some.items() if is_of_some]
 
 
 def _drop_worse_rates(arms: Sequence[ArmRuns], metric: Metric) -> tuple[list[ArmRuns], list[str]]:
@@ -237,10 +243,8 @@ def read_runs(paths: Sequence[Path]) -> Results:
         for arm in arms
         for run in arm.runs.values()
     ]
-    known = any(run.summary.mean_noise is not None for arm in arms for run in arm.runs.values())
-    notes = [NOISE_COLUMN_NOTE] if known else []
-    notes += [OWN_NOTE] if configs[0].task == "own" else []
-    return Results(_title(configs[0], arms), metric, arms, longest, metric.margin, commands, notes)
+    title, notes = _title(configs[0], arms), _notes_on(arms)
+    return Results(title, metric, arms, longest, metric.margin, commands, notes)
 
 
 def read_run(folder: RunFolder) -> Run:

@@ -101,12 +101,10 @@ def evaluate(run: PositionalPath, data_dir: OptionalPath = None, device: str = "
         write_picture(picture, path)
         console.print(f"What the model makes is in {path}", soft_wrap=True)
     num_full = summary.num_full if config.backward_share == 1 else None
-    rows, metric = (
-        class_rows(data, folder.scores(), result, num_full),
-        result.class_metric or metric,
-    )
+    rows = class_rows(data, folder.scores(), result, num_full)
     if not rows:
         return
+    metric = result.class_metric or metric
     table = Table(box=None, padding=(0, 2, 0, 0))
     for place, heading in enumerate(class_headings(metric, num_full is not None)):
         table.add_column(heading, justify="right" if place else "left", no_wrap=True)

@@ -126,7 +126,7 @@ class Variant:
 
 
 def reads_ratio(policy: str, has_target: bool) -> bool:
-    """Whether a policy has a prune ratio, and by it leaves out what it does.
+    """Whether a policy has a prune ratio that matters for what it leaves out.
 
     Args:
         policy: The policy's spec.

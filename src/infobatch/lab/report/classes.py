@@ -23,10 +23,12 @@ def class_headings(metric: Metric, tells_left_out: bool = True) -> tuple[str, ..
     Returns:
         One heading for each column.
     """
-    headings = [metric.heading, "test samples", "train samples", "mean score"]
-    if not tells_left_out:
-        return ("class", *headings)
-    return ("class, the most pruned first", *headings[:2], "left out %", *headings[2:])
+    return (
+        "class, the most pruned first" if tells_left_out else "class",
+        *(metric.heading, "test samples"),
+        *(["left out %"] if tells_left_out else []),
+        *("train samples", "mean score"),
+    )
 
 
 @dataclass(frozen=True)

@@ -403,7 +403,8 @@ def test_a_batch_sampler_of_ones_own_shrinks_in_proportion():
             assert set(sizes_of(given_batches)[:-1]) <= {7, 8, 9}
     own = new_pruner(SIZE, 5, policy=RandomPruning(0.5), shrink="batches")
     sampler = own.filter_batches(batches())
-    record_epoch(own, torch.ones(SIZE))
+    for batch in sampler:
+        own.record(torch.ones(len(batch)), batch)
     own.set_epoch(1)
     assert len(list(sampler)) == 13
 

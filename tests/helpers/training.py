@@ -49,7 +49,10 @@ class Seeds(Numbers):
 
 def record_epoch(pruner, losses):
     """Record given losses, shape (N,), for all that the epoch still trains."""
-    order = pruner.current.resume_order  # of all ranks, which one may record only all at once
+    epoch = pruner.current
+    in_user_order = epoch.user_draws is not None
+    # Of all ranks, which one may record only all at once.
+    order = epoch.indices if in_user_order else epoch.resume_order
     for batch in order.split(50 if pruner.replicas.num_replicas == 1 else max(1, len(order))):
         pruner.record(losses[batch], batch.numpy())
 

@@ -8,6 +8,18 @@ import pytest
 from helpers.benchmarks import benchmark
 
 
+def written(results, folder):
+    """A runs.json of results by arm and seed."""
+    runs = [
+        {"arm": arm, "seed": seed, "result": result}
+        for arm, values in results.items()
+        for seed, result in enumerate(values)
+    ]
+    path = folder / "runs.json"
+    path.write_text(json.dumps({"runs": runs}))
+    return path
+
+
 def test_results_of_several_files_are_paired(tmp_path, capsys, monkeypatch):
     def write(name, **results):
         rows = [{"name": way, "results": of_seeds} for way, of_seeds in results.items()]
@@ -68,13 +80,7 @@ def test_gains_are_averaged_over_the_costs_that_both_have(tmp_path, monkeypatch,
         "infobatch-0.773-save-50/pruned": [5.0, 1.0],
         "save-30/fewer-epochs": [4.0, 5.0],
     }
-    runs = [
-        {"arm": arm, "seed": seed, "result": result}
-        for arm, values in results.items()
-        for seed, result in enumerate(values)
-    ]
-    path = tmp_path / "runs.json"
-    path.write_text(json.dumps({"runs": runs}))
+    path = written(results, tmp_path)
     monkeypatch.setattr(sys, "argv", ["averaged.py", str(path)])
     benchmark("averaged").main()
     fewer, paper = capsys.readouterr().out.splitlines()
@@ -90,22 +96,14 @@ def test_gains_are_averaged_over_the_costs_that_both_have(tmp_path, monkeypatch,
 
 def test_only_ratios_are_left_out_of_the_names_of_policies(tmp_path):
     names = ("infobatch-0.5", "infobatch-0.773", "bls-by-x-0.5", "proportional-floor-0.1")
-    runs = [{"arm": f"{name}-save-30/pruned", "seed": 0, "result": 1.0} for name in names]
-    path = tmp_path / "runs.json"
-    path.write_text(json.dumps({"runs": runs}))
+    path = written({f"{name}-save-30/pruned": [1.0] for name in names}, tmp_path)
     assert [*benchmark("averaged").read([path])] == ["infobatch", "bls-by-x", "proportional-floor-0.1"]
 
 
 def test_fewer_seeds_are_judged_as_a_report_judges(tmp_path, monkeypatch, capsys):
     """Where all seeds differ by the same, as of few test samples, there is no spread to judge by."""
     results = {"full": [80.0] * 4, "p/pruned": [80.5] * 4, "p/fewer-epochs": [79.0, 80.0, 79.5, 79.2]}
-    runs = [
-        {"arm": arm, "seed": seed, "result": result}
-        for arm, values in results.items()
-        for seed, result in enumerate(values)
-    ]
-    path = tmp_path / "runs.json"
-    path.write_text(json.dumps({"runs": runs}))
+    path = written(results, tmp_path)
     monkeypatch.setattr(sys, "argv", ["fewer_seeds.py", "--seeds", "3", str(path)])
     benchmark("fewer_seeds").main()
     said = capsys.readouterr().out

@@ -99,7 +99,7 @@ def gather(contest: Path, out: Path) -> None:
                 "summary": json.loads(summary.read_text()),
                 "metrics": [*map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())],
             }
-        except ValueError:
+        except (ValueError, OSError):
             continue  # is being written
     partial = out / "runs.json.partial"
     partial.write_text(json.dumps(runs))

@@ -279,7 +279,6 @@ class StreamFilter:
         num_trained = pruner.plan.num_trained(epoch, selection.num_selected)
         wanted = np.zeros(pruner.num_samples, bool)
         wanted[epoch_order(pruner.seed, epoch, selection)[:num_trained].numpy()] = True
-        self._num_before = draws.num_recorded
         draws.give_freely()
         self._gate.open(epoch, wanted & (draws.counts == 0), size)
         for stream in self._streams:
@@ -288,7 +287,7 @@ class StreamFilter:
     def _note_length(self) -> None:
         """Note the length of the epoch, once all workers have come to the end of their shards."""
         if self._draws.length is None and self._gate.num_found is not None:
-            self._draws.length = self._num_before + self._gate.num_found
+            self._draws.length = self._draws.num_before + self._gate.num_found
             if self._pruner.replicas.num_replicas == 1:  # else ranks may end in step with one another
                 self._draws.most_dropped = self._gate.most_dropped(self._full_size)
 

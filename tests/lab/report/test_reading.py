@@ -16,6 +16,13 @@ from infobatch.lab.report.tables import sections
 from infobatch.lab.report.verdict import verdict
 
 
+def copy_pruned(comparison, path, **options):
+    """A copy of a pruned run, as if it had been trained with other options."""
+    shutil.copytree(comparison.folder(PRUNED, comparison.config.seed).path, path)
+    file = path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **options}))
+
+
 def test_runs_are_grouped_by_all_but_their_seed(comparison):
     paths = [comparison.folder(arm, seed).path for arm in (FULL, PRUNED) for seed in comparison.seeds]
     results = read_runs(paths)
@@ -29,9 +36,7 @@ def test_runs_that_have_targets_are_no_contest(comparison, tmp_path):
     paths = [comparison.folder(FULL, comparison.config.seed).path]
     for target in (0.3, 0.5):
         paths.append(tmp_path / f"{target}")
-        shutil.copytree(comparison.folder(PRUNED, comparison.config.seed).path, paths[-1])
-        file = paths[-1] / "config.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), "target": target}))
+        copy_pruned(comparison, paths[-1], target=target)
     results = read_runs(paths)
     assert len(verdict(results).splitlines()) == 3, "one for each, and what the interval covers"
     assert "At the same cost" not in [section.title for section in sections(results)]
@@ -39,7 +44,7 @@ def test_runs_that_have_targets_are_no_contest(comparison, tmp_path):
 
 def test_a_report_of_runs_notes_that_passes_count_as_cost(comparison, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(comparison.folder(PRUNED, comparison.config.seed).path, run)
+    copy_pruned(comparison, run)
     assert COST_NOTE not in read_runs([run]).notes
     file = run / "summary.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "num_forward": 300}))
@@ -87,11 +92,8 @@ def test_small_results_have_digits(comparison, tmp_path):
 def test_runs_that_differ_in_an_option_are_told_apart(comparison, tmp_path):
     paths = []
     for place, options in enumerate(({}, {"weight_decay": 0.25})):
-        source = comparison.folder(PRUNED, comparison.config.seed).path
         paths.append(tmp_path / str(place))
-        shutil.copytree(source, paths[-1])
-        file = paths[-1] / "config.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), **options}))
+        copy_pruned(comparison, paths[-1], **options)
     labels = [arm.label for arm in read_runs(paths).arms]
     assert [label.split(", ")[-1] for label in labels] == [
         "--weight-decay 0.0005",
@@ -103,9 +105,7 @@ def test_a_title_says_of_all_runs_what_is_true_of_all(comparison, tmp_path):
     paths = []
     for imbalance in (10.0, 1.0):
         paths.append(tmp_path / f"{imbalance:g}")
-        shutil.copytree(comparison.folder(PRUNED, comparison.config.seed).path, paths[-1])
-        file = paths[-1] / "config.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), "imbalance": imbalance}))
+        copy_pruned(comparison, paths[-1], imbalance=imbalance)
     results = read_runs(paths)
     assert "long-tailed" not in results.title
     assert [arm.label.split(", ")[-1] for arm in results.arms] == ["--imbalance 10.0", "--imbalance 1.0"]
@@ -116,10 +116,7 @@ def test_a_folder_of_ones_own_says_what_the_data_are(comparison, tmp_path):
     paths = []
     for data, folder in (("images", "a"), ("images", "b"), ("cifar10", "a"), ("cifar10", "b")):
         paths.append(tmp_path / f"{data}-{folder}")
-        shutil.copytree(comparison.folder(PRUNED, comparison.config.seed).path, paths[-1])
-        file = paths[-1] / "config.json"
-        options = {"data": data, "data_dir": f"/data/{folder}"}
-        file.write_text(json.dumps({**json.loads(file.read_text()), **options}))
+        copy_pruned(comparison, paths[-1], data=data, data_dir=f"/data/{folder}")
     labels = [arm.label for arm in read_runs(paths[:2]).arms]
     assert [label.split(", ")[-1] for label in labels] == ["--data-dir /data/a", "--data-dir /data/b"]
     with pytest.raises(ValueError, match="hold the same run"):

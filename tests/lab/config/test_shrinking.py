@@ -43,6 +43,13 @@ def test_a_smaller_batch_makes_the_same_steps_of_fewer_epochs():
     assert smaller_batch(config, 0.01, 1, 1400)[0] == 2
 
 
+def test_a_smaller_batch_leaves_no_single_sample_for_a_step_of_its_own():
+    config = TrainConfig(epochs=40, batch_size=8)
+    assert smaller_batch(config, 28, 1, 367)[0] == 5, "of 6 the last batch of each epoch has one"
+    assert smaller_batch(replace(config, drop_last=True), 28, 1, 367)[0] == 6
+    assert smaller_batch(config, 28, 1, 361)[0] == 6, "as on full data"
+
+
 def test_a_smaller_batch_can_be_shared_and_accumulated():
     config = TrainConfig(epochs=10, batch_size=128)
     assert smaller_batch(config, 6.4, 4) == (80, 0)

@@ -49,7 +49,8 @@ def smaller_batch(
         epochs: The number of epochs, at most as many.
         num_replicas: The ranks, which share a batch equally.
         num_samples: N, by which steps are counted, short batches among them; where it is 0 the batch is
-            smaller by the factor by which the run is shorter, but for rounding.
+            smaller by the factor by which the run is shorter, but for rounding. No epoch ends in a batch
+            of a single sample, if none does on full data and another size is near.
 
     Returns:
         The batch size, and the micro batch of ``--task tuning``: the whole batch where what is asked for
@@ -67,8 +68,13 @@ def smaller_batch(
     slack = math.ceil(SLACK * units)
     sizes = [multiple * near for near in range(max(least, units - slack), units + slack + 1)]
 
-    def gap(size: int) -> tuple[int, float]:
-        return abs(_num_steps(config, epochs, size, num_samples) - wanted), abs(size - exact)
+    def gap(size: int) -> tuple[bool, int, float]:
+        steps = _num_steps(config, epochs, size, num_samples)
+        return ends_in_one(size), abs(steps - wanted), abs(size - exact)
+
+    def ends_in_one(size: int) -> bool:
+        full, smaller = num_samples % config.batch_size, num_samples % size
+        return smaller == 1 and full != 1 and not config.drop_last
 
     return min((size for size in sizes if size <= config.batch_size), key=gap), micro_batch
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from helpers.results import LOSS, compared, ran
-from infobatch.lab.comparison.variants import PRUNED, Arm, Variant
+from infobatch.lab.comparison.variants import FEWER, FEWER_SCALED, FULL, PRUNED, Arm, Variant
 from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.plots import draw_courses, draw_differences, draw_kept, draw_noise
 from infobatch.lab.report.results import Results
@@ -82,3 +82,29 @@ def test_an_arm_has_one_color_in_all_plots():
     assert by_label == {line.get_label(): line.get_color() for line in kept.lines}
     points = [line.get_color() for line in differences.lines if line.get_marker() == "o"]
     assert points == [by_label["ours"], by_label["fewer epochs"]]
+
+
+def test_the_pruned_arms_of_a_sweep_have_colors_of_their_own():
+    """Their controls, of which each has its own, are in the table alone."""
+    metrics = [
+        SimpleNamespace(epoch=epoch, num_kept=9 - epoch, num_samples=9, test_loss=2.0, result=0.1)
+        for epoch in range(3)
+    ]
+    arms = [ArmRuns(Arm(FULL), "full data", {0: ran(0.12, 600, metrics)})]
+    for ratio in (0.3, 0.5, 0.7, 0.9):
+        variant = Variant("infobatch", ratio)
+        arms.append(ArmRuns(Arm(PRUNED, variant), f"r={ratio}", {0: ran(0.1, 400, metrics)}))
+        arms += [
+            ArmRuns(Arm(kind, variant), "fewer epochs", {0: ran(0.1, 400, metrics)})
+            for kind in (FEWER, FEWER_SCALED)
+        ]
+    results = Results("a sweep", LOSS, arms, arms[0], 0.001, [])
+    lines = draw_kept(results).axes[0].lines
+    assert len({line.get_color() for line in lines}) == len(lines) == 5
+    labels = [label.get_text() for label in draw_differences(results).axes[0].get_yticklabels()]
+    assert labels[:3] == ["r=0.3", "– fewer epochs", "– fewer epochs"], "as in the table"
+
+
+def test_a_result_that_is_no_loss_has_the_test_loss_beside_it():
+    metrics = SimpleNamespace(epoch=2, result=4.1, test_loss=0.3, train_loss=0.3, samples_so_far=600)
+    assert "test-losses" in draw_courses(compared([400], [metrics]))

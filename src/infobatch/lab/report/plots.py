@@ -177,12 +177,12 @@ def draw_noise(results: Results) -> Figure:
 
 def draw_differences(results: Results) -> Figure:
     """Each arm's difference to full data, with its 95 % interval; the margin, if any, as a line."""
-    rows = [(arm, results.difference_to_full(arm)) for arm in results.arms]
-    drawn = [(arm, each) for arm, each in rows if each is not None]
+    rows = zip(results.arms, results.rows(), strict=True)
+    drawn = [(arm, row.label, row.to_full) for arm, row in rows if row.to_full is not None]
     figure = Figure(figsize=(7.5, 1.4 + 0.38 * len(drawn)), layout="constrained")
     axis = figure.subplots()
     axis.margins(y=0.12)
-    for place, (arm, each) in enumerate(drawn):
+    for place, (arm, _, each) in enumerate(drawn):
         half = each.high - each.mean if each.num_pairs > 1 else 0
         axis.errorbar(each.mean, place, xerr=half, fmt="o", color=_color(results, arm), capsize=3, lw=2)
     metric = results.metric
@@ -192,7 +192,7 @@ def draw_differences(results: Results) -> Figure:
         axis.axvline(margin, color="#D55E00", ls="--", lw=1)
         above = (margin, 1.01)
         axis.annotate("margin", above, xycoords=("data", "axes fraction"), ha="center", fontsize=8)
-    axis.set_yticks(range(len(drawn)), [arm.label for arm, _ in drawn])
+    axis.set_yticks(range(len(drawn)), [label for _, label, _ in drawn])
     axis.invert_yaxis()
     side = "right" if metric.higher_is_better else "left"
     unit = "points of " * (metric.unit == "%")
@@ -209,7 +209,8 @@ def draw_courses(results: Results) -> dict[str, Figure]:
         "results-by-epoch": (_epochs, on_test, lambda m: m.result),
         "train-losses": (_epochs, "train loss (weighted)", lambda m: m.train_loss),
     }
-    if results.metric.higher_is_better:  # else the result is that loss
+    each_epoch = (m for arm in results.arms for run in arm.runs.values() for m in run.metrics)
+    if any(m.test_loss != m.result for m in each_epoch):  # else the result is that loss
         courses["test-losses"] = (_epochs, "test loss", lambda m: m.test_loss)
     drawn = {name: _draw_course(results, *course) for name, course in courses.items()}
     return {name: figure for name, figure in drawn.items() if figure.axes[0].lines}
@@ -301,8 +302,9 @@ def _count_epochs(axis: Axes) -> None:
 
 
 def _color(results: Results, arm: ArmRuns) -> str:
-    """An arm's color, the same in all plots."""
-    return COLORS[list(results.arms).index(arm) % len(COLORS)]
+    """An arm's color, the same in all plots; no two have one where no more than COLORS are drawn."""
+    drawn_first = sorted(results.arms, key=lambda each: each.kind in CONTROLS)
+    return COLORS[drawn_first.index(arm) % len(COLORS)]
 
 
 def _band(

@@ -1,6 +1,7 @@
 """A run's folder: its claim, its options, its checkpoint, its scores and its model."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from helpers import run, stop_after
 from helpers.digits import QUICK, SCORED
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.runs.records import EpochMetrics
 from infobatch.lab.tasks.classification import Classification
 from infobatch.lab.training import static_scores
 from infobatch.lab.training.pauses import Interrupted
@@ -191,3 +193,13 @@ def test_scores_without_their_seconds_are_refused(tmp_path):
     np.savez(tmp_path / "static-scores.npz", scores=np.zeros(3))
     with pytest.raises(ValueError, match=r"static-scores.npz is damaged \(KeyError\('seconds"):
         RunFolder(tmp_path).load_static_scores()
+
+
+def test_what_diverged_is_json_for_any_reader(tmp_path):
+    folder = RunFolder(tmp_path)
+    epoch = EpochMetrics(0, 9, 9, math.nan, math.inf, 10.0, 0.1, 0.2, 9, [None, math.nan])
+    folder.write_metrics([epoch])
+    json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail)
+    (read,) = folder.metrics()
+    assert math.isnan(read.train_loss)
+    assert (read.test_loss, read.result) == (None, 10.0)

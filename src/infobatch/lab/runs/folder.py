@@ -170,7 +170,7 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         with naming_damaged(path, "remove the run's folder"):
-            return [EpochMetrics(**json.loads(line)) for line in lines]
+            return [EpochMetrics.of_json(json.loads(line)) for line in lines]
 
     def write_metrics(self, metrics: Sequence[EpochMetrics]) -> None:
         """Write the records of all epochs.
@@ -178,7 +178,7 @@ class RunFolder:
         Args:
             metrics: A record for each epoch that has ended.
         """
-        self._write("metrics.jsonl", "".join(json.dumps(asdict(m)) + "\n" for m in metrics))
+        self._write("metrics.jsonl", "".join(json.dumps(finite(asdict(m))) + "\n" for m in metrics))
 
     def summary(self) -> Summary:
         """Read the finished run's summary.

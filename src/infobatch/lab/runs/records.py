@@ -23,9 +23,11 @@ class EpochMetrics:
         epoch: Its number.
         num_kept: The samples trained.
         num_samples: N, the samples of the data set.
-        train_loss: The weighted training loss, an unbiased estimate of the mean over all samples.
-        test_loss: The mean loss on the test set; None for an epoch that was not evaluated.
-        result: The task's metric on the test set; None for an epoch that was not evaluated.
+        train_loss: The weighted training loss, an unbiased estimate of the mean over all samples; NaN
+            where it is not finite.
+        test_loss: The mean loss on the test set; None for an epoch that was not evaluated, or where it
+            is not finite.
+        result: The task's metric on the test set; None as for ``test_loss``.
         seconds: The time its training took.
         lr: The learning rate of its last step; of a training function of the user's the run's highest.
         samples_so_far: The samples trained in the run up to its end.
@@ -60,6 +62,15 @@ class EpochMetrics:
     def cost(self) -> float:
         """All that was computed, in samples trained."""
         return self.num_kept + FORWARD_COST * self.num_forward
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> EpochMetrics:
+        """The epoch that a line of a file holds; what has no number there was none that is finite.
+
+        Args:
+            values: The fields by their names.
+        """
+        return cls(**{**values, "train_loss": _known(values["train_loss"])})
 
 
 @dataclass(frozen=True)
@@ -113,13 +124,9 @@ class Summary:
         Args:
             values: The fields by their names.
         """
-
-        def known(value: float | None) -> float:
-            return math.nan if value is None else value
-
-        numbers = {name: known(values[name]) for name in ("result", "test_loss")}
-        per_class = [known(each) for each in values["per_class"]]
-        details = {name: known(each) for name, each in values.get("details", {}).items()}
+        numbers = {name: _known(values[name]) for name in ("result", "test_loss")}
+        per_class = [_known(each) for each in values["per_class"]]
+        details = {name: _known(each) for name, each in values.get("details", {}).items()}
         return cls(**{**values, **numbers, "per_class": per_class, "details": details})
 
     @property
@@ -131,3 +138,7 @@ class Summary:
     def cost(self) -> float:
         """All that was computed, in samples trained."""
         return self.num_trained + FORWARD_COST * self.num_forward + self.num_scoring
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value

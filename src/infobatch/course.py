@@ -19,7 +19,7 @@ from infobatch.losses import Normalizer
 from infobatch.noise import NormsFrom, noise_of
 from infobatch.policies.base import BiasedPolicy, check_all_observed
 from infobatch.report import EpochCounts, Report
-from infobatch.resumption import check_went_on
+from infobatch.resumption import check_went_on, warn_of_another_policy
 from infobatch.samples import Samples
 from infobatch.seeding import Stream, epoch_generator
 from infobatch.selection import Selection
@@ -210,6 +210,17 @@ class Course:
         self._is_told = True
         self._advance(epoch)
 
+    def end_epoch(self) -> None:
+        """End the epoch under way, whatever of it is missing: a state saved then goes on with the next.
+
+        The begin of the next does so, too. Call it, on all ranks, before a state is saved between two
+        epochs where the loop may have left one early: by a ``break``, of a stream without an end, or
+        because other ranks had no more batches.
+        """
+        self._merge(self.current)
+        self._look_back(self.current)
+        self.current.close()
+
     def follow(self, epoch: int) -> None:
         """Begin an epoch as :meth:`set_epoch` does, unless that one tells the run of its epochs."""
         if not self._is_told:
@@ -218,8 +229,7 @@ class Course:
     def add_pass(self) -> None:
         """Begin one pass over all samples after the last epoch, to measure, not to train.
 
-        As for the statistics of batch norm in averaged weights. It is in no report, and changes no
-        progress.
+        As for batch norm in averaged weights. It is in no report, and changes no progress.
         """
         if self.epoch < self.num_epochs:
             self._close(self.current)
@@ -234,8 +244,7 @@ class Course:
             self.plan.follow(batching)  # another sampler of the user's, for the epoch that begins
             self._begin(self._store.resized(epoch))
             return
-        begun = epoch is not None and epoch.number + epoch.num_recorded > 0
-        self.plan.set_batching(batching, begun)
+        self.plan.set_batching(batching, epoch is not None and epoch.number + epoch.num_recorded > 0)
         self._store.scores.forget_draw()  # of an epoch that was looked at, perhaps: it is drawn anew
         self._epoch = None
 
@@ -275,13 +284,14 @@ class Course:
         first = next(checked, None)
         if first is None:
             raise ValueError("there is no state to go on from: the list is empty; give what was saved")
-        self._warn_of_another_policy(first["policy"])
+        warn_of_another_policy(first["policy"], self.policy)
         self._prepare(first["epoch"])
         self._recorder.resume(first)
         self._journal.resume()
         epoch = self._store.load(chain([first], checked))
         self.history = [EpochCounts(*counts) for counts in first["history"]]
         self._has_ended = False
+        epoch.resume(is_over=first["over"])
         self._begin(epoch)
 
     def _checked_state(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -290,13 +300,6 @@ class Course:
         return checked
 
     # -- Inside ------------------------------------------------------------------------------------
-
-    def _warn_of_another_policy(self, name: str) -> None:
-        if name != type(self.policy).__name__:
-            warn_user(
-                f"the checkpoint was saved with the policy {name}, and the run goes on with "
-                f"{self.policy!r}; give DynamicPruner the policy of then, unless another is meant"
-            )
 
     def _advance(self, epoch: int) -> None:
         self.plan.schedule.check_next(self.begun, epoch)

@@ -45,6 +45,8 @@ class Epoch(ABC):
         given_out: Whether one came to its end while losses were recorded.
         num_own: Draws, no repeats, that this rank recorded since the epoch began or was resumed.
         num_twice: Samples in batches that were recorded again since the epoch began or was resumed.
+        is_over: Whether the loop has left it, so that what is missing will not be trained.
+        resumed_at_end: Whether a run was resumed when nothing of it was to be trained any more.
     """
 
     user_draws: UserDraws | None = None
@@ -55,6 +57,7 @@ class Epoch(ABC):
         self._batch_ends = batch_ends
         self.agreed = False
         self.is_read = self.given_out = False
+        self.is_over = self.resumed_at_end = False
         self._share_check: ShareCheck | None = None
         self._is_shared_once = replicas.num_replicas == 1  # or, once looked at, known to be
         self._num_seen = 0  # draws recorded since it began or was resumed, repeats among them
@@ -121,8 +124,13 @@ class Epoch(ABC):
         """The part of the epoch that all ranks together have recorded, in [0, 1]; equal on each."""
 
     @property
-    @abstractmethod
     def finished(self) -> bool:
+        """Whether this rank has nothing of it to train any more."""
+        return self.is_over or self.is_whole
+
+    @property
+    @abstractmethod
+    def is_whole(self) -> bool:
         """Whether everything that this rank trains has been recorded."""
 
     @property
@@ -149,11 +157,6 @@ class Epoch(ABC):
     def num_full(self) -> int | None:
         """Draws on all ranks if nothing were left out, where the user's own sampler has given them."""
         return None
-
-    @property
-    @abstractmethod
-    def resumed_at_end(self) -> bool:
-        """Whether a run was resumed when this epoch had been recorded whole."""
 
     # -- Its order on this rank --------------------------------------------------------------------
 
@@ -318,9 +321,15 @@ class Epoch(ABC):
                 "that is resumed loads its state before (pruner.load_state_dict), and skips no epochs"
             )
 
+    def resume(self, is_over: bool) -> None:
+        """Go on where a state was taken, before or after the loop had left the epoch."""
+        if is_over:
+            self.close()
+            self.resumed_at_end = True
+
     def close(self) -> None:
         """End the epoch, whatever of it is still missing."""
-        return
+        self.is_over = True
 
     @abstractmethod
     def release(self) -> None:

@@ -42,6 +42,7 @@ from infobatch.prediction import BudgetSavings, Saving, predict_budgets, predict
 from infobatch.report import Report
 from infobatch.resumption import check_goes_on
 from infobatch.run import Run
+from infobatch.samples import length_of
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.files import export_table
 from infobatch.scores.prior import PriorScores, prior_values
@@ -131,7 +132,7 @@ class DynamicPruner(Run):
         shrinks = shrink_of(getattr(policy, "shrinks", "steps") if shrink is None else shrink)
         if delta is None:  # what is no policy is refused by the plan
             delta = default_delta(policy if isinstance(policy, Policy) else Policy, target is not None)
-        plan = RunPlan(_length_of(dataset), policy, *length, delta, warmup_epochs, target, ramp, shrinks)
+        plan = RunPlan(length_of(dataset), policy, *length, delta, warmup_epochs, target, ramp, shrinks)
         store = layout.make_store(plan, int(seed), find_replicas(rank, num_replicas), normalizer)
         if prior_scores is not None:
             losses, norms = prior_values(prior_scores, len(dataset))
@@ -373,26 +374,11 @@ class DynamicPruner(Run):
             warn_of_foreign(self.current, batch)
         super()._record(batch, *others)
 
+    def _look_back(self, epoch: Epoch) -> None:
+        self._loaders.ending()
+        super()._look_back(epoch)
+
     def _close(self, epoch: Epoch) -> None:
         if epoch.resumed_at_end:
             self._loaders.skip()
         super()._close(epoch)
-
-
-def _length_of(dataset: Sized) -> int:
-    kind = type(dataset).__name__
-    if isinstance(dataset, DataLoader):
-        raise TypeError(
-            f"dataset is a {kind}; give the dataset alone, and make the loader by "
-            "pruner.loader(batch_size, ...), which takes the options of DataLoader"
-        )
-    if isinstance(dataset, (str, bytes, Path)):
-        raise TypeError(f"dataset is the {kind} {str(dataset)[:40]!r}; give the dataset, not its name")
-    try:
-        return len(dataset)
-    except (TypeError, NotImplementedError) as error:
-        raise TypeError(
-            f"dataset is a {kind}, which does not tell how many samples it has, and pruning keeps a "
-            "score for each; give a dataset with __len__, or for a stream DynamicPruner(SampleIds.of("
-            "stream, key), ...) and a StreamFilter, both of infobatch.streams"
-        ) from error

@@ -1,14 +1,17 @@
-"""After a resume every sample of an epoch is trained once: refusals of what skips a second time."""
+"""Resumed runs go on as they were: refusals of what skips a second time, and of another policy."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from infobatch.batching import Batching
 from infobatch.epoch import Epoch
+from infobatch.policies.base import Policy
 from infobatch.scores.columns import IndexArray
+from infobatch.user_order import UserDraws
 from infobatch.user_warnings import warn_user
 
 _SKIPPERS = (
@@ -52,25 +55,51 @@ def check_went_on(epoch: Epoch) -> None:
     A stream may lose samples behind its filter, too: it is refused if as many are missing as were
     trained before, and else warned of.
     """
-    if not epoch.is_resumed or epoch.finished:
+    if not epoch.is_resumed or epoch.finished or epoch.done == 1:
+        return
+    lost = _lost(epoch.user_draws)
+    if lost is not None and lost.num_missing <= lost.most_dropped:
         return
     if epoch.is_untouched:
         raise RuntimeError(
             f"{_resumed(epoch)}, and ends without any of the rest. If a loader was iterated, both skip, "
-            f"the pruner and {_SKIPPERS}: take the other out. Else let `for epoch in pruner.epochs()` "
+            f"the pruner and {_SKIPPERS}: take the other out. If the loop had left the epoch when it "
+            "was saved, call pruner.end_epoch() before saving. Else let `for epoch in pruner.epochs()` "
             "begin epochs, which goes on within this one"
         )
-    draws = epoch.user_draws
-    if draws is not None and draws.length is not None and draws.most_dropped is not None:
-        num_missing = draws.length - draws.num_recorded
-        if num_missing <= draws.most_dropped:
-            return
-        told = f"{_resumed(epoch)}; since then its stream gave {num_missing:,} that were not recorded"
-        if abs(num_missing - draws.num_before) <= draws.most_dropped:  # as many as one skips
+    if lost is not None:
+        told = (
+            f"{_resumed(epoch)}; since then its stream gave {lost.num_missing:,} that were not recorded"
+        )
+        if abs(lost.num_missing - lost.num_before) <= lost.most_dropped:  # as many as one skips
             raise RuntimeError(f"{told}. Both skip, the filter and {_SKIPPERS}: take the other out")
         warn_user(
             f"{told}: what comes after the filter drops samples (broken ones, or the last short batch "
             f"of each worker), or both skip, the filter and {_SKIPPERS}"
+        )
+
+
+class _Lost(NamedTuple):
+    """Draws of a stream that has come to its end: not recorded, recorded before, and free to drop."""
+
+    num_missing: int
+    num_before: int
+    most_dropped: int
+
+
+def _lost(draws: UserDraws | None) -> _Lost | None:
+    """What a stream lost; None for another sampler, and where it has not come to its end."""
+    if draws is None or draws.length is None or draws.most_dropped is None:
+        return None
+    return _Lost(draws.length - draws.num_recorded, draws.num_before, draws.most_dropped)
+
+
+def warn_of_another_policy(name: str, policy: Policy) -> None:
+    """Warn where a run goes on with a policy of another kind than the one of this name."""
+    if name != type(policy).__name__:
+        warn_user(
+            f"the checkpoint was saved with the policy {name}, and the run goes on with {policy!r}; "
+            "give DynamicPruner the policy of then, unless another is meant"
         )
 
 

@@ -6,11 +6,12 @@ import zlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 _LISTS = ("indices", "ids")
 """Attributes that tell, in a dataset's order, which samples it holds: those of ``Subset`` and of sets
@@ -119,6 +120,26 @@ class Samples:
 
 
 # -- What a dataset tells ------------------------------------------------------------------------------
+
+
+def length_of(dataset: Sized) -> int:
+    """N, the samples of a map-style dataset. ``TypeError`` for anything else."""
+    kind = type(dataset).__name__
+    if isinstance(dataset, DataLoader):
+        raise TypeError(
+            f"dataset is a {kind}; give the dataset alone, and make the loader by "
+            "pruner.loader(batch_size, ...), which takes the options of DataLoader"
+        )
+    if isinstance(dataset, (str, bytes, Path)):
+        raise TypeError(f"dataset is the {kind} {str(dataset)[:40]!r}; give the dataset, not its name")
+    try:
+        return len(dataset)
+    except (TypeError, NotImplementedError) as error:
+        raise TypeError(
+            f"dataset is a {kind}, which does not tell how many samples it has, and pruning keeps a "
+            "score for each; give a dataset with __len__, or for a stream DynamicPruner(SampleIds.of("
+            "stream, key), ...) and a StreamFilter, both of infobatch.streams"
+        ) from error
 
 
 def _parts(dataset: Any, lengths: Mapping[str, int] | None = None) -> dict[str, _Part]:

@@ -103,6 +103,6 @@ def _fault(value: Any, kind: Any) -> str | None:
     """What is wrong with a value, as the end of a sentence; None if nothing is."""
     if isinstance(kind, Array | Rows):
         return kind.fault(value)
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         return f"is a {type(value).__name__}, where {kind.__name__} is expected"
     return f"is {value}, below 0" if kind is int and value < 0 else None

@@ -252,6 +252,22 @@ def test_sharded_scores_are_refused():
         StreamFilter(pruner, "id", BATCH)
 
 
+def resumed_in_step(share):
+    """The epochs that a run trains which was saved when the ranks had left the first in step."""
+    first, keep, stream = make(stream=Shards(share))
+    train_epoch(keep, in_step(DataLoader(stream, BATCH)), random_losses(SIZE))
+    first.end_epoch()
+    states = [first.state_dict()]
+    torch.distributed.broadcast_object_list(states, 0)
+    resumed, keep, stream = make(stream=Shards(share))
+    resumed.load_state_dict(states[0])
+    return [
+        epoch
+        for epoch in resumed.epochs()
+        if train_epoch(keep, in_step(DataLoader(stream, BATCH)), random_losses(SIZE))
+    ]
+
+
 PROGRAM = """
     import sys
 
@@ -259,13 +275,15 @@ PROGRAM = """
     import torch.distributed as dist
     from infobatch.streams import in_step
     from helpers.streams import SIZE
-    from test_filter import run
+    from test_filter import resumed_in_step, run
 
     rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     dist.init_process_group("gloo")
     try:
         share = range(SIZE)[rank * 21 : 21 + rank * 39]
         runs = [run(share), run(share, in_step), run(share, shrink="batches")]
+        resumed = resumed_in_step(share)
+        assert resumed == [1, 2, 3], resumed
         torch.save(runs, f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()

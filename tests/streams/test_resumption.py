@@ -7,9 +7,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from helpers.streams import BATCH, EPOCHS, SIZE, Shards, make
+from helpers.streams import BATCH, EPOCHS, SIZE, Endless, Shards, make
 from helpers.training import random_losses
-from infobatch import DynamicPruner
+from infobatch import DynamicPruner, RandomPruning
 from infobatch.streams.filter import ENTRY, StreamFilter
 
 
@@ -120,3 +120,71 @@ def test_samples_that_are_lost_behind_the_filter_are_told_of():
     assert sorted(trained) == list(range(1, SIZE, 2))
     with pytest.warns(UserWarning, match=r"resumed after .* drops samples .*, or both skip, the filter"):
         resumed.set_epoch(1)
+
+
+def start_endless(shrink):
+    pruner, keep, stream = make(stream=Endless(), shrink=shrink, policy=RandomPruning(0.5), delta=1)
+    if shrink == "batches":
+        return pruner, keep, DataLoader(stream.batched(), None, collate_fn=default_collate)
+    return pruner, keep, DataLoader(stream, BATCH)
+
+
+def train_endless(run, stop=None):
+    """The samples of each epoch, of a loop that cuts it; until ``stop`` steps were trained."""
+    (pruner, keep, loader), trained, num_steps = run, {}, 0
+    for epoch in pruner.epochs():
+        trained[epoch] = []
+        for batch in islice(loader, keep.num_batches_left):
+            trained[epoch] += train(keep, [batch])
+            num_steps += 1
+            if num_steps == stop:
+                return trained
+        if stop is None:
+            pruner.end_epoch()
+    return trained
+
+
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+@pytest.mark.parametrize("stop", range(1, 13))
+def test_an_endless_stream_trains_each_epoch_once(shrink, stop):
+    whole, first, resumed = (start_endless(shrink) for _ in range(3))
+    expected = train_endless(whole)
+    before = train_endless(first, stop)
+    resumed[0].load_state_dict(first[0].state_dict())  # within an epoch, or where it was left
+    after = train_endless(resumed)
+    for epoch, samples in expected.items():
+        both = before.get(epoch, []) + after.get(epoch, [])
+        assert set(both) == set(samples), epoch
+        assert len(both) < len(set(both)) + BATCH, "no more than the last batch has from the next round"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("is_dropped", [True, False], ids=["a last batch", "a broken sample"])
+def test_what_a_loader_dropped_does_not_keep_the_next_epoch_from_beginning(workers, is_dropped):
+    """The run is saved where the loop has come to the end of an epoch."""
+
+    def begin():
+        pruner, keep, stream = make(stream=Shards())
+        source = stream if is_dropped else Unbroken(stream)
+        return pruner, keep, DataLoader(source, BATCH, drop_last=is_dropped, num_workers=workers)
+
+    pruner, keep, loader = begin()
+    num_trained = len(list(train(keep, loader)))
+    assert SIZE - 2 * BATCH < num_trained < SIZE
+    resumed, keep, loader = begin()
+    resumed.load_state_dict(pruner.state_dict())
+    epochs = []
+    for epoch in resumed.epochs():
+        epochs.append((epoch, len(list(train(keep, loader)))))
+    assert epochs[0] == (0, 0)
+    assert [epoch for epoch, _ in epochs] == list(range(EPOCHS))
+
+
+class Unbroken(IterableDataset):
+    """Passes over one sample, which cannot be decoded."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __iter__(self):
+        return (sample for sample in self.stream if sample["id"] != 7)

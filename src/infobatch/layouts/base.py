@@ -28,7 +28,7 @@ STATE_VERSION = 2
 
 COMMON: Fields = {
     **{"version": int, "num_samples": int, "seed": int, "num_replicas": int, "layout": str},
-    **{"epoch": int, "scores": dict, "history": Rows(len(EpochCounts._fields))},
+    **{"epoch": int, "over": bool, "scores": dict, "history": Rows(len(EpochCounts._fields))},
     "samples": (str, None),
     "policy": str,
 }
@@ -287,6 +287,7 @@ class ScoreStore(ABC, Generic[E]):
             "num_replicas": self.replicas.num_replicas,
             "layout": self.layout,
             **epoch.state_dict(),
+            "over": epoch.is_over,
             "scores": self.scores.state_dict(),
         }
 

@@ -127,7 +127,7 @@ class ShardedEpoch(Epoch):
         self._lengths = shards.by_rank(self.left)
         assert len(order) == self._lengths[self.replicas.rank]
         self._order = filled(order, source, num_rounds(int(self._lengths.max())))
-        self._resumed_at_end = self.num_left == 0
+        self.resumed_at_end = self.num_left == 0
 
     # -- What is selected --------------------------------------------------------------------------
 
@@ -197,17 +197,13 @@ class ShardedEpoch(Epoch):
         return float(num_seen / self._num_trained)
 
     @property
-    def finished(self) -> bool:
+    def is_whole(self) -> bool:
         # Repeats come last, so that a rank that has seen all its draws has recorded what is real.
         return self._num_seen >= len(self._order)
 
     @property
     def num_recorded(self) -> int:
         return self._num_recorded
-
-    @property
-    def resumed_at_end(self) -> bool:
-        return self._resumed_at_end
 
     @property
     def batches_left(self) -> tuple[IndexArray, np.ndarray]:

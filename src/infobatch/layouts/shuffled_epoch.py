@@ -82,6 +82,7 @@ class ShuffledEpoch(ReplicatedEpoch):
         self.share = self._share_of(self.resume_order)
         self._num_trained, self._num_left = len(self.order), len(self.resume_order)
         self._num_resumed = self._num_recorded
+        self.resumed_at_end = self._num_left == 0
 
     # -- How far it is -----------------------------------------------------------------------------
 
@@ -103,12 +104,8 @@ class ShuffledEpoch(ReplicatedEpoch):
         return min(1.0, seen / self._num_trained) if self._num_trained else 1.0
 
     @property
-    def finished(self) -> bool:
+    def is_whole(self) -> bool:
         return self._num_seen >= len(self.share) and not bool((self._remaining >= 0).any())
-
-    @property
-    def resumed_at_end(self) -> bool:
-        return self._num_left == 0
 
     # -- Its order on this rank --------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ class UserOrderedEpoch(ReplicatedEpoch):
         self.user_draws = user_draws
         self._is_shared_once = True
         self._num_left = self.num_selected - self._num_recorded
-        self._resumed_at_end = user_draws.finished
+        self.resumed_at_end = user_draws.finished
 
     @property
     def mean_weight(self) -> float:
@@ -79,17 +79,13 @@ class UserOrderedEpoch(ReplicatedEpoch):
         return None if of_rank is None else of_rank * self.replicas.num_replicas
 
     @property
-    def finished(self) -> bool:
+    def is_whole(self) -> bool:
         return self.user_draws.finished
 
     @property
     def is_untouched(self) -> bool:
         # A draw may be of a sample that was recorded before.
         return self.user_draws.num_recorded == self.user_draws.num_before
-
-    @property
-    def resumed_at_end(self) -> bool:
-        return self._resumed_at_end
 
     # -- Its order on this rank --------------------------------------------------------------------
 
@@ -129,6 +125,7 @@ class UserOrderedEpoch(ReplicatedEpoch):
         return self._num_given - draws.num_recorded if is_share else 0
 
     def close(self) -> None:
+        super().close()
         self.user_draws.close()
 
     def state_dict(self) -> dict[str, Any]:

@@ -183,6 +183,11 @@ class Loaders:
         if hasattr(self._own.sampler, "epoch_begun"):
             self._own.sampler.epoch_begun()
 
+    def ending(self) -> None:
+        """Tell what stands for the user's own sampler that the epoch under way is about to end."""
+        if self._own is not None and hasattr(self._own.sampler, "epoch_ending"):
+            self._own.sampler.epoch_ending()
+
     def skip(self) -> None:
         """Have loaders that skip by themselves skip the rest of an epoch that was resumed at its end."""
         self._made.skip()

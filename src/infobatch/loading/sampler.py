@@ -267,9 +267,10 @@ def begin_pass(run: Run, resumes: bool = True) -> Epoch:
             "pruner.epochs():`, and iterate once in it: of an epoch that was left, the rest is given"
         )
     if epoch.finished and epoch.num_trained and not may_be_finished:
+        done, left = ("all", "") if epoch.is_whole else (f"{epoch.num_done:,}", ", and it was ended")
         raise RuntimeError(
-            f"epoch {epoch.number} is finished: all of its {epoch.length:,} samples have been "
-            "recorded. Begin the next one, with `for epoch in pruner.epochs():` or "
+            f"epoch {epoch.number} is finished: {done} of its {epoch.length:,} samples have been "
+            f"recorded{left}. Begin the next one, with `for epoch in pruner.epochs():` or "
             f"`pruner.set_epoch({epoch.number + 1})`"
         )
     return epoch

@@ -7,6 +7,7 @@ the epoch that let it through: however late it arrives, its loss is weighed as t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -86,10 +87,10 @@ class StreamFilter:
         self._shrink = pruner.plan.shrink
         length = pruner.replicas.share_of(pruner.num_samples) if length is None else length
         if self._shrink is None:
-            order: Any = StreamOrder(self._begin, length)
+            order: Any = StreamOrder(self._begin, self._note_length, length)
             pruner.filter(order, batch_size)
         else:
-            batches: Any = StreamBatches(self._begin, length, batch_size)
+            batches: Any = StreamBatches(self._begin, self._note_length, length, batch_size)
             pruner.filter_batches(batches)
         self._begin()
 
@@ -221,6 +222,12 @@ class StreamFilter:
         indices: IndexArray = self._read(tickets)[1]
         return indices
 
+    @property
+    def num_batches_left(self) -> int:
+        """Batches that the epoch under way has still to train on this rank, to cut an endless stream."""
+        draws, epoch = self._draws, self._pruner.epoch
+        return math.ceil(max(0.0, draws.expected - draws.num_recorded) / self._gate.batch_size(epoch))
+
     # -- Inside ------------------------------------------------------------------------------------
 
     @outside_graphs
@@ -286,10 +293,13 @@ class StreamFilter:
 
     def _note_length(self) -> None:
         """Note the length of the epoch, once all workers have come to the end of their shards."""
-        if self._draws.length is None and self._gate.num_found is not None:
-            self._draws.length = self._draws.num_before + self._gate.num_found
-            if self._pruner.replicas.num_replicas == 1:  # else ranks may end in step with one another
-                self._draws.most_dropped = self._gate.most_dropped(self._full_size)
+        draws, num_found = self._draws, self._gate.num_found
+        if num_found is None:
+            return
+        if draws.length is None:
+            draws.length = draws.num_before + num_found
+        if self._pruner.replicas.num_replicas == 1:  # else ranks may end in step with one another
+            draws.most_dropped = self._gate.most_dropped(self._full_size)
 
     def _check_length(self, num_new: int) -> None:
         """Warn, once an epoch, of a stream that is much longer than it was said to be."""

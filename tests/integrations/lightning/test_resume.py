@@ -78,6 +78,33 @@ def test_a_run_saved_at_a_validation_is_resumed(interval, tmp_path):
         assert torch.equal(parameters(resumed), parameters(whole)), path
 
 
+@pytest.mark.parametrize("pruning", [VARYING, SMALLER], ids=["steps", "batches"])
+@pytest.mark.parametrize("is_validated", [False, True])
+def test_epochs_cut_short_by_a_limit_of_batches_are_over_when_resumed(pruning, is_validated, tmp_path):
+    steps = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
+    at_end = {"save_on_train_epoch_end": not is_validated}  # else at the end of a validation
+    ends = ModelCheckpoint(tmp_path, "end-{step}", save_top_k=-1, **at_end)
+
+    def limited(callbacks=(), resume=None):
+        module, callback = (Validated if is_validated else Module)(), PruningCallback(**pruning)
+        trainer = new_trainer(callbacks=[callback, *callbacks], limit_train_batches=5)
+        loader = callback.loader(points(), BATCH)
+        validation = [DataLoader(points(), BATCH)] if is_validated else []
+        trainer.fit(module, loader, *validation, ckpt_path=resume)
+        return module, callback.pruner
+
+    whole, pruner = limited([steps, ends])
+    assert whole.batch_counts == [5] * 4
+    for step in (3, 5, 6, 10, 20):
+        for kind in ("", "end-") if step % 5 == 0 else ("",):
+            path = tmp_path / f"{kind}step={step}.ckpt"
+            resumed, resumed_pruner = limited(resume=str(path))
+            assert resumed.seen == whole.seen[step:], path
+            assert resumed.rates == whole.rates[step:], path
+            assert torch.equal(parameters(resumed), parameters(whole)), path
+            assert resumed_pruner.history == pruner.history, path
+
+
 def test_a_run_cut_short_by_max_steps_is_resumed(tmp_path):
     saving = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=5, save_top_k=-1)
     options = {"max_epochs": None, "max_steps": 45}

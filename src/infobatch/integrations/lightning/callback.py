@@ -147,8 +147,12 @@ class PruningCallback(TakesLoggers, Callback):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._batch_norm.close()
+        pruner = self.pruner
         if outputs:
-            check_recorded(self.pruner)
+            check_recorded(pruner)
+        is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if is_last and pruner.epoch < pruner.num_epochs and not pruner.current.finished:
+            pruner.end_epoch()  # of which limit_train_batches leaves out the rest
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         self._batch_norm.close()

@@ -247,6 +247,17 @@ def test_a_table_and_its_column_are_all_that_is_typed(call, table, tmp_path):
     assert f"the recipe is {table}:price, but the run was started with {table}:fraud" in error
 
 
+def test_a_run_goes_on_where_its_data_have_moved(call, table, tmp_path):
+    typed = ("--out", tmp_path / "run")
+    assert call("train", f"{table}:fraud", "--epochs", "1", *typed)[0] == 0
+    moved = table.rename(tmp_path / "moved.csv")
+    code, _, error = call("train", *typed, "--resume", "--data-dir", moved, "--device", "cpu")
+    assert code == 0, error
+    moved.write_text(moved.read_text().replace("0", "1"))
+    _, _, error = call("train", *typed, "--resume", "--data-dir", moved)
+    assert f"the data in {moved} have changed since the run was started" in error
+
+
 def test_numbers_of_a_table_are_asked_for_by_their_task(call, table, tmp_path):
     typed = ("train", f"{table}:price", "--epochs", "1", "--out", tmp_path / "run")
     assert "(numbers are predicted by --task regression)" in call(*typed)[2]

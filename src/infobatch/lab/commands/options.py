@@ -24,6 +24,7 @@ from infobatch.lab.devices import computes_in_bf16, resolve_device, resolve_prec
 from infobatch.lab.functions import is_function
 from infobatch.lab.names import choose
 from infobatch.lab.recipes import find_recipe
+from infobatch.lab.runs.same_options import PLACE_OPTIONS
 from infobatch.lab.runs.sources import check_data, check_sources, sources_of
 from infobatch.lab.tasks.registry import TASKS
 from infobatch.lab.training.scoring_costs import pruned_throughout
@@ -167,10 +168,11 @@ def resumed(
         noise: The budget of noise that was typed, if any.
 
     Returns:
-        ``saved``.
+        ``saved``, at the place that was typed: its folder of data, its device, its workers.
 
     Raises:
-        ValueError: If anything was typed that differs from it, or the user's code or data have changed.
+        ValueError: If anything else was typed that differs from it, or the user's code or data have
+            changed.
     """
     typed: dict[str, tuple[Any, Any]] = {}
     if recipe:
@@ -181,7 +183,9 @@ def resumed(
     if noise is not None:
         then = budget_of(saved)
         typed["--noise"] = (f"{noise:g}", None if then is None else f"{then:g}")
-    differences = options.over(saved).differences(saved)
+    now = options.over(saved)
+    moved = replace(saved, **{name: getattr(now, name) for name in PLACE_OPTIONS})
+    differences = now.differences(moved)
     typed |= {flag(name): values for name, values in differences.items()}
     for what, (value, then) in typed.items():
         if value != then:
@@ -190,9 +194,9 @@ def resumed(
                 f"{what} is {value}, but the run was started {before}; leave it out to go on, or start "
                 "another run"
             )
-    check_sources(saved)
-    check_data(saved)
-    return saved
+    check_sources(moved)
+    check_data(moved)
+    return moved
 
 
 def _saving(config: TrainConfig, save: float | None) -> TrainConfig:

@@ -146,8 +146,8 @@ def compare(
     if resume:
         path = _resumed_path(out)
         comparison = agree(lambda: Comparison.load(path))
-        resumed(options, recipe, save, comparison.config, noise)
-        comparison = _with_more_seeds(comparison, seeds, add_seeds)
+        config = resumed(options, recipe, save, comparison.config, noise)
+        comparison = _with_more_seeds(replace(comparison, config=config), seeds, add_seeds)
         if margin is not None:  # it judges what is trained, and changes nothing of it
             comparison = replace(comparison, margin=margin)
         for kind in also:

@@ -8,8 +8,10 @@ from pathlib import Path
 from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.train import TrainConfig, flag
 
-NEUTRAL_OPTIONS = ("data_dir", "device", "workers", "probe", "record")
-"""The options that say where a run is trained, or what is measured of it, and not what is trained."""
+PLACE_OPTIONS = ("data_dir", "device", "workers")
+"""The options that say where a run is trained, with which it may go on in another place."""
+NEUTRAL_OPTIONS = (*PLACE_OPTIONS, "probe", "record")
+"""Those, and the options that say what is measured of a run, and not what is trained."""
 
 
 def require_same(wanted: TrainConfig, there: TrainConfig, path: Path) -> None:

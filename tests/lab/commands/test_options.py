@@ -114,6 +114,30 @@ def test_options_of_noise_and_batches_that_say_nothing_are_refused(call, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("sweep", ["--ramp", 0.5], "--ramp is 0.5, but no share of the samples to leave out was given"),
+        ("sweep", ["--policies", "infobatch", "--least-batch", 8], "--least-batch is 8, but with"),
+        ("contest", ["--policies", "spaced", "--batch-multiple", 8], "--batch-multiple is 8, but with"),
+    ],
+)
+def test_options_that_no_run_has_a_use_for_are_refused(call, tmp_path, command, options, message):
+    typed = ("mnist5k-small-cnn", *options, "--out", tmp_path / "runs")
+    code, _, error = call(command, *typed)
+    assert code == 2
+    assert message in error
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("task", ["mae", "regression", "diffusion"])
+def test_tasks_without_labels_smooth_none(call, tmp_path, task):
+    typed = ("--task", task, "--label-smoothing", 0.3, "--out", tmp_path / "run")
+    code, _, error = call("train", *typed)
+    assert code == 2
+    assert f"--label-smoothing is 0.3, and --task {task} has no labels to smooth" in error
+
+
 def test_resuming_refuses_other_options(call, finished):
     _, _, error = call("train", "--out", finished, "--resume", "--lr", "0.3")
     assert "--lr is 0.3, but the run was started with 0.2" in error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +51,7 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
     Raises:
         ValueError: If an option was typed that the run's policy has no use for.
     """
-    base = _base_of(options, recipe)
+    base = base_of(options, recipe)
     if save is not None and noise is not None:
         refuse_both(f"{noise:g}", f"--save {save:g}")
     if save is not None:
@@ -61,11 +62,6 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
         spec = with_budget(config.policy, noise)
         if config.target is not None:
             refuse_both(f"{noise:g}", f"--target {config.target}")
-    if config.ramp and config.target is None:
-        raise ValueError(
-            f"--ramp is {config.ramp:g}, but no share of the samples to leave out was given for it to "
-            "spread; give --save, such as --save 40"
-        )
     name = name_of(config.policy)
     if _ratio_typed(options, base) and name in POLICIES and not has_prune_ratio(name):
         raise ValueError(
@@ -81,7 +77,7 @@ def started(options: Typed, recipe: str, save: float | None, noise: float | None
     config = _saving(options.over(pruned_throughout(replace(base, policy=config.policy))), save)
     if noise is not None:
         config = replace(config, policy=spec)
-    _check_shrinking(config, base)
+    check_effects([config], base)
     for option, (value, only) in config.differences(pruned_throughout(config)).items():
         raise ValueError(
             f"{flag(option)} is {value}, but {name} keeps the same samples from the "
@@ -107,7 +103,7 @@ def shared(options: Typed, recipe: str) -> TrainConfig:
         raise ValueError(
             f"{recipe} is a training function, which infobatch compare takes: one policy at a time"
         )
-    config = options.over(_base_of(options, recipe))
+    config = options.over(base_of(options, recipe))
     return on_this_machine(replace(config, policy=RATIO))
 
 
@@ -129,8 +125,13 @@ def _ratio_typed(options: Typed, base: TrainConfig) -> bool:
     return not math.isnan(options.over(replace(base, prune_ratio=math.nan)).prune_ratio)
 
 
-def _base_of(options: Typed, recipe: str) -> TrainConfig:
-    """The configuration that is taken where nothing was typed: a recipe's, a table's, a task's own."""
+def base_of(options: Typed, recipe: str) -> TrainConfig:
+    """The configuration that is taken where nothing was typed: a recipe's, a table's, a task's own.
+
+    Args:
+        options: What was typed.
+        recipe: The recipe's name, a table or a function of the user's; empty for the task's own.
+    """
     task = options.over(TrainConfig()).task
     if is_table(recipe):
         file, target = named_table(recipe)
@@ -140,11 +141,25 @@ def _base_of(options: Typed, recipe: str) -> TrainConfig:
     return find_recipe(recipe).config() if recipe else defaults_of(task)
 
 
-def _check_shrinking(config: TrainConfig, base: TrainConfig) -> None:
-    """Raise ``ValueError`` for options of batches that shrink, typed where they do not."""
+def check_effects(configs: Sequence[TrainConfig], base: TrainConfig) -> None:
+    """Refuse options that were typed, and have an effect in none of the runs.
+
+    Args:
+        configs: The options of the runs.
+        base: What they are where nothing was typed.
+
+    Raises:
+        ValueError: If there is such an option.
+    """
+    config = configs[0]
+    if config.ramp and all(each.target is None for each in configs):
+        raise ValueError(
+            f"--ramp is {config.ramp:g}, but no share of the samples to leave out was given for it to "
+            "spread; give --save, such as --save 40"
+        )
     for option in ("least_batch", "batch_multiple"):
         value = getattr(config, option)
-        if value != getattr(base, option) and not shrinks_batches(config):
+        if value != getattr(base, option) and not any(map(shrinks_batches, configs)):
             raise ValueError(
                 f"{flag(option)} is {value}, but with --policy {config.policy} pruned epochs have fewer "
                 "steps, and batches stay as they are; give --shrink batches, or leave it out"

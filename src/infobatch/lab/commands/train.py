@@ -23,7 +23,9 @@ from infobatch.lab.commands.arguments import (
 )
 from infobatch.lab.commands.console import ComparisonWatch, RunWatch, console, live, print_summary
 from infobatch.lab.commands.options import (
+    base_of,
     budgets,
+    check_effects,
     check_options,
     load,
     numbers,
@@ -221,9 +223,10 @@ def sweep(
         refuse_both(noise, f"--target {targets[0]}")
     policies = policies or (DEFAULT_FOR_TARGET if targets else DEFAULT_SWEPT)
     variants = variants_of(configs[0], policies, prune_ratio, noise, bool(targets))
-    made = Sweep.of(configs, variants, seeds, margin, controls, out, also)
-    for each in configs:
+    for name, each in zip(recipe, configs, strict=True):
+        check_effects([variant.config(each) for variant in variants], base_of(options, name))
         check_options(each)
+    made = Sweep.of(configs, variants, seeds, margin, controls, out, also)
     _run(made, {name_of(each): load(each) for each in configs}, jobs, minutes, options.arguments)
 
 
@@ -294,6 +297,7 @@ def contest(
     check_run(replace(base, policy="none", target=None), data)
     known = (len(data.train), data.train_labels, protected_samples(base, data))
     variants, reasons = contestants(base, names, targets, *known, noises)
+    check_effects([variant.config(base) for variant in variants], base_of(options, recipe))
     for reason in reasons:
         console.print(reason)
     made = Sweep.of([base], variants, seeds, margin, controls, out, also)

@@ -196,6 +196,7 @@ class TaskSpec:
         task_class: The module within this room, and the class in it, as ``module:Class``.
         signals: What it can compute of a batch beside its losses, for policies that read it.
         norms_from: What its losses are, where norms of gradients have to follow from them.
+        smooths_labels: Whether it has labels that can be smoothed.
         observes_left_out: Whether its engine runs the model on what an epoch left out, for policies that
             ask for it.
         knows_its_data: Whether its data is known before a run is trained.
@@ -209,6 +210,7 @@ class TaskSpec:
     task_class: str
     signals: tuple[str, ...] = ()
     norms_from: NormsFrom = "cross-entropy"
+    smooths_labels: bool = False
     observes_left_out: bool = True
     knows_its_data: bool = True
     prepare: Callable[[TrainConfig, Data], Data] = _as_it_is
@@ -247,6 +249,7 @@ TASKS = {
         ),
         check_model=_check_classifier,
         task_class="classification:Classification",
+        smooths_labels=True,
         prepare=as_seen,
         signals=("gradient_norms", "confidences", "margins"),
     ),
@@ -265,6 +268,7 @@ TASKS = {
         options=("tuning",),
         check_model=_check_tuning,
         task_class="tuning:Tuning",
+        smooths_labels=True,
         observes_left_out=False,
         prepare=_tokenized,
     ),
@@ -274,6 +278,7 @@ TASKS = {
         options=("segmentation", "batch_norm"),
         check_model=lambda config: check_segmenter(config.model),
         task_class="segmentation:Segmentation",
+        smooths_labels=True,
     ),
     "diffusion": TaskSpec(
         metric=DENOISING,
@@ -292,6 +297,7 @@ TASKS = {
         options=("tabular", "batch_norm", "resident", "probe", "backward_share"),
         check_model=_check_table,
         task_class="tabular:Tabular",
+        smooths_labels=True,
         prepare=_with_its_metric,
         signals=("gradient_norms", "confidences", "margins"),
     ),
@@ -356,6 +362,11 @@ def check_task(config: TrainConfig, changed: set[str]) -> None:
                 raise ValueError(
                     f"{flag(option)} is for --task {name}, not for {config.task}; leave it out"
                 )
+    if config.label_smoothing not in (0, TrainConfig.label_smoothing) and not spec.smooths_labels:
+        raise ValueError(
+            f"--label-smoothing is {config.label_smoothing:g}, and --task {config.task} has no labels "
+            "to smooth; leave it out"
+        )
     spec.check_model(config)
 
 

@@ -1,4 +1,4 @@
-"""A download that fails says what to do."""
+"""Files that are not there, and a download that fails: both say what to do."""
 
 import huggingface_hub
 import pytest
@@ -16,3 +16,8 @@ def test_a_failed_download_says_what_to_do(monkeypatch):
         load_data("alpaca")
     with pytest.raises(FileNotFoundError, match="bbh is not downloaded; give --data-dir with its train"):
         load_data("bbh")
+
+
+def test_missing_files_name_the_folders_searched(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no train\*\.parquet.*download them from"):
+        load_data("cifar10", tmp_path)

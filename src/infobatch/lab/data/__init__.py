@@ -7,7 +7,7 @@
 - ``files``: images too large for memory, decoded while they are trained on (``streamed``);
 - ``segmentation``: images with a class for each pixel;
 - ``instructions``: instructions and their answers;
-- ``tables``, ``flights``: rows of numbers and categories, from parquet files or packages.
+- ``local_tables``, ``flights``: rows of numbers and categories, from local files or packages.
 
 ``feed``, ``crops`` and ``table_feed`` bring them to the device.
 """

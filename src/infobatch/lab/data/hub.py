@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from infobatch.lab.data import parquet
 from infobatch.lab.data.base import by_name
 from infobatch.lab.data.images import ImageData, Images, check_labels, unreadable
+from infobatch.lab.data.locations import find_splits
+from infobatch.lab.data.table_files import read_table
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class HubSet:
 
     def __call__(self, data_dir: Path | None) -> ImageData:
         names = ("train", self.test_split)
-        files = parquet.find_splits(self.name, self.repository, self.folder, names, data_dir)
+        files = find_splits(self.name, self.repository, self.folder, names, data_dir)
         splits = {split: self._read(files[split]) for split in files}
         return ImageData(
             name=self.name,
@@ -91,7 +92,7 @@ class HubSet:
         return images
 
     def _columns(self, path: Path) -> tuple[list[dict[str, Any]], np.ndarray]:
-        table = parquet.read(path, (self.image_column, self.label_column))
+        table = read_table(path, (self.image_column, self.label_column))
         labels = table[self.label_column].to_numpy().astype(np.int64)
         return table[self.image_column].to_pylist(), labels
 

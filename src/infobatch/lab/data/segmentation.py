@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.lab.data import parquet
 from infobatch.lab.data.base import Data, by_name
 from infobatch.lab.data.images import pillow_reason
+from infobatch.lab.data.locations import find_splits
 from infobatch.lab.data.segmentation_classes import ADE20K, CAMVID
+from infobatch.lab.data.table_files import read_table
 from infobatch.scores.columns import IndexArray
 
 IGNORED = 255
@@ -135,7 +136,7 @@ class SegmentationSet:
             ValueError: For a row that cannot be trained on, unless such rows are left out.
         """
         splits = ("train", self.test_split)
-        files = parquet.find_splits(self.name, self.repository, self.folder, splits, data_dir)
+        files = find_splits(self.name, self.repository, self.folder, splits, data_dir)
         train, test = (self._read(files[split], skip_bad, say) for split in splits)
         return SegmentationData(self.name, train, test, self.class_names, self.short_side)
 
@@ -150,7 +151,7 @@ class SegmentationSet:
         import pyarrow
         import pyarrow.compute as compute
 
-        tables = [parquet.read(path, ("image", "annotation")) for path in paths]
+        tables = [read_table(path, ("image", "annotation")) for path in paths]
         images, annotations = (
             pyarrow.chunked_array(
                 [chunk for t in tables for chunk in compute.struct_field(t[column], "bytes").chunks]

@@ -1,16 +1,18 @@
-"""Tables of the user's own, in one file: how they are named."""
+"""Files that hold tables, .parquet and .csv: how they are named and read."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-
-from infobatch.lab.data import parquet
+from typing import Any
 
 OWN_TABLE = "table"
 """The name of a table of the user's own."""
 ENDINGS = (".parquet", ".csv")
 """The kinds of files that hold tables."""
+MARKS = frozenset(";\t|")
+"""What other programs part values by in place of commas."""
 _NAMED = re.compile(r"(.*?\.(?:csv|parquet))(?::(.*))?", re.IGNORECASE)
 """A file and, it may be, a column of it."""
 
@@ -41,6 +43,60 @@ def named_table(text: str) -> tuple[Path, str]:
     if not Path(file).is_file():
         raise FileNotFoundError(f"there is no file {file}; check the name")
     if not column:
-        names = ", ".join(parquet.read(Path(file), ()).column_names)
+        names = ", ".join(read_table(Path(file), ()).column_names)
         raise ValueError(f"{file} is a table; name the column to predict, as {file}:COLUMN: {names}")
     return Path(file), column
+
+
+def read_table(path: Path, columns: Sequence[str]) -> Any:
+    """A file's table, which has these columns and at least one row."""
+    import pyarrow
+
+    kind = path.suffix.lower().removeprefix(".")
+    try:
+        table = _READERS[path.suffix.lower()](path)
+    except (pyarrow.ArrowException, OSError) as error:
+        remedy = "part values by commas, as many in each row" if kind == "csv" else "get it again"
+        raise ValueError(f"{path} is not a readable {kind} file ({error}); {remedy}") from error
+    twice = [name for name in dict.fromkeys(table.column_names) if table.column_names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path} has several columns {twice[0]!r}; give each a name of its own")
+    for column in columns:
+        if column not in table.column_names:
+            raise ValueError(
+                f"{path} has no column {column!r} among {', '.join(table.column_names)}; check the "
+                "name, and the file"
+            )
+    if table.num_rows == 0:
+        raise ValueError(f"{path} holds no rows; get it again")
+    return table
+
+
+def _read_parquet(path: Path) -> Any:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(path)
+
+
+def _read_csv(path: Path) -> Any:
+    """A file of values with commas between them; what is empty or NA is missing."""
+    from pyarrow import csv, types
+
+    table = csv.read_csv(
+        path,
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(strings_can_be_null=True),
+    )
+    try:
+        is_utf8 = bool(table.column_names) and not any(map(types.is_binary, table.schema.types))
+    except UnicodeDecodeError:  # of a name
+        is_utf8 = False
+    if not is_utf8:
+        raise ValueError(f"{path} has text that is not UTF-8; save it as CSV in UTF-8")
+    if len(table.column_names) == 1 and not MARKS.isdisjoint(table.column_names[0]):
+        raise ValueError(f"{path} has one column, {table.column_names[0]!r}; part its values by commas")
+    named = [place for place, name in enumerate(table.column_names) if name]
+    return table.select(named) if named else table
+
+
+_READERS = {".parquet": _read_parquet, ".csv": _read_csv}

@@ -11,9 +11,10 @@ import torch
 
 from infobatch.lab.data.base import DataSource, by_name
 from infobatch.lab.data.flights import Flights
+from infobatch.lab.data.local_tables import TableSet
 from infobatch.lab.data.schema import Schema
 from infobatch.lab.data.table_files import OWN_TABLE
-from infobatch.lab.data.tables import Table, TableData, TableSet
+from infobatch.lab.data.tables import Table, TableData
 
 
 @dataclass(frozen=True)

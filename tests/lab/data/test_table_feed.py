@@ -35,8 +35,8 @@ def test_numbers_are_standardized_and_missing_ones_marked():
 
 def test_other_rows_are_encoded_by_those_that_are_trained():
     encode = Encoder(TRAIN, (5, 3))
-    numbers, codes, _ = encode(table([[NAN, 6.0, 7.0]], [[4, 1]]))
-    assert numbers.tolist() == [[0, 2, 2, 0]]  # the deviation of a constant column counts as 1
+    numbers, codes, _ = encode(table([[7.0, NAN, NAN]], [[4, 1]]))
+    assert numbers.tolist() == [[pytest.approx(4 / (8 / 3) ** 0.5), 0, 0, 1]]
     assert encode.num_codes == (3, 2)
     assert codes.tolist() == [[0, 0]]
     assert encode(TRAIN)[1].tolist() == [[1, 0], [2, 1], [1, 1]]
@@ -45,8 +45,19 @@ def test_other_rows_are_encoded_by_those_that_are_trained():
 def test_a_column_without_any_number_says_nothing():
     empty = table([[NAN], [NAN]], [[], []])
     numbers, codes, _ = Encoder(empty, ())(empty)
-    assert numbers.tolist() == [[0, 1], [0, 1]]
+    assert numbers.tolist() == [[0], [0]]
     assert codes.shape == (2, 0)
+
+
+def test_what_is_constant_or_empty_in_training_is_zero_in_all_rows():
+    encode = Encoder(table([[1.7e9, NAN], [1.7e9, NAN]], [[], []]), ())
+    numbers, _, _ = encode(table([[1.708e9, 5e4], [NAN, NAN]], [[], []]))
+    assert numbers.tolist() == [[0, 0], [0, 0]]
+
+
+def test_a_constant_that_some_rows_lack_says_whether_it_is_there():
+    rows = table([[2.0], [NAN]], [[], []])
+    assert Encoder(rows, ())(rows)[0].tolist() == [[0, 0], [0, 1]]
 
 
 def test_numbers_that_differ_by_little_of_their_mean_are_standardized():

@@ -37,6 +37,16 @@ def test_many_whole_numbers_that_are_classes_are_told_of(tmp_path):
         assert any(told in note for note in data.notes) == is_told
 
 
+def test_columns_in_which_no_rows_that_are_trained_on_differ_are_told_of(tmp_path):
+    for split, year in (("train", 2023), ("test", 2024)):
+        rows = "".join(f"{n},{year},,{'' if n else 1},{n % 2}\n" for n in range(4))
+        (tmp_path / f"{split}.csv").write_text(f"amount,year,late,first,fraud\n{rows}")
+    assert load_data("table", tmp_path, target="fraud").notes[:2] == (
+        "fraud is learned from numbers amount, first",
+        "nothing is learned from year, late: no two of the rows that are trained on differ there",
+    )
+
+
 @pytest.mark.skipif("INFOBATCH_DATA_DIR" not in os.environ, reason="needs real data")
 def test_real_data_is_whole():
     data = load_data("flights")

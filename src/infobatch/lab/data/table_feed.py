@@ -15,15 +15,12 @@ Rows = tuple[Tensor, Tensor, Tensor]
 """Numbers float32 (B, F), codes int64 (B, K) and labels: int64 (B,), or float32 if they are numbers."""
 
 
-ROUNDING = 1e-14
-"""A constant column of float64 has at most so much of its mean as deviation."""
-
-
 class Encoder:
     """Makes of a table's rows what a network takes, by what the rows that are trained on hold.
 
     Numbers get mean 0 and deviation 1. A missing one becomes 0, and each column that lacks some gets a
-    second one, which is 1 where the number is missing and 0 elsewhere. A category that no such row has
+    second one, which is 1 where the number is missing and 0 elsewhere. A column that is constant or
+    empty in such rows is 0 in all rows, for no scale of it is known. A category that no such row has
     becomes ``UNKNOWN``. Targets that are numbers get mean 0 and deviation 1, too.
 
     Args:
@@ -32,11 +29,9 @@ class Encoder:
     """
 
     def __init__(self, table: Table, num_codes: Sequence[int]) -> None:
-        numbers = table.numbers
-        self._mean = numbers.nanmean(0).nan_to_num()  # a column may lack them all
-        std = (numbers - self._mean).square().nanmean(0).nan_to_num().sqrt()
-        self._std = std.where(std > ROUNDING * self._mean.abs(), 1.0)  # a constant becomes 0
-        self._incomplete = numbers.isnan().any(0)
+        self._mean, std = table.moments
+        self._scale = torch.where(std > 0, 1 / std, 0.0)
+        self._incomplete = table.incomplete
         self.target_mean, self.target_std = 0.0, 1.0
         if table.labels.is_floating_point():
             self.target_mean = float(table.labels.mean())
@@ -67,7 +62,7 @@ class Encoder:
             What the network takes, and the labels.
         """
         missing = table.numbers.isnan()[:, self._incomplete]
-        standard = ((table.numbers - self._mean) / self._std).nan_to_num(0.0)
+        standard = ((table.numbers - self._mean) * self._scale).nan_to_num(0.0)
         codes = [known[column] for known, column in zip(self._codes, table.codes.T, strict=True)]
         labels = table.labels
         if labels.is_floating_point():

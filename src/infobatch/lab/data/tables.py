@@ -12,6 +12,8 @@ from infobatch.lab.data.table_files import OWN_TABLE
 
 UNKNOWN = 0
 """The code of a category that is missing, or that the training file does not have."""
+ROUNDING = 1e-14
+"""A constant column of float64 has at most so much of its mean as deviation."""
 FEW = 100
 """Fewer test rows of the class that is looked for are told of: its recall has steps of a percent."""
 
@@ -35,6 +37,22 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of each column of numbers, float64 (F,).
+
+        The deviation of a constant is 0; without a number both are.
+        """
+        mean = self.numbers.nanmean(0).nan_to_num()
+        std = (self.numbers - mean).square().nanmean(0).nan_to_num().sqrt()
+        return mean, std.where(std > ROUNDING * mean.abs(), 0.0)
+
+    @property
+    def incomplete(self) -> Tensor:
+        """Which columns of numbers lack some, but not all, bool (F,)."""
+        missing = self.numbers.isnan()
+        return missing.any(0) & ~missing.all(0)
 
     def subset(self, indices: Tensor) -> Table:
         return Table(self.numbers[indices], self.codes[indices], self.labels[indices])
@@ -78,16 +96,29 @@ class TableData(Data):
         """What is learned from, of a table of the user's own."""
         if self.name != OWN_TABLE:
             return ()
-        kinds = {"numbers": self.schema.numbers, "categories": self.schema.categories}
+        silent = self._silent
+        numbers = [name for name in self.schema.numbers if name not in silent]
+        kinds = {"numbers": numbers, "categories": self.schema.categories}
         told = [f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names]
-        learned = f"{self.schema.target} is learned from {' and '.join(told)}"
-        if not self.ids:
-            return (learned,)
-        return (
-            learned,
-            f"not from {', '.join(self.ids)}, whose text is another in most rows, as of ids or names (a "
-            "date is known by the form 2026-01-31, a number by having no unit)",
-        )
+        notes = [f"{self.schema.target} is learned from {' and '.join(told) or 'no column'}"]
+        if self.ids:
+            notes.append(
+                f"not from {', '.join(self.ids)}, whose text is another in most rows, as of ids or "
+                "names (a date is known by the form 2026-01-31, a number by having no unit)"
+            )
+        if silent:
+            notes.append(
+                f"nothing is learned from {', '.join(silent)}: no two of the rows that are trained on "
+                "differ there"
+            )
+        return tuple(notes)
+
+    @property
+    def _silent(self) -> tuple[str, ...]:
+        """The columns of numbers that are constant or empty in the rows that are trained on."""
+        says = (self.train.moments[1] > 0) | self.train.incomplete
+        names = zip(self.schema.numbers, says.tolist(), strict=True)
+        return tuple(name for name, says_something in names if not says_something)
 
     @property
     def _classes_told(self) -> tuple[str, ...]:

@@ -144,3 +144,23 @@ def test_a_column_without_a_value_is_missing_throughout(tmp_path):
     (tmp_path / "own.csv").write_text("a,b,fraud\n1,,0\n2,NA,1\n")
     data = load_data("table", tmp_path / "own.csv", target="fraud", holds_out=True)
     assert data.train.numbers.isnan().tolist() == [[False, True]] * 2
+
+
+TEXTS = ("train-0", "00012,True,b\nK1A,Maybe,01\n"), ("train-1", "00012,True,01\n")
+
+
+def test_text_of_the_first_file_is_text_in_all_however_it_looks(tmp_path):
+    for name, rows in (*TEXTS, ("test", "00012,True,01\n")):
+        (tmp_path / f"{name}.csv").write_text(f"zip,flag,kind\n{rows}")
+    data = load_data("table", tmp_path, target="kind")
+    assert data.categories == (("00012", "K1A"), ("Maybe", "True"))
+    assert data.train.codes.tolist() == [[1, 2], [2, 1], [1, 2]]
+    assert data.test.codes.tolist() == [[1, 2]]
+    assert (data.class_names, data.test.labels.tolist()) == (("01", "b"), [0])
+
+
+def test_files_that_do_not_fit_the_first_are_named(tmp_path):
+    for name, rows in (("train", "5,a\n6,b\n"), ("test", "K1A,a\n")):
+        (tmp_path / f"{name}.csv").write_text(f"zip,kind\n{rows}")
+    with pytest.raises(ValueError, match=r"column 'zip' in .*test\.csv does not hold numbers, as in"):
+        load_data("table", tmp_path, target="kind")

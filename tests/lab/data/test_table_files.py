@@ -42,9 +42,17 @@ def test_a_csv_file_that_is_cut_off_is_named(tmp_path):
         ("x,y\n1,0\n2,1\n", "x,y\n1,0.5\n", r"column 'y' has other types in .*test\.csv"),
         ("x,x,y\n1,1,0\n2,2,1\n", "", r"train\.csv has several columns 'x'; give each a name"),
         ("x,y\ncaf\xe9,0\nb,1\n", "", r"train\.csv has text that is not UTF-8; save it as CSV in UTF-8"),
+        ("x,y\na,0\nb,1\n", "x,y\ncaf\xe9,0\n", r"test\.csv has text that is not UTF-8"),
         ("\xe9,y\n1,0\n2,1\n", "", r"train\.csv has text that is not UTF-8"),
     ],
-    ids=["text for classes", "fractions for classes", "two of a name", "latin text", "latin name"],
+    ids=[
+        "text for classes",
+        "fractions for classes",
+        "two of a name",
+        "latin text",
+        "latin text to test on",
+        "latin name",
+    ],
 )
 def test_what_is_wrong_with_a_csv_file_is_said(tmp_path, train, test, message):
     (tmp_path / "train.csv").write_text(train, encoding="latin-1")

@@ -47,6 +47,18 @@ def test_columns_in_which_no_rows_that_are_trained_on_differ_are_told_of(tmp_pat
     )
 
 
+def test_columns_whose_values_most_test_rows_share_with_none_trained_on_are_told_of(tmp_path):
+    for split, countries in (("train", "DE,FR,"), ("test", "de,,DE")):
+        rows = zip(countries.split(","), ["a", "", ""], range(3), strict=True)
+        text = "".join(f"{country},{city},{n},{n % 2}\n" for country, city, n in rows)
+        (tmp_path / f"{split}.csv").write_text(f"country,city,amount,fraud\n{text}")
+    data = load_data("table", tmp_path, target="fraud")
+    told = "most test rows have a value in country that no row trained on has, or none: see that all"
+    assert data.notes[1].startswith(told)
+    held_out = load_data("table", tmp_path / "train.csv", target="fraud", holds_out=True)
+    assert not any("most test rows" in note for note in held_out.notes)
+
+
 @pytest.mark.skipif("INFOBATCH_DATA_DIR" not in os.environ, reason="needs real data")
 def test_real_data_is_whole():
     data = load_data("flights")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from infobatch.lab.data.locations import find_splits
 from infobatch.lab.data.schema import Schema
@@ -43,10 +44,11 @@ class TableSet:
     ) -> TableData:
         paths = self._paths(data_dir, holds_out)
         target = self.target or target
-        schema = self._schema(paths["train"][0], target, leave_out, of_numbers)
-        train = test = Columns(paths["train"], schema)
+        first = read_table(paths["train"][0], (target,))
+        schema = self._schema(first, str(paths["train"][0]), target, leave_out, of_numbers)
+        train = test = Columns(paths["train"], schema, first.schema)
         if paths["test"] != paths["train"]:
-            test = Columns(paths["test"], schema)
+            test = Columns(paths["test"], schema, first.schema)
         vocabularies = {name: train.values(name) for name in schema.categories}
         ids = tuple(name for name, values in vocabularies.items() if train.is_of_ids(values))
         if ids:
@@ -105,12 +107,13 @@ class TableSet:
             )
         return {"train": [path], "test": [path]}
 
-    def _schema(self, path: Path, target: str, leave_out: Sequence[str], of_numbers: bool) -> Schema:
-        """The columns of the training files, of which ``path`` is the first."""
-        table = read_table(path, (target,))
+    def _schema(
+        self, table: Any, place: str, target: str, leave_out: Sequence[str], of_numbers: bool
+    ) -> Schema:
+        """The columns of the training files, by the table of the first, which is at ``place``."""
         for name in leave_out:
-            choose(f"column of {path}", name, dict.fromkeys(table.column_names))
-        return Schema.of(table, target, (*self.left_out, *leave_out), str(path), of_numbers)
+            choose(f"column of {place}", name, dict.fromkeys(table.column_names))
+        return Schema.of(table, target, (*self.left_out, *leave_out), place, of_numbers)
 
 
 def _positive(rows: Table, class_names: Sequence[str], given: str) -> int:

@@ -49,9 +49,9 @@ class Schema:
 
         numbers, categories = [], []
         for column in table.schema:
-            kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+            kind = held_by(column.type)
             if column.name == target:
-                is_class = _is_text(kind) or types.is_integer(kind) or types.is_boolean(kind)
+                is_class = is_text(kind) or types.is_integer(kind) or types.is_boolean(kind)
                 is_class = is_class or _is_whole(table[target])
                 if of_numbers and (types.is_boolean(kind) or not _is_number(kind)):
                     raise ValueError(
@@ -67,7 +67,7 @@ class Schema:
                 continue
             elif _is_number(kind) or types.is_temporal(kind) or types.is_null(kind):
                 numbers.append(column.name)
-            elif _is_text(kind):
+            elif is_text(kind):
                 categories.append(column.name)
             else:
                 raise ValueError(
@@ -86,6 +86,21 @@ class Schema:
     @property
     def columns(self) -> tuple[str, ...]:
         return (*self.numbers, *self.categories, self.target)
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a type of pyarrow is text."""
+    import pyarrow.types as types
+
+    kind = held_by(kind)
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
+def held_by(kind: Any) -> Any:
+    """A type of pyarrow or, of values stored by a dictionary, the type that the dictionary holds."""
+    import pyarrow.types as types
+
+    return kind.value_type if types.is_dictionary(kind) else kind
 
 
 def _is_index(name: str) -> bool:
@@ -109,10 +124,3 @@ def _is_whole(column: Any) -> bool:
     return types.is_floating(column.type) and bool(
         compute.all(compute.equal(column, compute.floor(column))).as_py()
     )
-
-
-def _is_text(kind: Any) -> bool:
-    """Whether a type of pyarrow is text."""
-    import pyarrow.types as types
-
-    return bool(types.is_string(kind) or types.is_large_string(kind))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from infobatch.lab.data.schema import Schema
+from infobatch.lab.data.schema import Schema, held_by
 from infobatch.lab.data.table_files import read_table
 from infobatch.lab.data.tables import Table
 
@@ -24,12 +24,13 @@ class Columns:
     Args:
         paths: The files.
         schema: The columns to read.
+        like: The first training file's schema, one of pyarrow: what is text there is text in all files.
     """
 
-    def __init__(self, paths: Sequence[Path], schema: Schema) -> None:
+    def __init__(self, paths: Sequence[Path], schema: Schema, like: Any) -> None:
         self.schema = schema
         self._paths = paths
-        self._tables = [read_table(path, schema.columns) for path in paths]
+        self._tables = [read_table(path, schema.columns, like) for path in paths]
 
     @property
     def num_rows(self) -> int:
@@ -96,7 +97,7 @@ class Columns:
         import pyarrow.types as types
 
         columns = [table[name] for table in self._tables]
-        kind = columns[0].type.value_type if types.is_dictionary(columns[0].type) else columns[0].type
+        kind = held_by(columns[0].type)
         if name == self.schema.target and not self.schema.of_numbers and types.is_floating(kind):
             kind = pyarrow.int64()
         is_time, kind = types.is_temporal(kind), _in_one_unit(kind)

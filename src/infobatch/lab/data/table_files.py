@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from infobatch.lab.data.schema import is_text
+
 OWN_TABLE = "table"
 """The name of a table of the user's own."""
 ENDINGS = (".parquet", ".csv")
@@ -48,13 +50,17 @@ def named_table(text: str) -> tuple[Path, str]:
     return Path(file), column
 
 
-def read_table(path: Path, columns: Sequence[str]) -> Any:
-    """A file's table, which has these columns and at least one row."""
+def read_table(path: Path, columns: Sequence[str], like: Any = None) -> Any:
+    """A file's table, which has these columns and at least one row.
+
+    What is text in the schema ``like``, one of pyarrow, is read as text from a ``.csv`` file, too, whose
+    values may look like numbers.
+    """
     import pyarrow
 
     kind = path.suffix.lower().removeprefix(".")
     try:
-        table = _READERS[path.suffix.lower()](path)
+        table = _READERS[path.suffix.lower()](path, like)
     except (pyarrow.ArrowException, OSError) as error:
         remedy = "part values by commas, as many in each row" if kind == "csv" else "get it again"
         raise ValueError(f"{path} is not a readable {kind} file ({error}); {remedy}") from error
@@ -72,30 +78,33 @@ def read_table(path: Path, columns: Sequence[str]) -> Any:
     return table
 
 
-def _read_parquet(path: Path) -> Any:
+def _read_parquet(path: Path, like: Any) -> Any:
     import pyarrow.parquet
 
     return pyarrow.parquet.read_table(path)
 
 
-def _read_csv(path: Path) -> Any:
+def _read_csv(path: Path, like: Any) -> Any:
     """A file of values with commas between them; what is empty or NA is missing."""
-    from pyarrow import csv, types
+    import pyarrow
+    from pyarrow import csv
 
+    texts = {field.name: pyarrow.string() for field in like or () if is_text(field.type)}
     table = csv.read_csv(
         path,
         parse_options=csv.ParseOptions(newlines_in_values=True),
-        convert_options=csv.ConvertOptions(strings_can_be_null=True),
+        convert_options=csv.ConvertOptions(
+            check_utf8=False, strings_can_be_null=True, column_types=texts
+        ),
     )
     try:
-        is_utf8 = bool(table.column_names) and not any(map(types.is_binary, table.schema.types))
-    except UnicodeDecodeError:  # of a name
-        is_utf8 = False
-    if not is_utf8:
-        raise ValueError(f"{path} has text that is not UTF-8; save it as CSV in UTF-8")
-    if len(table.column_names) == 1 and not MARKS.isdisjoint(table.column_names[0]):
-        raise ValueError(f"{path} has one column, {table.column_names[0]!r}; part its values by commas")
-    named = [place for place, name in enumerate(table.column_names) if name]
+        names = table.column_names
+        table.validate(full=True)
+    except (UnicodeDecodeError, pyarrow.ArrowInvalid) as error:  # of a name, or of a value
+        raise ValueError(f"{path} has text that is not UTF-8; save it as CSV in UTF-8") from error
+    if len(names) == 1 and not MARKS.isdisjoint(names[0]):
+        raise ValueError(f"{path} has one column, {names[0]!r}; part its values by commas")
+    named = [place for place, name in enumerate(names) if name]
     return table.select(named) if named else table
 
 

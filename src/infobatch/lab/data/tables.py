@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from infobatch.lab.data.base import Data
@@ -111,6 +112,11 @@ class TableData(Data):
                 f"nothing is learned from {', '.join(silent)}: no two of the rows that are trained on "
                 "differ there"
             )
+        if self._unknown:
+            notes.append(
+                f"most test rows have a value in {', '.join(self._unknown)} that no row trained on has, "
+                "or none: see that all files write it alike"
+            )
         return tuple(notes)
 
     @property
@@ -119,6 +125,18 @@ class TableData(Data):
         says = (self.train.moments[1] > 0) | self.train.incomplete
         names = zip(self.schema.numbers, says.tolist(), strict=True)
         return tuple(name for name, says_something in names if not says_something)
+
+    @property
+    def _unknown(self) -> tuple[str, ...]:
+        """Columns of categories that say nothing in most test rows, for training knows no such value."""
+        found = []
+        for place, name in enumerate(self.schema.categories):
+            trained, tested = self.train.codes[:, place], self.test.codes[:, place]
+            is_missing = trained == UNKNOWN
+            is_unknown = ~torch.isin(tested, trained[~is_missing])
+            if is_missing.double().mean() <= 0.5 < is_unknown.double().mean():
+                found.append(name)
+        return tuple(found)
 
     @property
     def _classes_told(self) -> tuple[str, ...]:

@@ -37,11 +37,21 @@ def test_many_whole_numbers_that_are_classes_are_told_of(tmp_path):
         assert any(told in note for note in data.notes) == is_told
 
 
+def test_all_files_that_rows_are_read_from_are_told_of(tmp_path):
+    for name, number in (("train", 5), ("train_old", 3), ("test", 2)):
+        rows = "".join(f"{n},{n % 2}\n" for n in range(number))
+        (tmp_path / f"{name}.csv").write_text(f"amount,fraud\n{rows}")
+    data = load_data("table", tmp_path, target="fraud")
+    told = "rows to train on, and 2 to test on, of 3 files (train.csv, train_old.csv, test.csv)"
+    assert data.notes[0] == f"8 {told}"
+    assert data.split(0.0, 6).notes[0] == f"6 {told}"
+
+
 def test_columns_in_which_no_rows_that_are_trained_on_differ_are_told_of(tmp_path):
     for split, year in (("train", 2023), ("test", 2024)):
         rows = "".join(f"{n},{year},,{'' if n else 1},{n % 2}\n" for n in range(4))
         (tmp_path / f"{split}.csv").write_text(f"amount,year,late,first,fraud\n{rows}")
-    assert load_data("table", tmp_path, target="fraud").notes[:2] == (
+    assert load_data("table", tmp_path, target="fraud").notes[1:3] == (
         "fraud is learned from numbers amount, first",
         "nothing is learned from year, late: no two of the rows that are trained on differ there",
     )
@@ -54,7 +64,7 @@ def test_columns_whose_values_most_test_rows_share_with_none_trained_on_are_told
         (tmp_path / f"{split}.csv").write_text(f"country,city,amount,fraud\n{text}")
     data = load_data("table", tmp_path, target="fraud")
     told = "most test rows have a value in country that no row trained on has, or none: see that all"
-    assert data.notes[1].startswith(told)
+    assert data.notes[2].startswith(told)
     held_out = load_data("table", tmp_path / "train.csv", target="fraud", holds_out=True)
     assert not any("most test rows" in note for note in held_out.notes)
 

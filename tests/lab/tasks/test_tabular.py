@@ -91,7 +91,8 @@ def named(tmp_path, rare, common, **options):
 def test_the_rarer_class_is_looked_for_whatever_it_is_called(tmp_path):
     first, last = named(tmp_path, "churned", "stays"), named(tmp_path, "yes", "no")
     assert (first.class_names[first.positive], last.class_names[last.positive]) == ("churned", "yes")
-    learned, of_whom, few = first.notes
+    files, learned, of_whom, few = first.notes
+    assert files == "50 rows to train on, and 50 to test on, of 2 files (train.parquet, test.parquet)"
     assert learned == "y is learned from numbers v"
     assert of_whom == "AUC and average precision are of the class 'churned', 20.0% of the rows"
     number = int((first.test.labels == first.positive).sum())

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from infobatch.lab.data.locations import some
 from infobatch.lab.data.streamed import EncodedImages
 
 TEST_NAMES = ("val", "valid", "validation", "test")
@@ -17,7 +18,6 @@ PASSED_OVER = ("thumbs.db", "desktop.ini", "__macosx")
 """Files and folders that systems leave beside one's own; hidden ones are passed over, too."""
 HELD_OUT = ", or hold out a part of the training images: --test train --held-out 0.1"
 """What to do where there are no images to evaluate on."""
-MOST_NAMED = 5
 
 
 def choose_test(root: Path, name: str) -> str:
@@ -54,7 +54,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     beside = [path.name for path in inside if path.is_file() and _is_image(path)]
     if names and beside:
         raise ValueError(
-            f"{folder} holds {_some(beside, 'image')} beside {_some(names, 'class folder')}, and they "
+            f"{folder} holds {some(beside, 'image')} beside {some(names, 'class folder')}, and they "
             "would have no class; move them into one"
         )
     return names
@@ -75,7 +75,7 @@ def read_folder(folder: Path, class_names: Sequence[str]) -> EncodedImages:
     if class_names and (unknown := set(class_folders(folder)) - set(class_names)):
         raise ValueError(
             f"{folder} holds the folder {min(unknown)}, which is no class of the training images "
-            f"({_some(class_names, 'class')}); remove it, or add the class to them"
+            f"({some(class_names, 'class')}); remove it, or add the class to them"
         )
     paths: list[bytes] = []
     labels: list[int] = []
@@ -100,7 +100,7 @@ def found_in(folder: Path) -> str:
     inside = entries(folder)
     folders = [path.name for path in inside if path.is_dir()]
     files = [path.name for path in inside if path.is_file()]
-    parts = [_some(names, kind) for names, kind in ((folders, "folder"), (files, "file")) if names]
+    parts = [some(names, kind) for names, kind in ((folders, "folder"), (files, "file")) if names]
     return " and ".join(parts) or "nothing"
 
 
@@ -116,7 +116,7 @@ def _images_in(folder: Path, name: str) -> list[str]:
     whose = f"the folder of the class {name}, {place}," if name else str(place)
     if deeper := [path.name for path in inside if path.is_dir()]:
         raise ValueError(
-            f"{whose} holds {_some(deeper, 'folder')}, and must hold images alone: class folders lie in "
+            f"{whose} holds {some(deeper, 'folder')}, and must hold images alone: class folders lie in "
             f"{folder} itself; move them, or the images, one level up"
         )
     if not inside:
@@ -132,13 +132,6 @@ def _is_image(path: Path) -> bool:
     from PIL import Image
 
     return path.suffix.lower() in Image.registered_extensions()
-
-
-def _some(names: Sequence[str], kind: str) -> str:
-    """How many there are of a kind, and the first names of them."""
-    shown = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
-    plural = kind if len(names) == 1 else f"{kind}es" if kind.endswith("s") else f"{kind}s"
-    return f"{len(names):,} {plural} ({shown})"
 
 
 class _Paths:

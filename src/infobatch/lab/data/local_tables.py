@@ -81,6 +81,7 @@ class TableSet:
             schema=schema,
             categories=tuple(tuple(values.to_pylist()) for values in vocabularies.values()),
             ids=ids,
+            files=tuple(dict.fromkeys(path.name for each in paths.values() for path in each)),
         )
 
     def _paths(self, data_dir: Path | None, holds_out: bool) -> dict[str, list[Path]]:

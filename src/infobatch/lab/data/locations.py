@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+MOST_NAMED = 5
+
 
 def find_splits(
     name: str,
@@ -53,6 +55,13 @@ def places(folders: Sequence[Path]) -> str:
     """Where something was looked for, in words."""
     none = "" if any(folder.is_dir() for folder in folders) else " (there is no such folder)"
     return " or ".join(map(str, dict.fromkeys(folders))) + none
+
+
+def some(names: Sequence[str], kind: str) -> str:
+    """How many there are of a kind, and the first names of them."""
+    shown = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
+    plural = kind if len(names) == 1 else f"{kind}es" if kind.endswith("s") else f"{kind}s"
+    return f"{len(names):,} {plural} ({shown})"
 
 
 def hub_remedy(repository: str) -> str:

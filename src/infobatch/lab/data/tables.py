@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from infobatch.lab.data.base import Data
+from infobatch.lab.data.locations import some
 from infobatch.lab.data.schema import Schema
 from infobatch.lab.data.table_files import OWN_TABLE
 
@@ -70,6 +71,7 @@ class TableData(Data):
         categories: What the codes from 1 on stand for in each column of categories.
         positive: Of two classes the one that is looked for, by AUC and average precision.
         ids: Columns of text that are not learned from, for their values hardly recur.
+        files: The names of the files that the rows were read from.
     """
 
     train: Table
@@ -78,6 +80,7 @@ class TableData(Data):
     categories: tuple[tuple[str, ...], ...]
     positive: int = 1
     ids: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @property
     def num_codes(self) -> tuple[int, ...]:
@@ -90,7 +93,17 @@ class TableData(Data):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self._columns_told, *self._classes_told, *self._positive_told)
+        return (*self._files_told, *self._columns_told, *self._classes_told, *self._positive_told)
+
+    @property
+    def _files_told(self) -> tuple[str, ...]:
+        """How many rows a table of the user's own has, and in which files."""
+        if self.name != OWN_TABLE or len(self.files) < 2:
+            return ()
+        return (
+            f"{len(self.train):,} rows to train on, and {len(self.test):,} to test on, of "
+            f"{some(self.files, 'file')}",
+        )
 
     @property
     def _columns_told(self) -> tuple[str, ...]:

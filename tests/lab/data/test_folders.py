@@ -74,6 +74,11 @@ def _without_images(root):
     (root / "train" / "n02").mkdir()
 
 
+def _none_tested(root):
+    shutil.rmtree(root / "val" / "n02")
+    (root / "val" / "n02").mkdir()
+
+
 def _not_tested(root):
     shutil.rmtree(root / "val" / "n02")
 
@@ -95,8 +100,9 @@ def _no_image(root):
     [
         (_deeper, r"class flowers, .*train/flowers, holds 3 folders \(n01, n02, n03\), .*one level up"),
         (_mixed, r"class n02, .*, holds 1 folder \(more\), and must hold images alone"),
-        (_without_images, "class n02, .*train/n02, holds no images; add some, or remove it"),
-        (_not_tested, "val has no folder n02, a class of the training images"),
+        (_without_images, "class n02, .*train/n02, holds no images; add some, or .* from all splits"),
+        (_none_tested, "class n02, .*val/n02, holds no images; add some, or .* from all splits"),
+        (_not_tested, "val has no folder n02, a class .*: sort .* into them, or .* from all splits"),
         (_tested_alone, "val holds the folder n04, which is no class of the training images"),
         (_beside, r"holds 1 image \(n01_0.JPEG\) beside 3 class folders"),
         (_no_image, r"n01/notes\.txt is no image by its name; remove it"),

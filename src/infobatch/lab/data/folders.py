@@ -110,7 +110,7 @@ def _images_in(folder: Path, name: str) -> list[str]:
     if not place.is_dir():
         raise FileNotFoundError(
             f"{folder} has no folder {name}, a class of the training images; it must hold a folder for "
-            "each class (sort the images to evaluate on into them)"
+            "each class: sort the images to evaluate on into them, or remove the class from all splits"
         )
     inside = entries(place)
     whose = f"the folder of the class {name}, {place}," if name else str(place)
@@ -120,7 +120,8 @@ def _images_in(folder: Path, name: str) -> list[str]:
             f"{folder} itself; move them, or the images, one level up"
         )
     if not inside:
-        raise FileNotFoundError(f"{whose} holds no images; add some, or remove it")
+        remedy = ", or remove the class from all splits" if name else ""
+        raise FileNotFoundError(f"{whose} holds no images; add some{remedy}")
     for path in inside:
         if not _is_image(path):
             raise ValueError(f"{path} is no image by its name; remove it, or name it by its format")

@@ -64,6 +64,10 @@ def test_a_part_is_of_the_rows_that_were_chosen(data):
         ((GOOD[0], encoded(np.stack([WRONG] * 3, 2))), "the annotation has mode RGB; it must hold one"),
         ((GOOD[0][:-60], GOOD[1]), r"the image cannot be read \("),
         ((b"GIF", GOOD[1]), r"the image cannot be read \(of no known format\)"),
+        (
+            (encoded(np.ones((36, 44), np.float32), "TIFF"), GOOD[1]),
+            "its shades are from 1 to 1 in mode F",
+        ),
         ((GOOD[0], b"PNG"), r"the annotation cannot be read \(of no known format\)"),
         (
             (encoded(np.zeros((20, 44, 3), np.uint8)), GOOD[1]),

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import load_data, make_feed
-from infobatch.lab.data.streamed import random_box
+from infobatch.lab.data.streamed import PlainImages, random_box
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.train import train
 
@@ -65,3 +66,17 @@ def test_a_broken_image_is_named(folders):
     feed = make_feed(load_data("imagenet", folders), CPU, 0, 0)
     with pytest.raises(ValueError, match=r"n01/n01_0\.JPEG is not a readable image"):
         feed.dataset[0]
+
+
+def test_images_of_16_bits_are_not_white(folders):
+    file = folders / "imagenet" / "val" / "n01" / "n01_0.JPEG"
+    file.unlink()
+    shades = np.full((40, 60), 20_000, np.uint16)
+    Image.fromarray(shades).save(file.with_suffix(".png"))
+    data = load_data("imagenet", folders)
+    assert PlainImages(data.test, data)[0][0].unique().tolist() == [20_000 // 256]
+    Image.fromarray(shades.astype(np.float32)).save(file.with_suffix(".tiff"))
+    file.with_suffix(".png").unlink()
+    data = load_data("imagenet", folders)
+    with pytest.raises(ValueError, match=r"n01_0\.tiff is not a readable image \(its shades are from 2"):
+        PlainImages(data.test, data)[0]

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from infobatch.lab.data.base import Data
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def pillow_reason(error: Exception) -> str:
@@ -23,6 +28,37 @@ def unreadable(name: str, error: Exception) -> ValueError:
     """The error to raise for an image that Pillow cannot read."""
     reason = pillow_reason(error)
     return ValueError(f"{name} is not a readable image ({reason}); replace it, or remove it")
+
+
+def has_deep_shades(picture: Image) -> bool:
+    """Whether a picture has more than 8 bits for a shade, so that Pillow would make most of it white."""
+    return picture.mode.startswith(("I", "F"))
+
+
+def in_rgb(picture: Image) -> Image:
+    """A picture in RGB, of the same scale as any other: shades of 16 bits are divided by 256.
+
+    Args:
+        picture: A picture of Pillow, whose versions give one of 16 bits the mode I or I;16.
+
+    Returns:
+        The picture, with 8 bits for a shade.
+
+    Raises:
+        ValueError: If its shades are not of 16 bits: what is white in it is not known.
+    """
+    from PIL import Image
+
+    if not has_deep_shades(picture):
+        return picture.convert("RGB")
+    shades = np.asarray(picture)
+    low, high = float(shades.min()), float(shades.max())
+    if picture.mode == "F" or low < 0 or high >= 1 << 16:
+        raise ValueError(
+            f"its shades are from {low:g} to {high:g} in mode {picture.mode}, and what is white is not "
+            "known: save it with 8 or 16 bits a shade"
+        )
+    return Image.fromarray((shades >> 8).astype(np.uint8)).convert("RGB")
 
 
 def check_labels(labels: Tensor, num_classes: int, whose: str, place: Callable[[int], str]) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from infobatch.lab.data.base import Data, by_name
-from infobatch.lab.data.images import pillow_reason
+from infobatch.lab.data.images import in_rgb, pillow_reason
 from infobatch.lab.data.locations import find_splits
 from infobatch.lab.data.segmentation_classes import ADE20K, CAMVID
 from infobatch.lab.data.table_files import read_table
@@ -62,7 +62,7 @@ class Annotated:
     def __getitem__(self, index: int) -> tuple[Any, np.ndarray]:
         """An RGB image, as Pillow has it, and the class of each pixel, uint8 (height, width)."""
         row = int(self.rows[index])
-        image = open_image(self.images[row].as_py()).convert("RGB")
+        image = in_rgb(open_image(self.images[row].as_py()))
         return image, classes_in(open_image(self.annotations[row].as_py()), self.codes)
 
     def subset(self, indices: Tensor) -> Annotated:
@@ -217,7 +217,7 @@ def inspect_row(
         picture = open_image(image)
         width, height = picture.size
         picture.draft("RGB", (LEAST_SIDE, LEAST_SIDE))  # a JPEG is read whole, at a fraction of its size
-        picture.load()
+        in_rgb(picture)
     except (OSError, SyntaxError) as error:
         raise ValueError(f"the image cannot be read ({pillow_reason(error)})") from error
     if min(width, height) < LEAST_SIDE:

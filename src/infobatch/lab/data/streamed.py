@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from infobatch.lab.data.augment import Augmented
 from infobatch.lab.data.base import Data
-from infobatch.lab.data.images import Normalize, unreadable
+from infobatch.lab.data.images import Normalize, in_rgb, unreadable
 from infobatch.lab.data.transforms import Transform, Transforms, drawing_from, load_transforms
 from infobatch.lab.functions import reason_of
 
@@ -216,7 +216,7 @@ def _open(images: EncodedImages, index: int, size: int | None = None) -> Any:
         image = Image.open(images.source.read(index))
         if size is not None:
             image.draft("RGB", (2 * size, 2 * size))
-        return image.convert("RGB")
+        return in_rgb(image)
     except Exception as error:  # Pillow's are of many types
         raise unreadable(images.source.name(index), error) from error
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from infobatch.lab.data.images import pillow_reason
+from infobatch.lab.data.images import has_deep_shades, pillow_reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -138,8 +138,8 @@ def picture_of(image: Any) -> Image:
 
 
 def _in_rgb(picture: Image) -> Image:
-    """A picture in RGB; of one with more than 8 bits for a shade Pillow would make most of it white."""
-    if picture.mode.startswith(("I", "F")):
+    """A picture in RGB, stretched to be seen if it has more than 8 bits for a shade."""
+    if has_deep_shades(picture):
         return _drawn(np.asarray(picture))
     return picture.convert("RGB")
 

@@ -91,7 +91,7 @@ def own(folder, labels_of=None, tested="validation"):
     for split, count in (("train", 3), (tested, 1)):
         columns = {"image": [{"bytes": picture(i, i), "path": None} for i in range(count)]}
         if labels_of is not None:
-            columns["label"] = pa.array(labels_of[split], pa.int64())
+            columns["label"] = pa.array(labels_of[split])
         pq.write_table(pa.table(columns), folder / f"{split}.parquet")
     return folder
 
@@ -147,6 +147,29 @@ def test_own_parquet_files_need_no_labels(tmp_path, cache):
 def test_labels_out_of_range_are_named(tmp_path, cache, labels, message):
     with pytest.raises(ValueError, match=message):
         load_data("images", own(tmp_path, labels))
+
+
+def test_labels_of_text_are_classes_in_their_order(tmp_path, cache):
+    data = load_data("images", own(tmp_path, {"train": ["dog", "cat", "dog"], "validation": ["cat"]}))
+    assert data.class_names == ("cat", "dog")
+    assert data.train_labels.tolist() == [1, 0, 1]
+    assert data.test.labels.tolist() == [0]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_bytes_alone_are_images(tmp_path, cache, kind):
+    for split in ("train", "test"):
+        images = pa.array([picture(0, 0), picture(1, 1)], kind)
+        pq.write_table(pa.table({"image": images, "label": [0, 1]}), tmp_path / f"{split}.parquet")
+    feed = make_feed(load_data("images", tmp_path), CPU, 0, 0)
+    assert feed.dataset[1][0].shape == (3, 224, 224)
+
+
+def test_images_that_are_no_bytes_are_refused(tmp_path, cache):
+    for split in ("train", "test"):
+        pq.write_table(pa.table({"image": ["a.png"], "label": [0]}), tmp_path / f"{split}.parquet")
+    with pytest.raises(ValueError, match="images of type string; they must hold the bytes of image"):
+        load_data("images", tmp_path)
 
 
 def test_own_images_have_to_be_given(monkeypatch):

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from infobatch.lab.data.base import by_name
 from infobatch.lab.data.folders import (
@@ -22,7 +21,7 @@ from infobatch.lab.data.folders import (
     found_in,
     read_folder,
 )
-from infobatch.lab.data.images import check_labels
+from infobatch.lab.data.labels import are_names, number_labels, read_labels
 from infobatch.lab.data.locations import download_error
 from infobatch.lab.data.streamed import EncodedImages, StreamedData
 
@@ -80,16 +79,19 @@ class FileSet:
         labelled = "label" in rows.column_names
         if not labelled and self.repository is not None:
             raise ValueError(_no_column(self.name, "train", rows, "label"))
-        class_names = self._class_names(rows) if labelled else ()
+        class_names: tuple[str, ...] = ()
+        by_name = False
         parts = {}
         for split, (rows, shards) in splits.items():
             labels = torch.full((len(rows),), -1)
-            source = _Rows(_encoded(rows), split, shards)
+            source = _Rows(_encoded(rows, self.name, split), split, shards)
             if labelled:
                 if "label" not in rows.column_names:
                     raise ValueError(_no_column(self.name, split, rows, "label"))
-                labels = _labels(rows)
-                check_labels(labels, len(class_names), "the training images have", source.name)
+                found = read_labels(rows.with_format("arrow")["label"][:], source.name)
+                by_name = by_name or are_names(found)
+                class_names = class_names or self._class_names(rows, found)
+                labels = number_labels(found, class_names, by_name, source.name)
             parts[split] = EncodedImages(source, labels)
         return StreamedData(self.name, parts["train"], parts[test], class_names, test)
 
@@ -119,13 +121,16 @@ class FileSet:
             )
         return there[0]
 
-    def _class_names(self, rows: Any) -> tuple[str, ...]:
+    def _class_names(self, rows: Any, labels: np.ndarray) -> tuple[str, ...]:
+        """The classes of the training images, by what their file and their labels say."""
+        if are_names(labels):
+            return tuple(sorted(set(labels)))
         num_classes = self.num_classes
         if num_classes is None:
             names = getattr(rows.features["label"], "names", None)
             if names:
                 return tuple(names)
-            num_classes = int(_labels(rows).max()) + 1
+            num_classes = int(labels.max()) + 1
         return tuple(map(str, range(num_classes)))
 
     def _rows(self, root: Path | None, split: str) -> tuple[Any, Sequence[tuple[str, int]]]:
@@ -176,14 +181,17 @@ def _num_rows(path: Path) -> int:
         raise ValueError(f"{path} is not a readable parquet file ({error}); replace it") from error
 
 
-def _labels(rows: Any) -> Tensor:
-    return torch.from_numpy(np.asarray(rows.with_format("numpy")["label"][:], dtype=np.int64))
-
-
-def _encoded(rows: Any) -> Any:
+def _encoded(rows: Any, name: str, split: str) -> Any:
     """The rows with their images as they are in the files, not decoded."""
     import datasets
+    import pyarrow.types as types
 
+    kind = rows.features.arrow_schema.field("image").type
+    has_bytes = types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    if not has_bytes and not types.is_binary(kind) and not types.is_large_binary(kind):
+        raise ValueError(
+            f"{name}'s {split} files have images of type {kind}; they must hold the bytes of image files"
+        )
     if isinstance(rows.features["image"], datasets.Image):
         return rows.cast_column("image", datasets.Image(decode=False))
     return rows
@@ -198,8 +206,8 @@ class _Rows:
         self._shards = shards
 
     def read(self, index: int) -> io.BytesIO:
-        image = self._rows[index]["image"] or {}
-        return io.BytesIO(image.get("bytes") or b"")
+        image = self._rows[index]["image"]
+        return io.BytesIO((image["bytes"] if isinstance(image, dict) else image) or b"")
 
     def name(self, index: int) -> str:
         for shard, num_rows in self._shards:

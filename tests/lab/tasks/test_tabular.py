@@ -17,7 +17,7 @@ from infobatch.lab.config.train import TrainConfig, defaults_of
 from infobatch.lab.data import load_data
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks.tabular import Tabular, figures_of
-from infobatch.lab.training.validate import check_config
+from infobatch.lab.training.validate import check_config, check_run
 from infobatch.losses import classification_gradient_norms
 
 
@@ -284,3 +284,11 @@ def test_a_budget_of_noise_is_kept_by_the_norms_of_the_classifier(data, tmp_path
     assert summary.saved > 0
     assert 1 < summary.mean_noise < 2
     assert summary.num_steps == run(replace(config, policy="none"), data, tmp_path / "full").num_steps
+
+
+def test_a_last_batch_of_one_row_is_refused_where_batch_norm_follows(data):
+    config = changed(QUICK, {"tabular.batch_norm": True, "batch_size": len(data.train) - 1})
+    with pytest.raises(ValueError, match=r"of 400 rows has a single one.*; give --drop-last"):
+        check_run(config, data)
+    check_run(replace(config, drop_last=True), data)
+    check_run(changed(config, {"tabular.batch_norm": False}), data)

@@ -30,7 +30,7 @@ def compare(
     *,
     epochs: float,
     batch_size: int,
-    lr: float = 0.1,
+    lr: float = TrainConfig.lr,
     noise: float | None = None,
     save: float | None = None,
     policy: str = "",

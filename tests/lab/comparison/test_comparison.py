@@ -20,7 +20,7 @@ from infobatch.lab.comparison.variants import (
     Arm,
     Variant,
 )
-from infobatch.lab.config.annealing import delta_of
+from infobatch.lab.config.pruned_epochs import delta_of
 from infobatch.lab.runs.records import EpochMetrics, Summary
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.noise_budget import budget_of, with_budget, with_budgets, without_budget
+from infobatch.lab.config.pruned_epochs import delta_of
 from infobatch.lab.config.train import TrainConfig
 
 

@@ -1,6 +1,6 @@
 """The recipes of reproduction 1."""
 
-from infobatch.lab.config.annealing import delta_of
+from infobatch.lab.config.pruned_epochs import delta_of
 from infobatch.lab.recipes import find_recipe
 
 

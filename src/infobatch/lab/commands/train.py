@@ -42,8 +42,8 @@ from infobatch.lab.comparison.contest import CONTESTANTS, contestants
 from infobatch.lab.comparison.run import SeedClock, run_comparison
 from infobatch.lab.comparison.sweep import HELPER, Sweep, helpers, name_of
 from infobatch.lab.comparison.variants import ON_REQUEST, SAME_STEPS, SHRUNK, UNDERSAMPLED, Variant
-from infobatch.lab.config.annealing import why_nothing_left_out
 from infobatch.lab.config.noise_budget import budget_of, has_budget
+from infobatch.lab.config.pruned_epochs import why_nothing_left_out
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.processes import agree

@@ -34,7 +34,7 @@ from infobatch.lab.comparison.variants import (
     Variant,
     kept_at_cost,
 )
-from infobatch.lab.config.annealing import delta_of, num_prunable
+from infobatch.lab.config.pruned_epochs import delta_of, prunable_epochs
 from infobatch.lab.config.shrinking import shrinks_batches, smaller_batch
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
@@ -250,7 +250,7 @@ class Comparison:
                 raise ValueError("--policy is none; leave it out, or give compare one that prunes")
             config = self.pruned_config(variant)
             check_config(config)
-            if not num_prunable(config):
+            if not prunable_epochs(config).num_prunable:
                 delta = delta_of(config)
                 annealing = f" and annealing what follows {delta:g} of the run" if delta < 1 else ""
                 raise ValueError(

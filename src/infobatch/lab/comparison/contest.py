@@ -10,7 +10,6 @@ from torch import Tensor
 
 from infobatch.batching import Batching
 from infobatch.lab.comparison.variants import Variant
-from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.noise_budget import has_budget, with_budgets
 from infobatch.lab.config.policy_spec import (
     BELOW_MEAN,
@@ -21,6 +20,7 @@ from infobatch.lab.config.policy_spec import (
     name_of,
     proxy_of,
 )
+from infobatch.lab.config.pruned_epochs import delta_of
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.names import choose
 from infobatch.lab.runs.records import FORWARD_COST

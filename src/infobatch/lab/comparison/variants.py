@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.policy_spec import (
     BELOW_MEAN,
     chooses_within_batches,
@@ -14,6 +13,7 @@ from infobatch.lab.config.policy_spec import (
     name_of,
     proxy_of,
 )
+from infobatch.lab.config.pruned_epochs import delta_of, prunable_epochs
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.records import FORWARD_COST
 from infobatch.lab.training.scoring_costs import (
@@ -24,7 +24,6 @@ from infobatch.lab.training.scoring_costs import (
     without_unread_scores,
 )
 from infobatch.policies import POLICIES
-from infobatch.schedule import Schedule
 
 FULL = "full"
 PRUNED = "pruned"
@@ -138,7 +137,7 @@ def reads_ratio(policy: str, has_target: bool) -> bool:
 
 def _backward_share(saved: float, config: TrainConfig) -> float:
     """The share of a batch to train on, in epochs that can be pruned, to save ``saved`` of the cost."""
-    schedule = Schedule(1, config.epochs, delta_of(config), config.warmup_epochs)
+    schedule = prunable_epochs(config)
     pruned = sum(map(schedule.share, schedule.prunable)) / schedule.run_length
     cost = choosing_cost(config)
     share = 1 - cost - saved / pruned

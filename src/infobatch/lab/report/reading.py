@@ -23,11 +23,11 @@ from infobatch.lab.comparison.variants import (
     Arm,
     Variant,
 )
-from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.policy_spec import (
     PROXY_FILTERING,
     SELECTIVE_BACKPROP,
 )
+from infobatch.lab.config.pruned_epochs import delta_of
 from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.data.marks import OWN_DATA
 from infobatch.lab.data.table_files import own_file

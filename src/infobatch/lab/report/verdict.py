@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from infobatch.lab.comparison.variants import FEWER, FEWER_SCALED, SAME_STEPS
-from infobatch.lab.config.annealing import why_nothing_left_out
+from infobatch.lab.config.pruned_epochs import why_nothing_left_out
 from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.paired import (
     MOST_SEEDS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from infobatch.lab.config.annealing import delta_of
+from infobatch.lab.config.pruned_epochs import delta_of
 from infobatch.lab.config.train import TrainConfig, flag
 
 PLACE_OPTIONS = ("data_dir", "device", "workers")

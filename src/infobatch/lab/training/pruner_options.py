@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from infobatch.lab.config.annealing import delta_of
 from infobatch.lab.config.policy_spec import make_policy
+from infobatch.lab.config.pruned_epochs import delta_of
 from infobatch.lab.config.shrinking import shrink_option
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data

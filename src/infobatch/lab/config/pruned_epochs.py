@@ -1,4 +1,4 @@
-"""When a run's pruning begins and ends, and why a run left nothing out."""
+"""Which epochs of a run may be pruned, and why a run left nothing out."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def delta_of(config: TrainConfig) -> float:
     return default_delta(kind, config.target is not None)
 
 
-def num_prunable(config: TrainConfig) -> int:
-    """The number of a run's epochs in which samples may be left out.
+def prunable_epochs(config: TrainConfig) -> Schedule:
+    """The epochs of a run in which samples may be left out, whatever its target.
 
     Args:
         config: The run's options.
     """
-    return Schedule(1, config.epochs, delta_of(config), config.warmup_epochs).num_prunable
+    return Schedule(1, config.epochs, delta_of(config), config.warmup_epochs)
 
 
 def why_nothing_left_out(config: TrainConfig) -> str:
@@ -40,7 +40,7 @@ def why_nothing_left_out(config: TrainConfig) -> str:
     Returns:
         A clause that follows a colon.
     """
-    if not num_prunable(config):
+    if not prunable_epochs(config).num_prunable:
         return "no epoch could be pruned: warm-up (--warmup-epochs) and annealing (--delta) take all"
     if has_budget(config.policy):
         return "the budget of noise allowed nothing to be left out"

@@ -152,6 +152,7 @@ class PruningCallback(TakesLoggers, Callback):
             check_recorded(pruner)
         is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if is_last and pruner.epoch < pruner.num_epochs and not pruner.current.finished:
+            check_recorded(pruner)
             pruner.end_epoch()  # of which limit_train_batches leaves out the rest
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:

@@ -259,6 +259,46 @@ def test_errors_that_are_told_as_such_are_taken_for_them(options):
     first_update(squared_errors, **options)
 
 
+def pruned_by_the_paper(loss_of, **options):
+    """Two epochs of predicting numbers by zero, the second pruned; and what loggers were told."""
+    pruner = DynamicPruner(Numbers(40), 2, policy=InfoBatch(), delta=1, **options)
+    loader, logs, zero = pruner.loader(10), [], torch.zeros(10, requires_grad=True)
+    pruner.log_to(logs.append)
+    for _ in pruner.epochs():
+        for indices, numbers in loader:
+            outputs = zero[: len(indices)]
+            pruner.update(loss_of(outputs, numbers / 10), indices).backward()
+    return pruner, logs
+
+
+def errors(outputs, numbers):
+    return F.mse_loss(outputs, numbers, reduction="none")
+
+
+def test_of_errors_taken_for_cross_entropies_no_noise_is_told_and_budgets_are_warned_of():
+    pruner, logs = pruned_by_the_paper(errors)
+    assert pruner.report().noise is None
+    assert "infobatch/noise" not in logs[1].values
+    with pytest.warns(UserWarning, match=r"errors \(MseLoss made them\), .* norms_from=") as told:
+        pruner.predict_budgets()
+    assert len(told) == 1
+
+
+def test_of_negative_losses_no_noise_is_told_and_budgets_are_warned_of():
+    pruner, logs = pruned_by_the_paper(lambda outputs, numbers: outputs + numbers - 1)
+    assert pruner.report().noise is None
+    assert "infobatch/noise" not in logs[1].values
+    with pytest.warns(UserWarning, match="losses go down to -1, and negative ones say nothing") as told:
+        pruner.predict_budgets()
+    assert len(told) == 1
+
+
+def test_of_errors_that_are_told_as_such_the_noise_is_known():
+    pruner, logs = pruned_by_the_paper(errors, norms_from="squared-error")
+    assert pruner.report().noise == logs[1].values["infobatch/noise"] > 1
+    pruner.predict_budgets()
+
+
 # -- Batch norm --------------------------------------------------------------------------------------
 
 

@@ -13,14 +13,12 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from infobatch.autograd_graph import nodes_behind
 from infobatch.batch_norm import warn_if_unweighted
-from infobatch.noise import NormsFrom
+from infobatch.noise import NormsFrom, are_negative
 from infobatch.policies import Policy
 from infobatch.scores.columns import NORMS, FloatArray, IndexArray
 from infobatch.scores.table import ScoreTable
 from infobatch.user_warnings import warn_user
 
-ROUNDING = 0.01
-"""A loss may lie below 0 by this part of the largest, as rounding makes it."""
 ERRORS = ("MseLoss", "SmoothL1Loss", "HuberLoss", "Pow", "Abs", "LinalgVectorNorm", "Norm", "Cdist")
 """How the names of autograd nodes begin that losses of errors are made of, beside products of a
 difference with itself."""
@@ -43,13 +41,19 @@ class FirstLooks:
 
     Args:
         policy: What the run leaves out, by which it is decided what there is to look for.
-        norms_from: What losses are, where the policy estimates norms from them.
+        norms_from: What losses are, where norms are estimated from them.
+
+    Attributes:
+        made_of: What made the losses, where they look like errors, and norms are estimated from them as
+            if they were cross-entropies; None where nothing is wrong, or not looked at yet.
     """
 
     def __init__(self, policy: Policy, norms_from: NormsFrom) -> None:
         self._policy = policy
         self._norms_from = norms_from
-        self._first_losses = self._scores = policy.takes_sizes
+        self.made_of: str | None = None
+        self._first_losses = True
+        self._scores = policy.takes_sizes
         self._batch_norm = bool(policy.columns)
         self._prunes = False
         self._num_nonfinite = 0
@@ -73,10 +77,10 @@ class FirstLooks:
         scored: Tensor | None,
         given: Collection[str],
     ) -> None:
-        """Look at the first batch, if the policy takes losses as sizes.
+        """Look at the first batch.
 
-        Negative ones are refused. Losses of errors, where norms are estimated as of cross-entropies,
-        are warned of.
+        Losses of errors, where norms are estimated as of cross-entropies, are noted, and warned of if
+        the policy goes by such norms. Negative ones are refused if it takes losses as sizes.
 
         Args:
             losses: (B,).
@@ -90,11 +94,14 @@ class FirstLooks:
         if self._policy.estimates_norms and NORMS in given:
             self._first_losses = self._scores = False
             return
-        if self._policy.estimates_norms and self._norms_from == "cross-entropy":
+        if self._norms_from == "cross-entropy":
             self._look_for_errors(losses)
+        if not self._policy.takes_sizes:  # so that nothing waits for the device
+            self._first_losses = False
+            return
         known = scores.detach() if scored is None else scores.detach().masked_fill(~scored, 0)
         values = known.float().cpu().numpy()
-        if _are_negative(values):
+        if are_negative(values):
             at = int(np.nanargmin(values))
             sample = max(indices[at], ~indices[at])  # of which it may be a repeat
             raise ValueError(
@@ -104,15 +111,33 @@ class FirstLooks:
         self._first_losses = False
 
     def _look_for_errors(self, losses: Tensor) -> None:
-        """Warn of losses that are made of errors, as far as their graph tells."""
+        """Note, and warn of, losses that are made of errors, as far as their graph tells."""
         made_of = [node for node in nodes_behind(losses, _passes_on) if not _passes_on(node)]
-        if made_of and all(_is_error(node) for node in made_of):
+        if not made_of or not all(_is_error(node) for node in made_of):
+            return
+        self.made_of = _kind(made_of[0])
+        if self._policy.estimates_norms:
             warn_user(
-                f"the losses look like errors ({_kind(made_of[0])} made them), and {self._policy!r} "
+                f"the losses look like errors ({self.made_of} made them), and {self._policy!r} "
                 "estimates norms of gradients from them as if they were cross-entropies, so that the "
                 'wrong samples are left out; DynamicPruner(..., norms_from="squared-error") is for '
                 'squared errors, "losses" for others, and update(..., gradient_norms=...) for norms of '
                 "your own"
+            )
+
+    def tells_norms(self, scores: ScoreTable) -> bool:
+        """Whether norms of gradients are kept, or follow from the losses as ``norms_from`` says."""
+        if scores.last_norms is not None:
+            return True
+        return self.made_of is None and not are_negative(scores["last_loss"].numpy())
+
+    def before_budgets(self, scores: ScoreTable) -> None:
+        """Warn of budgets that are to be predicted by norms that do not follow from the losses."""
+        if scores.last_norms is None and self.made_of is not None:
+            warn_user(
+                f"the losses look like errors ({self.made_of} made them), and what budgets save is "
+                "predicted as if they were cross-entropies; DynamicPruner(..., "
+                'norms_from="squared-error") is for squared errors, "losses" for others'
             )
 
     def at_returned(self, loss: Tensor) -> None:
@@ -166,7 +191,7 @@ class FirstLooks:
         norms = scores.last_norms if self._policy.estimates_norms else None
         if norms is not None:
             losses = losses[norms.numpy() == 0]  # that were told from losses
-        if len(losses) and _are_negative(losses):
+        if len(losses) and are_negative(losses):
             self._scores = False
             warn_user(
                 f"losses have become negative, down to {np.nanmin(losses):.4g}, and {self._policy!r} "
@@ -227,9 +252,3 @@ def _is_square(node: Any) -> bool:
 def _passes_on(node: Any) -> bool:
     """Whether a node makes a sample's loss of what is behind it without telling what that is."""
     return _kind(node) in PASSING_ON and not _is_square(node)
-
-
-def _are_negative(losses: np.ndarray) -> bool:
-    """Whether some losses lie below 0, by more than rounding; NaN is passed over."""
-    lowest, highest = np.fmin.reduce(losses, initial=0), np.fmax.reduce(losses, initial=0)
-    return bool(lowest < -ROUNDING * max(-lowest, highest))

@@ -11,6 +11,8 @@ from torch import Tensor
 NormsFrom = Literal["cross-entropy", "squared-error", "losses"]
 """What losses are, so that norms of gradients follow from them: see :func:`norms_of_losses`."""
 NORMS_FROM: tuple[NormsFrom, ...] = get_args(NormsFrom)
+ROUNDING = 0.01
+"""A loss may lie below 0 by this part of the largest, as rounding makes it."""
 
 
 def norms_of_losses(losses: Tensor, norms_from: NormsFrom) -> Tensor:
@@ -34,6 +36,12 @@ def norms_of_losses(losses: Tensor, norms_from: NormsFrom) -> Tensor:
     elif norms_from == "squared-error":
         known = (2 * known).sqrt()
     return known.abs()  # no -0, which a cross-entropy can be
+
+
+def are_negative(losses: np.ndarray) -> bool:
+    """Whether some losses lie below 0, by more than rounding; NaN is passed over."""
+    lowest, highest = np.fmin.reduce(losses, initial=0), np.fmax.reduce(losses, initial=0)
+    return bool(lowest < -ROUNDING * max(-lowest, highest))
 
 
 def noise_sums(norms: np.ndarray, weights: np.ndarray) -> np.ndarray:

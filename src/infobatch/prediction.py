@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from infobatch.noise import NormsFrom, norms_of_losses
+from infobatch.noise import NormsFrom, are_negative, norms_of_losses
 from infobatch.policies import NoiseBudget, Policy, Request
 from infobatch.policies.base import BiasedPolicy, check_one_says_how_much, check_targets
 from infobatch.schedule import Schedule
 from infobatch.scores.table import ScoreTable
 from infobatch.selection import select
+from infobatch.user_warnings import warn_user
 
 __all__ = ["BudgetSaving", "BudgetSavings", "Saving", "predict_budgets", "predict_saving"]
 
@@ -176,7 +177,16 @@ def predict_budgets(
 
     Raises:
         ValueError: If no sample has a score, or for a budget that is not above 1.
+
+    Warns:
+        UserWarning: If norms would follow from losses that are negative, which do not tell them.
     """
+    if scores.last_norms is None and are_negative(losses := scores["last_loss"].numpy()):
+        warn_user(
+            f"losses go down to {np.nanmin(losses):.4g}, and negative ones say nothing of the norms of "
+            "gradients that budgets are predicted by; give update gradient_norms=... under a policy "
+            "that reads them, such as NoiseBudget(), or scores=... that are at least 0"
+        )
     return BudgetSavings(
         BudgetSaving(budget, _predicted(scores, NoiseBudget(budget), schedule, norms_from, batches))
         for budget in budgets

@@ -21,8 +21,9 @@ class EpochCounts(NamedTuple):
             dropped, and of a last epoch that is cut short only its part.
         noise: The second moment of a step relative to one on full data in as many steps, by the norms of
             gradients when samples were trained: see :func:`infobatch.noise.noise_of`. None if it is not
-            known: for epochs that are not pruned, for biased policies, and on several ranks for the one
-            under way.
+            known: for epochs that are not pruned, for biased policies, on several ranks for the one
+            under way, and where losses do not tell norms, for they are negative, or look like errors and
+            are taken for cross-entropies.
         share: Share of all samples that it selected, of which a last epoch may train only a part.
     """
 

@@ -83,8 +83,8 @@ class DynamicPruner(Run):
             each an equal part.
         prior_scores: Losses known before the first epoch, which prune it if ``warmup_epochs`` is 0: a
             score table, a tensor (N,) with NaN where unknown, or the path of a file that :meth:`export`
-            wrote; with norms of gradients if it has them, else these follow from the losses. The same on
-            all ranks. A loaded state replaces them by its own, which are newer.
+            wrote; with norms of gradients if it has them, else a budget of noise estimates these from
+            the losses. The same on all ranks. A loaded state replaces them by its own, which are newer.
         check_data: Whether the dataset is asked which samples it holds: by a ``Subset``'s indices, by
             ids, by Hugging Face's fingerprint. Others than a state's, or than in the epoch before, are
             refused.
@@ -136,10 +136,10 @@ class DynamicPruner(Run):
         store = layout.make_store(plan, int(seed), find_replicas(rank, num_replicas), normalizer)
         if prior_scores is not None:
             losses, norms = prior_values(prior_scores, len(dataset))
-            if norms is None:
+            if norms is None and policy.estimates_norms:
                 norms = norms_of_losses(torch.from_numpy(losses), norms_from).numpy()
             store.take_prior(losses, norms)
-            warn_if_prior_scores_unused(policy, warmup_epochs)
+            warn_if_prior_scores_unused(policy, warmup_epochs, norms is not None)
         recorder = None if record_to is None else EpochRecorder(recording_of(record_to), store)
         super().__init__(dataset, store, normalizer, norms_from, check_data, recorder)
         self._loaders = Loaders(takes_user_order=not layout.needs_strata)

@@ -56,6 +56,20 @@ def test_norms_are_those_of_the_scores_where_they_have_any(kind, tmp_path):
     assert not torch.equal(made.selection.weights, followed.selection.weights)
 
 
+@pytest.mark.parametrize("by", ["gradient_norm", "smoothed_norm"])
+def test_norms_that_they_have_prune_the_first_epoch_and_none_are_made_up(by, tmp_path):
+    policy = Proportional(by=by, floor=0.01)
+    before = DynamicPruner(Numbers(N), 2, policy=policy)
+    loader = before.loader(50)
+    for indices, _ in loader:
+        before.update(LOSSES[indices], indices, gradient_norms=LOSSES.flip(0)[indices])
+    made = pruner(before.export(tmp_path / "scores.npz"), policy=policy)
+    assert torch.equal(made.scores[by], LOSSES.flip(0))
+    assert (made.selection.weights[LOSSES.flip(0).argsort()[-20:]] > 0).all()
+    with pytest.warns(UserWarning, match="prior_scores have no effect"):
+        assert pruner(policy=policy).scores[by].isnan().all()
+
+
 def test_what_is_unknown_is_as_it_is_without_scores():
     """Samples without a score are never left out."""
     some = torch.where(torch.arange(N) % 3 > 0, LOSSES, float("nan"))
@@ -166,7 +180,10 @@ def test_bad_files_are_refused_by_name(tmp_path):
     [
         ({"warmup_epochs": 1}, "warmup_epochs is 1, .* set warmup_epochs=0 to prune the first epoch"),
         ({"policy": NoPruning()}, "does not go by losses"),
-        ({"policy": Proportional(by="gradient_norm"), "target": 0.2}, "does not go by losses"),
+        (
+            {"policy": Proportional(by="gradient_norm"), "target": 0.2},
+            "goes by norms of gradients, and these are losses alone; give the exported scores",
+        ),
     ],
 )
 def test_scores_without_effect_are_warned_of(options, message):

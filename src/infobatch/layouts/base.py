@@ -133,12 +133,12 @@ class ScoreStore(ABC, Generic[E]):
         """
 
     @abstractmethod
-    def take_prior(self, losses: FloatArray, norms: FloatArray) -> None:
+    def take_prior(self, losses: FloatArray, norms: FloatArray | None) -> None:
         """Take in what is known of all samples before the first epoch; NaN for nothing.
 
         Args:
             losses: (N,).
-            norms: The norms of gradients that follow from them, (N,).
+            norms: The norms of gradients, (N,); None if they are not known.
         """
 
     def record(

@@ -77,7 +77,7 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
             return self.scores
         return self.scores.replacing("weight", epoch.recorded_weights)
 
-    def take_prior(self, losses: FloatArray, norms: FloatArray) -> None:
+    def take_prior(self, losses: FloatArray, norms: FloatArray | None) -> None:
         self._scores.begin(losses, norms)
 
     def _rows_of(self, indices: IndexArray) -> IndexArray:

@@ -98,9 +98,9 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         self._reduce = reduce if shards.replicas.num_replicas > 1 else torch.clone
         self._begun = False  # whether any sample has a score, on any rank
 
-    def take_prior(self, losses: FloatArray, norms: FloatArray) -> None:
+    def take_prior(self, losses: FloatArray, norms: FloatArray | None) -> None:
         held = self.shards.held
-        self._scores.begin(losses[held], norms[held])
+        self._scores.begin(losses[held], None if norms is None else norms[held])
         self._begun = True
 
     def _rows_of(self, indices: IndexArray) -> IndexArray:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from infobatch.batching import LastBatch, nearest_multiple
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
-from infobatch.scores.columns import COLUMNS, LOSSES, SIGNALS, IndexArray
+from infobatch.scores.columns import COLUMNS, LOSSES, NORMS, SIGNALS, IndexArray
 from infobatch.scores.table import ScoreTable
 from infobatch.user_warnings import warn_user
 
@@ -295,17 +295,23 @@ def check_targets(policy: Policy, numbers_pruned: Sequence[int], num_samples: in
             policy.check_target(num_pruned, num_samples)
 
 
-def reads_losses(policy: Policy) -> bool:
-    """Whether a policy reads a column that prior scores fill."""
+def reads_losses(policy: Policy, have_norms: bool = False) -> bool:
+    """Whether a policy reads a column that prior scores fill, which may have norms of gradients."""
+    filled = {LOSSES, NORMS} if have_norms or policy.estimates_norms else {LOSSES}
     read = (COLUMNS[name] for name in policy.columns)
-    by_losses = any(column.signal == LOSSES and not column.training for column in read)
-    return by_losses or policy.estimates_norms
+    return any(column.signal in filled and not column.training for column in read)
 
 
-def warn_if_prior_scores_unused(policy: Policy, warmup_epochs: int) -> None:
-    """Warn if a run with prior scores is not going to read them."""
-    if not reads_losses(policy):
-        warn_user(f"prior_scores have no effect: {policy!r} does not go by losses")
+def warn_if_prior_scores_unused(policy: Policy, warmup_epochs: int, have_norms: bool) -> None:
+    """Warn if a run with prior scores, which may have norms of gradients, is not going to read them."""
+    if not reads_losses(policy, have_norms):
+        why = "does not go by losses"
+        if reads_losses(policy, have_norms=True):
+            why = (
+                "goes by norms of gradients, and these are losses alone; give the exported scores of a "
+                "run that was given gradient_norms, or a policy that goes by losses"
+            )
+        warn_user(f"prior_scores have no effect: {policy!r} {why}")
     elif warmup_epochs:
         warn_user(
             f"prior_scores have no effect: warmup_epochs is {warmup_epochs}, and an epoch on all data "

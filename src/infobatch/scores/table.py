@@ -102,7 +102,7 @@ class ScoreTable:
 
         Args:
             losses: (N,), NaN where unknown.
-            norms: The norms of gradients that follow from them, (N,); None where none do.
+            norms: The norms of gradients, (N,); None if they are not known.
         """
         batch = {LOSSES: losses} if norms is None else {LOSSES: losses, NORMS: norms}
         columns = [

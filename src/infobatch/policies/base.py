@@ -6,7 +6,6 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -140,9 +139,9 @@ class Policy(ABC):
     """The column on which :meth:`score_bounds` puts its bounds; one of ``columns``."""
     num_samples: int | None = None
     """The number of samples that the policy was given labels or scores for; None without any."""
-    given: ClassVar[str] = "labels"
+    given: str = "labels"
     """What the policy was given for each sample, in the words of an error message."""
-    refreshes: ClassVar[bool] = False
+    refreshes: bool = False
     """Whether the policy needs new losses of all samples, so that those left out must be observed."""
     estimates_norms: bool = False
     """Whether norms of gradients that ``update`` is not given are to be estimated from the losses."""

@@ -9,15 +9,16 @@ import torch
 
 from infobatch.policies.allocation import SMALLEST, allocate, whole
 from infobatch.policies.base import KeepProbabilities, Policy, Request, check_some_are_kept
-from infobatch.policies.options import be_like, check_divides, set_fields
+from infobatch.policies.options import check_divides, set_fields
 from infobatch.policies.per_sample import Numbers, check_every_class_is_kept, classes_of, members_of
 from infobatch.policies.proportional import Proportional
+from infobatch.policies.wrapper import Wrapper
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.table import ScoreTable
 
 
 @dataclass(frozen=True, eq=False)
-class ClassQuotas(Policy):
+class ClassQuotas(Wrapper):
     """Asks a policy about each class alone, and keeps the same share of each, to within one sample.
 
     A sample is thus compared with those of its own class, and a hard class is not kept whole at the cost
@@ -31,7 +32,6 @@ class ClassQuotas(Policy):
 
     labels: InitVar[Numbers | None] = None
     policy: Policy = None  # type: ignore[assignment]  # by default made in __post_init__
-    columns: tuple[str, ...] = field(init=False, repr=False)
     num_samples: int = field(init=False, repr=False)
     members: list[IndexArray] = field(init=False, repr=False)
     """The indices of the samples of each class."""
@@ -48,10 +48,8 @@ class ClassQuotas(Policy):
             )
         members = members_of(classes_of(labels, "ClassQuotas"))
         counts = np.array([len(indices) for indices in members])
-        num_samples = int(counts.sum())
-        set_fields(self, policy=policy, columns=policy.columns)
-        be_like(self, policy)
-        set_fields(self, num_samples=num_samples, members=members, counts=counts)
+        self._wrap(policy, num_samples=int(counts.sum()))
+        set_fields(self, members=members, counts=counts)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         left_out: list[int | None] = [None] * len(self.members)
@@ -95,7 +93,4 @@ class ClassQuotas(Policy):
     def _check_quotas(self, quotas: IndexArray) -> None:
         """Raise ``ValueError`` if the policy cannot keep so few, or so many, of each class."""
         for place, (quota, count) in enumerate(zip(quotas.tolist(), self.counts.tolist(), strict=True)):
-            try:
-                self.policy.check_target(count - quota, count)
-            except ValueError as error:
-                raise ValueError(f"of class number {place}, {error}") from error
+            self._check_target_within(count - quota, count, f"class number {place}")

@@ -17,19 +17,6 @@ def set_fields(policy: Policy, /, **values: Any) -> None:
         object.__setattr__(policy, name, value)
 
 
-def be_like(policy: Policy, inner: Policy) -> None:
-    """Have a policy around another one be taken as that is: see the attributes of :class:`Policy`."""
-    set_fields(
-        policy,
-        shrinks=inner.shrinks,
-        default_delta=inner.default_delta,
-        estimates_norms=inner.estimates_norms,
-        takes_sizes=inner.takes_sizes,
-        max_noise=inner.max_noise,
-        needs_target=inner.needs_target,
-    )
-
-
 def use_plain_numbers(policy: Any) -> None:
     """Turn the options that are numbers into Python's own, so that equal policies have equal reprs."""
     for each in fields(policy):

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from infobatch.policies.base import KeepProbabilities, Policy, Request
-from infobatch.policies.options import be_like, check_divides, set_fields
+from infobatch.policies.options import check_divides, set_fields
 from infobatch.policies.per_sample import mask_of
 from infobatch.policies.spaced import Spaced
+from infobatch.policies.wrapper import Wrapper
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.table import ScoreTable
 
 
 @dataclass(frozen=True, eq=False)
-class Protected(Policy):
+class Protected(Wrapper):
     """Keeps some samples in every epoch, with weight 1, and asks a policy about the others alone.
 
     Few samples that matter much, such as the only images of a rare class, are thus never left out, even
@@ -35,7 +36,6 @@ class Protected(Policy):
     kept: Tensor | np.ndarray = field(repr=False)
     num_kept: int = field(init=False)
     """The number of samples that are always kept."""
-    columns: tuple[str, ...] = field(init=False, repr=False)
     num_samples: int = field(init=False, repr=False)
     others: IndexArray = field(init=False, repr=False)
     """The indices of the samples that the policy decides about, in rising order."""
@@ -50,10 +50,8 @@ class Protected(Policy):
         check_divides(policy, "for some of the samples alone", "InfoBatch()")
         kept = mask_of(self.kept)
         others = np.flatnonzero(~kept)
-        num_samples = len(kept)
-        set_fields(self, kept=kept, others=others, num_kept=num_samples - len(others))
-        set_fields(self, columns=policy.columns, num_samples=num_samples)
-        be_like(self, policy)
+        self._wrap(policy, num_samples=len(kept))
+        set_fields(self, kept=kept, others=others, num_kept=len(kept) - len(others))
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         probabilities = torch.ones(len(scores), dtype=torch.float64)
@@ -86,7 +84,4 @@ class Protected(Policy):
                 f"{self.num_kept:,} are always kept, and of the other {num_others:,} at least one; "
                 "lower the target, or keep fewer"
             )
-        try:
-            self.policy.check_target(num_pruned, num_others)
-        except ValueError as error:
-            raise ValueError(f"of the samples that are not always kept, {error}") from error
+        self._check_target_within(num_pruned, num_others, "the samples that are not always kept")

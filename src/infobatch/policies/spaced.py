@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import InitVar, dataclass, replace
 
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.policies.neyman import Neyman
-from infobatch.policies.options import be_like, check_is_policy, check_prune_ratio, set_fields
+from infobatch.policies.options import check_is_policy, check_prune_ratio
+from infobatch.policies.wrapper import Wrapper
 from infobatch.scores.table import ScoreTable
 
 
 @dataclass(frozen=True, eq=False)
-class Spaced(Policy):
+class Spaced(Wrapper):
     """Keeps samples as often as another policy does, but at even distances.
 
     Each epoch adds a sample's keep probability p to its credit. The samples with the most credit are
@@ -30,8 +31,6 @@ class Spaced(Policy):
 
     policy: Policy = None  # type: ignore[assignment]  # by default made in __post_init__
     prune_ratio: InitVar[float] = 0.35
-    columns: tuple[str, ...] = field(init=False, repr=False)
-    num_samples: int | None = field(init=False, repr=False)
 
     def __post_init__(self, prune_ratio: float) -> None:
         check_prune_ratio(prune_ratio)
@@ -42,12 +41,7 @@ class Spaced(Policy):
                 f"policy is {policy!r}, which has no keep probabilities of single samples to space "
                 "visits by; give an unbiased one that has, such as Neyman()"
             )
-        set_fields(self, policy=policy, num_samples=policy.num_samples)
-        set_fields(self, columns=(*policy.columns, "credit"))
-        be_like(self, policy)
+        self._wrap(policy, columns=(*policy.columns, "credit"))
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         return replace(self.policy.keep_probabilities(scores, request), credit=scores["credit"])
-
-    def check_target(self, num_pruned: int, num_samples: int) -> None:
-        self.policy.check_target(num_pruned, num_samples)

@@ -10,14 +10,15 @@ import torch
 
 from infobatch.policies.base import KeepProbabilities, Policy, Request, check_some_are_kept
 from infobatch.policies.infobatch import InfoBatch
-from infobatch.policies.options import be_like, check_divides, set_fields
+from infobatch.policies.options import check_divides, set_fields
 from infobatch.policies.per_sample import Numbers, classes_of
+from infobatch.policies.wrapper import Wrapper
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.table import ScoreTable
 
 
 @dataclass(frozen=True, eq=False)
-class WholeGroups(Policy):
+class WholeGroups(Wrapper):
     """Asks a policy about groups, each with the mean scores of its samples, and keeps a group or not.
 
     For batches that are made of groups, such as those of P identities with K images each: of an identity
@@ -31,7 +32,6 @@ class WholeGroups(Policy):
 
     labels: InitVar[Numbers | None] = None
     policy: Policy = None  # type: ignore[assignment]  # by default made in __post_init__
-    columns: tuple[str, ...] = field(init=False, repr=False)
     num_samples: int = field(init=False, repr=False)
     group_of: IndexArray = field(init=False, repr=False)
     num_groups: int = field(init=False)
@@ -46,10 +46,8 @@ class WholeGroups(Policy):
                 "InfoBatch()"
             )
         groups = classes_of(labels, "WholeGroups")
-        set_fields(self, policy=policy, columns=policy.columns, num_samples=len(groups))
-        set_fields(self, group_of=groups, num_groups=int(groups.max(initial=-1)) + 1)
-        be_like(self, policy)
-        set_fields(self, shrinks="steps")
+        self._wrap(policy, num_samples=len(groups), group_of=groups, shrinks="steps")
+        set_fields(self, num_groups=int(groups.max(initial=-1)) + 1)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         asked = replace(request, num_pruned=None, multiple=1, least=1, last=None)
@@ -82,7 +80,4 @@ class WholeGroups(Policy):
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         check_some_are_kept(num_pruned, num_samples)
-        try:
-            self.policy.check_target(self._groups_pruned(num_pruned), self.num_groups)
-        except ValueError as error:
-            raise ValueError(f"of the groups, {error}") from error
+        self._check_target_within(self._groups_pruned(num_pruned), self.num_groups, "the groups")

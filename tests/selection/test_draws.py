@@ -321,9 +321,18 @@ def test_what_a_multiple_takes_away_is_spread_over_the_pruned_strata():
     sizes, probabilities = [1000, 400, 100, 50, 0], [0.1, 0.4, 0.9, 1.0, 0.5]  # 100, 160, 90 and 50
     assert counts_of(sizes, probabilities) == [100, 160, 90, 50, 0]
     assert counts_of(sizes, probabilities, 320) == [77, 124, 69, 50, 0]  # by 270 of 350
-    # None exceeds its size.
-    assert counts_of(sizes, probabilities, 450) == [116, 184, 100, 50, 0]
+    # None exceeds its size, and the others grow by one factor: 300 of 260.
+    assert counts_of(sizes, probabilities, 450) == [115, 185, 100, 50, 0]
     assert counts_of(sizes, probabilities, 50, total=50) == [1, 1, 1, 47, 0]
+
+
+def test_strata_grow_in_proportion_until_they_are_whole_however_large_they_are():
+    sizes, probabilities = [300_000] * 33, np.geomspace(0.01, 1, 33).tolist()
+    counts = np.array(counts_of(sizes, probabilities, least=8_000_000))
+    assert counts.sum() == 8_000_000
+    growing = counts[counts < 300_000]
+    assert len(growing) < 20
+    np.testing.assert_allclose(growing[1:] / growing[:-1], 100 ** (1 / 32), rtol=1e-3)
 
 
 class Thirds(Policy):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from infobatch.batching import LastBatch, nearest_multiple
 from infobatch.chunks import chunks
-from infobatch.policies.allocation import whole
+from infobatch.policies.allocation import SMALLEST, allocate, whole
 from infobatch.seeding import permutation
 from infobatch.selection.selection import Selection
 
@@ -73,15 +73,18 @@ def stratum_counts(
             return list(sizes)
         least = max(least, sum(size > 0 for size in sizes))
         total = nearest_multiple(kept, multiple, sum(sizes), least, last)
-    # Pruned strata first, all by the same factor; those kept whole only where the others do not suffice.
-    # Whatever the count, the weight n / k keeps the draw unbiased.
+    # Pruned strata first, all by the same factor as far as they have samples; those kept whole only
+    # where the others do not suffice. Whatever the count, the weight n / k keeps the draw unbiased.
     numbers, most, are_whole = np.array(counts), np.array(sizes), np.array(probabilities) == 1
     for part in (~are_whole, are_whole):
         now, of_part = int(numbers[part].sum()), most[part]
         due = now + total - int(numbers.sum())
         due = min(max(due, int(np.count_nonzero(of_part))), int(of_part.sum()))
         if due != now:
-            numbers[part] = whole(numbers[part] * (due / now), due, of_part)
+            shares = numbers[part] * (due / now)
+            if (shares > of_part).any():
+                shares = of_part * allocate(shares / np.maximum(of_part, 1), due, SMALLEST, of_part)
+            numbers[part] = whole(shares, due, of_part)
     drawn: list[int] = numbers.tolist()
     return drawn
 

@@ -168,7 +168,7 @@ def test_an_image_without_valid_pixels_gets_no_score():
     scored = (targets != 255).flatten(1).any(1)
     pruner.update(segmentation_losses(logits, targets), [4, 5, 6], scored=scored).backward()
     assert pruner.scores["last_loss"][[4, 5, 6]].isnan().tolist() == [False, True, False]
-    assert pruner.scores["visits"][[4, 5, 6]].tolist() == [1, 0, 1]
+    assert pruner.scores["visits"][[4, 5, 6]].tolist() == [1, 1, 1]
     assert pruner.scores.num_nonfinite == 0
     assert logits.grad.flatten(1).abs().sum(1).gt(0).tolist() == [True, False, True]
 
@@ -186,7 +186,7 @@ def test_a_bad_loss_may_be_followed_by_a_good_one():
     pruner = DynamicPruner(Numbers(20), 5, policy=InfoBatch())
     pruner.sampler(4)
     pruner.update(torch.tensor([float("nan"), float("-inf"), 1.0]), [3, 4, 5])
-    assert pruner.scores["visits"][[3, 4, 5]].tolist() == [0, 0, 1]
+    assert pruner.scores["visits"][[3, 4, 5]].tolist() == [1, 1, 1]
     assert pruner.scores.num_nonfinite == 2
     pruner.update(torch.tensor([0.5]), [3])
     assert pruner.scores["last_loss"][[3, 5]].tolist() == [0.5, 1]

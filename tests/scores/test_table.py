@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from infobatch.scores import ScoreTable
+from infobatch.scores.columns import NO_SCORE
 
 
 def test_a_table_of_given_losses():
@@ -43,6 +44,18 @@ def test_a_column_that_is_written_keeps_its_dtype_and_tells_the_time():
 def test_a_column_that_is_not_there_is_named_with_those_that_are():
     with pytest.raises(KeyError, match="no column 'gradient_norm', only last_loss, visits"):
         ScoreTable(2, ["last_loss", "visits"])["gradient_norm"]
+
+
+def test_a_sample_that_is_trained_without_a_score_counts_as_trained():
+    table = ScoreTable(4, ["last_loss", "visits", "trained_at"])
+    losses = np.array([1.0, NO_SCORE, np.nan], np.float32)
+    for time in (1, 2):
+        table.record(np.arange(3), losses)
+        assert table["visits"].tolist() == [time, time, time, 0]
+        assert table["trained_at"].tolist() == [time, time, time, 0]
+    table.observe(np.arange(4), np.ones(4, np.float32))
+    assert table["visits"].tolist() == [2, 2, 2, 0]
+    assert table.num_nonfinite == 2
 
 
 def test_columns_of_an_epoch_begin_anew_and_decide_nothing():

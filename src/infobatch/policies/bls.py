@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from infobatch.policies.base import KeepProbabilities, Policy, Request
 from infobatch.policies.options import check_prune_ratio, use_plain_numbers
 from infobatch.policies.ranking import check_lowest_suffice, prune_below_mean
@@ -28,7 +26,7 @@ class BLS(Policy):
     Source: Batch Loss Score, CVPR 2026, by its authors' code.
     """
 
-    columns = ("batch_loss", "visits")
+    columns = ("batch_loss",)
 
     prune_ratio: float = 0.5
 
@@ -37,9 +35,7 @@ class BLS(Policy):
         use_plain_numbers(self)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
-        never_seen = scores["visits"] == 0
-        losses = scores["batch_loss"].masked_fill(never_seen, torch.nan)
-        return prune_below_mean(losses, self.prune_ratio, request)
+        return prune_below_mean(scores["batch_loss"], self.prune_ratio, request)
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         check_lowest_suffice(self, self.prune_ratio, num_pruned, num_samples)

@@ -18,7 +18,7 @@ BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 NO_SCORE = -3.4028234663852886e38  # the lowest float32, which no loss takes
 """Stands for the loss of a sample that has none (no valid pixel, no supervised token)."""
 
-# A column follows one of these: the batch's losses, a signal that comes with them, or the draw.
+# A column follows one of these: the batch's losses, a signal that comes with them, the draw, or time.
 
 LOSSES = "losses"
 """What most columns follow: the losses, or scores in their place, that every batch brings."""
@@ -33,7 +33,7 @@ for error messages: the calls that compute the signals for classification."""
 DRAW = "draw"
 """What a column follows that no batch changes, only the draw of an epoch."""
 CLOCK = "clock"
-"""What a column follows that counts the batches of a rank, whatever they bring."""
+"""What a column follows that counts training, whatever comes of it: the number of a rank's batches."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,13 @@ def again_with_latest(old: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def smoothed_batch_mean(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """The running mean 0.9 s + 0.1 m of the batches' mean losses m; it begins at 0.
+    """The running mean 0.9 s + 0.1 m of the batches' mean losses m; s is 0 at first.
 
     Source: BLS, CVPR 2026, by its authors' code.
     """
     mean = float(losses.mean(dtype=np.float64))
-    return BATCH_SMOOTHING * old + (1 - BATCH_SMOOTHING) * mean
+    before: np.ndarray = np.nan_to_num(old)
+    return BATCH_SMOOTHING * before + (1 - BATCH_SMOOTHING) * mean
 
 
 def is_below_batch_mean(old: np.ndarray, losses: np.ndarray) -> np.ndarray:
@@ -157,11 +158,11 @@ COLUMNS = {
     # The losses of the last five epochs that it was trained in, the latest last.
     "recent_losses": Column(np.float32, NAN, last_few, width=5, again=last_again),
     # A running mean of the mean losses of the batches that trained the sample.
-    "batch_loss": Column(np.float32, 0, smoothed_batch_mean, training=True, again=unchanged),
+    "batch_loss": Column(np.float32, NAN, smoothed_batch_mean, training=True, again=unchanged),
     # 1 if the last loss lay below the mean of its batch, else 0.
     "below_batch": Column(np.uint8, 0, is_below_batch_mean, training=True),
-    # In how many epochs the sample was trained.
-    "visits": Column(np.int32, 0, one_more, training=True, again=unchanged),
+    # In how many epochs the sample was trained, with a score or without.
+    "visits": Column(np.int32, 0, one_more, signal=CLOCK, training=True, again=unchanged),
     # The norm of the gradient the last time, and its running mean.
     "gradient_norm": Column(np.float32, NAN, latest, signal=NORMS),
     "smoothed_norm": Column(np.float32, NAN, smoothed, signal=NORMS, again=unchanged),

@@ -92,8 +92,10 @@ class ScoreTable:
         """
         values = torch.as_tensor(losses).to(torch.float32).flatten()
         table = cls(len(values), columns)
-        following_losses = [name for name in columns if COLUMNS[name].signal == LOSSES]
-        table._take_in(np.arange(len(values)), {LOSSES: values.numpy()}, following_losses)
+        following = [name for name in columns if COLUMNS[name].signal == LOSSES or name == "visits"]
+        known = np.flatnonzero(values.isfinite().numpy())
+        batch = {LOSSES: values.numpy()[known], CLOCK: np.zeros(len(known), np.float32)}
+        table._take_in(known, batch, following)
         table.num_nonfinite = 0
         return table
 
@@ -218,7 +220,8 @@ class ScoreTable:
         """Take in the losses of samples that were trained on.
 
         A sample that is repeated within the batch counts once, with the last of its losses. A sample
-        with a loss or a signal that is NaN or infinite keeps its old values.
+        without a score, or with a loss or a signal that is NaN or infinite, keeps its old values, but
+        counts as trained.
 
         Args:
             indices: The batch's samples, (B,).
@@ -227,9 +230,9 @@ class ScoreTable:
             again: Which of the samples were trained before in the epoch, (B,); None if none was.
         """
         batch = _named(self.signals, losses, *signals)
-        if "trained_at" in self._values:
-            is_new = again is None or not again.all()  # else a second evaluation of a step, say
-            batch[CLOCK] = np.full(len(indices), self._time(moves_on=is_new), np.int32)
+        is_new = again is None or not again.all()  # else a second evaluation of a step, say
+        time = self._time(moves_on=is_new) if "trained_at" in self._values else 0
+        batch[CLOCK] = np.full(len(indices), time, np.int32)
         self._take_in(indices, batch, self.columns, again)
 
     def observe(self, indices: IndexArray, losses: FloatArray, *signals: FloatArray) -> None:
@@ -260,6 +263,8 @@ class ScoreTable:
         again: BoolArray | None = None,
     ) -> None:
         """Change ``columns`` by a batch (B,) that has losses and perhaps signals."""
+        counting = [name for name in columns if COLUMNS[name].signal == CLOCK]
+        counted = indices, batch, again
         losses = batch[LOSSES]
         finite = np.abs(losses) < _HIGHEST
         for signal in {COLUMNS[name].signal for name in columns if not COLUMNS[name].of_epoch}:
@@ -270,14 +275,25 @@ class ScoreTable:
             indices = indices[finite]
             again = None if again is None else again[finite]
             batch = {name: values[finite] for name, values in batch.items()}
-        if len(indices) == 0:
-            return
-        if NORMS in batch and batch[NORMS].min() < 0:
+        if NORMS in batch and batch[NORMS].min(initial=0) < 0:
             at = int(batch[NORMS].argmin())
             raise ValueError(
                 f"{NORMS} of sample {indices[at]} is {batch[NORMS][at]:.4g}; a norm is at least 0: give "
                 "each sample's own, not its logarithm or a component"
             )
+        self._follow(counting, *counted)
+        self._follow([name for name in columns if name not in counting], indices, batch, again)
+
+    def _follow(
+        self,
+        columns: Sequence[str],
+        indices: IndexArray,
+        batch: dict[str, FloatArray],
+        again: BoolArray | None,
+    ) -> None:
+        """Change ``columns`` by a batch (B,), as far as it has what they follow."""
+        if len(indices) == 0:
+            return
         for name in columns:
             values, column = self._values[name], COLUMNS[name]
             if column.signal not in batch:

@@ -16,7 +16,7 @@ from infobatch import (
     batch_weights,
     weigh_batch_norm,
 )
-from infobatch.policies import Proportional
+from infobatch.policies import Proportional, Undersampling
 
 SIZED = [Neyman(), Spaced(Neyman()), Proportional(by="smoothed_loss"), NoiseBudget()]
 NEGATIVE = torch.linspace(-1, 3, 20)
@@ -302,13 +302,13 @@ def test_of_errors_that_are_told_as_such_the_noise_is_known():
 # -- Batch norm --------------------------------------------------------------------------------------
 
 
-def train_with_batch_norm(convert, give):
+def train_with_batch_norm(convert, give, policy):
     """Two epochs, the second pruned with unequal weights."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
     if convert:
         weigh_batch_norm(model)
-    pruner = DynamicPruner(Numbers(20), 2, policy=InfoBatch(prune_ratio=0.5), delta=1)
+    pruner = DynamicPruner(Numbers(20), 2, policy=policy, delta=1)
     loader = pruner.loader(10)
     for _ in pruner.epochs():
         for indices, numbers in loader:
@@ -319,12 +319,15 @@ def train_with_batch_norm(convert, give):
             pruner.update(losses, indices).backward()
 
 
-def test_converted_batch_norm_without_weights_is_told_of_once():
+@pytest.mark.parametrize(
+    "policy", [InfoBatch(), Undersampling((torch.arange(20) % 5 == 0).long())], ids=["scores", "labels"]
+)
+def test_converted_batch_norm_without_weights_is_told_of_once(policy):
     with pytest.warns(UserWarning, match="weigh_batch_norm.*was given none for this batch") as told:
-        train_with_batch_norm(convert=True, give=False)
+        train_with_batch_norm(convert=True, give=False, policy=policy)
     assert len(told) == 1
 
 
 @pytest.mark.parametrize(("convert", "give"), [(False, False), (True, True)])
 def test_batch_norm_that_does_as_it_is_told_is_not(convert, give):
-    train_with_batch_norm(convert, give)
+    train_with_batch_norm(convert, give, InfoBatch())

@@ -18,7 +18,7 @@ from infobatch import (
     predict_saving,
     read_scores,
 )
-from infobatch.policies import Kakurenbo, PercentileTiers, SeTa
+from infobatch.policies import RS2, Kakurenbo, PercentileTiers, SeTa, Undersampling
 from infobatch.scores import ScoreTable
 
 
@@ -159,6 +159,16 @@ def test_without_scores_budgets_are_not_predicted():
         predict_budgets(scores, Schedule(10, 5))
     with pytest.raises(ValueError, match="max_noise is 1"):
         predict_budgets(ScoreTable.from_losses(np.ones(10, np.float32)), Schedule(10, 5), budgets=[1])
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [RandomPruning(), Spaced(RandomPruning()), RS2(), Undersampling(np.arange(100) % 2)],
+    ids=lambda policy: type(policy).__name__,
+)
+def test_what_goes_by_no_scores_is_predicted_without_them(policy):
+    pruner = DynamicPruner(Numbers(100), 10, policy=policy, delta=1)
+    assert pruner.predict_saving().epoch == pytest.approx(0.5)
 
 
 def test_a_target_that_the_policy_cannot_meet_is_not_promised():

@@ -54,7 +54,7 @@ class FirstLooks:
         self.made_of: str | None = None
         self._first_losses = True
         self._scores = policy.takes_sizes
-        self._batch_norm = bool(policy.columns)
+        self._batch_norm = True
         self._prunes = False
         self._num_nonfinite = 0
         self._num_returned = 0

@@ -12,7 +12,12 @@ import torch
 
 from infobatch.noise import NormsFrom, are_negative, norms_of_losses
 from infobatch.policies import NoiseBudget, Policy, Request
-from infobatch.policies.base import BiasedPolicy, check_one_says_how_much, check_targets
+from infobatch.policies.base import (
+    BiasedPolicy,
+    check_one_says_how_much,
+    check_targets,
+    goes_by_scores,
+)
 from infobatch.schedule import Schedule
 from infobatch.scores.table import ScoreTable
 from infobatch.selection import select
@@ -100,7 +105,7 @@ def _predicted(
     batches: Request | None,
 ) -> Saving:
     """What a policy would leave out of every epoch that may be pruned."""
-    if policy.columns and bool(scores["last_loss"].isnan().all()):
+    if goes_by_scores(policy) and bool(scores["last_loss"].isnan().all()):
         raise ValueError(
             "no sample has a score yet, so there is nothing to predict from; ask again after an "
             "epoch, or give the scores of another run"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from infobatch.batching import LastBatch, nearest_multiple
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
-from infobatch.scores.columns import COLUMNS, LOSSES, NORMS, SIGNALS, IndexArray
+from infobatch.scores.columns import CLOCK, COLUMNS, DRAW, LOSSES, NORMS, SIGNALS, IndexArray
 from infobatch.scores.table import ScoreTable
 from infobatch.user_warnings import warn_user
 
@@ -292,6 +292,11 @@ def check_targets(policy: Policy, numbers_pruned: Sequence[int], num_samples: in
             if place:
                 warnings.simplefilter("ignore")
             policy.check_target(num_pruned, num_samples)
+
+
+def goes_by_scores(policy: Policy) -> bool:
+    """Whether what is left out follows from losses or signals, and not from visits and draws alone."""
+    return any(COLUMNS[name].signal not in (CLOCK, DRAW) for name in policy.columns)
 
 
 def reads_losses(policy: Policy, have_norms: bool = False) -> bool:

@@ -272,6 +272,8 @@ def strata(size):
         (Answers(KeepProbabilities(torch.ones(1), strata(9))), None, r"strata of shape \(9,\)"),
         (Answers(KeepProbabilities(torch.full((100,), 0.9))), 0.4, "would keep 90 samples, where 53 of"),
         (Answers(KeepProbabilities(torch.full((1,), 0.9), strata(100))), 0.4, "would keep 90 samples"),
+        (Answers(KeepProbabilities(torch.ones(1), strata(100) + 2)), None, "there is a stratum 2, but"),
+        (Answers(KeepProbabilities(torch.ones(1), strata(100) + 2)), 0.4, "there is a stratum 2, but"),
         (Answers(KeepProbabilities(torch.zeros(100))), None, r"must lie in \(0, 1\]"),
         (Answers(KeepProbabilities(torch.full((100,), torch.nan))), 0.4, r"is nan; .* must lie in"),
         (Weighs(torch.ones(10)), None, r"weights of shape \(10,\); there are 100 samples"),

@@ -53,6 +53,20 @@ class KeepProbabilities:
         one = torch.tensor([probability], dtype=torch.float64)
         return cls(one, torch.zeros(num_samples, dtype=torch.uint8))
 
+    def check(self) -> None:
+        """Raise ``ValueError`` for a probability outside (0, 1], or a stratum without one."""
+        fits = (self.probabilities > 0) & (self.probabilities <= 1)  # false for NaN
+        if not bool(fits.all()):
+            raise ValueError(
+                f"a keep probability is {float(self.probabilities[~fits][0])}; keep probabilities must "
+                "lie in (0, 1]: a sample never kept is lost"
+            )
+        if self.strata is not None and int(self.strata.max()) >= len(self.probabilities):
+            raise ValueError(
+                f"there is a stratum {int(self.strata.max())}, but only {len(self.probabilities)} keep "
+                "probabilities; give one for each stratum, numbered from 0"
+            )
+
     def per_sample(self) -> Tensor:
         """The keep probability of each sample, float64 (N,)."""
         probabilities = self.each(self.probabilities.to(torch.float64))

@@ -56,6 +56,7 @@ def _check_probabilities(
             "samples, and each must have one: shape (N,)"
         )
     if request.num_pruned is not None:
+        keep.check()  # which the draw does only once they are added up
         kept = keep.total(keep.probabilities.to(torch.float64))
         _check_number(kept, policy, num_samples, request.num_pruned, request.multiple)
 

@@ -54,21 +54,11 @@ def draw(
     if keep.groups is not None:
         of_groups = draw(replace(keep, groups=None), generator, *_in_groups(keep, multiple, least, last))
         return Selection.of(of_groups.weights[keep.groups])
+    keep.check()
     probabilities = keep.probabilities.to(torch.float64)
     num_samples = len(probabilities if keep.strata is None else keep.strata)
     if num_samples < multiple:
         raise ValueError(f"{num_samples} samples do not fill one batch of {multiple}")
-    fits = (probabilities > 0) & (probabilities <= 1)  # false for NaN
-    if not bool(fits.all()):
-        raise ValueError(
-            f"a keep probability is {float(probabilities[~fits][0])}; keep probabilities must lie in "
-            "(0, 1]: a sample never kept is lost"
-        )
-    if keep.strata is not None and int(keep.strata.max()) >= len(probabilities):
-        raise ValueError(
-            f"there is a stratum {int(keep.strata.max())}, but only {len(probabilities)} keep "
-            "probabilities; give one for each stratum, numbered from 0"
-        )
     if keep.credit is not None:
         return draw_owed(made_whole(keep, multiple, least, last), keep.credit, generator)
     if keep.strata is None:

@@ -58,6 +58,19 @@ def test_a_sample_that_is_trained_without_a_score_counts_as_trained():
     assert table.num_nonfinite == 2
 
 
+def test_groups_have_the_means_of_their_samples_in_columns_of_any_kind():
+    table = ScoreTable(4, ["last_loss", "visits", "recent_norms"])
+    table.write("last_loss", np.array([1.0, 2.0, np.nan, 5.0]))
+    table.write("visits", np.array([1, 2, 2, 7]))
+    table.write("recent_norms", np.array([[1, 2], [np.nan, 4], [3, 4], [5, 6]]))
+    means = table.means_of(np.array([0, 0, 0, 2]), 3)
+    assert means["last_loss"].nan_to_num(-1).tolist() == [1.5, -1, 5]
+    assert means["visits"].tolist() == [2, 0, 7], "5 / 3 is rounded, not cut"
+    assert means["recent_norms"].nan_to_num(-1).flatten().tolist() == pytest.approx(
+        [2, 10 / 3, -1, -1, 5, 6]
+    )
+
+
 def test_columns_of_an_epoch_begin_anew_and_decide_nothing():
     table = ScoreTable(3)
     table.add(["epoch_loss", "epoch_margin"])

@@ -175,12 +175,13 @@ class ScoreTable:
         table = ScoreTable(num_groups, self.columns)
         for name, values in self._values.items():
             known = ~np.isnan(values)
-            rows = (groups, *np.indices(values.shape, sparse=True)[1:])
             sums, counts = np.zeros((2, *table._values[name].shape))
-            np.add.at(sums, rows, np.where(known, values, 0))
-            np.add.at(counts, rows, known)
+            np.add.at(sums, groups, np.where(known, values, 0))
+            np.add.at(counts, groups, known)
             has_value = counts > 0
-            table._values[name][has_value] = sums[has_value] / counts[has_value]
+            means = sums[has_value] / counts[has_value]
+            is_whole = np.issubdtype(values.dtype, np.integer)
+            table._values[name][has_value] = means.round() if is_whole else means
         return table
 
     def __len__(self) -> int:

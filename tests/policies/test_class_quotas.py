@@ -52,6 +52,15 @@ def test_a_sample_is_compared_with_those_of_its_class():
     assert keep.order.tolist()[:2] in ([0, 1], [1, 0])
 
 
+def test_under_a_target_a_class_has_the_probabilities_that_its_policy_gives():
+    labels, losses = np.repeat([0, 1], 50), random_losses(100)
+    policy = ClassQuotas(labels, Proportional())
+    keep = policy.keep_probabilities(table_of(losses, policy), request(40))
+    for members in (slice(0, 50), slice(50, 100)):
+        own = Proportional().keep_probabilities(table_of(losses[members], policy), request(20))
+        assert torch.equal(keep.probabilities[members], own.probabilities)
+
+
 def test_class_quotas_read_the_columns_of_their_policy():
     policy = ClassQuotas([0, 1], Neyman())
     assert policy.columns == Neyman().columns

@@ -16,6 +16,9 @@ from infobatch.policies.wrapper import Wrapper
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.table import ScoreTable
 
+ROUNDING = 1e-6
+"""A sum of probabilities may differ by this from the number that it stands for."""
+
 
 @dataclass(frozen=True, eq=False)
 class ClassQuotas(Wrapper):
@@ -67,7 +70,8 @@ class ClassQuotas(Wrapper):
             quotas = self._quotas(round(sum(map(np.sum, shares))), request)
         probabilities = np.empty(len(scores))
         for members, share, quota in zip(self.members, shares, quotas.tolist(), strict=True):
-            probabilities[members] = allocate(share, quota, SMALLEST)
+            fits = abs(share.sum() - quota) < ROUNDING  # as under a target
+            probabilities[members] = share if fits else allocate(share, quota, SMALLEST)
         return KeepProbabilities(torch.from_numpy(probabilities), order=self._order(kept, request))
 
     def _order(self, kept: list[KeepProbabilities], request: Request) -> torch.Tensor:

@@ -76,6 +76,16 @@ def test_tensors_that_ranks_hold_together_are_refused(name, call, shared):
     getattr(made, call)(indices=[0, 1, 2, 3], **given)
 
 
+@pytest.mark.parametrize("name", ["scored", "scores", "gradient_norms"])
+@pytest.mark.parametrize("call", ["update", "record"])
+def test_what_is_on_another_device_is_refused(name, call):
+    made = batched_pruner()
+    values = torch.ones(2, dtype=torch.bool if name == "scored" else torch.float32, device="meta")
+    with pytest.raises(ValueError, match=rf"{name} (is|are) .*on meta, and the losses .*on cpu; give"):
+        getattr(made, call)(torch.ones(2), [1, 2], **{name: values})
+    assert made.current.num_recorded == 0
+
+
 @pytest.mark.parametrize("scored", [[True], [True, False, True]])
 @pytest.mark.parametrize("call", ["update", "record"])
 def test_a_mask_of_another_length(scored, call):
@@ -112,7 +122,7 @@ def test_a_signal_that_the_policy_reads_must_come_with_each_batch():
     pruner = DynamicPruner(Numbers(3), 3, policy=Proportional(by="gradient_norm"))
     with pytest.raises(ValueError, match=r"reads gradient_norms.*classification_gradient_norms\(logits"):
         pruner.update(torch.ones(3), np.arange(3))
-    with pytest.raises(ValueError, match=r"gradient_norms have shape \(2,\) and the losses \(3,\)"):
+    with pytest.raises(ValueError, match=r"gradient_norms are of shape \(2,\) .* of shape \(3,\)"):
         pruner.update(torch.ones(3), np.arange(3), gradient_norms=torch.ones(2))
     with pytest.raises(TypeError, match="no signal 'norms'; there are gradient_norms, confidences"):
         pruner.update(torch.ones(3), np.arange(3), norms=torch.ones(3))

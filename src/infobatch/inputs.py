@@ -74,15 +74,7 @@ def remembered_of(losses: Tensor, scores: Tensor | None) -> Tensor:
     """What is remembered of samples: ``scores``, if they are one for each, by default their losses."""
     if scores is None:
         return losses
-    if not isinstance(scores, Tensor) or scores.shape != losses.shape or scores.device != losses.device:
-        what = type(scores).__name__
-        if isinstance(scores, Tensor):
-            what = f"of shape {tuple(scores.shape)} on {scores.device}"
-        raise ValueError(
-            f"scores are {what}, and the losses of shape {tuple(losses.shape)} on {losses.device}; give "
-            "a tensor with one number for each sample, beside its loss"
-        )
-    _check_whole("scores", scores)
+    _check_beside("scores", scores, losses)
     if not scores.is_floating_point():
         raise TypeError(f"scores have dtype {scores.dtype}; they must be floating point")
     return scores
@@ -98,13 +90,7 @@ def signals_read(
     for name, values in given.items():
         if name not in SIGNALS:
             raise TypeError(f"there is no signal {name!r}; there are {', '.join(SIGNALS)}")
-        if not isinstance(values, Tensor) or values.shape != losses.shape:
-            shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-            raise ValueError(
-                f"{name} have shape {shape} and the losses {tuple(losses.shape)}; give a tensor with "
-                "one number for each sample"
-            )
-        _check_whole(name, values)
+        _check_beside(name, values, losses)
     if estimated and NORMS in names and NORMS not in given:
         given = {**given, NORMS: norms_of_losses(losses, estimated)}
     for name in names:
@@ -130,6 +116,24 @@ def check_scored(scored: Tensor, losses: Tensor) -> None:
             f"scored has shape {tuple(scored.shape)} and the losses {tuple(losses.shape)}; give one "
             "truth value for each sample"
         )
+    if scored.device != losses.device:
+        raise ValueError(
+            f"scored is on {scored.device}, and the losses on {losses.device}; give "
+            "scored.to(losses.device)"
+        )
+
+
+def _check_beside(name: str, values: object, losses: Tensor) -> None:
+    """Refuse anything but one number for each loss, on its device."""
+    if not isinstance(values, Tensor) or values.shape != losses.shape or values.device != losses.device:
+        what = type(values).__name__
+        if isinstance(values, Tensor):
+            what = f"of shape {tuple(values.shape)} on {values.device}"
+        raise ValueError(
+            f"{name} are {what}, and the losses of shape {tuple(losses.shape)} on {losses.device}; give "
+            "a tensor with one number for each sample, beside its loss"
+        )
+    _check_whole(name, values)
 
 
 def _check_whole(name: str, values: Tensor) -> None:

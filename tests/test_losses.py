@@ -97,13 +97,15 @@ def test_sequence_losses_average_over_supervised_tokens(shift):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_gradient_norms_are_those_of_the_gradient_in_the_logits(smoothing, mixed):
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1, 2, 4])], ids=["equal", "weighted"])
+def test_gradient_norms_are_those_of_the_gradient_in_the_logits(smoothing, mixed, weights):
     torch.manual_seed(0)
     logits = torch.randn(5, 4, requires_grad=True)
     targets = torch.rand(5, 4).softmax(1) if mixed else torch.tensor([0, 1, 2, 3, 3])
-    losses = classification_losses(logits, targets, label_smoothing=smoothing)
+    options = {"label_smoothing": smoothing, "class_weights": weights}
+    losses = classification_losses(logits, targets, **options)
     (gradients,) = torch.autograd.grad(losses.sum(), logits)
-    norms = classification_gradient_norms(logits, targets, label_smoothing=smoothing)
+    norms = classification_gradient_norms(logits, targets, **options)
     assert torch.allclose(norms, gradients.norm(dim=1), atol=1e-6)
     assert not norms.requires_grad
 

@@ -120,23 +120,32 @@ def classification_losses(
 
 @torch.no_grad()
 def classification_gradient_norms(
-    logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """The norm ||p - y|| of the gradient of each sample's loss in the sample's logits.
 
-    Up to a factor that varies less between samples it bounds the norm of the loss's whole gradient.
+    With class weights w the gradient is p sum(w y) - w y. Up to a factor that varies less between
+    samples its norm bounds that of the loss's whole gradient.
 
     Args:
         logits: (B, C) for C classes.
         targets: As :func:`classification_losses` takes them.
         label_smoothing: As :func:`classification_losses` takes it.
+        class_weights: As :func:`classification_losses` takes them.
 
     Returns:
-        float32 (B,), in [0, sqrt(2)], without a gradient.
+        float32 (B,), without a gradient, at least 0, and at most sqrt(2) without class weights.
 
     Source: Katharopoulos & Fleuret, ICML 2018, section 3.2; as a score, EL2N: Paul et al., 2021.
     """
-    errors = logits.float().softmax(1) - _as_shares(logits, targets, label_smoothing)
+    shares = _as_shares(logits, targets, label_smoothing)
+    if class_weights is not None:
+        shares = shares * class_weights.float()
+    errors = logits.float().softmax(1) * shares.sum(1, keepdim=True) - shares
     norms: Tensor = torch.linalg.vector_norm(errors, dim=1)
     return norms
 

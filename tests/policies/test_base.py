@@ -8,10 +8,26 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import keep_probabilities, made, random_losses, request, selection_of, table_of
+from helpers import Numbers, keep_probabilities, made, random_losses, request, selection_of, table_of
 from helpers.policies import BIASED, POLICIES, UNBIASED
 from infobatch import DynamicPruner, InfoBatch, Neyman, RandomPruning, Spaced
-from infobatch.policies import KeepProbabilities, PercentileTiers, Policy, Proportional
+from infobatch.policies import (
+    RCAP,
+    RS2,
+    UCB,
+    ClassQuotas,
+    EpsilonGreedy,
+    Kakurenbo,
+    KeepProbabilities,
+    OrderDP,
+    PercentileTiers,
+    Policy,
+    Proportional,
+    RePB,
+    SeTa,
+    Static,
+    Undersampling,
+)
 from infobatch.scores import ScoreTable
 from infobatch.selection import draw, select
 
@@ -50,6 +66,29 @@ def test_equal_options_read_alike():
     )
     assert repr(Spaced()) == repr(Spaced(Neyman()))
     assert repr(Spaced(prune_ratio=0.2)) == repr(Spaced(Neyman(0.2)))
+
+
+LABELS = np.arange(99) % 3
+BY_RATIO = [RandomPruning, Neyman, Proportional, RS2, EpsilonGreedy, UCB, OrderDP, SeTa, RePB, Kakurenbo]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *BY_RATIO,
+        lambda *ratio: Spaced(Neyman(*ratio)),
+        lambda *ratio: ClassQuotas(LABELS, Proportional(*ratio)),
+        lambda *ratio: Undersampling(LABELS, *ratio),
+        lambda *ratio: RCAP(LABELS, *ratio),
+        lambda *ratio: Static(LABELS, *ratio),
+    ],
+)
+def test_a_ratio_that_a_target_overrules_is_warned_of_once(make):
+    with pytest.warns(UserWarning, match=r"prune_ratio=0\.32 has no effect: with a target") as told:
+        DynamicPruner(Numbers(99), 9, policy=make(0.32), target=0.2)
+    assert len(told) == 1
+    DynamicPruner(Numbers(99), 9, policy=make(), target=0.2)
+    DynamicPruner(Numbers(99), 9, policy=make(0.32), delta=1)
 
 
 @pytest.mark.parametrize("name", [name for name in POLICIES if name != "none"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request
-from infobatch.policies.options import check_prune_ratio, use_plain_numbers
+from infobatch.policies.options import take_prune_ratio
 from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.table import ScoreTable
 
@@ -34,10 +34,9 @@ class EpsilonGreedy(BiasedPolicy):
     epsilon: float = 0.1
 
     def __post_init__(self) -> None:
-        check_prune_ratio(self.prune_ratio)
         if not 0 <= self.epsilon <= 1:
             raise ValueError(f"epsilon is {self.epsilon}; it is a share of the kept, between 0 and 1")
-        use_plain_numbers(self)
+        take_prune_ratio(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_kept = request.num_kept(len(scores), self.prune_ratio)
@@ -69,10 +68,9 @@ class UCB(BiasedPolicy):
     c: float = 1.0
 
     def __post_init__(self) -> None:
-        check_prune_ratio(self.prune_ratio)
         if not 0 <= self.c < math.inf:
             raise ValueError(f"c is {self.c}; it must be a number of at least 0")
-        use_plain_numbers(self)
+        take_prune_ratio(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_kept = request.num_kept(len(scores), self.prune_ratio)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -169,6 +168,9 @@ class Policy(ABC):
     """What the policy is made to shrink: ``"steps"`` or ``"batches"``; a run may say otherwise."""
     group_of: IndexArray | None = None
     """The group of each sample, (N,), whose samples are kept or left out together; None without any."""
+    overruled: str | None = None
+    """What the policy was given that has no effect with a target, such as prune_ratio=0.6; None for
+    nothing."""
     default_delta: float = 0.875
     """The share of a run without a target after which all data is used again, in [0, 1]; a run may say
     otherwise."""
@@ -300,12 +302,14 @@ def check_some_are_kept(num_pruned: int, num_samples: int) -> None:
 
 
 def check_targets(policy: Policy, numbers_pruned: Sequence[int], num_samples: int) -> None:
-    """Check a target in each of the numbers that it leaves out of epochs; it is warned of once."""
-    for place, num_pruned in enumerate(numbers_pruned):
-        with warnings.catch_warnings():
-            if place:
-                warnings.simplefilter("ignore")
-            policy.check_target(num_pruned, num_samples)
+    """Check a target in each of the numbers that it leaves out of epochs."""
+    if policy.overruled and any(numbers_pruned):
+        warn_user(
+            f"{policy.overruled} has no effect: with a target, that decides how many samples are left "
+            "out; drop one of them"
+        )
+    for num_pruned in numbers_pruned:
+        policy.check_target(num_pruned, num_samples)
 
 
 def goes_by_scores(policy: Policy) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request
-from infobatch.policies.options import check_prune_ratio, use_plain_numbers
+from infobatch.policies.options import take_prune_ratio
 from infobatch.policies.ranking import ones_at
 from infobatch.scores.table import ScoreTable
 
@@ -42,14 +42,13 @@ class Kakurenbo(BiasedPolicy):
     confidence: float = 0.7
 
     def __post_init__(self) -> None:
-        check_prune_ratio(self.prune_ratio)
         if not 0.5 <= self.confidence < 1:
             raise ValueError(
                 f"confidence is {self.confidence}; it is the least probability of a sample's own class "
                 "with which it may be hidden, at least 0.5 (the prediction is then right) and less than "
                 "1"
             )
-        use_plain_numbers(self)
+        take_prune_ratio(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_samples = len(scores)

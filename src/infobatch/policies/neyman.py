@@ -13,9 +13,8 @@ from infobatch.policies.options import (
     check_column,
     check_floor,
     check_num_strata,
-    check_prune_ratio,
     set_fields,
-    use_plain_numbers,
+    take_prune_ratio,
 )
 from infobatch.policies.ranking import strata_by_rank
 from infobatch.scores.columns import IndexArray
@@ -35,7 +34,7 @@ class Neyman(Policy):
 
     Args:
         prune_ratio: The share of *all* samples that an epoch leaves out, in [0, 1). The default, 0.35,
-            saves about what :class:`InfoBatch` does in a long run.
+            saves about what :class:`InfoBatch` does in a long run. With a target it has no effect.
         by: The score column that holds the sizes: last_loss, or gradient_norm, where ``update`` is given
             gradient norms.
         strata: The number of strata, 2 to 200. The default, 10, leaves enough samples in each for a
@@ -53,11 +52,10 @@ class Neyman(Policy):
     columns: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_prune_ratio(self.prune_ratio)
         check_column(self.by, SIZES)
         check_floor(self.floor)
         check_num_strata(self.strata)
-        use_plain_numbers(self)
+        take_prune_ratio(self)
         set_fields(self, columns=("smoothed_loss", self.by), takes_sizes=self.by == "last_loss")
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:

@@ -35,6 +35,15 @@ def check_prune_ratio(prune_ratio: float) -> None:
         )
 
 
+def take_prune_ratio(policy: Any) -> None:
+    """Check the options of a policy whose prune ratio has no effect with a target, and note it."""
+    ratio = policy.prune_ratio
+    check_prune_ratio(ratio)
+    default = next(each.default for each in fields(policy) if each.name == "prune_ratio")
+    set_fields(policy, overruled=None if ratio == default else f"prune_ratio={ratio:g}")
+    use_plain_numbers(policy)
+
+
 def check_floor(floor: float) -> None:
     """Refuse a floor outside (0, 1]."""
     if not 0 < floor <= 1:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request
-from infobatch.policies.options import check_prune_ratio, use_plain_numbers
+from infobatch.policies.options import take_prune_ratio
 from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.table import ScoreTable
 
@@ -32,10 +32,9 @@ class OrderDP(BiasedPolicy):
     keep: float = 0.85
 
     def __post_init__(self) -> None:
-        check_prune_ratio(self.prune_ratio)
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep is {self.keep}; it is a share of the pool, above 0 and at most 1")
-        use_plain_numbers(self)
+        take_prune_ratio(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_kept = request.num_kept(len(scores), self.prune_ratio)

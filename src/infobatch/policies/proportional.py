@@ -12,9 +12,8 @@ from infobatch.policies.base import KeepProbabilities, Policy, Request, check_so
 from infobatch.policies.options import (
     check_column,
     check_floor,
-    check_prune_ratio,
     set_fields,
-    use_plain_numbers,
+    take_prune_ratio,
 )
 from infobatch.scores.table import ScoreTable
 
@@ -31,7 +30,7 @@ class Proportional(Policy):
 
     Args:
         prune_ratio: r, the share of *all* samples that an epoch leaves out, in [0, 1). The default,
-            0.35, saves about what :class:`InfoBatch` does in a long run.
+            0.35, saves about what :class:`InfoBatch` does in a long run. With a target it has no effect.
         by: The score column that holds the sizes: last_loss, smoothed_loss, or, where ``update`` is
             given gradient norms, gradient_norm or smoothed_norm.
         power: At least 0. With 1, the default, probabilities are proportional to the sizes, with 0.5 to
@@ -54,7 +53,6 @@ class Proportional(Policy):
     columns: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_prune_ratio(self.prune_ratio)
         check_column(self.by, SIZES)
         if not self.power >= 0:
             raise ValueError(f"power is {self.power}; it must be at least 0")
@@ -63,7 +61,7 @@ class Proportional(Policy):
             raise ValueError(
                 f"cap is {self.cap}; it is the largest keep probability, above 0 and at most 1"
             )
-        use_plain_numbers(self)
+        take_prune_ratio(self)
         set_fields(self, columns=(self.by,), takes_sizes=self.by in LOSSES)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:

@@ -6,11 +6,8 @@ from dataclasses import dataclass
 
 from infobatch.policies.base import KeepProbabilities, Policy, Request, check_some_are_kept
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
-from infobatch.policies.options import check_prune_ratio, use_plain_numbers
+from infobatch.policies.options import take_prune_ratio
 from infobatch.scores.table import ScoreTable
-from infobatch.user_warnings import warn_user
-
-DEFAULT = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +21,10 @@ class RandomPruning(Policy):
 
     columns = ()
 
-    prune_ratio: float = DEFAULT
+    prune_ratio: float = 0.5
 
     def __post_init__(self) -> None:
-        check_prune_ratio(self.prune_ratio)
-        use_plain_numbers(self)
+        take_prune_ratio(self)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         return KeepProbabilities.equal(1 - self._share(request.num_pruned, len(scores)), len(scores))
@@ -41,9 +37,4 @@ class RandomPruning(Policy):
         return self.prune_ratio if num_pruned is None else num_pruned / num_samples
 
     def check_target(self, num_pruned: int, num_samples: int) -> None:
-        if num_pruned and self.prune_ratio != DEFAULT:
-            warn_user(
-                f"prune_ratio={self.prune_ratio:g} has no effect: with a target, that decides how many "
-                "samples are left out; drop one of them"
-            )
         check_some_are_kept(num_pruned, num_samples)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from infobatch.policies.allocation import SMALLEST, allocate, whole
 from infobatch.policies.base import BiasedPolicy, Request, check_some_are_kept
-from infobatch.policies.options import check_prune_ratio, set_fields, use_plain_numbers
+from infobatch.policies.options import set_fields, take_prune_ratio
 from infobatch.policies.per_sample import Numbers, check_every_class_is_kept, classes_of, members_of
 from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.columns import IndexArray
@@ -46,12 +46,11 @@ class RCAP(BiasedPolicy):
     num_classes: int = field(init=False, repr=False)
 
     def __post_init__(self, labels: Numbers | None) -> None:
-        check_prune_ratio(self.prune_ratio)
         if not 0 < self.beta < math.inf:
             raise ValueError(f"beta is {self.beta}; it is a temperature, a number above 0")
         classes = classes_of(labels, "RCAP")
         set_fields(self, num_samples=len(classes), classes=classes, num_classes=int(classes.max()) + 1)
-        use_plain_numbers(self)
+        take_prune_ratio(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_kept = max(self.num_classes, request.num_kept(len(scores), self.prune_ratio))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request
-from infobatch.policies.options import check_prune_ratio, use_plain_numbers
+from infobatch.policies.options import take_prune_ratio
 from infobatch.policies.ranking import ones_at
 from infobatch.scores.table import ScoreTable
 
@@ -35,8 +35,7 @@ class RePB(BiasedPolicy):
     prune_ratio: float = 0.5
 
     def __post_init__(self) -> None:
-        check_prune_ratio(self.prune_ratio)
-        use_plain_numbers(self)
+        take_prune_ratio(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_samples = len(scores)

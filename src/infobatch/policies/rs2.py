@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request
-from infobatch.policies.options import check_prune_ratio, use_plain_numbers
+from infobatch.policies.options import take_prune_ratio
 from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.table import ScoreTable
 
@@ -32,8 +32,7 @@ class RS2(BiasedPolicy):
     prune_ratio: float = 0.5
 
     def __post_init__(self) -> None:
-        check_prune_ratio(self.prune_ratio)
-        use_plain_numbers(self)
+        take_prune_ratio(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_kept = request.num_kept(len(scores), self.prune_ratio)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request
-from infobatch.policies.options import check_prune_ratio, set_fields, use_plain_numbers
+from infobatch.policies.options import set_fields, take_prune_ratio
 from infobatch.policies.per_sample import Numbers, scores_of
 from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.columns import IndexArray
@@ -40,11 +40,10 @@ class Static(BiasedPolicy):
     """The indices of all samples, highest score first."""
 
     def __post_init__(self, scores: Numbers | None) -> None:
-        check_prune_ratio(self.prune_ratio)
         values = scores_of(scores, "Static")
         ranked = highest(values, len(values), torch.Generator().manual_seed(0))
         set_fields(self, num_samples=len(values), ranked=ranked)
-        use_plain_numbers(self)
+        take_prune_ratio(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
         num_kept = request.num_kept(len(scores), self.prune_ratio)

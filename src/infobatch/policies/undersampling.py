@@ -9,7 +9,7 @@ import torch
 
 from infobatch.policies.allocation import SMALLEST, allocate, whole
 from infobatch.policies.base import KeepProbabilities, Policy, Request, check_some_are_kept
-from infobatch.policies.options import check_prune_ratio, set_fields, use_plain_numbers
+from infobatch.policies.options import set_fields, take_prune_ratio
 from infobatch.policies.per_sample import Numbers, check_every_class_is_kept, classes_of
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.table import ScoreTable
@@ -43,10 +43,9 @@ class Undersampling(Policy):
     """The number of samples of each class, int64 (C,)."""
 
     def __post_init__(self, labels: Numbers | None) -> None:
-        check_prune_ratio(self.prune_ratio)
         classes = classes_of(labels, "Undersampling")
         set_fields(self, num_samples=len(classes), classes=classes, counts=np.bincount(classes))
-        use_plain_numbers(self)
+        take_prune_ratio(self)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         num_samples, num_classes = len(self.classes), len(self.counts)

@@ -245,7 +245,7 @@ class Course:
             self._begin(self._store.resized(epoch))
             return
         self.plan.set_batching(batching, epoch is not None and epoch.number + epoch.num_recorded > 0)
-        self._store.scores.forget_draw()  # of an epoch that was looked at, perhaps: it is drawn anew
+        self._store.rehearse()  # an epoch that was looked at, perhaps, is drawn anew
         self._epoch = None
 
     def seed_workers(self) -> None:

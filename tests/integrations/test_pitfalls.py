@@ -254,8 +254,8 @@ def test_an_epoch_has_one_selection_in_a_stateful_loader(workers, monkeypatch):
         list(loader)
     assert naive.num_draws == (8 if workers else 4)
     pruner = DynamicPruner(Numbers(40), 4, policy=RandomPruning(0.5), delta=1)
-    draws, select = [], pruner._store._select
-    monkeypatch.setattr(pruner._store, "_select", lambda *args: draws.append(1) or select(*args))
+    draws, make_epoch = [], pruner._store.make_epoch
+    monkeypatch.setattr(pruner._store, "make_epoch", lambda *args: draws.append(1) or make_epoch(*args))
     loader = pruner.loader(4, loader_class=StatefulDataLoader, num_workers=workers)
     for _ in pruner.epochs():
         loader.state_dict()

@@ -482,10 +482,8 @@ class Few(BiasedPolicy):
 def test_a_biased_policy_that_keeps_too_few_is_told_of():
     message = r"keeps 25 samples in an epoch, and 26 are needed.*have it keep more.*shrink='steps'"
     pruner = new_pruner(SIZE, 5, policy=Few(), shrink="batches")
-    pruner.loader(16)
-    record_epoch(pruner, torch.ones(SIZE))
     with pytest.raises(ValueError, match=message):
-        pruner.set_epoch(1)
+        pruner.loader(16)
     pruner = new_pruner(SIZE, 5, policy=Few(), shrink=ShrinkBatches(least=1))
     loader = pruner.loader(16)
     record_epoch(pruner, torch.ones(SIZE))

@@ -10,7 +10,7 @@ from helpers import made, random_losses, table_of
 from helpers.policies import POLICIES, UNBIASED, check_strata, generator, stratum_counts
 from infobatch import DynamicPruner
 from infobatch.chunks import CHUNK
-from infobatch.policies import BiasedPolicy, KeepProbabilities, Policy, Request
+from infobatch.policies import BiasedPolicy, KeepProbabilities, Policy, Proportional, Request
 from infobatch.scores import ScoreTable
 from infobatch.selection import Selection, draw, inclusion_probabilities, select
 from infobatch.selection.strata import stratum_counts as counts_of
@@ -287,6 +287,15 @@ def strata(size):
 def test_a_wrong_answer_is_refused_at_once(policy, target, message):
     with pytest.raises((TypeError, ValueError), match=message):
         DynamicPruner(range(100), 4, policy=policy, target=target)
+
+
+def test_an_answer_that_is_wrong_with_the_loader_alone_is_refused_when_that_is_made():
+    pruner = DynamicPruner(range(1000), 4, policy=Proportional(0.35, cap=0.68))
+    with pytest.raises(ValueError, match=r"cap is 0\.68, but 0\.7 of the samples are to be kept"):
+        pruner.loader(100, drop_last=True)
+    pruner = DynamicPruner(range(100), max_steps=80, policy=Answers(KeepProbabilities(torch.zeros(100))))
+    with pytest.raises(ValueError, match=r"must lie in \(0, 1\]"):
+        pruner.loader(10)
 
 
 def test_a_right_answer_is_drawn_from():

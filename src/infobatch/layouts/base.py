@@ -183,6 +183,13 @@ class ScoreStore(ABC, Generic[E]):
 
     # -- Epochs ------------------------------------------------------------------------------------
 
+    def rehearse(self) -> None:
+        """Forget what was drawn, and try the first pruned epoch's selection, so that errors come now.
+
+        It is tried where this rank can do so alone.
+        """
+        self.scores.forget_draw()
+
     @abstractmethod
     def make_epoch(self, number: int) -> E:
         """An epoch that begins; the same on all ranks."""

@@ -86,7 +86,7 @@ class ReplicatedStore(ScoreStore[ReplicatedEpoch]):
     # -- Epochs ------------------------------------------------------------------------------------
 
     def rehearse(self) -> None:
-        """Select for the first pruned epoch, where the run's length is known: its errors come now."""
+        super().rehearse()
         if self.plan.length_is_known and self.plan.schedule.prunable:
             self._select(self.plan.schedule.first_pruned)
 

@@ -278,8 +278,11 @@ def test_a_trainer_trains_anew(tmp_path):
     assert len(ours.seen[num_seen:]) == ours.state.global_step
 
 
-def test_a_budget_with_smaller_generations_is_the_default(tmp_path):
-    pruner = trainer(tmp_path).pruner
+@pytest.mark.parametrize("pruning", [None, {}, {"policy": None}], ids=str)
+def test_a_budget_with_smaller_generations_is_the_default(pruning, tmp_path):
+    """Of whole micro-batches, or some of their completions would never be trained."""
+    batches = {"per_device_train_batch_size": 2, "steps_per_generation": 8}
+    pruner = trainer(tmp_path, pruning=pruning, **batches).pruner
     assert isinstance(pruner.policy, NoiseBudget)
     assert pruner.policy.by == "smoothed_norm"
-    assert pruner.plan.shrink
+    assert pruner.plan.shrink.multiple == 2

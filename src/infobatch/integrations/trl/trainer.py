@@ -183,8 +183,10 @@ class GRPOPruningMixin(PrunedEpochs):
     @property
     def _options(self) -> Mapping[str, Any]:
         """A pruner that, on each process, has all prompts; what is recorded of them are norms."""
-        defaults = {"policy": NoiseBudget(by="smoothed_norm"), "shrink": None, "norms_from": "losses"}
+        defaults = {"policy": None, "shrink": None, "norms_from": "losses"}
         options = {**defaults, **super()._options, "rank": 0, "num_replicas": 1}
+        if options["policy"] is None:
+            options["policy"] = NoiseBudget(by="smoothed_norm")
         if not self._tells:
             options.pop("record_to", None)
         shrink = shrink_of(options["shrink"] or getattr(options["policy"], "shrinks", "steps"))

@@ -286,3 +286,11 @@ def test_a_budget_with_smaller_generations_is_the_default(pruning, tmp_path):
     assert isinstance(pruner.policy, NoiseBudget)
     assert pruner.policy.by == "smoothed_norm"
     assert pruner.plan.shrink.multiple == 2
+
+
+def test_a_target_alone_is_met(tmp_path):
+    ours = trainer(tmp_path, pruning={"target": [0, 12, 12]}, per_device_train_batch_size=32)
+    ours.train()
+    assert ours.pruner.policy.by == "smoothed_norm"
+    assert [epoch.num_selected for epoch in ours.pruner.report().epochs] == [24, 12, 12]
+    assert ours.state.global_step == 3 * 3, "smaller generations in as many steps"

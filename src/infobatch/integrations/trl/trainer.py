@@ -44,8 +44,8 @@ class GRPOPruningMixin(PrunedEpochs):
 
     Prompts are the samples. The score of each is the root mean square of its group's advantages, 0 where
     all its completions have one reward. One group tells little of a prompt, so that the default policy,
-    ``NoiseBudget(by="smoothed_norm")``, goes by the running mean. Each process keeps the scores of all
-    prompts.
+    ``NoiseBudget(by="smoothed_norm")``, goes by the running mean; where there is a target, with
+    ``max_noise=None``. Each process keeps the scores of all prompts.
 
     Args:
         *args: The trainer's own arguments.
@@ -186,7 +186,8 @@ class GRPOPruningMixin(PrunedEpochs):
         defaults = {"policy": None, "shrink": None, "norms_from": "losses"}
         options = {**defaults, **super()._options, "rank": 0, "num_replicas": 1}
         if options["policy"] is None:
-            options["policy"] = NoiseBudget(by="smoothed_norm")
+            max_noise = NoiseBudget.max_noise if options.get("target") is None else None
+            options["policy"] = NoiseBudget(max_noise, by="smoothed_norm")
         if not self._tells:
             options.pop("record_to", None)
         shrink = shrink_of(options["shrink"] or getattr(options["policy"], "shrinks", "steps"))

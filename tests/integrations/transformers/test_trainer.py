@@ -155,6 +155,28 @@ def test_accumulating_is_a_larger_batch_whatever_the_models_own_loss(task, tmp_p
     assert (ends[0] - ends[3]).abs().max() > 1e-3
 
 
+class Scaled(Watched):
+    loss_is_scaled_for_ga = True
+
+
+class Unscaled(Watched):
+    loss_is_scaled_for_ga = False
+
+
+@pytest.mark.parametrize("task", ["causal", "classification"])
+def test_how_a_trainers_own_loss_is_accumulated_says_nothing_of_ours(task, tmp_path):
+    model, data, collate = TASKS[task]
+    ends = []
+    for kind, own in ((Watched, None), (Scaled, True), (Unscaled, False)):
+        accumulated = {"gradient_accumulation_steps": 4, "num_train_epochs": 1}
+        made = trainer(tmp_path, kind, model(), data(), collate, NOTHING, **accumulated)
+        made.train()
+        ends.append(parameters(made.model))
+        assert made.loss_is_scaled_for_ga is own
+    assert torch.equal(ends[0], ends[1])
+    assert torch.equal(ends[0], ends[2])
+
+
 @pytest.mark.parametrize("accumulated", [1, 3])
 @pytest.mark.parametrize("length", [{"num_train_epochs": 4}, {"max_steps": 21}], ids=str)
 @pytest.mark.parametrize("task", TASKS)

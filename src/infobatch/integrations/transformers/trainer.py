@@ -73,6 +73,7 @@ class PruningMixin(PrunedEpochs):
     """
 
     compute_loss_func: Any
+    loss_is_scaled_for_ga: bool | None  # since transformers 5.19: whether the loss is that of an update
 
     def __init__(self, *args: Any, pruning: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, pruning=pruning, **kwargs)
@@ -174,12 +175,12 @@ class PruningMixin(PrunedEpochs):
         if self._has_weighed_batch_norm is None:
             self._has_weighed_batch_norm = is_weighed(model)
         self._indices, self._is_recorded = indices_in(inputs, self), False
-        weighs = self._has_weighed_batch_norm
+        weighs, before = self._has_weighed_batch_norm, getattr(self, "loss_is_scaled_for_ga", None)
         try:
             with batch_weights(model, self.pruner.weights(self._indices)) if weighs else nullcontext():
                 loss = super().training_step(model, inputs, *args, **kwargs)
         finally:
-            self._indices = None
+            self._indices, self.loss_is_scaled_for_ga = None, before
         check_weighed(self._is_recorded, self, PruningMixin)
         return loss
 
@@ -326,7 +327,7 @@ class PruningMixin(PrunedEpochs):
             self.pruner.record(losses, indices, scored=counts > 0, **signals)
             self._is_recorded = True
         weights = sent_to_device(self.pruner.weights(indices), losses.device)
-        is_counted = num_items_in_batch is not None
+        self.loss_is_scaled_for_ga = is_counted = num_items_in_batch is not None
         if num_items_in_batch is None:  # for a model whose loss is the mean of each batch
             num_items_in_batch = self._items_in(labels, indices, counts.sum())
         total = torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)

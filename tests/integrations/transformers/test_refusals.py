@@ -10,6 +10,7 @@ from helpers.language import (
     classifier,
     encoder_decoder,
     labelled_sentences,
+    old_masked_model,
     pad_labelled,
     reversals,
     sentences,
@@ -109,28 +110,43 @@ def test_a_model_without_logits_is_refused(tmp_path):
         trainer(tmp_path, model=model).train()
 
 
-def test_a_model_with_a_loss_of_its_own_is_refused_unless_it_is_given(tmp_path):
-    class Doubled(type(causal_model())):
-        def forward(self, input_ids=None, attention_mask=None, labels=None, **kwargs):
-            kwargs = {**kwargs, "attention_mask": attention_mask, "labels": labels}
-            outputs = super().forward(input_ids, **kwargs)
-            if outputs.loss is not None:
-                outputs.loss = 2 * outputs.loss
-            return outputs
+class OwnTerm(type(causal_model())):
+    """A model whose loss has one more term."""
+
+    term = 0.0
+
+    def forward(self, input_ids=None, attention_mask=None, labels=None, **kwargs):
+        kwargs = {**kwargs, "attention_mask": attention_mask, "labels": labels}
+        outputs = super().forward(input_ids, **kwargs)
+        if outputs.loss is not None:
+            outputs.loss = outputs.loss + self.term * outputs.logits.logsumexp(-1).square().mean()
+        return outputs
+
+
+@pytest.mark.parametrize("term", [1.0, 1e-3])
+def test_a_model_with_a_loss_of_its_own_is_refused_unless_it_is_given(term, tmp_path):
+    """Also where it is the cross-entropy but for a small term."""
 
     def model():
         torch.manual_seed(1)
-        return Doubled(causal_model().config)
+        made = OwnTerm(causal_model().config)
+        made.term = term
+        return made
 
-    with pytest.raises(ValueError, match=r"Doubled makes a loss of.*Override sample_losses"):
+    with pytest.raises(ValueError, match=r"OwnTerm makes a loss of.*Override sample_losses"):
         trainer(tmp_path, model=model()).train()
 
     class Own(PruningTrainer):
         def sample_losses(self, outputs, labels):
             losses, counts = super().sample_losses(outputs, labels)
-            return 2 * losses, counts
+            return losses + term * outputs.logits.logsumexp(-1).square().mean(1), counts
 
     trainer(tmp_path, Own, model()).train()
+
+
+def test_a_loss_in_half_precision_is_no_loss_of_its_own(tmp_path):
+    data = sentences(16, masked=True)
+    trainer(tmp_path, model=old_masked_model().bfloat16(), data=data, num_train_epochs=1).train()
 
 
 def test_a_model_that_needs_labels_is_refused(tmp_path):

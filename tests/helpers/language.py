@@ -70,12 +70,16 @@ def causal_model(dropout=0.0):
     return GPT2LMHeadModel(config)
 
 
-def mixture_of_experts():
+def mixture_of_experts(kind="Mixtral"):
     """A model whose router has a loss of its own."""
-    from transformers import MixtralConfig, MixtralForCausalLM
+    import transformers
 
+    of_kind = {
+        "Mixtral": {"num_experts_per_tok": 1, "router_aux_loss_coef": 0.5},
+        "JetMoe": {"kv_channels": 8, "num_experts_per_tok": 2, "aux_loss_coef": 0.5},
+    }[kind]
     torch.manual_seed(1)
-    config = MixtralConfig(
+    config = getattr(transformers, f"{kind}Config")(
         vocab_size=VOCABULARY,
         hidden_size=16,
         intermediate_size=16,
@@ -83,12 +87,11 @@ def mixture_of_experts():
         num_attention_heads=2,
         num_key_value_heads=2,
         num_local_experts=4,
-        num_experts_per_tok=1,
         output_router_logits=True,
-        router_aux_loss_coef=0.5,
         max_position_embeddings=16,
+        **of_kind,
     )
-    model = MixtralForCausalLM(config)
+    model = getattr(transformers, f"{kind}ForCausalLM")(config)
     with torch.no_grad():
         for name, value in model.named_parameters():
             value.mul_(5 if "gate.weight" in name else 1)  # equally busy experts have no gradient

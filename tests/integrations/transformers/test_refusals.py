@@ -10,6 +10,7 @@ from helpers.language import (
     classifier,
     encoder_decoder,
     labelled_sentences,
+    mixture_of_experts,
     old_masked_model,
     pad_labelled,
     reversals,
@@ -142,6 +143,12 @@ def test_a_model_with_a_loss_of_its_own_is_refused_unless_it_is_given(term, tmp_
             return losses + term * outputs.logits.logsumexp(-1).square().mean(1), counts
 
     trainer(tmp_path, Own, model()).train()
+
+
+def test_a_routers_loss_that_counts_otherwise_than_the_model_says_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(PruningMixin.__module__ + ".router_coefficient", lambda model: 0.1)
+    with pytest.raises(ValueError, match=r"makes a loss of .* \(.* is its routers'\) of the"):
+        trainer(tmp_path, model=mixture_of_experts()).train()
 
 
 def test_a_loss_in_half_precision_is_no_loss_of_its_own(tmp_path):

@@ -433,9 +433,11 @@ def test_own_scheduler_and_metric_schedulers(tmp_path):
     assert isinstance(plateau.lr_scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
 
 
-def test_a_mixture_of_experts_keeps_its_routers_loss(tmp_path):
-    stock = trainer(tmp_path, Stock, mixture_of_experts(), num_train_epochs=1)
-    ours = trainer(tmp_path, model=mixture_of_experts(), pruning=NOTHING, num_train_epochs=1)
+@pytest.mark.parametrize("kind", ["Mixtral", "JetMoe"])
+def test_a_mixture_of_experts_keeps_its_routers_loss(kind, tmp_path):
+    """Whatever it calls the number that this is multiplied by."""
+    stock = trainer(tmp_path, Stock, mixture_of_experts(kind), num_train_epochs=1)
+    ours = trainer(tmp_path, model=mixture_of_experts(kind), pruning=NOTHING, num_train_epochs=1)
     stock.train()
     ours.train()
     assert (parameters(stock.model) - parameters(ours.model)).abs().max() < 1e-6

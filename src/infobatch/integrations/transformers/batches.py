@@ -68,9 +68,8 @@ def logits_of(outputs: Any) -> Tensor:
 
 
 def own_loss_of(outputs: Any) -> Tensor | None:
-    """The loss that a model made itself, of the labels alone; None if it made none."""
+    """The loss that a model made itself; None if it made none."""
     if not isinstance(outputs, Mapping):
         first = outputs[0] if isinstance(outputs, tuple | list) and outputs else None
         return first if isinstance(first, Tensor) and first.numel() == 1 else None
-    loss = outputs.get("loss")
-    return None if outputs.get("aux_loss") is not None else loss  # a router's is in it
+    return outputs.get("loss")

@@ -215,17 +215,18 @@ def check_same_logits(labelled: Tensor, unlabelled: Tensor, name: str) -> None:
         )
 
 
-def check_same_loss(theirs: Tensor | None, ours: Tensor, name: str) -> None:
+def check_same_loss(theirs: Tensor | None, ours: Tensor, name: str, of_routers: float = 0.0) -> None:
     """Refuse a model whose own loss is not the cross-entropy that we would train instead.
 
-    They are of the same logits, so that they differ by rounding alone.
+    They are of the same logits, so that beside the part ``of_routers`` they differ by rounding alone.
     """
     if theirs is None or not theirs.isfinite():
         return  # nothing to compare with, or a batch without a supervised token
     tolerance = 0.02 if theirs.dtype.itemsize < 4 else 0.001
-    if abs(float(theirs) - float(ours)) > tolerance * max(1.0, abs(float(theirs))):
+    if abs(float(theirs) - of_routers - float(ours)) > tolerance * max(1.0, abs(float(theirs))):
+        part = f" ({of_routers:.4g} of it is its routers')" if of_routers else ""
         raise ValueError(
-            f"{name} makes a loss of {float(theirs):.4g} of the first batch, where the cross-entropy of "
-            f"its logits and labels is {float(ours):.4g}: it has a loss of its own, which pruning would "
-            "replace. Override sample_losses to give each sequence's"
+            f"{name} makes a loss of {float(theirs):.4g}{part} of the first batch, where the "
+            f"cross-entropy of its logits and labels is {float(ours):.4g}: it has a loss of its own, "
+            "which pruning would replace. Override sample_losses to give each sequence's"
         )

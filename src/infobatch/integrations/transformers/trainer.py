@@ -41,6 +41,7 @@ from infobatch.integrations.transformers.refusals import (
     indices_in,
     refusing_models_that_need_labels,
 )
+from infobatch.integrations.transformers.routers import router_coefficient, routers_loss_of
 from infobatch.loading.dataset import IndexedDataset
 from infobatch.losses import (
     NOT_SUPERVISED,
@@ -333,7 +334,7 @@ class PruningMixin(PrunedEpochs):
         total = torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)
         loss = (losses * counts * weights).sum() / total
         # Mixtures of experts add their routers' loss themselves only when they are given labels.
-        routers = outputs.get("aux_loss") if isinstance(outputs, Mapping) else None
+        routers = routers_loss_of(outputs)
         if routers is not None:  # to count as much beside a loss that is larger where steps are fewer
             coefficient = self._router_coefficient(is_counted) * self.pruner.mean_weight
             loss = loss + coefficient * routers.to(loss.device)
@@ -343,7 +344,7 @@ class PruningMixin(PrunedEpochs):
         """What a router's loss counts, where the Trainer has counted the items of an update or not."""
         own = getattr(self, "router_aux_loss_coef", None)
         if own is None:
-            return float(self.model.config.router_aux_loss_coef)
+            return router_coefficient(self.model)
         if not is_counted:
             return float(own)
         # TRL's SFTTrainer takes its mean over an update, and over the processes.
@@ -371,7 +372,10 @@ class PruningMixin(PrunedEpochs):
             outputs = labelled  # whose logits the model's own loss is of
         losses, counts = self.sample_losses(outputs, labels)
         model.train()
-        check_same_loss(own_loss_of(labelled), (losses * counts).sum() / counts.sum(), name)
+        routers = routers_loss_of(labelled)
+        of_routers = 0.0 if routers is None else router_coefficient(self.model) * float(routers)
+        ours = (losses * counts).sum() / counts.sum()
+        check_same_loss(own_loss_of(labelled), ours, name, of_routers)
         self._loss_is_checked = True
 
 

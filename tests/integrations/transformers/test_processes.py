@@ -9,7 +9,7 @@ from helpers import launch
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
-from helpers.language import causal_model, parameters
+from helpers.language import causal_model, classifier, labelled_sentences, pad_labelled, parameters
 from helpers.trainer import SMALLER, VARYING, trainer
 
 pytestmark = pytest.mark.integrations
@@ -21,7 +21,9 @@ PROGRAM = """
     import torch
     import torch.distributed as dist
     from helpers.trainer import NOTHING, SMALLER, VARYING, Stock, Watched, trainer
-    from helpers.language import causal_model, parameters, sentences
+    from helpers.language import (
+        causal_model, classifier, labelled_sentences, pad_labelled, parameters, sentences
+    )
 
     rank, num_replicas, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 
@@ -65,6 +67,18 @@ PROGRAM = """
             resume=f"{folder}/smaller/checkpoint-6",
         )
         ends["smaller resumed"] = parameters(again.model)
+        for is_counted in (False, True):
+            model = classifier()
+            model.accepts_loss_kwargs = is_counted
+            made = trained(
+                "classes",
+                model=model,
+                data=labelled_sentences(49),
+                collate=pad_labelled,
+                pruning=VARYING,
+                average_tokens_across_devices=False,
+            )
+            ends[f"classes {is_counted}"] = parameters(made.model)
         scores = whole.pruner.state_dict()["scores"]["columns"]
         resumed_scores = resumed.pruner.state_dict()["scores"]["columns"]
         order = whole.pruner.current.order
@@ -131,3 +145,17 @@ def test_two_processes_train_one_selection(tmp_path):
     )
     alone.train()
     assert alone.state.global_step == 4 * 4
+
+    # A last batch of one sample, where each process takes a mean of its own.
+    alone = trainer(
+        tmp_path,
+        model=classifier(),
+        data=labelled_sentences(49),
+        collate=pad_labelled,
+        pruning=VARYING,
+        num_train_epochs=4,
+        per_device_train_batch_size=8,
+    )
+    alone.train()
+    assert (parameters(alone.model) - ends["classes False"]).abs().max() < 1e-6
+    assert (parameters(alone.model) - ends["classes True"]).abs().max() < 1e-6

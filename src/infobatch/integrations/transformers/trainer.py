@@ -166,10 +166,13 @@ class PruningMixin(PrunedEpochs):
         if self.args.world_size > 1:
             of_all = self.accelerator.gather(sums.to(device)).view(-1, 4).sum(0)
         self._mean_items.add(self.pruner.epoch, of_all)
-        if number is None or not self._is_pruned:
-            return number
-        sums = of_all if self.args.average_tokens_across_devices else sums
-        return number * self._share_of_items(sums).to(number.device)
+        if number is None:
+            return None
+        part: Tensor | float = 1.0
+        if not self.args.average_tokens_across_devices:  # so that processes count by their samples
+            part, of_all = of_all[3] / (self.args.world_size * sums[3].to(device)).clamp(min=1), sums
+        items = self._mean_items.expected(of_all) if self._is_pruned else number
+        return torch.as_tensor(items * part, dtype=torch.float32, device=device)
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """A step in which weighted batch norm, if the model has any, knows the batch's weights."""
@@ -281,10 +284,14 @@ class PruningMixin(PrunedEpochs):
         return sums_of(items, sent_to_device(weights, items.device))
 
     def _items_in(self, labels: Tensor, indices: IndexArray, counted: Tensor) -> Tensor:
-        """What the sum over a batch is divided by, of which the items were ``counted``."""
+        """What the sum over a batch is divided by, of which the items were ``counted``.
+
+        Repeats count as much as samples: so the processes' means have equal parts in the mean over them.
+        """
+        items = counted * (len(indices) / max(1, int((indices >= 0).sum())))
         if not self._is_pruned:
-            return counted
-        return counted * self._share_of_items(self._item_sums(labels, indices)).to(counted.device)
+            return items
+        return items * self._share_of_items(self._item_sums(labels, indices)).to(items.device)
 
     def _share_of_items(self, sums: Tensor) -> Tensor:
         """The items that samples have in the mean of all data over those that these have."""
@@ -327,11 +334,14 @@ class PruningMixin(PrunedEpochs):
             signals = self._signals(outputs, labels, losses, counts)
             self.pruner.record(losses, indices, scored=counts > 0, **signals)
             self._is_recorded = True
-        weights = sent_to_device(self.pruner.weights(indices), losses.device)
         self.loss_is_scaled_for_ga = is_counted = num_items_in_batch is not None
+        weights = self.pruner.weights(indices)
         if num_items_in_batch is None:  # for a model whose loss is the mean of each batch
             num_items_in_batch = self._items_in(labels, indices, counts.sum())
-        total = torch.as_tensor(num_items_in_batch, device=losses.device).clamp(min=1)
+            weights = torch.from_numpy(self.pruner.factors(indices))  # for the mean over the processes
+        weights = sent_to_device(weights, losses.device)
+        total = torch.as_tensor(num_items_in_batch, device=losses.device)
+        total = total.clamp(min=1 / self.args.world_size)  # for where there is none
         loss = (losses * counts * weights).sum() / total
         # Mixtures of experts add their routers' loss themselves only when they are given labels.
         routers = routers_loss_of(outputs)

@@ -265,3 +265,14 @@ def test_signals_that_no_column_is_made_of_are_passed_over():
 
 def test_no_samples_have_no_weights():
     assert batched_pruner().weights([]).tolist() == []
+
+
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_relative_weights_have_the_mean_one_whatever_shrinks(shrink):
+    pruner = DynamicPruner(Numbers(1000), 4, policy=InfoBatch(), shrink=shrink)
+    loader = pruner.loader(10)
+    train_epoch(pruner, loader, random_losses(1000))
+    pruner.set_epoch(1)
+    kept = pruner.selection.indices
+    assert pruner.mean_weight > 1.1 or shrink == "batches"
+    assert float(pruner.relative_weights(kept).mean()) == pytest.approx(1, abs=0.02)

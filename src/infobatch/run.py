@@ -137,6 +137,10 @@ class Run(Course):
         weights = self._weights_of(host_indices(indices), self.plan.shrink is not None)
         return torch.from_numpy(weights)
 
+    def relative_weights(self, indices: Indices) -> Tensor:
+        """Weights as :meth:`weights` gives them, divided by :attr:`weight_divisor` whatever shrinks."""
+        return torch.from_numpy(self._weights_of(host_indices(indices), True))
+
     @outside_graphs
     def observe(
         self,

@@ -136,7 +136,7 @@ def test_tokens_are_those_that_all_prompts_had_in_the_epoch_before(tmp_path):
     ours.train()
     ours._mean_tokens = MeanItems()
     ours._mean_tokens.add(1, sums_of(torch.tensor([2, 4]), torch.tensor([1.0, 3.0])))
-    ours.pruner.weights = lambda indices: torch.tensor([2.0, 0.5, 1.0, 1.0])
+    ours.pruner.relative_weights = lambda indices: torch.tensor([2.0, 0.5, 1.0, 1.0])
     mask = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 0, 0]])
     outputs = {
         "advantages": torch.ones(4),

@@ -278,10 +278,7 @@ class PruningMixin(PrunedEpochs):
         if labels.ndim > 1 and getattr(self, "_loss_shifts_labels", False):
             labels = labels[..., 1:]
         items = labels.ne(NOT_SUPERVISED).reshape(len(labels), -1).sum(1)
-        weights = self.pruner.weights(indices)
-        if not self.pruner.plan.shrink:
-            weights = torch.from_numpy(self.pruner.relative(weights.numpy()))
-        return sums_of(items, sent_to_device(weights, items.device))
+        return sums_of(items, sent_to_device(self.pruner.relative_weights(indices), items.device))
 
     def _items_in(self, labels: Tensor, indices: IndexArray, counted: Tensor) -> Tensor:
         """What the sum over a batch is divided by, of which the items were ``counted``.
@@ -291,11 +288,8 @@ class PruningMixin(PrunedEpochs):
         items = counted * (len(indices) / max(1, int((indices >= 0).sum())))
         if not self._is_pruned:
             return items
-        return items * self._share_of_items(self._item_sums(labels, indices)).to(items.device)
-
-    def _share_of_items(self, sums: Tensor) -> Tensor:
-        """The items that samples have in the mean of all data over those that these have."""
-        return (self._mean_items.expected(sums) / sums[0].clamp(min=1)).float()
+        sums = self._item_sums(labels, indices)
+        return items * (self._mean_items.expected(sums) / sums[0].clamp(min=1)).to(items)
 
     def _signals(
         self, outputs: Any, labels: Tensor, losses: Tensor, counts: Tensor

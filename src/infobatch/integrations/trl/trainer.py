@@ -209,10 +209,7 @@ class GRPOPruningMixin(PrunedEpochs):
 
     def _weighted(self, outputs: Any, indices: list[int]) -> Any:
         """What is trained of a generation, each completion with the weight of its prompt."""
-        weights = self.pruner.weights(indices)
-        if not self.pruner.plan.shrink:
-            weights = torch.from_numpy(self.pruner.relative(weights.numpy()))
-        weights = weights.to(outputs["advantages"].device)
+        weights = self.pruner.relative_weights(indices).to(outputs["advantages"].device)
         counts_tokens = "num_items_in_batch" in outputs
         if counts_tokens:
             mask = outputs["completion_mask"]

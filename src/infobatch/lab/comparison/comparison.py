@@ -14,7 +14,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from infobatch.batching import Batching
 from infobatch.lab.comparison.variants import (
@@ -24,12 +24,9 @@ from infobatch.lab.comparison.variants import (
     FEWER_SCALED,
     FULL,
     PRUNED,
-    RANDOM,
-    RANDOM_KINDS,
     SAME_STEPS,
     SHRUNK,
     UNDERSAMPLED,
-    UNDERSAMPLED_KINDS,
     Arm,
     Variant,
     kept_at_cost,
@@ -98,8 +95,8 @@ class Comparison:
             return []
         kinds = self._kinds_at_cost(variant)
         for other in alike:  # a policy may be one of the controls
-            same = {"random": RANDOM_KINDS, "undersampling": UNDERSAMPLED_KINDS}.get(other.policy, ())
-            kinds -= self._kinds_beside(other).intersection(same)
+            same = {kind for kind, control in CONTROLS.items() if control.policy == other.policy}
+            kinds -= self._kinds_beside(other) & same
         budget = Variant("", target=variant.target)
         return [Arm(kind, budget) for kind in CONTROLS if kind in kinds]
 
@@ -201,13 +198,9 @@ class Comparison:
         if arm.kind == PRUNED:
             return replace(self.pruned_config(arm.variant), seed=seed)
         left_out, epochs = self._spend(arm.variant, seed)
-        shrink: Literal["steps", "batches"]
-        if arm.kind in RANDOM_KINDS:
-            shrink = "steps" if arm.kind == RANDOM else "batches"
-            return replace(config, policy="random", target=left_out, shrink=shrink)
-        if arm.kind in UNDERSAMPLED_KINDS:
-            shrink = "steps" if arm.kind == UNDERSAMPLED else "batches"
-            return replace(config, policy="undersampling", target=left_out, shrink=shrink)
+        control = CONTROLS[arm.kind]
+        if not control.is_shorter:
+            return replace(config, policy=control.policy, target=left_out, shrink=control.shrink)
         if arm.kind == SAME_STEPS:
             num_replicas = replicas().num_replicas
             size, micro_batch = smaller_batch(config, epochs, num_replicas, num_samples)

@@ -5,36 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from infobatch.lab.comparison.variants import (
-    FEWER,
-    FEWER_SCALED,
-    FULL,
-    PRUNED,
-    RANDOM,
-    RANDOM_SAME_STEPS,
-    SAME_STEPS,
-    UNDERSAMPLED,
-    UNDERSAMPLED_SAME_STEPS,
-    Arm,
-    reads_ratio,
-)
+from infobatch.lab.comparison.variants import CONTROLS, PRUNED, Arm, reads_ratio
 from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.config.policy_spec import chooses_within_batches, name_of
 from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.train import TrainConfig
 from infobatch.policies import POLICIES, BiasedPolicy
 
-KINDS = {
-    FULL: "full data",
-    FEWER: "fewer epochs",
-    FEWER_SCALED: "fewer epochs lr↑",
-    SAME_STEPS: "fewer epochs, same steps",
-    RANDOM: "random pruning",
-    RANDOM_SAME_STEPS: "random pruning, same steps",
-    UNDERSAMPLED: "undersampling",
-    UNDERSAMPLED_SAME_STEPS: "undersampling, same steps",
-}
-"""What kinds of arms are called."""
+FULL_DATA = "full data"
 
 NAMES = {
     "infobatch": "InfoBatch",
@@ -78,7 +56,7 @@ def label_of(arm: Arm, config: TrainConfig, names_cost: bool) -> str:
     """
     variant = arm.variant
     if variant is None:
-        return KINDS[arm.kind]
+        return FULL_DATA
     target = config.target if variant.target is None else variant.target
     if chooses_within_batches(variant.policy) and arm.kind == PRUNED:
         by = name_of(variant.policy).replace("-", " ")
@@ -86,12 +64,13 @@ def label_of(arm: Arm, config: TrainConfig, names_cost: bool) -> str:
     ratio = variant.prune_ratio
     if arm.kind == PRUNED:
         return policy_label(replace(config, policy=variant.policy, prune_ratio=ratio, target=target))
+    control = CONTROLS[arm.kind].label
     if variant.target is not None:
-        return f"{KINDS[arm.kind]}, {100 * variant.target:g} % saved"
+        return f"{control}, {100 * variant.target:g} % saved"
     if names_cost:  # of several that are not the same
         of = policy_label(replace(config, policy=variant.policy, prune_ratio=ratio, target=target))
-        return f"{KINDS[arm.kind]}, as {of}"
-    return KINDS[arm.kind]
+        return f"{control}, as {of}"
+    return control
 
 
 def policy_label(config: TrainConfig) -> str:
@@ -100,7 +79,7 @@ def policy_label(config: TrainConfig) -> str:
         by = f"filtering by {config.proxy}" if config.proxy else "selective backprop"
         return f"{by} of {config.backward_share:.0%} (biased)"
     if config.policy == "none":
-        return KINDS[FULL]
+        return FULL_DATA
     spec, budget = config.policy, None
     if config.target is None:
         spec, budget = without_budget(spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 from infobatch.lab.config.policy_spec import (
     BELOW_MEAN,
@@ -34,11 +35,37 @@ RANDOM = "random"
 RANDOM_SAME_STEPS = "random-same-steps"
 UNDERSAMPLED = "undersampled"
 UNDERSAMPLED_SAME_STEPS = "undersampled-same-steps"
-RANDOM_KINDS = (RANDOM, RANDOM_SAME_STEPS)
-UNDERSAMPLED_KINDS = (UNDERSAMPLED, UNDERSAMPLED_SAME_STEPS)
-CONTROLS = (FEWER, FEWER_SCALED, SAME_STEPS, *RANDOM_KINDS, *UNDERSAMPLED_KINDS)
-"""The kinds of arms that cost as much as a pruned run: what a user would do instead of pruning. Those of
-the same steps have as many as full data, with smaller batches."""
+
+
+class Control(NamedTuple):
+    """What a user would do instead of pruning, at the cost of a pruned run.
+
+    Args:
+        label: What it is called.
+        policy: What leaves out samples as a pruned run does; none for shorter runs on full data.
+        shrink: What it has less of than full data: steps, or samples in a batch.
+    """
+
+    label: str
+    policy: Literal["none", "random", "undersampling"] = "none"
+    shrink: Literal["steps", "batches"] = "steps"
+
+    @property
+    def is_shorter(self) -> bool:
+        """Whether it trains on full data, for a shorter time."""
+        return self.policy == "none"
+
+
+CONTROLS = {
+    FEWER: Control("fewer epochs"),
+    FEWER_SCALED: Control("fewer epochs lr↑"),
+    SAME_STEPS: Control("fewer epochs, same steps", shrink="batches"),
+    RANDOM: Control("random pruning", "random"),
+    RANDOM_SAME_STEPS: Control("random pruning, same steps", "random", "batches"),
+    UNDERSAMPLED: Control("undersampling", "undersampling"),
+    UNDERSAMPLED_SAME_STEPS: Control("undersampling, same steps", "undersampling", "batches"),
+}
+"""The controls by the kinds of their arms."""
 BESIDE_FEWER_STEPS = (FEWER, FEWER_SCALED, RANDOM)
 BESIDE_SMALLER_BATCHES = (FEWER, FEWER_SCALED, SAME_STEPS, RANDOM_SAME_STEPS)
 """The controls of variants that shrink steps, and of those that shrink batches."""

@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from infobatch.lab.comparison.variants import (
-    FEWER,
-    FEWER_SCALED,
-    PRUNED,
-    RANDOM_KINDS,
-    SAME_STEPS,
-    UNDERSAMPLED_KINDS,
-)
+from infobatch.lab.comparison.variants import CONTROLS, FEWER, FEWER_SCALED, FULL, SAME_STEPS
 from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.paired import Difference, holm, p_text, p_value
 from infobatch.lab.report.results import Results
@@ -58,9 +51,8 @@ class EqualCostRow:
 def equal_cost_rows(results: Results) -> list[EqualCostRow]:
     """A row for each policy of a contest, and for the controls that leave out samples."""
     rows = []
-    for ours in (
-        arm for arm in results.arms if arm.kind in (PRUNED, *RANDOM_KINDS, *UNDERSAMPLED_KINDS)
-    ):
+    shorter = {kind for kind, control in CONTROLS.items() if control.is_shorter}
+    for ours in (arm for arm in results.arms if arm.kind not in {FULL, *shorter}):
         controls = results.controls_of(ours)
         fewer = next((arm for arm in controls if arm.kind in (FEWER, FEWER_SCALED)), None)
         same = next((arm for arm in controls if arm.kind == SAME_STEPS), None)

@@ -18,12 +18,7 @@ from infobatch.lab.comparison.variants import (
     FEWER_SCALED,
     FULL,
     PRUNED,
-    RANDOM,
-    RANDOM_KINDS,
-    RANDOM_SAME_STEPS,
     SAME_STEPS,
-    UNDERSAMPLED,
-    UNDERSAMPLED_SAME_STEPS,
 )
 from infobatch.lab.config.noise_budget import without_budget
 from infobatch.lab.files import FREE, write_whole
@@ -120,10 +115,9 @@ def _by_policy(results: Results) -> dict[str, list[ArmRuns]]:
     """The arms of each policy, and of the controls that are one."""
     policies: dict[str, list[ArmRuns]] = {}
     names = {
-        RANDOM: "random",
-        RANDOM_SAME_STEPS: "random, same steps",
-        UNDERSAMPLED: "undersampling",
-        UNDERSAMPLED_SAME_STEPS: "undersampling, same steps",
+        kind: control.policy + ", same steps" * (control.shrink == "batches")
+        for kind, control in CONTROLS.items()
+        if not control.is_shorter
     }
     for arm in results.arms:
         if arm.kind in (PRUNED, *names):
@@ -329,7 +323,8 @@ def _band(
     # Runs cut short at different epochs have no common points: lay them on a common grid.
     grid = np.linspace(max(points[0] for points in xs), np.mean([points[-1] for points in xs]), 200)
     curves = np.array([np.interp(grid, *pair) for pair in zip(xs, ys, strict=True)])
-    style = "--" if arm.kind in RANDOM_KINDS else "-"  # it may lie on the pruned arm's line
+    is_dashed = arm.kind in CONTROLS and CONTROLS[arm.kind].policy == "random"
+    style = "--" if is_dashed else "-"  # it may lie on the pruned arm's line
     axis.plot(grid, curves.mean(0), style, color=color, label=arm.label, lw=1.5)
     if len(curves) > 1:
         axis.fill_between(grid, curves.min(0), curves.max(0), color=color, alpha=0.15, lw=0)

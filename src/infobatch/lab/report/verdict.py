@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from infobatch.lab.comparison.variants import FEWER, FEWER_SCALED, SAME_STEPS
+from infobatch.lab.comparison.variants import CONTROLS
 from infobatch.lab.config.pruned_epochs import why_nothing_left_out
 from infobatch.lab.report.arms import ArmRuns
 from infobatch.lab.report.paired import (
@@ -25,8 +25,6 @@ from infobatch.lab.report.results import Results
 EQUAL_COST = 0.005
 """Costs that differ by a smaller share are called the same."""
 ALIKE = "not clearly different from"
-SHORTER = (FEWER, FEWER_SCALED, SAME_STEPS)
-"""The controls that train on full data, for a shorter time."""
 LARGEST_P = 0.05
 """Arms whose p value, corrected for the number of tests, is at least this are not told apart."""
 
@@ -249,7 +247,7 @@ def _against_controls(places: Sequence[_Place]) -> list[str]:
 
 def _conclusion(places: Sequence[_Place], num_seeds: int, margin: float) -> list[str]:
     """What a user is to do, of a pruned arm that is lossless."""
-    shorter = [place for place in places if place.control.kind in SHORTER]
+    shorter = [place for place in places if CONTROLS[place.control.kind].is_shorter]
     alike = [place for place in shorter if place.word == ALIKE]
     better = [place for place in shorter if place.word == "behind"]
     equal = [place for place in alike if place.does_as_well(margin)]

@@ -16,7 +16,7 @@ from infobatch.journal import Journal
 from infobatch.layouts.base import ScoreStore
 from infobatch.layouts.mean_scaling import MeanScaling
 from infobatch.losses import Normalizer
-from infobatch.noise import NormsFrom, noise_of
+from infobatch.noise import NormsFrom
 from infobatch.policies.base import BiasedPolicy, check_all_observed
 from infobatch.report import EpochCounts, Report
 from infobatch.resumption import check_went_on, warn_of_another_policy
@@ -397,4 +397,4 @@ class Course:
             return None  # nor is the noise of groups told by the norms of their samples
         if epoch.num_selected == self.num_samples:
             return None
-        return noise_of(self._store.noise_sums(epoch, self.norms_from))
+        return self._store.noise(epoch, self.norms_from)

@@ -42,16 +42,12 @@ class FirstLooks:
     Args:
         policy: What the run leaves out, by which it is decided what there is to look for.
         norms_from: What losses are, where norms are estimated from them.
-
-    Attributes:
-        made_of: What made the losses, where they look like errors, and norms are estimated from them as
-            if they were cross-entropies; None where nothing is wrong, or not looked at yet.
     """
 
     def __init__(self, policy: Policy, norms_from: NormsFrom) -> None:
         self._policy = policy
         self._norms_from = norms_from
-        self.made_of: str | None = None
+        self._table: ScoreTable | None = None
         self._first_losses = True
         self._scores = policy.takes_sizes
         self._batch_norm = True
@@ -64,7 +60,7 @@ class FirstLooks:
 
     def begin(self, scores: ScoreTable, prunes: bool) -> None:
         """Look at the scores with which an epoch begins or is gone on with."""
-        self._prunes = prunes
+        self._table, self._prunes = scores, prunes
         self._num_nonfinite = scores.num_nonfinite
         if prunes and self._scores:
             self._look_at_scores(scores)
@@ -115,29 +111,16 @@ class FirstLooks:
         made_of = [node for node in nodes_behind(losses, _passes_on) if not _passes_on(node)]
         if not made_of or not all(_is_error(node) for node in made_of):
             return
-        self.made_of = _kind(made_of[0])
+        kind = _kind(made_of[0])
+        if self._table is not None:
+            self._table.made_of = kind
         if self._policy.estimates_norms:
             warn_user(
-                f"the losses look like errors ({self.made_of} made them), and {self._policy!r} "
+                f"the losses look like errors ({kind} made them), and {self._policy!r} "
                 "estimates norms of gradients from them as if they were cross-entropies, so that the "
                 'wrong samples are left out; DynamicPruner(..., norms_from="squared-error") is for '
                 'squared errors, "losses" for others, and update(..., gradient_norms=...) for norms of '
                 "your own"
-            )
-
-    def tells_norms(self, scores: ScoreTable) -> bool:
-        """Whether norms of gradients are kept, or follow from the losses as ``norms_from`` says."""
-        if scores.last_norms is not None:
-            return True
-        return self.made_of is None and not are_negative(scores["last_loss"].numpy())
-
-    def before_budgets(self, scores: ScoreTable) -> None:
-        """Warn of budgets that are to be predicted by norms that do not follow from the losses."""
-        if scores.last_norms is None and self.made_of is not None:
-            warn_user(
-                f"the losses look like errors ({self.made_of} made them), and what budgets save is "
-                "predicted as if they were cross-entropies; DynamicPruner(..., "
-                'norms_from="squared-error") is for squared errors, "losses" for others'
             )
 
     def at_returned(self, loss: Tensor) -> None:

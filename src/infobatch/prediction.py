@@ -184,18 +184,32 @@ def predict_budgets(
         ValueError: If no sample has a score, or for a budget that is not above 1.
 
     Warns:
-        UserWarning: If norms would follow from losses that are negative, which do not tell them.
+        UserWarning: If norms would follow from losses that do not tell them: negative ones, and those
+            that look like errors and are taken for cross-entropies.
     """
-    if scores.last_norms is None and are_negative(losses := scores["last_loss"].numpy()):
+    if not scores.tells_norms:
+        _warn_of_norms(scores, norms_from)
+    return BudgetSavings(
+        BudgetSaving(budget, _predicted(scores, NoiseBudget(budget), schedule, norms_from, batches))
+        for budget in budgets
+    )
+
+
+def _warn_of_norms(scores: ScoreTable, norms_from: NormsFrom) -> None:
+    """Warn of budgets that are predicted by norms which do not follow from the losses."""
+    losses = scores["last_loss"].numpy()
+    if scores.made_of is not None and norms_from == "cross-entropy":
+        warn_user(
+            f"the losses look like errors ({scores.made_of} made them), and what budgets save is "
+            "predicted as if they were cross-entropies; DynamicPruner(..., "
+            'norms_from="squared-error") is for squared errors, "losses" for others'
+        )
+    elif are_negative(losses):
         warn_user(
             f"losses go down to {np.nanmin(losses):.4g}, and negative ones say nothing of the norms of "
             "gradients that budgets are predicted by; give update gradient_norms=... under a policy "
             "that reads them, such as NoiseBudget(), or scores=... that are at least 0"
         )
-    return BudgetSavings(
-        BudgetSaving(budget, _predicted(scores, NoiseBudget(budget), schedule, norms_from, batches))
-        for budget in budgets
-    )
 
 
 def with_norms(scores: ScoreTable, columns: Sequence[str], norms_from: NormsFrom) -> ScoreTable:

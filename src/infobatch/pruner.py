@@ -335,7 +335,6 @@ class DynamicPruner(Run):
         policy. See :func:`infobatch.prediction.predict_budgets`.
         """
         scores, batches = self._scores_to_predict()
-        self._looks.before_budgets(scores)
         return predict_budgets(scores, self.plan.schedule, self.norms_from, batches=batches)
 
     def report(self) -> Report:

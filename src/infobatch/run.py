@@ -223,10 +223,6 @@ class Run(Course):
         super()._look_back(epoch)
         self._looks.end(epoch.number, epoch.num_own, self._store.scores.num_nonfinite)
 
-    def _noise(self, epoch: Epoch) -> float | None:
-        noise = super()._noise(epoch)  # on several ranks a collective
-        return noise if noise is None or self._looks.tells_norms(self._store.scores) else None
-
     def _signals_read(
         self, names: Sequence[str], given: Mapping[str, Tensor], losses: Tensor
     ) -> list[Tensor]:

@@ -36,9 +36,9 @@ HEAVY = [
 ]
 
 METHOD = [
-    ["seeding", "state", "compiling", "chunks", "autograd_graph", "user_warnings"],
+    ["seeding", "state", "compiling", "chunks", "autograd_graph", "user_warnings", "noise"],
     ["scores"],
-    ["batching", "batch_indices", "distributed", "inputs", "samples", "user_order", "losses", "noise"],
+    ["batching", "batch_indices", "distributed", "inputs", "samples", "user_order", "losses"],
     ["batch_norm"],
     ["policies"],
     ["selection", "schedule", "lr", "first_looks"],

@@ -15,7 +15,7 @@ from infobatch.distributed import Replicas, check_agreement, check_alone, has_pr
 from infobatch.epoch import Epoch
 from infobatch.layouts.mean_scaling import MeanScaling
 from infobatch.losses import Normalizer
-from infobatch.noise import NormsFrom, norms_of_losses
+from infobatch.noise import NormsFrom, noise_of, norms_of_losses
 from infobatch.plan import RunPlan
 from infobatch.report import EpochCounts
 from infobatch.scores.buffer import LossBuffer
@@ -234,6 +234,11 @@ class ScoreStore(ABC, Generic[E]):
             epoch: The epoch, merged.
             norms_from: What losses are, where no norms are known.
         """
+
+    def noise(self, epoch: E, norms_from: NormsFrom) -> float | None:
+        """The noise of a step of an epoch, merged; None where nothing tells norms. A collective."""
+        noise = noise_of(self.noise_sums(epoch, norms_from))
+        return noise if self.scores.tells_norms else None
 
     def _norms(self, rows: IndexArray, norms_from: NormsFrom) -> np.ndarray:
         """The latest norms of gradients in some rows of the score table, (n,)."""

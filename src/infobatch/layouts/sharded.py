@@ -349,7 +349,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
             )
         for name, values in columns.items():
             scores.write(name, values)
-        scores.num_nonfinite = num_nonfinite
+        scores.num_nonfinite, scores.made_of = num_nonfinite, first["scores"]["made_of"]
         # The epoch that they were in.
         left, num_trained = first["left"].numpy(), first["num_trained"]
         self._begun = first["epoch"] > 0 or int(left.sum()) < num_trained

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.noise import are_negative
 from infobatch.scores.columns import (
     CLOCK,
     COLUMNS,
@@ -50,6 +51,7 @@ class ScoreTable:
             )
         self.num_samples = num_samples
         self.num_nonfinite = 0  # losses or signals that were NaN or infinite, on this rank
+        self.made_of: str | None = None  # of errors, where losses look like that and are not said to be
         self._values = {name: COLUMNS[name].make(num_samples) for name in columns}
         self._num_batches: int | None = None  # None if only the columns know
 
@@ -202,6 +204,13 @@ class ScoreTable:
         return tuple(self._values)
 
     @property
+    def tells_norms(self) -> bool:
+        """Whether norms of gradients are kept, or follow from the losses as a run says that they do."""
+        if self.last_norms is not None:
+            return True
+        return self.made_of is None and not are_negative(self._values["last_loss"])
+
+    @property
     def signals(self) -> tuple[str, ...]:
         """The signals that the columns follow beside losses, in the order that :meth:`record` takes."""
         return _signals_of(self._values)
@@ -316,14 +325,15 @@ class ScoreTable:
         return columns
 
     def state_dict(self) -> dict[str, Any]:
-        """A copy of the columns, and the number of losses that were not finite."""
+        """A copy of the columns, and what is known of the losses in them."""
         columns = {name: self[name].clone() for name in self.columns}
-        return {"columns": columns, "num_nonfinite": self.num_nonfinite}
+        return {"columns": columns, "num_nonfinite": self.num_nonfinite, "made_of": self.made_of}
 
     @staticmethod
     def check_state(state: Any, num_samples: int) -> None:
         """Raise ``ValueError`` unless it is the state of a table of so many samples, of any columns."""
-        check_fields(state, {"columns": dict, "num_nonfinite": int}, "'scores' in the checkpoint")
+        fields = {"columns": dict, "num_nonfinite": int, "made_of": (str, None)}
+        check_fields(state, fields, "'scores' in the checkpoint")
         unsure = {
             name: COLUMNS[name].fields(num_samples) for name in state["columns"] if name in COLUMNS
         }
@@ -338,7 +348,7 @@ class ScoreTable:
         for name in self.columns:
             if name in state["columns"]:
                 self.adopt(name, torch.empty_like(self[name]).copy_(state["columns"][name]))
-        self.num_nonfinite = state["num_nonfinite"]
+        self.num_nonfinite, self.made_of = state["num_nonfinite"], state["made_of"]
 
 
 def _signals_of(columns: Iterable[str]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ def test_a_models_config_has_it_or_that_of_its_language_model():
     assert router_coefficient(SimpleNamespace(config=config.text_config)) == 0.25
 
 
-@pytest.mark.parametrize("model", [object(), SimpleNamespace(config=PreTrainedConfig())], ids=repr)
+@pytest.mark.parametrize("model", [object(), SimpleNamespace(config=PreTrainedConfig())])
 def test_a_model_that_does_not_tell_is_refused(model):
     with pytest.raises(ValueError, match=r"aux_loss.*neither it nor.* set model.config.router_aux_loss"):
         router_coefficient(model)

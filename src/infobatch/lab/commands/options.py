@@ -145,12 +145,14 @@ def check_effects(configs: Sequence[TrainConfig], base: TrainConfig) -> None:
     """Refuse options that were typed, and have an effect in none of the runs.
 
     Args:
-        configs: The options of the runs.
+        configs: The options of the runs; none where no policy can take part.
         base: What they are where nothing was typed.
 
     Raises:
         ValueError: If there is such an option.
     """
+    if not configs:
+        return
     config = configs[0]
     if config.ramp and all(each.target is None for each in configs):
         raise ValueError(

@@ -87,7 +87,7 @@ class Gate:
         turn = first = int(now[0])
         table = tables[turn % 2].copy()
         num_found, held = 0, None
-        for sample in samples if (table == WANTED).any() else ():  # which may have no end
+        for sample in samples:
             if now[0] != turn:
                 turn = int(now[0])
                 table = tables[turn % 2].copy()

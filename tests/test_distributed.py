@@ -6,6 +6,7 @@ import torch
 
 from infobatch.distributed import Replicas, ShareCheck, check_agreement, merge_scores
 from infobatch.scores import ScoreTable
+from infobatch.scores.columns import NO_SCORE
 
 
 def test_selections_of_one_size_are_told_apart(monkeypatch):
@@ -43,6 +44,24 @@ def test_columns_of_the_draw_cross_no_ranks(monkeypatch):
     assert merge_scores(scores, recorded).tolist() == [True, False, True]
     assert rows == [5], "last_loss, visits, two norms, and which were recorded"
     assert scores["weight"].data_ptr() == weights.data_ptr()
+
+
+def test_a_sample_trained_without_a_score_is_counted_on_every_rank(monkeypatch):
+    monkeypatch.setattr("infobatch.distributed.has_process_group", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_backend", lambda group: "gloo")
+    tables, sent = [ScoreTable(2), ScoreTable(2)], []
+    for place, (table, loss) in enumerate(zip(tables, (NO_SCORE, 0.5), strict=True)):
+        table.record(np.array([place]), np.array([loss], np.float32))
+    for reduce in (
+        lambda packed, _: sent.append(packed.clone()),
+        lambda packed, _: packed.copy_(torch.maximum(*sent)),
+    ):
+        monkeypatch.setattr("torch.distributed.all_reduce", reduce)
+        for table, recorded in zip(tables, np.eye(2, dtype=bool), strict=True):
+            merge_scores(table, recorded)
+    for table in tables:
+        assert table["visits"].tolist() == [1, 1]
+        assert table["last_loss"].nan_to_num(-1).tolist() == [-1, 0.5]
 
 
 STRIDED = [[1, 3, 5], [7, 9, 11]]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from infobatch.scores.columns import COLUMNS, DRAW
+from infobatch.scores.columns import CLOCK, COLUMNS, DRAW
 from infobatch.scores.table import ScoreTable
 
 __all__ = ["Merge", "Reduce", "Replicas", "merge_scores", "sum_over_group", "sum_over_ranks"]
@@ -161,13 +161,15 @@ def merge_scores(scores: ScoreTable, recorded: np.ndarray) -> np.ndarray:
             "layout=Replicated(merge=...)"
         )
     nothing = -torch.inf
-    scored = torch.from_numpy(recorded) & ~scores["last_loss"].isnan()
+    mine = torch.from_numpy(recorded)
+    scored = mine & ~scores["last_loss"].isnan()
     merging = [name for name in scores.columns if COLUMNS[name].signal != DRAW]  # which are equal
     columns = {name: scores[name].view(len(scores), -1).T for name in merging}
-    rows = [row for column in columns.values() for row in column]
+    rows = [(name, row) for name, column in columns.items() for row in column]
     packed = torch.empty(len(rows) + 1, len(scores), dtype=torch.float32)
-    for values, row in zip(packed[:-1], rows, strict=True):
-        values.copy_(row).masked_fill_(~scored | row.isnan(), nothing)
+    for values, (name, row) in zip(packed[:-1], rows, strict=True):
+        counts = mine if COLUMNS[name].signal == CLOCK else scored  # those without a score, too
+        values.copy_(row).masked_fill_(~counts | row.isnan(), nothing)
     packed[-1] = torch.from_numpy(recorded)
     packed = packed.to(collective_device())
     dist.all_reduce(packed, dist.ReduceOp.MAX)

@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 import torch
-from torch.utils.data import BatchSampler, RandomSampler
+from torch.utils.data import BatchSampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from helpers import Numbers, random_losses
@@ -22,8 +22,7 @@ def own_skipping(pruner):
 
 
 def of_sampler(pruner):
-    sampler = RandomSampler(range(SIZE), generator=torch.Generator().manual_seed(pruner.seed))
-    return pruner.loader(BATCH, sampler=sampler)
+    return pruner.loader(BATCH, sampler=range(SIZE))
 
 
 def of_batch_sampler(pruner):
@@ -35,6 +34,7 @@ WAYS = {
     "batches": (own_order, {"shrink": "batches"}),
     "skips by itself": (own_skipping, {}),
     "sharded": (own_order, {"layout": Sharded(num_shards=4)}),
+    "a user's sampler": (of_sampler, {"shrink": "steps"}),
     "a user's batch sampler": (of_batch_sampler, {}),
 }
 

@@ -273,8 +273,7 @@ class ScoreTable:
         again: BoolArray | None = None,
     ) -> None:
         """Change ``columns`` by a batch (B,) that has losses and perhaps signals."""
-        counting = [name for name in columns if COLUMNS[name].signal == CLOCK]
-        counted = indices, batch, again
+        trained = indices, batch, again
         losses = batch[LOSSES]
         finite = np.abs(losses) < _HIGHEST
         for signal in {COLUMNS[name].signal for name in columns if not COLUMNS[name].of_epoch}:
@@ -291,22 +290,11 @@ class ScoreTable:
                 f"{NORMS} of sample {indices[at]} is {batch[NORMS][at]:.4g}; a norm is at least 0: give "
                 "each sample's own, not its logarithm or a component"
             )
-        self._follow(counting, *counted)
-        self._follow([name for name in columns if name not in counting], indices, batch, again)
-
-    def _follow(
-        self,
-        columns: Sequence[str],
-        indices: IndexArray,
-        batch: dict[str, FloatArray],
-        again: BoolArray | None,
-    ) -> None:
-        """Change ``columns`` by a batch (B,), as far as it has what they follow."""
-        if len(indices) == 0:
-            return
+        scored = indices, batch, again
         for name in columns:
             values, column = self._values[name], COLUMNS[name]
-            if column.signal not in batch:
+            indices, batch, again = trained if column.signal == CLOCK else scored
+            if column.signal not in batch or len(indices) == 0:
                 continue
             old, followed = values[indices], batch[column.signal]
             new = column.update(old, followed)

@@ -148,12 +148,12 @@ class PruningCallback(TakesLoggers, Callback):
     ) -> None:
         self._batch_norm.close()
         pruner = self.pruner
-        if outputs:
-            check_recorded(pruner)
         is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if is_last and pruner.epoch < pruner.num_epochs and not pruner.current.finished:
+        ends_early = is_last and pruner.epoch < pruner.num_epochs and not pruner.current.finished
+        if outputs or ends_early:
             check_recorded(pruner)
-            pruner.end_epoch()  # of which limit_train_batches leaves out the rest
+        if ends_early:  # limit_train_batches leaves out the rest
+            pruner.end_epoch()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         self._batch_norm.close()

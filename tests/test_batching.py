@@ -10,8 +10,8 @@ from infobatch import DynamicPruner, RandomPruning, ShrinkBatches
 from infobatch.batching import (
     BatchEnds,
     Batching,
+    EpochSizes,
     even_ends,
-    nearest_multiple,
     regular_ends,
     shrink_of,
 )
@@ -35,9 +35,10 @@ def test_the_last_batch_is_short_or_dropped(batching, num_trained, num_steps):
 
 
 def test_the_nearest_multiple_is_one_that_can_be_kept():
-    assert [nearest_multiple(count, 8, 100) for count in (3, 11, 12, 99)] == [8, 8, 16, 96]
-    assert nearest_multiple(3, 8, 100, least=17) == 24
-    assert nearest_multiple(100, 8, 20) == 16
+    sizes = EpochSizes(multiple=8)
+    assert [sizes.nearest(count, 100) for count in (3, 11, 12, 99)] == [8, 8, 16, 96]
+    assert EpochSizes(8, least=17).nearest(3, 100) == 24
+    assert sizes.nearest(100, 20) == 16
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_what_does_not_go_together_is_told_of(make, message):
 def test_no_last_batch_has_a_single_sample_on_a_rank(size, num_replicas, count, num_samples):
     batching = Batching(size, False, num_replicas)
     last = batching.last_batch(num_samples)
-    nearest = nearest_multiple(min(count, num_samples), 1, num_samples, last=last)
+    nearest = EpochSizes(last=last).nearest(min(count, num_samples), num_samples)
     if last is None:  # full data has one, too
         assert size * num_replicas == 1 or num_samples % (size * num_replicas) == 1
     else:

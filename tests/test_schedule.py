@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infobatch import Schedule
-from infobatch.batching import LastBatch
+from infobatch.batching import EpochSizes, LastBatch
 
 
 def pruned_epochs(**options):
@@ -111,7 +111,7 @@ def test_a_whole_epoch_on_full_data_is_left_wherever_delta_is_below_1(num_epochs
 
 @pytest.mark.parametrize("multiple", [8, 64])
 def test_a_target_in_whole_batches(multiple):
-    schedule = Schedule(997, 10, target=0.3, multiple=multiple)
+    schedule = Schedule(997, 10, target=0.3, epoch_sizes=EpochSizes(multiple))
     kept = [997 - schedule.num_pruned(epoch) for epoch in range(1, schedule.annealing_start)]
     assert all(count % multiple == 0 for count in kept)
     left_out = 997 * len(kept) - sum(kept)
@@ -120,7 +120,7 @@ def test_a_target_in_whole_batches(multiple):
 
 @pytest.mark.parametrize("target", [0.3, [0, 33, 33, 0]])
 def test_a_target_leaves_no_last_batch_of_a_single_sample(target):
-    schedule = Schedule(98, 4, target=target, last=LastBatch(8, 2))
+    schedule = Schedule(98, 4, target=target, epoch_sizes=EpochSizes(last=LastBatch(8, 2)))
     kept = [98 - schedule.num_pruned(epoch) for epoch in range(4)]
     assert all(count % 8 != 1 for count in kept)
     assert 98 * 4 - sum(kept) == pytest.approx(0.3 * 98 * 4 if target == 0.3 else 66, abs=2)
@@ -129,7 +129,7 @@ def test_a_target_leaves_no_last_batch_of_a_single_sample(target):
 @pytest.mark.parametrize("multiple", [1, 10])
 @pytest.mark.parametrize("ramp", [-1, -0.3, 0, 0.5, 1])
 def test_a_ramp_leaves_out_as_many_in_all(ramp, multiple):
-    schedule = Schedule(1000, 20, target=0.3, multiple=multiple, ramp=ramp)
+    schedule = Schedule(1000, 20, target=0.3, epoch_sizes=EpochSizes(multiple), ramp=ramp)
     counts = [schedule.num_pruned(epoch) for epoch in schedule.prunable]
     assert sum(counts) == pytest.approx(0.3 * 1000 * 20, abs=multiple / 2)
     steps = [b - a for a, b in itertools.pairwise(counts)]
@@ -151,7 +151,7 @@ def test_a_ramp_leaves_out_as_much_where_the_last_epoch_is_cut_short(num_epochs,
     [(5000, 1024, 0.1), (50000, 4096, 0.02), (1100, 256, 0.1), (97, 8, 0.05)],
 )
 def test_an_epoch_that_cannot_keep_more_than_all_is_made_up_for(size, multiple, target):
-    schedule = Schedule(size, 80, 1.0, target=target, multiple=multiple)
+    schedule = Schedule(size, 80, 1.0, target=target, epoch_sizes=EpochSizes(multiple))
     counts = [schedule.num_pruned(epoch) for epoch in range(80)]
     assert all(count == 0 or (size - count) % multiple == 0 for count in counts)
     assert sum(counts) == pytest.approx(target * size * 80, abs=multiple)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Literal
 
@@ -171,16 +171,44 @@ class LastBatch:
         return whole if whole and filled > num_samples else filled
 
 
-def nearest_multiple(
-    count: int, multiple: int, num_samples: int, least: int = 1, last: LastBatch | None = None
-) -> int:
-    """The multiple nearest to ``count`` among those from ``least`` to ``num_samples``.
+@dataclass(frozen=True)
+class EpochSizes:
+    """How many samples a pruned epoch may keep.
 
-    It leaves no last batch that is too small.
+    Args:
+        multiple: A multiple of this, at least 1: the samples of a step, where a last short batch is
+            dropped.
+        least: No fewer than this, at least 1: enough for batches that shrink.
+        last: What the last batch may be; None if anything.
     """
-    nearest = max((count + multiple // 2) // multiple, -(-least // multiple)) * multiple
-    nearest = min(nearest, num_samples // multiple * multiple)
-    return nearest if last is None else last.nearest(nearest, num_samples)
+
+    multiple: int = 1
+    least: int = 1
+    last: LastBatch | None = None
+
+    @property
+    def smallest(self) -> int:
+        """The smallest multiple that is not below the least."""
+        return -(-self.least // self.multiple) * self.multiple
+
+    def at_least(self, least: int) -> EpochSizes:
+        """Those that are not below ``least``, too."""
+        return replace(self, least=max(self.least, least))
+
+    def in_groups_of(self, size: int) -> EpochSizes:
+        """How many groups of ``size`` samples may be kept."""
+        multiple, least = self.multiple // math.gcd(self.multiple, size), -(-self.least // size)
+        return EpochSizes(multiple, least, self.last if size == 1 else None)
+
+    def nearest(self, count: int, num_samples: int) -> int:
+        """The number nearest to ``count``, up to ``num_samples``."""
+        nearest = max((count + self.multiple // 2) // self.multiple * self.multiple, self.smallest)
+        nearest = min(nearest, num_samples // self.multiple * self.multiple)
+        return nearest if self.last is None else self.last.nearest(nearest, num_samples)
+
+
+ANY_SIZE = EpochSizes()
+"""Where nothing is asked of the number of samples."""
 
 
 def even_ends(num_draws: int, num_batches: int, multiple: int = 1, least: int = 1) -> IndexArray:

@@ -9,12 +9,12 @@ from numbers import Real
 import torch
 
 from infobatch.batching import (
+    ANY_SIZE,
     BatchEnds,
     Batching,
-    LastBatch,
+    EpochSizes,
     ShrinkBatches,
     even_ends,
-    nearest_multiple,
     regular_ends,
 )
 from infobatch.policies import NoPruning, Policy, Request
@@ -87,37 +87,20 @@ class RunPlan:
         return self._schedule
 
     @property
-    def multiple(self) -> int:
-        """The numbers of samples kept in pruned epochs are multiples of this."""
-        if self.batching is None:
-            return 1
+    def epoch_sizes(self) -> EpochSizes:
+        """How many samples a pruned epoch may keep."""
+        batching = self.batching
+        if batching is None:
+            return ANY_SIZE
         if self.shrink is None:
-            return self.batching.multiple
-        return 1 if self.least == self.num_samples else self._unit
-
-    @property
-    def last(self) -> LastBatch | None:
-        """What the last batch of a pruned epoch may be; None if anything."""
-        shrinks = self.shrink is not None
-        return None if self.batching is None or shrinks else self.batching.last_batch(self.num_samples)
-
-    @property
-    def least(self) -> int:
-        """The fewest samples that a pruned epoch keeps: enough for the smallest batches."""
-        if self.shrink is None or self.batching is None:
-            return 1
-        num_steps = self.batching.num_steps(self.full_length)
-        num_draws = num_steps * self.shrink.smallest * self.batching.num_replicas
+            return EpochSizes(batching.multiple, last=batching.last_batch(self.num_samples))
+        # Enough for the smallest batches.
+        multiple = 1 if batching.has_user_order else self.shrink.multiple * batching.num_replicas
+        num_draws = batching.num_steps(self.full_length) * self.shrink.smallest * batching.num_replicas
         least = math.ceil(num_draws * self.num_samples / self.full_length - 1e-9)
-        most = self.num_samples // self._unit * self._unit
-        return least if least <= most else self.num_samples  # then nothing can be left out
-
-    @property
-    def _unit(self) -> int:
-        """Of what number the samples of a pruned epoch are multiples where batches shrink."""
-        assert self.shrink is not None
-        assert self.batching is not None
-        return 1 if self.batching.has_user_order else self.shrink.multiple * self.batching.num_replicas
+        if least <= self.num_samples // multiple * multiple:
+            return EpochSizes(multiple, least)
+        return EpochSizes(least=self.num_samples)  # then nothing can be left out
 
     @property
     def full_length(self) -> int:
@@ -160,9 +143,9 @@ class RunPlan:
 
     def request(self, epoch: int, generator: torch.Generator) -> Request:
         """What an epoch that is pruned asks of the policy."""
-        num_pruned = self.schedule.num_pruned(epoch)
-        prunable = self.schedule.prunable
-        return Request(num_pruned, generator, epoch, prunable, self.multiple, self.least, self.last)
+        schedule = self.schedule
+        num_pruned = schedule.num_pruned(epoch)
+        return Request(num_pruned, generator, epoch, schedule.prunable, self.epoch_sizes)
 
     def num_trained(self, epoch: int, num_selected: int, num_before: int = 0) -> int:
         """How many of an epoch's selected samples are trained, with those before it was resumed."""
@@ -185,7 +168,7 @@ class RunPlan:
         if num_trained == num_selected:  # drawn as a multiple, if perhaps for other ranks
             return num_trained
         least = num_batches * self.shrink.smallest * batching.num_replicas
-        return nearest_multiple(num_trained, self.multiple, num_selected, least)
+        return EpochSizes(self.epoch_sizes.multiple, least).nearest(num_trained, num_selected)
 
     def saves_nothing(self, epoch: int, num_selected: int) -> bool:
         """Whether so many samples, in smaller batches, are as many as full data trains.
@@ -354,10 +337,8 @@ class RunPlan:
                 delta,
                 warmup_epochs,
                 target,
-                self.multiple,
                 ramp,
-                self.least,
-                self.last,
+                self.epoch_sizes,
             )
             check_targets(self.policy, schedule.numbers_pruned, self.num_samples)
             return schedule
@@ -385,7 +366,7 @@ class RunPlan:
     def _part(self, epoch: int, num_samples: int) -> int:
         """How many of ``num_samples`` come before the run ends, where that is within the epoch."""
         part = max(1, round(self.schedule.share(epoch) * num_samples))
-        last = self.last
+        last = self.epoch_sizes.last
         return part if last is None or part == num_samples else last.nearest(part, num_samples)
 
     @property

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from infobatch.batching import ANY_SIZE, EpochSizes
 from infobatch.noise import NormsFrom, are_negative, norms_of_losses
 from infobatch.policies import NoiseBudget, Policy, Request
 from infobatch.policies.base import (
@@ -61,7 +62,7 @@ def predict_saving(
     schedule: Schedule,
     norms_from: NormsFrom = "cross-entropy",
     *,
-    batches: Request | None = None,
+    epoch_sizes: EpochSizes = ANY_SIZE,
 ) -> Saving:
     """Predict what a run would save if every pruned epoch saw scores distributed as these are.
 
@@ -76,8 +77,7 @@ def predict_saving(
         schedule: Which of its epochs would be pruned.
         norms_from: What losses are, for a policy that goes by norms of gradients: see
             :func:`infobatch.noise.norms_of_losses`.
-        batches: A request whose bounds, such as the fewest samples that batches take, are kept to; None
-            for no bounds.
+        epoch_sizes: How many samples a pruned epoch may keep; any number by default.
 
     Returns:
         The predicted saving.
@@ -88,7 +88,7 @@ def predict_saving(
     """
     check_one_says_how_much(policy, schedule.has_target)
     if not schedule.has_target:
-        return _predicted(scores, policy, schedule, norms_from, batches)
+        return _predicted(scores, policy, schedule, norms_from, epoch_sizes)
     check_targets(policy, schedule.numbers_pruned, scores.num_samples)
     epochs = [epoch for epoch in range(schedule.num_epochs) if schedule.prunes(epoch)]
     num_pruned = sum(schedule.share(e) * (schedule.num_pruned(e) or 0) for e in epochs)
@@ -102,7 +102,7 @@ def _predicted(
     policy: Policy,
     schedule: Schedule,
     norms_from: NormsFrom,
-    batches: Request | None,
+    epoch_sizes: EpochSizes,
 ) -> Saving:
     """What a policy would leave out of every epoch that may be pruned."""
     if goes_by_scores(policy) and bool(scores["last_loss"].isnan().all()):
@@ -114,8 +114,7 @@ def _predicted(
         scores = with_norms(scores, policy.columns, norms_from)
     epochs = schedule.prunable
     generator, first = torch.Generator().manual_seed(0), schedule.first_pruned
-    bounds = batches or Request(None, generator)
-    request = replace(bounds, num_pruned=None, generator=generator, epoch=first, prunable=epochs)
+    request = Request(None, generator, first, epochs, epoch_sizes)
     numbers = [first]
     if isinstance(policy, BiasedPolicy) and epochs:
         places = np.linspace(epochs[0], epochs[-1], min(len(epochs), _MOST_EPOCHS))
@@ -162,7 +161,7 @@ def predict_budgets(
     norms_from: NormsFrom = "cross-entropy",
     budgets: Sequence[float] = BUDGETS,
     *,
-    batches: Request | None = None,
+    epoch_sizes: EpochSizes = ANY_SIZE,
 ) -> BudgetSavings:
     """Predict what budgets of noise would save, if gradients kept the norms that they have now.
 
@@ -175,7 +174,7 @@ def predict_budgets(
         schedule: Which epochs would be pruned.
         norms_from: What losses are: see :func:`infobatch.noise.norms_of_losses`.
         budgets: Budgets, each above 1.
-        batches: As :func:`predict_saving` takes it.
+        epoch_sizes: How many samples a pruned epoch may keep; any number by default.
 
     Returns:
         The predicted saving of each budget.
@@ -190,7 +189,7 @@ def predict_budgets(
     if not scores.tells_norms:
         _warn_of_norms(scores, norms_from)
     return BudgetSavings(
-        BudgetSaving(budget, _predicted(scores, NoiseBudget(budget), schedule, norms_from, batches))
+        BudgetSaving(budget, _predicted(scores, NoiseBudget(budget), schedule, norms_from, epoch_sizes))
         for budget in budgets
     )
 

@@ -37,7 +37,7 @@ from infobatch.lr import (
 from infobatch.noise import NORMS_FROM, NormsFrom, norms_of_losses
 from infobatch.plan import RunPlan
 from infobatch.policies import Policy, default_delta, default_policy
-from infobatch.policies.base import Request, warn_if_prior_scores_unused
+from infobatch.policies.base import warn_if_prior_scores_unused
 from infobatch.prediction import BudgetSavings, Saving, predict_budgets, predict_saving
 from infobatch.report import Report
 from infobatch.resumption import check_goes_on
@@ -46,7 +46,6 @@ from infobatch.samples import length_of
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.files import export_table
 from infobatch.scores.prior import PriorScores, prior_values
-from infobatch.scores.table import ScoreTable
 from infobatch.seeding import check_seed
 
 
@@ -324,9 +323,9 @@ class DynamicPruner(Run):
 
     def predict_saving(self) -> Saving:
         """What the run would save if the scores kept the distribution they have now."""
-        scores, batches = self._scores_to_predict()
-        schedule = self.plan.schedule
-        return predict_saving(scores, self.policy, schedule, self.norms_from, batches=batches)
+        scores, plan = self._store.whole_scores(self.current), self.plan
+        run = (self.policy, plan.schedule, self.norms_from)
+        return predict_saving(scores, *run, epoch_sizes=plan.epoch_sizes)
 
     def predict_budgets(self) -> BudgetSavings:
         """What budgets of noise would save if gradients kept the norms that they have now.
@@ -334,8 +333,8 @@ class DynamicPruner(Run):
         In the epochs that this run may prune, and with its batches; to be asked after an epoch, of any
         policy. See :func:`infobatch.prediction.predict_budgets`.
         """
-        scores, batches = self._scores_to_predict()
-        return predict_budgets(scores, self.plan.schedule, self.norms_from, batches=batches)
+        scores, plan = self._store.whole_scores(self.current), self.plan
+        return predict_budgets(scores, plan.schedule, self.norms_from, epoch_sizes=plan.epoch_sizes)
 
     def report(self) -> Report:
         """What was trained and left out so far."""
@@ -355,11 +354,6 @@ class DynamicPruner(Run):
         place_schedules(self)
 
     # -- Inside ------------------------------------------------------------------------------------
-
-    def _scores_to_predict(self) -> tuple[ScoreTable, Request]:
-        """The scores so far, and the bounds of this run's batches."""
-        scores = self._store.whole_scores(self.current)
-        return scores, self.plan.request(self.epoch, torch.Generator())
 
     def _prepare(self, number: int) -> None:
         self._loaders.begin(self, number)

@@ -9,7 +9,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from infobatch.batching import LastBatch, nearest_multiple
+from infobatch.batching import ANY_SIZE, EpochSizes
 from infobatch.policies.allocation import whole
 
 __all__ = ["Schedule"]
@@ -48,11 +48,9 @@ class Schedule:
         target: Share of the run's samples to leave out, in [0, 1), spread over the prunable epochs; or
             a list with the number to leave out of each epoch, which says itself what ``delta`` and
             ``warmup_epochs`` say of other targets. None leaves it to the policy.
-        multiple: The numbers of samples kept in pruned epochs are multiples of this.
         ramp: How a share is spread over the epochs, in [-1, 1]: 0 evenly, 1 from nothing in the first to
             twice the mean in the last, -1 the other way round.
-        least: The fewest samples that a pruned epoch keeps.
-        last: What the last batch of a pruned epoch may be; None if anything.
+        epoch_sizes: How many samples a pruned epoch may keep.
 
     Attributes:
         run_length: C, as a float.
@@ -74,10 +72,8 @@ class Schedule:
         delta: float = 0.875,
         warmup_epochs: int = 1,
         target: float | Sequence[int] | None = None,
-        multiple: int = 1,
         ramp: float = 0.0,
-        least: int = 1,
-        last: LastBatch | None = None,
+        epoch_sizes: EpochSizes = ANY_SIZE,
     ) -> None:
         check_schedule(delta, warmup_epochs, target, ramp)
         self.num_samples = num_samples
@@ -91,9 +87,7 @@ class Schedule:
             latest = max(0, math.floor(num_epochs + _ROUNDING) - 1)
             self.annealing_start = min(math.ceil(delta * num_epochs - _ROUNDING), latest)
         self.first_pruned = min(warmup_epochs, self.annealing_start)
-        self._multiple = multiple
-        self._last = last
-        self._least = max(multiple, -(-least // multiple) * multiple)
+        self._epoch_sizes = epoch_sizes
         self._num_pruned: list[int] | None = None
         if isinstance(target, Real):
             self._num_pruned = self._spread(float(target), float(ramp))
@@ -185,16 +179,15 @@ class Schedule:
                 f"target leaves out between {min(counts)} and {max(counts)} samples in an epoch; "
                 f"each number must be at least 0 and less than the {self.num_samples} there are"
             )
-        if self.num_samples - max(counts) < self._least > self._multiple:
+        sizes, smallest = self._epoch_sizes, self._epoch_sizes.smallest
+        if self.num_samples - max(counts) < smallest > sizes.multiple:
             raise ValueError(
                 f"target leaves out {max(counts):,} of {self.num_samples:,} samples in an epoch, and "
-                f"{self._least:,} are needed for batches that do not shrink below the least; leave out "
+                f"{smallest:,} are needed for batches that do not shrink below the least; leave out "
                 "fewer, or lower the least"
             )
-        return [self.num_samples - self._nearest(self.num_samples - c) if c else 0 for c in counts]
-
-    def _nearest(self, num_kept: int) -> int:
-        return nearest_multiple(num_kept, self._multiple, self.num_samples, last=self._last)
+        whole = self.num_samples
+        return [whole - sizes.nearest(whole - count, whole) if count else 0 for count in counts]
 
     def _spread(self, target: float, ramp: float) -> list[int]:
         """The numbers to leave out of each epoch, so that a share of the run's samples is left out."""
@@ -205,19 +198,20 @@ class Schedule:
         shares = map(self.share, self.prunable)
         reached = sum(s * share for s, share in zip(steepness, shares, strict=True))
         inflated = epochs / reached if epochs else 1.0
+        sizes, multiple = self._epoch_sizes, self._epoch_sizes.multiple
         total = round(target * self.num_samples * self.run_length * inflated)
         if total == 0:
             return counts
-        if total > epochs * (self.num_samples - self._least):
+        if total > epochs * (self.num_samples - sizes.smallest):
             annealing = self.num_epochs - self.annealing_start
             remedies = ["lower target"]
             remedies += ["raise delta"] if annealing > 1 else []
             remedies += ["lower warmup_epochs"] if self.first_pruned else []
             needed = "something"
-            if self._least > self._multiple:
-                needed = f"{self._least:,} samples, for batches not to shrink below the least,"
+            if sizes.smallest > multiple:
+                needed = f"{sizes.smallest:,} samples, for batches not to shrink below the least,"
                 remedies += ["lower the least"]
-            most = epochs * (1 - self._least / self.num_samples) / (self.run_length * inflated)
+            most = epochs * (1 - sizes.smallest / self.num_samples) / (self.run_length * inflated)
             raise OutOfReach(
                 f"target {target:g} cannot be met by any policy: only {epochs} of {self.run_length:g} "
                 f"epochs are prunable (warm-up takes {self.first_pruned}, annealing {annealing}), and "
@@ -225,23 +219,23 @@ class Schedule:
                 math.floor(most * 1000) / 1000,
             )
         largest = max(steepness) * total / epochs
-        if largest > self.num_samples - self._least:
+        if largest > self.num_samples - sizes.smallest:
             raise ValueError(
                 f"target {target:g} with ramp {ramp:g} cannot be met: it would leave out "
                 f"{largest:,.0f} of {self.num_samples:,} samples in an epoch. Lower target, bring ramp "
                 "closer to 0, raise delta, or lower warmup_epochs"
             )
         # In whole units of `multiple` kept samples, so that every length is known beforehand.
-        kept = [(self.num_samples - s * total / epochs) / self._multiple for s in steepness]
-        units = round((epochs * self.num_samples - total) / self._multiple)
+        kept = [(self.num_samples - s * total / epochs) / multiple for s in steepness]
+        units = round((epochs * self.num_samples - total) / multiple)
         missed = 0  # by a last batch that would be too small, or dropped; the next epochs make up for it
-        full = np.full(epochs, -(-self.num_samples // self._multiple))
+        full = np.full(epochs, -(-self.num_samples // multiple))
         for i, number in enumerate(whole(np.array(kept), units, full).tolist()):
-            wanted = number * self._multiple + missed
-            possible = min(math.floor(wanted / self._multiple + 0.5) * self._multiple, self.num_samples)
-            possible = max(possible, self._multiple)
-            if self._last is not None:
-                possible = self._last.nearest(possible, self.num_samples)
+            wanted = number * multiple + missed
+            possible = min(math.floor(wanted / multiple + 0.5) * multiple, self.num_samples)
+            possible = max(possible, multiple)
+            if sizes.last is not None:
+                possible = sizes.last.nearest(possible, self.num_samples)
             missed = wanted - possible
             counts[self.first_pruned + i] = self.num_samples - possible
         return counts

@@ -11,6 +11,7 @@ import torch
 from helpers import Numbers, keep_probabilities, made, random_losses, request, selection_of, table_of
 from helpers.policies import BIASED, POLICIES, UNBIASED
 from infobatch import DynamicPruner, InfoBatch, Neyman, RandomPruning, Spaced
+from infobatch.batching import EpochSizes
 from infobatch.policies import (
     RCAP,
     RS2,
@@ -110,7 +111,9 @@ def test_an_exact_number_is_left_out(name, num_pruned, losses):
 @pytest.mark.parametrize("name", [name for name in POLICIES if name != "none"])
 @pytest.mark.parametrize("num_pruned", [None, 7, 33, 40])
 def test_a_multiple_is_kept(name, num_pruned):
-    selection = selection_of(made(POLICIES[name], 101), random_losses(101), num_pruned, multiple=8)
+    selection = selection_of(
+        made(POLICIES[name], 101), random_losses(101), num_pruned, epoch_sizes=EpochSizes(8)
+    )
     assert selection.num_selected % 8 == 0
     if num_pruned is not None:
         assert abs(selection.num_selected - (101 - num_pruned)) <= 4

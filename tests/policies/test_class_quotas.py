@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from helpers import random_losses, request, table_of
 from helpers.policies import keep_probabilities, sizes_kept
 from infobatch import InfoBatch, Neyman, NoiseBudget, RandomPruning
+from infobatch.batching import EpochSizes
 from infobatch.policies import ClassQuotas, PercentileTiers, Proportional, SeTa
 from infobatch.selection import draw
 
@@ -30,9 +31,9 @@ def test_every_draw_takes_each_classs_quota(inner, num_pruned, multiple):
     policy = ClassQuotas(labels, inner)
     table = table_of(losses, policy)
     for seed in range(10):
-        asked = request(num_pruned, seed, multiple=multiple)
+        asked = request(num_pruned, seed, epoch_sizes=EpochSizes(multiple))
         keep = policy.keep_probabilities(table, asked)
-        selection = draw(keep, asked.generator, multiple)
+        selection = draw(keep, asked.generator, asked.epoch_sizes)
         kept = sizes_kept(selection, labels)
         share = selection.num_selected / 200
         assert np.abs(np.array(kept) - share * np.array([90, 60, 40, 10])).max() < 1

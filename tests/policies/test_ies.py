@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from helpers import request
+from infobatch.batching import EpochSizes
 from infobatch.policies import IES
 from infobatch.policies.ies import mean_bends
 from infobatch.scores import ScoreTable
@@ -44,7 +45,7 @@ def test_ies_stops_what_no_longer_bends():
     assert kept(0.02) == [0, 3, 4]
     assert kept(0.2) == [0, 3]
     assert kept(10) == [3]
-    assert kept(0.02, multiple=2) in ([0, 4, 3, 2], [0, 2, 3, 4], [0, 3])
+    assert kept(0.02, epoch_sizes=EpochSizes(2)) in ([0, 4, 3, 2], [0, 2, 3, 4], [0, 3])
 
 
 def test_ies_lets_a_sample_return():

@@ -10,6 +10,7 @@ from torch.utils.data import WeightedRandomSampler
 from helpers import Numbers, record_epoch
 from helpers.policies import made, request, table_of
 from infobatch import DynamicPruner, InfoBatch, NoiseBudget, Spaced
+from infobatch.batching import EpochSizes
 from infobatch.noise import noise_of, noise_sums
 from infobatch.policies import ClassQuotas, Protected
 from infobatch.scores import ScoreTable
@@ -301,7 +302,7 @@ def test_the_budget_is_kept_where_the_number_kept_is_a_multiple(multiple, seed):
         table.record(np.arange(size), values, values)
     table.adopt("weight", torch.ones(size))
     keep = policy.keep_probabilities(table, request(epoch=2))
-    chances = inclusion_probabilities(keep, multiple).numpy()
+    chances = inclusion_probabilities(keep, EpochSizes(multiple)).numpy()
     squares = norms.astype(np.float64) ** 2
     assert (squares / chances).sum() / squares.sum() < 1.2
     assert chances.min() > 0.8 * policy.floor

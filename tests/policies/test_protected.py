@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from helpers import Numbers, random_losses, request, table_of, train_epoch
 from infobatch import DynamicPruner, InfoBatch, Neyman, NoPruning, RandomPruning, Spaced
+from infobatch.batching import EpochSizes
 from infobatch.policies import ClassQuotas, Kakurenbo, PercentileTiers, Proportional, Protected
 from infobatch.selection import draw
 
@@ -47,8 +48,8 @@ def test_every_draw_keeps_them_with_weight_1(inner, num_pruned, multiple):
     policy = Protected(inner, kept)
     table = table_of(random_losses(200), policy)
     for seed in range(10):
-        asked = request(num_pruned, seed, multiple=multiple)
-        selection = draw(policy.keep_probabilities(table, asked), asked.generator, multiple)
+        asked = request(num_pruned, seed, epoch_sizes=EpochSizes(multiple))
+        selection = draw(policy.keep_probabilities(table, asked), asked.generator, asked.epoch_sizes)
         assert (selection.weights[kept] == 1).all()
         if num_pruned is not None:
             assert abs(selection.num_selected - (200 - num_pruned)) <= multiple // 2

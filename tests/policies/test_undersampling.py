@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from helpers import request, table_of
 from helpers.policies import sizes_kept
+from infobatch.batching import EpochSizes
 from infobatch.policies import Undersampling
 from infobatch.selection import draw
 
@@ -17,9 +18,9 @@ from infobatch.selection import draw
 def kept_of(labels, num_pruned=None, seed=0, multiple=1, prune_ratio=0.5):
     """What a draw keeps of each class, and the weights of the samples."""
     policy = Undersampling(labels, prune_ratio)
-    asked = request(num_pruned, seed, multiple=multiple)
+    asked = request(num_pruned, seed, epoch_sizes=EpochSizes(multiple))
     table = table_of(torch.zeros(len(labels)), policy)
-    selection = draw(policy.keep_probabilities(table, asked), asked.generator, multiple)
+    selection = draw(policy.keep_probabilities(table, asked), asked.generator, asked.epoch_sizes)
     return sizes_kept(selection, labels), selection.weights
 
 

@@ -281,10 +281,9 @@ class AnySequence(RuleBasedStateMachine):
             generator = epoch_generator(SEED, epoch.number, Stream.DRAW)
             request = plan.request(epoch.number, generator)
             keep = plan.policy.keep_probabilities(scores, request)
-            asked = (request.multiple, request.least, request.last)
             pruned = request.num_pruned
             wanted = None if pruned is None else plan.num_samples - pruned
-            chances = inclusion_probabilities(keep, *asked, wanted)
+            chances = inclusion_probabilities(keep, request.epoch_sizes, wanted)
             if plan.saves_nothing(epoch.number, round(float(chances.sum()))):
                 chances = torch.ones_like(chances)  # all are taken, and none needs another weight
             np.testing.assert_allclose((weights * chances.numpy())[weights > 0], 1, rtol=1e-5)

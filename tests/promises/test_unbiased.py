@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from helpers import Numbers, made, random_losses, record_epoch, table_of
 from helpers.policies import POLICIES, UNBIASED, check_strata, generator
 from infobatch import DynamicPruner, InfoBatch, RandomPruning, Spaced
+from infobatch.batching import EpochSizes
 from infobatch.policies import (
     ClassQuotas,
     KeepProbabilities,
@@ -110,7 +111,7 @@ def test_the_weighted_sum_of_many_draws_is_the_full_sum(policy, multiple):
     sums = []
     for seed in range(2000):
         keep = policy.keep_probabilities(table, Request(None, generator(seed)))
-        selection = draw(keep, generator(seed + 10**6), multiple)
+        selection = draw(keep, generator(seed + 10**6), EpochSizes(multiple))
         sums.append(float((selection.weights * values).sum()))
     within_five_errors(sums, float(values.sum()))
 

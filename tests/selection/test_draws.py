@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from helpers import made, random_losses, table_of
 from helpers.policies import POLICIES, UNBIASED, check_strata, generator, stratum_counts
 from infobatch import DynamicPruner
+from infobatch.batching import EpochSizes
 from infobatch.chunks import CHUNK
 from infobatch.policies import BiasedPolicy, KeepProbabilities, Policy, Proportional, Request
 from infobatch.scores import ScoreTable
@@ -24,9 +25,11 @@ def test_the_chances_that_are_told_are_the_inverse_weights(name, multiple):
     policy = made(POLICIES[name], 200)
     for seed in range(5):
         table = table_of(random_losses(200, seed), policy)
-        keep = policy.keep_probabilities(table, Request(None, generator(seed), multiple=multiple))
-        chances = inclusion_probabilities(keep, multiple)
-        selection = draw(keep, generator(seed), multiple)
+        keep = policy.keep_probabilities(
+            table, Request(None, generator(seed), epoch_sizes=EpochSizes(multiple))
+        )
+        chances = inclusion_probabilities(keep, EpochSizes(multiple))
+        selection = draw(keep, generator(seed), EpochSizes(multiple))
         assert float(chances.sum()) == pytest.approx(selection.num_selected)
         kept = selection.indices
         assert selection.weights[kept].numpy() == pytest.approx(1 / chances[kept].numpy(), rel=1e-6)
@@ -78,7 +81,7 @@ def test_the_nearest_possible_multiple_is_kept_without_losing_the_sum(
     keep = KeepProbabilities(torch.tensor(probabilities[: len(sizes)]).double(), strata)
     possible = [k for k in range(multiple, len(strata) + 1, multiple) if k >= len(sizes)]
     assume(possible)
-    selection = draw(keep, generator(seed), multiple)
+    selection = draw(keep, generator(seed), EpochSizes(multiple))
     counts = [k for _, k in stratum_counts(keep)]
     if counts == sizes:
         assert selection.num_selected == len(strata)
@@ -114,7 +117,7 @@ def whole_sum(probabilities, total):
 def test_without_strata_the_size_is_whole_and_weights_are_inverse(probabilities, multiple, seed):
     assume(len(probabilities) >= multiple)
     keep = KeepProbabilities(torch.tensor(probabilities, dtype=torch.float64))
-    selection = draw(keep, generator(seed), multiple)
+    selection = draw(keep, generator(seed), EpochSizes(multiple))
     total = float(keep.probabilities.sum())
     possible = range(multiple, len(probabilities) + 1, multiple)
     distance = min(abs(k - round(total)) for k in possible)
@@ -146,7 +149,7 @@ def test_certain_samples_that_exceed_a_multiple_share_the_cut():
     probabilities = torch.tensor([1.0] * 7 + [0.5] * 4)
     frequencies, weights = torch.zeros(11), set()
     for seed in range(2000):
-        selection = draw(KeepProbabilities(probabilities), generator(seed), multiple=6)
+        selection = draw(KeepProbabilities(probabilities), generator(seed), EpochSizes(6))
         assert selection.num_selected == 6
         frequencies += selection.weights > 0
         weights.update(selection.weights[:7].tolist())
@@ -331,15 +334,15 @@ def test_keep_probabilities_that_cannot_be(probabilities, strata, message):
 def test_what_a_multiple_takes_away_is_spread_over_the_pruned_strata():
     sizes, probabilities = [1000, 400, 100, 50, 0], [0.1, 0.4, 0.9, 1.0, 0.5]  # 100, 160, 90 and 50
     assert counts_of(sizes, probabilities) == [100, 160, 90, 50, 0]
-    assert counts_of(sizes, probabilities, 320) == [77, 124, 69, 50, 0]  # by 270 of 350
+    assert counts_of(sizes, probabilities, EpochSizes(320)) == [77, 124, 69, 50, 0]  # by 270 of 350
     # None exceeds its size, and the others grow by one factor: 300 of 260.
-    assert counts_of(sizes, probabilities, 450) == [115, 185, 100, 50, 0]
-    assert counts_of(sizes, probabilities, 50, total=50) == [1, 1, 1, 47, 0]
+    assert counts_of(sizes, probabilities, EpochSizes(450)) == [115, 185, 100, 50, 0]
+    assert counts_of(sizes, probabilities, total=50) == [1, 1, 1, 47, 0]
 
 
 def test_strata_grow_in_proportion_until_they_are_whole_however_large_they_are():
     sizes, probabilities = [300_000] * 33, np.geomspace(0.01, 1, 33).tolist()
-    counts = np.array(counts_of(sizes, probabilities, least=8_000_000))
+    counts = np.array(counts_of(sizes, probabilities, EpochSizes(least=8_000_000)))
     assert counts.sum() == 8_000_000
     growing = counts[counts < 300_000]
     assert len(growing) < 20

@@ -195,9 +195,7 @@ class ShardedStore(ScoreStore[ShardedEpoch]):
         if self._begun:
             totals = self._reduce(torch.from_numpy(sizes.sum(0))).tolist()
         wanted = None if num_pruned is None else plan.num_samples - num_pruned
-        counts = stratum_counts(
-            totals, probabilities, plan.multiple, least=plan.least, last=plan.last, wanted=wanted
-        )
+        counts = stratum_counts(totals, probabilities, plan.epoch_sizes, wanted=wanted)
         fingerprint = zlib.crc32(repr((by_score, totals, counts)).encode())
         if sum(counts) == plan.num_samples or plan.saves_nothing(number, sum(counts)):
             return ShardedSelection.full(shards), fingerprint

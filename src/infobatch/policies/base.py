@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infobatch.batching import LastBatch, nearest_multiple
+from infobatch.batching import ANY_SIZE, EpochSizes
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
 from infobatch.scores.columns import CLOCK, COLUMNS, DRAW, LOSSES, NORMS, SIGNALS, IndexArray
 from infobatch.scores.table import ScoreTable
@@ -98,18 +98,14 @@ class Request:
         generator: The source of all randomness.
         epoch: The number of the coming epoch, from 0.
         prunable: The epochs in which samples may be left out.
-        multiple: The number of selected samples is the nearest possible multiple of this.
-        least: The fewest samples that the epoch may select.
-        last: What its last batch may be; None if anything.
+        epoch_sizes: How many samples the epoch may select.
     """
 
     num_pruned: int | None
     generator: torch.Generator
     epoch: int = 0
     prunable: range = range(0)
-    multiple: int = 1
-    least: int = 1
-    last: LastBatch | None = None
+    epoch_sizes: EpochSizes = ANY_SIZE
 
     def nearest(self, count: int, num_samples: int, least: int = 1) -> int:
         """The number of samples nearest to ``count`` that the epoch may select.
@@ -119,7 +115,7 @@ class Request:
             num_samples: N.
             least: The fewest samples that the policy can keep.
         """
-        return nearest_multiple(count, self.multiple, num_samples, max(least, self.least), self.last)
+        return self.epoch_sizes.at_least(least).nearest(count, num_samples)
 
     def num_kept(self, num_samples: int, prune_ratio: float) -> int:
         """How many samples a policy keeps that prunes a share of all samples.
@@ -259,7 +255,7 @@ class BiasedPolicy(Policy):
 
         Returns:
             float32 (N,), 0 for samples that are left out. If ``request.num_pruned`` is given, exactly
-            that many are 0, but for rounding to ``request.multiple``.
+            that many are 0, but for rounding to ``request.epoch_sizes``.
         """
 
 

@@ -7,6 +7,7 @@ from dataclasses import InitVar, dataclass, field, replace
 import numpy as np
 import torch
 
+from infobatch.batching import ANY_SIZE
 from infobatch.policies.allocation import SMALLEST, allocate, whole
 from infobatch.policies.base import KeepProbabilities, Policy, Request, check_some_are_kept
 from infobatch.policies.options import check_divides, set_fields
@@ -60,7 +61,7 @@ class ClassQuotas(Wrapper):
             quotas = self._quotas(len(scores) - request.num_pruned, request)
             self._check_quotas(quotas)
             left_out = [*(self.counts - quotas).tolist()]
-        asked = [replace(request, num_pruned=num, multiple=1, least=1, last=None) for num in left_out]
+        asked = [replace(request, num_pruned=num, epoch_sizes=ANY_SIZE) for num in left_out]
         kept = [
             self.policy.keep_probabilities(scores.part(members), each)
             for members, each in zip(self.members, asked, strict=True)

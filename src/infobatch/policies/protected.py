@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infobatch.batching import ANY_SIZE
 from infobatch.policies.base import KeepProbabilities, Policy, Request
 from infobatch.policies.options import check_divides, set_fields
 from infobatch.policies.per_sample import mask_of
@@ -58,7 +59,7 @@ class Protected(Wrapper):
         if len(self.others) == 0:
             return KeepProbabilities(probabilities)
         # The draw makes the number of all samples a multiple, and large enough.
-        asked = replace(request, multiple=1, least=1, last=None)
+        asked = replace(request, epoch_sizes=ANY_SIZE)
         of_others = self.policy.keep_probabilities(scores.part(self.others), asked)
         if of_others.strata is not None and of_others.credit is None:
             return self._with_stratum(of_others.probabilities, of_others.strata)

@@ -8,6 +8,7 @@ from dataclasses import InitVar, dataclass, field, replace
 import numpy as np
 import torch
 
+from infobatch.batching import ANY_SIZE
 from infobatch.policies.base import KeepProbabilities, Policy, Request, check_some_are_kept
 from infobatch.policies.infobatch import InfoBatch
 from infobatch.policies.options import check_divides, set_fields
@@ -50,7 +51,7 @@ class WholeGroups(Wrapper):
         set_fields(self, num_groups=int(groups.max(initial=-1)) + 1)
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
-        asked = replace(request, num_pruned=None, multiple=1, least=1, last=None)
+        asked = replace(request, num_pruned=None, epoch_sizes=ANY_SIZE)
         if request.num_pruned is not None:
             asked = replace(asked, num_pruned=self._groups_pruned(request.num_pruned))
         kept = self.policy.keep_probabilities(scores.means_of(self.group_of, self.num_groups), asked)

@@ -34,7 +34,7 @@ def select(policy: Policy, scores: ScoreTable, request: Request) -> Selection:
     keep = policy.keep_probabilities(scores, request)
     _check_probabilities(keep, policy, len(scores), request)
     wanted = None if request.num_pruned is None else len(scores) - request.num_pruned
-    return draw(keep, request.generator, request.multiple, request.least, request.last, wanted)
+    return draw(keep, request.generator, request.epoch_sizes, wanted)
 
 
 def _check_probabilities(
@@ -58,7 +58,7 @@ def _check_probabilities(
     if request.num_pruned is not None:
         keep.check()  # which the draw does only once they are added up
         kept = keep.total(keep.probabilities.to(torch.float64))
-        _check_number(kept, policy, num_samples, request.num_pruned, request.multiple)
+        _check_number(kept, policy, num_samples, request.num_pruned, request.epoch_sizes.multiple)
 
 
 def _check_weights(weights: Tensor, policy: BiasedPolicy, num_samples: int, request: Request) -> None:
@@ -71,14 +71,14 @@ def _check_weights(weights: Tensor, policy: BiasedPolicy, num_samples: int, requ
         )
     if not bool((weights.isfinite() & (weights >= 0)).all()) or not bool(weights.any()):
         raise ValueError(f"{policy!r} gave weights that are negative, not finite, or all 0")
-    if (kept := int(torch.count_nonzero(weights))) < request.least:
+    if (kept := int(torch.count_nonzero(weights))) < (least := request.epoch_sizes.least):
         raise ValueError(
-            f"{policy!r} keeps {kept:,} samples in an epoch, and {request.least:,} are needed for "
+            f"{policy!r} keeps {kept:,} samples in an epoch, and {least:,} are needed for "
             "batches that do not shrink below the least; have it keep more, lower the least, or leave "
             "out steps instead: shrink='steps'"
         )
     if request.num_pruned is not None:
-        _check_number(kept, policy, num_samples, request.num_pruned, request.multiple)
+        _check_number(kept, policy, num_samples, request.num_pruned, request.epoch_sizes.multiple)
 
 
 def _check_number(kept: float, policy: Policy, num_samples: int, num_pruned: int, multiple: int) -> None:

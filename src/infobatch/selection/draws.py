@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from infobatch.batching import LastBatch
+from infobatch.batching import ANY_SIZE, EpochSizes
 from infobatch.policies.base import KeepProbabilities
 from infobatch.selection.made_whole import made_whole
 from infobatch.selection.owed import draw_owed
@@ -19,9 +18,7 @@ from infobatch.selection.strata import draw_stratified, stratum_counts
 def draw(
     keep: KeepProbabilities,
     generator: torch.Generator,
-    multiple: int = 1,
-    least: int = 1,
-    last: LastBatch | None = None,
+    epoch_sizes: EpochSizes = ANY_SIZE,
     wanted: int | None = None,
 ) -> Selection:
     """Select samples with given probabilities; their number is known before the draw.
@@ -35,11 +32,8 @@ def draw(
     Args:
         keep: The keep probabilities.
         generator: Source of all randomness.
-        multiple: The number selected is the nearest multiple of this that is possible, unless nothing is
-            to be left out: the global batch size, where the loader drops the last short batch.
-        least: The fewest samples to select.
-        last: What the last batch of the selected samples may be; None if anything.
-        wanted: How many samples are to be selected, as near as the others allow, where strata are
+        epoch_sizes: How many samples may be selected, unless nothing is to be left out.
+        wanted: How many samples are to be selected, as near as the sizes allow, where strata are
             rounded one by one; by default the sum of what that gives.
 
     Returns:
@@ -47,65 +41,58 @@ def draw(
 
     Raises:
         ValueError: For probabilities outside (0, 1], strata without one, or fewer samples than
-            ``multiple``.
+            ``epoch_sizes.multiple``.
 
     Source: systematic sampling by Madow, 1949.
     """
     if keep.groups is not None:
-        of_groups = draw(replace(keep, groups=None), generator, *_in_groups(keep, multiple, least, last))
+        of_groups = draw(replace(keep, groups=None), generator, _in_groups(keep, epoch_sizes))
         return Selection.of(of_groups.weights[keep.groups])
     keep.check()
     probabilities = keep.probabilities.to(torch.float64)
     num_samples = len(probabilities if keep.strata is None else keep.strata)
-    if num_samples < multiple:
-        raise ValueError(f"{num_samples} samples do not fill one batch of {multiple}")
+    if num_samples < epoch_sizes.multiple:
+        raise ValueError(f"{num_samples} samples do not fill one batch of {epoch_sizes.multiple}")
     if keep.credit is not None:
-        return draw_owed(made_whole(keep, multiple, least, last), keep.credit, generator)
+        return draw_owed(made_whole(keep, epoch_sizes), keep.credit, generator)
     if keep.strata is None:
-        whole = made_whole(keep, multiple, least, last)
+        whole = made_whole(keep, epoch_sizes)
         return _draw_systematic(whole.per_sample(), keep.order, generator)
     sizes = torch.bincount(keep.strata, minlength=len(probabilities)).tolist()
     chances = probabilities.tolist()
-    counts = stratum_counts(sizes, chances, multiple, least=least, last=last, wanted=wanted)
+    counts = stratum_counts(sizes, chances, epoch_sizes, wanted=wanted)
     return draw_stratified(sizes, counts, keep.strata, generator)
 
 
 def inclusion_probabilities(
     keep: KeepProbabilities,
-    multiple: int = 1,
-    least: int = 1,
-    last: LastBatch | None = None,
+    epoch_sizes: EpochSizes = ANY_SIZE,
     wanted: int | None = None,
 ) -> Tensor:
     """The probability with which :func:`draw` selects each sample, float64 (N,): 1 / its weight.
 
     Args:
         keep: The keep probabilities.
-        multiple: See :func:`draw`; so are the others.
-        least: The fewest samples to select.
-        last: What the last batch may be.
+        epoch_sizes: See :func:`draw`; so is ``wanted``.
         wanted: How many samples are to be selected, where strata are rounded.
     """
     if keep.groups is not None:
-        asked = _in_groups(keep, multiple, least, last)
-        return inclusion_probabilities(replace(keep, groups=None), *asked)[keep.groups]
+        of_groups = inclusion_probabilities(replace(keep, groups=None), _in_groups(keep, epoch_sizes))
+        return of_groups[keep.groups]
     probabilities = keep.probabilities.to(torch.float64)
     if keep.strata is None or keep.credit is not None:
-        return made_whole(keep, multiple, least, last).per_sample()
+        return made_whole(keep, epoch_sizes).per_sample()
     sizes = torch.bincount(keep.strata, minlength=len(probabilities))
     chances = probabilities.tolist()
-    counts = stratum_counts(sizes.tolist(), chances, multiple, least=least, last=last, wanted=wanted)
+    counts = stratum_counts(sizes.tolist(), chances, epoch_sizes, wanted=wanted)
     shares = torch.tensor(counts, dtype=torch.float64) / sizes.clamp(min=1)
     return shares[keep.strata.long()]
 
 
-def _in_groups(
-    keep: KeepProbabilities, multiple: int, least: int, last: LastBatch | None
-) -> tuple[int, int, LastBatch | None]:
-    """What is asked of the number of samples, asked of the number of groups that make them up."""
+def _in_groups(keep: KeepProbabilities, epoch_sizes: EpochSizes) -> EpochSizes:
+    """How many groups may be selected, for their samples to be as many as may be."""
     assert keep.groups is not None
-    size = int(torch.bincount(keep.groups).max())  # of all, where it matters
-    return multiple // math.gcd(multiple, size), -(-least // size), last if size == 1 else None
+    return epoch_sizes.in_groups_of(int(torch.bincount(keep.groups).max()))  # of all, where it matters
 
 
 def _draw_systematic(

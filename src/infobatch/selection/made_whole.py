@@ -7,27 +7,23 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from infobatch.batching import LastBatch, nearest_multiple
+from infobatch.batching import EpochSizes
 from infobatch.policies.base import KeepProbabilities
 
 
-def made_whole(
-    keep: KeepProbabilities, multiple: int, least: int, last: LastBatch | None
-) -> KeepProbabilities:
+def made_whole(keep: KeepProbabilities, epoch_sizes: EpochSizes) -> KeepProbabilities:
     """The keep probabilities scaled so that they sum to a number of samples.
 
     Args:
         keep: Those of a policy.
-        multiple: See :func:`infobatch.selection.draw`; so are ``least`` and ``last``.
-        least: The fewest samples to select.
-        last: What the last batch may be.
+        epoch_sizes: How many that may be.
     """
     probabilities = keep.probabilities.to(torch.float64)
     if keep.total(probabilities != 1) == 0:
         return keep
     num_samples = round(keep.total(torch.ones_like(probabilities)))
     expected = round(keep.total(probabilities))
-    total = nearest_multiple(expected, multiple, num_samples, least, last)
+    total = epoch_sizes.nearest(expected, num_samples)
     return replace(keep, probabilities=_with_sum(keep, probabilities, total, num_samples))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infobatch.batching import LastBatch, nearest_multiple
+from infobatch.batching import ANY_SIZE, EpochSizes
 from infobatch.chunks import chunks
 from infobatch.policies.allocation import SMALLEST, allocate, whole
 from infobatch.seeding import permutation
@@ -53,16 +53,14 @@ def _in_order(strata: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
 def stratum_counts(
     sizes: Sequence[int],
     probabilities: Sequence[float],
-    multiple: int = 1,
+    epoch_sizes: EpochSizes = ANY_SIZE,
     total: int | None = None,
-    least: int = 1,
-    last: LastBatch | None = None,
     wanted: int | None = None,
 ) -> list[int]:
     """Numbers to draw from each stratum: at least one from any that is not empty.
 
-    They sum to ``total``, by default to the multiple nearest to the number ``wanted``, or to the sum of
-    what is kept of each stratum, not below ``least`` and with a ``last`` batch that is not too small.
+    They sum to ``total``, by default to one of ``epoch_sizes``: the nearest to the number ``wanted``,
+    or to the sum of what is kept of each stratum.
     """
     counts = [
         min(max(round(n * p), 1), n) if n else 0 for n, p in zip(sizes, probabilities, strict=True)
@@ -71,8 +69,8 @@ def stratum_counts(
         kept = sum(counts) if wanted is None else wanted
         if kept == sum(sizes):
             return list(sizes)
-        least = max(least, sum(size > 0 for size in sizes))
-        total = nearest_multiple(kept, multiple, sum(sizes), least, last)
+        num_filled = sum(size > 0 for size in sizes)
+        total = epoch_sizes.at_least(num_filled).nearest(kept, sum(sizes))
     # Pruned strata first, all by the same factor as far as they have samples; those kept whole only
     # where the others do not suffice. Whatever the count, the weight n / k keeps the draw unbiased.
     numbers, most, are_whole = np.array(counts), np.array(sizes), np.array(probabilities) == 1

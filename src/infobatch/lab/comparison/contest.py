@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from infobatch.batching import Batching
+from infobatch.batching import Batching, EpochSizes
 from infobatch.lab.comparison.variants import Variant
 from infobatch.lab.config.noise_budget import has_budget, with_budgets
 from infobatch.lab.config.policy_spec import (
@@ -139,15 +139,17 @@ def _check(
 
 def _schedule(config: TrainConfig, num_samples: int) -> Schedule:
     """The schedule of a run with these options."""
-    shrinks = config.shrink == "batches"
+    last = None
+    if config.shrink != "batches":
+        last = Batching(config.batch_size).last_batch(num_samples)
     return Schedule(
         num_samples,
         config.epochs,
         delta_of(config),
         config.warmup_epochs,
         config.target,
-        ramp=config.ramp,
-        last=None if shrinks else Batching(config.batch_size).last_batch(num_samples),
+        config.ramp,
+        EpochSizes(last=last),
     )
 
 

@@ -117,7 +117,7 @@ def influence_of(
     asked = request(0)
     keep = policy.keep_probabilities(scores, asked)
     wanted = None if asked.num_pruned is None else len(scores) - asked.num_pruned
-    chances = inclusion_probabilities(keep, asked.multiple, asked.least, asked.last, wanted)
+    chances = inclusion_probabilities(keep, asked.epoch_sizes, wanted)
     none = torch.zeros(len(probed), dtype=torch.float64)
     return Influence(none, none, float(chances.mean()) / chances[probed])
 

@@ -43,6 +43,14 @@ def test_without_probabilities_hard_samples_are_those_of_losses_that_change():
     assert found["hard"] == [2]
 
 
+def test_samples_that_vary_alike_are_as_hard_as_their_losses_say():
+    """As after a single epoch, in which nothing varies."""
+    losses = np.random.default_rng(0).random(100)
+    signals = {"times_trained": np.ones(100, dtype=int), "times_left_out": np.zeros(100, dtype=int)}
+    found = lists_of({**signals, "mean_loss": losses, "variability": np.zeros(100)})
+    assert found["hard"] == np.argsort(-losses)[:5].tolist()
+
+
 def test_a_list_that_would_be_empty_is_not_there():
     kept = {**SIGNALS, "times_left_out": np.zeros(5, dtype=int)}
     assert "left-out" not in lists_of(kept)

@@ -109,8 +109,10 @@ def _longest(values: np.ndarray) -> int:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    ranks = np.empty(len(values), dtype=np.int64)
-    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
+    """The rank of each value, from 0; those that are equal have the mean of their ranks."""
+    ordered = np.sort(values)
+    below, up_to = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    ranks: np.ndarray = (below + up_to - 1) / 2
     return ranks
 
 

@@ -166,6 +166,19 @@ def test_a_sample_shows_its_picture_its_label_and_its_losses(open_page, images):
     assert page.get_by_role("button", name="Left out most").get_attribute("aria-pressed") == "true"
 
 
+def test_a_curve_has_losses_of_any_size(open_page, tmp_path):
+    """As squared errors of prices are."""
+    losses = np.float32([[3e10, 0.02], [70_000, 3e-5]])
+    epochs = [EpochRecord(epoch, 2, 0, np.arange(2), losses[epoch]) for epoch in range(2)]
+    page = open_page(explore(write_epochs(tmp_path / "dynamics", *epochs)))
+    for sample, highest, last in ((0, "3.0e10", 70_000), (1, "0.02", 3e-5)):
+        page.click(f".card >> nth={sample}")
+        curve = page.locator("#detail svg")
+        assert curve.locator("text").first.text_content() == highest
+        shown = curve.locator("circle title").last.text_content()
+        assert float(shown.removeprefix("epoch 1: loss ")) == pytest.approx(last, rel=1 / 128)
+
+
 def test_a_long_run_says_that_some_of_its_epochs_are_drawn(open_page, tmp_path, monkeypatch):
     monkeypatch.setattr(histories, "MOST_LOSSES", 3 * NUM_SAMPLES)
     page = open_page(explore(record(tmp_path)))

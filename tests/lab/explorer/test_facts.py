@@ -77,6 +77,19 @@ def test_losses_are_there_epoch_by_epoch_and_gaps_are_none(tmp_path):
     assert found.losses[1].tolist() == [0.5, 0.75] * 3
 
 
+@pytest.mark.parametrize("loss", [3e-8, 0.5, 70_000, 2.5e10, -4e6])
+def test_losses_of_any_size_are_told_as_they_were_recorded(tmp_path, loss):
+    """A page has 16 bits of each."""
+    recorded = EpochRecord(0, 1, 0, np.array([0]), np.array([loss], np.float32))
+    dynamics = read_dynamics(write_epochs(tmp_path / "dynamics", recorded))
+    told = Facts(np.arange(1), 1)
+    told.add_histories(histories.read_histories(dynamics, np.arange(1)))
+    bits = told.arrays["losses"]
+    assert bits.dtype == np.uint16
+    assert (bits.astype(np.uint32) << 16).view(np.float32).tolist() == [dynamics[0].loss.tolist()]
+    assert dynamics[0].loss == pytest.approx(loss, rel=1 / 128)
+
+
 def test_of_a_long_run_every_kth_epoch_is_shown(tmp_path, monkeypatch):
     dynamics = read_dynamics(record(tmp_path))
     monkeypatch.setattr(histories, "MOST_LOSSES", 7)

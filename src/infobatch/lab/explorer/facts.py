@@ -83,10 +83,10 @@ class Facts:
         self.arrays["similarities"] = similarities[both].astype(np.float32)
 
     def add_histories(self, histories: Histories) -> None:
-        """Tell the losses of each epoch."""
+        """Tell the losses of each epoch, of their bits the upper 16: recorded ones have no others."""
         self.facts["epochs"] = histories.epochs
         self.facts["everyEpoch"] = histories.every
-        self.arrays["losses"] = histories.losses
+        self.arrays["losses"] = (histories.losses.view(np.uint32) >> 16).astype(np.uint16)
 
     def add_contents(self, contents: Contents) -> None:
         """Tell labels, texts and rows, and what samples are called; pictures come apart."""

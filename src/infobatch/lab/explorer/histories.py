@@ -18,9 +18,9 @@ class Histories:
 
     Args:
         epochs: The epochs that are shown, E of them.
-        losses: Float16 (n, E), as exact as they were recorded; NaN where an epoch left a sample out.
-            Infinity where it trained a sample without a finite loss, and -infinity where the dataset did
-            not have the sample yet.
+        losses: Float32 (n, E), as they were recorded; NaN where an epoch left a sample out. Infinity
+            where it trained a sample without a finite loss, and -infinity where the dataset did not have
+            the sample yet.
         every: How many recorded epochs there are for each of these.
     """
 
@@ -41,12 +41,11 @@ def read_histories(dynamics: Dynamics, indices: np.ndarray) -> Histories:
     """
     every = max(1, -(-len(indices) * dynamics.num_epochs // MOST_LOSSES))
     epochs = dynamics.epochs[::every]
-    losses = np.full((len(indices), len(epochs)), np.nan, np.float16)
-    largest = np.finfo(np.float16).max
+    losses = np.full((len(indices), len(epochs)), np.nan, np.float32)
     for column, epoch in enumerate(epochs):
         record = dynamics[epoch]
         _, places, rows = np.intersect1d(indices, record.index, assume_unique=True, return_indices=True)
-        known = np.clip(record.loss[rows], -largest, largest)
+        known = record.loss[rows]
         losses[places, column] = np.where(np.isnan(known), np.inf, known)
         losses[indices >= record.num_samples, column] = -np.inf
     return Histories(epochs, losses, every)

@@ -2,7 +2,7 @@
 
 import { facts, history, signal } from "explorer/data";
 
-const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [340, 130, 34, 22, 8];
+const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [340, 130, 40, 22, 8];
 
 function add(parent, name, attributes, text) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -27,8 +27,8 @@ export function curveOf(sample) {
   const svg = add(figure, "svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
   svg.setAttribute("aria-label", told(trained, missing, number));
   add(svg, "line", { class: "frame", x1: LEFT, x2: WIDTH - 8, y1: y(least), y2: y(least) });
-  add(svg, "text", { x: LEFT - 4, y: y(most) + 4, "text-anchor": "end" }, String(+most.toPrecision(2)));
-  add(svg, "text", { x: LEFT - 4, y: y(least) + 3, "text-anchor": "end" }, String(+least.toPrecision(2)));
+  add(svg, "text", { x: LEFT - 4, y: y(most) + 4, "text-anchor": "end" }, short(most));
+  add(svg, "text", { x: LEFT - 4, y: y(least) + 3, "text-anchor": "end" }, short(least));
   add(svg, "text", { x: x(0), y: HEIGHT - 6, "text-anchor": epochs.length > 1 ? "start" : "middle" }, `epoch ${epochs[0]}`);
   if (epochs.length > 1) add(svg, "text", { x: WIDTH - 8, y: HEIGHT - 6, "text-anchor": "end" }, String(epochs.at(-1)));
   trained.slice(1).forEach(([k, loss], before) => {
@@ -54,6 +54,12 @@ export function curveOf(sample) {
   }
   figure.append(caption);
   return figure;
+}
+
+// A loss to two digits, in as many characters as there is room for beside an axis.
+function short(loss) {
+  const plain = String(+loss.toPrecision(2));
+  return plain.length > 6 ? loss.toExponential(1).replace("e+", "e") : plain;
 }
 
 function told(trained, missing, number) {

@@ -3,7 +3,7 @@
 export const facts = JSON.parse(document.getElementById("facts").textContent);
 export const size = facts.numShown;
 
-const kinds = { float16: Uint16Array, float32: Float32Array, float64: Float64Array, int32: Int32Array };
+const kinds = { uint16: Uint16Array, float32: Float32Array, float64: Float64Array, int32: Int32Array };
 
 function decoded(name, kind) {
   const element = document.getElementById(`array-${name}`);
@@ -64,16 +64,8 @@ export function rowTest(words) {
 // A sample's losses by epoch, NaN where an epoch left it out.
 export function history(sample) {
   const width = facts.epochs.length;
-  const halves = array("losses", "float16").subarray(sample * width, (sample + 1) * width);
-  return Array.from(halves, fromHalf);
-}
-
-function fromHalf(bits) {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 31) return fraction ? NaN : sign * Infinity;
-  return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -24 * fraction);
+  const halves = array("losses", "uint16").subarray(sample * width, (sample + 1) * width);
+  return Array.from(new Float32Array(Uint32Array.from(halves, (bits) => bits << 16).buffer));
 }
 
 // Samples that are nearly the same as one, with their similarity.

@@ -91,3 +91,11 @@ def test_a_damaged_file_is_named(content, tmp_path):
     np.savez(path, last_loss=np.array([{}], dtype=object))  # which only pickle could read
     with pytest.raises(ValueError, match=r"scores\.npz cannot be read"):
         read_scores(path)
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-9], lambda whole: b"\0" * 400 + whole[400:]])
+def test_a_damaged_parquet_file_is_named(damage, tmp_path):
+    path = after_one_epoch().export(tmp_path / "scores.parquet")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"scores\.parquet cannot be read .* export the scores again"):
+        read_scores(path)

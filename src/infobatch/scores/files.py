@@ -69,8 +69,14 @@ def read_scores(path: str | Path) -> ScoreTable:
                 "the scores again"
             ) from error
     elif path.suffix == ".parquet":
-        _, parquet = import_parquet()
-        table = parquet.read_table(path)
+        pyarrow, parquet = import_parquet()
+        try:
+            table = parquet.read_table(path)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise ValueError(
+                f"{path} cannot be read as a .parquet file ({type(error).__name__}); export the scores "
+                "again"
+            ) from error
         arrays = {name: table[name].to_numpy() for name in table.column_names}
     else:
         raise _unknown_format(path)

@@ -62,6 +62,15 @@ def test_any_float_column_of_losses_is_read(tmp_path, suffix):
     assert scores["last_loss"].nan_to_num(-1).tolist() == [0.5, -1, 2]
 
 
+def test_infinite_losses_are_no_scores(tmp_path):
+    losses = np.array([0.5, np.inf, 1.0, 2.0, -np.inf])
+    np.savez(tmp_path / "mine.npz", last_loss=losses, smoothed_loss=losses)
+    scores = read_scores(tmp_path / "mine.npz")
+    for column in ("last_loss", "smoothed_loss"):
+        assert scores[column].nan_to_num(-1).tolist() == [0.5, -1, 1, 2, -1]
+    assert scores["visits"].tolist() == [1, 0, 1, 1, 0]
+
+
 def test_parquet_without_pyarrow_names_the_extra(tmp_path):
     program = (
         "import sys; sys.modules['pyarrow'] = None\n"

@@ -49,7 +49,8 @@ def read_scores(path: str | Path) -> ScoreTable:
             :meth:`DynamicPruner.export` writes.
 
     Returns:
-        A score table of N samples with these losses, and with the other score columns of the file.
+        A score table of N samples with these losses, and with the other score columns of the file. A
+        loss that is infinite is no score, as if it were NaN.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -89,7 +90,8 @@ def read_scores(path: str | Path) -> ScoreTable:
     losses = torch.from_numpy(np.array(arrays["last_loss"], np.float32))
     table = ScoreTable.from_losses(losses, list(dict.fromkeys(["last_loss", "visits", *found])))
     for name, values in found.items():
-        table.write(name, np.array(values, COLUMNS[name].dtype))
+        numbers = np.array(values, COLUMNS[name].dtype)
+        table.write(name, np.where(np.isfinite(numbers), numbers, COLUMNS[name].initial))
     return table
 
 

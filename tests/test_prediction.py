@@ -18,7 +18,7 @@ from infobatch import (
     predict_saving,
     read_scores,
 )
-from infobatch.policies import RS2, Kakurenbo, PercentileTiers, SeTa, Undersampling
+from infobatch.policies import RS2, Kakurenbo, PercentileTiers, Proportional, SeTa, Undersampling
 from infobatch.scores import ScoreTable
 
 
@@ -119,8 +119,9 @@ def test_a_prediction_is_what_the_first_pruned_epoch_leaves_out():
     assert pruner.selection.num_selected / 5000 == pytest.approx(1 - predicted.epoch, abs=0.01)
 
 
-def test_norms_that_a_file_holds_are_used(tmp_path):
-    pruner = DynamicPruner(Numbers(2000), 10, policy=NoiseBudget())
+@pytest.mark.parametrize("policy", [NoiseBudget(), Proportional(by="smoothed_norm")], ids=repr)
+def test_norms_that_a_file_holds_are_used(policy, tmp_path):
+    pruner = DynamicPruner(Numbers(2000), 10, policy=policy)
     loader = pruner.loader(100)
     norms = torch.from_numpy(easy_losses(0.9, 2000))
     for indices, _ in loader:
@@ -128,7 +129,7 @@ def test_norms_that_a_file_holds_are_used(tmp_path):
     predicted = pruner.predict_budgets()
     assert predicted[1].saving.epoch > 0.4
     scores = read_scores(pruner.export(tmp_path / "scores.npz"))
-    assert predict_budgets(scores, Schedule(2000, 10, delta=1)) == predicted
+    assert predict_budgets(scores, pruner.plan.schedule) == predicted
 
 
 def test_a_file_written_within_an_epoch_has_the_weights_of_what_was_recorded(tmp_path):

@@ -38,8 +38,6 @@ def prior_values(prior_scores: PriorScores, num_samples: int) -> tuple[FloatArra
     losses, norms = prior_scores, None
     if isinstance(prior_scores, ScoreTable):
         losses, norms = prior_scores["last_loss"], prior_scores.last_norms
-        if norms is None and "smoothed_norm" in prior_scores.columns:
-            norms = prior_scores["smoothed_norm"]
     if not isinstance(losses, Tensor):
         raise TypeError(
             f"prior_scores are a {type(losses).__name__}; give a ScoreTable, a tensor with one loss for "

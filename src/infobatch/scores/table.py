@@ -57,11 +57,15 @@ class ScoreTable:
 
     @property
     def last_norms(self) -> Tensor | None:
-        """The last norm of each sample's gradient, float32 (N,), NaN where unknown; None if not kept."""
+        """The last norm of each sample's gradient, float32 (N,), NaN where unknown; None if not kept.
+
+        Where norms are kept as a running mean alone, it is that.
+        """
         for name in ("recent_norms", "smoothed_norms"):
             if name in self._values:
                 return self[name][:, 1]
-        return self["gradient_norm"] if "gradient_norm" in self._values else None
+        kept = [name for name in ("gradient_norm", "smoothed_norm") if name in self._values]
+        return self[kept[0]] if kept else None
 
     def add(self, columns: Sequence[str]) -> None:
         """Keep further columns, of which nothing is known yet."""

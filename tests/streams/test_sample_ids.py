@@ -41,6 +41,14 @@ def test_the_id_may_be_anywhere_in_a_sample_and_of_any_integer():
         assert sorted(seen) == big
 
 
+@pytest.mark.parametrize("name", ["ids", "ids.bin"])
+def test_ids_are_read_from_the_file_that_they_were_saved_to(name, tmp_path):
+    ids = SampleIds.of("abc")
+    ids.save(tmp_path / name)
+    assert SampleIds.load(tmp_path / name).ids.tolist() == ids.ids.tolist()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_ids_that_are_no_ids():
     with pytest.raises(ValueError, match=r"2 of the stream's 6 ids have come before: samples 1 and 3"):
         SampleIds.of(["a", "b", "c", "b", "d", "b"])

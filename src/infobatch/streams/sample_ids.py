@@ -76,8 +76,9 @@ class SampleIds:
         return place
 
     def save(self, path: str | Path) -> None:
-        """Write the ids' hashes to a ``.npy`` file."""
-        np.save(path, self._hashes)
+        """Write the ids' hashes to a ``.npy`` file, whatever its name ends in."""
+        with Path(path).open("wb") as file:
+            np.save(file, self._hashes)
 
     @classmethod
     def load(cls, path: str | Path) -> SampleIds:

@@ -52,6 +52,16 @@ def test_costs_are_compared_over_the_seeds_that_both_have():
     assert "fewer epochs (which cost 25.0% more): " in control_lines(results)[1]
 
 
+def test_an_interval_covers_the_seeds_that_were_trained_both_ways():
+    results = compared([400] * 2)
+    results.pruned[0].runs[2] = ran(0.12, 400)
+    assert "it covers the 2 seeds" in verdict(results)
+    del results.full.runs[1]
+    assert verdict(results).endswith("\nOne seed gives no interval.")
+    results.full.runs[7] = results.full.runs.pop(0)
+    assert verdict(results).endswith("nothing to compare.")
+
+
 @pytest.mark.parametrize("num_controls", [1, 2])
 def test_arms_are_told_apart_by_p_values_corrected_for_their_number(num_controls):
     """Of p = 0.035 one test tells them apart, and of two tests, 0.07, none does."""

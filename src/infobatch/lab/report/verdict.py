@@ -61,7 +61,8 @@ def verdict(results: Results) -> str:
     if not made:
         return ""
     lines = [each.text if len(made) == 1 else f"{each.arm.label}: {each.text}" for each in made]
-    return "\n".join([*lines, _scope(results)])
+    pairs = [each.difference.num_pairs for each in made if each.difference is not None]
+    return "\n".join([*lines, _scope(results, max(pairs))] if pairs else lines)
 
 
 def control_lines(results: Results) -> list[str]:
@@ -161,14 +162,13 @@ def _diverged(arms: Sequence[ArmRuns]) -> str:
     return f"{'; '.join(named)}: the result is not a finite number, so training diverged"
 
 
-def _scope(results: Results) -> str:
-    """What the interval covers, and what "lossless" means."""
-    most = max(len(arm.runs) for arm in results.pruned)
-    if most == 1:
+def _scope(results: Results, num_seeds: int) -> str:
+    """What the interval covers, of so many seeds that were trained both ways, and "lossless" means."""
+    if num_seeds == 1:
         return "One seed gives no interval."
     scope = (
         "± is the standard deviation over seeds, in parentheses is the 95 % interval of the mean "
-        f"paired difference: it covers the {most} seeds, not the choice of the test set."
+        f"paired difference: it covers the {num_seeds} seeds, not the choice of the test set."
     )
     if not results.margin:
         return scope

@@ -1,5 +1,6 @@
 """Ids of a stream's samples become indices."""
 
+import os
 from itertools import chain
 
 import numpy as np
@@ -47,6 +48,12 @@ def test_ids_are_read_from_the_file_that_they_were_saved_to(name, tmp_path):
     ids.save(tmp_path / name)
     assert SampleIds.load(tmp_path / name).ids.tolist() == ids.ids.tolist()
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_id_may_be_the_name_of_a_file_that_is_no_utf_8():
+    names = [os.fsdecode(b"caf\xe9.jpg"), "café.jpg"]
+    ids = SampleIds.of(names)
+    assert sorted(map(ids.number, names)) == [0, 1]
 
 
 def test_ids_that_are_no_ids():

@@ -112,4 +112,5 @@ def hash_of(sample_id: Any) -> int:
         raise TypeError(
             f"a sample's id is {sample_id!r}, a {type(sample_id).__name__}; give strings or integers"
         )
-    return int.from_bytes(blake2b(str(plain).encode(), digest_size=8).digest(), "little")
+    content = str(plain).encode("utf-8", "surrogatepass")  # names of files may be no UTF-8
+    return int.from_bytes(blake2b(content, digest_size=8).digest(), "little")

@@ -37,6 +37,10 @@ def test_labels_may_be_names_numbers_or_tensors(tmp_path):
     assert facts_of(explore(tmp_path, labels=numbers))["classes"] == ["0", "1", "2"]
     assert facts_of(explore(tmp_path, labels=numbers, classes="abc"))["classes"] == ["a", "b", "c"]
     assert facts_of(explore(tmp_path, labels=numbers.float()))["classes"] == ["0", "1", "2"]
+    objects = numbers.numpy().astype(object)  # as a table may have them
+    assert facts_of(explore(tmp_path, labels=objects, classes="abc"))["classes"] == ["a", "b", "c"]
+    many = facts_of(explore(tmp_path, labels=np.arange(NUM_SAMPLES).astype(object)))
+    assert many["classes"] == [str(number) for number in range(NUM_SAMPLES)]
 
 
 def test_classes_are_a_list_not_a_mapping(tmp_path):

@@ -158,6 +158,8 @@ def _numbered(labels: Any, classes: Sequence[str]) -> tuple[np.ndarray | None, S
     values = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
     if values.ndim != 1:
         raise ValueError(f"labels have the shape {values.shape}; give one class for each sample, (N,)")
+    if values.dtype == object and all(isinstance(each, int | np.integer) for each in values):
+        values = values.astype(np.int64)  # as a column of a table may hold them
     if values.dtype.kind in "iub" or _are_whole_floats(values):
         values = values.astype(np.int64)
         return values, names or tuple(map(str, range(int(values.max(initial=-1)) + 1)))

@@ -55,6 +55,12 @@ def test_whole_numbers_that_a_browser_does_not_have_are_words(values):
     assert told.facts["table"] == [{"name": "id", "words": [str(values[0])]}]
 
 
+def test_durations_have_their_unit():
+    told = Facts(np.arange(2), 2)
+    told.add_contents(Contents(table={"took": np.array([90, 5], "timedelta64[s]")}))
+    assert told.facts["table"] == [{"name": "took", "words": ["5 seconds", "90 seconds"]}]
+
+
 def test_a_column_of_lists_is_one_of_words():
     told = Facts(np.arange(2), 2)
     lists = np.empty(2, dtype=object)

@@ -5,8 +5,9 @@ column                  type     meaning
 ======================  =======  =================================================================
 ``epoch``               int32    the number of the epoch, from 0; the same in all rows of a file
 ``index``               int64    the sample's index in the dataset; rows are sorted by it
-``loss``                float32  its loss when it was trained; null if that was not finite, or the
-                                 sample has none (no supervised token), or was dropped from its batch
+``loss``                float32  its loss when it was trained, or what ``scores=`` gave in its place;
+                                 null if that was not finite, or the sample has none (no supervised
+                                 token), or was dropped from its batch
 ``margin``              float32  its margin then; only where batches brought ``margins=``
 ``confidence``          float32  its own class's probability then; only where they brought
                                  ``confidences=``

@@ -100,6 +100,22 @@ def test_a_shorter_run_does_as_well_only_where_the_interval_tells_it(spread, wor
     assert words in verdict(results)
 
 
+@pytest.mark.parametrize(
+    ("num_seeds", "words"),
+    [(2, "does as well here, as far as 2 seeds tell"), (1, "does as well here, one seed does not tell")],
+)
+def test_a_shorter_run_is_judged_by_the_seeds_that_it_was_trained_with(num_seeds, words):
+    """As where a comparison was broken off."""
+    results = replace(compared([400] * num_seeds), margin=0.05)
+    full, ours, fewer = results.arms
+    for seed in range(3):
+        full.runs[seed] = ran(0.12, 600)
+        ours.runs[seed] = ran(0.12 + 0.0001 * seed, 400)
+    for seed in fewer.runs:
+        fewer.runs[seed] = ran(0.1201 - 0.0001 * seed, 400)
+    assert words in verdict(results)
+
+
 def test_the_same_difference_in_every_seed_tells_nothing_apart():
     """As where each is of one test image: the interval has no width, and says nothing of other seeds."""
     results = compared([400] * 2)

@@ -109,7 +109,7 @@ def _judgement(ours: ArmRuns, full: ArmRuns, results: Results) -> Judgement:
     word = judge(difference, results.margin)
     sentences = [f"{word}: {found}", *_what_would_tell(word, difference, results.margin), *beside]
     if word == "lossless":
-        sentences += _conclusion(places, difference.num_pairs, results.margin)
+        sentences += _conclusion(places, results.margin)
     return Judgement(ours, difference, word, " ".join(sentences))
 
 
@@ -245,7 +245,7 @@ def _against_controls(places: Sequence[_Place]) -> list[str]:
     return [f"At the same cost it is {'; '.join(said)}."] if said else []
 
 
-def _conclusion(places: Sequence[_Place], num_seeds: int, margin: float) -> list[str]:
+def _conclusion(places: Sequence[_Place], margin: float) -> list[str]:
     """What a user is to do, of a pruned arm that is lossless."""
     shorter = [place for place in places if CONTROLS[place.control.kind].is_shorter]
     alike = [place for place in shorter if place.word == ALIKE]
@@ -253,11 +253,12 @@ def _conclusion(places: Sequence[_Place], num_seeds: int, margin: float) -> list
     equal = [place for place in alike if place.does_as_well(margin)]
     for found, advice in ((better, "is the better choice"), (equal, "does as well")):
         if found:
-            label = found[0].control.label
+            label, num_seeds = found[0].control.label, found[0].difference.num_pairs
             return [f"So a shorter run ({label}) {advice} here, as far as {num_seeds} seeds tell."]
     if alike:
-        label = alike[0].control.label
-        return [f"Whether a shorter run ({label}) does as well here, {num_seeds} seeds do not tell."]
+        label, num_seeds = alike[0].control.label, alike[0].difference.num_pairs
+        seeds = "one seed does" if num_seeds == 1 else f"{num_seeds} seeds do"
+        return [f"Whether a shorter run ({label}) does as well here, {seeds} not tell."]
     if shorter and all(place.word == "ahead of" for place in shorter):
         return ["So pruning pays here."]
     return []

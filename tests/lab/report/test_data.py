@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from infobatch.lab.report import read_comparison, read_runs, write_report
+from infobatch.lab.report.data import to_json
 from infobatch.lab.runs.folder import RunFolder
 
 
@@ -24,6 +25,17 @@ def test_the_data_behind_the_report_is_written_beside_it(comparison, tmp_path):
     assert saved["config"]["data"] == "digits"
     assert "policy" not in saved["config"]
     assert saved["commands"][0].startswith("infobatch compare --data digits")
+
+
+def test_small_results_keep_their_digits(comparison):
+    results = read_comparison(comparison.path)
+    for arm in results.arms:
+        for seed, run in arm.runs.items():
+            metrics = [replace(each, result=1.234e-6, train_loss=5.678e-7) for each in run.metrics]
+            arm.runs[seed] = replace(run, metrics=metrics)
+    for run in json.loads(to_json(results))["runs"]:
+        assert set(run["results"]) == {1.234e-6}
+        assert set(run["train_loss"]) == {5.678e-7}
 
 
 def test_what_is_not_finite_is_null_and_stays_so(comparison, tmp_path):

@@ -49,7 +49,7 @@ def _course(run: Run) -> dict[str, Any]:
     metrics = run.metrics
     course: dict[str, Sequence[float | None]] = {
         "kept": [m.num_kept for m in metrics],
-        "train_loss": [round(m.train_loss, 5) for m in metrics],
+        "train_loss": [_rounded(m.train_loss, 5) for m in metrics],
         "test_loss": [_rounded(m.test_loss, 5) for m in metrics],
         "results": [_rounded(m.result, 4) for m in metrics],
         "effective_share": [_rounded(m.effective_share, 4) for m in metrics],
@@ -62,4 +62,7 @@ def _course(run: Run) -> dict[str, Any]:
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)
+    """A value with so many digits after the point; one below 1 with as many that count."""
+    if value is None:
+        return None
+    return float(f"{value:.{digits}g}") if abs(value) < 1 else round(value, digits)

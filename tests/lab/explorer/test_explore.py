@@ -92,6 +92,7 @@ def test_near_duplicates_are_listed_where_there_are_embeddings(tmp_path):
     vectors[4] = vectors[9]
     found = facts_of(explore(tmp_path, embeddings=vectors))["lists"]
     assert found[-1]["title"] == "Near-duplicates"
+    assert found[-1]["meaning"].endswith("the closest pairs first, 500 at most.")
     assert "duplicates" not in {each["name"] for each in facts_of(explore(tmp_path))["lists"]}
 
 

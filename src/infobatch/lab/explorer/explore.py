@@ -12,7 +12,7 @@ import torch
 
 from infobatch.dynamics import Dynamics, read_dynamics
 from infobatch.lab.explorer.contents import ByIndex, Contents
-from infobatch.lab.explorer.duplicates import near_duplicates
+from infobatch.lab.explorer.duplicates import MOST_PAIRS, near_duplicates
 from infobatch.lab.explorer.facts import Facts, choose_shown
 from infobatch.lab.explorer.histories import Histories, read_histories
 from infobatch.lab.explorer.lists import SampleList, make_lists
@@ -196,7 +196,10 @@ def _duplicates(embeddings: Any, num_samples: int) -> tuple[np.ndarray, np.ndarr
 def _list_of(pairs: np.ndarray) -> SampleList:
     """The samples of pairs, each once, those of the closest pair first."""
     members, first = np.unique(pairs, return_index=True)
-    meaning = "Nearly the same by their embeddings, the closest pairs first."
+    meaning = (
+        "Nearly the same as the nearest other one, by their embeddings: the closest pairs first, "
+        f"{MOST_PAIRS:,} at most."
+    )
     return SampleList("duplicates", "Near-duplicates", meaning, "", members[np.argsort(first)])
 
 

@@ -7,7 +7,13 @@ from types import SimpleNamespace
 from helpers.results import LOSS, compared, ran
 from infobatch.lab.comparison.variants import FEWER, FEWER_SCALED, FULL, PRUNED, Arm, Variant
 from infobatch.lab.report.arms import ArmRuns
-from infobatch.lab.report.plots import draw_courses, draw_differences, draw_kept, draw_noise
+from infobatch.lab.report.plots import (
+    draw_courses,
+    draw_differences,
+    draw_kept,
+    draw_noise,
+    draw_plots,
+)
 from infobatch.lab.report.results import Results
 
 
@@ -35,6 +41,11 @@ def test_what_was_not_measured_is_not_drawn():
         )
 
     assert "train-losses" not in draw_courses(compared([400], [metrics(1), metrics(2)]))
+
+
+def test_dollar_signs_in_names_begin_no_formula(tmp_path):
+    results = replace(compared([400]), title="US$ and CA$ of prices_${.csv$", is_contest=True)
+    assert [path.name for path in draw_plots(results, tmp_path)] == ["costs.png"]
 
 
 def test_the_differences_stand_beside_the_margin():

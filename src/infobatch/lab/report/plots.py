@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -50,6 +51,7 @@ MARKERS = "os^Dv"
 """The marker changes after each round of the colors."""
 
 
+@rc_context({"text.parse_math": False})  # names of files and metrics may have dollar signs
 def draw_plots(results: Results, folder: Path) -> list[Path]:
     """Draw all plots of a report.
 

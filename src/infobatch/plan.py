@@ -364,8 +364,15 @@ class RunPlan:
         return batching.num_steps(batching.num_trained(num_trained))
 
     def _part(self, epoch: int, num_samples: int) -> int:
-        """How many of ``num_samples`` come before the run ends, where that is within the epoch."""
-        part = max(1, round(self.schedule.share(epoch) * num_samples))
+        """How many of ``num_samples`` come before the run ends, where that is within the epoch.
+
+        They are a whole batch or more where all samples would be, and a last short one is dropped.
+        """
+        share, batching = self.schedule.share(epoch), self.batching
+        part = max(1, round(share * num_samples))
+        if batching is not None and self.shrink is None:
+            of_all = batching.num_trained(round(share * self.num_samples))
+            part = min(max(part, min(batching.multiple, of_all)), num_samples)
         last = self.epoch_sizes.last
         return part if last is None or part == num_samples else last.nearest(part, num_samples)
 

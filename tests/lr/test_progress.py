@@ -7,7 +7,7 @@ import torch
 from torch.optim import lr_scheduler as lr
 
 from helpers import Numbers, batched_pruner, random_losses, record_epoch
-from infobatch import DynamicPruner, InfoBatch, RandomPruning
+from infobatch import DynamicPruner, InfoBatch, RandomPruning, Replicated, Sharded
 
 EPOCHS, SIZE, BATCH = 8, 64, 4
 
@@ -105,6 +105,28 @@ def test_the_last_rate_is_reached_whatever_the_length(length, drop_last):
     assert pruner.progress == 1
     assert scheduler.get_last_lr() == [pytest.approx(0.01)]
     assert scheduler.scheduler.last_epoch == steps
+
+
+@pytest.mark.parametrize("layout", [Replicated(), Sharded(2)], ids=repr)
+@pytest.mark.parametrize("target", [None, 0.2])
+@pytest.mark.parametrize("length", [{"num_epochs": 5.2}, {"max_steps": 31}], ids=str)
+def test_the_last_rate_is_reached_where_a_pruned_end_is_less_than_a_batch(length, target, layout):
+    options = {"policy": RandomPruning(), "target": target, "delta": 1, "layout": layout}
+    pruner = DynamicPruner(Numbers(50), **length, **options)
+    loader = pruner.loader(8, drop_last=True)
+    driven = optimizer()
+    scheduler = pruner.lr_scheduler(lr.LinearLR(driven, 1, 0.1, pruner.full_steps))
+    steps = []
+    for epoch in pruner.epochs():
+        for indices, _ in loader:
+            pruner.update(random_losses(50)[indices], indices)
+            driven.step()
+            scheduler.step()
+            steps.append(epoch)
+    assert steps.count(5) == 1
+    assert scheduler.get_last_lr() == [pytest.approx(0.01)]
+    if target is not None:
+        assert len(steps) == pruner.total_steps
 
 
 @pytest.mark.parametrize("batch_size", [3, 8, 25, 50])

@@ -77,6 +77,8 @@ IN_BATCHES = [[2, 3], [6, 7], [10, 11]]
         (1, IN_BATCHES, 1),
         (0, [[0, 1], [4, 5], [8, 9]], 2),
         (0, [[0, 1], [4, 5], [6, 7]], None),  # the loop passed over a batch
+        (0, [[0], [2], [3]], None),  # the same with batches of a single sample
+        (0, [[0], [2], [4]], 2),
         (0, [[0, 1], [2, 3]], None),
         (1, [[0, 1], [4, 5]], None),
         (1, [[7, 2], [9, 4]], None),  # a batch sampler of the user's own orders the share

@@ -101,7 +101,8 @@ class ShareCheck:
         rank, stride = self._replicas.rank, self._replicas.num_replicas
         self._places.append(np.flatnonzero(np.isin(self._share, indices)))
         places = np.concatenate(self._places)
-        drawn = len(places) > 1 and np.array_equal(places, rank + stride * np.arange(len(places)))
+        several = len(places) > len(self._places)  # batches of a single sample are told by their number
+        drawn = several and np.array_equal(places, rank + stride * np.arange(len(places)))
         size = len(self._places[0])
         starts = (rank + stride * np.arange(len(self._places))) * size
         in_batches = (starts[:, None] + np.arange(size)).ravel()

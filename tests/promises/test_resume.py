@@ -122,6 +122,40 @@ def test_a_last_epoch_cut_short(num_epochs, options):
     check_resuming({"num_epochs": num_epochs, **options}, {}, stride=1)
 
 
+@pytest.mark.parametrize("longer", [{"num_epochs": 2.7}, {"num_epochs": 4}, {"max_steps": 24}], ids=str)
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_a_run_that_ended_within_an_epoch_goes_on_within_it_if_it_becomes_longer(longer, shrink):
+    def start(**length):
+        options = {"policy": RandomPruning(0.4), "delta": 1, "shrink": shrink}
+        pruner = DynamicPruner(range(SIZE), **length, **options)
+        return pruner, pruner.loader(BATCH)
+
+    def train(pruner, loader):
+        for epoch in pruner.epochs():
+            for indices, _ in loader:
+                pruner.record(torch.ones(len(indices)), indices)
+                yield epoch, indices.tolist()
+
+    pruner, loader = start(num_epochs=2.4)
+    steps, states = [], []
+    for step in train(pruner, loader):
+        steps.append(step)
+        states.append(pruner.state_dict())
+    ends = []
+    for state in (states[-1], pruner.state_dict()):  # before the run knew that it had ended, and after
+        resumed, loader = start(**longer)
+        resumed.load_state_dict(state)
+        ends.append(list(train(resumed, loader)))
+        assert resumed.progress == 1
+    assert ends[0] == ends[1]
+    assert ends[0][0][0] == 2
+    trained = [index for epoch, batch in [*steps, *ends[1]] if epoch == 2 for index in batch]
+    assert len(trained) == len(set(trained)) == resumed.report().epochs[2].num_selected
+    resumed, loader = start(num_epochs=2.4)
+    resumed.load_state_dict(pruner.state_dict())
+    assert list(train(resumed, loader)) == []
+
+
 class Backwards:
     """A sampler of the user's own: another rotation of the data in each epoch, from the end."""
 

@@ -292,6 +292,8 @@ class ScoreStore(ABC, Generic[E]):
 
     def state_dict(self, epoch: E) -> dict[str, Any]:
         """What this rank saves of the scores and of the epoch under way."""
+        # Of an epoch that the end of the run has cut, a longer run trains the rest.
+        is_cut = self.plan.schedule.share(epoch.number) < 1 and epoch.done == 1
         return {
             "version": STATE_VERSION,
             "num_samples": self.plan.num_samples,
@@ -299,7 +301,7 @@ class ScoreStore(ABC, Generic[E]):
             "num_replicas": self.replicas.num_replicas,
             "layout": self.layout,
             **epoch.state_dict(),
-            "over": epoch.is_over,
+            "over": epoch.is_over and not is_cut,
             "scores": self.scores.state_dict(),
         }
 

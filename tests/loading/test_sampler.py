@@ -229,3 +229,15 @@ def test_batches_in_place_of_indices_and_the_other_way_round_are_refused(shrink)
     singles = new_pruner().loader(batch_sampler=SequentialSampler(pruner.dataset))
     with pytest.raises(TypeError, match=r"SequentialSampler gave 0, a int, .* given as sampler="):
         next(iter(singles))
+
+
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+def test_a_sampler_that_can_be_iterated_but_once_is_refused_when_it_gives_nothing(shrink):
+    once = iter(range(100))
+    pruner = new_pruner(100, 3, shrink=shrink)
+    loader, epochs = pruner.loader(8, sampler=once), pruner.epochs()
+    next(epochs)
+    assert sum(map(len, train_epoch(pruner, loader, random_losses(100)))) == 100
+    next(epochs)
+    with pytest.raises(ValueError, match=r"gives no samples in epoch 1, .* that can be iterated again"):
+        next(iter(loader))

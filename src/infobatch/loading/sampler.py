@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch.utils.data import DistributedSampler, Sampler
@@ -16,6 +16,8 @@ from infobatch.loading.refill import Refill
 from infobatch.policies import NoPruning
 from infobatch.run import Run
 from infobatch.user_order import UserDraws, UserSampler, num_draws
+
+T = TypeVar("T")
 
 
 class ShareSampler(DistributedSampler[int]):
@@ -130,7 +132,7 @@ class FilteredSampler(ShareSampler):
         epoch, draws = _begin_filtering(self._run, self._own, self._resumes)
         selected, is_unrecorded = draws.selected, draws.unrecorded(self._resumes)
         share = self._run.replicas.share_of(len(selected))
-        items = self._own.items(epoch.number, draws, num_draws(self.sampler, share))
+        items = some(self._own.items(epoch.number, draws, num_draws(self.sampler, share)), epoch.number)
         drawn = draws.counted(indices_of(items, self.sampler), self._least)
         wanted = (index for index in drawn if selected[index] and is_unrecorded(index))
         groups = iter(lambda: list(islice(wanted, self._batch_size)), [])
@@ -175,7 +177,8 @@ class FilteredBatchSampler(Sampler[list[int]]):
         epoch, draws = _begin_filtering(self._run, self._own, self._resumes)
         is_unrecorded = draws.unrecorded(self._resumes)
         num_batches = len(self._own.sampler)  # type: ignore[arg-type]
-        items = batches_of(self._own.items(epoch.number, draws, num_batches), self._own.sampler)
+        given = some(self._own.items(epoch.number, draws, num_batches), epoch.number)
+        items = batches_of(given, self._own.sampler)
         # The batches are those of the whole epoch, so that a run resumed within it has the same ones.
         batches: Iterable[list[int]] = draws.counted_batches(items)
         shrinks = self._run.plan.shrink is not None
@@ -218,6 +221,17 @@ def filled_up(batches: Iterable[list[int]], smallest: int) -> Iterator[list[int]
         before = batch
     if before:
         yield before
+
+
+def some(items: Iterator[T], epoch: int) -> Iterator[T]:
+    """The ``items`` that a sampler of the user's gives in an epoch. ``ValueError`` if there are none."""
+    for first in items:
+        return chain([first], items)
+    raise ValueError(
+        f"the sampler gives no samples in epoch {epoch}, which would end untrained: an iterator or a "
+        "generator gives its items once. Give an object that can be iterated again, such as a list or a "
+        "Sampler"
+    )
 
 
 def indices_of(items: Iterable[Any], source: object) -> Iterator[int]:

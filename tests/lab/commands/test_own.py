@@ -72,6 +72,14 @@ def test_bad_functions_are_refused_before_anything_is_trained(call, tmp_path):
         assert not (tmp_path / "c").exists()
 
 
+def test_what_only_the_user_knows_has_to_be_given(call, tmp_path):
+    code, _, error = call("compare", TYPED[0], "--epochs", 4, "--out", tmp_path / "c")
+    assert code == 2
+    said = " ".join(error.split())
+    assert "batch size and learning rate from its run; give --batch-size, --lr, as you train" in said
+    assert not (tmp_path / "c").exists()
+
+
 def test_what_a_function_does_not_fetch_is_told(call, tmp_path):
     code, _, error = call("compare", *TYPED, "--policy", "kakurenbo", "--out", tmp_path / "c")
     assert code == 2
@@ -106,6 +114,7 @@ def test_python_compares_a_function_goes_on_and_adds_seeds(tmp_path):
 
 
 def trained(run, result):
+    assert run.lr > 0
     pruner = run.pruner(range(40))
     loader = pruner.loader(run.batch_size)
     for _ in pruner.epochs():
@@ -114,7 +123,7 @@ def trained(run, result):
     return result
 
 
-FEW = {"epochs": 2, "batch_size": 8, "save": 30, "seeds": 1}
+FEW = {"epochs": 2, "batch_size": 8, "lr": 0.1, "save": 30, "seeds": 1}
 
 
 def test_python_knows_which_function_runs_are_of(tmp_path):
@@ -198,6 +207,6 @@ def test_an_error_of_the_function_is_told_with_its_place(call, tmp_path):
 
 def test_python_refuses_what_says_twice_how_much(tmp_path):
     with pytest.raises(ValueError, match="each says how much is left out"):
-        compare(lambda run: 1.0, epochs=1, batch_size=8, noise=1.1, save=30, out=tmp_path)
+        compare(lambda run: 1.0, epochs=1, batch_size=8, lr=0.1, noise=1.1, save=30, out=tmp_path)
     with pytest.raises(ValueError, match="also has 'same'; choose from same-steps"):
-        compare(lambda run: 1.0, epochs=1, batch_size=8, also=("same",), out=tmp_path)
+        compare(lambda run: 1.0, epochs=1, batch_size=8, lr=0.1, also=("same",), out=tmp_path)

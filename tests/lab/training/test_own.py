@@ -41,7 +41,7 @@ def train_with(function, folder, **options):
     name = f"tests:{function.__name__}"
     GIVEN[name] = function
     config = of_function(name)
-    for option, value in {"epochs": 4, "batch_size": 8, **options}.items():
+    for option, value in {"epochs": 4, "batch_size": 8, "lr": 0.1, **options}.items():
         object.__setattr__(config, option, value)
     run = RunFolder(folder)
     run.create(config)
@@ -49,6 +49,7 @@ def train_with(function, folder, **options):
 
 
 def loop(run, pruner=None, size=None):
+    assert run.lr > 0
     pruner = pruner or run.pruner(TensorDataset(SAMPLES), labels=LABELS)
     loader = pruner.loader(size or run.batch_size)
     for _ in pruner.epochs():
@@ -76,6 +77,7 @@ def test_a_run_is_recorded_by_its_pruner(tmp_path):
 
 def test_seconds_are_those_of_its_epochs(tmp_path):
     def train(run):
+        assert run.lr > 0
         time.sleep(0.3)  # as to load the data
         pruner = run.pruner(TensorDataset(SAMPLES))
         for _ in pruner.epochs():
@@ -91,6 +93,7 @@ def test_seconds_are_those_of_its_epochs(tmp_path):
 
 def test_losses_that_are_recorded_apart_count_as_well(tmp_path):
     def train(run):
+        assert run.lr > 0
         pruner = run.pruner(TensorDataset(SAMPLES))
         for _ in pruner.epochs():
             for indices, (values,) in pruner.loader(run.batch_size):
@@ -152,10 +155,22 @@ def test_small_percentages_are_told_of(tmp_path, recwarn, value, is_told):
     assert [text.split(",")[0] for text in told] == [f"<lambda> gave {value:g}"] * is_told
 
 
+def test_a_rate_that_is_written_into_the_function_is_told_of(tmp_path, recwarn):
+    def train(run):
+        pruner = run.pruner(TensorDataset(SAMPLES))
+        for _ in pruner.epochs():
+            for indices, (values,) in pruner.loader(run.batch_size):
+                pruner.update(values / 64, indices)
+        return 50.0
+
+    train_with(train, tmp_path / "run")
+    (told,) = [str(each.message) for each in recwarn if "run.lr" in str(each.message)]
+    assert told.startswith("train did not read run.lr, so that fewer epochs at a raised rate repeat")
+
+
 def test_it_stops_between_two_steps(tmp_path):
     steps = []
-    config = of_function("tests:stopped")
-    object.__setattr__(config, "batch_size", 8)
+    config = replace(of_function("tests:stopped"), epochs=4, batch_size=8, lr=0.1)
     GIVEN["tests:stopped"] = loop
     folder = RunFolder(tmp_path / "run")
     folder.create(config)
@@ -183,7 +198,7 @@ def test_functions_are_found_in_files(tmp_path):
 def test_options_that_the_function_decides_on_are_refused(tmp_path):
     script = tmp_path / "my_script.py"
     script.write_text(SCRIPT)
-    config = of_function(f"{script}:train")
+    config = replace(of_function(f"{script}:train"), epochs=4, batch_size=8, lr=0.1)
     check_task(config, set())
     object.__setattr__(config, "optimizer", "adamw")
     with pytest.raises(ValueError, match=r"--optimizer is adamw, which .*:train decides on itself"):
@@ -216,7 +231,7 @@ def test_a_run_of_a_function_is_recorded(tmp_path):
     (tmp_path / "run").mkdir()
     name = f"tests:{loop.__name__}"
     GIVEN[name] = loop
-    config = replace(of_function(name), epochs=4, batch_size=8, record=True)
+    config = replace(of_function(name), epochs=4, batch_size=8, lr=0.1, record=True)
     run = RunFolder(tmp_path / "run")
     run.create(config)
     left.rename(tmp_path / "run/dynamics")

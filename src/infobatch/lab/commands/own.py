@@ -30,7 +30,7 @@ def compare(
     *,
     epochs: float,
     batch_size: int,
-    lr: float = TrainConfig.lr,
+    lr: float,
     noise: float | None = None,
     save: float | None = None,
     policy: str = "",

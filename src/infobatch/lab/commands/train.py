@@ -128,7 +128,8 @@ def compare(
         options: Options of the pruned run; the other arms are derived from it.
         recipe: Start from this recipe's options; `infobatch recipes` lists them. Or a table of yours, as
             FILE.csv:COLUMN, or a training function, as FILE.py:NAME, which takes a run and returns its
-            metric.
+            metric (--own.metric and --own.lower-is-better say which; --epochs, --batch-size and --lr
+            are those of your training).
         save: Percentage of the samples to leave out, without --policy by spaced, in place of a budget.
         noise: Budget of gradient noise, above 1, of the policy noise-budget, which leaves out what it
             allows (default, where nothing else says what is left out: 1.1).

@@ -6,6 +6,7 @@ The text under each field is the option's help.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -304,10 +305,13 @@ OF_OWN_TABLES = ("tabular", "regression")
 def of_function(name: str) -> TrainConfig:
     """The configuration of runs that a training function of the user's trains, but for its options.
 
+    Length, batch size and learning rate have no default: only the user knows them.
+
     Args:
         name: The function, as ``FILE.py:NAME`` or ``MODULE:NAME``.
     """
-    return TrainConfig(task="own", data="own", model="own", own=OwnOptions(train=name))
+    unknown: dict[str, Any] = {"epochs": math.nan, "batch_size": 0, "lr": math.nan}
+    return TrainConfig(task="own", data="own", model="own", own=OwnOptions(train=name), **unknown)
 
 
 def of_table(file: Path, target: str, task: str) -> TrainConfig:

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 
-from infobatch.lab.config.train import TrainConfig, flag, of_function
+from infobatch.lab.config.train import TrainConfig, flag
 from infobatch.lab.data import Data
 from infobatch.lab.data.instructions import INSTRUCTION_SETS
 from infobatch.lab.data.table_files import OWN_TABLE
 from infobatch.lab.data.table_sets import REGRESSION_SETS, TABLE_SETS
 from infobatch.lab.devices import resolve_device
-from infobatch.lab.functions import load_function
 from infobatch.lab.models import check_model
 from infobatch.lab.models.language import check_language_model
 from infobatch.lab.models.masked import check_masked
@@ -38,6 +37,7 @@ from infobatch.lab.tasks.metrics import (
     TOKEN_LOSS,
     Metric,
 )
+from infobatch.lab.tasks.own import check_own, own_metric
 from infobatch.noise import NormsFrom
 from infobatch.policies import Policy, Static
 from infobatch.policies.base import refuse_refreshing
@@ -111,33 +111,6 @@ def _check_tuning(config: TrainConfig) -> None:
             f"--device is {config.device}, and the Trainer takes the first it sees; give --device cuda, "
             "and the other by CUDA_VISIBLE_DEVICES"
         )
-
-
-def _check_own(config: TrainConfig) -> None:
-    """Check that the function is there, and that no option is given that it decides on itself."""
-    load_function(config.own.train)
-    for name, (value, _) in config.differences(of_function(config.own.train)).items():
-        if name.split(".")[0] not in OF_THE_FUNCTION:
-            raise ValueError(
-                f"{flag(name)} is {value}, which {config.own.train} decides on itself; leave it out"
-            )
-
-
-OF_THE_FUNCTION = (
-    *("own", "source", "data_mark", "epochs", "batch_size", "lr", "seed", "device"),
-    *("policy", "prune_ratio", "target", "ramp", "delta", "warmup_epochs"),
-    *("normalizer", "shrink", "least_batch", "batch_multiple", "record"),
-)
-"""The options that runs of a training function of the user's have."""
-
-
-def own_metric(config: TrainConfig) -> Metric:
-    """What a training function of the user's returns."""
-    name, percent, _ = config.own.metric.partition("%")
-    higher = not config.own.lower_is_better
-    if percent:
-        return Metric(name.strip(), "%", higher)
-    return Metric(name.strip(), "", higher, digits=4, margin=0.0)
 
 
 def _check_unet(config: TrainConfig) -> None:
@@ -313,7 +286,7 @@ TASKS = {
         metric=own_metric,
         data_sets=("own",),
         options=("own",),
-        check_model=_check_own,
+        check_model=check_own,
         task_class="",  # it is no task of the lab's loops
         signals=("gradient_norms", "confidences", "margins"),
         observes_left_out=False,

@@ -55,6 +55,7 @@ class OwnRun:
         self._pauses = pauses
         self._watch = watch
         self.made: WatchedPruner | None = None
+        self.lr_was_read = False
 
     @property
     def seed(self) -> int:
@@ -74,6 +75,7 @@ class OwnRun:
     @property
     def lr(self) -> float:
         """The learning rate, or the highest of a schedule."""
+        self.lr_was_read = True
         return self._config.lr
 
     @property
@@ -238,6 +240,12 @@ class OwnTraining:
             warnings.warn(
                 f"{function.__name__} gave {value:g}, and the metric is {own.metric!r}: give a share "
                 'times 100, and a loss its name, as in --own.metric "log loss" --own.lower-is-better',
+                stacklevel=2,
+            )
+        if not run.lr_was_read:
+            warnings.warn(
+                f"{function.__name__} did not read run.lr, so that fewer epochs at a raised rate repeat "
+                "those at the same one; take the learning rate from the run",
                 stacklevel=2,
             )
         pruner.finish()

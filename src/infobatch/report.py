@@ -105,12 +105,14 @@ class Report:
         assert of_a_step is not None
         asked = "" if self.max_noise is None else f", where a mean of {self.max_noise:g} was asked for"
         line = f"noise {noise:.2f} in pruned epochs, at most {max(self.noises):.2f}{asked}"
-        if self.batch_size is not None:
-            size, like = self.batch_size, round(self.batch_size / of_a_step)
-            as_noisy = f"as noisy as one of batch {like:,} of {size:,.0f}"
-            line += f": a step {as_noisy if like < size else 'no noisier than on full data'}"
-            line += "" if self.shrinks_batches else ", and fewer steps"
-        return line
+        if self.batch_size is None:
+            return line
+        size, like = self.batch_size, round(self.batch_size / of_a_step)
+        as_noisy = f"as noisy as one of batch {like:,} of {size:,.0f}"
+        if self.shrinks_batches:
+            return f"{line}: a step {as_noisy if like < size else 'no noisier than on full data'}"
+        alike = as_noisy if like < size else "no noisier than one on full data"
+        return f"{line}, over as many steps; there are fewer, each {alike}"
 
     def __str__(self) -> str:
         epochs = "1 epoch" if len(self.epochs) == 1 else f"{len(self.epochs)} epochs"

@@ -1,5 +1,6 @@
 """The noise budget: it leaves out as much as it may, and the noise is the one asked for."""
 
+import re
 from itertools import islice
 
 import numpy as np
@@ -276,6 +277,17 @@ def test_the_report_tells_the_noise_asked_for_and_the_noise_that_was():
     text = str(report)
     assert "where a mean of 1.1 was asked for" in text
     assert f"a step as noisy as one of batch {round(100 / report.noise)} of 100" in text
+
+
+def test_where_steps_are_fewer_the_report_tells_how_noisy_each_is():
+    pruner = DynamicPruner(Numbers(2000), 6, target=0.3)
+    loader = pruner.loader(100)
+    generator = torch.Generator().manual_seed(0)
+    for _ in pruner.epochs():
+        for indices, _ in loader:
+            pruner.update(torch.rand(len(indices), generator=generator) ** 4 * 3, indices)
+    told = r"over as many steps; there are fewer, each (no noisier than|as noisy as) one "
+    assert re.search(told, str(pruner.report()))
 
 
 @pytest.mark.parametrize("wrap", [lambda policy: policy, Spaced])

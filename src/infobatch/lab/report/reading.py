@@ -45,9 +45,10 @@ COST_NOTE = (
     "scores made beforehand in full. So a policy with such passes or scores trains on fewer than others."
 )
 NOISE_COLUMN_NOTE = (
-    "Noise: mean over pruned epochs of the second moment of a step's gradient, relative to full data in "
-    "as many steps, by the norms of gradients when samples were trained; in parentheses the budget. "
-    "Random pruning that keeps half has 2."
+    "Noise: of a step in pruned epochs, where 1 is full data's in as many steps, and 2 that of batches "
+    "half as large, or of random pruning that keeps half. It is the second moment of the gradient, by "
+    "the norms of samples when they were trained, in the mean over these epochs; in parentheses is the "
+    "budget."
 )
 OWN_NOTE = (
     "Seconds are those of the epochs, from the beginning of each to its last losses, and a step is one "
@@ -271,8 +272,9 @@ def _length(arm: ArmRuns) -> float:
 
 
 def _title(config: TrainConfig, arms: Sequence[ArmRuns]) -> str:
+    lengths = f"{config.epochs:g} epochs, batch {config.batch_size}"
     if config.task == "own":
-        return f"{Path(config.own.train).name}, {config.epochs:g} epochs, batch {config.batch_size}"
+        return f"{Path(config.own.train).name}, {lengths}, lr {config.lr:g}"
     file = own_file(config.data, config.data_dir)
     data = config.data if file is None else file.name
     if (config.train_samples or config.subset or config.imbalance > 1) and arms:
@@ -284,7 +286,7 @@ def _title(config: TrainConfig, arms: Sequence[ArmRuns]) -> str:
     if config.held_out and all(each.held_out == config.held_out for each in configs):
         data += f", evaluated on {100 * config.held_out:g} % held out of it"
     model = Path(config.model).name if is_own(config.model) else config.model
-    return f"{model} on {data}, {config.epochs:g} epochs, batch {config.batch_size}"
+    return f"{model} on {data}, {lengths}"
 
 
 def _told_apart(configs: Sequence[TrainConfig]) -> list[str]:

@@ -164,14 +164,14 @@ def host_indices(indices: Indices) -> IndexArray:
                 f"the sample indices are on {indices.device}; reading them would wait for the "
                 "device. Keep them on the host: move the batch, not the indices, to the device"
             )
-        indices = indices.numpy()
+        indices = indices.detach().numpy()
     array = np.asarray(indices)
     if array.shape == (0,):
         return np.empty(0, np.int64)  # of no dtype in particular, as an empty list
     if array.dtype.kind not in "iu":
         raise TypeError(
             f"the sample indices have dtype {array.dtype}; only integers name samples exactly. "
-            "The loader gives (indices, batch): pass `indices` as it came"
+            "The loader gives (indices, batch): pass `indices` as it came, after the losses"
         )
     if array.ndim != 1:
         raise ValueError(f"the sample indices have shape {array.shape}; it must be (B,)")

@@ -162,15 +162,16 @@ def predict(
         )
 
     schedule = schedule_of(NoiseBudget)
+    if _tells_of_pruning(table["visits"]):
+        console.print(
+            "The run of these scores left samples out, and they tell of its last epochs: a first pruned "
+            "epoch leaves out less than is predicted here. Better are the scores of a run on full "
+            "data.\n"
+        )
     console.print("What a budget of noise would save, in batches and not in steps:")
     console.print(str(predict_budgets(table, schedule, norms_from)))
     saving = predict_saving(table, InfoBatch(prune_ratio), schedule_of(InfoBatch))
     console.print(f"\nInfoBatch, prune ratio {prune_ratio:g}: {saving}")
-    if _tells_of_pruning(table["visits"]):
-        console.print(
-            "\nThe run of these scores left samples out, and they tell of its last epochs: a first "
-            "pruned epoch leaves out less. Better are the scores of a run on full data."
-        )
     if plot:
         from infobatch.lab.report.budgets import draw_budgets  # matplotlib takes its time
 

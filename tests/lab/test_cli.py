@@ -163,6 +163,7 @@ import warnings
 import torch
 
 def train(run):
+    assert run.lr > 0
     warnings.warn("something of mine")
     pruner = run.pruner(range(64))
     loader = pruner.loader(run.batch_size)
@@ -182,7 +183,7 @@ def train(run):
 
         said = io.StringIO()
         typed = "compare {tmp_path}/noisy.py:train --out {tmp_path}/run"
-        typed += " --epochs 3 --batch-size 8 --seeds 2"
+        typed += " --epochs 3 --batch-size 8 --lr 0.1 --seeds 2"
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             main(typed.split())
         torch.save(said.getvalue(), f"{{sys.argv[3]}}/0.pt")

@@ -31,6 +31,7 @@ from infobatch.policies import Proportional
         (torch.ones(2, dtype=torch.long), [1, 2], TypeError, "dtype torch.int64; they must be floating"),
         (torch.ones(2), np.array([1.0, 2.0]), TypeError, "indices have dtype float64; .*as it came"),
         (torch.ones(2), torch.tensor([1.0, 2.0]), TypeError, "indices have dtype float32"),
+        (np.arange(2), torch.ones(2, requires_grad=True), TypeError, "it came, after the losses"),
         (torch.ones(2), np.array([True, False]), TypeError, "indices have dtype bool"),
         (
             torch.ones(2),

@@ -108,11 +108,11 @@ class Report:
         if self.batch_size is None:
             return line
         size, like = self.batch_size, round(self.batch_size / of_a_step)
-        as_noisy = f"as noisy as one of batch {like:,} of {size:,.0f}"
-        if self.shrinks_batches:
-            return f"{line}: a step {as_noisy if like < size else 'no noisier than on full data'}"
-        alike = as_noisy if like < size else "no noisier than one on full data"
-        return f"{line}, over as many steps; there are fewer, each {alike}"
+        which = f"as noisy as one of batch {like:,} of {size:,.0f}"
+        if like >= size:
+            which = "no noisier than one on full data"
+        steps = ": a step" if self.shrinks_batches else ", for as many steps; there are fewer, each"
+        return f"{line}{steps} {which}"
 
     def __str__(self) -> str:
         epochs = "1 epoch" if len(self.epochs) == 1 else f"{len(self.epochs)} epochs"

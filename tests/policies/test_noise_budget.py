@@ -286,7 +286,7 @@ def test_where_steps_are_fewer_the_report_tells_how_noisy_each_is():
     for _ in pruner.epochs():
         for indices, _ in loader:
             pruner.update(torch.rand(len(indices), generator=generator) ** 4 * 3, indices)
-    told = r"over as many steps; there are fewer, each (no noisier than|as noisy as) one "
+    told = r"for as many steps; there are fewer, each (no noisier than|as noisy as) one "
     assert re.search(told, str(pruner.report()))
 
 

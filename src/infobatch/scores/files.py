@@ -60,27 +60,14 @@ def read_scores(path: str | Path) -> ScoreTable:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}; give the scores that a run exported")
-    if path.suffix == ".npz":
-        try:
-            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except (ValueError, AttributeError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"{path} cannot be read as the arrays of an .npz file ({type(error).__name__}); export "
-                "the scores again"
-            ) from error
-    elif path.suffix == ".parquet":
-        pyarrow, parquet = import_parquet()
-        try:
-            table = parquet.read_table(path)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise ValueError(
-                f"{path} cannot be read as a .parquet file ({type(error).__name__}); export the scores "
-                "again"
-            ) from error
-        arrays = {name: table[name].to_numpy() for name in table.column_names}
-    else:
+    if path.suffix not in READERS:
         raise _unknown_format(path)
+    try:
+        arrays = READERS[path.suffix](path)
+    except DAMAGED as error:
+        raise ValueError(
+            f"{path} cannot be read as {path.suffix} ({type(error).__name__}); export the scores again"
+        ) from error
     if "last_loss" not in arrays:
         raise ValueError(
             f"{path} has columns {', '.join(arrays)}, but no 'last_loss'; name the column of "
@@ -93,6 +80,26 @@ def read_scores(path: str | Path) -> ScoreTable:
         numbers = np.array(values, COLUMNS[name].dtype)
         table.write(name, np.where(np.isfinite(numbers), numbers, COLUMNS[name].initial))
     return table
+
+
+def _of_npz(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _of_parquet(path: Path) -> dict[str, np.ndarray]:
+    pyarrow, parquet = import_parquet()
+    try:
+        table = parquet.read_table(path)
+    except pyarrow.ArrowException as error:  # of which some are no ValueError
+        raise ValueError(str(error)) from error
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+READERS = {".npz": _of_npz, ".parquet": _of_parquet}
+"""What reads the arrays of a file, by its ending."""
+DAMAGED = (ValueError, AttributeError, TypeError, EOFError, OSError, zipfile.BadZipFile)
+"""What they raise for a damaged one."""
 
 
 def _column(name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:

@@ -64,8 +64,10 @@ class ScoreTable:
         for name in ("recent_norms", "smoothed_norms"):
             if name in self._values:
                 return self[name][:, 1]
-        kept = [name for name in ("gradient_norm", "smoothed_norm") if name in self._values]
-        return self[kept[0]] if kept else None
+        for name in ("gradient_norm", "smoothed_norm"):
+            if name in self._values:
+                return self[name]
+        return None
 
     def add(self, columns: Sequence[str]) -> None:
         """Keep further columns, of which nothing is known yet."""

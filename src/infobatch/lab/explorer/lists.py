@@ -97,7 +97,9 @@ def _suspects(signals: Mapping[str, np.ndarray], trained: np.ndarray) -> SampleL
 def _hard(signals: Mapping[str, np.ndarray], trained: np.ndarray) -> SampleList:
     """Samples whose mean rank by loss and by variability is highest; without that, by the loss's own."""
     by = "variability" if np.isfinite(signals["variability"]).any() else "std_loss"
-    ranks = [_ranks(np.nan_to_num(signals[name])) for name in ("mean_loss", by)]
+    from scipy.stats import rankdata  # takes its time
+
+    ranks = [rankdata(np.nan_to_num(signals[name])) for name in ("mean_loss", by)]
     score = ranks[0] + ranks[1]
     chosen = _ranked(-score, trained & np.isfinite(signals[by]))[: _longest(score)]
     meaning = "A high loss that changes much from epoch to epoch."
@@ -106,14 +108,6 @@ def _hard(signals: Mapping[str, np.ndarray], trained: np.ndarray) -> SampleList:
 
 def _longest(values: np.ndarray) -> int:
     return min(LONGEST, max(1, round(SHARE * len(values))))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """The rank of each value, from 0; those that are equal have the mean of their ranks."""
-    ordered = np.sort(values)
-    below, up_to = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
-    ranks: np.ndarray = (below + up_to - 1) / 2
-    return ranks
 
 
 def _ranked(values: np.ndarray, among: np.ndarray) -> np.ndarray:

@@ -97,6 +97,30 @@ def call_with(function: Function, name: str, offered: Mapping[str, Any], always:
         raise ValueError(f"{name} fails: {reason_of(error)}") from error
 
 
+def check_takes(function: Function, name: str, argument: str) -> None:
+    """Check that a function can be called with one argument.
+
+    Args:
+        function: The function.
+        name: Its name, for the error.
+        argument: What the argument is called, for the error.
+
+    Raises:
+        ValueError: If it takes none, or needs others.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a callable that is not written in Python
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} is called with {argument} alone, but is defined with {signature} ({error}); let "
+            f"it take {argument} first, and give all else defaults"
+        ) from error
+
+
 def reason_of(error: Exception) -> str:
     """What an error of a user's code says, and where in it, in a line.
 

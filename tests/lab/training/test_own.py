@@ -1,6 +1,7 @@
 """Runs that a function of the user's trains: what it is given, and what it must do."""
 
 import math
+import re
 import sys
 import time
 from dataclasses import replace
@@ -193,6 +194,20 @@ def test_functions_are_found_in_files(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             load_function(text)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [("()", "too many positional arguments"), ("(run, model)", "missing a required argument: 'model'")],
+)
+def test_a_function_that_cannot_be_called_with_its_run_is_refused(tmp_path, parameters, reason):
+    script = tmp_path / "my_script.py"
+    script.write_text(f"def train{parameters}:\n    return 1.0\n")
+    config = replace(of_function(f"{script}:train"), epochs=4, batch_size=8, lr=0.1)
+    with pytest.raises(
+        ValueError, match=re.escape(f"with run alone, but is defined with {parameters} ({reason}")
+    ):
+        check_task(config, set())
 
 
 def test_options_that_the_function_decides_on_are_refused(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infobatch.lab.config.train import TrainConfig, flag, of_function
-from infobatch.lab.functions import load_function
+from infobatch.lab.functions import check_takes, load_function
 from infobatch.lab.tasks.metrics import Metric
 
 GIVEN = ("epochs", "batch_size", "lr")
@@ -25,7 +25,7 @@ def check_own(config: TrainConfig) -> None:
     Raises:
         ValueError: If it is not so.
     """
-    load_function(config.own.train)
+    check_takes(load_function(config.own.train), config.own.train, "run")
     given = config.differences(of_function(config.own.train))
     if missing := [flag(name) for name in GIVEN if name not in given]:
         raise ValueError(

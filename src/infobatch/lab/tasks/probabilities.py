@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,47 +11,22 @@ NUM_BINS = 15
 """The bins of the calibration error: as many as in Guo et al., ICML 2017."""
 
 
-def area_under_curve(scores: Tensor, positive: Tensor) -> float:
-    """Compute the area under the ROC curve: how often a positive sample has a higher score than another.
+def ranking(scores: Tensor, positive: Tensor) -> tuple[float, float]:
+    """Compute how well scores rank positive samples before the others.
 
     Args:
         scores: (N,), higher for samples that are more likely positive.
         positive: Which samples are, bool (N,), at least one of them and not all.
 
     Returns:
-        The area, in [0, 1]; samples of equal score count half.
+        The area under the ROC curve and the average precision, both in [0, 1]; NaN where a score is NaN.
     """
-    found, taken = _thresholds(scores, positive)
-    missed = taken - found
-    heights = (found + torch.cat([found.new_zeros(1), found[:-1]])) / 2
-    widths = missed.diff(prepend=missed.new_zeros(1))
-    return float((heights * widths).sum() / (found[-1] * missed[-1]))
+    from sklearn.metrics import average_precision_score, roc_auc_score  # takes its time
 
-
-def average_precision(scores: Tensor, positive: Tensor) -> float:
-    """Compute the average precision: the mean over the positive samples of the precision at their score.
-
-    Args:
-        scores: (N,), higher for samples that are more likely positive.
-        positive: Which samples are, bool (N,), at least one of them.
-
-    Returns:
-        The average, in [0, 1], without interpolation, as scikit-learn's ``average_precision_score``.
-    """
-    found, taken = _thresholds(scores, positive)
-    recalled = found.diff(prepend=found.new_zeros(1)) / found[-1]
-    return float((recalled * found / taken).sum())
-
-
-def _thresholds(scores: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
-    """By each score from the highest on: positive samples at it or above, and all such samples."""
-    order = scores.argsort(descending=True)
-    values = scores[order]
-    last = torch.ones_like(values, dtype=torch.bool)  # of the samples of equal score
-    last[:-1] = values[1:] != values[:-1]
-    found = positive[order].double().cumsum(0)[last]
-    taken = (torch.arange(len(values), device=values.device) + 1)[last].double()
-    return found, taken
+    if scores.isnan().any():
+        return math.nan, math.nan
+    truth, guess = positive.cpu().numpy(), scores.cpu().numpy()
+    return float(roc_auc_score(truth, guess)), float(average_precision_score(truth, guess))
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor) -> float:

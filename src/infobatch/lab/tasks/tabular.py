@@ -9,7 +9,7 @@ from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs
 from infobatch.lab.tasks.classifier import Classifier
 from infobatch.lab.tasks.metrics import ACCURACY, LOG_LOSS, TABLE_METRICS
-from infobatch.lab.tasks.probabilities import area_under_curve, average_precision, calibration_error
+from infobatch.lab.tasks.probabilities import calibration_error, ranking
 from infobatch.lab.tasks.rows import OfRows
 
 
@@ -92,7 +92,6 @@ def figures_of(probabilities: Tensor, labels: Tensor, positive: int = 1) -> dict
     }
     if len(counts) == 2 and present.all():
         chances, are_positive = probabilities[:, positive], labels == positive
-        figures["AUC"] = area_under_curve(chances, are_positive)
-        figures["average precision"] = average_precision(chances, are_positive)
+        figures["AUC"], figures["average precision"] = ranking(chances, are_positive)
         figures["predicted − observed %"] = float(100 * (chances.mean() - are_positive.double().mean()))
     return figures

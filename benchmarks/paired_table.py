@@ -29,12 +29,17 @@ Results = dict[str, dict[int, float]]
 
 
 def read(paths: Sequence[Path]) -> tuple[str, Results]:
-    """The metric and the results of all files. ``ValueError`` where a seed's results differ."""
+    """The metric and the results of all files. ``ValueError`` where a seed has none, or two."""
     metrics, results = set(), Results()
     for path in paths:
         found = json.loads(path.read_text())
         metrics.add(found["metric"] if "metric" in found else _metric_of_report(found))
         for name, seed, result in listed(found):
+            if result is None:
+                raise ValueError(
+                    f"{path}: {name!r} has no number for seed {seed}, whose run diverged; take that "
+                    "way out of the file"
+                )
             if results.setdefault(name, {}).setdefault(seed, result) != result:
                 raise ValueError(f"{path}: {name!r} has another result of seed {seed} already")
     if len(metrics) != 1:
@@ -42,15 +47,15 @@ def read(paths: Sequence[Path]) -> tuple[str, Results]:
     return metrics.pop(), results
 
 
-def listed(found: dict[str, Any]) -> list[tuple[str, int, float]]:
-    """Way, seed and result of each run in a file."""
+def listed(found: dict[str, Any]) -> list[tuple[str, int, float | None]]:
+    """Way, seed and result of each run in a file; None where a run diverged."""
     if "runs" in found:
         return _of_report(found["runs"])
     results = [(row["name"], row["results"]) for row in found["results"]]
     return [(name, int(seed), of_seed[seed]) for name, of_seed in results for seed in of_seed]
 
 
-def _of_report(runs: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
+def _of_report(runs: list[dict[str, Any]]) -> list[tuple[str, int, float | None]]:
     """The same of runs.json. The oldest have an accuracy, and no labels."""
     labels = {(run["arm"], run.get("label")) for run in runs}
     unique = len({label for _, label in labels}) == len(labels)

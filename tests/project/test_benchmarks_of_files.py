@@ -31,6 +31,7 @@ def test_results_of_several_files_are_paired(tmp_path, capsys, monkeypatch):
     second = write("b.json", full={2: 71, 3: 70}, ours={2: 74, 3: 74}, theirs={2: 61, 3: 60})
     other = write("c.json", full={0: 71})
     write("d.json", ours={0: 71})
+    diverged = write("e.json", full={0: 70}, ours={0: None})
     paired = benchmark("paired_table")
 
     def printed(*arguments):
@@ -61,6 +62,7 @@ def test_results_of_several_files_are_paired(tmp_path, capsys, monkeypatch):
     for arguments, message in (
         ((first, str(report), "--against", "full"), "give files of one"),
         ((first, other, "--against", "full"), "'full' has another result of seed 0 already"),
+        ((diverged, "--against", "full"), "'ours' has no number for seed 0, whose run diverged"),
         ((other, "--against", "full", "ours"), "no way is called 'ours'"),
         ((other, first.replace("a.json", "d.json"), "--against", "full"), "seeds in common"),
         ((first, "--against", "fulll"), "no way is called 'fulll'; choose from full, ours, theirs"),

@@ -112,7 +112,7 @@ class Run(Course):
         """
         batch, remembered = read_batch(losses, indices, scored), remembered_of(losses, scores)
         weights = self.current.weights_of(batch)  # raises for a sample that the epoch does not train
-        self._looks.at_weights(losses, weights)
+        self._looks.batch_norm.at_weights(losses, weights)
         self._record(batch, losses, remembered, scored, signals)
 
     @outside_graphs
@@ -126,7 +126,7 @@ class Run(Course):
         does has a warning.
         """
         loss = self.shown(loss)
-        self._looks.at_returned(loss)
+        self._looks.backward.at_returned(loss)
         return loss
 
     def weights(self, indices: Indices) -> Tensor:
@@ -241,7 +241,7 @@ class Run(Course):
         """Record a batch; its weights, on the device of its losses."""
         batch, remembered = read_batch(losses, indices, scored), remembered_of(losses, scores)
         weights = self.factors(batch)
-        self._looks.at_weights(losses, weights)
+        self._looks.batch_norm.at_weights(losses, weights)
         self._record(batch, losses, remembered, scored, signals)
         return sent_to_device(torch.from_numpy(weights), losses.device)
 
@@ -297,7 +297,7 @@ class Run(Course):
     ) -> None:
         self._recorder.take(self.current, signals)
         read = self._signals_read(self._store.signals, signals, scores)
-        self._looks.at_losses(losses, scores, batch, scored, signals)
+        self._looks.losses.at_batch(losses, scores, batch, scored, signals)
         before = self.current.is_recorded(batch)
         again = np.asarray(before) if np.count_nonzero(before) else None
         num_real = self.current.record(batch)

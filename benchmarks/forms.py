@@ -21,7 +21,7 @@ from dataclasses import replace
 
 import arms
 
-from infobatch.lab.commands.options import load
+from infobatch.lab.commands.loading import load
 from infobatch.lab.comparison.contest import contestants
 from infobatch.lab.comparison.variants import FULL
 from infobatch.lab.config.shrinking import smaller_batch

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import arms
 
-from infobatch.lab.commands.options import load
+from infobatch.lab.commands.loading import load
 from infobatch.lab.comparison.variants import FULL
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.report.paired import Difference

@@ -26,7 +26,7 @@ import numpy as np
 from torch import Tensor
 
 from infobatch import NoiseBudget
-from infobatch.lab.commands.options import load
+from infobatch.lab.commands.loading import load
 from infobatch.lab.comparison.variants import FULL
 from infobatch.lab.config.train import TrainConfig
 from infobatch.policies import POLICIES, KeepProbabilities, Request

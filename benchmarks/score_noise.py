@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from infobatch.lab.commands.options import load
+from infobatch.lab.commands.loading import load
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.data import Data
 from infobatch.lab.recipes import find_recipe

@@ -28,7 +28,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from infobatch.lab.commands.options import load
+from infobatch.lab.commands.loading import load
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.runs.environment import describe_environment

@@ -7,7 +7,7 @@ import pytest
 from helpers import mae, run, tuning
 from helpers.comparisons import COMPARED, HALF
 from helpers.segmentation import camvid
-from infobatch.lab.commands.options import load
+from infobatch.lab.commands.loading import load
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.run import run_comparison
 from infobatch.lab.data import load_data

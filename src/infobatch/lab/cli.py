@@ -12,11 +12,14 @@ from infobatch import __version__
 
 try:
     from infobatch.lab.commands.arguments import Command, parse
+    from infobatch.lab.commands.compare import compare
     from infobatch.lab.commands.console import console
+    from infobatch.lab.commands.contest import contest
     from infobatch.lab.commands.coreset import coreset
     from infobatch.lab.commands.explore import explore
     from infobatch.lab.commands.show import evaluate, predict, recipes, report
-    from infobatch.lab.commands.train import compare, contest, sweep, train
+    from infobatch.lab.commands.sweep import sweep
+    from infobatch.lab.commands.train import train
     from infobatch.lab.interrupts import let_go, words_of
     from infobatch.lab.processes import joined
     from infobatch.lab.training.train import OutOfMemory

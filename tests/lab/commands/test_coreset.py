@@ -12,7 +12,7 @@ from helpers.commands import refused_as_changed
 from helpers.dynamics import epoch_of, write_epochs
 from infobatch.dynamics import read_dynamics
 from infobatch.dynamics.coreset import coreset as choose_coreset
-from infobatch.lab.commands.options import load
+from infobatch.lab.commands.loading import load
 from infobatch.lab.runs.folder import RunFolder
 
 TYPED = ["--data", "digits", "--epochs", 3, "--device", "cpu", "--record"]

@@ -10,7 +10,7 @@ import pytest
 
 from helpers.commands import refused_as_changed
 from helpers.explorer import record
-from infobatch.lab.commands.options import load
+from infobatch.lab.commands.loading import load
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.folder import RunFolder
 

@@ -72,7 +72,7 @@ def test_what_is_gone_on_with_begins_no_seed_that_would_take_too_long(comparison
 def test_each_recipe_of_a_sweep_has_seeds_of_its_own(call, tmp_path, monkeypatch):
     clocks = []
     monkeypatch.setattr(
-        "infobatch.lab.commands.train.run_comparison", lambda *given: clocks.append(given[-1])
+        "infobatch.lab.commands.sweep.run_comparison", lambda *given: clocks.append(given[-1])
     )
     files = [tmp_path / f"{name}.csv" for name in "ab"]
     for file in files:

@@ -9,7 +9,7 @@ import torch
 
 from helpers import changed
 from helpers.mae import QUICK, inputs_of
-from infobatch.lab.commands.options import load
+from infobatch.lab.commands.loading import load
 from infobatch.lab.models.masked import make_masked, sine_positions
 from infobatch.lab.tasks.mae import MaskedAutoencoding
 from infobatch.lab.training.validate import check_config, check_run

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.mae import QUICK
-from infobatch.lab.commands.options import load
+from infobatch.lab.commands.loading import load
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.models import make_model
 from infobatch.lab.runs.folder import RunFolder

@@ -9,7 +9,7 @@ import torch
 from helpers import changed, launch, run, stop_after
 from helpers.mae import QUICK, inputs_of
 from infobatch.distributed import Replicas
-from infobatch.lab.commands.options import load
+from infobatch.lab.commands.loading import load
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.tasks import mae
 from infobatch.lab.tasks.mae import MaskedAutoencoding, masked_losses, unmasked

@@ -16,7 +16,7 @@ from infobatch.dynamics import read_dynamics
 from infobatch.dynamics.coreset import coreset as choose_coreset
 from infobatch.lab.commands.arguments import OptionalPath, PositionalPath
 from infobatch.lab.commands.console import console
-from infobatch.lab.commands.options import load
+from infobatch.lab.commands.loading import load
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.files import FREE, make_writable, write_whole
 from infobatch.lab.runs.folder import RunFolder, check_is_one_run

@@ -9,7 +9,7 @@ import numpy as np
 
 from infobatch.lab.commands.arguments import OptionalPath, PositionalPath
 from infobatch.lab.commands.console import console
-from infobatch.lab.commands.options import load
+from infobatch.lab.commands.loading import load
 from infobatch.lab.data.own import OWN
 from infobatch.lab.explorer import Contents, contents_of, open_run, write_page
 from infobatch.lab.explorer.explore import MOST

@@ -1,4 +1,4 @@
-"""Whole configurations made of what was typed, and the data that they name."""
+"""Whole configurations made of what was typed."""
 
 from __future__ import annotations
 
@@ -9,25 +9,21 @@ from typing import Any
 
 from infobatch.lab.commands.arguments import Typed
 from infobatch.lab.commands.console import console
-from infobatch.lab.commands.subsets import read_indices, read_subset
+from infobatch.lab.commands.saving import refuse_both, refuse_target, share_of
+from infobatch.lab.commands.subsets import read_indices
 from infobatch.lab.comparison.command import start_of
-from infobatch.lab.comparison.contest import distinct_policies
-from infobatch.lab.comparison.variants import Variant, reads_ratio
-from infobatch.lab.config.noise_budget import BUDGETED, budget_of, with_budget, with_budgets
+from infobatch.lab.config.noise_budget import BUDGETED, budget_of, with_budget
 from infobatch.lab.config.policy_spec import BELOW_MEAN, has_prune_ratio, name_of
 from infobatch.lab.config.shrinking import shrinks_batches
 from infobatch.lab.config.train import TrainConfig, defaults_of, flag, of_function, of_table
-from infobatch.lab.data import DOWNLOADS, Data, load_data, local_folder
-from infobatch.lab.data.files import FILE_SETS
+from infobatch.lab.data import local_folder
 from infobatch.lab.data.marks import mark_of
 from infobatch.lab.data.table_files import is_table, named_table
 from infobatch.lab.devices import computes_in_bf16, resolve_device, resolve_precision
 from infobatch.lab.functions import is_function
-from infobatch.lab.names import choose
 from infobatch.lab.recipes import find_recipe
 from infobatch.lab.runs.same_options import PLACE_OPTIONS
 from infobatch.lab.runs.sources import check_data, check_sources, sources_of
-from infobatch.lab.tasks.registry import TASKS
 from infobatch.lab.training.scoring_costs import pruned_throughout
 from infobatch.lab.training.validate import check_config
 from infobatch.policies import DEFAULT_FOR_TARGET, POLICIES
@@ -270,131 +266,3 @@ def check_options(config: TrainConfig) -> None:
             f"the recipe {config.recipe} needs a GPU, and PyTorch finds no CUDA device here; give "
             "--device cpu to run it all the same, or take a small recipe (`infobatch recipes`)"
         )
-
-
-def load(config: TrainConfig) -> Data:
-    """The data of a run, after its split, its subset and what its task makes of it.
-
-    Args:
-        config: The run's options.
-
-    Returns:
-        The data; what there is to say of it has been printed.
-
-    Raises:
-        ValueError: If the data does not fit the options.
-        OSError: If the data cannot be read or downloaded.
-    """
-    if config.data in DOWNLOADS and local_folder(config.data_dir) is None:
-        size = DOWNLOADS[config.data]
-        console.print(f"{config.data} is downloaded ({size}), unless it was before")
-    own: dict[str, Any] = {}
-    if config.task == "segmentation":
-        own = {"skip_bad": config.segmentation.skip_bad, "say": console.print}
-    if config.data in FILE_SETS:
-        own = {"test": config.test}
-    if config.task in ("tabular", "regression"):
-        own = {"target": config.tabular.target, "leave_out": config.tabular.leave_out}
-        own["of_numbers"] = config.task == "regression"
-        own["positive"] = config.tabular.positive
-        own["holds_out"] = config.held_out > 0
-    data = load_data(config.data, config.data_dir, **own)
-    subset = None if config.subset is None else read_subset(config.subset, len(data.train))
-    if config.held_out or config.train_samples or subset is not None:
-        data = data.split(config.held_out, config.train_samples, subset)
-    if config.imbalance > 1:
-        data = data.long_tailed(config.imbalance)
-    data = TASKS[config.task].prepare(config, data)
-    for note in data.notes:
-        console.print(note)
-    return data
-
-
-def variants_of(
-    config: TrainConfig, policies: str, prune_ratio: str, noise: str = "", has_target: bool = False
-) -> list[Variant]:
-    """The variants of a sweep.
-
-    Args:
-        config: The options that runs share.
-        policies: The policies, separated by commas.
-        prune_ratio: Prune ratios, separated by commas, for those policies that have one.
-        noise: Budgets of noise, separated by commas, for those policies that have one; empty for their
-            own.
-        has_target: Whether a target says how much is left out, so that most prune ratios do not matter.
-
-    Returns:
-        Each policy at each ratio or budget, each once.
-
-    Raises:
-        ValueError: If a policy does not exist or is named twice, or a ratio is no number.
-    """
-    ratios = numbers("--prune-ratio", prune_ratio, "0.3,0.5,0.7")
-    variants = []
-    names = [name.strip() for name in policies.split(",")]
-    for policy in names:
-        choose("policy", name_of(policy), POLICIES)
-    for policy in distinct_policies(config, with_budgets(names, budgets(noise))):
-        has_ratio = reads_ratio(policy, has_target)
-        variants += [Variant(policy, ratio) for ratio in ratios] if has_ratio else [Variant(policy)]
-    return list(dict.fromkeys(variants))
-
-
-def refuse_both(noise: str, other: str) -> None:
-    """Raise ``ValueError`` for a budget of noise and what else says how much is left out, as typed."""
-    raise ValueError(
-        f"--noise is {noise} and {other}, and each says how much is left out; give one of them"
-    )
-
-
-def refuse_target(typed: TrainConfig, save: str) -> None:
-    """Raise ``ValueError`` where ``--target`` was typed beside ``--save``, of which it is a form."""
-    if typed.target is not None:
-        raise ValueError(
-            f"--save is {save} and --target {typed.target}, and each says how much is left out; give "
-            "one of them"
-        )
-
-
-def budgets(noise: str) -> list[float]:
-    """Budgets of noise that were typed, each once; none for an empty text."""
-    return list(dict.fromkeys(numbers("--noise", noise, "1.05,1.1,1.5"))) if noise else []
-
-
-def share_of(percentage: float, flag: str, typed: object) -> float:
-    """A percentage of the samples to leave out, as a share.
-
-    Args:
-        percentage: The percentage, in [1, 100).
-        flag: The option that gave it, for the error.
-        typed: What was typed, for the error.
-
-    Returns:
-        The share, in [0.01, 1).
-
-    Raises:
-        ValueError: If the percentage is outside its range.
-    """
-    if not 1 <= percentage < 100:
-        raise ValueError(f"{flag} is {typed!r}; give percentages from 1 on and below 100, such as 30")
-    return percentage / 100
-
-
-def numbers(flag: str, text: str, example: str) -> list[float]:
-    """Numbers that are separated by commas.
-
-    Args:
-        flag: The option that gave them, for the error.
-        text: What was typed.
-        example: What could be typed, for the error.
-
-    Returns:
-        The numbers.
-
-    Raises:
-        ValueError: If a part is no number.
-    """
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"{flag} is {text!r}; give numbers, such as {example}") from None

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from infobatch.lab.commands.console import ComparisonWatch, live
-from infobatch.lab.commands.options import load, share_of
+from infobatch.lab.commands.loading import load
+from infobatch.lab.commands.saving import share_of
 from infobatch.lab.commands.show import write_and_print
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.run import run_comparison

@@ -20,7 +20,7 @@ from infobatch.lab.commands.arguments import (
     RecipeName,
 )
 from infobatch.lab.commands.console import console, plain_console, print_recipe
-from infobatch.lab.commands.options import load
+from infobatch.lab.commands.loading import load
 from infobatch.lab.commands.results import print_results
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.config.train import TrainConfig

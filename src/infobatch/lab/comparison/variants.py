@@ -75,6 +75,30 @@ SHRUNK = {UNDERSAMPLED: UNDERSAMPLED_SAME_STEPS}
 """What is trained in place of a control that was asked for, beside variants that shrink batches."""
 
 
+def on_request(same_steps: bool, undersampling: bool, controls: bool = True) -> tuple[str, ...]:
+    """Which controls of ``ON_REQUEST`` were asked for.
+
+    Args:
+        same_steps: Whether a shorter run in as many steps was.
+        undersampling: Whether leaving out by the class alone was.
+        controls: Whether there are to be any controls.
+
+    Returns:
+        The kinds of their arms.
+
+    Raises:
+        ValueError: If one was asked for, and there are to be none.
+    """
+    asked = {SAME_STEPS: same_steps, UNDERSAMPLED: undersampling}
+    kinds = tuple(kind for kind in ON_REQUEST if asked[kind])
+    if kinds and not controls:
+        raise ValueError(
+            f"{ON_REQUEST[kinds[0]]} asks for a control, and --no-controls for none; leave one of them "
+            "out"
+        )
+    return kinds
+
+
 @dataclass(frozen=True)
 class Variant:
     """A way of pruning, or only a budget, which the controls of all policies at one cost share.

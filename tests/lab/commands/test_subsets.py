@@ -9,7 +9,7 @@ from infobatch.lab.data import load_data
 
 def test_a_file_that_is_not_there_is_told_before_data_are_loaded(call, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "infobatch.lab.commands.options.load_data", lambda *_, **__: pytest.fail("loaded")
+        "infobatch.lab.commands.loading.load_data", lambda *_, **__: pytest.fail("loaded")
     )
     code, _, error = call("train", *TYPED, "--subset", tmp_path / "none.json")
     assert code == 2

@@ -1,5 +1,7 @@
 """Draws from keep probabilities: sizes, weights, chances, and answers that are refused."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -279,6 +281,29 @@ def strata(size):
         (Answers(KeepProbabilities(torch.ones(1), strata(100) + 2)), 0.4, "there is a stratum 2, but"),
         (Answers(KeepProbabilities(torch.zeros(100))), None, r"must lie in \(0, 1\]"),
         (Answers(KeepProbabilities(torch.full((100,), torch.nan))), 0.4, r"is nan; .* must lie in"),
+        (
+            Answers(KeepProbabilities(np.ones(100))),
+            None,
+            "probabilities that are a ndarray; give a tensor",
+        ),
+        (Answers(KeepProbabilities([0.5] * 100)), None, "probabilities that are a list; give a tensor"),
+        (Answers(KeepProbabilities(torch.ones(1), np.zeros(100))), None, "strata that are a ndarray"),
+        (
+            Answers(KeepProbabilities(torch.ones(1), torch.zeros(100))),
+            None,
+            "strata of dtype torch.float32",
+        ),
+        (
+            Answers(KeepProbabilities(torch.ones(1, 1), strata(100))),
+            None,
+            r"shape \(1, 1\); give one of",
+        ),
+        (
+            Answers(KeepProbabilities(torch.ones(100).requires_grad_())),
+            None,
+            "with a gradient; give one",
+        ),
+        (Weighs(torch.full((100,), 1e-60).double()), None, "negative, not finite, or all 0"),
         (Weighs(torch.ones(10)), None, r"weights of shape \(10,\); there are 100 samples"),
         (Weighs([1.0] * 100), None, "weights of shape list"),
         (Weighs(torch.zeros(100)), None, "negative, not finite, or all 0"),
@@ -309,6 +334,24 @@ def test_a_right_answer_is_drawn_from():
     weights = (torch.arange(100) < 20).float()
     pruner = DynamicPruner(range(100), 4, policy=Weighs(weights), target=0.4, warmup_epochs=0, delta=0.5)
     assert pruner.selection.indices.tolist() == list(range(20))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64, torch.bool])
+def test_weights_of_any_dtype_are_kept_as_a_state_has_them(dtype):
+    policy = Weighs((torch.arange(100) < 20).to(dtype))
+    state = DynamicPruner(range(100), 4, policy=policy, warmup_epochs=0).state_dict()
+    resumed = DynamicPruner(range(100), 4, policy=policy, warmup_epochs=0)
+    resumed.load_state_dict(state)
+    assert resumed.selection.indices.tolist() == list(range(20))
+
+
+@pytest.mark.parametrize(("kept", "is_right"), [(448, True), (488, False), (384, True), (512, False)])
+def test_a_number_that_is_off_is_refused_but_for_whole_steps(kept, is_right):
+    """Of 640 samples 410 are asked for, in steps of 64: 384 and 448 are the whole steps beside it."""
+    keep = KeepProbabilities(torch.full((640,), kept / 640, dtype=torch.float64))
+    request = Request(230, torch.Generator(), epoch_sizes=EpochSizes(64))
+    with nullcontext() if is_right else pytest.raises(ValueError, match=f"would keep {kept} samples"):
+        assert select(Answers(keep), ScoreTable(640), request).num_selected % 64 == 0
 
 
 def test_keep_probabilities_outside_0_to_1_are_refused():

@@ -28,9 +28,7 @@ def select(policy: Policy, scores: ScoreTable, request: Request) -> Selection:
         TypeError: If the policy's answer is of another kind.
     """
     if isinstance(policy, BiasedPolicy):
-        weights = policy.weights(scores, request)
-        _check_weights(weights, policy, len(scores), request)
-        return Selection.of(weights)
+        return Selection.of(_checked_weights(policy, scores, request))
     keep = policy.keep_probabilities(scores, request)
     _check_probabilities(keep, policy, len(scores), request)
     wanted = None if request.num_pruned is None else len(scores) - request.num_pruned
@@ -46,6 +44,7 @@ def _check_probabilities(
             f"{policy!r} answered with a {type(keep).__name__}; keep_probabilities must return "
             "KeepProbabilities(probabilities), of shape (N,)"
         )
+    _check_tensors(keep, policy)
     of_each = keep.probabilities if keep.strata is None else keep.strata
     if keep.groups is not None:
         return  # the number of samples is left to the groups that are drawn
@@ -61,14 +60,38 @@ def _check_probabilities(
         _check_number(kept, policy, num_samples, request.num_pruned, request.epoch_sizes.multiple)
 
 
-def _check_weights(weights: Tensor, policy: BiasedPolicy, num_samples: int, request: Request) -> None:
-    """Raise an error for weights of other samples, of no sense, or of another number to keep."""
+def _check_tensors(keep: KeepProbabilities, policy: Policy) -> None:
+    """Raise ``TypeError`` for keep probabilities or strata that are no tensors to draw by."""
+    given = {"probabilities": keep.probabilities, "strata": keep.strata}
+    for name, values in given.items():
+        if values is not None and not isinstance(values, Tensor):
+            raise TypeError(
+                f"{policy!r} gave {name} that are a {type(values).__name__}; give a tensor, as "
+                "torch.from_numpy makes one"
+            )
+    if keep.strata is not None and keep.strata.dtype != torch.uint8:
+        raise TypeError(
+            f"{policy!r} gave strata of dtype {keep.strata.dtype}; number them from 0 in uint8: "
+            "strata.to(torch.uint8)"
+        )
+    if keep.probabilities.ndim != 1 or keep.probabilities.requires_grad:
+        raise TypeError(
+            f"{policy!r} gave probabilities of shape {tuple(keep.probabilities.shape)}"
+            f"{', with a gradient' * keep.probabilities.requires_grad}; give one of each sample, or of "
+            "each stratum: a tensor of one dimension, detached"
+        )
+
+
+def _checked_weights(policy: BiasedPolicy, scores: ScoreTable, request: Request) -> Tensor:
+    """The weights of a biased policy, float32; an error for other samples or another number of them."""
+    weights, num_samples = policy.weights(scores, request), len(scores)
     if not isinstance(weights, Tensor) or weights.shape != (num_samples,):
         shape = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
         raise ValueError(
             f"{policy!r} gave weights of shape {shape}; there are {num_samples:,} samples, and each "
             "must have one: a tensor of shape (N,), 0 where it is left out"
         )
+    weights = weights.detach().to(torch.float32)
     if not bool((weights.isfinite() & (weights >= 0)).all()) or not bool(weights.any()):
         raise ValueError(f"{policy!r} gave weights that are negative, not finite, or all 0")
     if (kept := int(torch.count_nonzero(weights))) < (least := request.epoch_sizes.least):
@@ -79,12 +102,15 @@ def _check_weights(weights: Tensor, policy: BiasedPolicy, num_samples: int, requ
         )
     if request.num_pruned is not None:
         _check_number(kept, policy, num_samples, request.num_pruned, request.epoch_sizes.multiple)
+    return weights
 
 
 def _check_number(kept: float, policy: Policy, num_samples: int, num_pruned: int, multiple: int) -> None:
     """Raise ``ValueError`` if a policy keeps, or expects to keep, another number than is asked for."""
     wanted = num_samples - num_pruned
-    if abs(kept - wanted) > multiple - 0.5:  # false for NaN, which the draw refuses
+    off = abs(kept - wanted)
+    in_whole_steps = off < multiple and abs(kept - round(kept / multiple) * multiple) <= 0.5
+    if off > 0.5 and not in_whole_steps:
         raise ValueError(
             f"{policy!r} would keep {kept:,.6g} samples, where {num_pruned:,} of "
             f"{num_samples:,} are to be left out; keep probabilities must sum to "

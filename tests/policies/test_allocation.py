@@ -22,6 +22,12 @@ def test_shares_are_made_whole(shares, total, data):
     assert ((numbers >= 1) & (numbers <= counts)).all()
 
 
+def test_many_classes_of_one_sample_beside_a_large_one_are_made_whole():
+    counts = np.append(np.ones(20_000, np.int64), 160_000)
+    numbers = whole(counts * 0.2, 36_000, counts)
+    assert numbers.tolist() == [1] * 20_000 + [16_000]
+
+
 def test_root_mean_squares_over_several_pieces_are_those_of_all():
     rng = np.random.default_rng(0)
     values = rng.normal(size=2 * CHUNK + 9).astype(np.float32)

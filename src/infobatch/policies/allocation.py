@@ -104,11 +104,11 @@ def whole(shares: np.ndarray, total: int, counts: IndexArray) -> IndexArray:
     missing = total - int(numbers.sum())
     step = 1 if missing > 0 else -1
     order = np.argsort(-step * (shares - numbers), kind="stable")
+    limits = counts if step > 0 else np.minimum(counts, 1)
     while missing:
-        for i in order:
-            if missing and np.minimum(counts[i], 1) <= numbers[i] + step <= counts[i]:
-                numbers[i] += step
-                missing -= step
+        changed = order[numbers[order] != limits[order]][: abs(missing)]
+        numbers[changed] += step
+        missing -= step * len(changed)
     return numbers
 
 

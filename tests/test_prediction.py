@@ -172,6 +172,25 @@ def test_what_goes_by_no_scores_is_predicted_without_them(policy):
     assert pruner.predict_saving().epoch == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(
+    ("policy", "num_samples", "error", "message"),
+    [
+        (
+            InfoBatch(),
+            20,
+            ValueError,
+            "the schedule is of 20 samples, and there are scores of 50; make it",
+        ),
+        (Undersampling(np.arange(30) % 2), 50, ValueError, "was given the labels of 30 samples"),
+        (InfoBatch, 50, TypeError, "give an object such as"),
+    ],
+)
+def test_what_is_of_other_samples_predicts_nothing(policy, num_samples, error, message):
+    scores = ScoreTable.from_losses(np.ones(50, np.float32))
+    with pytest.raises(error, match=message):
+        predict_saving(scores, policy, Schedule(num_samples, 10))
+
+
 def test_a_target_that_the_policy_cannot_meet_is_not_promised():
     scores = ScoreTable.from_losses(easy_losses(0.5))
     assert predict_saving(scores, InfoBatch(0.9), Schedule(5000, 20, target=0.3)).run == pytest.approx(

@@ -16,6 +16,7 @@ from infobatch.policies import NoiseBudget, Policy, Request
 from infobatch.policies.base import (
     BiasedPolicy,
     check_one_says_how_much,
+    check_policy,
     check_targets,
     goes_by_scores,
 )
@@ -83,9 +84,17 @@ def predict_saving(
         The predicted saving.
 
     Raises:
-        ValueError: If no sample has a score, and the policy goes by scores; or if the policy cannot
-            leave out as many samples as the schedule's target asks for.
+        ValueError: If no sample has a score, and the policy goes by scores; if the policy cannot leave
+            out as many samples as the schedule's target asks for; or if scores, schedule and what the
+            policy was given are of other numbers of samples.
+        TypeError: If ``policy`` is none.
     """
+    check_policy(policy, scores.num_samples)
+    if schedule.num_samples != scores.num_samples:
+        raise ValueError(
+            f"the schedule is of {schedule.num_samples:,} samples, and there are scores of "
+            f"{scores.num_samples:,}; make it with Schedule(len(scores), ...)"
+        )
     check_one_says_how_much(policy, schedule.has_target)
     if not schedule.has_target:
         return _predicted(scores, policy, schedule, norms_from, epoch_sizes)

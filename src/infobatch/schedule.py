@@ -75,6 +75,7 @@ class Schedule:
         ramp: float = 0.0,
         epoch_sizes: EpochSizes = ANY_SIZE,
     ) -> None:
+        check_length(num_samples, num_epochs, None)
         check_schedule(delta, warmup_epochs, target, ramp)
         self.num_samples = num_samples
         whole = round(num_epochs)

@@ -91,6 +91,28 @@ def test_files_that_are_no_scores(tmp_path):
         read_scores(tmp_path / "missing.npz")
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"last_loss": ["a", "b"]},
+            r"last_loss in .* is of shape \(2,\) and dtype <U1; it must have one",
+        ),
+        ({"last_loss": np.ones((2, 2))}, r"last_loss in .* is of shape \(2, 2\)"),
+        ({"last_loss": np.ones(2), "visits": np.ones(3)}, r"visits in .* \(3,\) .* each of 2 samples"),
+    ],
+)
+def test_columns_that_are_no_numbers_of_each_sample_are_named(tmp_path, columns, message):
+    np.savez(tmp_path / "scores.npz", **columns)
+    with pytest.raises(ValueError, match=message):
+        read_scores(tmp_path / "scores.npz")
+
+
+def test_a_whole_number_that_is_missing_is_as_at_the_start(tmp_path):
+    np.savez(tmp_path / "scores.npz", last_loss=np.ones(3), visits=[1, np.nan, 2])
+    assert read_scores(tmp_path / "scores.npz")["visits"].tolist() == [1, 0, 2]
+
+
 @pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04cut off", b"\x80\x02cos\nsystem\n."])
 def test_a_damaged_file_is_named(content, tmp_path):
     path = tmp_path / "scores.npz"

@@ -73,12 +73,12 @@ def read_scores(path: str | Path) -> ScoreTable:
             f"{path} has columns {', '.join(arrays)}, but no 'last_loss'; name the column of "
             "per-sample losses so"
         )
-    found = {name: values for name in COLUMNS if (values := _column(name, arrays)) is not None}
-    losses = torch.from_numpy(np.array(arrays["last_loss"], np.float32))
+    found = {name: _numbers(name, arrays, path) for name in COLUMNS if _is_there(name, arrays)}
+    losses = torch.from_numpy(found["last_loss"])
     table = ScoreTable.from_losses(losses, list(dict.fromkeys(["last_loss", "visits", *found])))
-    for name, values in found.items():
-        numbers = np.array(values, COLUMNS[name].dtype)
-        table.write(name, np.where(np.isfinite(numbers), numbers, COLUMNS[name].initial))
+    for name, numbers in found.items():
+        known = np.where(np.isfinite(numbers), numbers, COLUMNS[name].initial)
+        table.write(name, known.astype(COLUMNS[name].dtype))
     return table
 
 
@@ -102,13 +102,29 @@ DAMAGED = (ValueError, AttributeError, TypeError, EOFError, OSError, zipfile.Bad
 """What they raise for a damaged one."""
 
 
-def _column(name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """A score column among the arrays of a file, (N,) or (N, width); None if it is not there."""
+def _parts(name: str) -> list[str]:
+    """The arrays of a file that a score column is written as."""
     width = COLUMNS[name].width
-    if width == 1:
-        return arrays.get(name)
-    parts = [arrays[part] for part in (f"{name}_{place}" for place in range(width)) if part in arrays]
-    return np.stack(parts, 1) if len(parts) == width else None
+    return [name] if width == 1 else [f"{name}_{place}" for place in range(width)]
+
+
+def _is_there(name: str, arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether a file has all arrays of a score column."""
+    return all(part in arrays for part in _parts(name))
+
+
+def _numbers(name: str, arrays: Mapping[str, np.ndarray], path: Path) -> np.ndarray:
+    """A score column among the arrays of a file, float32 or float64, (N,) or (N, width)."""
+    dtype = np.float32 if COLUMNS[name].dtype == np.float32 else np.float64
+    for part in _parts(name):
+        values, shape = arrays[part], (len(arrays["last_loss"]),)
+        if values.dtype.kind not in "biuf" or values.shape != shape:
+            raise ValueError(
+                f"{part} in {path} is of shape {values.shape} and dtype {values.dtype}; it must have "
+                f"one number for each of {shape[0]:,} samples"
+            )
+    columns = [np.array(arrays[part], dtype) for part in _parts(name)]
+    return columns[0] if COLUMNS[name].width == 1 else np.stack(columns, 1)
 
 
 def _unknown_format(path: Path) -> ValueError:

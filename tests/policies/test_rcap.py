@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from helpers import request, table_of
-from helpers.policies import sizes_kept
-from infobatch.policies import RCAP
+from helpers.policies import generator, sizes_kept
+from infobatch.batching import EpochSizes
+from infobatch.policies import RCAP, Request
 from infobatch.policies.rcap import class_sizes, clipped_losses, drawn_by
+from infobatch.scores import ScoreTable
 from infobatch.selection import select
 
 NAN = float("nan")
@@ -28,6 +30,12 @@ def test_rcap_gives_a_class_the_root_of_its_size_times_its_loss():
     # The third would have 4.4 of its 4; the others share 26 as 4 to 3.
     assert class_sizes(losses, classes, 30).tolist() == [15, 11, 4]  # 14.86, 11.14, 4
     assert class_sizes(np.zeros(140), classes, 35).tolist() == [25, 9, 1]  # nothing to tell them by
+
+
+def test_rcap_keeps_whole_steps_that_have_each_class():
+    classes = np.arange(400) % 100
+    request = Request(None, generator(0), epoch_sizes=EpochSizes(64))
+    assert RCAP(classes, 0.9).weights(ScoreTable(400), request).count_nonzero() == 128
 
 
 def test_rcap_draws_by_softmax_without_replacement():

@@ -117,12 +117,13 @@ class Request:
         """
         return self.epoch_sizes.at_least(least).nearest(count, num_samples)
 
-    def num_kept(self, num_samples: int, prune_ratio: float) -> int:
+    def num_kept(self, num_samples: int, prune_ratio: float, least: int = 1) -> int:
         """How many samples a policy keeps that prunes a share of all samples.
 
         Args:
             num_samples: N.
             prune_ratio: The share to leave out where the request names no number.
+            least: The fewest samples that the policy can keep.
 
         Returns:
             N - ``num_pruned``, or else (1 - ``prune_ratio``) N, as :meth:`nearest` makes it possible.
@@ -130,7 +131,7 @@ class Request:
         num_pruned = self.num_pruned
         if num_pruned is None:
             num_pruned = round(prune_ratio * num_samples)
-        return self.nearest(num_samples - num_pruned, num_samples)
+        return self.nearest(num_samples - num_pruned, num_samples, least)
 
 
 class Policy(ABC):
@@ -280,6 +281,10 @@ def check_policy(policy: Policy, num_samples: int) -> None:
         given = "its class" if isinstance(policy, type) else f"a {type(policy).__name__}"
         raise TypeError(
             f"policy is {policy!r}; give an object such as NoiseBudget(max_noise=1.1), not {given}"
+        )
+    if isinstance(policy.columns, str):
+        raise TypeError(
+            f"columns of {policy!r} is {policy.columns!r}; give a tuple, such as ({policy.columns!r},)"
         )
     if policy.num_samples not in (None, num_samples):
         raise ValueError(

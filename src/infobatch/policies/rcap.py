@@ -11,7 +11,7 @@ from torch import Tensor
 
 from infobatch.policies.allocation import SMALLEST, allocate, whole
 from infobatch.policies.base import BiasedPolicy, Request, check_some_are_kept
-from infobatch.policies.options import set_fields, take_prune_ratio
+from infobatch.policies.options import check_kinds, set_fields, take_prune_ratio
 from infobatch.policies.per_sample import Numbers, check_every_class_is_kept, classes_of, members_of
 from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.columns import IndexArray
@@ -46,6 +46,7 @@ class RCAP(BiasedPolicy):
     num_classes: int = field(init=False, repr=False)
 
     def __post_init__(self, labels: Numbers | None) -> None:
+        check_kinds(self)
         if not 0 < self.beta < math.inf:
             raise ValueError(f"beta is {self.beta}; it is a temperature, a number above 0")
         classes = classes_of(labels, "RCAP")
@@ -53,7 +54,7 @@ class RCAP(BiasedPolicy):
         take_prune_ratio(self)
 
     def weights(self, scores: ScoreTable, request: Request) -> Tensor:
-        num_kept = max(self.num_classes, request.num_kept(len(scores), self.prune_ratio))
+        num_kept = request.num_kept(len(scores), self.prune_ratio, least=self.num_classes)
         clipped = clipped_losses(scores["last_loss"].numpy(), self.num_classes)
         sizes = class_sizes(clipped, self.classes, num_kept)
         drawn = [

@@ -49,8 +49,7 @@ class Undersampling(Policy):
 
     def keep_probabilities(self, scores: ScoreTable, request: Request) -> KeepProbabilities:
         num_samples, num_classes = len(self.classes), len(self.counts)
-        wanted = request.num_kept(num_samples, self.prune_ratio)
-        num_kept = request.nearest(wanted, num_samples, least=num_classes)
+        num_kept = request.num_kept(num_samples, self.prune_ratio, least=num_classes)
         shares = self.counts * allocate(1 / self.counts, num_kept, SMALLEST, self.counts)
         probabilities = whole(shares, num_kept, self.counts) / self.counts
         order = torch.randperm(num_samples, generator=request.generator).numpy()

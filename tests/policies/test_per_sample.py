@@ -6,6 +6,7 @@ import torch
 from helpers import Numbers
 from infobatch import DynamicPruner
 from infobatch.policies import RCAP, ClassQuotas, Static, Undersampling
+from infobatch.scores import ScoreTable
 
 NAN = float("nan")
 
@@ -38,6 +39,12 @@ def test_labels_that_make_no_sense_are_refused(kind, labels, error, message):
 def test_static_scores_that_make_no_sense_are_refused(scores, error, message):
     with pytest.raises(error, match=message):
         Static(scores)
+
+
+def test_scores_may_come_as_a_model_gives_them():
+    given = torch.tensor([3.0, 1.0, 2.0], dtype=torch.bfloat16, requires_grad=True)
+    assert Static(given).ranked.tolist() == Static([3.0, 1.0, 2.0]).ranked.tolist()
+    assert ScoreTable.from_losses(given)["last_loss"].tolist() == [3.0, 1.0, 2.0]
 
 
 @pytest.mark.parametrize(

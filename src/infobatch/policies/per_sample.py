@@ -74,7 +74,10 @@ def mask_of(kept: Tensor | np.ndarray) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 def as_array(numbers: Numbers, what: str) -> np.ndarray:
     """The ``numbers`` (N,) on the host; an error message calls them ``what``."""
-    values = numbers.cpu().numpy() if isinstance(numbers, Tensor) else np.asarray(numbers)
+    if isinstance(numbers, Tensor):
+        numbers = numbers.detach().cpu()
+        numbers = numbers.double() if numbers.is_floating_point() else numbers  # NumPy has no bfloat16
+    values = np.asarray(numbers)
     if values.ndim != 1:
         raise ValueError(f"the {what} have shape {values.shape}; there must be one a sample, (N,)")
     return values

@@ -98,7 +98,7 @@ class ScoreTable:
             losses: (N,), NaN for a sample that has none.
             columns: Names in :data:`COLUMNS`.
         """
-        values = torch.as_tensor(losses).to(torch.float32).flatten()
+        values = torch.as_tensor(losses).detach().to("cpu", torch.float32).flatten()
         table = cls(len(values), columns)
         following = [name for name in columns if COLUMNS[name].signal == LOSSES or name == "visits"]
         known = np.flatnonzero(values.isfinite().numpy())

@@ -5,6 +5,7 @@
 
 from inspect import signature
 
+from infobatch.policies.allocation import allocate
 from infobatch.policies.bandits import UCB, EpsilonGreedy
 from infobatch.policies.base import BiasedPolicy, KeepProbabilities, Policy, Request
 from infobatch.policies.bls import BLS
@@ -136,6 +137,7 @@ __all__ = [
     "Static",
     "Undersampling",
     "WholeGroups",
+    "allocate",
     "default_delta",
     "default_policy",
     "takes",

@@ -225,7 +225,7 @@ OF_CLASSES = np.repeat(np.arange(11), [9, 5, 5, 1, 5, 10, 1, 3, 9, 2, 10])
 @pytest.mark.parametrize(
     ("policy", "options", "message"),
     [
-        (Proportional(cap=0.8), {"target": 0.3, "ramp": -1}, "cap is 0.8, but 0.817 of the samples"),
+        (Proportional(cap=0.8), {"target": 0.3, "ramp": -1}, "cap is 0.8, but 0.8167 of the samples"),
         (Proportional(cap=0.8), {"target": [0] + 8 * [20] + [6]}, "cap is 0.8, but 0.9 of the samples"),
         (
             ClassQuotas(OF_CLASSES, InfoBatch()),  # 26 of 60 it can leave out

@@ -13,6 +13,7 @@ from helpers.policies import BIASED, POLICIES, UNBIASED
 from infobatch import DynamicPruner, InfoBatch, Neyman, RandomPruning, Spaced
 from infobatch.batching import EpochSizes
 from infobatch.policies import (
+    IES,
     RCAP,
     RS2,
     UCB,
@@ -20,6 +21,7 @@ from infobatch.policies import (
     EpsilonGreedy,
     Kakurenbo,
     KeepProbabilities,
+    NoiseBudget,
     OrderDP,
     PercentileTiers,
     Policy,
@@ -28,6 +30,7 @@ from infobatch.policies import (
     SeTa,
     Static,
     Undersampling,
+    allocate,
 )
 from infobatch.scores import ScoreTable
 from infobatch.selection import draw, select
@@ -217,6 +220,58 @@ def test_a_number_within_reach_is_accepted(policy):
 def test_a_ratio_outside_0_to_1_is_refused(policy, ratio):
     with pytest.raises(ValueError, match=f"prune_ratio is {ratio}; .* at least 0 and less than 1"):
         policy(ratio)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Proportional(power="1"), r"power is '1'; it must be a number, such as 1\.0"),
+        (lambda: Proportional(cap=None), "cap is None; it must be a number"),
+        (lambda: Neyman(floor=None), "floor is None; it must be a number"),
+        (lambda: NoiseBudget(floor="0.1"), "floor is '0.1'; it must be a number"),
+        (lambda: EpsilonGreedy(epsilon=None), "epsilon is None"),
+        (lambda: UCB(c="1"), "c is '1'"),
+        (lambda: IES("x"), "threshold is 'x'"),
+        (lambda: SeTa(groups=5.7), r"groups is 5\.7; it must be a whole number, such as 5"),
+        (lambda: Kakurenbo(confidence="high"), "confidence is 'high'"),
+        (lambda: OrderDP(keep=[]), r"keep is \[\]"),
+        (lambda: RCAP([0, 1], beta=None), "beta is None"),
+        (lambda: PercentileTiers(0.5, 0.3), r"percentiles is 0\.5; give a number for each tier"),
+        (lambda: PercentileTiers((0.5,), ("a",)), r"keep is \('a',\); give a number for each"),
+    ],
+)
+def test_an_option_that_is_no_number_is_refused(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_columns_that_are_a_text_are_refused():
+    policy = Static(np.arange(10))
+    object.__setattr__(policy, "columns", "visits")
+    with pytest.raises(
+        TypeError, match=r"columns of .* is 'visits'; give a tuple, such as \('visits',\)"
+    ):
+        DynamicPruner(Numbers(10), 4, policy=policy)
+
+
+def test_probabilities_that_follow_visits_meet_a_target_in_every_epoch():
+    class LeastVisited(Policy):
+        columns = ("visits",)
+
+        def keep_probabilities(self, scores, request):
+            wanted = 1 / (1 + scores["visits"].double())
+            chances = allocate(wanted.numpy(), request.num_kept(len(scores), 0.3), floor=0.1)
+            return KeepProbabilities(torch.from_numpy(chances))
+
+        def check_target(self, num_pruned, num_samples):
+            pass
+
+    pruner = DynamicPruner(Numbers(400), 40, policy=LeastVisited(), target=0.3)
+    for epoch in pruner.epochs():
+        kept = pruner.selection.indices
+        assert len(kept) == 400 - pruner.plan.schedule.num_pruned(epoch)
+        pruner.update(torch.ones(len(kept)), kept)
+    assert pruner.scores["visits"].min() > 20
 
 
 def test_a_ratio_that_is_no_number():

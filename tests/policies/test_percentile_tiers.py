@@ -73,6 +73,7 @@ def test_tiers_of_their_own_prune_no_sample_without_a_score(num_scored, num_unsc
         ((0.0, 0.5), (0.5, 0.5), r"must rise within \(0, 1\]"),
         ((0.5, 0.5), (0.5, 0.5), r"must rise within \(0, 1\]"),
         ((0.5, 0.2), (0.5, 0.5), r"must rise within \(0, 1\]"),
+        ((NAN,), (0.5,), r"must rise within \(0, 1\]"),
         ((0.5, 1.2), (0.5, 0.5), r"must rise within \(0, 1\]"),
         ([n / 201 for n in range(1, 202)], [0.5] * 201, "there are 201 percentiles; give 200 or fewer"),
         ((0.5,), (0.0,), "never be seen"),

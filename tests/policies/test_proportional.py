@@ -64,7 +64,7 @@ def test_proportional_keeps_none_with_more_than_the_cap():
     ("make", "message"),
     [
         (lambda: Proportional(0.5, floor=0), "floor is 0; it is a share of the mean"),
-        (lambda: Proportional(0.5, power=-1), "power is -1; it must be at least 0"),
+        (lambda: Proportional(0.5, power=-1), "power is -1; it must be a number of at least 0"),
         (lambda: Proportional().check_target(100, 100), "at least one must be kept"),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request
-from infobatch.policies.options import take_prune_ratio
+from infobatch.policies.options import check_kinds, take_prune_ratio
 from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.table import ScoreTable
 
@@ -34,6 +34,7 @@ class EpsilonGreedy(BiasedPolicy):
     epsilon: float = 0.1
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if not 0 <= self.epsilon <= 1:
             raise ValueError(f"epsilon is {self.epsilon}; it is a share of the kept, between 0 and 1")
         take_prune_ratio(self)
@@ -68,6 +69,7 @@ class UCB(BiasedPolicy):
     c: float = 1.0
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if not 0 <= self.c < math.inf:
             raise ValueError(f"c is {self.c}; it must be a number of at least 0")
         take_prune_ratio(self)

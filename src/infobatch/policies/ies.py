@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request
-from infobatch.policies.options import use_plain_numbers
+from infobatch.policies.options import check_kinds, use_plain_numbers
 from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.table import ScoreTable
 
@@ -36,6 +36,7 @@ class IES(BiasedPolicy):
     threshold: float = 1e-3
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if not 0 < self.threshold < math.inf:
             raise ValueError(
                 f"threshold is {self.threshold}; it is the mean second difference of a sample's loss "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request
-from infobatch.policies.options import take_prune_ratio
+from infobatch.policies.options import check_kinds, take_prune_ratio
 from infobatch.policies.ranking import ones_at
 from infobatch.scores.table import ScoreTable
 
@@ -42,6 +42,7 @@ class Kakurenbo(BiasedPolicy):
     confidence: float = 0.7
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if not 0.5 <= self.confidence < 1:
             raise ValueError(
                 f"confidence is {self.confidence}; it is the least probability of a sample's own class "

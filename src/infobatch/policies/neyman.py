@@ -12,6 +12,7 @@ from infobatch.policies.base import KeepProbabilities, Policy, Request, check_so
 from infobatch.policies.options import (
     check_column,
     check_floor,
+    check_kinds,
     check_num_strata,
     set_fields,
     take_prune_ratio,
@@ -52,6 +53,7 @@ class Neyman(Policy):
     columns: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_column(self.by, SIZES)
         check_floor(self.floor)
         check_num_strata(self.strata)

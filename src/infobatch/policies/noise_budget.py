@@ -20,7 +20,7 @@ from infobatch.policies.calibration import (
     strata_of,
     strata_of_bins,
 )
-from infobatch.policies.options import check_column, set_fields, use_plain_numbers
+from infobatch.policies.options import check_column, check_kinds, set_fields, use_plain_numbers
 from infobatch.scores.columns import FloatArray
 from infobatch.scores.table import ScoreTable
 
@@ -76,6 +76,7 @@ class NoiseBudget(Policy):
     def __post_init__(self) -> None:
         if self.max_noise is not None:
             set_fields(self, max_noise=_checked_budget(self.max_noise))
+        check_kinds(self)
         if not 0 < self.floor <= 1:
             raise ValueError(
                 f"floor is {self.floor}; it is the least keep probability, above 0 (or samples would "

@@ -9,6 +9,7 @@ from typing import Any
 from infobatch.policies.base import BiasedPolicy, Policy
 
 _NUMBERS = {"float": float, "int": int, "bool": bool}
+_KINDS: dict[Any, tuple[type, str]] = {"float": (Real, "a number"), "int": (Integral, "a whole number")}
 
 
 def set_fields(policy: Policy, /, **values: Any) -> None:
@@ -24,14 +25,24 @@ def use_plain_numbers(policy: Any) -> None:
             set_fields(policy, **{each.name: _NUMBERS[each.type](getattr(policy, each.name))})
 
 
+def check_kinds(policy: Any) -> None:
+    """Refuse options that are declared as numbers, and are none; it comes before checks of ranges."""
+    for each in fields(policy):
+        if each.init and each.type in _KINDS:
+            kind, what = _KINDS[each.type]
+            value = getattr(policy, each.name)
+            if not isinstance(value, kind):
+                raise TypeError(f"{each.name} is {value!r}; it must be {what}, such as {each.default}")
+
+
 def check_prune_ratio(prune_ratio: float) -> None:
     """Refuse a prune ratio that is no number in [0, 1)."""
     if not isinstance(prune_ratio, Real):
         raise TypeError(f"prune_ratio is {prune_ratio!r}; it must be a number, such as 0.5")
     if not 0 <= prune_ratio < 1:
         raise ValueError(
-            f"prune_ratio is {prune_ratio}; it is the share of the well-learned samples to leave "
-            "out, at least 0 and less than 1 (at 1 they would never be seen again)"
+            f"prune_ratio is {prune_ratio}; it is the share to leave out, at least 0 and less "
+            "than 1 (at 1 samples would never be seen again)"
         )
 
 

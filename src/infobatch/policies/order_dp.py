@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request
-from infobatch.policies.options import take_prune_ratio
+from infobatch.policies.options import check_kinds, take_prune_ratio
 from infobatch.policies.ranking import highest, ones_at
 from infobatch.scores.table import ScoreTable
 
@@ -32,6 +32,7 @@ class OrderDP(BiasedPolicy):
     keep: float = 0.85
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep is {self.keep}; it is a share of the pool, above 0 and at most 1")
         take_prune_ratio(self)

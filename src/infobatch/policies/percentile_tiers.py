@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 from infobatch.policies.base import KeepProbabilities, Policy, Request
 from infobatch.policies.bounds import ScoreBounds, ScoreSummary
@@ -34,6 +35,11 @@ class PercentileTiers(Policy):
     keep: Sequence[float] = (0.25, 0.5)
 
     def __post_init__(self) -> None:
+        for name, values in (("percentiles", self.percentiles), ("keep", self.keep)):
+            if not isinstance(values, Iterable) or not all(isinstance(each, Real) for each in values):
+                raise TypeError(
+                    f"{name} is {values!r}; give a number for each tier, such as (0.25, 0.5)"
+                )
         percentiles, keep = tuple(self.percentiles), tuple(self.keep)
         if len(percentiles) != len(keep) or not percentiles:
             raise ValueError(
@@ -43,7 +49,7 @@ class PercentileTiers(Policy):
         if len(percentiles) > 200:
             raise ValueError(f"there are {len(percentiles)} percentiles; give 200 or fewer")
         bounds = [0.0, *percentiles]
-        if any(a >= b for a, b in itertools.pairwise(bounds)) or bounds[-1] > 1:
+        if any(not a < b for a, b in itertools.pairwise(bounds)) or bounds[-1] > 1:
             raise ValueError(f"percentiles are {percentiles}; they must rise within (0, 1]")
         if any(not 0 < p < 1 for p in keep):
             raise ValueError(

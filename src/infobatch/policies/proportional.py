@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +13,7 @@ from infobatch.policies.base import KeepProbabilities, Policy, Request, check_so
 from infobatch.policies.options import (
     check_column,
     check_floor,
+    check_kinds,
     set_fields,
     take_prune_ratio,
 )
@@ -53,9 +55,10 @@ class Proportional(Policy):
     columns: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_column(self.by, SIZES)
-        if not self.power >= 0:
-            raise ValueError(f"power is {self.power}; it must be at least 0")
+        if not 0 <= self.power < math.inf:
+            raise ValueError(f"power is {self.power}; it must be a number of at least 0")
         check_floor(self.floor)
         if not 0 < self.cap <= 1:
             raise ValueError(
@@ -76,10 +79,10 @@ class Proportional(Policy):
     def check_target(self, num_pruned: int, num_samples: int) -> None:
         check_some_are_kept(num_pruned, num_samples)
         if num_samples - num_pruned > self.cap * num_samples:
-            share = (num_samples - num_pruned) / num_samples
+            share = math.ceil(1e4 * (num_samples - num_pruned) / num_samples) / 1e4
             raise ValueError(
-                f"cap is {self.cap:g}, but {share:.3g} of the samples are to be kept, so that the mean "
-                f"keep probability would exceed it; raise cap to {share:.3g} or more, or leave out more"
+                f"cap is {self.cap:g}, but {share:g} of the samples are to be kept, so that the mean "
+                f"keep probability would exceed it; raise cap to {share:g} or more, or leave out more"
             )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from infobatch.policies.base import BiasedPolicy, Request
-from infobatch.policies.options import take_prune_ratio
+from infobatch.policies.options import check_kinds, take_prune_ratio
 from infobatch.policies.ranking import ones_at
 from infobatch.scores.columns import IndexArray
 from infobatch.scores.table import ScoreTable
@@ -42,6 +42,7 @@ class SeTa(BiasedPolicy):
     alpha: float = 0.9
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if self.groups < 2 or not 0 < self.alpha <= 1 or round(self.alpha * self.groups) < 1:
             raise ValueError(
                 f"groups is {self.groups} and alpha {self.alpha}; there must be at least 2 groups, and "

@@ -154,6 +154,16 @@ def test_the_lab_trains_on_the_device(tmp_path, options):
     assert train_run(replace(config, policy="none"), data, again).num_trained == 3600
 
 
+@pytest.mark.parametrize(("task", "data"), [("tabular", "breast-cancer"), ("regression", "diabetes")])
+def test_tables_are_trained_and_judged_on_the_device(tmp_path, task, data):
+    cli = pytest.importorskip("infobatch.lab.cli")
+    from infobatch.lab.runs.folder import RunFolder
+
+    options = ["--task", task, "--data", data, "--epochs", "4", "--device", "cuda"]
+    cli.main(["train", *options, "--out", str(tmp_path / "run")])
+    assert RunFolder(tmp_path / "run").summary().num_trained > 0
+
+
 def test_recorded_steps_give_what_the_ordinary_loop_gives(tmp_path):
     pytest.importorskip("infobatch.lab.config.train")
     from helpers.lab import run

@@ -45,7 +45,7 @@ class Regression(OfRows):
         for rows, inputs in self.feed.test_batches(replicas()):
             predicted[rows] = self._forward(model, inputs).double()
         self.model.train()
-        encoder, targets = self.feed.encoder, self.data.test.labels.to(self.device)
+        encoder, targets = self.feed.encoder, self.data.test.labels  # on the host, as a total
         errors = total(predicted) * encoder.target_std + encoder.target_mean - targets
         mean_square = float(errors.square().mean())
         variance = float(targets.var(correction=0))

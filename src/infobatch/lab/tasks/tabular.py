@@ -43,7 +43,7 @@ class Tabular(OfRows, Classifier):
         for rows, inputs in self.feed.test_batches(replicas()):
             logits[rows] = self._forward(model, inputs).double()
         self.model.train()
-        logits, labels = total(logits), self.data.test.labels.to(self.device)
+        logits, labels = total(logits), self.data.test.labels  # on the host
         logarithms = logits.log_softmax(1)
         losses = -logarithms.gather(1, labels[:, None])[:, 0]
         loss = float(losses.mean())

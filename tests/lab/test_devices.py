@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.digits import QUICK
-from infobatch.lab.devices import resolve_precision
+from infobatch.lab.devices import resolve_device, resolve_precision
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.validate import check_config
 
@@ -15,6 +15,20 @@ from infobatch.lab.training.validate import check_config
 def test_a_missing_device_is_said():
     with pytest.raises(ValueError, match="finds no CUDA device"):
         check_config(replace(QUICK, device="cuda"))
+
+
+@pytest.mark.parametrize("name", ["mps", "meta", "xpu", "gpu"])
+def test_only_the_cpu_and_cuda_devices_are_taken(name):
+    with pytest.raises(ValueError, match=f"--device is '{name}'; it must be auto, cpu or cuda"):
+        resolve_device(name)
+
+
+def test_a_device_beyond_those_there_are_is_said(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(ValueError, match="--device is 'cuda:7', but PyTorch finds 2 CUDA devices"):
+        resolve_device("cuda:7")
 
 
 def cpu_with(monkeypatch, *features):

@@ -149,6 +149,13 @@ def test_labels_out_of_range_are_named(tmp_path, cache, labels, message):
         load_data("images", own(tmp_path, labels))
 
 
+def test_labels_that_are_ids_are_told_of(tmp_path, cache):
+    with pytest.raises(
+        ValueError, match=r"row 1 \(from 0\) of train\.parquet has the label 20000000, by"
+    ):
+        load_data("images", own(tmp_path, {"train": [0, 20_000_000, 1], "validation": [0]}))
+
+
 def test_labels_of_text_are_classes_in_their_order(tmp_path, cache):
     data = load_data("images", own(tmp_path, {"train": ["dog", "cat", "dog"], "validation": ["cat"]}))
     assert data.class_names == ("cat", "dog")

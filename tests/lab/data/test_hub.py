@@ -81,6 +81,32 @@ def test_wrong_image_size_names_the_row(tmp_path):
         load_data("cifar10", cifar10(tmp_path, size=16))
 
 
+def test_labels_may_be_names_and_images_plain_bytes(tmp_path):
+    cifar10(tmp_path)
+    path = tmp_path / "cifar10" / "train.parquet"
+    table = pq.read_table(path)
+    images = [each["bytes"] for each in table["img"].to_pylist()]
+    pq.write_table(pa.table({"img": images, "label": ["cat", "dog", "truck"]}), path)
+    assert load_data("cifar10", tmp_path).train.labels.tolist() == [3, 5, 9]
+    pq.write_table(pa.table({"img": images, "label": ["cat", "shoe", "dog"]}), path)
+    with pytest.raises(ValueError, match=r"row 1 \(from 0\) of .*train\.parquet has the label 'shoe'"):
+        load_data("cifar10", tmp_path)
+    pq.write_table(pa.table({"img": ["a.png"], "label": [1]}), path)
+    with pytest.raises(
+        ValueError, match=r"has in 'img' values of type string; they must hold the bytes"
+    ):
+        load_data("cifar10", tmp_path)
+
+
+def test_a_missing_label_names_the_row(tmp_path):
+    cifar10(tmp_path)
+    path = tmp_path / "cifar10" / "train.parquet"
+    images = pq.read_table(path)["img"]
+    pq.write_table(pa.table({"img": images, "label": [1, None, 2]}), path)
+    with pytest.raises(ValueError, match=r"row 1 \(from 0\) of .*train\.parquet has no label"):
+        load_data("cifar10", tmp_path)
+
+
 def test_unreadable_image_names_the_row(tmp_path):
     cifar10(tmp_path)
     table = pa.table({"img": [{"bytes": b"no image", "path": None}], "label": [0]})

@@ -1,6 +1,8 @@
 """Images with the class of each pixel, and rows that cannot be trained on."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -42,6 +44,15 @@ def test_ade20k_counts_classes_from_1_and_leaves_0_out(tmp_path):
     assert np.unique(data.train[1][1]).tolist() == [0, 1, 149, IGNORED]
     assert data.class_names[149] == "flag"
     assert data.class_members[1].tolist() == [0, 1, 149] * 2
+
+
+def test_images_and_annotations_may_be_plain_bytes(tmp_path):
+    image, annotation = GOOD
+    for split in ("train", "test"):
+        path = tmp_path / "camvid" / f"{split}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(pa.table({"image": [image], "annotation": [annotation]}), path)
+    assert load_data("camvid", tmp_path).train[0][0].size == (44, 36)
 
 
 def test_a_part_is_of_the_rows_that_were_chosen(data):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from infobatch.lab.data.base import by_name
+from infobatch.lab.data.encoded import check_encoded
 from infobatch.lab.data.folders import (
     HELD_OUT,
     TEST_NAMES,
@@ -24,6 +25,10 @@ from infobatch.lab.data.folders import (
 from infobatch.lab.data.labels import are_names, number_labels, read_labels
 from infobatch.lab.data.locations import download_error
 from infobatch.lab.data.streamed import EncodedImages, StreamedData
+
+
+FEW_CLASSES = 1000
+"""So many classes may be more than there are images; more of them are ids, perhaps."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class FileSet:
                     raise ValueError(_no_column(self.name, split, rows, "label"))
                 found = read_labels(rows.with_format("arrow")["label"][:], source.name)
                 by_name = by_name or are_names(found)
-                class_names = class_names or self._class_names(rows, found)
+                class_names = class_names or self._class_names(rows, found, source)
                 labels = number_labels(found, class_names, by_name, source.name)
             parts[split] = EncodedImages(source, labels)
         return StreamedData(self.name, parts["train"], parts[test], class_names, test)
@@ -121,7 +126,7 @@ class FileSet:
             )
         return there[0]
 
-    def _class_names(self, rows: Any, labels: np.ndarray) -> tuple[str, ...]:
+    def _class_names(self, rows: Any, labels: np.ndarray, source: _Rows) -> tuple[str, ...]:
         """The classes of the training images, by what their file and their labels say."""
         if are_names(labels):
             return tuple(sorted(set(labels)))
@@ -130,7 +135,13 @@ class FileSet:
             names = getattr(rows.features["label"], "names", None)
             if names:
                 return tuple(names)
-            num_classes = int(labels.max()) + 1
+            row, num_classes = int(labels.argmax()), int(labels.max()) + 1
+            if num_classes > max(len(labels), FEW_CLASSES):
+                raise ValueError(
+                    f"{source.name(row)} has the label {labels[row]}, by which there would be "
+                    f"{num_classes:,} classes of {len(labels):,} images; number the classes from 0 "
+                    "on, or write their names"
+                )
         return tuple(map(str, range(num_classes)))
 
     def _rows(self, root: Path | None, split: str) -> tuple[Any, Sequence[tuple[str, int]]]:
@@ -184,14 +195,8 @@ def _num_rows(path: Path) -> int:
 def _encoded(rows: Any, name: str, split: str) -> Any:
     """The rows with their images as they are in the files, not decoded."""
     import datasets
-    import pyarrow.types as types
 
-    kind = rows.features.arrow_schema.field("image").type
-    has_bytes = types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-    if not has_bytes and not types.is_binary(kind) and not types.is_large_binary(kind):
-        raise ValueError(
-            f"{name}'s {split} files have images of type {kind}; they must hold the bytes of image files"
-        )
+    check_encoded(rows.features.arrow_schema.field("image").type, f"{name}'s {split} files have images")
     if isinstance(rows.features["image"], datasets.Image):
         return rows.cast_column("image", datasets.Image(decode=False))
     return rows

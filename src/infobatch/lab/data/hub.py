@@ -13,7 +13,9 @@ import numpy as np
 import torch
 
 from infobatch.lab.data.base import by_name
-from infobatch.lab.data.images import ImageData, Images, check_labels, unreadable
+from infobatch.lab.data.encoded import encoded_of
+from infobatch.lab.data.images import ImageData, Images, check_labels, in_rgb, unreadable
+from infobatch.lab.data.labels import are_names, number_labels, read_labels
 from infobatch.lab.data.locations import find_splits
 from infobatch.lab.data.table_files import read_table
 
@@ -91,13 +93,19 @@ class HubSet:
         check_labels(images.labels, self.num_classes, f"{self.name} has", place)
         return images
 
-    def _columns(self, path: Path) -> tuple[list[dict[str, Any]], np.ndarray]:
+    def _columns(self, path: Path) -> tuple[list[bytes | None], np.ndarray]:
+        def place(row: int) -> str:
+            return f"row {row} (from 0) of {path}"
+
         table = read_table(path, (self.image_column, self.label_column))
-        labels = table[self.label_column].to_numpy().astype(np.int64)
-        return table[self.image_column].to_pylist(), labels
+        labels = read_labels(table[self.label_column], place)
+        if are_names(labels):
+            labels = number_labels(labels, self._class_names(path), True, place).numpy()
+        encoded = encoded_of(table[self.image_column], f"{path} has in {self.image_column!r} values")
+        return encoded.to_pylist(), labels
 
 
-def _decode(images: list[dict[str, Any]], path: Path, size: int, gray: bool) -> np.ndarray:
+def _decode(images: list[bytes | None], path: Path, size: int, gray: bool) -> np.ndarray:
     """Decode every image once, into uint8 (N, 3, size, size), or (N, 1, size, size) if gray."""
     from PIL import Image
 
@@ -106,7 +114,7 @@ def _decode(images: list[dict[str, Any]], path: Path, size: int, gray: bool) -> 
 
     def decode(row: int) -> None:
         try:
-            image = Image.open(io.BytesIO(images[row]["bytes"])).convert(mode)
+            image = in_rgb(Image.open(io.BytesIO(images[row] or b""))).convert(mode)
         except Exception as error:
             raise unreadable(f"row {row} (from 0) of {path}", error) from error
         if image.size != (size, size):

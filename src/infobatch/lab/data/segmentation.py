@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from infobatch.lab.data.base import Data, by_name
+from infobatch.lab.data.encoded import encoded_of
 from infobatch.lab.data.images import in_rgb, pillow_reason
 from infobatch.lab.data.locations import find_splits
 from infobatch.lab.data.segmentation_classes import ADE20K, CAMVID
@@ -149,12 +150,15 @@ class SegmentationSet:
 
     def _read(self, paths: list[Path], skip_bad: bool, say: Say) -> Annotated:
         import pyarrow
-        import pyarrow.compute as compute
 
         tables = [read_table(path, ("image", "annotation")) for path in paths]
         images, annotations = (
             pyarrow.chunked_array(
-                [chunk for t in tables for chunk in compute.struct_field(t[column], "bytes").chunks]
+                [
+                    chunk
+                    for path, t in zip(paths, tables, strict=True)
+                    for chunk in encoded_of(t[column], f"{path} has in {column!r} values").chunks
+                ]
             )
             for column in ("image", "annotation")
         )

@@ -54,6 +54,19 @@ def test_tasks_are_its_classes(tmp_path):
     assert len(data.split(0.25, 8).train) == 8
 
 
+@pytest.mark.parametrize(
+    ("name", "number", "message"),
+    [
+        ("test.jsonl", 2, r"has files to test on alone; add some to train on, as train\.jsonl"),
+        ("rows.jsonl", 1, "has one row, and none to test on; give more rows, or a file"),
+    ],
+)
+def test_too_few_rows_or_files_are_told_of(tmp_path, name, number, message):
+    (tmp_path / name).write_text("".join(f"{json.dumps(row)}\n" for row in ROWS[:number]))
+    with pytest.raises(ValueError, match=message):
+        load_data("instructions", tmp_path)
+
+
 @pytest.mark.parametrize("name", ["train.jsonl", "train.json"])
 def test_text_may_have_any_character_and_files_a_byte_order_mark(tmp_path, name):
     said = ["one\u2028two", "three\x85four", "five\u2029six", "Grüße"]

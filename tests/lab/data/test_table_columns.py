@@ -51,11 +51,19 @@ def test_a_category_that_training_does_not_have_is_unknown(tmp_path):
             r"row 2 \(from 0\) of .*train\.parquet has no cancelled, which is to be predicted; leave",
         ),
         (
+            {"cancelled": pa.array([0.0, 1.0, np.nan, 0, 0, 0, 0, 0])},
+            r"row 2 \(from 0\) of .*train\.parquet has no cancelled, which is to be predicted; leave",
+        ),
+        (
+            {"cancelled": pa.array([0.0, 1.0, np.inf, 0, 0, 0, 0, 0])},
+            r"the target 'cancelled' in .*train\.parquet has type double; classes must be text",
+        ),
+        (
             {"wind": pa.array([1.0] * 5 + [np.inf] + [2.0] * 2)},
             r"row 5 \(from 0\) of .*train\.parquet has the wind inf; numbers must be finite, or missing",
         ),
     ],
-    ids=["lists", "fractions", "one class", "no class", "infinite"],
+    ids=["lists", "fractions", "one class", "no class", "NaN", "infinite class", "infinite"],
 )
 def test_columns_that_cannot_be_used_are_named(tmp_path, changes, message):
     write(tmp_path, "flights", "train", columns(8, 0, **changes))

@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import TensorDataset
@@ -167,6 +168,12 @@ def test_a_rate_that_is_written_into_the_function_is_told_of(tmp_path, recwarn):
     train_with(train, tmp_path / "run")
     (told,) = [str(each.message) for each in recwarn if "run.lr" in str(each.message)]
     assert told.startswith("train did not read run.lr, so that fewer epochs at a raised rate repeat")
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], [0.5, 1.0], [[0, 1]], [0, None], np.array(["a", "b"])])
+def test_labels_that_are_no_whole_numbers_are_told_of(labels):
+    with pytest.raises(ValueError, match="labels must be whole numbers, one for each sample"):
+        OwnData.of(range(2), labels)
 
 
 def test_it_stops_between_two_steps(tmp_path):

@@ -11,7 +11,7 @@ try:
     import trackio
 except ImportError as error:
     raise ImportError(
-        "infobatch.integrations.loggers.trackio needs trackio: pip install trackio"
+        "infobatch.integrations.loggers.trackio needs trackio: pip install 'infobatch[trackio]'"
     ) from error
 
 

@@ -197,7 +197,7 @@ class PrunedEpochs(TakesLoggers, _Base):
     def _make_pruner(self) -> DynamicPruner:
         num_samples = len(IndexedDataset(self.train_dataset))
         whole, rest = divmod(self._full_run, self._full_epoch)
-        num_epochs = whole + rest * self._samples_in_update / num_samples
+        num_epochs = whole + rest * self._samples_in_update / max(1, num_samples)
         pruner = DynamicPruner(self.train_dataset, num_epochs, **self._options)
         if self._tells:
             self._attach_loggers(pruner, lambda log: self._log_epoch(dict(log.values)))

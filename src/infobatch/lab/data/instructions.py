@@ -81,6 +81,10 @@ class InstructionSet:
         folder = self._folder(data_dir)
         files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
         tests = [path for path in files if path.name.startswith("test")]
+        if len(tests) == len(files):
+            raise ValueError(
+                f"{folder} has files to test on alone; add some to train on, as train.jsonl"
+            )
         trains = [path for path in files if path.name.startswith("train")]
         train = _read(trains or [path for path in files if path not in tests])
         test = _read(tests)
@@ -90,6 +94,11 @@ class InstructionSet:
         data = InstructionData(self.name, train, test, tasks)
         if test:
             return data
+        if len(train) < 2:
+            raise ValueError(
+                f"{folder} has one row, and none to test on; give more rows, or a file to test on, as "
+                "test.jsonl"
+            )
         data = replace(data, test=train)
         num_held = max(1, min(len(train) // 10, MOST_HELD_OUT))
         data = data.split(num_held / len(train), 0)  # type: ignore[assignment]

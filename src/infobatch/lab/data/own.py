@@ -31,11 +31,25 @@ class OwnData(Data):
     @classmethod
     def of(cls, dataset: Any, labels: Tensor | Sequence[int] | None) -> OwnData:
         """What a function tells of its data: a map-style dataset, and the labels of its samples."""
-        return cls(train=dataset, labels=None if labels is None else torch.as_tensor(labels))
+        return cls(train=dataset, labels=None if labels is None else _whole_numbers(labels))
 
     @property
     def train_labels(self) -> Tensor | None:
         return self.labels
+
+
+def _whole_numbers(labels: Any) -> Tensor:
+    """Labels, int64 (N,); ``ValueError`` for what is none."""
+    try:
+        found = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"labels must be whole numbers, one for each sample ({error})") from error
+    if found.ndim != 1 or found.is_floating_point() or found.is_complex():
+        raise ValueError(
+            "labels must be whole numbers, one for each sample; they are of shape "
+            f"{tuple(found.shape)} and dtype {found.dtype}"
+        )
+    return found.cpu().long()
 
 
 class OwnSource:

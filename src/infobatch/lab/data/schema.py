@@ -118,9 +118,12 @@ def _is_number(kind: Any) -> bool:
 
 def _is_whole(column: Any) -> bool:
     """Whether a column has whole numbers as floats, as pandas writes them where one is missing."""
+    import pyarrow
     import pyarrow.compute as compute
-    import pyarrow.types as types
 
-    return types.is_floating(column.type) and bool(
-        compute.all(compute.equal(column, compute.floor(column))).as_py()
-    )
+    if not pyarrow.types.is_floating(column.type):
+        return False
+    values = column.cast(pyarrow.float64())
+    is_whole = compute.and_(compute.equal(values, compute.floor(values)), compute.is_finite(values))
+    is_whole = compute.or_(is_whole, compute.is_nan(values))  # a missing one
+    return bool(compute.all(is_whole).as_py())

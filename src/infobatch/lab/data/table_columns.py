@@ -99,7 +99,7 @@ class Columns:
         columns = [table[name] for table in self._tables]
         kind = held_by(columns[0].type)
         if name == self.schema.target and not self.schema.of_numbers and types.is_floating(kind):
-            kind = pyarrow.int64()
+            columns, kind = [_without_nan(each) for each in columns], pyarrow.int64()
         is_time, kind = types.is_temporal(kind), _in_one_unit(kind)
         try:
             same = [each.cast(kind, safe=not is_time) for each in columns]
@@ -157,6 +157,17 @@ class Columns:
             row -= self._tables[file].num_rows
             file += 1
         return f"row {row} (from 0) of {self._paths[file]}"
+
+
+def _without_nan(column: Any) -> Any:
+    """A column of floats, as float64, of which those that are NaN are missing."""
+    import pyarrow
+    import pyarrow.compute as compute
+
+    if not pyarrow.types.is_floating(column.type):
+        return column
+    values = column.cast(pyarrow.float64())
+    return compute.if_else(compute.is_nan(values), None, values)
 
 
 def _in_one_unit(kind: Any) -> Any:

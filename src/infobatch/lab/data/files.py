@@ -26,7 +26,6 @@ from infobatch.lab.data.labels import are_names, number_labels, read_labels
 from infobatch.lab.data.locations import download_error
 from infobatch.lab.data.streamed import EncodedImages, StreamedData
 
-
 FEW_CLASSES = 1000
 """So many classes may be more than there are images; more of them are ids, perhaps."""
 

@@ -219,3 +219,8 @@ def test_a_loss_that_is_not_weighted_is_refused_at_the_first_step(kind, owner, t
 def test_a_loader_of_ones_own_is_refused_at_the_first_step(tmp_path):
     with pytest.raises(RuntimeError, match="get_train_dataloader of OwnLoader makes a loader"):
         trainer(tmp_path, OwnLoader, pruning={}).train()
+
+
+def test_a_training_set_without_samples_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="the dataset is empty; there is nothing to select from"):
+        trainer(tmp_path, data=[], pruning={}).train()

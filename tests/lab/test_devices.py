@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.digits import QUICK
-from infobatch.lab.devices import resolve_device, resolve_precision
+from infobatch.lab.devices import check_device, resolve_device, resolve_precision
 from infobatch.lab.runs.folder import RunFolder
 from infobatch.lab.training.validate import check_config
 
@@ -20,7 +20,7 @@ def test_a_missing_device_is_said():
 @pytest.mark.parametrize("name", ["mps", "meta", "xpu", "gpu"])
 def test_only_the_cpu_and_cuda_devices_are_taken(name):
     with pytest.raises(ValueError, match=f"--device is '{name}'; it must be auto, cpu or cuda"):
-        resolve_device(name)
+        check_device(name)
 
 
 def test_a_device_beyond_those_there_are_is_said(monkeypatch):

@@ -9,8 +9,8 @@ def resolve_device(name: str) -> torch.device:
     """The device that ``--device`` names.
 
     Args:
-        name: ``cpu``, ``cuda``, one of several as ``cuda:1``, or ``auto``: the current CUDA device if
-            there is one, else the CPU.
+        name: A device of PyTorch such as ``cpu`` or ``cuda:1``, or ``auto``: the current CUDA device
+            if there is one, else the CPU.
 
     Returns:
         The device.
@@ -25,9 +25,7 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise ValueError(f"--device is {name!r}; it must be auto, cpu or cuda")
+        raise ValueError(f"--device is {name!r}; it must be auto, cpu or cuda") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"--device is {name!r}, but PyTorch finds no CUDA device here")
     if device.type == "cuda" and (device.index or 0) >= (number := torch.cuda.device_count()):
@@ -35,6 +33,19 @@ def resolve_device(name: str) -> torch.device:
             f"--device is {name!r}, but PyTorch finds {number} CUDA devices, from cuda:0 on"
         )
     return device
+
+
+def check_device(name: str) -> None:
+    """Check that a run can be trained on a device.
+
+    Args:
+        name: What ``--device`` names.
+
+    Raises:
+        ValueError: If there is none of that name here, or it is neither a CPU nor a CUDA device.
+    """
+    if resolve_device(name).type not in ("cpu", "cuda"):
+        raise ValueError(f"--device is {name!r}; it must be auto, cpu or cuda")
 
 
 def resolve_precision(name: str, device: torch.device) -> str:

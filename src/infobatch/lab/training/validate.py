@@ -21,7 +21,7 @@ from infobatch.lab.config.task_options import (
 )
 from infobatch.lab.config.train import OF_OWN_TABLES, PASS, TrainConfig, flag
 from infobatch.lab.data import Data, find_source
-from infobatch.lab.devices import resolve_device
+from infobatch.lab.devices import check_device
 from infobatch.lab.models import check_model
 from infobatch.lab.names import choose
 from infobatch.lab.processes import replicas
@@ -83,7 +83,7 @@ def check_config(config: TrainConfig) -> None:
     _check_shrinking(config)
     if config.resident:
         _check_resident(config)
-    resolve_device(config.device)
+    check_device(config.device)
 
 
 def _check_shrinking(config: TrainConfig) -> None:

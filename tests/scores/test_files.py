@@ -98,6 +98,7 @@ def test_files_that_are_no_scores(tmp_path):
             {"last_loss": ["a", "b"]},
             r"last_loss in .* is of shape \(2,\) and dtype <U1; it must have one",
         ),
+        ({"last_loss": np.float32(1)}, r"last_loss in .* is of shape \(\)"),
         ({"last_loss": np.ones((2, 2))}, r"last_loss in .* is of shape \(2, 2\)"),
         ({"last_loss": np.ones(2), "visits": np.ones(3)}, r"visits in .* \(3,\) .* each of 2 samples"),
     ],

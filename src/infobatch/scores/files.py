@@ -117,7 +117,7 @@ def _numbers(name: str, arrays: Mapping[str, np.ndarray], path: Path) -> np.ndar
     """A score column among the arrays of a file, float32 or float64, (N,) or (N, width)."""
     dtype = np.float32 if COLUMNS[name].dtype == np.float32 else np.float64
     for part in _parts(name):
-        values, shape = arrays[part], (len(arrays["last_loss"]),)
+        values, shape = arrays[part], (arrays["last_loss"].size,)
         if values.dtype.kind not in "biuf" or values.shape != shape:
             raise ValueError(
                 f"{part} in {path} is of shape {values.shape} and dtype {values.dtype}; it must have "

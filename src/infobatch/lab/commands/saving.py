@@ -42,7 +42,17 @@ def variants_of(
 
 
 def budgets(noise: str) -> list[float]:
-    """Budgets of noise that were typed, each once; none for an empty text."""
+    """Budgets of noise that were typed.
+
+    Args:
+        noise: Numbers, separated by commas; empty for none.
+
+    Returns:
+        Each of them once.
+
+    Raises:
+        ValueError: If a part is no number.
+    """
     return list(dict.fromkeys(numbers("--noise", noise, "1.05,1.1,1.5"))) if noise else []
 
 
@@ -86,14 +96,30 @@ def share_of(percentage: float, flag: str, typed: object) -> float:
 
 
 def refuse_both(noise: str, other: str) -> None:
-    """Raise ``ValueError`` for a budget of noise and what else says how much is left out, as typed."""
+    """Refuse a budget of noise beside what else says how much is left out.
+
+    Args:
+        noise: What was typed of it.
+        other: The other option, as typed.
+
+    Raises:
+        ValueError: In any case.
+    """
     raise ValueError(
         f"--noise is {noise} and {other}, and each says how much is left out; give one of them"
     )
 
 
 def refuse_target(typed: TrainConfig, save: str) -> None:
-    """Raise ``ValueError`` where ``--target`` was typed beside ``--save``, of which it is a form."""
+    """Refuse ``--target`` beside ``--save``, of which it is a form.
+
+    Args:
+        typed: The options with no target but one that was typed.
+        save: What was typed of it.
+
+    Raises:
+        ValueError: If there is a target.
+    """
     if typed.target is not None:
         raise ValueError(
             f"--save is {save} and --target {typed.target}, and each says how much is left out; give "

@@ -88,7 +88,18 @@ def run_sweep(
     minutes: float | None,
     arguments: Sequence[str],
 ) -> None:
-    """Train what is missing of a sweep, with the data of each recipe, and report on it."""
+    """Train what is missing of a sweep or a contest, and report on it.
+
+    Args:
+        made: The sweep.
+        data: The data of each comparison, by what :func:`name_of` calls it.
+        jobs: Number of processes that share the work.
+        minutes: After so many it stops with a checkpoint; None for no end.
+        arguments: What was typed, with which helpers are started.
+
+    Raises:
+        ValueError: If an option is out of range, or the folder has runs of other options.
+    """
     if jobs < 1:
         raise ValueError(f"--jobs is {jobs}; it must be at least 1")
     if minutes is not None and minutes <= 0:

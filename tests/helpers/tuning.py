@@ -2,7 +2,7 @@
 
 import pytest
 
-from infobatch.lab.commands import options
+from infobatch.lab.commands import loading
 from infobatch.lab.config.task_options import TuningOptions
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.runs.folder import RunFolder
@@ -48,8 +48,8 @@ def run(config, path, data=None, **others):
     folder = RunFolder(path)
     if not folder.exists:
         folder.create(config)
-    return train(config, data or options.load(config), folder, **others)
+    return train(config, data or loading.load(config), folder, **others)
 
 
 def task_of(config):
-    return Tuning(config, options.load(config))
+    return Tuning(config, loading.load(config))

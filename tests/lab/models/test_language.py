@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from helpers.tuning import MARKS, QUICK, task_of
-from infobatch.lab.commands import options
+from infobatch.lab.commands import loading
 from infobatch.lab.models import language
 from infobatch.lab.training.validate import check_config
 
@@ -25,7 +25,7 @@ def config(instructions):
 
 
 def test_the_tokenizer_is_the_same_for_the_same_texts(config):
-    first, second = options.load(config), options.load(config)
+    first, second = loading.load(config), loading.load(config)
     assert first.tokenizer.get_vocab() == second.tokenizer.get_vocab()
     text = "Ünïcode, and\n\nwhat was never seen"
     assert first.tokenizer.decode(first.tokenizer(text)["input_ids"]) == text

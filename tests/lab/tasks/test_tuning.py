@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from helpers.tuning import MARKS, QUICK, run, task_of
-from infobatch.lab.commands import options
+from infobatch.lab.commands import loading
 from infobatch.lab.comparison.comparison import Comparison
 from infobatch.lab.comparison.variants import Arm, Variant
 from infobatch.lab.config.task_options import TuningOptions
@@ -83,7 +83,7 @@ def test_arms_of_equal_cost_cost_the_same(config, tmp_path):
     config = replace(
         config, prior_scores="pass", warmup_epochs=0, tuning=replace(config.tuning, num_generated=0)
     )
-    data, variant = options.load(config), Variant("infobatch")
+    data, variant = loading.load(config), Variant("infobatch")
     comparison = Comparison(config, (variant,), 1, None, tmp_path)
     comparison.check()
     comparison.check_data(data)

@@ -8,7 +8,7 @@ import pytest
 from helpers import full_disk, stop_after, without_times
 from helpers.tuning import MARKS, QUICK, run, task_of
 from infobatch.dynamics import read_dynamics
-from infobatch.lab.commands import options
+from infobatch.lab.commands import loading
 from infobatch.lab.runs.folder import RunFolder, saved_tensors
 from infobatch.lab.tasks.tuning import Tuning
 from infobatch.lab.training.pauses import Interrupted
@@ -63,7 +63,7 @@ def test_recorded_scores_are_the_answers_mean_losses(config, tmp_path):
 
 
 def test_a_full_disk_leaves_the_older_checkpoint(config, tmp_path):
-    data = options.load(config)
+    data = loading.load(config)
     with pytest.raises(Interrupted):
         run(config, tmp_path, data, should_stop=stop_after(6))
     with full_disk(5000), pytest.raises(OSError, match=r"checkpoint-8 cannot be written \(.*make room"):
@@ -75,7 +75,7 @@ def test_a_full_disk_leaves_the_older_checkpoint(config, tmp_path):
 
 @pytest.mark.parametrize("stop", [6, 8, 21])
 def test_an_interrupted_run_goes_on_bit_for_bit(config, tmp_path, stop):
-    data = options.load(config)
+    data = loading.load(config)
     whole = run(config, tmp_path / "whole", data)
     assert whole.num_steps == 21
     with pytest.raises(Interrupted):
@@ -105,7 +105,7 @@ def test_every_way_of_training_goes_on_bit_for_bit(config, tmp_path, changes):
         pytest.importorskip("peft")
     changes = {**changes, "tuning": replace(config.tuning, **changes.get("tuning", {}))}
     config = replace(config, **changes)
-    data = options.load(config)
+    data = loading.load(config)
     whole = run(config, tmp_path / "whole", data)
     with pytest.raises(Interrupted):
         run(config, tmp_path / "cut", data, should_stop=stop_after(7))
@@ -141,7 +141,7 @@ def test_batches_that_shrink_leave_steps_as_on_full_data_and_the_loss_that_of_al
 
 
 def test_a_damaged_checkpoint_is_passed_over(config, tmp_path):
-    data = options.load(config)
+    data = loading.load(config)
     with pytest.raises(Interrupted):
         run(config, tmp_path, data, should_stop=stop_after(3))
     half = tmp_path / "trainer" / "checkpoint-9"

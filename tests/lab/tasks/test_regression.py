@@ -41,6 +41,15 @@ def test_the_figures_are_scikit_learns_in_the_targets_own_unit(data):
     assert evaluation.loss == pytest.approx(float((outputs - scaled).square().mean()))
 
 
+def test_it_is_judged_on_the_host_wherever_it_is_trained(data, monkeypatch):
+    """On the meta device, whose tensors do not mix with the host's: of zeros, the mean target."""
+    zeros = "infobatch.lab.tasks.regression.total"
+    monkeypatch.setattr(zeros, lambda values: torch.zeros_like(values, device="cpu"))
+    evaluation = Regression(replace(QUICK, device="meta"), data).evaluate()
+    error = data.test.labels - data.train.labels.mean()
+    assert evaluation.details["MAE"] == pytest.approx(float(error.abs().mean()))
+
+
 def test_a_budget_prunes_by_norms_that_follow_from_squared_errors(data, tmp_path):
     before = Regression(QUICK, data).evaluate().result
     config = replace(QUICK, policy="noise-budget:max_noise=1.2", delta=1.0)

@@ -54,6 +54,15 @@ def test_the_figures_are_scikit_learns(data):
     assert evaluation.per_class == pytest.approx([float(losses[labels == c].mean()) for c in (0, 1)])
 
 
+def test_it_is_judged_on_the_host_wherever_it_is_trained(data, monkeypatch):
+    """On the meta device, whose tensors do not mix with the host's: of zeros, as if all were even."""
+    zeros = "infobatch.lab.tasks.tabular.total"
+    monkeypatch.setattr(zeros, lambda values: torch.zeros_like(values, device="cpu"))
+    evaluation = Tabular(replace(QUICK, device="meta"), data).evaluate()
+    assert evaluation.result == pytest.approx(np.log(2))
+    assert evaluation.details["AUC"] == 0.5
+
+
 @pytest.mark.parametrize(
     ("metric", "figure", "of_class"),
     [

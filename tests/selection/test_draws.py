@@ -354,6 +354,13 @@ def test_a_number_that_is_off_is_refused_but_for_whole_steps(kept, is_right):
         assert select(Answers(keep), ScoreTable(640), request).num_selected % 64 == 0
 
 
+@pytest.mark.parametrize("off", [0.4, 0.8])
+def test_a_sum_that_is_off_by_more_than_half_a_sample_is_refused(off):
+    keep = KeepProbabilities(torch.full((640,), (410 + off) / 640, dtype=torch.float64))
+    with nullcontext() if off < 0.5 else pytest.raises(ValueError, match=r"would keep 410\.8 samples"):
+        select(Answers(keep), ScoreTable(640), Request(230, torch.Generator()))
+
+
 def test_keep_probabilities_outside_0_to_1_are_refused():
     with pytest.raises(ValueError, match=r"must lie in \(0, 1\]"):
         draw(KeepProbabilities(torch.tensor([0.0, 1.0])), torch.Generator())

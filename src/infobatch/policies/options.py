@@ -70,9 +70,9 @@ def check_column(by: str, columns: tuple[str, ...]) -> None:
         raise ValueError(f"by is {by!r}; choose what the probabilities follow: {', '.join(columns)}")
 
 
-def check_num_strata(strata: object) -> None:
-    """Refuse a number of strata that is not whole, or does not lie from 2 to 200."""
-    if not isinstance(strata, Integral) or not 2 <= int(strata) <= 200:
+def check_num_strata(strata: int) -> None:
+    """Refuse a number of strata that does not lie from 2 to 200."""
+    if not 2 <= strata <= 200:
         raise ValueError(f"strata is {strata!r}; it must be a whole number from 2 to 200")
 
 

@@ -108,9 +108,8 @@ def _checked_weights(policy: BiasedPolicy, scores: ScoreTable, request: Request)
 def _check_number(kept: float, policy: Policy, num_samples: int, num_pruned: int, multiple: int) -> None:
     """Raise ``ValueError`` if a policy keeps, or expects to keep, another number than is asked for."""
     wanted = num_samples - num_pruned
-    off = abs(kept - wanted)
-    in_whole_steps = off < multiple and abs(kept - round(kept / multiple) * multiple) <= 0.5
-    if off > 0.5 and not in_whole_steps:
+    off, in_whole_steps = abs(kept - wanted), abs(kept - round(kept / multiple) * multiple) <= 0.5
+    if off > multiple - 0.5 or (off > 0.5 and not in_whole_steps):
         raise ValueError(
             f"{policy!r} would keep {kept:,.6g} samples, where {num_pruned:,} of "
             f"{num_samples:,} are to be left out; keep probabilities must sum to "

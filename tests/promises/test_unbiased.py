@@ -126,28 +126,32 @@ def test_the_weighted_sum_of_many_draws_is_the_full_sum(policy, multiple):
 )
 def test_the_sum_over_samples_trained_is_the_full_sum(policy, target, batch_size, drop_last, accumulate):
     losses, values = random_losses(203), random_losses(203, seed=1)
+    options = {"target": target, "delta": 1, "shrink": "steps"}
+    pruner = DynamicPruner(Numbers(203), 256, policy=made(policy, 203, target), **options)
+    loader = pruner.loader(batch_size, drop_last=drop_last)
+    record_epoch(pruner, losses)
     sums = []
-    for seed in range(250):
-        options = {"target": target, "seed": seed, "shrink": "steps"}
-        pruner = DynamicPruner(Numbers(203), 4, policy=made(policy, 203, target), **options)
-        loader = pruner.loader(batch_size, drop_last=drop_last)
+    for epoch in range(1, 251):
+        pruner.set_epoch(epoch)
+        sums.append(float((pruner.selection.weights * values).sum()))
         record_epoch(pruner, losses)
-        pruner.set_epoch(1)
-        total, total_weight, parameter = 0.0, 0.0, torch.zeros((), requires_grad=True)
+    within_five_errors(sums, float(values.sum()))
+
+    for epoch in range(251, 256):  # and that sum is what the batches' gradients add up to
+        pruner.set_epoch(epoch)
+        total, parameter = 0.0, torch.zeros((), requires_grad=True)
         for indices, _ in loader:
             loss = pruner.update(values[indices] * parameter.exp(), indices) / accumulate
             before = float(parameter.grad or 0)
             loss.backward()  # whose gradient at exp(0) is the weighted mean of the values
             total += (float(parameter.grad) - before) * len(indices) * accumulate
-            total_weight += float(pruner.weights(indices).double().sum())
         assert float(parameter.grad) > 0
+        assert total == pytest.approx(float((pruner.selection.weights * values).sum()), rel=1e-5)
         assert pruner.current.finished
         assert pruner.current.num_recorded < 203
         assert not drop_last or pruner.current.num_recorded % batch_size == 0
         if policy not in (ByLoss, Proportional, Spaced, ClassQuotas):
-            assert total_weight == pytest.approx(203, rel=1e-6)
-        sums.append(total)
-    within_five_errors(sums, float(values.sum()))
+            assert float(pruner.selection.weights.double().sum()) == pytest.approx(203, rel=1e-6)
 
 
 @pytest.mark.parametrize("policy", [*PRUNING, ByLoss])

@@ -22,7 +22,7 @@ from infobatch.chunks import chunks
 from infobatch.distributed import Replicas, ShareCheck
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.selection import Selection
-from infobatch.user_order import UserDraws
+from infobatch.user_draws import UserDraws
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from infobatch.batching import Batching
 from infobatch.epoch import Epoch
 from infobatch.policies.base import Policy
 from infobatch.scores.columns import IndexArray
-from infobatch.user_order import UserDraws
+from infobatch.user_draws import UserDraws
 from infobatch.user_warnings import warn_user
 
 _SKIPPERS = (

@@ -38,7 +38,7 @@ HEAVY = [
 METHOD = [
     ["seeding", "state", "compiling", "chunks", "autograd_graph", "user_warnings", "noise"],
     ["scores"],
-    ["batching", "batch_indices", "distributed", "inputs", "samples", "user_order", "losses"],
+    ["batching", "batch_indices", "distributed", "inputs", "samples", "user_draws", "losses"],
     ["batch_norm"],
     ["policies"],
     ["selection", "schedule", "lr", "first_looks"],

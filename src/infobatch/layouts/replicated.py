@@ -26,7 +26,7 @@ from infobatch.scores.table import ScoreTable
 from infobatch.seeding import Stream, epoch_generator
 from infobatch.selection import Selection, select
 from infobatch.state import Array, Fields
-from infobatch.user_order import UserDraws
+from infobatch.user_draws import UserDraws
 
 
 @dataclass(frozen=True)

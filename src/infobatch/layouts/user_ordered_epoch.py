@@ -12,7 +12,7 @@ from infobatch.distributed import Replicas
 from infobatch.layouts.replicated_epoch import ReplicatedEpoch
 from infobatch.scores.columns import IndexArray
 from infobatch.selection import Selection
-from infobatch.user_order import UserDraws
+from infobatch.user_draws import UserDraws
 
 
 class UserOrderedEpoch(ReplicatedEpoch):

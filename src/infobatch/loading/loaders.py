@@ -24,8 +24,8 @@ from infobatch.loading.sampler import (
     ShareSampler,
     indices_of,
 )
+from infobatch.loading.user_sampler import UserSampler, num_batch_draws, num_draws
 from infobatch.run import Run
-from infobatch.user_order import UserSampler, num_batch_draws, num_draws
 
 
 class Loaders:

@@ -13,9 +13,10 @@ from torch.utils.data import DistributedSampler, Sampler
 from infobatch.batching import Batching
 from infobatch.epoch import Epoch
 from infobatch.loading.refill import Refill
+from infobatch.loading.user_sampler import UserSampler, num_draws
 from infobatch.policies import NoPruning
 from infobatch.run import Run
-from infobatch.user_order import UserDraws, UserSampler, num_draws
+from infobatch.user_draws import UserDraws
 
 T = TypeVar("T")
 

@@ -29,7 +29,7 @@ from infobatch.streams.batches import BatchSize, in_batches
 from infobatch.streams.gate import Gate
 from infobatch.streams.order import StreamBatches, StreamOrder
 from infobatch.streams.sample_ids import Key, SampleIds, id_getter
-from infobatch.user_order import UserDraws
+from infobatch.user_draws import UserDraws
 from infobatch.user_warnings import warn_user
 
 __all__ = ["BatchedStream", "FilteredStream", "SampleIds", "StreamFilter"]

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from array import array
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import chain, islice
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import WeightedRandomSampler
 
-from infobatch.batching import Batching
 from infobatch.scores.columns import FloatArray, IndexArray
 from infobatch.state import Array, Fields
-
-T = TypeVar("T")
 
 _NUM_RECENT = 64
 """Batches that are known when their losses are recorded once more, as in turns over several batches."""
@@ -68,7 +63,7 @@ class UserDraws:
         self._drawn = _tally_of(self.counts)  # how often the sampler has given each sample
         self._is_given_freely = False
         self._elsewhere: np.ndarray | None = None  # what any rank has recorded
-        self._waiting: deque[list[int]] = deque()  # what the latest pass has given, not recorded yet
+        self._passes: list[_Pass] = []  # the latest, and those before it that have not ended
         self._recent: dict[bytes, None] = {}  # the latest batches that were new
         self._ends: IndexArray | None = None  # of the batches, in draws, where each has its own size
         self._loaded: tuple[int, float] | None = None  # draws recorded, and the part of the epoch
@@ -132,19 +127,22 @@ class UserDraws:
     def record(self, indices: IndexArray) -> int:
         """Note that the losses of ``indices`` have been recorded; returns how many draws are new.
 
-        Those that come in the order in which the sampler gave them are. Of others a batch that has come
-        before is not, and else a sample counts no more often than the sampler has given it.
+        Those of the batch that the sampler gave next are, in whichever order and parts they come. Of
+        others a batch that has come before is not, and else a sample counts no more often than the
+        sampler has given it.
         """
-        in_order = bool(self._waiting) and self._waiting[0] == indices.tolist()
-        if in_order:
-            self._waiting.popleft()
-        if in_order or self._is_given_freely:
+        if len(indices) == 0:
+            return 0
+        given = indices.tolist()
+        taken = [each.take(given) for each in self._passes]  # all of them: one may have been a look
+        if not any(taken) and not self._is_given_freely:
+            if indices.tobytes() in self._recent:
+                return 0
+            taken = [each.skip_to(given) for each in self._passes]
+        if any(taken) or self._is_given_freely:
             np.add.at(self.counts, indices, 1)
             self._note_recorded(indices, len(indices))
             return len(indices)
-        if indices.tobytes() in self._recent:
-            return 0
-        self._waiting.clear()
         samples, times = np.unique(indices, return_counts=True)
         drawn = np.frombuffer(self._drawn, np.int32)[samples]
         new = np.clip(times, 0, np.maximum(drawn - self.counts[samples], 0))
@@ -231,30 +229,33 @@ class UserDraws:
         num_given = self.num_recorded if resumes else 0
         # Of this pass alone: a look at the loader gives what another pass gives, too.
         given = _tally_of(self.counts if resumes else np.zeros_like(self.counts))
-        waiting: deque[list[int]] = deque()
-        self._waiting = waiting
+        this = _Pass()
+        self._passes = [each for each in self._passes if each.is_under_way] + [this]
         num_before = 0 if resumes else self.num_recorded  # which the loader skips
         held: list[int] = []
         first: list[int] = []
-        for group in groups:
-            if len(group) < least:
-                break
-            if len(first) < batch_size:
-                first += group
-                self.first = first if resumes else []
+        try:
+            for group in groups:
+                if len(group) < least:
+                    break
+                if len(first) < batch_size:
+                    first += group
+                    self.first = first if resumes else []
+                if held:
+                    self._note_given(held, given)
+                    if num_before <= 0:
+                        this.waiting.append(held)
+                    num_before -= len(held)
+                    yield held
+                held = group
+                num_given += len(group)
+            self.length = num_given
             if held:
                 self._note_given(held, given)
-                if num_before <= 0:
-                    waiting.append(held)
-                num_before -= len(held)
+                this.waiting.append(held)
                 yield held
-            held = group
-            num_given += len(group)
-        self.length = num_given
-        if held:
-            self._note_given(held, given)
-            waiting.append(held)
-            yield held
+        finally:
+            this.is_under_way = False
 
     def _note_given(self, group: Sequence[int], given: array[int]) -> None:
         drawn = self._drawn
@@ -297,100 +298,43 @@ class UserDraws:
             self.length = self.num_recorded if finished else None
 
 
+class _Pass:
+    """What one pass over the sampler has given, and of that what is not recorded yet.
+
+    Attributes:
+        waiting: Batches in the order in which they were given; of the first, what is left.
+        is_under_way: Whether the pass gives more.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: deque[list[int]] = deque()
+        self.is_under_way = True
+
+    def take(self, indices: list[int]) -> bool:
+        """Take these from the first batch that waits; returns whether all of them were there."""
+        if not self.waiting:
+            return False
+        if self.waiting[0] == indices:
+            self.waiting.popleft()
+            return True
+        left = Counter(self.waiting[0])
+        left.subtract(indices)
+        if min(left.values()) < 0:
+            return False
+        self.waiting.popleft()
+        if rest := list(left.elements()):
+            self.waiting.appendleft(rest)
+        return True
+
+    def skip_to(self, indices: list[int]) -> bool:
+        """Take these from a later batch, if one has them: what was given before it was passed over."""
+        while self.waiting:
+            self.waiting.popleft()
+            if self.take(indices):
+                return True
+        return False
+
+
 def _tally_of(counts: np.ndarray) -> array[int]:
     """A copy of ``counts``, int32 (N,), whose single numbers are quick to read and write."""
     return array("i", counts.astype(np.int32).tobytes())
-
-
-class _Rest(NamedTuple):
-    """What an epoch has left of an endless sampler: for which epoch, and after how many items."""
-
-    epoch: int
-    items: Iterator[Any]
-    start: int
-
-
-class UserSampler(Generic[T]):
-    """The user's own sampler, or sampler of batches, which is asked anew when an epoch begins.
-
-    One that gives as much again as its length is taken to be endless: an epoch ends after that length,
-    and the next goes on where it ended.
-
-    Args:
-        sampler: Gives indices, or batches of them.
-        measure: Tells how samples become batches now.
-
-    Attributes:
-        is_latest: Whether no other was made after it for the same run.
-    """
-
-    def __init__(self, sampler: Iterable[T], measure: Callable[[], Batching]) -> None:
-        self.sampler = sampler
-        self.measure = measure
-        self.is_latest = True
-        self._rest: _Rest | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rest": None}  # an iterator cannot be copied; it is made anew
-
-    def begin(self, epoch: int) -> Batching:
-        """Tell the sampler which epoch begins; returns how samples become batches in it."""
-        # A batch sampler may hand its epoch on to the sampler within, or leave that to us.
-        samplers: tuple[Any, ...] = (self.sampler, getattr(self.sampler, "sampler", None))
-        for each in samplers:
-            if hasattr(each, "set_epoch"):
-                each.set_epoch(epoch)
-        return self.measure()
-
-    @property
-    def chances(self) -> np.ndarray | None:
-        """With which chance each draw is of a sample, float64 (N,); None where it does not tell.
-
-        PyTorch's WeightedRandomSampler tells, also within a batch sampler.
-        """
-        for each in (self.sampler, getattr(self.sampler, "sampler", None)):
-            if isinstance(each, WeightedRandomSampler) and each.replacement:
-                chances: np.ndarray = (each.weights / each.weights.sum()).double().cpu().numpy()
-                return chances
-        return None
-
-    def start_of(self, epoch: int) -> int:
-        """The number of items that come before those of an epoch that begins."""
-        return self._rest.start if self._rest is not None and self._rest.epoch == epoch else 0
-
-    def items(self, epoch: int, draws: UserDraws, num_items: int) -> Iterator[T]:
-        """What the sampler gives in an epoch, which has ``num_items`` if it is endless."""
-        start, rest = draws.start or 0, self._rest
-        if rest is not None and rest.epoch == epoch:
-            items, self._rest = rest.items, None
-        else:
-            items = islice(iter(self.sampler), start, None)
-        yield from islice(items, math.ceil(draws.part * num_items - 1e-9))
-        if draws.part < 1:
-            return
-        more = list(islice(items, num_items))
-        if len(more) < num_items:  # its length was told too low
-            yield from more
-        else:
-            draws.following = start + num_items
-            self._rest = _Rest(epoch + 1, chain(more, items), draws.following)
-
-
-def num_draws(sampler: object, otherwise: int) -> int:
-    """Number of indices that a sampler gives in an epoch; ``otherwise`` where it does not tell."""
-    try:
-        return len(sampler)  # type: ignore[arg-type]
-    except (TypeError, NotImplementedError):
-        return otherwise
-
-
-def num_batch_draws(batch_sampler: Collection[Sequence[int]], otherwise: int) -> int:
-    """Number of indices in the batches of an epoch, as far as a batch sampler tells."""
-    if isinstance(batch_sampler, Sequence):
-        return sum(map(len, batch_sampler))
-    size = getattr(batch_sampler, "batch_size", None)
-    if isinstance(size, int):
-        otherwise = len(batch_sampler) * size
-    # With drop_last the batches hold less than the sampler gives, otherwise the last may be short.
-    drawn = num_draws(getattr(batch_sampler, "sampler", None), otherwise)
-    return min(drawn, otherwise) if isinstance(size, int) else drawn

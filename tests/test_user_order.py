@@ -168,6 +168,21 @@ def test_a_last_epoch_is_cut_after_its_part_of_the_draws(length, kind):
     assert pruner.progress == 1
 
 
+@pytest.mark.parametrize("kind", ["sampler", "batch_sampler"])
+@pytest.mark.parametrize("shrink", ["steps", "batches"])
+@pytest.mark.parametrize("max_steps", range(20, 40))
+def test_a_run_of_ones_own_batches_has_the_steps_it_was_given(kind, shrink, max_steps):
+    policy = RandomPruning(0.3) if shrink == "batches" else NoPruning()
+    pruner = DynamicPruner(Numbers(203), max_steps=max_steps, policy=policy, shrink=shrink, delta=1)
+    sampler = Chosen(range(203))
+    own = {"sampler": sampler, "batch_size": 16}
+    loader = pruner.loader(
+        **own if kind == "sampler" else {"batch_sampler": BatchSampler(sampler, 16, False)}
+    )
+    steps = sum(len(train_epoch(pruner, loader, random_losses(203))) for _ in pruner.epochs())
+    assert steps == pruner.full_steps == max_steps
+
+
 def test_a_sampler_whose_samples_are_all_left_out():
     pruner, loader = make({"sampler": [3]}, policy=RandomPruning(0.9), num_epochs=30)
     visits = 0
@@ -228,6 +243,64 @@ def test_a_sampler_that_draws_a_sample_twice_is_resumed_at_any_step(kind, extra,
         assert pruner.progress == steps[done][-1]
         assert list(train(pruner, loader)) == steps[done + 1 :], done
         assert pruner.report() == whole.report()
+
+
+class Drawn(Chosen):
+    """Samples drawn with replacement, others in each epoch."""
+
+    def __iter__(self):
+        return iter(np.random.default_rng(self.epoch).choice(self.indices, len(self.indices)))
+
+
+PARTS = {
+    "one by one": lambda batch: [batch[i : i + 1] for i in range(len(batch))],
+    "from the end": lambda batch: [batch[i - 2 : i] for i in range(len(batch), 0, -2)],
+    "sorted": lambda batch: [np.sort(batch)],
+    "twice": lambda batch: [batch, batch],
+    "by halves and whole": lambda batch: [batch[::2], batch[1::2], batch],
+}
+
+
+@pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
+@pytest.mark.parametrize("looks", [False, True])
+def test_each_draw_counts_once_in_whatever_parts_a_batch_is_recorded(parts, looks):
+    pruner, loader = make({"sampler": Drawn(range(SIZE))}, policy=RandomPruning(0.3), delta=1)
+    for _ in pruner.epochs():
+        num_drawn = 0
+        for step, (batch, _) in enumerate(loader):
+            num_drawn += len(batch)
+            for indices in parts(batch):
+                pruner.update(torch.ones(len(indices)), indices)
+            assert pruner.current.num_done == num_drawn
+            if looks and step == 2:
+                next(iter(loader))
+        assert pruner.current.finished
+
+
+def test_a_look_between_batches_of_a_single_sample_changes_nothing():
+    pruner = new_pruner(SIZE, EPOCHS, policy=NoPruning())
+    loader = pruner.loader(1, sampler=Drawn(range(SIZE)))
+    for epoch in pruner.epochs():
+        for step, (indices, _) in enumerate(loader):
+            pruner.update(torch.ones(1), indices)
+            if step % 9 == 4:
+                next(iter(loader))
+        assert pruner.current.num_done == SIZE
+        assert pruner.progress == (epoch + 1) / EPOCHS
+
+
+def test_parts_of_a_batch_are_not_trained_again_after_a_state():
+    trained = np.zeros(SIZE, int)
+    own = {"sampler": Drawn(range(SIZE))}
+    pruner, loader = make(own, policy=NoPruning())
+    for batch, _ in itertools.islice(loader, 4):
+        for i in range(BATCH):
+            pruner.update(torch.ones(1), batch[i : i + 1])
+        np.add.at(trained, batch, 1)
+    resumed, loader = make({"sampler": Drawn(range(SIZE))}, policy=NoPruning())
+    resumed.load_state_dict(pruner.state_dict())
+    np.add.at(trained, np.concatenate(train_epoch(resumed, loader, random_losses(SIZE))), 1)
+    assert trained.tolist() == np.bincount(list(Drawn(range(SIZE))), minlength=SIZE).tolist()
 
 
 def test_a_checkpoint_in_the_librarys_order_goes_on_in_ones_own():

@@ -191,6 +191,18 @@ def test_new_samples_enter_without_a_score(policy):
     assert again.current.order.tolist() == pruner.current.order.tolist()
 
 
+def test_new_samples_before_the_first_epoch_are_in_its_state():
+    dataset = Numbers(60)
+    pruner = DynamicPruner(dataset, 4)
+    dataset.size = 100
+    pruner.loader(10)
+    record_epoch(pruner, random_losses(100))
+    again = DynamicPruner(dataset, 4)
+    again.loader(10)
+    again.load_state_dict(pruner.state_dict())
+    assert again.current.finished
+
+
 def test_a_target_is_a_share_of_what_there_is():
     dataset = Numbers(60)
     pruner = DynamicPruner(dataset, 5, delta=1, target=0.4)

@@ -317,6 +317,7 @@ class Course:
         """Begin an epoch with the samples that there are now."""
         num_samples = self._samples.num_samples
         if num_samples > self.num_samples:
+            self._samples.check_unchanged()
             self.plan.grow(num_samples)
             self._store.grow(num_samples)
         self._prepare(number)
@@ -375,12 +376,11 @@ class Course:
         """Tell the first rank's loggers of an epoch, which is merged."""
         if not self._journal.loggers or self.replicas.rank > 0 or epoch.number >= self.num_epochs:
             return
-        report, share = Report([*self.history[: epoch.number], counts], 0), None
+        report = Report([*self.history[: epoch.number], counts], 0)
         if self._store.layout == "sharded":  # no rank has all scores
             self._journal.tell(report, None, None, None)
             return
-        if epoch.num_selected < self.num_samples:
-            share = epoch.selection.effective_share
+        share = epoch.selection.effective_share if epoch.num_selected < self.num_samples else None
         self._journal.tell(report, self._store.scores, self._store.trained_in(epoch)[0], share)
 
     def _counts(self, noise: float | None) -> EpochCounts:

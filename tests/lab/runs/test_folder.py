@@ -195,6 +195,25 @@ def test_scores_without_their_seconds_are_refused(tmp_path):
         RunFolder(tmp_path).load_static_scores()
 
 
+@pytest.mark.parametrize("num_lines", [0, 2])
+def test_a_finished_run_without_all_of_its_epochs_is_named(data, tmp_path, num_lines):
+    run(QUICK, data, tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:num_lines]))
+    with pytest.raises(ValueError, match=r"metrics.jsonl tells of [\d,]+ samples .* remove the run's"):
+        RunFolder(tmp_path).metrics()
+
+
+def test_a_run_does_not_go_on_without_the_epochs_before_its_checkpoint(data, tmp_path):
+    with pytest.raises(Interrupted):
+        run(QUICK, data, tmp_path, should_stop=stop_after(30))
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.raises(
+        ValueError, match=r"metrics.jsonl has 0 of the \d epochs .* restore it, or remove"
+    ):
+        run(QUICK, data, tmp_path)
+
+
 def test_what_diverged_is_json_for_any_reader(tmp_path):
     folder = RunFolder(tmp_path)
     epoch = EpochMetrics(0, 9, 9, math.nan, math.inf, 10.0, 0.1, 0.2, 9, [None, math.nan])

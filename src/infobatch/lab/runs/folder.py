@@ -165,12 +165,40 @@ class RunFolder:
             A record for each epoch.
 
         Raises:
-            ValueError: If the file is damaged.
+            ValueError: If the file is damaged, or does not have all epochs of a finished run.
         """
         path = self.path / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         with naming_damaged(path, "remove the run's folder"):
-            return [EpochMetrics.of_json(json.loads(line)) for line in lines]
+            metrics = [EpochMetrics.of_json(json.loads(line)) for line in lines]
+        if self.finished:
+            told, trained = sum(m.num_kept for m in metrics), self.summary().num_trained
+            if told != trained:
+                raise ValueError(
+                    f"{path} tells of {told:,} samples trained, and summary.json beside it of "
+                    f"{trained:,}; restore it, or remove the run's folder"
+                )
+        return metrics
+
+    def first_metrics(self, num_epochs: int) -> list[EpochMetrics]:
+        """Read what is recorded of the epochs that came before a checkpoint.
+
+        Args:
+            num_epochs: How many they are.
+
+        Returns:
+            A record for each of them.
+
+        Raises:
+            ValueError: If the file is damaged, or does not have all of them.
+        """
+        metrics = self.metrics()
+        if len(metrics) < num_epochs:
+            raise ValueError(
+                f"{self.path / 'metrics.jsonl'} has {len(metrics)} of the {num_epochs} epochs that came "
+                "before the checkpoint; restore it, or remove the run's folder"
+            )
+        return metrics[:num_epochs]
 
     def write_metrics(self, metrics: Sequence[EpochMetrics]) -> None:
         """Write the records of all epochs.

@@ -302,4 +302,4 @@ class Engine(ABC):
         self.seconds = state["seconds"]
         self.epoch_seconds = state["epoch_seconds"]
         self.evaluation_seconds = state["evaluation_seconds"]
-        self.metrics = agree(self.folder.metrics)[: state["num_epochs_done"]]
+        self.metrics = agree(lambda: self.folder.first_metrics(state["num_epochs_done"]))

@@ -108,6 +108,21 @@ def test_losses_that_are_recorded_apart_count_as_well(tmp_path):
     assert all(m.seconds > 0 and math.isfinite(m.train_loss) for m in folder.metrics())
 
 
+def test_epochs_of_two_updates_a_batch_are_counted_once(tmp_path):
+    def train(run):
+        assert run.lr > 0
+        pruner = run.pruner(TensorDataset(SAMPLES))
+        for epoch in pruner.epochs():
+            for indices, (values,) in pruner.loader(run.batch_size):
+                for _ in range(2):  # as for a generator and a discriminator
+                    pruner.update(torch.full_like(values, epoch), indices)
+        return 50.0
+
+    summary, folder = train_with(train, tmp_path / "run", policy="none")
+    assert [m.train_loss for m in folder.metrics()] == [0, 1, 2, 3]
+    assert summary.seconds == sum(m.seconds for m in folder.metrics())
+
+
 def test_the_machine_is_that_of_the_losses(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(own, "describe_environment", lambda device: asked.append(device) or {})

@@ -155,10 +155,12 @@ class WatchedPruner(DynamicPruner):
         self.device = device
         self.num_steps += 1
         if self.current.finished:
-            now = time.perf_counter()
-            self.seconds.append(now - self._began)
-            self._losses.append(self.mean_loss)
-            self._watch(Progress(self.progress, self.metrics()[-1], self._metric))
+            epoch = self.current.number
+            is_told = len(self.seconds) > epoch  # its last batch was recorded before, and is once more
+            self.seconds[epoch:] = [time.perf_counter() - self._began]
+            self._losses[epoch:] = [self.mean_loss]
+            if not is_told:
+                self._watch(Progress(self.progress, self.metrics()[-1], self._metric))
         self._pauses.pause()
 
     def metrics(self, result: float | None = None) -> list[EpochMetrics]:

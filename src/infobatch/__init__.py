@@ -9,7 +9,8 @@ What a training script types stands here; the rest is in submodules:
 - ``infobatch.loading``: samplers and indexed datasets, for loaders of one's own.
 - ``infobatch.streams``: iterable datasets.
 - ``infobatch.batch_norm``: batch norm whose statistics are weighted.
-- ``infobatch.integrations``: transformers, Lightning, Accelerate and Ray; each is imported by name.
+- ``infobatch.integrations``: transformers, TRL, Lightning, Accelerate, Ray and the loggers, each
+  imported by name.
 - ``infobatch.selection``, ``schedule``, ``lr``, ``noise``, ``report``, ``prediction`` and
   ``seeding``: the parts of a run.
 - ``infobatch.lab``: experiments, comparisons and reports; behind the command ``infobatch``.

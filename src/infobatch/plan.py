@@ -326,7 +326,7 @@ class RunPlan:
         if max_steps is not None:
             batching = self._known_batching
             whole, rest = divmod(max_steps, batching.num_steps(self.full_length))
-            # Whole samples: the user's own batches have a mean size, and a part of a sample makes a step.
+            # Whole samples: batches of the user's own have a mean size, and a part of one makes a step.
             rest = math.floor(rest * batching.batch_size + 1e-9) * batching.num_replicas
             num_epochs = whole + rest / self.full_length
         assert num_epochs is not None

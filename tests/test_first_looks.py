@@ -1,6 +1,7 @@
 """What a run looks at once: losses that mislead its policy, and converted batch norm without weights."""
 
 from contextlib import nullcontext
+from itertools import islice
 
 import pytest
 import torch
@@ -14,6 +15,9 @@ from infobatch import (
     NoiseBudget,
     Spaced,
     batch_weights,
+    output_gradient_norms,
+    segmentation_losses,
+    sequence_losses,
     weigh_batch_norm,
 )
 from infobatch.policies import Proportional, Undersampling
@@ -212,6 +216,45 @@ def cross_entropies(outputs):
     return F.cross_entropy(outputs, CLASSES, reduction="none")
 
 
+def binary(outputs, **options):
+    targets = F.one_hot(CLASSES, 3)[:, : outputs[0].numel()].float().view_as(outputs)
+    return F.binary_cross_entropy_with_logits(outputs, targets, reduction="none", **options)
+
+
+def smoothed(outputs):
+    chosen = outputs.log_softmax(1)
+    return -0.9 * chosen.gather(1, CLASSES[:, None])[:, 0] - 0.1 * chosen.mean(1)
+
+
+WEIGHTS, SHARES = torch.tensor([1.0, 2, 3]), torch.tensor([0.2, 0.3, 0.5]).expand(4, 3)
+WEIGHTED, SEVERAL = "class weights or weights of samples", "several labels a sample"
+SOFT = "soft targets or label smoothing"
+NOT_PLAIN = {
+    "weight": (lambda z: F.cross_entropy(z, CLASSES, WEIGHTS, reduction="none"), WEIGHTED),
+    "pos_weight": (lambda z: binary(z[:, 0], pos_weight=torch.tensor(3)), WEIGHTED),
+    "weights of binary": (lambda z: binary(z[:, 0], weight=torch.arange(1, 5)), WEIGHTED),
+    "weights of samples": (lambda z: WEIGHTS[CLASSES] * cross_entropies(z), WEIGHTED),
+    "pixels": (
+        lambda z: segmentation_losses(z[..., None], CLASSES[:, None], class_weights=WEIGHTS),
+        WEIGHTED,
+    ),
+    "labels": (lambda z: binary(z).mean(1), SEVERAL),
+    "probabilities": (
+        lambda z: F.binary_cross_entropy(z.sigmoid(), SHARES, reduction="none").sum(1),
+        SEVERAL,
+    ),
+    "label_smoothing": (
+        lambda z: F.cross_entropy(z, CLASSES, label_smoothing=0.1, reduction="none"),
+        SOFT,
+    ),
+    "smoothed by hand": (smoothed, SOFT),
+    "shares": (lambda z: F.cross_entropy(z, SHARES, reduction="none"), SOFT),
+    "shares by hand": (lambda z: -(SHARES * z.log_softmax(1)).sum(1), SOFT),
+    "distilled": (
+        lambda z: cross_entropies(z) + F.kl_div(z.log_softmax(1), SHARES, reduction="none").sum(1),
+        SOFT,
+    ),
+}
 OTHERS = {
     "cross_entropy": cross_entropies,
     "focal": lambda outputs: (1 - torch.exp(-cross_entropies(outputs))) ** 2 * cross_entropies(outputs),
@@ -220,13 +263,34 @@ OTHERS = {
     "weighted": lambda outputs: (outputs - -1).exp().sum(1).log() * (outputs.sum(1) - -9),
     "own": lambda outputs: -outputs.pow(2).softmax(1)[range(4), CLASSES].log(),
     "no gradient": lambda outputs: squared_errors(outputs).detach(),
+    "equal weights": lambda outputs: F.cross_entropy(
+        outputs, CLASSES, 2 * ONES[0, :3], reduction="none"
+    ),
+    "a mask": lambda outputs: cross_entropies(outputs) * CLASSES.ne(1),
+    "one-hot": lambda outputs: F.cross_entropy(outputs, F.one_hot(CLASSES, 3).float(), reduction="none"),
+    "picked": lambda outputs: -outputs.log_softmax(1)[range(4), CLASSES],
+    "gathered": lambda outputs: -outputs.log_softmax(1).gather(1, CLASSES[:, None])[:, 0],
+    "binary": lambda outputs: binary(outputs[:, :1]).mean(1),
+    "entropy": lambda outputs: (
+        cross_entropies(outputs) + (outputs.softmax(1) * outputs.log_softmax(1)).sum(1) + 2
+    ),
+    "tokens": lambda outputs: sequence_losses(outputs[:, None], CLASSES[:, None]),
+    "factors of tokens": lambda outputs: (
+        (
+            F.cross_entropy(
+                outputs[..., None].expand(4, 3, 2), CLASSES[:, None].expand(4, 2), reduction="none"
+            )
+            * torch.tensor([[1, 0], [1, 1], [1, 1], [1, 0]])
+        ).sum(1)
+        * torch.tensor([1, 0.5, 0.5, 1])
+    ),
 }
 
 
 def test_errors_are_told_of_where_something_else_is_remembered():
     outputs = torch.linspace(-1, 2, 12).reshape(4, 3).requires_grad_()
     pruner = DynamicPruner(Numbers(20), 5)
-    with pytest.warns(UserWarning, match=r"look like errors \(\w+ made them\), and NoiseBudget"):
+    with pytest.warns(UserWarning, match=r"look like errors \(of \w+\), and NoiseBudget"):
         pruner.update(squared_errors(outputs), range(4), scores=torch.ones(4))
 
 
@@ -239,8 +303,16 @@ def first_update(losses_of, signals=(), **options):
 @pytest.mark.parametrize("losses_of", ERRORS.values(), ids=ERRORS)
 def test_errors_taken_for_cross_entropies_are_told_of(losses_of):
     with pytest.warns(
-        UserWarning, match=r"look like errors \(\w+ made them\), and NoiseBudget.*norms_from="
+        UserWarning, match=r"look like errors \(of \w+\), and NoiseBudget.*norms_from="
     ) as told:
+        first_update(losses_of)
+    assert [warning.filename for warning in told] == [__file__]
+
+
+@pytest.mark.parametrize(("losses_of", "trait"), NOT_PLAIN.values(), ids=NOT_PLAIN)
+def test_cross_entropies_that_are_not_plain_are_told_of(losses_of, trait):
+    remedy = r"give update gradient_norms=output_gradient_norms\(losses, outputs\)$"
+    with pytest.warns(UserWarning, match=f"look like cross-entropies with {trait}, .*{remedy}") as told:
         first_update(losses_of)
     assert [warning.filename for warning in told] == [__file__]
 
@@ -257,6 +329,56 @@ def test_losses_that_may_be_cross_entropies_are_taken_for_them(losses_of):
 )
 def test_errors_that_are_told_as_such_are_taken_for_them(options):
     first_update(squared_errors, **options)
+    first_update(smoothed, **options)
+
+
+def test_losses_whose_graph_is_gone_are_taken_for_plain_ones():
+    outputs = torch.linspace(-1, 2, 12).reshape(4, 3).requires_grad_()
+    pruner = DynamicPruner(Numbers(20), 5)
+    losses = F.cross_entropy(outputs, CLASSES, WEIGHTS, reduction="none")
+    losses.sum().backward()
+    pruner.record(losses, range(4))
+
+
+def weighted(outputs, numbers):
+    return F.cross_entropy(outputs, numbers.long() % 3, WEIGHTS**3, reduction="none")
+
+
+def under_a_budget(loss_of, give=False, state=None):
+    """The pruner after each of three epochs, with norms given or not."""
+    torch.manual_seed(0)
+    outputs = torch.randn(40, 3, requires_grad=True)
+    pruner = DynamicPruner(Numbers(40), 3)
+    loader = pruner.loader(10)
+    if state is not None:
+        pruner.load_state_dict(state)
+    for _ in pruner.epochs():
+        for indices, numbers in loader:
+            logits = outputs[indices]
+            losses = loss_of(logits, numbers)
+            norms = {"gradient_norms": output_gradient_norms(losses, logits)} if give else {}
+            pruner.update(losses, indices, **norms).backward()
+        yield pruner
+
+
+def test_a_report_says_that_the_noise_of_a_budget_is_a_guess_until_norms_are_given():
+    guess = "the noise is a rough guess: the losses look like cross-entropies with class weights"
+    with pytest.warns(UserWarning, match="class weights"):
+        _, second = islice(under_a_budget(weighted), 2)
+    assert guess in str(second.report())
+    with pytest.warns(UserWarning, match="class weights .* what budgets save is predicted as if"):
+        second.predict_budgets()
+    (last,) = under_a_budget(weighted, give=True, state=second.state_dict())
+    assert "noise 1." in str(last.report())
+    assert "guess" not in str(last.report())
+    last.predict_budgets()
+
+
+def test_a_report_says_that_the_noise_of_a_budget_is_not_known_for_errors():
+    with pytest.warns(UserWarning, match="look like errors"):
+        *_, pruner = under_a_budget(lambda outputs, numbers: errors(outputs[:, 0], numbers))
+    assert pruner.report().noise is None
+    assert r"the noise is not known: the losses look like errors (of MseLoss)" in str(pruner.report())
 
 
 def pruned_by_the_paper(loss_of, **options):
@@ -279,7 +401,7 @@ def test_of_errors_taken_for_cross_entropies_no_noise_is_told_and_budgets_are_wa
     pruner, logs = pruned_by_the_paper(errors)
     assert pruner.report().noise is None
     assert "infobatch/noise" not in logs[1].values
-    with pytest.warns(UserWarning, match=r"errors \(MseLoss made them\), .* norms_from=") as told:
+    with pytest.warns(UserWarning, match=r"errors \(of MseLoss\), .* norms_from=") as told:
         pruner.predict_budgets()
     assert len(told) == 1
 

@@ -5,12 +5,13 @@ import torch
 import torch.nn.functional as F
 
 from infobatch import (
-    classification_confidences,
     classification_gradient_norms,
     classification_losses,
+    output_gradient_norms,
     segmentation_losses,
     sequence_losses,
 )
+from infobatch.losses import classification_confidences
 
 
 def test_classification_losses_average_to_cross_entropy():
@@ -108,6 +109,61 @@ def test_gradient_norms_are_those_of_the_gradient_in_the_logits(smoothing, mixed
     norms = classification_gradient_norms(logits, targets, **options)
     assert torch.allclose(norms, gradients.norm(dim=1), atol=1e-6)
     assert not norms.requires_grad
+
+
+TARGETS = torch.randint(2, (6, 4)).float()
+LABELS = TARGETS.long()[:, 0]
+WHATEVER = {
+    "classes": lambda z: classification_losses(z, LABELS),
+    "class weights": lambda z: F.cross_entropy(z, LABELS, torch.rand(4) + 1, reduction="none"),
+    "positive weight": lambda z: F.binary_cross_entropy_with_logits(
+        z[:, 0], TARGETS[:, 0], pos_weight=torch.tensor(9), reduction="none"
+    ),
+    "several labels": lambda z: F.binary_cross_entropy_with_logits(z, TARGETS, reduction="none").mean(1),
+    "squared errors": lambda z: F.mse_loss(z, TARGETS, reduction="none").sum(1),
+    "focal": lambda z: (1 - z.softmax(1)[:, 0]) ** 2 * F.cross_entropy(z, LABELS, reduction="none"),
+}
+
+
+@pytest.mark.parametrize("losses_of", WHATEVER.values(), ids=WHATEVER)
+def test_output_gradient_norms_are_those_of_single_samples_for_any_loss(losses_of):
+    outputs = torch.randn(6, 4, requires_grad=True)
+    losses = losses_of(outputs)
+    norms = output_gradient_norms(losses, outputs)
+    alone = [torch.autograd.grad(loss, outputs, retain_graph=True)[0].norm() for loss in losses]
+    assert torch.allclose(norms, torch.stack(alone), atol=1e-6)
+    assert (norms.dtype, norms.requires_grad, outputs.grad) == (torch.float32, False, None)
+    losses.sum().backward()  # the graph is there still
+    assert torch.allclose(outputs.grad.norm(dim=1), norms, atol=1e-6)
+
+
+def test_outputs_may_be_scalars_sequences_or_several():
+    scalars, hidden = torch.randn(5, requires_grad=True), torch.randn(5, 3, 2, requires_grad=True)
+    losses = scalars.square() + hidden.square().sum((1, 2))
+    both = 2 * torch.cat([scalars[:, None], hidden.flatten(1)], 1).norm(dim=1)
+    assert torch.allclose(output_gradient_norms(losses, scalars), 2 * scalars.abs())
+    assert torch.allclose(output_gradient_norms(losses, scalars, hidden), both)
+    unused = torch.randn(5, 7, requires_grad=True)
+    assert torch.allclose(output_gradient_norms(losses, scalars, hidden, unused, TARGETS[:5]), both)
+    none = hidden[:0]
+    assert output_gradient_norms(none.sum((1, 2)), none).shape == (0,)
+
+
+def test_output_gradient_norms_of_half_precision_do_not_overflow():
+    outputs = torch.zeros(2, 4, dtype=torch.float16, requires_grad=True)
+    losses = (outputs.float() * 60_000).sum(1)
+    assert output_gradient_norms(losses, outputs).tolist() == [120_000] * 2
+
+
+def test_outputs_that_the_losses_do_not_come_from_are_refused():
+    outputs = torch.randn(6, 4, requires_grad=True)
+    losses = F.cross_entropy(outputs, LABELS, reduction="none")
+    for args in [(losses.detach(), outputs), (losses, outputs.detach()), (losses, outputs.clone())]:
+        with pytest.raises(ValueError, match="losses have no gradient in the outputs; call it before"):
+            output_gradient_norms(*args)
+    tokens = outputs.view(3, 2, 4)
+    with pytest.raises(ValueError, match=r"6 losses, and outputs of shape \(3, 2, 4\); give outputs of"):
+        output_gradient_norms(losses, tokens)
 
 
 def test_confidences_are_the_probabilities_of_the_own_class():

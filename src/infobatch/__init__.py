@@ -22,10 +22,10 @@ from infobatch.dynamics import read_dynamics
 from infobatch.layouts import Replicated, Sharded
 from infobatch.loading import IndexedCollate, IndexedDataset
 from infobatch.losses import (
-    classification_confidences,
     classification_gradient_norms,
     classification_losses,
     classification_margins,
+    output_gradient_norms,
     segmentation_losses,
     sequence_losses,
     weighted_mean,
@@ -53,10 +53,10 @@ __all__ = [
     "ShrinkBatches",
     "Spaced",
     "batch_weights",
-    "classification_confidences",
     "classification_gradient_norms",
     "classification_losses",
     "classification_margins",
+    "output_gradient_norms",
     "predict_budgets",
     "predict_saving",
     "read_dynamics",

@@ -30,3 +30,8 @@ def nodes_behind(tensor: Tensor, through: Callable[[Any], bool] = lambda node: T
             if before is not None and before not in seen:
                 seen.add(before)
                 waiting.append(before)
+
+
+def kind_of(node: Any) -> str:
+    """What a node of the graph does, such as "MseLoss" or "Mul"."""
+    return type(node).__name__.partition("Backward")[0]

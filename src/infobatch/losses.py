@@ -14,12 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from infobatch.compiling import outside_graphs
+
 __all__ = [
     "Normalizer",
     "classification_confidences",
     "classification_gradient_norms",
     "classification_losses",
     "classification_margins",
+    "output_gradient_norms",
     "segmentation_losses",
     "sequence_losses",
     "weighted_mean",
@@ -186,6 +189,54 @@ def classification_margins(logits: Tensor, targets: Tensor) -> Tensor:
     others = logits.float().scatter(1, own, -torch.inf)
     margins: Tensor = logits.float().gather(1, own)[:, 0] - others.amax(1)
     return margins
+
+
+@outside_graphs
+def output_gradient_norms(losses: Tensor, outputs: Tensor, *more: Tensor) -> Tensor:
+    """The norm of the gradient of each sample's loss in what the network put out for the sample.
+
+    It is right for whatever loss, with class weights, soft targets or several labels a sample, too. It
+    takes a backward pass through the loss alone, whose graph it keeps for ``backward()``. For plain
+    classification :func:`classification_gradient_norms` gives the same without one.
+
+    Args:
+        losses: (B,), of which each depends on its own sample's outputs alone.
+        outputs: What the losses were computed from, such as logits, (B, ...). Of a network in
+            ``FullyShardedDataParallel`` take ``outputs.view_as(outputs)``, here and for the losses: its
+            hooks on the outputs themselves would take this for ``backward()``.
+        *more: Other outputs that the losses depend on, (B, ...).
+
+    Returns:
+        float32 (B,), without a gradient, at least 0.
+
+    Raises:
+        ValueError: If the losses have no gradient in the outputs, or these do not have one row for each.
+
+    Source: Katharopoulos & Fleuret, ICML 2018, section 3.2, for any loss.
+    """
+    for output in (outputs, *more):
+        if output.ndim == 0 or len(output) != len(losses):
+            raise ValueError(
+                f"there are {len(losses)} losses, and outputs of shape {tuple(output.shape)}; give "
+                "outputs of shape (B, ...), one row for each sample, as they were before any reshaping"
+            )
+    reached = [output for output in (outputs, *more) if output.requires_grad]
+    gradients: tuple[Tensor | None, ...] = ()
+    if reached and losses.requires_grad:
+        ones = torch.ones_like(losses)
+        gradients = torch.autograd.grad(losses, reached, ones, retain_graph=True, allow_unused=True)
+    norms = [
+        torch.linalg.vector_norm(gradient.unsqueeze(-1).flatten(1), dim=1, dtype=torch.float32)
+        for gradient in gradients
+        if gradient is not None
+    ]
+    if not norms:
+        raise ValueError(
+            "the losses have no gradient in the outputs; call it before backward(), without "
+            "torch.no_grad(), and with the outputs that the losses were computed from, not a copy"
+        )
+    whole: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    return whole
 
 
 def _as_shares(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:

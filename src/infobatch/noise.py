@@ -11,6 +11,7 @@ from torch import Tensor
 NormsFrom = Literal["cross-entropy", "squared-error", "losses"]
 """What losses are, so that norms of gradients follow from them: see :func:`norms_of_losses`."""
 NORMS_FROM: tuple[NormsFrom, ...] = get_args(NormsFrom)
+HOW_TO_GIVE_NORMS = "give update gradient_norms=output_gradient_norms(losses, outputs)"
 ROUNDING = 0.01
 """A loss may lie below 0 by this part of the largest, as rounding makes it."""
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from infobatch.batching import ANY_SIZE, EpochSizes
-from infobatch.noise import NormsFrom, are_negative, norms_of_losses
+from infobatch.noise import HOW_TO_GIVE_NORMS, NormsFrom, norms_of_losses
 from infobatch.policies import NoiseBudget, Policy, Request
 from infobatch.policies.base import (
     BiasedPolicy,
@@ -193,10 +193,9 @@ def predict_budgets(
 
     Warns:
         UserWarning: If norms would follow from losses that do not tell them: negative ones, and those
-            that look like errors and are taken for cross-entropies.
+            that are no plain cross-entropies and are taken for such.
     """
-    if not scores.tells_norms:
-        _warn_of_norms(scores, norms_from)
+    _warn_of_norms(scores, norms_from)
     return BudgetSavings(
         BudgetSaving(budget, _predicted(scores, NoiseBudget(budget), schedule, norms_from, epoch_sizes))
         for budget in budgets
@@ -205,16 +204,16 @@ def predict_budgets(
 
 def _warn_of_norms(scores: ScoreTable, norms_from: NormsFrom) -> None:
     """Warn of budgets that are predicted by norms which do not follow from the losses."""
-    losses = scores["last_loss"].numpy()
     if scores.made_of is not None and norms_from == "cross-entropy":
         warn_user(
-            f"the losses look like errors ({scores.made_of} made them), and what budgets save is "
-            "predicted as if they were cross-entropies; DynamicPruner(..., "
-            'norms_from="squared-error") is for squared errors, "losses" for others'
+            f"the losses look like {scores.made_of}, and what budgets save is predicted as if "
+            f"they were plain cross-entropies; {HOW_TO_GIVE_NORMS} under a policy that reads them, such "
+            'as NoiseBudget(), or if they are errors say norms_from="squared-error" or "losses"'
         )
-    elif are_negative(losses):
+    elif not scores.tells_norms and scores.made_of is None:
+        lowest = float(np.nanmin(scores["last_loss"].numpy()))
         warn_user(
-            f"losses go down to {np.nanmin(losses):.4g}, and negative ones say nothing of the norms of "
+            f"losses go down to {lowest:.4g}, and negative ones say nothing of the norms of "
             "gradients that budgets are predicted by; give update gradient_norms=... under a policy "
             "that reads them, such as NoiseBudget(), or scores=... that are at least 0"
         )

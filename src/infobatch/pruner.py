@@ -345,8 +345,9 @@ class DynamicPruner(Run):
         counts = [*self.history[: self.epoch], *([self._counts(noise)] if is_of_run else [])]
         batching, shrinks = self.plan.batching, self.plan.shrink is not None
         batch_size = None if batching is None else batching.global_batch_size
-        budget = self.policy.max_noise
-        return Report(counts, self.scores.num_nonfinite, budget, batch_size, shrinks, num_replicas)
+        budget, scores = self.policy.max_noise, self.scores
+        of_ranks = (batch_size, shrinks, num_replicas)
+        return Report(counts, scores.num_nonfinite, budget, *of_ranks, scores.made_of)
 
     def load_state_dict(self, state: dict[str, Any] | Iterable[dict[str, Any]]) -> None:
         """Go on where a state was taken: see :meth:`Run.load_state_dict`. Schedules follow."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import NamedTuple
 
+from infobatch.noise import HOW_TO_GIVE_NORMS
+
 __all__ = ["EpochCounts", "Report"]
 
 
@@ -47,6 +49,7 @@ class Report:
         batch_size: Samples in a batch of full data, on all ranks; None if it is not known.
         shrinks_batches: Whether pruned epochs have smaller batches, and not fewer of them.
         num_replicas: Ranks that train one model.
+        made_of: What the losses look like, where norms do not follow from them as a run says.
     """
 
     epochs: Sequence[EpochCounts]
@@ -55,6 +58,7 @@ class Report:
     batch_size: float | None = None
     shrinks_batches: bool = False
     num_replicas: int = 1
+    made_of: str | None = None
 
     @property
     def num_recorded(self) -> int:
@@ -124,6 +128,12 @@ class Report:
             lines.append(f"{self.num_unreached:,} more were selected, but not trained (yet)")
         if self.noise is not None:
             lines.append(self._noise_line())
+        if self.max_noise is not None and self.made_of is not None and self.saved:
+            known = "not known" if self.noise is None else "a rough guess"
+            lines.append(
+                f"the noise is {known}: the losses look like {self.made_of}, from which norms of "
+                f"gradients do not follow; {HOW_TO_GIVE_NORMS}"
+            )
         if self.num_nonfinite:
             there = " on this rank alone" * (self.num_replicas > 1)
             lines.append(

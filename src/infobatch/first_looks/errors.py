@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from infobatch.autograd_graph import nodes_behind
+from infobatch.autograd_graph import kind_of, nodes_behind
 
 ERRORS = ("MseLoss", "SmoothL1Loss", "HuberLoss", "Pow", "Abs", "LinalgVectorNorm", "Norm", "Cdist")
 """How the names of autograd nodes begin that losses of errors are made of, beside products of a
@@ -24,23 +24,18 @@ def error_behind(losses: Tensor) -> str | None:
     made_of = [node for node in nodes_behind(losses, _passes_on) if not _passes_on(node)]
     if not made_of or not all(_is_error(node) for node in made_of):
         return None
-    return _kind(made_of[0])
-
-
-def _kind(node: Any) -> str:
-    """What an autograd node does."""
-    return type(node).__name__.partition("Backward")[0]
+    return kind_of(made_of[0])
 
 
 def _is_error(node: Any) -> bool:
     """Whether a node makes errors, or sizes of them."""
-    return _kind(node).startswith(ERRORS) or _is_square(node)
+    return kind_of(node).startswith(ERRORS) or _is_square(node)
 
 
 def _is_square(node: Any) -> bool:
     """Whether a node multiplies a difference with itself, or with one of the same."""
     factors = [factor for factor, _ in node.next_functions if factor is not None]
-    if _kind(node) != "Mul" or [_kind(factor) for factor in factors] != ["Sub", "Sub"]:
+    if kind_of(node) != "Mul" or [kind_of(factor) for factor in factors] != ["Sub", "Sub"]:
         return False
     one, other = factors
     return bool(one.next_functions == other.next_functions)
@@ -48,4 +43,4 @@ def _is_square(node: Any) -> bool:
 
 def _passes_on(node: Any) -> bool:
     """Whether a node makes a sample's loss of what is behind it without telling what that is."""
-    return _kind(node) in PASSING_ON and not _is_square(node)
+    return kind_of(node) in PASSING_ON and not _is_square(node)

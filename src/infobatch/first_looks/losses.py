@@ -7,12 +7,15 @@ from collections.abc import Collection
 import numpy as np
 from torch import Tensor
 
+from infobatch.first_looks.cross_entropies import trait_behind
 from infobatch.first_looks.errors import error_behind
-from infobatch.noise import NormsFrom, are_negative
+from infobatch.noise import HOW_TO_GIVE_NORMS, NormsFrom, are_negative
 from infobatch.policies import Policy
-from infobatch.scores.columns import NORMS, IndexArray
+from infobatch.scores.columns import ERRORS, NORMS, IndexArray
 from infobatch.scores.table import ScoreTable
 from infobatch.user_warnings import warn_user
+
+OF_ERRORS = ', or say DynamicPruner(..., norms_from="squared-error"), or "losses" for other errors'
 
 
 class Losses:
@@ -57,8 +60,8 @@ class Losses:
     ) -> None:
         """Look at the first batch.
 
-        Losses of errors, where norms are estimated as of cross-entropies, are noted, and warned of if
-        the policy goes by such norms. Negative ones are refused if it takes losses as sizes.
+        What hides norms, where they are estimated as of plain cross-entropies, is noted, and warned of
+        if the policy goes by such norms. Negative losses are refused if it takes losses as sizes.
 
         Args:
             losses: (B,).
@@ -72,30 +75,31 @@ class Losses:
         """
         if not self._awaits_batch or not len(indices):
             return
+        if NORMS in given and self._table is not None and self._table.last_norms is not None:
+            self._table.made_of = None
+        elif self._norms_from == "cross-entropy":
+            self._look_for_what_hides_norms(losses)
         if self._policy.estimates_norms and NORMS in given:
             self._awaits_batch = self._looks_at_signs = False
             return
-        if self._norms_from == "cross-entropy":
-            self._look_for_errors(losses)
         if self._policy.takes_sizes:  # others need not wait for the device
             known = scores.detach() if scored is None else scores.detach().masked_fill(~scored, 0)
             self._check_signs(known.float().cpu().numpy(), indices)
         self._awaits_batch = False
 
-    def _look_for_errors(self, losses: Tensor) -> None:
-        """Note, and warn of, losses that are made of errors."""
-        kind = error_behind(losses)
-        if kind is None:
+    def _look_for_what_hides_norms(self, losses: Tensor) -> None:
+        """Note what losses look like that are no plain cross-entropies, and warn of it."""
+        error, trait = error_behind(losses), trait_behind(losses)
+        if error is None and trait is None:
             return
+        made_of = f"{ERRORS} (of {error})" if trait is None else f"cross-entropies with {trait}"
         if self._table is not None:
-            self._table.made_of = kind
+            self._table.made_of = made_of
         if self._policy.estimates_norms:
             warn_user(
-                f"the losses look like errors ({kind} made them), and {self._policy!r} "
-                "estimates norms of gradients from them as if they were cross-entropies, so that the "
-                'wrong samples are left out; DynamicPruner(..., norms_from="squared-error") is for '
-                'squared errors, "losses" for others, and update(..., gradient_norms=...) for norms of '
-                "your own"
+                f"the losses look like {made_of}, and {self._policy!r} estimates norms of gradients "
+                "from them as if they were plain cross-entropies, so that what is left out is not what "
+                f"it asks for; {HOW_TO_GIVE_NORMS}{OF_ERRORS if trait is None else ''}"
             )
 
     def _check_signs(self, values: np.ndarray, indices: IndexArray) -> None:

@@ -18,18 +18,21 @@ BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 NO_SCORE = -3.4028234663852886e38  # the lowest float32, which no loss takes
 """Stands for the loss of a sample that has none (no valid pixel, no supervised token)."""
 
+ERRORS = "errors"
+"""How it begins what losses look like that tell nothing of norms."""
+
 # A column follows one of these: the batch's losses, a signal that comes with them, the draw, or time.
 
 LOSSES = "losses"
 """What most columns follow: the losses, or scores in their place, that every batch brings."""
 NORMS = "gradient_norms"
 SIGNALS = {
-    NORMS: "classification_gradient_norms(logits, targets)",
+    NORMS: "output_gradient_norms(losses, outputs)",
     "confidences": "classification_confidences(logits, targets)",
     "margins": "classification_margins(logits, targets)",
 }
 """The other signals that a batch can bring, by the keyword that ``update`` takes them by. The values are
-for error messages: the calls that compute the signals for classification."""
+for error messages: the calls that compute the signals, for classification if not for all tasks."""
 DRAW = "draw"
 """What a column follows that no batch changes, only the draw of an epoch."""
 CLOCK = "clock"

@@ -15,6 +15,7 @@ from infobatch.scores.columns import (
     CLOCK,
     COLUMNS,
     DRAW,
+    ERRORS,
     LOSSES,
     NO_SCORE,
     NORMS,
@@ -51,7 +52,7 @@ class ScoreTable:
             )
         self.num_samples = num_samples
         self.num_nonfinite = 0  # losses or signals that were NaN or infinite, on this rank
-        self.made_of: str | None = None  # of errors, where losses look like that and are not said to be
+        self.made_of: str | None = None  # what losses look like that are no plain cross-entropies
         self._values = {name: COLUMNS[name].make(num_samples) for name in columns}
         self._num_batches: int | None = None  # None if only the columns know
 
@@ -211,10 +212,10 @@ class ScoreTable:
 
     @property
     def tells_norms(self) -> bool:
-        """Whether norms of gradients are kept, or follow from the losses as a run says that they do."""
-        if self.last_norms is not None:
-            return True
-        return self.made_of is None and not are_negative(self._values["last_loss"])
+        """Whether norms of gradients are given, or follow from the losses as a run says, if roughly."""
+        if self.made_of is not None and self.made_of.startswith(ERRORS):
+            return False
+        return self.last_norms is not None or not are_negative(self._values["last_loss"])
 
     @property
     def signals(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from helpers.language import (
     sentences,
     train_plainly,
 )
-from infobatch import DynamicPruner, InfoBatch, NoiseBudget
+from infobatch import DynamicPruner, InfoBatch, NoiseBudget, output_gradient_norms
 
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
@@ -265,6 +265,36 @@ def test_a_budgets_norms_grow_with_the_root_of_the_items(tmp_path):
     assert len(counts[counts > 0].unique()) > 2
     expected = (-torch.expm1(-losses) * counts.sqrt())[counts > 0]
     assert torch.allclose(ours.pruner.scores.last_norms[counts > 0], expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_a_budgets_norms_of_classes_are_those_in_the_logits(smoothing, tmp_path):
+    norms = {}
+
+    class Noting(Watched):
+        def sample_losses(self, outputs, labels):
+            losses, counts = super().sample_losses(outputs, labels)
+            if losses.requires_grad:
+                given = output_gradient_norms(losses, outputs.logits)
+                norms.update(zip(self._indices.tolist(), given, strict=True))
+            return losses, counts
+
+        _has_own_losses = False  # they are the Trainer's
+
+    ours = trainer(
+        tmp_path,
+        Noting,
+        classifier(),
+        labelled_sentences(),
+        pad_labelled,
+        pruning={"policy": NoiseBudget()},
+        num_train_epochs=1,
+        label_smoothing_factor=smoothing,
+    )
+    ours.train()
+    kept = ours.pruner.scores.last_norms
+    assert len(norms) == len(kept)
+    assert torch.allclose(kept, torch.stack([norms[index] for index in range(len(kept))]), atol=1e-6)
 
 
 @pytest.mark.parametrize("arguments", [{"num_train_epochs": 2.3}, {"max_steps": 17}])

@@ -73,6 +73,18 @@ def test_gradients_flow_through_both_heads(data):
     assert auxiliary < main  # at 0.4
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_norms_are_given_where_smoothed_labels_hide_them(data, smoothing):
+    task = Segmentation(replace(QUICK, model="upernet-tiny", label_smoothing=smoothing), data)
+    images, classes = batch_of(task)
+    classes[0] = IGNORED
+    norms = task.train_outputs((images, classes), ["gradient_norms"]).signals.get("gradient_norms")
+    assert (norms is None) == (smoothing == 0)
+    if norms is not None:
+        assert norms[0] == 0
+        assert (norms[1:] > 0).all()
+
+
 def test_ignored_pixels_have_no_gradient_and_an_unlabelled_image_no_score(task):
     classes = torch.randint(5, (3, 16, 16))
     classes[0, :8] = IGNORED

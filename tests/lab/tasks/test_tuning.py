@@ -38,6 +38,14 @@ def test_the_loss_is_the_models_own(config):
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in task.model.parameters())
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_norms_are_given_where_smoothed_labels_hide_them(config, smoothing):
+    task = task_of(replace(config, label_smoothing=smoothing))
+    inputs = task.inputs(task.feed.first(8), np.arange(8))
+    norms = task.train_outputs(inputs, ["gradient_norms"]).signals.get("gradient_norms")
+    assert norms is None if smoothing == 0 else (norms > 0).all()
+
+
 def test_prompts_and_padding_never_count(config):
     task = task_of(config)
     batch = task.feed.first(8)

@@ -42,11 +42,11 @@ from infobatch.integrations.transformers.refusals import (
     refusing_models_that_need_labels,
 )
 from infobatch.integrations.transformers.routers import router_coefficient, routers_loss_of
+from infobatch.integrations.transformers.signals import class_logits, class_margins, class_norms
 from infobatch.loading.dataset import IndexedDataset
 from infobatch.losses import (
     NOT_SUPERVISED,
     classification_losses,
-    classification_margins,
     sent_to_device,
     sequence_losses,
 )
@@ -100,9 +100,7 @@ class PruningMixin(PrunedEpochs):
         Raises:
             ValueError: If the model made no logits.
         """
-        logits = logits_of(outputs).float()
-        smoothes = self.label_smoother is not None and self.model.training
-        smoothing = self.args.label_smoothing_factor if smoothes else 0.0
+        logits, smoothing = logits_of(outputs).float(), self._smoothing
         if logits.ndim == 2:
             # A label -100 has loss and gradient 0, as in a sequence.
             losses = classification_losses(logits, labels.flatten(), label_smoothing=smoothing)
@@ -118,7 +116,7 @@ class PruningMixin(PrunedEpochs):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         self._mean_items = MeanItems()
         self._has_weighed_batch_norm = None
-        self._loss_is_checked = type(self).sample_losses is not PruningMixin.sample_losses
+        self._loss_is_checked = self._has_own_losses
         return super().train(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -268,6 +266,15 @@ class PruningMixin(PrunedEpochs):
         return causal or getattr(self, "_loss_shifts_labels", False)
 
     @property
+    def _has_own_losses(self) -> bool:
+        return type(self).sample_losses is not PruningMixin.sample_losses
+
+    @property
+    def _smoothing(self) -> float:
+        smoothes = self.label_smoother is not None and self.model.training
+        return self.args.label_smoothing_factor if smoothes else 0.0
+
+    @property
     def _is_pruned(self) -> bool:
         """Whether the epoch leaves anything out."""
         return self.pruner.current.num_selected < self.pruner.num_samples
@@ -296,24 +303,19 @@ class PruningMixin(PrunedEpochs):
     ) -> dict[str, Tensor]:
         """What is given of a batch beside its losses.
 
-        The norm of the gradient of a sequence's sum follows from its mean loss, and grows with the root
-        of its items, as where their gradients are independent.
+        Where sequences have a class, their margins if they are recorded, and norms in the logits. The
+        norm of another one's sum follows from its mean loss, and grows with the root of its items, as
+        where their gradients are independent.
         """
-        given = self._margins(outputs, labels)
-        if self.pruner.policy.estimates_norms:
+        logits = None if self._has_own_losses else class_logits(outputs)
+        given = {}
+        if logits is not None and "record_to" in self.pruning:
+            given["margins"] = class_margins(logits, labels)
+        if self.pruner.policy.estimates_norms and logits is not None:
+            given[NORMS] = class_norms(logits, labels, self._smoothing)
+        elif self.pruner.policy.estimates_norms:
             given[NORMS] = norms_of_losses(losses, self.pruner.norms_from) * counts.sqrt()
         return given
-
-    def _margins(self, outputs: Any, labels: Tensor) -> dict[str, Tensor]:
-        """The margins of sequences that have a class, where they are recorded."""
-        if "record_to" not in self.pruning or type(self).sample_losses is not PruningMixin.sample_losses:
-            return {}
-        logits = logits_of(outputs)
-        if logits.ndim != 2 or logits.shape[1] < 2:
-            return {}
-        classes = labels.flatten()
-        margins = classification_margins(logits, classes.clamp(min=0))
-        return {"margins": margins.where(classes != NOT_SUPERVISED, torch.nan)}
 
     def _weighted_loss(
         self,

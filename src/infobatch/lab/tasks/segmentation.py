@@ -16,7 +16,8 @@ from infobatch.lab.data.segmentation import IGNORED
 from infobatch.lab.models.segmentation import make_segmenter
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs, SampleOutputs, Task
-from infobatch.losses import segmentation_losses
+from infobatch.losses import output_gradient_norms, segmentation_losses
+from infobatch.scores.columns import NORMS
 
 AUXILIARY_WEIGHT = 0.4
 """The weight of an auxiliary head's loss (Zhao et al., CVPR 2017, and mmsegmentation's UPerNet)."""
@@ -56,23 +57,27 @@ class Segmentation(Task):
         Args:
             outputs: The logits of each head, (B, C, h, w).
             inputs: What :meth:`forward` was given.
-            signals: Names of what is asked for; there is nothing.
+            signals: Names of what is asked for: there are norms of gradients, with label smoothing,
+                where they do not follow from losses.
 
         Returns:
-            Losses, and which images have a score.
+            Losses, which images have a score, and signals.
         """
-        classes = inputs[1]
+        classes, smoothing = inputs[1], self.config.label_smoothing
         losses = [
             segmentation_losses(
                 resized(logits, classes),
                 classes,
                 ignore_index=IGNORED,
-                label_smoothing=self.config.label_smoothing,
+                label_smoothing=smoothing,
             )
             for logits in outputs
         ]
+        whole, read = losses[0] + AUXILIARY_WEIGHT * sum(losses[1:]), {}
+        if smoothing and NORMS in signals:
+            read[NORMS] = output_gradient_norms(whole, *outputs)
         scored = classes.ne(IGNORED).flatten(1).any(1)
-        return SampleOutputs(losses[0] + AUXILIARY_WEIGHT * sum(losses[1:]), scored=scored)
+        return SampleOutputs(whole, scored=scored, signals=read)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module | None = None) -> Evaluation:

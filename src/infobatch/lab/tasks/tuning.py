@@ -14,7 +14,8 @@ from infobatch.lab.models.language import make_language_model
 from infobatch.lab.processes import replicas, total
 from infobatch.lab.tasks.base import Evaluation, Inputs, SampleOutputs, Task
 from infobatch.lab.tasks.tokens import Example, TokenData, TokenFeed
-from infobatch.losses import NOT_SUPERVISED, sequence_losses
+from infobatch.losses import NOT_SUPERVISED, output_gradient_norms, sequence_losses
+from infobatch.scores.columns import NORMS
 
 
 class Tuning(Task):
@@ -47,8 +48,10 @@ class Tuning(Task):
 
     def sample_outputs(self, outputs: Tensor, inputs: Inputs, signals: Sequence[str]) -> SampleOutputs:
         labels, smoothing = inputs[1], self.config.label_smoothing
-        losses = sequence_losses(outputs, labels, label_smoothing=smoothing, shift=True)
-        return SampleOutputs(losses, scored=_num_supervised(labels) > 0)
+        losses, read = sequence_losses(outputs, labels, label_smoothing=smoothing, shift=True), {}
+        if smoothing and NORMS in signals:  # which do not follow from losses then
+            read[NORMS] = output_gradient_norms(losses, outputs)
+        return SampleOutputs(losses, scored=_num_supervised(labels) > 0, signals=read)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module | None = None) -> Evaluation:

@@ -1,0 +1,95 @@
+"""What sets cross-entropies apart from plain ones, as far as their autograd graph tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from infobatch.autograd_graph import kind_of, nodes_behind
+
+OF_ONE_CLASS = ("NllLoss", "NllLoss2D")
+"""Autograd nodes of cross-entropies with a class as target."""
+BINARY = ("BinaryCrossEntropy", "BinaryCrossEntropyWithLogits")
+SPREAD = "LogSoftmax"
+"""A node that is reached by :data:`LEADING_ON`, which pick no class, if targets have several."""
+LEADING_ON = (
+    *("Mean", "Sum", "Div", "Mul", "Add", "Sub", "Neg", "ToCopy", "Clone", "Where", "MaskedFill"),
+    *("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Transpose", "Permute"),
+)
+"""Nodes between these and a sample's loss."""
+
+
+def trait_behind(losses: Tensor) -> str | None:
+    """What keeps norms of gradients from following from losses (B,) as from plain cross-entropies.
+
+    It looks at weights and targets, for which it may wait for a device.
+
+    Returns:
+        "class weights or weights of samples", "several labels a sample", or "soft targets or label
+        smoothing"; None for losses that have none of these, or are made of something else.
+    """
+    nodes = list(nodes_behind(losses, _leads_on))
+    terms = [node for node in nodes if kind_of(node) in (*OF_ONE_CLASS, *BINARY)]
+    if _are_weighted(nodes, terms, len(losses)):
+        return "class weights or weights of samples"
+    if any(kind_of(node) in BINARY and _num_terms(node) > len(losses) for node in terms):
+        return "several labels a sample"
+    if any(kind_of(node) == SPREAD for node in nodes):
+        return "soft targets or label smoothing"
+    return None
+
+
+def _are_weighted(nodes: Sequence[Any], terms: Sequence[Any], num_losses: int) -> bool:
+    """Whether the cross-entropies ``terms`` have weights, or are multiplied by some of their samples."""
+    for node in terms:
+        weight, of_positives = _saved(node, "weight"), _saved(node, "pos_weight")
+        if (weight is not None and _differ(weight)) or (
+            of_positives is not None and (of_positives != 1).any()
+        ):
+            return True
+    if not terms or any(_num_terms(node) != num_losses for node in terms):
+        return False  # a factor of a sample may be one over its number of terms
+    factors = [_constant_of(node) for node in nodes if kind_of(node) == "Mul"]
+    return any(each is not None and each.numel() == num_losses and _differ(each) for each in factors)
+
+
+def _num_terms(node: Any) -> int:
+    """How many cross-entropies a node has made; 0 if the graph is gone."""
+    target = _saved(node, "target")
+    return 0 if target is None else target.numel()
+
+
+def _differ(weights: Tensor) -> bool:
+    """Whether weights differ, beside those that are 0, which mask samples."""
+    some = weights[weights != 0]
+    return bool(len(some) and some.min() != some.max())
+
+
+def _leads_on(node: Any) -> bool:
+    """Whether a sample's loss is a sum, or weighted sum, of what is behind a node."""
+    kind = kind_of(node)
+    if kind != "Mul":
+        return kind in LEADING_ON
+    if len(node.next_functions) > 1 and None not in [factor for factor, _ in node.next_functions]:
+        return False
+    constant = _constant_of(node)
+    is_one_hot = constant is not None and constant.ndim > 1 and (constant != 0).sum(1).max() <= 1
+    return not is_one_hot
+
+
+def _constant_of(node: Any) -> Tensor | None:
+    """The factor of a product that has no gradient; None if both have, or it is a number."""
+    if len(node.next_functions) < 2:
+        return None
+    constant = _saved(node, "self" if node.next_functions[0][0] is None else "other")
+    return constant if isinstance(constant, Tensor) else None
+
+
+def _saved(node: Any, name: str) -> Any:
+    """What an operation kept for its gradient; None also if it is freed, after ``backward``."""
+    try:
+        return getattr(node, f"_saved_{name}", None)
+    except RuntimeError:
+        return None

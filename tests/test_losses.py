@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from infobatch import (
     classification_gradient_norms,
     classification_losses,
+    classification_margins,
     output_gradient_norms,
     segmentation_losses,
     sequence_losses,
@@ -102,7 +103,7 @@ def test_sequence_losses_average_over_supervised_tokens(shift):
 def test_gradient_norms_are_those_of_the_gradient_in_the_logits(smoothing, mixed, weights):
     torch.manual_seed(0)
     logits = torch.randn(5, 4, requires_grad=True)
-    targets = torch.rand(5, 4).softmax(1) if mixed else torch.tensor([0, 1, 2, 3, 3])
+    targets = torch.rand(5, 4).softmax(1) if mixed else torch.tensor([0, 1, 2, 3, -100])
     options = {"label_smoothing": smoothing, "class_weights": weights}
     losses = classification_losses(logits, targets, **options)
     (gradients,) = torch.autograd.grad(losses.sum(), logits)
@@ -172,6 +173,13 @@ def test_confidences_are_the_probabilities_of_the_own_class():
     assert classification_confidences(logits, labels).tolist() == pytest.approx([0.7, 0.25])
     mixed = torch.tensor([[0.5, 0.5, 0], [1.0, 0, 0]])
     assert classification_confidences(logits, mixed).tolist() == pytest.approx([0.45, 0.5])
+
+
+def test_a_sample_without_a_label_has_no_loss_and_nothing_that_is_known():
+    logits, labels = torch.randn(3, 4), torch.tensor([1, -100, 2])
+    assert classification_losses(logits, labels)[1] == 0
+    for signal in (classification_confidences, classification_margins):
+        assert signal(logits, labels).isnan().tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

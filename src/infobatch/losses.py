@@ -33,7 +33,7 @@ Normalizer = Literal["batch", "mean", "weights"]
 NORMALIZERS: tuple[Normalizer, ...] = get_args(Normalizer)
 
 NOT_SUPERVISED = -100
-"""The label of a token that adds no loss, as in transformers."""
+"""The label of a sample or token that adds no loss, as in torch and transformers."""
 
 
 def weighted_mean(losses: Tensor, weights: Tensor, normalizer: Normalizer = "batch") -> Tensor:
@@ -106,8 +106,8 @@ def classification_losses(
 
     Args:
         logits: (B, C) for C classes.
-        targets: int64 (B,) in 0..C-1, or float (B, C) with rows that sum to 1, as mixup and cutmix make
-            them.
+        targets: int64 (B,) in 0..C-1, or -100 for a sample without a label, whose loss is 0; or float
+            (B, C) with rows that sum to 1, as mixup and cutmix make them.
         label_smoothing: The share of the target that is spread over all classes, in [0, 1].
         class_weights: (C,), factors on the terms of the classes. Unlike ``F.cross_entropy`` with
             ``reduction="mean"``, the function does not divide by the mean weight of the batch's classes,
@@ -141,7 +141,8 @@ def classification_gradient_norms(
         class_weights: As :func:`classification_losses` takes them.
 
     Returns:
-        float32 (B,), without a gradient, at least 0, and at most sqrt(2) without class weights.
+        float32 (B,), without a gradient, at least 0, and at most sqrt(2) without class weights; 0 for a
+        sample without a label.
 
     Source: Katharopoulos & Fleuret, ICML 2018, section 3.2; as a score, EL2N: Paul et al., 2021.
     """
@@ -163,9 +164,10 @@ def classification_confidences(logits: Tensor, targets: Tensor) -> Tensor:
             weighted mean of their probabilities.
 
     Returns:
-        float32 (B,), in [0, 1], without a gradient.
+        float32 (B,), in [0, 1], without a gradient; NaN for a sample without a label.
     """
-    return (logits.float().softmax(1) * _as_shares(logits, targets, 0.0)).sum(1)
+    shares = _as_shares(logits, targets, 0.0)
+    return (logits.float().softmax(1) * shares).sum(1).where(shares.any(1), torch.nan)
 
 
 @torch.no_grad()
@@ -180,15 +182,16 @@ def classification_margins(logits: Tensor, targets: Tensor) -> Tensor:
             largest share counts as the sample's own.
 
     Returns:
-        float32 (B,), without a gradient.
+        float32 (B,), without a gradient; NaN for a sample without a label.
 
     Source: Pleiss et al., NeurIPS 2020, section 3.
     """
     own = targets.argmax(1) if targets.is_floating_point() else targets
-    own = own[:, None]
+    known = own.ne(NOT_SUPERVISED)
+    own = own.where(known, 0)[:, None]
     others = logits.float().scatter(1, own, -torch.inf)
     margins: Tensor = logits.float().gather(1, own)[:, 0] - others.amax(1)
-    return margins
+    return margins.where(known, torch.nan)
 
 
 @outside_graphs
@@ -242,9 +245,11 @@ def output_gradient_norms(losses: Tensor, outputs: Tensor, *more: Tensor) -> Ten
 def _as_shares(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
     """The targets as shares of the classes, float32 (B, C)."""
     num_classes = logits.shape[1]
-    if not targets.is_floating_point():
-        targets = torch.zeros_like(logits).scatter_(1, targets[:, None], 1)
-    return targets.float() * (1 - label_smoothing) + label_smoothing / num_classes
+    if targets.is_floating_point():
+        return targets.float() * (1 - label_smoothing) + label_smoothing / num_classes
+    known = targets.ne(NOT_SUPERVISED)[:, None]
+    picked = torch.zeros_like(logits).scatter_(1, targets[:, None].where(known, 0), 1)
+    return (picked.float() * (1 - label_smoothing) + label_smoothing / num_classes) * known
 
 
 def segmentation_losses(

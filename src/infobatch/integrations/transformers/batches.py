@@ -67,6 +67,12 @@ def logits_of(outputs: Any) -> Tensor:
     return logits
 
 
+def class_logits_of(outputs: Any) -> Tensor | None:
+    """The logits of sequences that have a class of several, (B, C); None of others."""
+    logits = logits_of(outputs)
+    return logits if logits.ndim == 2 and logits.shape[1] >= 2 else None
+
+
 def own_loss_of(outputs: Any) -> Tensor | None:
     """The loss that a model made itself; None if it made none."""
     if not isinstance(outputs, Mapping):

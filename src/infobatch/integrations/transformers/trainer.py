@@ -18,6 +18,7 @@ from infobatch.batching import Batching
 from infobatch.integrations.transformers.batches import (
     INDICES,
     CollateWithIndices,
+    class_logits_of,
     found_logits,
     logits_of,
     own_loss_of,
@@ -42,11 +43,12 @@ from infobatch.integrations.transformers.refusals import (
     refusing_models_that_need_labels,
 )
 from infobatch.integrations.transformers.routers import router_coefficient, routers_loss_of
-from infobatch.integrations.transformers.signals import class_logits, class_margins, class_norms
 from infobatch.loading.dataset import IndexedDataset
 from infobatch.losses import (
     NOT_SUPERVISED,
+    classification_gradient_norms,
     classification_losses,
+    classification_margins,
     sent_to_device,
     sequence_losses,
 )
@@ -307,12 +309,14 @@ class PruningMixin(PrunedEpochs):
         norm of another one's sum follows from its mean loss, and grows with the root of its items, as
         where their gradients are independent.
         """
-        logits = None if self._has_own_losses else class_logits(outputs)
+        logits = None if self._has_own_losses else class_logits_of(outputs)
         given = {}
         if logits is not None and "record_to" in self.pruning:
-            given["margins"] = class_margins(logits, labels)
+            given["margins"] = classification_margins(logits, labels.flatten())
         if self.pruner.policy.estimates_norms and logits is not None:
-            given[NORMS] = class_norms(logits, labels, self._smoothing)
+            given[NORMS] = classification_gradient_norms(
+                logits, labels.flatten(), label_smoothing=self._smoothing
+            )
         elif self.pruner.policy.estimates_norms:
             given[NORMS] = norms_of_losses(losses, self.pruner.norms_from) * counts.sqrt()
         return given

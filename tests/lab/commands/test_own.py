@@ -61,6 +61,27 @@ def test_a_margin_may_be_given_afterwards(call, tmp_path):
     assert Comparison.load(tmp_path / "c").margin == 90
 
 
+def test_what_a_function_returned_may_be_named_afterwards(call, tmp_path):
+    code, output, error = call("compare", *TYPED, "--save", 30, "--out", tmp_path / "c")
+    assert code == 0, error
+    assert "accuracy %" in output
+    options = ["--own.metric", "regret", "--own.lower-is-better", "--margin", 0.5]
+    code, again, error = call("compare", "--out", tmp_path / "c", "--resume", *options)
+    assert code == 0, error
+    assert "10 runs, 10 of them finished" in again
+    assert "regret (lower is better)" in again
+    found = [
+        re.search(r"Verdict.* against full data ([+-])", " ".join(text.split()))
+        for text in (output, again)
+    ]
+    assert found[0][1] == found[1][1], "of the same runs"
+    code, _, error = call(
+        "compare", "--out", tmp_path / "c", "--resume", "--own.train", "other.py:train"
+    )
+    assert code == 2
+    assert "--own.train is other.py:train, but the run was started with" in " ".join(error.split())
+
+
 def test_bad_functions_are_refused_before_anything_is_trained(call, tmp_path):
     for name, message in (
         (f"{SCRIPT}:trian", "has no function trian; it has train"),

@@ -214,6 +214,7 @@ def test_compare_and_sweep_take_budgets_too(call, tmp_path):
     options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--seeds", 1]
     code, output, error = call("compare", *options, "--noise", 1.5, "--out", tmp_path / "c")
     assert code == 0, error
+    assert output.startswith("6 runs, 0 of them finished")
     assert "against fewer epochs, same steps" in " ".join(output.split())
     options += ["--policies", "noise-budget", "--noise", "1.2,1.5,2", "--no-controls"]
     code, output, error = call("sweep", NAME, *options, "--out", tmp_path / "s")
@@ -221,6 +222,17 @@ def test_compare_and_sweep_take_budgets_too(call, tmp_path):
     assert re.search(r"noise budget 1\.2 .* \(1\.2\)", output)
     assert re.search(r"noise budget 1\.5 .* \(1\.5\)", output)
     assert len([*tmp_path.glob("s/*/report/costs.png")]) == 1, "the budgets' curve"
+
+
+def test_a_sweep_of_budgets_is_of_them_alone_unless_ratios_are_typed(call, tmp_path):
+    options = ["--data", "digits", "--epochs", 4, "--device", "cpu", "--seeds", 1, "--noise", "1.2,1.5"]
+    for more, arms in (([], 2), (["--prune-ratio", 0.5], 3)):
+        code, output, error = call(
+            "sweep", NAME, *options, *more, "--no-controls", "--out", tmp_path / f"{arms}"
+        )
+        assert code == 0, error
+        assert f"{NAME}: {1 + arms} runs, 0 of them finished" in output
+        assert ("InfoBatch" in output) == bool(more)
 
 
 def test_the_same_steps_can_be_asked_for(call, tmp_path):

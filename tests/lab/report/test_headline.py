@@ -33,7 +33,7 @@ def test_a_metric_that_every_run_is_at_the_end_of_is_no_success():
             run.metric = ACCURACY
     (made,) = headlines(results)
     assert made.kind == "saturated"
-    assert verdict(results).startswith("No verdict: every run reached accuracy 100.00 %, the best there")
+    assert verdict(results).startswith("None: every run reached accuracy 100.00 %, the best there")
     results.pruned[0].runs[0].summary.result = 99.9
     assert headlines(results)[0].kind != "saturated"
 
@@ -44,7 +44,7 @@ def test_shares_are_not_judged_as_percentages():
         for run in arm.runs.values():
             run.summary.result = 0.93
     assert headlines(results)[0].word == "no verdict"
-    assert verdict(results).startswith("No verdict: accuracy 0.93 % and all others are at most 1, as if")
+    assert verdict(results).startswith("None: accuracy 0.93 % and all others are at most 1, as if")
     assert "--own.lower-is-better" in verdict(results)
     results.pruned[0].runs[0].summary.result = 93.0
     assert headlines(results)[0].word != "no verdict"
@@ -54,7 +54,7 @@ def test_the_word_is_the_verdicts():
     results = compared([400, 400])
     results.pruned[0].runs[1].summary.result = float("nan")
     assert headlines(results)[0].word == "no verdict"
-    assert verdict(results).startswith("No verdict: ours, seed 1: the result is not a finite number")
+    assert verdict(results).startswith("None: ours, seed 1: the result is not a finite number")
     results = compared([400, 400])
     for run in results.pruned[0].runs.values():
         run.summary.num_trained = run.summary.num_full

@@ -40,7 +40,7 @@ def test_a_run_that_diverged_is_named():
     results = compared([400, 400])
     results.pruned[0].runs[1].summary.result = float("nan")
     said = verdict(results)
-    assert said.startswith("No verdict: ours, seed 1: the result is not a finite number")
+    assert said.startswith("None: ours, seed 1: the result is not a finite number")
 
 
 def test_costs_are_compared_over_the_seeds_that_both_have():

@@ -12,7 +12,7 @@ from infobatch.lab.commands.arguments import (
     RecipeName,
     Switch,
 )
-from infobatch.lab.commands.console import ComparisonWatch, live
+from infobatch.lab.commands.console import ComparisonWatch, console, live, number_of_runs
 from infobatch.lab.commands.folders import new_path, resumed_path
 from infobatch.lab.commands.loading import load
 from infobatch.lab.commands.options import check_options, resumed, started
@@ -88,6 +88,7 @@ def compare(
     data = load(comparison.config)
     comparison.check_data(data)
     agree(comparison.save if resume else comparison.create)
+    console.print(number_of_runs(comparison))
     with live("compare", path) as (progress, should_stop):
         watch = ComparisonWatch([comparison], progress)
         run_comparison(comparison, data, watch.of(comparison), should_stop)

@@ -84,6 +84,13 @@ def live(
         raise SystemExit(128 + (stopped_by() or signal.SIGINT)) from stopped
 
 
+def number_of_runs(comparison: Comparison) -> str:
+    """Say how many runs a comparison has, and how many are finished."""
+    done = sum(comparison.folder(arm, seed).finished for arm, seed in comparison.runs)
+    number = len(comparison.runs)
+    return f"{number} run{'s' * (number > 1)}, {done} of them finished"
+
+
 class TimeLeftColumn(ProgressColumn):
     """The time left of a task, by its fields ``left``, in seconds, and ``is_at_most``.
 

@@ -181,7 +181,8 @@ def resumed(
         noise: The budget of noise that was typed, if any.
 
     Returns:
-        ``saved``, at the place that was typed: its folder of data, its device, its workers.
+        ``saved``, at the place that was typed: its folder of data, its device, its workers. And with the
+        name that was typed of what the user's function returns.
 
     Raises:
         ValueError: If anything else was typed that differs from it, or the user's code or data have
@@ -198,6 +199,9 @@ def resumed(
         typed["--noise"] = (f"{noise:g}", None if then is None else f"{then:g}")
     now = options.over(saved)
     moved = replace(saved, **{name: getattr(now, name) for name in PLACE_OPTIONS})
+    if saved.task == "own":
+        metric, lower = now.own.metric, now.own.lower_is_better
+        moved = replace(moved, own=replace(saved.own, metric=metric, lower_is_better=lower))
     differences = now.differences(moved)
     typed |= {flag(name): values for name, values in differences.items()}
     for what, (value, then) in typed.items():

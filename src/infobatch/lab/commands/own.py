@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from infobatch.lab.commands.console import ComparisonWatch, live
+from infobatch.lab.commands.console import ComparisonWatch, console, live, number_of_runs
 from infobatch.lab.commands.loading import load
 from infobatch.lab.commands.saving import share_of
 from infobatch.lab.commands.show import write_and_print
@@ -96,6 +96,7 @@ def compare(
         agree(comparison.save)
     else:
         agree(comparison.create)
+    console.print(number_of_runs(comparison))
     with live("compare", path, again="call compare again") as (progress, should_stop):
         watch = ComparisonWatch([comparison], progress)
         run_comparison(comparison, load(config), watch.of(comparison), should_stop)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from infobatch.lab.commands.arguments import CommonOptions, OptionalFloat, OutPath, RecipeNames, Switch
-from infobatch.lab.commands.console import ComparisonWatch, console, live
+from infobatch.lab.commands.console import ComparisonWatch, console, live, number_of_runs
 from infobatch.lab.commands.loading import load
 from infobatch.lab.commands.options import base_of, check_effects, check_options, shared
 from infobatch.lab.commands.saving import refuse_both, variants_of
@@ -18,20 +18,22 @@ from infobatch.lab.commands.show import report_each
 from infobatch.lab.comparison.run import SeedClock, run_comparison
 from infobatch.lab.comparison.sweep import HELPER, Sweep, helpers, name_of
 from infobatch.lab.comparison.variants import on_request
+from infobatch.lab.config.noise_budget import BUDGETED
 from infobatch.lab.data import Data
 from infobatch.lab.processes import agree
 from infobatch.lab.recipes import RECIPES
 from infobatch.lab.report import check_drawable
 from infobatch.policies import DEFAULT_FOR_TARGET
 
-DEFAULT_SWEPT = "noise-budget,infobatch"
+DEFAULT_SWEPT = f"{BUDGETED},infobatch"
+DEFAULT_RATIOS = "0.3,0.5,0.7"
 
 
 def sweep(
     options: CommonOptions,
     recipe: RecipeNames,
     policies: str = "",
-    prune_ratio: str = "0.3,0.5,0.7",
+    prune_ratio: str = "",
     noise: str = "",
     controls: bool = True,
     same_steps: Switch = False,
@@ -50,8 +52,10 @@ def sweep(
     Args:
         options: Options that replace the recipes'.
         recipe: Names of recipes; `infobatch recipes` lists them. Or tables of yours, as FILE.csv:COLUMN.
-        policies: Policies, separated by commas (default: noise-budget,infobatch; with --target spaced).
-        prune_ratio: Prune ratios, separated by commas, for the policies that have one.
+        policies: Policies, separated by commas (default: noise-budget,infobatch; with --noise and no
+            --prune-ratio noise-budget alone; with --target spaced).
+        prune_ratio: Prune ratios, separated by commas, for the policies that have one (default:
+            0.3,0.5,0.7).
         noise: Budgets of gradient noise, separated by commas, for the policies that have one.
         controls: Also train fewer epochs and random pruning at the cost of each variant.
         same_steps: Also train fewer epochs with smaller batches, in as many steps as full data; where
@@ -72,8 +76,9 @@ def sweep(
     targets = [each.target for each in configs if each.target is not None]
     if noise and targets:
         refuse_both(noise, f"--target {targets[0]}")
-    policies = policies or (DEFAULT_FOR_TARGET if targets else DEFAULT_SWEPT)
-    variants = variants_of(configs[0], policies, prune_ratio, noise, bool(targets))
+    swept = BUDGETED if noise and not prune_ratio else DEFAULT_SWEPT
+    policies = policies or (DEFAULT_FOR_TARGET if targets else swept)
+    variants = variants_of(configs[0], policies, prune_ratio or DEFAULT_RATIOS, noise, bool(targets))
     for name, each in zip(recipe, configs, strict=True):
         check_effects([variant.config(each) for variant in variants], base_of(options, name))
         check_options(each)
@@ -111,9 +116,7 @@ def run_sweep(
     agree(lambda: made.check_runs({name: len(each.train) for name, each in data.items()}))
     agree(made.save)
     for comparison in made.comparisons:
-        done = sum(comparison.folder(arm, seed).finished for arm, seed in comparison.runs)
-        count = f"{len(comparison.runs)} runs, {done} of them finished"
-        console.print(f"{name_of(comparison.config)}: {count}")
+        console.print(f"{name_of(comparison.config)}: {number_of_runs(comparison)}")
     paths = [comparison.path for comparison in made.comparisons]
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     again = shlex.join(["infobatch", *arguments])

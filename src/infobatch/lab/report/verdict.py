@@ -118,22 +118,23 @@ def _why_unjudged(
 ) -> tuple[str, str] | None:
     """Why an arm has no verdict, in a word or two and a sentence; None where a margin gives it one."""
     if not math.isfinite(difference.mean):
-        return "no verdict", f"No verdict: {_diverged([ours, full])}."
+        return "no verdict", f"None: {_diverged([ours, full])}."
     if ours.mean("num_trained") == ours.mean("num_full"):
         why = why_nothing_left_out(next(iter(ours.runs.values())).config)
         return "nothing pruned", f"Nothing was pruned: {why}."
     if results.is_saturated:
         return (
             "saturated",
-            f"No verdict: every run reached {results.metric.named(ours.result)}, the best there is, so "
+            f"None: every run reached {results.metric.named(ours.result)}, the best there is, so "
             "that it tells none apart. Take harder data, a shorter run, or a metric that has room left.",
         )
     if results.has_no_percentages:
         return (
             "no verdict",
-            f"No verdict: {results.metric.named(ours.result)} and all others are at most 1, as if they "
-            "were shares or losses and no percentages. Give shares times 100, or a loss its name, as in "
-            '--own.metric "log loss" --own.lower-is-better.',
+            f"None: {results.metric.named(ours.result)} and all others are at most 1, as if they were "
+            "shares or losses and no percentages. Say what they are, and what you would give up, by "
+            "going on with --resume --own.metric accuracy --margin 0.005, or of a loss with --resume "
+            '--own.metric "log loss" --own.lower-is-better --margin 0.01.',
         )
     return None
 

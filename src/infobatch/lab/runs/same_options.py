@@ -10,7 +10,9 @@ from infobatch.lab.config.train import TrainConfig, flag
 
 PLACE_OPTIONS = ("data_dir", "device", "workers")
 """The options that say where a run is trained, with which it may go on in another place."""
-NEUTRAL_OPTIONS = (*PLACE_OPTIONS, "probe", "record")
+JUDGING_OPTIONS = ("own.metric", "own.lower_is_better")
+"""The options that say what the result of a training function of the user's is."""
+NEUTRAL_OPTIONS = (*PLACE_OPTIONS, *JUDGING_OPTIONS, "probe", "record")
 """Those, and the options that say what is measured of a run, and not what is trained."""
 
 

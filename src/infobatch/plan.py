@@ -280,7 +280,7 @@ class RunPlan:
             ranks = f" on each of {batching.num_replicas} ranks" * (batching.num_replicas > 1)
             raise ValueError(
                 f"the {full_length} samples are fewer than one batch of {batching.batch_size:g}"
-                f"{ranks}; lower batch_size"
+                f"{ranks}; lower the batch size"
             )
         self.policy.check_multiple(batching.multiple)
         multiple = self.shrink.multiple if self.shrink and self._can_prune else 1

@@ -93,6 +93,11 @@ def test_main_takes_its_arguments(capsys):
         (["eval", "nowhere"], "nowhere holds no run"),
         (["report", "nowhere"], "nowhere holds no run"),
         (["predict", "nowhere.npz"], "there is no file nowhere.npz"),
+        (["comapre", "x.csv:label"], "there is no command 'comapre'; did you mean compare"),
+        (
+            ["compare", "--tabular.leave-out", "age", "x.csv:label"],
+            "--tabular.leave-out took x.csv:label for a column; type the table before the options",
+        ),
     ],
 )
 def test_bad_input_is_one_line_that_leaves_nothing_behind(

@@ -105,7 +105,6 @@ def training_names():
         "make_model": make_model,
         "accuracy_in_percent": accuracy_in_percent,
         "torch": torch,
-        "out": "runs/mine",
     }
 
 

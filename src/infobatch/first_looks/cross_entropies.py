@@ -14,6 +14,9 @@ OF_ONE_CLASS = ("NllLoss", "NllLoss2D")
 BINARY = ("BinaryCrossEntropy", "BinaryCrossEntropyWithLogits")
 SPREAD = "LogSoftmax"
 """A node that is reached by :data:`LEADING_ON`, which pick no class, if targets have several."""
+WEIGHTED = "class weights or weights of samples"
+SEVERAL = "several labels a sample"
+SOFT = "soft targets or label smoothing"
 LEADING_ON = (
     *("Mean", "Sum", "Div", "Mul", "Add", "Sub", "Neg", "ToCopy", "Clone", "Where", "MaskedFill"),
     *("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Transpose", "Permute"),
@@ -27,17 +30,17 @@ def trait_behind(losses: Tensor) -> str | None:
     It looks at weights and targets, for which it may wait for a device.
 
     Returns:
-        "class weights or weights of samples", "several labels a sample", or "soft targets or label
-        smoothing"; None for losses that have none of these, or are made of something else.
+        :data:`WEIGHTED`, :data:`SEVERAL` or :data:`SOFT`; None for losses that are neither of these, or
+        are made of something else.
     """
     nodes = list(nodes_behind(losses, _leads_on))
     terms = [node for node in nodes if kind_of(node) in (*OF_ONE_CLASS, *BINARY)]
     if _are_weighted(nodes, terms, len(losses)):
-        return "class weights or weights of samples"
+        return WEIGHTED
     if any(kind_of(node) in BINARY and _num_terms(node) > len(losses) for node in terms):
-        return "several labels a sample"
+        return SEVERAL
     if any(kind_of(node) == SPREAD for node in nodes):
-        return "soft targets or label smoothing"
+        return SOFT
     return None
 
 

@@ -21,6 +21,7 @@ try:
     from infobatch.lab.commands.sweep import sweep
     from infobatch.lab.commands.train import train
     from infobatch.lab.interrupts import let_go, words_of
+    from infobatch.lab.names import choose
     from infobatch.lab.processes import joined
     from infobatch.lab.training.train import OutOfMemory
 except ModuleNotFoundError as error:
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     warnings.showwarning = Told(console)
     try:
+        if arguments and not arguments[0].startswith("-"):
+            choose("command", arguments[0], COMMANDS)
         with joined() as replicas:
             console.quiet = console.quiet or replicas.rank > 0
             parse(COMMANDS, arguments, "Unbiased dynamic data pruning: train, compare and report.")()

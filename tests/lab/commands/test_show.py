@@ -10,7 +10,7 @@ import pytest
 from helpers.commands import refused_as_changed
 from helpers.comparisons import COMPARED, HALF
 from infobatch.lab.comparison.comparison import Comparison
-from infobatch.lab.config.train import of_table
+from infobatch.lab.config.train import TrainConfig, of_table
 from infobatch.lab.runs.folder import RunFolder
 
 
@@ -98,6 +98,20 @@ def test_predict_says_where_scores_are_those_of_a_run_that_pruned(call, tmp_path
     assert code == 0
     assert ("left samples out" in output) == told
     assert output.index("What a budget of noise would save") < output.index("InfoBatch, prune ratio")
+
+
+def test_predict_is_for_as_long_as_the_run_and_says_where_labels_hide_norms(call, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.create(TrainConfig(data="digits", epochs=7, label_smoothing=0.1))
+    losses = np.random.default_rng(0).exponential(size=200).astype(np.float32)
+    np.savez(folder.scores_path, last_loss=losses)
+    _, output, _ = call("predict", folder.path)
+    assert call("predict", folder.path, "--epochs", 7)[1] == output
+    assert call("predict", folder.path, "--epochs", 9)[1] != output
+    told = "labels of this run were smoothed or mixed"
+    assert told in output
+    np.savez(folder.scores_path, last_loss=losses, gradient_norm=losses.clip(max=1))
+    assert told not in call("predict", folder.path)[1]
 
 
 def test_predict_takes_losses_for_what_the_runs_task_has(call, tmp_path):

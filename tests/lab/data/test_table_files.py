@@ -121,3 +121,19 @@ def test_values_that_are_not_parted_by_commas_are_told_so(tmp_path, mark):
     table.write_text("amount,label\n1.5,a\n".replace(",", mark))
     with pytest.raises(ValueError, match=r"own\.csv has one column, 'amount.*part its values by commas"):
         read_table(table, ("label",))
+
+
+@pytest.mark.parametrize("name", ["rows.csv.gz", "rows.tsv", "ROWS.XLSX", "rows.parquet.zst"])
+def test_tables_of_other_kinds_are_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    assert is_table(f"{name}:label")
+    with pytest.raises(ValueError, match=r"is no \.parquet or \.csv file; unpack it, or save it as one"):
+        named_table(f"{tmp_path / name}:label")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_text_in_utf_16_is_named(tmp_path, encoding):
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    (tmp_path / "rows.csv").write_text(f"{mark}a,b\n1,2\n", encoding=encoding)
+    with pytest.raises(ValueError, match=r"rows\.csv is in UTF-16; save it as CSV in UTF-8"):
+        read_table(tmp_path / "rows.csv", ())

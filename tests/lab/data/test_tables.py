@@ -37,6 +37,19 @@ def test_many_whole_numbers_that_are_classes_are_told_of(tmp_path):
         assert any(told in note for note in data.notes) == is_told
 
 
+def test_columns_to_leave_out_may_have_commas_between_them(tmp_path):
+    rows = "".join(f"{n},{n + 1},{n * 2},{n % 2}\n" for n in range(8))
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.csv").write_text(f'amount,hour,"a,b",fraud\n{rows}')
+    for leave_out in (("amount,hour",), ("amount", "hour")):
+        assert load_data("table", tmp_path, target="fraud", leave_out=leave_out).schema.numbers == (
+            "a,b",
+        )
+    assert "a,b" not in load_data("table", tmp_path, target="fraud", leave_out=("a,b",)).schema.numbers
+    with pytest.raises(ValueError, match="'fraud' is to be left out, and is what is predicted; name"):
+        load_data("table", tmp_path, target="fraud", leave_out=("amount,fraud",))
+
+
 def test_all_files_that_rows_are_read_from_are_told_of(tmp_path):
     for name, number in (("train", 5), ("train_old", 3), ("test", 2)):
         rows = "".join(f"{n},{n % 2}\n" for n in range(number))

@@ -128,7 +128,13 @@ def base_of(options: Typed, recipe: str) -> TrainConfig:
         options: What was typed.
         recipe: The recipe's name, a table or a function of the user's; empty for the task's own.
     """
-    task = options.over(TrainConfig()).task
+    typed = options.over(TrainConfig())
+    task = typed.task
+    taken = next(filter(is_table, typed.tabular.leave_out), None)
+    if not recipe and taken:
+        raise ValueError(
+            f"--tabular.leave-out took {taken} for a column; type the table before the options"
+        )
     if is_table(recipe):
         file, target = named_table(recipe)
         return of_table(file, target, task)

@@ -33,7 +33,7 @@ from infobatch.lab.report.classes import class_headings, class_rows
 from infobatch.lab.runs.folder import RunFolder, check_is_one_run
 from infobatch.lab.runs.sources import check_data, check_sources
 from infobatch.lab.tasks.metrics import digits_of
-from infobatch.lab.tasks.registry import TASKS, metric_of
+from infobatch.lab.tasks.registry import TASKS, has_soft_targets, metric_of
 from infobatch.policies import InfoBatch, NoiseBudget, Policy
 from infobatch.prediction import predict_budgets, predict_saving
 from infobatch.schedule import Schedule
@@ -131,7 +131,7 @@ def report(runs: Paths, out: OptionalPath = None) -> None:
 
 def predict(
     scores: PositionalPath,
-    epochs: float = 200,
+    epochs: OptionalFloat = None,
     prune_ratio: float = 0.5,
     delta: OptionalFloat = None,
     warmup_epochs: int = 1,
@@ -142,7 +142,8 @@ def predict(
 
     Args:
         scores: A run's folder, or an .npz or .parquet file with a column last_loss.
-        epochs: Length in epochs of the run to predict for.
+        epochs: Length in epochs of the run to predict for; by default that of the run whose scores they
+            are, and 200 where they are in no run's folder.
         prune_ratio: Share of the samples below the mean loss that InfoBatch leaves out.
         delta: Share of the run after which all data is used again (annealing); by default 0.875 for
             InfoBatch, and 1, which is none, for a budget.
@@ -154,11 +155,13 @@ def predict(
     check_is_one_run(scores)
     table = read_scores(scores / "scores.npz" if scores.is_dir() else scores)
     run = RunFolder(scores if scores.is_dir() else scores.parent)
-    norms_from = norms_from or TASKS[run.config().task if run.exists else TrainConfig().task].norms_from
+    config = run.config() if run.exists else TrainConfig(label_smoothing=0.0)
+    length = config.epochs if epochs is None else epochs
+    norms_from = norms_from or TASKS[config.task].norms_from
 
     def schedule_of(policy: type[Policy]) -> Schedule:
         return Schedule(
-            len(table), epochs, policy.default_delta if delta is None else delta, warmup_epochs
+            len(table), length, policy.default_delta if delta is None else delta, warmup_epochs
         )
 
     schedule = schedule_of(NoiseBudget)
@@ -167,6 +170,12 @@ def predict(
             "The run of these scores left samples out, and they tell of its last epochs: a first pruned "
             "epoch leaves out less than is predicted here. Better are the scores of a run on full "
             "data.\n"
+        )
+    if has_soft_targets(config) and table.last_norms is None:
+        console.print(
+            "The labels of this run were smoothed or mixed, and norms of gradients do not follow from "
+            "such losses: a budget may leave out more than is predicted here. Scores of a run with "
+            "--policy noise-budget have norms.\n"
         )
     console.print("What a budget of noise would save, in batches and not in steps:")
     console.print(str(predict_budgets(table, schedule, norms_from)))

@@ -112,9 +112,15 @@ class TableSet:
         self, table: Any, place: str, target: str, leave_out: Sequence[str], of_numbers: bool
     ) -> Schema:
         """The columns of the training files, by the table of the first, which is at ``place``."""
-        for name in leave_out:
-            choose(f"column of {place}", name, dict.fromkeys(table.column_names))
-        return Schema.of(table, target, (*self.left_out, *leave_out), place, of_numbers)
+        there = dict.fromkeys(table.column_names)
+        names = [part for each in leave_out for part in ([each] if each in there else each.split(","))]
+        for name in names:
+            choose(f"column of {place}", name, there)
+        if target in names:
+            raise ValueError(
+                f"{target!r} is to be left out, and is what is predicted; name other columns"
+            )
+        return Schema.of(table, target, (*self.left_out, *names), place, of_numbers)
 
 
 def _positive(rows: Table, class_names: Sequence[str], given: str) -> int:

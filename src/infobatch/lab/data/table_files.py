@@ -15,8 +15,11 @@ ENDINGS = (".parquet", ".csv")
 """The kinds of files that hold tables."""
 MARKS = frozenset(";\t|")
 """What other programs part values by in place of commas."""
-_NAMED = re.compile(r"(.*?\.(?:csv|parquet))(?::(.*))?", re.IGNORECASE)
+_UNREAD = r"tsv|xlsx?|feather|(?:csv|tsv|parquet)\.(?:gz|bz2|xz|zst|zip)"
+_NAMED = re.compile(rf"(.*?\.(?:csv|parquet|{_UNREAD}))(?::(.*))?", re.IGNORECASE)
 """A file and, it may be, a column of it."""
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""How a text in UTF-16 begins."""
 
 
 def is_table(text: str) -> bool:
@@ -44,6 +47,8 @@ def named_table(text: str) -> tuple[Path, str]:
     file, column = named.groups(default="") if named else (text, "")
     if not Path(file).is_file():
         raise FileNotFoundError(f"there is no file {file}; check the name")
+    if not file.lower().endswith(ENDINGS):
+        raise ValueError(f"{file} is no {' or '.join(ENDINGS)} file; unpack it, or save it as one")
     if not column:
         names = ", ".join(read_table(Path(file), ()).column_names)
         raise ValueError(f"{file} is a table; name the column to predict, as {file}:COLUMN: {names}")
@@ -89,6 +94,9 @@ def _read_csv(path: Path, like: Any) -> Any:
     import pyarrow
     from pyarrow import csv
 
+    with path.open("rb") as file:
+        if file.read(2) in _UTF_16:
+            raise ValueError(f"{path} is in UTF-16; save it as CSV in UTF-8")
     texts = {field.name: pyarrow.string() for field in like or () if is_text(field.type)}
     table = csv.read_csv(
         path,

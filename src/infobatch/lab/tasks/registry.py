@@ -343,6 +343,12 @@ def check_task(config: TrainConfig, changed: set[str]) -> None:
     spec.check_model(config)
 
 
+def has_soft_targets(config: TrainConfig) -> bool:
+    """Whether a run's labels are smoothed or mixed."""
+    mixes = config.label_smoothing or config.mixup or config.cutmix
+    return bool(mixes) and TASKS[config.task].smooths_labels
+
+
 def check_policy(config: TrainConfig, policy: Policy) -> None:
     """Check that the run's task computes what a policy reads.
 

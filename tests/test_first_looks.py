@@ -229,7 +229,20 @@ def smoothed(outputs):
 WEIGHTS, SHARES = torch.tensor([1.0, 2, 3]), torch.tensor([0.2, 0.3, 0.5]).expand(4, 3)
 WEIGHTED, SEVERAL = "class weights or weights of samples", "several labels a sample"
 SOFT = "soft targets or label smoothing"
+FOCAL = "a factor that is learned, as in the focal loss"
+
+
+def focal(outputs):
+    losses = cross_entropies(outputs)
+    return (1 - torch.exp(-losses)) ** 2 * losses
+
+
 NOT_PLAIN = {
+    "focal": (focal, FOCAL),
+    "weights of a column": (
+        lambda z: (binary(z[:, :1]) * torch.arange(1, 5)[:, None]).mean(1),
+        WEIGHTED,
+    ),
     "weight": (lambda z: F.cross_entropy(z, CLASSES, WEIGHTS, reduction="none"), WEIGHTED),
     "pos_weight": (lambda z: binary(z[:, 0], pos_weight=torch.tensor(3)), WEIGHTED),
     "weights of binary": (lambda z: binary(z[:, 0], weight=torch.arange(1, 5)), WEIGHTED),
@@ -257,7 +270,6 @@ NOT_PLAIN = {
 }
 OTHERS = {
     "cross_entropy": cross_entropies,
-    "focal": lambda outputs: (1 - torch.exp(-cross_entropies(outputs))) ** 2 * cross_entropies(outputs),
     "two terms": lambda outputs: cross_entropies(outputs) + squared_errors(outputs),
     "by hand": lambda outputs: outputs.logsumexp(1) - outputs[range(4), CLASSES],
     "weighted": lambda outputs: (outputs - -1).exp().sum(1).log() * (outputs.sum(1) - -9),

@@ -9,14 +9,16 @@ from torch import Tensor
 
 from infobatch.autograd_graph import kind_of, nodes_behind
 
-OF_ONE_CLASS = ("NllLoss", "NllLoss2D")
-"""Autograd nodes of cross-entropies with a class as target."""
-BINARY = ("BinaryCrossEntropy", "BinaryCrossEntropyWithLogits")
-SPREAD = "LogSoftmax"
-"""A node that is reached by :data:`LEADING_ON`, which pick no class, if targets have several."""
 WEIGHTED = "class weights or weights of samples"
+FOCAL = "a factor that is learned, as in the focal loss"
 SEVERAL = "several labels a sample"
 SOFT = "soft targets or label smoothing"
+
+BINARY = ("BinaryCrossEntropy", "BinaryCrossEntropyWithLogits")
+WHOLE = ("NllLoss", "NllLoss2D", *BINARY)
+"""Autograd nodes of cross-entropies."""
+SPREAD = "LogSoftmax"
+"""A node that is reached by :data:`LEADING_ON`, which pick no class, if targets have several."""
 LEADING_ON = (
     *("Mean", "Sum", "Div", "Mul", "Add", "Sub", "Neg", "ToCopy", "Clone", "Where", "MaskedFill"),
     *("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Transpose", "Permute"),
@@ -30,13 +32,15 @@ def trait_behind(losses: Tensor) -> str | None:
     It looks at weights and targets, for which it may wait for a device.
 
     Returns:
-        :data:`WEIGHTED`, :data:`SEVERAL` or :data:`SOFT`; None for losses that are neither of these, or
-        are made of something else.
+        :data:`WEIGHTED`, :data:`FOCAL`, :data:`SEVERAL` or :data:`SOFT`; None for losses that have none
+        of these, or are made of something else.
     """
     nodes = list(nodes_behind(losses, _leads_on))
-    terms = [node for node in nodes if kind_of(node) in (*OF_ONE_CLASS, *BINARY)]
+    terms = [node for node in nodes if kind_of(node) in WHOLE]
     if _are_weighted(nodes, terms, len(losses)):
         return WEIGHTED
+    if any(_multiplies(node, WHOLE) for node in nodes):
+        return FOCAL
     if any(kind_of(node) in BINARY and _num_terms(node) > len(losses) for node in terms):
         return SEVERAL
     if any(kind_of(node) == SPREAD for node in nodes):
@@ -54,7 +58,7 @@ def _are_weighted(nodes: Sequence[Any], terms: Sequence[Any], num_losses: int) -
             return True
     if not terms or any(_num_terms(node) != num_losses for node in terms):
         return False  # a factor of a sample may be one over its number of terms
-    factors = [_constant_of(node) for node in nodes if kind_of(node) == "Mul"]
+    factors = map(_constant_of, nodes)
     return any(each is not None and each.numel() == num_losses and _differ(each) for each in factors)
 
 
@@ -72,19 +76,28 @@ def _differ(weights: Tensor) -> bool:
 
 def _leads_on(node: Any) -> bool:
     """Whether a sample's loss is a sum, or weighted sum, of what is behind a node."""
-    kind = kind_of(node)
-    if kind != "Mul":
-        return kind in LEADING_ON
-    if len(node.next_functions) > 1 and None not in [factor for factor, _ in node.next_functions]:
+    return kind_of(node) in LEADING_ON and not _multiplies(node) and not _picks(node)
+
+
+def _multiplies(node: Any, kinds: Sequence[str] = ()) -> bool:
+    """Whether a node multiplies what has gradients with the like, one of them of some kind if given."""
+    factors = [factor for factor, _ in node.next_functions]
+    if kind_of(node) != "Mul" or len(factors) < 2 or None in factors:
         return False
+    return not kinds or any(kind_of(factor) in kinds for factor in factors)
+
+
+def _picks(node: Any) -> bool:
+    """Whether a node multiplies by at most one number of each row, such as a one-hot target."""
     constant = _constant_of(node)
-    is_one_hot = constant is not None and constant.ndim > 1 and (constant != 0).sum(1).max() <= 1
-    return not is_one_hot
+    if constant is None or constant.ndim < 2 or constant.shape[1] < 2:
+        return False
+    return bool(((constant != 0).sum(1) <= 1).all())
 
 
 def _constant_of(node: Any) -> Tensor | None:
     """The factor of a product that has no gradient; None if both have, or it is a number."""
-    if len(node.next_functions) < 2:
+    if kind_of(node) != "Mul" or len(node.next_functions) < 2 or _multiplies(node):
         return None
     constant = _saved(node, "self" if node.next_functions[0][0] is None else "other")
     return constant if isinstance(constant, Tensor) else None

@@ -60,6 +60,27 @@ def test_each_part_of_the_noise_budget_is_taken_away_alone(tmp_path, capsys, mon
     assert "against full data, and against all parts" in capsys.readouterr().out
 
 
+def test_a_budget_is_kept_by_norms_that_are_given(tmp_path, capsys, monkeypatch):
+    options = ["--recipe", "tiny", "--epochs", "5", "--seeds", "1", "--json", str(tmp_path / "g.json")]
+    from infobatch.lab.recipes import RECIPES
+
+    recipe = RECIPES["flights-mlp"]
+    config = replace(recipe.make(), data="breast-cancer", batch_size=32)
+    monkeypatch.setitem(RECIPES, "tiny", replace(recipe, name="tiny", make=lambda: config))
+    monkeypatch.setattr("sys.argv", ["given_norms.py", *options])
+    benchmark("given_norms").main()
+    runs = json.loads((tmp_path / "g.json").read_text())["results"]
+    assert len(runs) == 12
+    for run in runs:
+        assert (run["saved"] > 0) == (run["way"] != "full data") == (run["noise"] is not None)
+        if run["way"] == "given" or (run["loss"], run["way"]) == ("cross-entropy", "from losses"):
+            assert run["noise"] == pytest.approx(run["noise_that_was"], rel=0.02)
+    smoothed = {run["way"]: run for run in runs if run["loss"] == "label smoothing"}
+    assert smoothed["given"]["saved"] > 1.5 * smoothed["from losses"]["saved"]
+    assert smoothed["from losses"]["noise"] > smoothed["from losses"]["noise_that_was"]
+    assert "label smoothing given " in capsys.readouterr().out
+
+
 def test_means_tell_hopeless_prompts_from_those_without_a_spread_by_chance(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["hopeless_prompts.py", "--prompts", "1000", "--seeds", "1"])
     benchmark("hopeless_prompts").main()

@@ -262,6 +262,10 @@ NOT_PLAIN = {
     ),
     "smoothed by hand": (smoothed, SOFT),
     "shares": (lambda z: F.cross_entropy(z, SHARES, reduction="none"), SOFT),
+    "mixed": (
+        lambda z: 0.3 * cross_entropies(z) + 0.7 * F.cross_entropy(z, CLASSES.flip(0), reduction="none"),
+        SOFT,
+    ),
     "shares by hand": (lambda z: -(SHARES * z.log_softmax(1)).sum(1), SOFT),
     "distilled": (
         lambda z: cross_entropies(z) + F.kl_div(z.log_softmax(1), SHARES, reduction="none").sum(1),
@@ -278,6 +282,7 @@ OTHERS = {
     "equal weights": lambda outputs: F.cross_entropy(
         outputs, CLASSES, 2 * ONES[0, :3], reduction="none"
     ),
+    "two heads": lambda outputs: cross_entropies(outputs) + 0.4 * cross_entropies(outputs * 2),
     "a mask": lambda outputs: cross_entropies(outputs) * CLASSES.ne(1),
     "one-hot": lambda outputs: F.cross_entropy(outputs, F.one_hot(CLASSES, 3).float(), reduction="none"),
     "picked": lambda outputs: -outputs.log_softmax(1)[range(4), CLASSES],

@@ -43,7 +43,7 @@ def trait_behind(losses: Tensor) -> str | None:
         return FOCAL
     if any(kind_of(node) in BINARY and _num_terms(node) > len(losses) for node in terms):
         return SEVERAL
-    if any(kind_of(node) == SPREAD for node in nodes):
+    if any(kind_of(node) == SPREAD for node in nodes) or len(set(map(_source_of, terms))) < len(terms):
         return SOFT
     return None
 
@@ -60,6 +60,14 @@ def _are_weighted(nodes: Sequence[Any], terms: Sequence[Any], num_losses: int) -
         return False  # a factor of a sample may be one over its number of terms
     factors = map(_constant_of, nodes)
     return any(each is not None and each.numel() == num_losses and _differ(each) for each in factors)
+
+
+def _source_of(term: Any) -> Any:
+    """What made the logits of a cross-entropy; two terms of one source are a mixture, as of mixup."""
+    node = term.next_functions[0][0]
+    while kind_of(node) in (SPREAD, "ToCopy"):
+        node = node.next_functions[0][0]
+    return node
 
 
 def _num_terms(node: Any) -> int:

@@ -40,6 +40,8 @@ ALL = "all parts"
 class ByLosses(NoiseBudget):
     """The budget with the last two losses in the place of norms."""
 
+    estimates_norms = False  # it goes by losses as they are
+
     def __post_init__(self) -> None:
         super().__post_init__()
         set_fields(self, columns=("recent_losses", "weight", "trained_at"))

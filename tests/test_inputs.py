@@ -121,7 +121,7 @@ def test_a_mask_of_another_length_is_refused(scored):
 
 def test_a_signal_that_the_policy_reads_must_come_with_each_batch():
     pruner = DynamicPruner(Numbers(3), 3, policy=Proportional(by="gradient_norm"))
-    with pytest.raises(ValueError, match=r"reads gradient_norms.*classification_gradient_norms\(logits"):
+    with pytest.raises(ValueError, match=r"reads gradient_norms.*such as output_gradient_norms\(losses"):
         pruner.update(torch.ones(3), np.arange(3))
     with pytest.raises(ValueError, match=r"gradient_norms are of shape \(2,\) .* of shape \(3,\)"):
         pruner.update(torch.ones(3), np.arange(3), gradient_norms=torch.ones(2))

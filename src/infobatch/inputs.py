@@ -97,7 +97,7 @@ def signals_read(
         if name not in given:
             raise ValueError(
                 f"the policy reads {name}, and none came with this batch; give {name}=... beside its "
-                f"losses, for classification {SIGNALS[name]}"
+                f"losses, such as {SIGNALS[name]}"
             )
     return [given[name].detach() for name in names]
 

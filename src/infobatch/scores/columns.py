@@ -32,7 +32,7 @@ SIGNALS = {
     "margins": "classification_margins(logits, targets)",
 }
 """The other signals that a batch can bring, by the keyword that ``update`` takes them by. The values are
-for error messages: the calls that compute the signals, for classification if not for all tasks."""
+for error messages: calls that compute the signals, the last two for classification."""
 DRAW = "draw"
 """What a column follows that no batch changes, only the draw of an epoch."""
 CLOCK = "clock"

@@ -75,7 +75,8 @@ class Run(Course):
                 device; such as losses freed of a drawn timestep.
             **signals: What the policy reads beside losses, ``gradient_norms`` or ``confidences``, and
                 what is recorded with them, ``margins`` or ``confidences``, each (B,) on the losses'
-                device. A policy that reads none ignores them.
+                device. A policy that reads none ignores them. A budget of noise needs the first where
+                losses are no plain cross-entropies: see :func:`infobatch.output_gradient_norms`.
 
         Returns:
             A scalar with the gradient of the weighted mean, see :func:`weighted_mean`. Its value

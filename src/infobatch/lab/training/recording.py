@@ -8,6 +8,7 @@ from pathlib import Path
 from infobatch.lab.config.train import TrainConfig
 from infobatch.lab.processes import replicas
 from infobatch.lab.runs.folder import RunFolder
+from infobatch.lab.tasks.registry import has_soft_targets
 
 
 def record_to(config: TrainConfig, folder: RunFolder, resumed: bool) -> Path | None:
@@ -39,5 +40,5 @@ def signals_asked(config: TrainConfig, read: tuple[str, ...]) -> tuple[str, ...]
     if not config.record:
         return read
     # With smoothed or mixed labels the loss does not tell the probability of a sample's own class.
-    is_plain = config.label_smoothing == config.mixup == config.cutmix == 0
-    return tuple(dict.fromkeys([*read, "margins", *(() if is_plain else ("confidences",))]))
+    more = ("confidences",) if has_soft_targets(config) else ()
+    return tuple(dict.fromkeys([*read, "margins", *more]))
